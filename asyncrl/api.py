@@ -1,0 +1,183 @@
+"""The commands as functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from asyncrl import checkpoint
+from asyncrl.algorithms import Policy, algorithm_named
+from asyncrl.config import RunConfig
+from asyncrl.envs import Contract, EnvOptions, View, describe
+from asyncrl.errors import CheckpointError, UsageError, near_matches
+from asyncrl.evaluation import Evaluation
+from asyncrl.evaluation import evaluate as play_episodes
+from asyncrl.evaluation import watch
+from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
+from asyncrl.networks import NetworkConfig
+from asyncrl.presets import automatic, read_preset
+from asyncrl.randomness import Stream, generator
+from asyncrl.run import Run, checkpoint_folder
+from asyncrl.training import Outcome
+from asyncrl.training import train as run_training
+from asyncrl.video import Screen
+
+__all__ = ["Agent", "configure", "evaluate", "load", "newest_checkpoint", "play", "resume", "start", "train"]
+
+
+def configure(env: str, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
+    """A run's configuration: the preset (by name, or the one tuned for this pair), then `settings`.
+
+    `settings` are fields of `RunConfig`, `EnvOptions`, `NetworkConfig` or of the algorithm.
+    """
+    name = preset or automatic(algorithm or "a3c", env)
+    data = read_preset(name) if name else {"algorithm": {"name": algorithm or "a3c"}}
+    if algorithm not in (None, data["algorithm"]["name"]):
+        raise UsageError(f"preset {name} is for {data['algorithm']['name']}, not {algorithm}")
+    tables: dict[str, dict[str, Any]] = {
+        "algorithm": dict(data["algorithm"]),
+        "environment": dict(data.get("environment", {})),
+        "network": dict(data.get("network", {})),
+        "run": dict(data.get("run", {})),
+    }
+    owners = {
+        "run": RunConfig,
+        "environment": EnvOptions,
+        "network": NetworkConfig,
+        "algorithm": algorithm_named(tables["algorithm"]["name"]),
+    }
+    fields = {table: {f.name for f in dataclasses.fields(owner)} for table, owner in owners.items()}
+    for key, value in settings.items():
+        table = next((table for table in owners if key in fields[table]), None)
+        if table is None:
+            raise UsageError(f"there is no setting {key!r}{near_matches(key, set().union(*fields.values()))}")
+        tables[table][key] = value
+    return RunConfig.from_json({"env": env, **tables.pop("run"), **tables})
+
+
+def start(
+    config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None, *, contract: Contract | None = None
+) -> tuple[Run, Outcome]:
+    """Begin and finish a run."""
+    contract = contract or describe(config.env, config.environment)
+    config = config.resolved(contract)
+    run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
+    return run, _train(config, contract, run, view, None)
+
+
+def train(env: str, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
+    """Train an agent; returns the run, of which `load` makes an agent.
+
+    >>> run = train("CartPole-v1", "a3c", steps=100_000)
+    >>> agent = load(run.path)
+    """
+    return start(configure(env, algorithm, **settings), run_dir)[0]
+
+
+def resume(
+    run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, **changes: Any
+) -> tuple[Run, Outcome | None]:
+    """Continue a run from its newest good checkpoint; None for the outcome where it is complete.
+
+    `steps` lengthens (or shortens) the run; `changes` are settings that change no result, as `engine`.
+    """
+    run = Run.open(Path(run_dir))
+    newest = newest_checkpoint(run, view)
+    config = dataclasses.replace(newest.config, **changes, **({} if steps is None else {"steps": steps}))
+    contract = describe(config.env, config.environment)
+    if differences := newest.contract.differences(contract):
+        raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
+    config = config.resolved(contract)
+    if newest.update >= config.updates:
+        return run, None
+    return run, _train(config, contract, run, view, newest)
+
+
+def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoint:
+    """The newest checkpoint that is whole; the reason why a newer one is not goes to `view`."""
+    problems = []
+    for path in reversed(run.checkpoints()):
+        try:
+            return checkpoint.load(path)
+        except CheckpointError as problem:
+            problems.append(str(problem))
+            if view is not None:
+                view.say(f"{problem}; trying the one before")
+    raise CheckpointError("; ".join(problems) or f"{run.path} has no checkpoint yet")
+
+
+def _train(
+    config: RunConfig, contract: Contract, run: Run, view: Sink | None, newest: checkpoint.Checkpoint | None
+) -> Outcome:
+    if newest is not None:
+        run.rewind(newest.update)
+    sinks: list[Sink] = [JsonLines(run.path), TensorBoard(run.path), *([] if view is None else [view])]
+    with Monitor(sinks).open() as monitor:
+        return run_training(config, contract, run, monitor, newest)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A trained policy, ready to act. Made by `load`."""
+
+    checkpoint: checkpoint.Checkpoint
+    policy: Policy
+    random: torch.Generator
+
+    @property
+    def contract(self) -> Contract:
+        """The environment that it was trained in."""
+        return self.checkpoint.contract
+
+    def act(self, observation: np.ndarray, *, greedy: bool | None = None) -> np.ndarray:
+        """Actions for observations [B, *O]; one action (an integer) for one observation [*O].
+
+        `greedy` takes the most probable action, else one is drawn; None: as the run was evaluated.
+        """
+        spaces = self.contract.spaces
+        single = observation.shape == spaces.observation_shape
+        if not single and observation.shape[1:] != spaces.observation_shape:
+            raise UsageError(f"expected observations [B, *{spaces.observation_shape}], got {observation.shape}")
+        batch = torch.from_numpy(np.asarray(observation[None] if single else observation, spaces.observation_dtype))
+        acted = self.policy.act(batch, 0, self.random, greedy=self._greedy(greedy))
+        action = acted.action.numpy() + spaces.first_action
+        return action[0] if single else action
+
+    def _greedy(self, greedy: bool | None) -> bool:
+        return self.checkpoint.config.eval_greedy if greedy is None else greedy
+
+
+def load(name: Path | str) -> Agent:
+    """The agent of a run folder (its best checkpoint, else its latest), a checkpoint folder or a pretrained name.
+
+    Raises CheckpointError that names the file where one is damaged.
+    """
+    found = checkpoint.load(checkpoint_folder(name))
+    config, spaces = found.config, found.contract.spaces
+    policy = Policy(config.algorithm, config.network, spaces, config.precision.dtype)
+    policy.load(found.weights())
+    return Agent(found, policy, generator(config.seed, Stream.EVALUATION))
+
+
+def evaluate(name: Path | str | Agent, episodes: int = 30, seed: int = 1, *, greedy: bool | None = None) -> Evaluation:
+    """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores."""
+    if episodes < 1:
+        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
+    agent = name if isinstance(name, Agent) else load(name)
+    return play_episodes(agent.policy, agent.contract, episodes, seed, greedy=agent._greedy(greedy))
+
+
+def play(agent: Agent, view: View, screen: Screen, seed: int, *, greedy: bool | None = None, most_steps: int | None = None) -> float:
+    """Play one episode onto a screen; returns its score."""
+    score = 0.0
+    for step, scene in enumerate(watch(agent.policy, view, seed, greedy=agent._greedy(greedy))):
+        screen.show(scene.picture)
+        score = scene.score
+        if step == most_steps:
+            break
+    return score

@@ -1,0 +1,161 @@
+"""A learner's state as a folder: safetensors and a manifest that knows the hash of every file.
+
+It is written beside its place and renamed when it is whole, so a crash at any moment leaves the old
+checkpoints and no half one. Loading runs no code: there is no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asyncrl.config import RunConfig
+from asyncrl.envs import Contract
+from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.serialization import (
+    file_sha256,
+    from_json,
+    load_tensors,
+    read_json,
+    save_tensors,
+    tensor_sha256,
+    to_json,
+    write_atomically,
+)
+from asyncrl.version import __version__
+
+__all__ = ["Checkpoint", "load", "read", "save", "verify"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a manifest says, and where its files are."""
+
+    path: Path
+    step: int
+    update: int
+    seconds: float
+    """Time the run had taken."""
+    weights_sha256: str
+    """Hash of the weight vector, float32, in the order of `parameters`."""
+    parameters: tuple[str, ...]
+    contract: Contract
+    config: RunConfig
+    files: dict[str, dict[str, Any]]
+    """name → {"sha256", "bytes"}"""
+    asyncrl: str
+    """Version that wrote it."""
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one of its files, as `weights`."""
+        return load_tensors(self.path / f"{name}.safetensors")
+
+    def weights(self) -> Tensor:
+        """The weight vector [P] float32. Raises CheckpointError where its hash is another."""
+        named = self.tensors("weights")
+        vector = torch.cat([named[name].float().flatten() for name in self.parameters])
+        if tensor_sha256(vector) != self.weights_sha256:
+            raise CheckpointError(f"{self.path / 'weights.safetensors'} does not hold the weights that its manifest names")
+        return vector
+
+
+def save(
+    path: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    *,
+    step: int,
+    update: int,
+    seconds: float,
+    contract: Contract,
+    config: RunConfig,
+) -> None:
+    """Write a checkpoint folder; `tensors` maps a file's stem to its tensors and has `weights`."""
+    beside = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for stem, named in tensors.items():
+        save_tensors(beside / f"{stem}.safetensors", named)
+    files = {f.name: {"sha256": file_sha256(f), "bytes": f.stat().st_size} for f in sorted(beside.iterdir())}
+    weights = tensors["weights"]
+    manifest = {
+        "format": FORMAT,
+        "asyncrl": __version__,
+        "step": step,
+        "update": update,
+        "seconds": seconds,
+        "weights_sha256": tensor_sha256(torch.cat([w.float().flatten() for w in weights.values()])),
+        "parameters": list(weights),
+        "contract": to_json(contract),
+        "config": config.to_json(),
+        "files": files,
+    }
+    write_atomically(beside / MANIFEST, json.dumps(manifest, indent=1))
+    if path.exists():
+        shutil.rmtree(path)
+    os.replace(beside, path)
+    _sync(path.parent)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a manifest. Raises CheckpointError where it is damaged or of another kind."""
+    if not (path / MANIFEST).is_file():
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}")
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or "weights_sha256" not in manifest:
+        raise CheckpointError(f"{path / MANIFEST} is not a manifest of asyncrl")
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {manifest.get('format')}; this asyncrl reads format {FORMAT}")
+    try:
+        return Checkpoint(
+            path=path,
+            step=manifest["step"],
+            update=manifest["update"],
+            seconds=manifest["seconds"],
+            weights_sha256=manifest["weights_sha256"],
+            parameters=tuple(manifest["parameters"]),
+            contract=from_json(Contract, manifest["contract"], "contract"),
+            config=RunConfig.from_json(manifest["config"]),
+            files=manifest["files"],
+            asyncrl=manifest["asyncrl"],
+        )
+    except (KeyError, TypeError, AttributeError, UsageError) as problem:
+        raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError that names the first file that is missing, truncated or changed."""
+    for name, facts in checkpoint.files.items():
+        file = checkpoint.path / name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing")
+        if file.stat().st_size != facts["bytes"]:
+            raise CheckpointError(f"{file} is truncated: {file.stat().st_size} of {facts['bytes']} bytes")
+        if file_sha256(file) != facts["sha256"]:
+            raise CheckpointError(f"{file} is damaged: its sha256 is not the manifest's")
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and verify."""
+    checkpoint = read(path)
+    verify(checkpoint)
+    return checkpoint
+
+
+def _sync(folder: Path) -> None:
+    """Have a rename on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

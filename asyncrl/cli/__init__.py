@@ -1,0 +1,66 @@
+"""The command line: `asyncrl COMMAND …`. One file per command, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError, near_matches
+from asyncrl.version import __version__
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "train": "train an agent, or continue a run",
+    "evaluate": "score an agent over many episodes",
+    "play": "watch an agent, in a window or as a video",
+    "inspect": "say what a run or checkpoint holds",
+    "bench": "measure this machine: environment, acting, learning, all together",
+    "list": "list algorithms, environments, presets, networks",
+    "doctor": "check this machine and installation",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 a fault, 2 the user's mistake, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"asyncrl {__version__}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    try:
+        if command not in COMMANDS:
+            raise UsageError(f"there is no command {command!r}{near_matches(command, COMMANDS)} (asyncrl --help)")
+        return int(importlib.import_module(f"asyncrl.cli.{command}").run(rest))
+    except UsageError as problem:
+        return _complain(str(problem), 2)
+    except EnvironmentFault as fault:
+        return _complain(f"{fault.traceback}\n{fault}".strip(), 1)
+    except AsyncRLError as fault:
+        return _complain(str(fault), 1)
+    except KeyboardInterrupt:
+        return _complain("stopped", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `asyncrl list envs | head`
+        sys.stderr.close()
+        return 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"asyncrl: {sentence}", file=sys.stderr)
+    return code
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
+    return (
+        "usage: asyncrl COMMAND …\n\nAsynchronous deep reinforcement learning.\n\n"
+        f"{rows}\n\n"
+        "  asyncrl train a3c ALE/Pong-v5          train on Atari Pong from pixels\n"
+        "  asyncrl play pretrained/pong-a3c       watch an agent that comes with the package\n"
+        "  asyncrl COMMAND --help                 what a command takes\n"
+        "  asyncrl --version"
+    )

@@ -1,0 +1,29 @@
+"""How every command reads its arguments: a dataclass in, flags and help out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+__all__ = ["parse"]
+
+T = TypeVar("T")
+
+
+def parse(cls: type[T], command: str, arguments: Sequence[str], description: str, default: Any = None) -> T:
+    """`arguments` as an instance of `cls`. A mistake is explained and exits with 2."""
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(
+        cls,
+        prog=f"asyncrl {command}",
+        description=description,
+        args=list(arguments),
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.EnumChoicesFromValues,
+            tyro.conf.PositionalRequiredArgs,
+        ),
+        **extra,
+    )

@@ -1,0 +1,191 @@
+"""asyncrl train ALGO ENV · train --preset NAME · train --resume RUN"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from asyncrl.api import configure, load, play, resume, start
+from asyncrl.algorithms import ALGORITHMS, algorithm_named
+from asyncrl.cli.options import parse
+from asyncrl.config import EngineKind, RunConfig
+from asyncrl.engines.processes import prepare
+from asyncrl.envs import View, describe
+from asyncrl.errors import UsageError
+from asyncrl.monitor import terminal_view
+from asyncrl.presets import automatic, read_preset
+from asyncrl.run import Run
+from asyncrl.training import Outcome
+from asyncrl.video import open_video
+
+USAGE = """usage: asyncrl train ALGO ENV [options]      begin a run
+       asyncrl train --preset NAME [options] begin a run with a preset's settings
+       asyncrl train --resume RUN [options]  continue a run from its newest checkpoint
+
+The preset that is tuned for ALGO and ENV is chosen by itself; options override it.
+`asyncrl train ALGO ENV --help` lists every option with the value it would have.
+
+algorithms:"""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a run goes and what is shown of it."""
+
+    run_dir: Path | None = None
+    """The run's folder. Default: runs/ALGO-ENV-TIME."""
+    quiet: bool = False
+    """Say nothing until the end."""
+    video: bool = True
+    """Record one game of the trained agent."""
+
+
+@dataclass(frozen=True)
+class NewRun:
+    run: RunConfig
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class ContinuedRun:
+    resume: Path
+    """The run folder."""
+    steps: int | None = None
+    """New length of the run. Default: as it was; the learning rate's schedule follows."""
+    engine: EngineKind | None = None
+    """Where actors run from now on. Default: as it was; in lockstep it changes no result."""
+    quiet: bool = False
+    """Say nothing until the end."""
+    video: bool = True
+    """Record one game of the trained agent."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        rows = "\n".join(f"  {name:<16}{cls.summary}" for name, cls in ALGORITHMS.items())
+        print(f"{USAGE}\n{rows}")
+        return 0 if arguments else 2
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        return _continue(arguments)
+    return _begin(arguments)
+
+
+def _begin(arguments: Sequence[str]) -> int:
+    prepare()  # actors' imports go on while we read the command line
+    algorithm, env, preset, rest = _split(arguments)
+    base = configure(env or "", algorithm, preset)
+    positional: Any = tyro.MISSING
+    asked = parse(
+        NewRun,
+        f"train {base.algorithm.name}",
+        [*([env] if env else []), *rest],
+        f"{base.algorithm.summary}. Preset: {preset or automatic(base.algorithm.name, env or '') or 'none'}.",
+        NewRun(dataclasses.replace(base, env=positional)),
+    )
+    config, output = asked.run, asked.output
+    contract = describe(config.env, config.environment)
+    config = config.resolved(contract)
+    title = f"{config.algorithm.name} on {config.env}"
+    view = terminal_view(title, config.steps, config.queue_size or 0, quiet=output.quiet)
+    view.say("\n".join(contract.lines()))
+    view.say(_plan(config, preset or automatic(config.algorithm.name, config.env)))
+    made, outcome = start(config, output.run_dir, view, contract=contract)
+    return _report(made, outcome, quiet=output.quiet, video=output.video)
+
+
+def _continue(arguments: Sequence[str]) -> int:
+    prepare()
+    asked = parse(ContinuedRun, "train", arguments, "Continue a run from its newest good checkpoint.")
+    config = Run.open(asked.resume).config()
+    steps = asked.steps or config.steps
+    view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, config.queue_size or 0, quiet=asked.quiet)
+    changes = {} if asked.engine is None else {"engine": asked.engine}
+    made, outcome = resume(asked.resume, view, steps=asked.steps, **changes)
+    if outcome is None:
+        print(f"{made.path} is complete: {steps:,} steps. --steps N lengthens it.")
+        return 0
+    return _report(made, outcome, quiet=asked.quiet, video=asked.video)
+
+
+def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
+    """ALGO, ENV and --preset, which decide what the other options are; and those."""
+    rest, preset = list(arguments), None
+    for i, argument in enumerate(rest):
+        if argument == "--preset" or argument.startswith("--preset="):
+            name, equals, value = argument.partition("=")
+            if not equals and i + 1 == len(rest):
+                raise UsageError("--preset needs a name (asyncrl list presets)")
+            preset = value if equals else rest[i + 1]
+            del rest[i : i + (1 if equals else 2)]
+            break
+    if preset is not None:
+        data = read_preset(preset)
+        algorithm: str | None = data["algorithm"]["name"]
+        env = data.get("run", {}).get("env")
+    else:
+        algorithm = env = None
+    words = []
+    while rest and not rest[0].startswith("-"):
+        words.append(rest.pop(0))
+    if len(words) > 2:
+        raise UsageError(f"unexpected {words[2]!r} after the environment; options begin with --")
+    if len(words) == 2 or (words and words[0] in ALGORITHMS):
+        algorithm = words.pop(0)
+    elif words and preset is None:
+        algorithm_named(words[0])  # complains
+    env = words[0] if words else env
+    if algorithm is not None:
+        algorithm_named(algorithm)
+    if env is None and not {"-h", "--help"} & set(rest):
+        raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
+    return algorithm, env, preset, rest
+
+
+def _plan(config: RunConfig, preset: str | None) -> str:
+    return (
+        f"{'preset':<20}{preset or 'none'}\n"
+        f"{'network':<20}{config.network.network.value}, {config.precision.value} on {config.device.value}\n"
+        f"{'actors':<20}{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, "
+        f"schedule {config.schedule.value}\n"
+        f"{'updates':<20}{config.updates:,} of {config.batch_steps:,} steps, seed {config.seed}\n"
+    )
+
+
+def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
+    if outcome.signal is not None:
+        name = signal.Signals(outcome.signal).name
+        print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {made.path}")
+        return 130 if outcome.signal == signal.SIGINT else 0
+    if outcome.evaluation is not None:
+        score = outcome.evaluation
+        print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes after {outcome.seconds:,.0f} s")
+    if video:
+        _record(made)
+    print(f"run folder: {made.path}")
+    if not quiet:
+        print(f"watch it: asyncrl play {made.path}")
+    return 0
+
+
+def _record(made: Run) -> None:
+    """One game of the best agent; an environment that cannot be drawn is no fault of the run."""
+    agent = load(made.path)
+    folder = made.path / "videos"
+    folder.mkdir(exist_ok=True)
+    try:
+        with contextlib.closing(View(agent.contract)) as view:
+            path = folder / f"{agent.checkpoint.path.name}.mp4"
+            with open_video(path, view.frames_per_second) as screen:
+                score = play(agent, view, screen, seed=1)
+    except UsageError as problem:
+        print(f"no video: {problem}", file=sys.stderr)
+    else:
+        print(f"video of one game ({score:g}): {path}")

@@ -1,0 +1,228 @@
+"""What defines a run, as data: one frozen dataclass, saved with every run and read back to resume it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+import torch
+
+from asyncrl.algorithms import Algorithm, algorithm_named
+from asyncrl.envs import Contract, EnvOptions
+from asyncrl.errors import UsageError
+from asyncrl.networks import Network, NetworkConfig
+from asyncrl.networks import resolve as resolve_network
+from asyncrl.schedule import Free, Lockstep
+from asyncrl.serialization import from_json, to_json
+
+__all__ = ["Device", "EngineKind", "Precision", "RunConfig", "ScheduleKind", "cores", "has_bfloat16"]
+
+
+class EngineKind(Enum):
+    """Where actors run."""
+
+    AUTO = "auto"
+    """processes for images where there are two cores or more, else serial"""
+    SERIAL = "serial"
+    THREADS = "threads"
+    PROCESSES = "processes"
+
+
+class ScheduleKind(Enum):
+    """Which weights make which rollout."""
+
+    LOCKSTEP = "lockstep"
+    """a pure function of the configuration: the same seed gives the same weights on every engine"""
+    FREE = "free"
+    """first come, first served, as in the 2016 paper"""
+
+
+class Device(Enum):
+    """Where the learner computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(Enum):
+    """What the network's body computes in; weights, heads and losses are float32 always."""
+
+    AUTO = "auto"
+    """bf16 for convolutions where the processor has bfloat16 arithmetic, else fp32"""
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self is Precision.BF16 else torch.float32
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run. Counts of steps are environment steps over all actors (one action in one environment)."""
+
+    env: str
+    """Environment id (asyncrl list envs)."""
+    algorithm: Algorithm
+    environment: EnvOptions = field(default_factory=EnvOptions)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    steps: int = 1_000_000
+    """Length of the run, in environment steps over all actors."""
+    seed: int = 1
+    """Root of every random number of the run."""
+    actors: int = 2
+    """Actors, each with environments and a copy of the weights of its own."""
+    envs_per_actor: int = 16
+    """Environments that one actor steps together."""
+    rollouts_per_update: int | None = None
+    """Rollouts that one update learns from. Default: one of every actor."""
+    engine: EngineKind = EngineKind.AUTO
+    """Where actors run; in lockstep it changes the speed and nothing else."""
+    schedule: ScheduleKind = ScheduleKind.LOCKSTEP
+    """Which weights make which rollout."""
+    lag: int = 1
+    """Lockstep: updates between the weights that act and the weights that learn. 0 is synchronous (A2C)."""
+    queue_size: int | None = None
+    """Rollouts that may wait or be in the making; actors wait when it is full. Default: what the schedule needs."""
+    device: Device = Device.AUTO
+    """Where the learner computes."""
+    precision: Precision = Precision.AUTO
+    """What the network's body computes in."""
+    learner_threads: int | None = None
+    """Threads of the learner's arithmetic; part of what makes a run reproducible. Default: half the cores."""
+    env_threads: int = 1
+    """Threads that step one actor's environments (Atari)."""
+    target_return: float | None = None
+    """Stop once an evaluation's mean return reaches this."""
+    eval_every: int = 0
+    """Steps between evaluations in environments of their own; 0: only at the end."""
+    eval_episodes: int = 30
+    """Episodes of an evaluation; 0: none."""
+    eval_greedy: bool = False
+    """Evaluate the most probable action instead of sampling from the policy."""
+    checkpoint_every: int = 250_000
+    """Steps between checkpoints; there is always one at the end."""
+    keep_checkpoints: int = 3
+    """Checkpoints that are kept, besides the best."""
+    log_every: int | None = None
+    """Steps between records of metrics. Default: 400 records a run."""
+
+    @property
+    def batch_steps(self) -> int:
+        """Environment steps of one update."""
+        return (self.rollouts_per_update or self.actors) * self.rollout_steps
+
+    @property
+    def rollout_steps(self) -> int:
+        """Environment steps of one rollout: T × B."""
+        return self.algorithm.experience().steps * self.envs_per_actor
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole run."""
+        return math.ceil(self.steps / self.batch_steps)
+
+    def make_schedule(self) -> Lockstep | Free:
+        """The schedule of a resolved configuration."""
+        assert self.rollouts_per_update is not None and self.queue_size is not None
+        common = (self.actors, self.rollouts_per_update, self.rollout_steps, self.updates)
+        if self.schedule is ScheduleKind.LOCKSTEP:
+            return Lockstep(*common, lag=self.lag)
+        return Free(*common, slots=self.queue_size)
+
+    def resolved(self, contract: Contract) -> RunConfig:
+        """The same with every `auto` and default decided for this machine. Raises UsageError for what cannot be."""
+        self._check_counts()
+        self.algorithm.check(contract.spaces)
+        network = resolve_network(self.network, contract.spaces)
+        rollouts = self.rollouts_per_update or self.actors
+        return replace(
+            self,
+            network=replace(self.network, network=network),
+            rollouts_per_update=rollouts,
+            queue_size=self._resolve_queue(rollouts),
+            engine=self._resolve_engine(contract),
+            device=_resolve_device(self.device),
+            precision=_resolve_precision(self.precision, network),
+            learner_threads=self.learner_threads or max(1, cores() // 2),
+            eval_every=self.eval_every or (self.steps // 20 if self.target_return is not None else 0),
+            log_every=self.log_every or max(1, self.steps // 400),
+        )
+
+    def _check_counts(self) -> None:
+        positive = (
+            "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
+            "checkpoint_every keep_checkpoints log_every"
+        )
+        for name in positive.split():
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
+        for name in ("seed", "lag", "eval_every", "eval_episodes"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(self, name)}")
+
+    def _resolve_queue(self, rollouts: int) -> int:
+        if self.schedule is ScheduleKind.LOCKSTEP:
+            needed = (self.lag + 1) * rollouts
+            if self.queue_size not in (None, needed):
+                raise UsageError(
+                    f"--queue-size {self.queue_size}: in lockstep, lag {self.lag} with {rollouts} rollouts per update "
+                    f"takes exactly {needed}; change --lag, or use --schedule free"
+                )
+            return needed
+        needed = max(self.actors, rollouts)
+        if self.queue_size is not None and self.queue_size < needed:
+            raise UsageError(
+                f"--queue-size {self.queue_size} is too small: {self.actors} actors and {rollouts} rollouts per update "
+                f"need {needed} or more"
+            )
+        return self.queue_size or 2 * needed
+
+    def _resolve_engine(self, contract: Contract) -> EngineKind:
+        if self.engine is not EngineKind.AUTO:
+            return self.engine
+        return EngineKind.PROCESSES if contract.spaces.is_image and cores() > 1 else EngineKind.SERIAL
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with the algorithm's name."""
+        return {**to_json(self), "algorithm": {"name": self.algorithm.name, **to_json(self.algorithm)}}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunConfig:
+        """The inverse of `to_json`. Raises UsageError that names what is wrong."""
+        fields = dict(data)
+        algorithm = dict(fields.pop("algorithm"))
+        decoded = from_json(algorithm_named(algorithm.pop("name")), algorithm, "algorithm")
+        return from_json(cls, {**fields, "algorithm": decoded})
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _resolve_device(device: Device) -> Device:
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no GPU here; use --device auto or cpu (asyncrl doctor)")
+    if device is Device.AUTO:
+        return Device.CUDA if torch.cuda.is_available() else Device.CPU
+    return device
+
+
+def _resolve_precision(precision: Precision, network: Network) -> Precision:
+    if precision is not Precision.AUTO:
+        return precision
+    return Precision.BF16 if network is not Network.MLP and has_bfloat16() else Precision.FP32
+
+
+def has_bfloat16() -> bool:
+    """Has this machine's processor (or GPU) fast bfloat16 arithmetic?"""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,50 @@
+"""Where actors run and how slots and weights get there: the only place that knows.
+
+An engine is four verbs. The same schedule gives the same run on each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from asyncrl.actor import ActorSpec
+from asyncrl.config import EngineKind
+from asyncrl.engines.memory import Memory, MemoryPlan
+from asyncrl.engines.processes import Processes
+from asyncrl.engines.serial import Serial
+from asyncrl.engines.threads import Threads
+from asyncrl.rollout import Rollout, Ticket
+
+__all__ = ["Engine", "Memory", "MemoryPlan", "Processes", "Serial", "Threads", "open_engine"]
+
+
+class Engine(Protocol):
+    def publish(self, version: int, weights: Tensor) -> None:
+        """Make weights [P] available to actors under `version`."""
+
+    def request(self, tickets: Sequence[Ticket]) -> None:
+        """Order rollouts. Their slots are the actors' from now on."""
+
+    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
+        """Wait for these rollouts, in this order; or for the first so many. Their slots are the caller's until ordered anew.
+
+        Raises EnvironmentFault or ActorDied where an actor ended instead.
+        """
+
+    def close(self) -> None:
+        """End all actors and wait until they have ended."""
+
+    @property
+    def ready(self) -> int:
+        """Rollouts that were waiting when `collect` last looked."""
+
+
+_ENGINES = {EngineKind.SERIAL: Serial, EngineKind.THREADS: Threads, EngineKind.PROCESSES: Processes}
+
+
+def open_engine(kind: EngineKind, spec: ActorSpec, actors: int, plan: MemoryPlan) -> Engine:
+    """Start `actors` actors."""
+    return _ENGINES[kind](spec, actors, plan)

@@ -1,0 +1,93 @@
+"""The memory that actors and learner share: slots for rollouts and buffers for weights, allocated once.
+
+Every buffer of weights is stamped with its version and every slot with its ticket. Whoever reads
+checks the stamp, so a wrong interleaving is an error and never wrong data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asyncrl.actor import Actor
+from asyncrl.errors import ScheduleError
+from asyncrl.rollout import Field, Layout, Ticket
+
+__all__ = ["Memory", "MemoryPlan"]
+
+_WRITING = -1
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How much of what; plain data that may cross to another process."""
+
+    layout: Layout
+    slots: int
+    weight_buffers: int
+    weights: int
+    """Number of parameters."""
+
+    def fields(self) -> tuple[Field, Field, Field]:
+        """Weight buffers, their stamps, and the newest version."""
+        buffers = self.weight_buffers
+        return (
+            Field((buffers, self.weights), torch.float32),
+            Field((buffers,), torch.int64),
+            Field((1,), torch.int64),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return self.slots * self.layout.nbytes + sum(field.nbytes for field in self.fields())
+
+    def allocate(self, *, shared: bool) -> Tensor:
+        """The memory itself, [nbytes] uint8. Shared memory has no name: nothing can be left behind."""
+        memory = torch.zeros(self.nbytes, dtype=torch.uint8)
+        return memory.share_memory_() if shared else memory
+
+
+class Memory:
+    """Views on the shared memory."""
+
+    def __init__(self, plan: MemoryPlan, memory: Tensor) -> None:
+        self.slots = [plan.layout.slot(memory, i * plan.layout.nbytes) for i in range(plan.slots)]
+        offset = plan.slots * plan.layout.nbytes
+        views = []
+        for field in plan.fields():
+            views.append(field.view(memory, offset))
+            offset += field.nbytes
+        self._weights, self._versions, self._newest = views
+
+    def publish(self, version: int, weights: Tensor) -> None:
+        """Write weights [P] as `version`; the learner alone does this."""
+        buffer = version % len(self._weights)
+        self._versions[buffer] = _WRITING
+        self._weights[buffer].copy_(weights)
+        self._versions[buffer] = version
+        self._newest[0] = version
+
+    def fill(self, actor: Actor, ticket: Ticket) -> None:
+        """Have `actor` make the rollout that `ticket` orders, with the weights it says."""
+        slot = self.slots[ticket.slot]
+        slot.stamp.fill_(_WRITING)
+        version = self._load(ticket, actor.policy.load)
+        actor.collect(ticket, slot)
+        slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
+
+    def _load(self, ticket: Ticket, load: Callable[[Tensor], None]) -> int:
+        """Copy the weights; read the stamp before and after, as the learner may be writing (`free`)."""
+        for _ in range(1000):
+            version = int(self._newest[0]) if ticket.version < 0 else ticket.version
+            buffer = version % len(self._weights)
+            before = int(self._versions[buffer])
+            load(self._weights[buffer])
+            after = int(self._versions[buffer])
+            if before == after == version:
+                return version
+            if ticket.version >= 0:
+                raise ScheduleError(f"weights {version} are gone: their buffer holds {before}, then {after}; {ticket}")
+        raise ScheduleError(f"the learner published faster than actor {ticket.actor} could copy, 1000 times in a row")

@@ -1,0 +1,79 @@
+"""A thread per actor. Emulators and tensor arithmetic release the interpreter's lock, so they overlap."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import torch
+from torch import Tensor
+
+from asyncrl.actor import Actor, ActorSpec
+from asyncrl.engines.arrivals import PATIENCE, Arrivals
+from asyncrl.engines.memory import Memory, MemoryPlan
+from asyncrl.errors import ActorDied, AsyncRLError
+from asyncrl.rollout import Rollout, Ticket
+
+__all__ = ["Threads"]
+
+
+class Threads:
+    """Orders go into each actor's queue, tickets of finished rollouts come back through one."""
+
+    def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
+        self._memory = Memory(plan, plan.allocate(shared=False))
+        self._orders: list[SimpleQueue[Ticket | None]] = [SimpleQueue() for _ in range(actors)]
+        self._answers: SimpleQueue[Ticket | AsyncRLError] = SimpleQueue()
+        self._arrivals = Arrivals(self._hear)
+        self._closing = False
+        self._threads = [
+            Thread(target=self._serve, args=(spec, index), name=f"actor-{index}", daemon=True) for index in range(actors)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ready(self) -> int:
+        return len(self._arrivals)
+
+    def publish(self, version: int, weights: Tensor) -> None:
+        self._memory.publish(version, weights)
+
+    def request(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._orders[ticket.actor].put(ticket)
+
+    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
+        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted)}
+
+    def close(self) -> None:
+        self._closing = True
+        for orders in self._orders:
+            orders.put(None)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _hear(self, seconds: float) -> list[Ticket]:
+        heard: list[Ticket] = []
+        with contextlib.suppress(Empty):
+            while True:
+                answer = self._answers.get(block=not heard and seconds > 0, timeout=seconds)
+                if isinstance(answer, AsyncRLError):
+                    raise answer
+                heard.append(answer)
+        return heard
+
+    def _serve(self, spec: ActorSpec, index: int) -> None:
+        torch.set_num_threads(1)  # of this thread; the learner's is set before
+        try:
+            with contextlib.closing(Actor(spec, index)) as actor:
+                while not self._closing and (ticket := self._orders[index].get()) is not None:
+                    self._memory.fill(actor, ticket)
+                    self._answers.put(ticket)
+        except AsyncRLError as fault:
+            self._answers.put(fault)
+        except BaseException:
+            self._answers.put(ActorDied(f"actor {index} failed:\n{traceback.format_exc()}"))

@@ -1,0 +1,47 @@
+"""Environments behind one door: `describe` says what an id means, `make` builds it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+
+from asyncrl.envs import atari
+from asyncrl.envs import gymnasium as gymnasium_family
+from asyncrl.envs.contract import Backend, Contract, EnvOptions
+from asyncrl.envs.environments import Environments, Step
+from asyncrl.envs.view import View
+from asyncrl.errors import UsageError, near_matches
+
+__all__ = ["Backend", "Contract", "EnvOptions", "Environments", "Step", "View", "describe", "known_ids", "make"]
+
+
+def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
+    """What `env_id` means under `options`. Raises UsageError for an id or a combination that is not to be had."""
+    options = options or EnvOptions()
+    if atari.claims(env_id):
+        return atari.describe(env_id, options)
+    return gymnasium_family.describe(env_id, options)
+
+
+def make(env_id: str, num_envs: int, seed: int | None = None, **options: Any) -> VectorEnv:
+    """A Gymnasium vector environment, next-step autoreset, by the fastest correct way.
+
+    `options` are the fields of `EnvOptions`. With `seed` it is already reset.
+
+    >>> envs = make("CartPole-v1", num_envs=8, seed=1)
+    """
+    known = {field.name for field in dataclasses.fields(EnvOptions)}
+    for name in options:
+        if name not in known:
+            raise UsageError(f"{name} is not an environment option{near_matches(name, known)}")
+    environments = Environments(describe(env_id, EnvOptions(**options)), num_envs)
+    if seed is not None:
+        environments.reset([seed + i for i in range(num_envs)])
+    return environments.vector
+
+
+def known_ids() -> list[str]:
+    """Every environment id that this installation knows."""
+    return atari.known_ids() + gymnasium_family.known_ids()

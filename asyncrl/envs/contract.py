@@ -1,0 +1,107 @@
+"""What was agreed about an environment: printed and saved with every run, kept by every evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from asyncrl.spaces import Spaces
+
+__all__ = ["Backend", "Contract", "EnvOptions"]
+
+
+class Backend(Enum):
+    """Who steps the environments of one actor."""
+
+    AUTO = "auto"
+    """The fastest that fits: `native` where there is one, else `sync`."""
+    NATIVE = "native"
+    """The package's own vector environment (ale-py's C++ threads, Gymnasium's vector entry point)."""
+    SYNC = "sync"
+    """One after the other, in the actor itself."""
+    ASYNC = "async"
+    """Each in a worker process of its own: for environments whose step takes milliseconds."""
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """What a user may ask of an environment. None: what the environment's id and family say."""
+
+    backend: Backend = Backend.AUTO
+    """Who steps the environments."""
+    reward_clip: float | None = None
+    """Learn from rewards clipped to ± this value; scores are always reported unclipped. 0: no clipping."""
+    reward_scale: float = 1.0
+    """Learn from rewards multiplied by this value (before clipping)."""
+    frame_skip: int | None = None
+    """Atari: emulator frames per step, for ids that have none of their own (…NoFrameskip-v4). Default 4."""
+    sticky: float | None = None
+    """Atari: probability that the emulator repeats the previous action."""
+    frame_stack: int | None = None
+    """Atari: newest frames that make one observation. Default 4."""
+    screen_size: int | None = None
+    """Atari: height and width of a gray frame, in pixels. Default 84."""
+    noop_max: int | None = None
+    """Atari: at most this many no-op frames begin an episode. Default 30."""
+    life_loss: bool | None = None
+    """Atari: a lost life ends the return (training only; the game goes on). Default off."""
+    full_actions: bool | None = None
+    """Atari: all 18 actions instead of the game's own. Default off."""
+    episode_frames: int | None = None
+    """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything that must be the same for two scores to be comparable."""
+
+    env: str
+    family: str
+    backend: Backend
+    spaces: Spaces
+    frame_skip: int = 1
+    """Emulator frames per step."""
+    sticky: float = 0.0
+    """Probability that the previous action is repeated."""
+    frame_stack: int = 1
+    screen_size: int | None = None
+    """Height and width of a gray frame, in pixels; None where frames are left as they are."""
+    max_pool: bool = False
+    """Each frame is the maximum of the last two."""
+    reward_clip: float | None = None
+    reward_scale: float = 1.0
+    life_loss: bool = False
+    """A lost life ends the return while training."""
+    noop_max: int = 0
+    fire_reset: bool = False
+    action_set: str = "own"
+    episode_cap: int | None = None
+    """Steps after which an episode is truncated; None: not known to Gymnasium."""
+    autoreset: str = "next-step"
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The contract as a person reads it."""
+        reward = "as given" if not self.reward_clip else f"clipped to ±{self.reward_clip:g}"
+        if self.reward_scale != 1:
+            reward = f"× {self.reward_scale:g}, {reward}"
+        observation = "×".join(map(str, self.spaces.observation_shape)) + f" {self.spaces.observation_dtype}"
+        rows = {
+            "environment": f"{self.env} ({self.family}, {self.backend.value})",
+            "observation": observation + (f", the last {self.frame_stack} frames" if self.frame_stack > 1 else ""),
+            "actions": f"{self.spaces.actions} ({self.action_set})",
+            "frame skip": f"{self.frame_skip}" + (", max of the last two frames" if self.max_pool else ""),
+            "sticky actions": f"probability {self.sticky:g}",
+            "reward learned from": reward,
+            "lost life": "ends the return" if self.life_loss else "is nothing special",
+            "episode begins": f"after up to {self.noop_max} no-ops" + (", then fire" if self.fire_reset else ""),
+            "episode cap": "none known" if self.episode_cap is None else f"{self.episode_cap} steps",
+            "autoreset": self.autoreset,
+        }
+        return [f"{name:<20}{value}" for name, value in rows.items()]
+
+    def differences(self, other: Contract) -> list[str]:
+        """What differs, as `frame_skip: 4, not 1`; versions and backends may differ."""
+        names = [n for n in self.__dataclass_fields__ if n not in ("versions", "backend")]
+        pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
+        return [f"{n}: {mine}, not {theirs}" for n, mine, theirs in pairs if mine != theirs]

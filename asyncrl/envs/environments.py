@@ -1,0 +1,102 @@
+"""A vector environment held to its contract: what actors and evaluations step."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from asyncrl.envs import atari
+from asyncrl.envs import gymnasium as gymnasium_family
+from asyncrl.envs.contract import Contract
+from asyncrl.errors import AsyncRLError, EnvironmentFault
+
+__all__ = ["Environments", "Step"]
+
+
+class Step(NamedTuple):
+    """What one step of B environments gave."""
+
+    observation: np.ndarray
+    """[B, *O]; after an episode's last step, that episode's true last observation"""
+    reward: np.ndarray
+    """[B] float32, unclipped"""
+    terminated: np.ndarray
+    """[B] bool"""
+    over: np.ndarray
+    """[B] bool: the episode ended, the next step resets"""
+
+
+class Environments:
+    """`num_envs` environments as `contract` says. Faults are reported with environment, seed and step.
+
+    `training=False` leaves out what is only for learning (a lost life that ends the return);
+    with `render`, `vector.render()` gives pictures.
+    """
+
+    def __init__(
+        self, contract: Contract, num_envs: int, threads: int = 1, *, training: bool = True, render: bool = False
+    ) -> None:
+        self.contract, self.num_envs, self._training = contract, num_envs, training
+        self._is_atari = contract.family == "atari"
+        self._steps = 0
+        self._seeds: list[int] = []
+        self.vector: VectorEnv
+        if self._is_atari:
+            self.vector = atari.build(contract, num_envs, threads, training=training)
+        else:
+            self.vector = gymnasium_family.build(contract, num_envs, render=render)
+        shape, dtype = contract.spaces.observation_shape, contract.spaces.observation_dtype
+        self._expected = (num_envs, *shape), np.dtype(dtype)
+
+    def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        """Begin anew; one seed per environment. Returns the observations, [B, *O]."""
+        self._seeds, self._steps = list(seeds), 0
+        form: Any = atari.seeds(seeds) if self._is_atari else gymnasium_family.seeds(self.vector, seeds)
+        observation, _ = self._guard("reset", self.vector.reset, seed=form)
+        return self._observation(observation)
+
+    def step(self, action: np.ndarray) -> Step:
+        """Step every environment once; `action` is [B] int64 from 0."""
+        spaces = self.contract.spaces
+        result = self._guard("step", self.vector.step, action + spaces.first_action)
+        observation, reward, terminated, truncated, infos = result
+        self._steps += 1
+        if self._is_atari:
+            over = atari.ended(self.contract, terminated, truncated, infos, self._training)
+        else:
+            over = gymnasium_family.ended(terminated, truncated)
+        reward = np.asarray(reward, dtype=np.float32)
+        if not np.isfinite(reward).all():
+            raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
+        return Step(self._observation(observation), reward, np.asarray(terminated), over)
+
+    def close(self) -> None:
+        self.vector.close()
+
+    def _observation(self, observation: Any) -> np.ndarray:
+        shape, dtype = self._expected
+        if not isinstance(observation, np.ndarray) or observation.shape != shape:
+            got = getattr(observation, "shape", type(observation).__name__)
+            raise self._fault(f"returned observations of shape {got}, its space says {shape}")
+        if dtype.kind == "f":
+            if not np.isfinite(observation).all():
+                bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
+                raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
+        return observation.astype(dtype, copy=False)
+
+    def _guard(self, verb: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except AsyncRLError:
+            raise
+        except Exception as problem:
+            message = f"raised {type(problem).__name__} in {verb}: {problem}"
+            raise self._fault(message, traceback.format_exc()) from problem
+
+    def _fault(self, what: str, trace: str = "") -> EnvironmentFault:
+        seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")
+        return EnvironmentFault(f"{self.contract.env} {what} (step {self._steps}, seeds {seeds})", trace)

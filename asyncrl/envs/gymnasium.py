@@ -1,0 +1,95 @@
+"""Any environment in Gymnasium's registry, through Gymnasium's own vector environments."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from asyncrl.envs.contract import Backend, Contract, EnvOptions
+from asyncrl.errors import UsageError, near_matches
+from asyncrl.spaces import spaces_of
+
+__all__ = ["build", "describe", "known_ids"]
+
+_COMMON = {"backend", "reward_clip", "reward_scale"}
+
+
+def describe(env_id: str, options: EnvOptions) -> Contract:
+    """The contract of one registered id under `options`."""
+    for option in dataclasses.fields(options):
+        if option.name not in _COMMON and getattr(options, option.name) is not None:
+            raise UsageError(f"--{option.name.replace('_', '-')} is for Atari; {env_id} has no such setting.")
+    spec = _spec(env_id)
+    backend = options.backend
+    if backend is Backend.AUTO:
+        backend = Backend.NATIVE if spec.vector_entry_point else Backend.SYNC
+    if backend is Backend.NATIVE and not spec.vector_entry_point:
+        raise UsageError(f"{env_id} has no vector environment of its own; use --backend sync or async.")
+    with _constructor_complaints(env_id), contextlib.closing(gymnasium.make(env_id)) as env:
+        spaces = spaces_of(env_id, env.observation_space, env.action_space)
+    return Contract(
+        env=env_id,
+        family="gymnasium",
+        backend=backend,
+        spaces=spaces,
+        reward_clip=options.reward_clip or None,
+        reward_scale=options.reward_scale,
+        episode_cap=spec.max_episode_steps,
+        versions={"gymnasium": version("gymnasium")},
+    )
+
+
+def build(contract: Contract, num_envs: int, *, render: bool = False) -> VectorEnv:
+    """`num_envs` copies behind Gymnasium's vector API, next-step autoreset; with `render`, ones that draw themselves."""
+    if contract.backend is Backend.NATIVE and not render:
+        return gymnasium.make_vec(contract.env, num_envs, vectorization_mode="vector_entry_point")
+    settings: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    mode = "sync"
+    if contract.backend is Backend.ASYNC and not render:
+        mode = "async"
+        settings |= {"context": "forkserver"}  # never fork a process that has live threads
+    own: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+    with _constructor_complaints(contract.env):
+        return gymnasium.make_vec(contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, **own)
+
+
+def seeds(vector: VectorEnv, values: Sequence[int]) -> Any:
+    """As `reset` takes them: a native vector environment draws all its episodes from one stream."""
+    return list(values) if isinstance(vector, SyncVectorEnv | AsyncVectorEnv) else values[0]
+
+
+def ended(terminated: np.ndarray, truncated: np.ndarray) -> np.ndarray:
+    """[B] bool: the episode is over and the next step resets."""
+    return terminated | truncated
+
+
+def known_ids() -> list[str]:
+    """Every id in the registry that is not an alias of Atari's."""
+    return sorted(name for name, spec in gymnasium.registry.items() if "ale_py" not in str(spec.entry_point))
+
+
+def _spec(env_id: str) -> Any:
+    try:
+        return gymnasium.spec(env_id)
+    except ImportError as problem:  # "module:Env-v0" whose module is missing
+        raise UsageError(f"{env_id}: {problem}") from None
+    except gymnasium.error.Error:
+        raise UsageError(
+            f"there is no environment {env_id!r}{near_matches(env_id, gymnasium.registry)} (asyncrl list envs)"
+        ) from None
+
+
+@contextlib.contextmanager
+def _constructor_complaints(env_id: str) -> Any:
+    """Turn a missing package into the sentence that says what to install."""
+    try:
+        yield
+    except gymnasium.error.DependencyNotInstalled as problem:
+        raise UsageError(f"{env_id} needs a package that is not installed: {problem}") from None

@@ -1,0 +1,76 @@
+"""What can go wrong, as a tree.
+
+::
+
+    AsyncRLError
+    ├── UsageError               the user's mistake; the command line exits with 2
+    │   └── CheckpointError      a checkpoint that is damaged, truncated or foreign
+    ├── EnvironmentFault         an environment raised, or broke its contract
+    ├── ActorDied                an actor's process or thread ended without a word
+    ├── ScheduleError            a rollout or weights other than the schedule says; a bug of ours
+    └── DivergenceError          a gradient that is not finite
+
+Every message is one sentence that names the thing, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ActorDied",
+    "AsyncRLError",
+    "CheckpointError",
+    "DivergenceError",
+    "EnvironmentFault",
+    "ScheduleError",
+    "UsageError",
+    "near_matches",
+]
+
+
+class AsyncRLError(Exception):
+    """The root of every error this package raises on purpose; catch it to catch them all."""
+
+
+class UsageError(AsyncRLError):
+    """The request cannot be met as it was put; nothing was started."""
+
+
+class CheckpointError(UsageError):
+    """A checkpoint cannot be used; the message names the file and the reason."""
+
+
+class EnvironmentFault(AsyncRLError):
+    """An environment raised, or returned what its spaces forbid.
+
+    `traceback` holds the environment's own traceback as text ("" when nothing was raised).
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message, traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ActorDied(AsyncRLError):
+    """An actor ended without reporting a fault (killed, out of memory, a crash in native code)."""
+
+
+class ScheduleError(AsyncRLError):
+    """A stamp on a rollout or on weights is not the one that the schedule asks for."""
+
+
+class DivergenceError(AsyncRLError):
+    """A gradient is not finite; the weights before it are kept."""
+
+
+def near_matches(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'a' or 'b'?"`, or "" where nothing is near."""
+    by_folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(by_folded), n=3, cutoff=0.6)
+    names = [repr(by_folded[name]) for name in close]
+    return f"; did you mean {' or '.join(names)}?" if names else ""

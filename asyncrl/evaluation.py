@@ -1,0 +1,87 @@
+"""Episodes played with a policy: scores, and pictures of them. It never touches training."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from asyncrl.algorithms import Policy
+from asyncrl.config import cores
+from asyncrl.envs import Contract, Environments, View
+from asyncrl.randomness import Stream, environment_seeds, generator
+
+__all__ = ["Evaluation", "Scene", "evaluate", "watch"]
+
+_MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of some episodes; returns are the environment's own, unclipped."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    """Steps."""
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.returns)
+
+
+def evaluate(policy: Policy, contract: Contract, episodes: int, seed: int, *, greedy: bool) -> Evaluation:
+    """Play `episodes` episodes: a pure function of the policy's weights and of `seed`.
+
+    Each environment plays a number of episodes that is fixed beforehand, so that short episodes do
+    not crowd out long ones.
+    """
+    count = min(episodes, _MOST_AT_ONCE)
+    quota = np.array([episodes // count + (i < episodes % count) for i in range(count)])
+    environments = Environments(contract, count, threads=cores(), training=False)
+    random = generator(seed, Stream.EVALUATION)
+    returns: list[list[float]] = [[] for _ in range(count)]
+    lengths: list[list[int]] = [[] for _ in range(count)]
+    score, length, resetting = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    try:
+        observation = environments.reset(environment_seeds(seed, Stream.EVALUATION, count))
+        while (np.array([len(r) for r in returns]) < quota).any():
+            acted = policy.act(torch.from_numpy(observation), 0, random, greedy=greedy)
+            observation, reward, _, over = environments.step(acted.action.numpy())
+            score += reward * ~resetting
+            length += ~resetting
+            for i in np.flatnonzero(over):
+                if len(returns[i]) < quota[i]:
+                    returns[i].append(float(score[i]))
+                    lengths[i].append(int(length[i]))
+                score[i], length[i] = 0, 0
+            resetting = over
+    finally:
+        environments.close()
+    return Evaluation(tuple(sum(returns, [])), tuple(sum(lengths, [])))
+
+
+class Scene(NamedTuple):
+    """One moment of a game."""
+
+    picture: np.ndarray
+    """[H, W, 3] uint8"""
+    score: float
+    """Return so far."""
+    over: bool
+
+
+def watch(policy: Policy, view: View, seed: int, *, greedy: bool) -> Iterator[Scene]:
+    """One episode, moment by moment."""
+    (env_seed,) = environment_seeds(seed, Stream.EVALUATION, 1)
+    random = generator(seed, Stream.EVALUATION)
+    observation, score, over = view.reset(env_seed), 0.0, False
+    yield Scene(view.picture(), score, over)
+    while not over:
+        acted = policy.act(torch.from_numpy(observation), 0, random, greedy=greedy)
+        step = view.step(acted.action.numpy())
+        observation, score, over = step.observation, score + float(step.reward[0]), bool(step.over[0])
+        yield Scene(view.picture(), score, over)

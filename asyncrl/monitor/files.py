@@ -1,0 +1,60 @@
+"""Records into the run folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from asyncrl.statistics import Record
+
+__all__ = ["JsonLines", "TensorBoard"]
+
+_NOT_SCALARS = {"step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env"}
+
+
+class JsonLines:
+    """metrics.jsonl, one object a line, and log.txt for sentences. Both are appended to on resume."""
+
+    def __init__(self, folder: Path) -> None:
+        self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")
+        self._log = open(folder / "log.txt", "a", encoding="utf-8")
+
+    def write(self, record: Record) -> None:
+        self._metrics.write(json.dumps(record) + "\n")
+        if record["kind"] != "episode":
+            self._metrics.flush()
+
+    def say(self, line: str) -> None:
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        self._log.flush()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._log.close()
+
+
+class TensorBoard:
+    """The same as events. TensorBoard is imported with the first record: it is slow to import."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._writer = folder / "tensorboard", None
+
+    def write(self, record: Record) -> None:
+        if record["kind"] == "episode":
+            return
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer: Any = SummaryWriter(str(self._folder))
+        for name, value in record.items():
+            if name not in _NOT_SCALARS and value is not None:
+                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+    def say(self, line: str) -> None:
+        pass
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,162 @@
+"""A run as a person watches it: a live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from datetime import timedelta
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as RichLive
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from asyncrl.monitor.sink import Sink
+from asyncrl.statistics import Record
+
+__all__ = ["Live", "Plain", "Quiet", "sparkline", "terminal_view"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def terminal_view(title: str, steps: int, slots: int, *, quiet: bool) -> Sink:
+    """The view that fits standard output."""
+    if quiet:
+        return Quiet()
+    return Live(title, steps, slots) if sys.stdout.isatty() else Plain(steps)
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """A curve as text: `width` bars, each the mean of its part of `values`."""
+    if not values:
+        return ""
+    cuts = [len(values) * i // min(width, len(values)) for i in range(min(width, len(values)) + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((m - low) / span * (len(_BARS) - 1))] for m in means)
+
+
+class _Progress:
+    """What both views show."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.train: Record = {}
+        self.evaluation: Record = {}
+        self.returns: list[float] = []
+        self._began: tuple[int, float] | None = None
+
+    def take(self, record: Record) -> None:
+        if record["kind"] == "train":
+            self.train = record
+            self._began = self._began or (record["step"], record["time"])
+            if record["mean_return"] is not None:
+                self.returns.append(record["mean_return"])
+        elif record["kind"] == "eval":
+            self.evaluation = record
+
+    @property
+    def time_left(self) -> str:
+        """At the mean rate since this view began."""
+        if self._began is None or self.train["step"] <= self._began[0]:
+            return "…"
+        step, seconds = self._began
+        rate = (self.train["step"] - step) / (self.train["time"] - seconds)
+        return str(timedelta(seconds=round(max(0, self.steps - self.train["step"]) / rate)))
+
+
+class Plain:
+    """One line a record, at most one in ten seconds."""
+
+    def __init__(self, steps: int) -> None:
+        self._progress = _Progress(steps)
+        self._spoke = -1e9
+
+    def write(self, record: Record) -> None:
+        self._progress.take(record)
+        if record["kind"] == "eval":
+            print(
+                f"evaluation at step {record['step']:,} ({record['mode']}): mean {record['mean']:.2f}, "
+                f"median {record['median']:.2f}, IQM {record['iqm']:.2f} over {record['episodes']} episodes",
+                flush=True,
+            )
+        last = record["step"] >= self._progress.steps
+        if record["kind"] == "train" and (last or record["time"] - self._spoke >= 10):
+            self._spoke = record["time"]
+            score = "–" if record["mean_return"] is None else f"{record['mean_return']:.2f}"
+            print(
+                f"step {record['step']:>12,} / {self._progress.steps:,}  {record['steps_per_second']:>9,.0f} steps/s  "
+                f"return {score:>8}  episodes {record['episodes']:>6,}  lag {record['policy_lag']:.2f}  "
+                f"left {self._progress.time_left}",
+                flush=True,
+            )
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Quiet:
+    """Says nothing."""
+
+    def write(self, record: Record) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Live:
+    """A panel that is drawn anew with every record; sentences scroll by above it."""
+
+    def __init__(self, title: str, steps: int, slots: int, console: Console | None = None) -> None:
+        self._title, self._slots = title, slots
+        self._progress = _Progress(steps)
+        self._last_episodes: deque[Record] = deque(maxlen=5)
+        self._live = RichLive(self._view(), console=console, refresh_per_second=4)
+        self._live.start()
+
+    def write(self, record: Record) -> None:
+        if record["kind"] == "episode":
+            self._last_episodes.append(record)
+            return
+        self._progress.take(record)
+        self._live.update(self._view())
+
+    def say(self, line: str) -> None:
+        self._live.console.print(line, highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _view(self) -> RenderableType:
+        p, train = self._progress, self._progress.train
+        if not train:
+            return Panel(Text("waiting for the first rollouts …"), title=self._title)
+        rows = Table.grid(padding=(0, 2))
+        for _ in range(4):
+            rows.add_column()
+        mean = "–" if train["mean_return"] is None else f"{train['mean_return']:.2f}"
+        best = f"{p.evaluation['mean']:.2f} at {p.evaluation['step']:,}" if p.evaluation else "–"
+        last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
+        waiting = train.get("waiting_share", 0.0)
+        rows.add_row("steps/s", f"{train['steps_per_second']:,.0f}", "mean return (100 episodes)", mean)
+        rows.add_row("frames/s", f"{train['frames_per_second']:,.0f}", "last evaluation", best)
+        rows.add_row("policy lag", f"{train['policy_lag']:.2f} updates", "episodes", f"{train['episodes']:,}")
+        rows.add_row("queue", f"{train['queue']:.1f} of {self._slots} ready", "last returns", last)
+        rows.add_row("learner waits", f"{waiting:.0%} of the time", "entropy", f"{train.get('entropy', float('nan')):.3f}")
+        bar = Table.grid(padding=(0, 2), expand=True)
+        bar.add_column()
+        bar.add_column(ratio=1)
+        bar.add_column()
+        bar.add_row(f"{train['step']:,} / {p.steps:,}", ProgressBar(p.steps, train["step"]), f"left {p.time_left}")
+        curve = Text(f"return {sparkline(p.returns, 60)}")
+        return Panel(Group(rows, curve, bar), title=self._title)

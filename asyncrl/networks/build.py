@@ -1,0 +1,66 @@
+"""Which network, as data; and building it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import nn
+
+from asyncrl.errors import UsageError
+from asyncrl.networks.encoders import A3C, NATURE, ConvolutionalEncoder, MlpEncoder
+from asyncrl.spaces import Spaces
+
+__all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve"]
+
+
+class Network(Enum):
+    AUTO = "auto"
+    MLP = "mlp"
+    A3C_CNN = "a3c-cnn"
+    NATURE_CNN = "nature-cnn"
+
+
+DESCRIPTIONS = {
+    Network.AUTO: "nature-cnn for images, mlp for everything else",
+    Network.MLP: "dense tanh layers (--hidden), one tower for the policy and one for the value",
+    Network.A3C_CNN: "conv 16 8×8/4, conv 32 4×4/2, dense 256 (Mnih et al. 2013, 2016)",
+    Network.NATURE_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, dense 512 (Mnih et al. 2015)",
+}
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network's shape."""
+
+    network: Network = Network.AUTO
+    """Network: auto takes nature-cnn for images and mlp for everything else."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of each dense layer (mlp only)."""
+
+
+def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
+    """The network that `config` means for `spaces`. Raises UsageError where it does not fit."""
+    kind = config.network
+    if kind is Network.AUTO:
+        return Network.NATURE_CNN if spaces.is_image else Network.MLP
+    if kind is not Network.MLP and not spaces.is_image:
+        raise UsageError(
+            f"--network {kind.value} takes uint8 images; these observations are "
+            f"{spaces.observation_dtype} of shape {spaces.observation_shape}: use --network mlp"
+        )
+    if not config.hidden or min(config.hidden) < 1:
+        raise UsageError(f"--hidden {config.hidden}: every layer needs at least one unit")
+    return kind
+
+
+def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> nn.Module:
+    """A new encoder, [N, *O] → [N, encoder.features], that computes in `dtype`."""
+    kind = resolve(config, spaces)
+    if kind is Network.MLP:
+        return MlpEncoder(spaces, config.hidden, dtype)
+    convolutions, features = A3C if kind is Network.A3C_CNN else NATURE
+    if min(spaces.observation_shape[1:]) < 36:
+        raise UsageError(f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}")
+    return ConvolutionalEncoder(spaces, convolutions, features, dtype)

@@ -1,0 +1,77 @@
+"""From an observation to features: [N, *O] → [N, F], in the encoder's compute dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asyncrl.networks.layers import Conv2d, Linear
+from asyncrl.spaces import Spaces
+
+__all__ = ["A3C", "NATURE", "Convolution", "ConvolutionalEncoder", "MlpEncoder", "keep_in_compute_dtype"]
+
+
+class Convolution(NamedTuple):
+    channels: int
+    kernel: int
+    stride: int
+
+
+A3C = (Convolution(16, 8, 4), Convolution(32, 4, 2)), 256
+"""Mnih et al. 2013, and 2016 section 8: the network of the asynchronous methods."""
+
+NATURE = (Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)), 512
+"""Mnih et al. 2015, methods."""
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Convolutions and one dense layer, ReLU after each; uint8 frames [N, C, H, W] are taken as 0…1."""
+
+    def __init__(self, spaces: Spaces, convolutions: Sequence[Convolution], features: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self.features = dtype, features
+        channels, *_ = spaces.observation_shape
+        self.convolutions = nn.ModuleList()
+        scale = 1 / 255
+        for layer in convolutions:
+            self.convolutions.append(Conv2d(channels, layer.channels, layer.kernel, layer.stride, scale))
+            channels, scale = layer.channels, 1.0
+        with torch.no_grad():
+            flat = self._convolve(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8)).shape[1]
+        self.dense = Linear(flat, features)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return F.relu(self.dense(self._convolve(observation)))
+
+    def _convolve(self, observation: Tensor) -> Tensor:
+        x = observation.to(self.dtype)  # 0…255 is exact in bfloat16 too
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        return x.flatten(1)
+
+
+class MlpEncoder(nn.Module):
+    """Dense layers with tanh; observations of any shape are flattened."""
+
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self.features = dtype, hidden[-1]
+        sizes = [spaces.observation_size, *hidden]
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        x = observation.flatten(1).to(self.dtype)
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x
+
+
+def keep_in_compute_dtype(network: nn.Module) -> None:
+    """Convert every encoder of `network` to the dtype it computes in: right for acting, too coarse for learning."""
+    for module in network.modules():
+        if isinstance(module, ConvolutionalEncoder | MlpEncoder):
+            module.to(module.dtype)

@@ -1,0 +1,42 @@
+"""Layers that compute in the dtype of their input, whatever dtype their weights are kept in.
+
+The learner keeps float32 weights and computes in bfloat16 where the processor has it; an actor keeps a
+copy that is bfloat16 already. Both run the very same arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Conv2d", "Linear", "orthogonal_"]
+
+
+class Linear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Conv2d(nn.Conv2d):
+    """`scale` multiplies the input; it is done on the weights, which are fewer."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, scale: float = 1.0) -> None:
+        super().__init__(channels, out_channels, kernel, stride)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        weight = self.weight if self.scale == 1 else self.weight * self.scale
+        return F.conv2d(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
+
+
+def orthogonal_(module: nn.Module, generator: torch.Generator, gain: float = math.sqrt(2)) -> None:
+    """Orthogonal weights and zero biases in every layer of `module` (Saxe et al. 2014)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.orthogonal_(layer.weight, gain, generator=generator)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,35 @@
+"""Settings that are known to work, as data: one TOML file a preset."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from asyncrl.errors import UsageError, near_matches
+
+__all__ = ["automatic", "preset_names", "read_preset"]
+
+_FOLDER = Path(__file__).parent
+
+
+def preset_names() -> list[str]:
+    """Every preset, as `a3c/atari`."""
+    return sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """A preset's tables. Raises UsageError with near matches."""
+    if name not in preset_names():
+        raise UsageError(f"there is no preset {name!r}{near_matches(name, preset_names())} (asyncrl list presets)")
+    return tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def automatic(algorithm: str, env: str) -> str | None:
+    """The preset that is tuned for this pair: the first whose `environments` has a pattern for `env`."""
+    for name in preset_names():
+        preset = read_preset(name)
+        if preset["algorithm"]["name"] == algorithm and any(fnmatch.fnmatch(env, p) for p in preset["environments"]):
+            return name
+    return None

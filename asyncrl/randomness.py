@@ -1,0 +1,40 @@
+"""One root seed, from which every random stream is derived by name.
+
+A stream is addressed, not advanced: what rollout number 17 of a run draws depends on the root seed
+and on 17 alone. So there is no generator state to save, and none that timing could disturb.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+__all__ = ["Stream", "environment_seeds", "generator"]
+
+
+class Stream(IntEnum):
+    """The named children of the root seed. The numbers are part of every saved run: append only."""
+
+    NETWORK = 0
+    LEARNER = 1
+    ACTOR = 2
+    ENVIRONMENT = 3
+    EVALUATION = 4
+
+
+def _sequence(root: int, stream: Stream, *address: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(root, spawn_key=(int(stream), *address))
+
+
+def generator(root: int, stream: Stream, *address: int) -> torch.Generator:
+    """A CPU generator at the beginning of the stream at `address` (rollout, update, …)."""
+    (seed,) = _sequence(root, stream, *address).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+
+
+def environment_seeds(root: int, stream: Stream, count: int, *address: int) -> list[int]:
+    """`count` seeds of 31 bits: even for training, odd for evaluation, so that they never meet."""
+    bits = _sequence(root, stream, *address).generate_state(count, np.uint32) >> np.uint32(2)
+    return [int(b) * 2 + int(stream is Stream.EVALUATION) for b in bits]

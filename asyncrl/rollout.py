@@ -1,0 +1,131 @@
+"""The one thing that travels: T steps of B environments, time-major, in a slot of shared memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asyncrl.errors import ScheduleError
+
+__all__ = ["Field", "Layout", "Rollout", "Ticket"]
+
+_ALIGNMENT = 64  # bytes: a cache line, so that no two fields share one
+
+
+class Ticket(NamedTuple):
+    """An order for one rollout. Plain integers: this is all that passes through a queue."""
+
+    number: int
+    """Place in the order of consumption, from 0."""
+    actor: int
+    version: int
+    """The weights that act; -1 asks for the newest (schedule `free`)."""
+    slot: int
+    step: int
+    """Environment steps that the run has ordered before this rollout."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Views on one slot. Row t holds what was seen, done and got at step t.
+
+    Autoreset is next-step: the observation after an episode's last step is that episode's true last
+    one, and the step that follows only resets. `reset` marks those steps; no loss may see them.
+    """
+
+    frames: Tensor
+    """[T+S, B, *frame] single frames; the stack of S that was seen at step t ends in row t+S-1."""
+    age: Tensor
+    """[B] int32: how many frames before the newest one at step 0 belong to the same episode."""
+    action: Tensor
+    """[T, B] int64"""
+    reward: Tensor
+    """[T, B] float32, as the environment gave it"""
+    terminated: Tensor
+    """[T, B] bool: the future is worth nothing"""
+    reset: Tensor
+    """[T+1, B] bool: step t resets, its action is ignored. Row T belongs to the next rollout."""
+    stamp: Tensor
+    """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
+    acted: Mapping[str, Tensor]
+    """[T, B, …] what the policy said when it acted, by name"""
+
+    @property
+    def valid(self) -> Tensor:
+        """[T, B] bool: a real step."""
+        return ~self.reset[:-1]
+
+    @property
+    def over(self) -> Tensor:
+        """[T, B] bool: the episode ended with this step, by termination or truncation."""
+        return self.reset[1:]
+
+    def check(self, ticket: Ticket) -> None:
+        """Raise ScheduleError unless this is the rollout that `ticket` ordered."""
+        number, actor, version = self.stamp.tolist()
+        if (number, actor) != (ticket.number, ticket.actor) or ticket.version not in (-1, version):
+            raise ScheduleError(
+                f"slot {ticket.slot} holds rollout {number} of actor {actor} made with weights {version}; "
+                f"{ticket} was ordered."
+            )
+
+
+class Field(NamedTuple):
+    """Shape and dtype of one array inside a slot."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return -(-math.prod(self.shape) * self.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+
+    def view(self, memory: Tensor, offset: int) -> Tensor:
+        """This field as it lies in `memory` (uint8, one-dimensional) from `offset` bytes on."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        return memory[offset : offset + size].view(self.dtype).view(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a slot is laid out in memory; the only place where a rollout's shapes are declared."""
+
+    steps: int
+    envs: int
+    stack: int
+    frame: Field
+    """One frame of one environment."""
+    acted: tuple[tuple[str, Field], ...] = ()
+    """What the algorithm keeps per step and environment."""
+
+    def fields(self) -> dict[str, Field]:
+        t, b = self.steps, self.envs
+        return {
+            "frames": Field((t + self.stack, b, *self.frame.shape), self.frame.dtype),
+            "age": Field((b,), torch.int32),
+            "action": Field((t, b), torch.int64),
+            "reward": Field((t, b), torch.float32),
+            "terminated": Field((t, b), torch.bool),
+            "reset": Field((t + 1, b), torch.bool),
+            "stamp": Field((3,), torch.int64),
+            **{f"acted.{name}": Field((t, b, *field.shape), field.dtype) for name, field in self.acted},
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one slot."""
+        return sum(field.nbytes for field in self.fields().values())
+
+    def slot(self, memory: Tensor, offset: int) -> Rollout:
+        """The slot that begins `offset` bytes into `memory`."""
+        views = {}
+        for name, field in self.fields().items():
+            views[name] = field.view(memory, offset)
+            offset += field.nbytes
+        acted = {name: views.pop(f"acted.{name}") for name, _ in self.acted}
+        return Rollout(**views, acted=acted)

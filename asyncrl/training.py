@@ -1,0 +1,207 @@
+"""The loop: collect → update → publish → request. Read this file first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asyncrl import checkpoint
+from asyncrl.actor import ActorSpec
+from asyncrl.algorithms import Policy
+from asyncrl.config import Device, RunConfig
+from asyncrl.engines import MemoryPlan, open_engine
+from asyncrl.envs import Contract
+from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
+from asyncrl.evaluation import Evaluation, evaluate
+from asyncrl.interruption import StopRequest, listening
+from asyncrl.learner import Learner
+from asyncrl.monitor import Monitor
+from asyncrl.run import Run
+from asyncrl.statistics import Statistics
+
+__all__ = ["Outcome", "train"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    update: int
+    step: int
+    seconds: float
+    signal: int | None
+    """The signal that asked it to stop, if one did."""
+    evaluation: Evaluation | None
+    """Of the last weights; None where none was asked for, or the run was stopped."""
+
+
+def train(
+    config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
+) -> Outcome:
+    """Train as `config` (resolved) says, from the beginning or from a checkpoint of the same run.
+
+    Ends with a checkpoint of the last weights, also after a signal or a fault. Raises what an
+    environment or an actor raised, and DivergenceError.
+    """
+    assert config.learner_threads is not None
+    torch.set_num_threads(config.learner_threads)
+    dtype = config.precision.dtype
+    device = torch.device("cuda" if config.device is Device.CUDA else "cpu")
+    learner = Learner(config.algorithm, config.network, contract, config.seed, dtype, device, config.updates)
+    desk = Desk(config, contract, run, monitor, learner, resume)
+    first, statistics = learner.updates, desk.statistics
+
+    schedule = config.make_schedule()
+    spec = ActorSpec(
+        config.algorithm, config.network, contract, config.seed, config.envs_per_actor, config.env_threads, dtype, first
+    )
+    plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel())
+
+    with listening() as stop:
+        with desk.saving(), contextlib.closing(open_engine(config.engine, spec, config.actors, plan)) as engine:
+            published = None
+            for version, tickets in schedule.opening(first):
+                if version != published:
+                    engine.publish(version, desk.recent[version])
+                    published = version
+                engine.request(tickets)
+
+            for update in range(first, config.updates):
+                with statistics.time("waiting"):
+                    rollouts = engine.collect(schedule.wanted(update))
+                desk.note_episodes(statistics.consume(update, rollouts, engine.ready))
+                with statistics.time("learning"):
+                    metrics = learner.update(list(rollouts.values()))
+                engine.publish(learner.updates, learner.weights)
+                engine.request(schedule.following(update, list(rollouts)))
+                statistics.updated(metrics)
+                if desk.after_update() or stop:
+                    break
+        evaluation = desk.final_evaluation(stop)
+    return Outcome(learner.updates, desk.step, statistics.seconds, stop.signal, evaluation)
+
+
+class Desk:
+    """What happens beside the learning: records, evaluations, checkpoints, each when it is due."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        contract: Contract,
+        run: Run,
+        monitor: Monitor,
+        learner: Learner,
+        resume: checkpoint.Checkpoint | None,
+    ) -> None:
+        self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
+        self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
+        self.statistics = Statistics(
+            config.actors,
+            config.envs_per_actor,
+            config.batch_steps,
+            contract.frame_skip,
+            seconds=0.0 if resume is None else resume.seconds,
+        )
+        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=config.lag + 1)
+        self._evaluated: tuple[int, Evaluation] | None = None
+        self._saved = -1
+        self._best_mean = -float("inf")
+        if resume is not None:
+            self._restore(resume)
+        self._remember()
+
+    @property
+    def step(self) -> int:
+        """Environment steps that were learned from."""
+        return self._learner.updates * self._config.batch_steps
+
+    @property
+    def recent(self) -> dict[int, Tensor]:
+        """The last lag + 1 versions of the weights: what rollouts in the making were ordered with."""
+        return dict(self._versions)
+
+    def note_episodes(self, episodes: list[dict[str, object]]) -> None:
+        for record in episodes:
+            self._monitor.write(record)
+
+    def after_update(self) -> bool:
+        """Do what is due. True: the target return is reached."""
+        self._remember()
+        config, update = self._config, self._learner.updates
+        if self._due(config.log_every) or update == config.updates:
+            self._monitor.write(self.statistics.record(update))
+        reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
+        if self._due(config.checkpoint_every) or reached:
+            self._save()
+        return reached
+
+    def final_evaluation(self, stop: StopRequest) -> Evaluation | None:
+        """The evaluation of the last weights; there is none after a signal."""
+        if stop or not self._config.eval_episodes:
+            return None
+        return self._evaluate()
+
+    @contextlib.contextmanager
+    def saving(self) -> object:
+        """A checkpoint at the end of the block, also where an environment, an actor or the gradient failed."""
+        try:
+            yield
+        except (EnvironmentFault, ActorDied, DivergenceError):
+            self._save()
+            self._monitor.say(f"What was learned until step {self.step:,} is saved in {self._run.path}.")
+            raise
+        self._save()
+
+    def _due(self, every: int | None) -> bool:
+        return bool(every) and self.step // every > (self.step - self._config.batch_steps) // every
+
+    def _is_enough(self, evaluation: Evaluation) -> bool:
+        target = self._config.target_return
+        return target is not None and evaluation.mean >= target
+
+    def _evaluate(self) -> Evaluation:
+        config, update = self._config, self._learner.updates
+        if self._evaluated is None or self._evaluated[0] != update:
+            self._policy.load(self._learner.weights.cpu())
+            greedy = config.eval_greedy
+            result = evaluate(self._policy, self._contract, config.eval_episodes, config.seed, greedy=greedy)
+            self._evaluated = update, result
+            mode = "greedy" if greedy else "sample"
+            self._monitor.write(self.statistics.evaluated(update, result.returns, mode))
+            if result.mean >= self._best_mean:
+                self._best_mean = result.mean
+                self._run.mark("best", self._save())
+        return self._evaluated[1]
+
+    def _remember(self) -> None:
+        self._versions.append((self._learner.updates, self._learner.weights.detach().cpu().clone()))
+
+    def _save(self) -> object:
+        update, path = self._learner.updates, self._run.checkpoint_path(self.step)
+        if self._saved != update:
+            older = {str(version): weights for version, weights in self._versions if version != update}
+            tensors = {**self._learner.state(), **({"recent": older} if older else {})}
+            checkpoint.save(
+                path,
+                tensors,
+                step=self.step,
+                update=update,
+                seconds=self.statistics.seconds,
+                contract=self._contract,
+                config=self._config,
+            )
+            self._run.mark("latest", path)
+            self._run.prune(self._config.keep_checkpoints)
+            self._saved = update
+        return path
+
+    def _restore(self, resume: checkpoint.Checkpoint) -> None:
+        self._learner.restore({name: resume.tensors(name) for name in ("weights", "optimizer")}, resume.update)
+        older = resume.tensors("recent") if "recent.safetensors" in resume.files else {}
+        self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
+        self._best_mean = self._run.rewind(resume.update)
+        self._saved = resume.update

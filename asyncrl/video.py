@@ -1,0 +1,107 @@
+"""Pictures into a file or onto the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from asyncrl.errors import UsageError
+
+__all__ = ["Screen", "VideoFile", "Window", "open_video"]
+
+_SMALLEST = 420  # pixels: smaller pictures are enlarged by a whole factor
+
+
+class Screen(Protocol):
+    """Something that shows pictures [H, W, 3] uint8, one after the other."""
+
+    def show(self, picture: np.ndarray) -> None: ...
+
+    def __enter__(self) -> Screen: ...
+
+    def __exit__(self, kind: Any, fault: Any, trace: TracebackType | None) -> None: ...
+
+
+def open_video(path: Path, frames_per_second: float) -> VideoFile:
+    """A .mp4 or .gif file. Raises UsageError for another ending or a folder that is not there."""
+    if path.suffix not in (".mp4", ".gif"):
+        raise UsageError(f"--video {path}: the ending must be .mp4 or .gif")
+    if not path.parent.is_dir():
+        raise UsageError(f"--video {path}: there is no folder {path.parent}")
+    return VideoFile(path, frames_per_second)
+
+
+class VideoFile:
+    """A video written picture by picture; it appears under its name when it is whole."""
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        import imageio.v2 as imageio
+
+        self._path, self._beside = path, path.with_name(f".{path.stem}.tmp{path.suffix}")
+        if path.suffix == ".gif":
+            # A GIF counts hundredths of a second, and viewers slow down what is under two of them.
+            duration = max(20, round(100 / frames_per_second) * 10)
+            self._writer: Any = imageio.get_writer(self._beside, mode="I", duration=duration, loop=0)
+        else:
+            self._writer = imageio.get_writer(self._beside, fps=frames_per_second, macro_block_size=2, quality=8)
+
+    def show(self, picture: np.ndarray) -> None:
+        factor = 1 if self._path.suffix == ".gif" else max(1, -(-_SMALLEST // max(picture.shape[:2])))
+        picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+        height, width = (n - n % 2 for n in picture.shape[:2])  # H.264 wants even sizes
+        self._writer.append_data(np.ascontiguousarray(picture[:height, :width]))
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, kind: Any, fault: Any, trace: TracebackType | None) -> None:
+        self._writer.close()
+        if kind is None:
+            self._beside.replace(self._path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self._beside.unlink()
+
+
+class Window:
+    """A window that plays in real time; closing it raises KeyboardInterrupt."""
+
+    def __init__(self, title: str, frames_per_second: float) -> None:
+        try:
+            import pygame
+        except ImportError:
+            raise UsageError("a window needs pygame: pip install 'asyncrl[classic]' — or write a file with --video game.mp4") from None
+        self._pygame, self._pause, self._surface = pygame, 1 / frames_per_second, None
+        try:
+            pygame.display.init()
+        except pygame.error as problem:
+            raise UsageError(f"no window can be opened ({problem}); write a file with --video game.mp4") from None
+        pygame.display.set_caption(title)
+
+    def show(self, picture: np.ndarray) -> None:
+        began, pygame = time.monotonic(), self._pygame
+        height, width = picture.shape[:2]
+        factor = max(1, -(-_SMALLEST // max(height, width)))
+        size = width * factor, height * factor
+        if self._surface is None:
+            try:
+                self._surface = pygame.display.set_mode(size)
+            except pygame.error as problem:
+                raise UsageError(f"no window can be opened ({problem}); write a file with --video game.mp4") from None
+        if any(event.type == pygame.QUIT for event in pygame.event.get()):
+            raise KeyboardInterrupt
+        image = pygame.surfarray.make_surface(picture.swapaxes(0, 1))
+        self._surface.blit(pygame.transform.scale(image, size), (0, 0))
+        pygame.display.flip()
+        time.sleep(max(0.0, self._pause - (time.monotonic() - began)))
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, kind: Any, fault: Any, trace: TracebackType | None) -> None:
+        self._pygame.display.quit()
