@@ -15,9 +15,8 @@ from asyncrl.algorithms import Policy, algorithm_named
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract, EnvOptions, View, describe
 from asyncrl.errors import CheckpointError, UsageError, near_matches
-from asyncrl.evaluation import Evaluation
+from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
-from asyncrl.evaluation import watch
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import NetworkConfig
 from asyncrl.presets import automatic, read_preset
@@ -60,11 +59,9 @@ def configure(env: str, algorithm: str | None = None, preset: str | None = None,
     return RunConfig.from_json({"env": env, **tables.pop("run"), **tables})
 
 
-def start(
-    config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None, *, contract: Contract | None = None
-) -> tuple[Run, Outcome]:
+def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None) -> tuple[Run, Outcome]:
     """Begin and finish a run."""
-    contract = contract or describe(config.env, config.environment)
+    contract = describe(config.env, config.environment)
     config = config.resolved(contract)
     run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
     return run, _train(config, contract, run, view, None)
@@ -88,7 +85,9 @@ def resume(
     """
     run = Run.open(Path(run_dir))
     newest = newest_checkpoint(run, view)
-    config = dataclasses.replace(newest.config, **changes, **({} if steps is None else {"steps": steps}))
+    if steps is not None:
+        changes["steps"] = steps
+    config = dataclasses.replace(newest.config, **changes)
     contract = describe(config.env, config.environment)
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
@@ -118,6 +117,7 @@ def _train(
         run.rewind(newest.update)
     sinks: list[Sink] = [JsonLines(run.path), TensorBoard(run.path), *([] if view is None else [view])]
     with Monitor(sinks).open() as monitor:
+        monitor.say("\n".join([*contract.lines(), *config.lines(), ""]))
         return run_training(config, contract, run, monitor, newest)
 
 
@@ -172,7 +172,9 @@ def evaluate(name: Path | str | Agent, episodes: int = 30, seed: int = 1, *, gre
     return play_episodes(agent.policy, agent.contract, episodes, seed, greedy=agent._greedy(greedy))
 
 
-def play(agent: Agent, view: View, screen: Screen, seed: int, *, greedy: bool | None = None, most_steps: int | None = None) -> float:
+def play(
+    agent: Agent, view: View, screen: Screen, seed: int, *, greedy: bool | None = None, most_steps: int | None = None
+) -> float:
     """Play one episode onto a screen; returns its score."""
     score = 0.0
     for step, scene in enumerate(watch(agent.policy, view, seed, greedy=agent._greedy(greedy))):

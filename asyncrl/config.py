@@ -128,7 +128,8 @@ class RunConfig:
 
     def make_schedule(self) -> Lockstep | Free:
         """The schedule of a resolved configuration."""
-        assert self.rollouts_per_update is not None and self.queue_size is not None
+        assert self.rollouts_per_update is not None
+        assert self.queue_size is not None
         common = (self.actors, self.rollouts_per_update, self.rollout_steps, self.updates)
         if self.schedule is ScheduleKind.LOCKSTEP:
             return Lockstep(*common, lag=self.lag)
@@ -137,7 +138,10 @@ class RunConfig:
     def resolved(self, contract: Contract) -> RunConfig:
         """The same with every `auto` and default decided for this machine. Raises UsageError for what cannot be."""
         self._check_counts()
-        self.algorithm.check(contract.spaces)
+        try:
+            self.algorithm.check(contract.spaces)
+        except UsageError as problem:
+            raise UsageError(f"{self.env}: {problem}") from None
         network = resolve_network(self.network, contract.spaces)
         rollouts = self.rollouts_per_update or self.actors
         return replace(
@@ -188,6 +192,17 @@ class RunConfig:
             return self.engine
         return EngineKind.PROCESSES if contract.spaces.is_image and cores() > 1 else EngineKind.SERIAL
 
+    def lines(self) -> list[str]:
+        """The (resolved) configuration as a person reads it."""
+        rows = {
+            "algorithm": f"{self.algorithm.name}, network {self.network.network.value}, "
+            f"{self.precision.value} on {self.device.value}",
+            "actors": f"{self.actors} × {self.envs_per_actor} environments, engine {self.engine.value}",
+            "schedule": f"{self.schedule.value}, lag {self.lag}" if self.schedule is ScheduleKind.LOCKSTEP else "free",
+            "updates": f"{self.updates:,} of {self.batch_steps:,} steps, seed {self.seed}",
+        }
+        return [f"{name:<20}{value}" for name, value in rows.items()]
+
     def to_json(self) -> dict[str, Any]:
         """Everything, with the algorithm's name."""
         return {**to_json(self), "algorithm": {"name": self.algorithm.name, **to_json(self.algorithm)}}
@@ -223,6 +238,6 @@ def _resolve_precision(precision: Precision, network: Network) -> Precision:
 def has_bfloat16() -> bool:
     """Has this machine's processor (or GPU) fast bfloat16 arithmetic?"""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

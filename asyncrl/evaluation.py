@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def evaluate(policy: Policy, contract: Contract, episodes: int, seed: int, *, gr
             resetting = over
     finally:
         environments.close()
-    return Evaluation(tuple(sum(returns, [])), tuple(sum(lengths, [])))
+    return Evaluation(tuple(itertools.chain(*returns)), tuple(itertools.chain(*lengths)))
 
 
 class Scene(NamedTuple):

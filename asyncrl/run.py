@@ -12,7 +12,7 @@ from pathlib import Path
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError, near_matches
-from asyncrl.serialization import read_json, to_json, write_atomically
+from asyncrl.serialization import to_json, write_atomically
 from asyncrl.version import __version__
 
 __all__ = ["Run", "checkpoint_folder", "pretrained_names"]
@@ -63,10 +63,6 @@ class Run:
             raise UsageError(f"{path} is not a run folder: it has no config.json")
         return cls(path)
 
-    def config(self) -> RunConfig:
-        """The configuration that the run began with."""
-        return RunConfig.from_json(read_json(self.path / "config.json")["config"])
-
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{step:012d}"
 
@@ -110,8 +106,11 @@ class Run:
                 shutil.rmtree(path)
 
 
-def checkpoint_folder(name: str | Path) -> Path:
-    """The checkpoint that `name` means: a checkpoint folder, a run folder (its best, else its latest) or a pretrained name."""
+def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
+    """The checkpoint that `name` means: a checkpoint folder, a run folder or a pretrained name.
+
+    Of a run it is the one marked `prefer` ("best" or "latest"), else the latest.
+    """
     path = Path(name)
     if (path / "manifest.json").is_file():
         return path
@@ -121,7 +120,7 @@ def checkpoint_folder(name: str | Path) -> Path:
             raise UsageError(f"there is no agent {name}{near_matches(str(name), pretrained_names())}")
         return inside
     run = Run.open(path)
-    found = run.marked("best") or run.marked("latest")
+    found = run.marked(prefer) or run.marked("latest")
     if found is None:
         raise UsageError(f"{path} has no checkpoint yet")
     return found

@@ -18,7 +18,16 @@ from torch import Tensor
 
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 
-__all__ = ["file_sha256", "from_json", "load_tensors", "read_json", "save_tensors", "tensor_sha256", "to_json", "write_atomically"]
+__all__ = [
+    "file_sha256",
+    "from_json",
+    "load_tensors",
+    "read_json",
+    "save_tensors",
+    "tensor_sha256",
+    "to_json",
+    "write_atomically",
+]
 
 T = TypeVar("T")
 
@@ -58,9 +67,13 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
     if origin is dict and isinstance(data, dict):
         return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
     if isinstance(hint, type) and issubclass(hint, Enum):
+        if isinstance(data, hint):
+            return data
         values = [member.value for member in hint]
         if data not in values:
-            raise UsageError(f"{where}: {data!r} is none of {', '.join(map(repr, values))}{near_matches(str(data), values)}")
+            raise UsageError(
+                f"{where}: {data!r} is none of {', '.join(map(repr, values))}{near_matches(str(data), values)}"
+            )
         return hint(data)
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
@@ -111,6 +124,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

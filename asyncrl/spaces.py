@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -36,15 +37,15 @@ class Spaces:
         return math.prod(self.observation_shape)
 
 
-def spaces_of(env_id: str, observation: gymnasium.Space, action: gymnasium.Space) -> Spaces:
+def spaces_of(env_id: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> Spaces:
     """Read one environment's spaces. Raises UsageError for an observation that is not a Box."""
     if not isinstance(observation, spaces.Box):
         raise UsageError(f"{env_id} has {type(observation).__name__} observations; asyncrl takes Box observations.")
     dtype = np.dtype(observation.dtype)
-    discrete = isinstance(action, spaces.Discrete)
+    discrete = action if isinstance(action, spaces.Discrete) else None
     return Spaces(
         observation_shape=tuple(int(n) for n in observation.shape),
         observation_dtype="float32" if dtype.kind == "f" else dtype.name,
-        actions=int(action.n) if discrete else None,
-        first_action=int(action.start) if discrete else 0,
+        actions=None if discrete is None else int(discrete.n),
+        first_action=0 if discrete is None else int(discrete.start),
     )

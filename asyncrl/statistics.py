@@ -25,13 +25,16 @@ WINDOW = 100
 class Statistics:
     """Gathers over the updates since the last record; returns are the environments' own, unclipped."""
 
-    def __init__(self, actors: int, envs: int, steps_per_update: int, frame_skip: int, seconds: float = 0.0) -> None:
+    def __init__(
+        self, actors: int, envs: int, steps_per_update: int, frame_skip: int, slots: int, seconds: float = 0.0
+    ) -> None:
         self._return = np.zeros((actors, envs))
         self._length = np.zeros((actors, envs), dtype=np.int64)
         self._window: deque[float] = deque(maxlen=WINDOW)
-        self._steps_per_update, self._frame_skip = steps_per_update, frame_skip
+        self._steps_per_update, self._frame_skip, self._slots = steps_per_update, frame_skip, slots
         self._began = time.monotonic() - seconds
         self.episodes = 0
+        self._metrics: Mapping[str, Tensor] = {}
         self._reset()
 
     @property
@@ -93,7 +96,7 @@ class Statistics:
             mean_return=round(float(np.mean(self._window)), 4) if self._window else None,
             policy_lag=round(float(np.mean(self._lags)), 3) if self._lags else None,
             policy_lag_max=int(max(self._lags, default=0)),
-            queue=round(float(np.mean(self._queue)), 3) if self._queue else None,
+            queue_fill=round(float(np.mean(self._queue)) / self._slots, 4) if self._queue else None,
             **{f"{stage}_share": round(seconds / elapsed, 4) for stage, seconds in self._stages.items()},
             **{name: float(f"{float(value):.6g}") for name, value in self._metrics.items()},
         )
@@ -115,7 +118,7 @@ class Statistics:
         self._lags: list[int] = []
         self._queue: list[int] = []
         self._stages: dict[str, float] = {}
-        self._metrics: Mapping[str, Tensor] = {}
+        self._metrics = {}
 
 
 def iqm(values: np.ndarray) -> np.ndarray:
@@ -128,7 +131,7 @@ def iqm(values: np.ndarray) -> np.ndarray:
     n = values.shape[-1]
     edges = np.arange(n + 1) / n
     weight = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
-    return (values * weight).sum(-1) / weight.sum()
+    return np.asarray((values * weight).sum(-1) / weight.sum())
 
 
 def summary(returns: list[float], resamples: int = 10_000) -> dict[str, Any]:

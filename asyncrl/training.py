@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.run import Run
-from asyncrl.statistics import Statistics
+from asyncrl.statistics import Record, Statistics
 
 __all__ = ["Outcome", "train"]
 
@@ -104,6 +106,7 @@ class Desk:
             config.envs_per_actor,
             config.batch_steps,
             contract.frame_skip,
+            config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
         )
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=config.lag + 1)
@@ -124,7 +127,7 @@ class Desk:
         """The last lag + 1 versions of the weights: what rollouts in the making were ordered with."""
         return dict(self._versions)
 
-    def note_episodes(self, episodes: list[dict[str, object]]) -> None:
+    def note_episodes(self, episodes: list[Record]) -> None:
         for record in episodes:
             self._monitor.write(record)
 
@@ -146,7 +149,7 @@ class Desk:
         return self._evaluate()
 
     @contextlib.contextmanager
-    def saving(self) -> object:
+    def saving(self) -> Iterator[None]:
         """A checkpoint at the end of the block, also where an environment, an actor or the gradient failed."""
         try:
             yield
@@ -157,7 +160,7 @@ class Desk:
         self._save()
 
     def _due(self, every: int | None) -> bool:
-        return bool(every) and self.step // every > (self.step - self._config.batch_steps) // every
+        return every is not None and every > 0 and self.step // every > (self.step - self._config.batch_steps) // every
 
     def _is_enough(self, evaluation: Evaluation) -> bool:
         target = self._config.target_return
@@ -180,7 +183,7 @@ class Desk:
     def _remember(self) -> None:
         self._versions.append((self._learner.updates, self._learner.weights.detach().cpu().clone()))
 
-    def _save(self) -> object:
+    def _save(self) -> Path:
         update, path = self._learner.updates, self._run.checkpoint_path(self.step)
         if self._saved != update:
             older = {str(version): weights for version, weights in self._versions if version != update}

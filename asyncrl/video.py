@@ -75,8 +75,11 @@ class Window:
         try:
             import pygame
         except ImportError:
-            raise UsageError("a window needs pygame: pip install 'asyncrl[classic]' — or write a file with --video game.mp4") from None
-        self._pygame, self._pause, self._surface = pygame, 1 / frames_per_second, None
+            raise UsageError(
+                "a window needs pygame: pip install 'asyncrl[classic]' — or write a file with --video game.mp4"
+            ) from None
+        self._pygame, self._pause = pygame, 1 / frames_per_second
+        self._surface: Any = None
         try:
             pygame.display.init()
         except pygame.error as problem:

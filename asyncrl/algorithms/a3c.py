@@ -47,7 +47,7 @@ class A3C(Algorithm):
 
     def check(self, spaces: Spaces) -> None:
         if spaces.actions is None:
-            raise UsageError("a3c takes discrete actions; this environment's are not (asyncrl list algorithms)")
+            raise UsageError("a3c takes discrete actions, and this environment's are not discrete")
         for name in ("t_max", "learning_rate", "rmsprop_epsilon", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")

@@ -16,6 +16,8 @@ __all__ = ["Acted", "Algorithm", "Loss"]
 
 
 class Acted(NamedTuple):
+    """What an algorithm chose for B environments."""
+
     action: Tensor
     """[B] int64"""
     extras: dict[str, Tensor]
@@ -23,6 +25,8 @@ class Acted(NamedTuple):
 
 
 class Loss(NamedTuple):
+    """What the learner descends, and what it reports."""
+
     total: Tensor
     """scalar, differentiable"""
     metrics: dict[str, Tensor]

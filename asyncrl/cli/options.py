@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-__all__ = ["parse"]
+from asyncrl.errors import UsageError
+
+__all__ = ["mode", "parse"]
 
 T = TypeVar("T")
 
@@ -15,7 +17,7 @@ T = TypeVar("T")
 def parse(cls: type[T], command: str, arguments: Sequence[str], description: str, default: Any = None) -> T:
     """`arguments` as an instance of `cls`. A mistake is explained and exits with 2."""
     extra = {} if default is None else {"default": default}
-    return tyro.cli(
+    parsed: T = tyro.cli(
         cls,
         prog=f"asyncrl {command}",
         description=description,
@@ -27,3 +29,11 @@ def parse(cls: type[T], command: str, arguments: Sequence[str], description: str
         ),
         **extra,
     )
+    return parsed
+
+
+def mode(greedy: bool, sample: bool) -> bool | None:
+    """--greedy and --sample as one choice; None where neither is asked for."""
+    if greedy and sample:
+        raise UsageError("--greedy and --sample exclude each other")
+    return greedy if greedy or sample else None

@@ -13,12 +13,12 @@ from typing import Any
 
 import tyro
 
-from asyncrl.api import configure, load, play, resume, start
 from asyncrl.algorithms import ALGORITHMS, algorithm_named
+from asyncrl.api import configure, load, newest_checkpoint, play, resume, start
 from asyncrl.cli.options import parse
 from asyncrl.config import EngineKind, RunConfig
 from asyncrl.engines.processes import prepare
-from asyncrl.envs import View, describe
+from asyncrl.envs import View
 from asyncrl.errors import UsageError
 from asyncrl.monitor import terminal_view
 from asyncrl.presets import automatic, read_preset
@@ -91,22 +91,19 @@ def _begin(arguments: Sequence[str]) -> int:
         NewRun(dataclasses.replace(base, env=positional)),
     )
     config, output = asked.run, asked.output
-    contract = describe(config.env, config.environment)
-    config = config.resolved(contract)
     title = f"{config.algorithm.name} on {config.env}"
-    view = terminal_view(title, config.steps, config.queue_size or 0, quiet=output.quiet)
-    view.say("\n".join(contract.lines()))
-    view.say(_plan(config, preset or automatic(config.algorithm.name, config.env)))
-    made, outcome = start(config, output.run_dir, view, contract=contract)
+    view = terminal_view(title, config.steps, quiet=output.quiet)
+    made, outcome = start(config, output.run_dir, view)
     return _report(made, outcome, quiet=output.quiet, video=output.video)
 
 
 def _continue(arguments: Sequence[str]) -> int:
     prepare()
-    asked = parse(ContinuedRun, "train", arguments, "Continue a run from its newest good checkpoint.")
-    config = Run.open(asked.resume).config()
+    words = [a.removeprefix("--resume=") for a in arguments if a != "--resume"]
+    asked = parse(ContinuedRun, "train --resume", words, "Continue a run from its newest good checkpoint.")
+    config = newest_checkpoint(Run.open(asked.resume)).config
     steps = asked.steps or config.steps
-    view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, config.queue_size or 0, quiet=asked.quiet)
+    view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=asked.quiet)
     changes = {} if asked.engine is None else {"engine": asked.engine}
     made, outcome = resume(asked.resume, view, steps=asked.steps, **changes)
     if outcome is None:
@@ -120,7 +117,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     rest, preset = list(arguments), None
     for i, argument in enumerate(rest):
         if argument == "--preset" or argument.startswith("--preset="):
-            name, equals, value = argument.partition("=")
+            _, equals, value = argument.partition("=")
             if not equals and i + 1 == len(rest):
                 raise UsageError("--preset needs a name (asyncrl list presets)")
             preset = value if equals else rest[i + 1]
@@ -147,16 +144,6 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     if env is None and not {"-h", "--help"} & set(rest):
         raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return algorithm, env, preset, rest
-
-
-def _plan(config: RunConfig, preset: str | None) -> str:
-    return (
-        f"{'preset':<20}{preset or 'none'}\n"
-        f"{'network':<20}{config.network.network.value}, {config.precision.value} on {config.device.value}\n"
-        f"{'actors':<20}{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, "
-        f"schedule {config.schedule.value}\n"
-        f"{'updates':<20}{config.updates:,} of {config.batch_steps:,} steps, seed {config.seed}\n"
-    )
 
 
 def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:

@@ -22,6 +22,8 @@ __all__ = ["Engine", "Memory", "MemoryPlan", "Processes", "Serial", "Threads", "
 
 
 class Engine(Protocol):
+    """Where actors run."""
+
     def publish(self, version: int, weights: Tensor) -> None:
         """Make weights [P] available to actors under `version`."""
 
@@ -29,7 +31,9 @@ class Engine(Protocol):
         """Order rollouts. Their slots are the actors' from now on."""
 
     def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
-        """Wait for these rollouts, in this order; or for the first so many. Their slots are the caller's until ordered anew.
+        """Wait for these rollouts, in this order; or for the first so many.
+
+        Their slots are the caller's until they are ordered anew.
 
         Raises EnvironmentFault or ActorDied where an actor ended instead.
         """
@@ -42,9 +46,14 @@ class Engine(Protocol):
         """Rollouts that were waiting when `collect` last looked."""
 
 
-_ENGINES = {EngineKind.SERIAL: Serial, EngineKind.THREADS: Threads, EngineKind.PROCESSES: Processes}
+_ENGINES: dict[EngineKind, type[Serial] | type[Threads] | type[Processes]] = {
+    EngineKind.SERIAL: Serial,
+    EngineKind.THREADS: Threads,
+    EngineKind.PROCESSES: Processes,
+}
 
 
 def open_engine(kind: EngineKind, spec: ActorSpec, actors: int, plan: MemoryPlan) -> Engine:
     """Start `actors` actors."""
-    return _ENGINES[kind](spec, actors, plan)
+    engine: Engine = _ENGINES[kind](spec, actors, plan)
+    return engine

@@ -47,7 +47,7 @@ class MemoryPlan:
     def allocate(self, *, shared: bool) -> Tensor:
         """The memory itself, [nbytes] uint8. Shared memory has no name: nothing can be left behind."""
         memory = torch.zeros(self.nbytes, dtype=torch.uint8)
-        return memory.share_memory_() if shared else memory
+        return memory.share_memory_() if shared else memory  # type: ignore[no-untyped-call]
 
 
 class Memory:

@@ -8,6 +8,7 @@ import signal
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 
 import torch
 import torch.multiprocessing  # registers how tensors in shared memory cross to another process
@@ -37,23 +38,27 @@ def prepare() -> None:
         forkserver.ensure_running()
 
 
+def _context() -> ForkServerContext | SpawnContext:
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver") if "forkserver" in methods else multiprocessing.get_context("spawn")
+
+
 class Processes:
     """One duplex pipe per actor: orders go out, tickets of finished rollouts come back."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         prepare()
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        context = _context()
         memory = plan.allocate(shared=True)
         self._memory = Memory(plan, memory)
         self._arrivals = Arrivals(self._hear)
         self._pipes: list[Connection] = []
-        self._processes = []
+        self._processes: list[ForkServerProcess | SpawnProcess] = []
         for index in range(actors):
             here, there = context.Pipe()
             # Not a daemon: an actor may have environment workers of its own. It ends with its pipe.
             process = context.Process(target=_serve, args=(index, spec, plan, memory, there), name=f"actor-{index}")
-            process.start()  # type: ignore[attr-defined]
+            process.start()
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
@@ -77,10 +82,10 @@ class Processes:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.join(_FAREWELL)  # type: ignore[attr-defined]
-            if process.is_alive():  # type: ignore[attr-defined]
-                process.kill()  # type: ignore[attr-defined]
-                process.join()  # type: ignore[attr-defined]
+            process.join(_FAREWELL)
+            if process.is_alive():
+                process.kill()
+                process.join()
 
     def _hear(self, seconds: float) -> list[Ticket]:
         heard = []
@@ -97,8 +102,8 @@ class Processes:
 
     def _death(self, index: int) -> ActorDied:
         process = self._processes[index]
-        process.join(1.0)  # type: ignore[attr-defined]
-        code = process.exitcode  # type: ignore[attr-defined]
+        process.join(1.0)
+        code = process.exitcode
         cause = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         hint = "; the machine may be out of memory" if code == -signal.SIGKILL else ""
         return ActorDied(f"actor {index} died ({cause}){hint}")

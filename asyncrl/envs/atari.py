@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 
 from asyncrl.envs.contract import Backend, Contract, EnvOptions
 from asyncrl.errors import UsageError, near_matches
-from asyncrl.spaces import Spaces
+from asyncrl.spaces import Spaces, spaces_of
 
 __all__ = ["build", "camera", "claims", "describe", "ended", "known_ids", "seeds"]
 
@@ -25,13 +25,15 @@ def claims(env_id: str) -> bool:
     """Is this an Atari id, known or not?"""
     if env_id.startswith("ALE/") or _NO_FRAMESKIP.match(env_id):
         return True
-    return env_id not in gymnasium.registry and env_id in _registry() or _is_ours(gymnasium.registry.get(env_id))
+    return (env_id not in gymnasium.registry and env_id in _registry()) or _is_ours(gymnasium.registry.get(env_id))
 
 
 def describe(env_id: str, options: EnvOptions) -> Contract:
     """The contract of one Atari id under `options`."""
     if options.backend not in (Backend.AUTO, Backend.NATIVE):
-        raise UsageError(f"{env_id}: Atari is stepped by ale-py's C++ threads; --backend {options.backend.value} is not for it.")
+        raise UsageError(
+            f"{env_id}: Atari is stepped by ale-py's C++ threads; --backend {options.backend.value} is not for it."
+        )
     spec = _spec(env_id)
     kwargs = spec.kwargs
     size, stack = _or(options.screen_size, 84), _or(options.frame_stack, 4)
@@ -39,7 +41,7 @@ def describe(env_id: str, options: EnvOptions) -> Contract:
     frames = _or(options.episode_frames, int(kwargs["max_num_frames_per_episode"]))
     full = _or(options.full_actions, bool(kwargs["full_action_space"]))
     probe = _vector(kwargs["game"], 1, full_action_space=full)
-    actions = int(probe.single_action_space.n)
+    actions = spaces_of(env_id, probe.single_observation_space, probe.single_action_space).actions
     probe.close()
     return Contract(
         env=env_id,
@@ -85,11 +87,13 @@ def camera(contract: Contract) -> VectorEnv:
     return _vector(game, 1, grayscale=False, stack_num=1, img_height=210, img_width=160, **_rules(contract))
 
 
-def ended(contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool) -> np.ndarray:
+def ended(
+    contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
+) -> np.ndarray:
     """[B] bool: the game is over and the next step resets. With `life_loss`, not every end of a return is."""
     if contract.life_loss and training:
         return np.asarray((terminated & (infos["lives"] == 0)) | truncated)
-    return terminated | truncated
+    return np.asarray(terminated | truncated)
 
 
 def seeds(values: Sequence[int]) -> np.ndarray:
@@ -115,12 +119,13 @@ def _rules(contract: Contract) -> dict[str, Any]:
     )
 
 
-def _vector(game: str, num_envs: int, **settings: Any) -> Any:
+def _vector(game: str, num_envs: int, **settings: Any) -> VectorEnv:
     try:
         from ale_py.vector_env import AtariVectorEnv
     except ImportError:  # ale-py is there (its ids were found), OpenCV is not
         raise UsageError(f"ale-py's vector environment needs OpenCV: {INSTALL}") from None
-    return AtariVectorEnv(game, num_envs, reward_clipping=False, **{"num_threads": 1, **settings})
+    vector: VectorEnv = AtariVectorEnv(game, num_envs, reward_clipping=False, **{"num_threads": 1, **settings})
+    return vector
 
 
 def _frame_skip(env_id: str, own: Any, asked: int | None) -> int:

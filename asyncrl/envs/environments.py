@@ -82,10 +82,9 @@ class Environments:
         if not isinstance(observation, np.ndarray) or observation.shape != shape:
             got = getattr(observation, "shape", type(observation).__name__)
             raise self._fault(f"returned observations of shape {got}, its space says {shape}")
-        if dtype.kind == "f":
-            if not np.isfinite(observation).all():
-                bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
-                raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
+        if dtype.kind == "f" and not np.isfinite(observation).all():
+            bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
+            raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
         return observation.astype(dtype, copy=False)
 
     def _guard(self, verb: str, call: Any, *args: Any, **kwargs: Any) -> Any:

@@ -67,7 +67,7 @@ def seeds(vector: VectorEnv, values: Sequence[int]) -> Any:
 
 def ended(terminated: np.ndarray, truncated: np.ndarray) -> np.ndarray:
     """[B] bool: the episode is over and the next step resets."""
-    return terminated | truncated
+    return np.asarray(terminated | truncated)
 
 
 def known_ids() -> list[str]:

@@ -8,8 +8,7 @@ import gymnasium
 import numpy as np
 
 from asyncrl.envs import atari
-from asyncrl.envs import gymnasium as gymnasium_family
-from asyncrl.envs.contract import Backend, Contract
+from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.errors import UsageError
 

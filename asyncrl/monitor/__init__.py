@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from asyncrl.monitor.files import JsonLines, TensorBoard
-from asyncrl.monitor.terminal import Live, Plain, Quiet, terminal_view
 from asyncrl.monitor.sink import Sink
+from asyncrl.monitor.terminal import Live, Plain, Quiet, terminal_view
 from asyncrl.statistics import Record
 
 __all__ = ["JsonLines", "Live", "Monitor", "Plain", "Quiet", "Sink", "TensorBoard", "terminal_view"]

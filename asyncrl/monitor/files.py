@@ -39,7 +39,8 @@ class TensorBoard:
     """The same as events. TensorBoard is imported with the first record: it is slow to import."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._writer = folder / "tensorboard", None
+        self._folder = folder / "tensorboard"
+        self._writer: Any = None
 
     def write(self, record: Record) -> None:
         if record["kind"] == "episode":
@@ -47,7 +48,7 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer: Any = SummaryWriter(str(self._folder))
+            self._writer = SummaryWriter(str(self._folder))
         for name, value in record.items():
             if name not in _NOT_SCALARS and value is not None:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])

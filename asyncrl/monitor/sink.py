@@ -10,6 +10,8 @@ __all__ = ["Sink"]
 
 
 class Sink(Protocol):
+    """Something that records and sentences go to."""
+
     def write(self, record: Record) -> None:
         """Take one record."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import deque
 from datetime import timedelta
@@ -21,11 +22,11 @@ __all__ = ["Live", "Plain", "Quiet", "sparkline", "terminal_view"]
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def terminal_view(title: str, steps: int, slots: int, *, quiet: bool) -> Sink:
+def terminal_view(title: str, steps: int, *, quiet: bool) -> Sink:
     """The view that fits standard output."""
     if quiet:
         return Quiet()
-    return Live(title, steps, slots) if sys.stdout.isatty() else Plain(steps)
+    return Live(title, steps) if sys.stdout.isatty() else Plain(steps)
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -33,7 +34,7 @@ def sparkline(values: list[float], width: int) -> str:
     if not values:
         return ""
     cuts = [len(values) * i // min(width, len(values)) for i in range(min(width, len(values)) + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     return "".join(_BARS[round((m - low) / span * (len(_BARS) - 1))] for m in means)
@@ -117,25 +118,29 @@ class Quiet:
 class Live:
     """A panel that is drawn anew with every record; sentences scroll by above it."""
 
-    def __init__(self, title: str, steps: int, slots: int, console: Console | None = None) -> None:
-        self._title, self._slots = title, slots
+    def __init__(self, title: str, steps: int, console: Console | None = None) -> None:
+        self._title = title
         self._progress = _Progress(steps)
         self._last_episodes: deque[Record] = deque(maxlen=5)
-        self._live = RichLive(self._view(), console=console, refresh_per_second=4)
-        self._live.start()
+        self._console = console or Console()
+        self._live: RichLive | None = None
 
     def write(self, record: Record) -> None:
         if record["kind"] == "episode":
             self._last_episodes.append(record)
             return
         self._progress.take(record)
+        if self._live is None:
+            self._live = RichLive(self._view(), console=self._console, refresh_per_second=4)
+            self._live.start()
         self._live.update(self._view())
 
     def say(self, line: str) -> None:
-        self._live.console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False)
 
     def close(self) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def _view(self) -> RenderableType:
         p, train = self._progress, self._progress.train
@@ -151,7 +156,7 @@ class Live:
         rows.add_row("steps/s", f"{train['steps_per_second']:,.0f}", "mean return (100 episodes)", mean)
         rows.add_row("frames/s", f"{train['frames_per_second']:,.0f}", "last evaluation", best)
         rows.add_row("policy lag", f"{train['policy_lag']:.2f} updates", "episodes", f"{train['episodes']:,}")
-        rows.add_row("queue", f"{train['queue']:.1f} of {self._slots} ready", "last returns", last)
+        rows.add_row("queue", f"{train['queue_fill']:.0%} full", "last returns", last)
         rows.add_row("learner waits", f"{waiting:.0%} of the time", "entropy", f"{train.get('entropy', float('nan')):.3f}")
         bar = Table.grid(padding=(0, 2), expand=True)
         bar.add_column()

@@ -5,4 +5,14 @@ from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve
 from asyncrl.networks.encoders import keep_in_compute_dtype
 from asyncrl.networks.flat import bind, copy_into, named_views
 
-__all__ = ["DESCRIPTIONS", "ActorCritic", "Network", "NetworkConfig", "bind", "copy_into", "keep_in_compute_dtype", "named_views", "resolve"]
+__all__ = [
+    "DESCRIPTIONS",
+    "ActorCritic",
+    "Network",
+    "NetworkConfig",
+    "bind",
+    "copy_into",
+    "keep_in_compute_dtype",
+    "named_views",
+    "resolve",
+]

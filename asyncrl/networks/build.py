@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
-from torch import nn
 
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import A3C, NATURE, ConvolutionalEncoder, MlpEncoder
@@ -16,6 +15,8 @@ __all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve"]
 
 
 class Network(Enum):
+    """The networks by name."""
+
     AUTO = "auto"
     MLP = "mlp"
     A3C_CNN = "a3c-cnn"
@@ -55,12 +56,14 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
     return kind
 
 
-def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> nn.Module:
+def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> ConvolutionalEncoder | MlpEncoder:
     """A new encoder, [N, *O] → [N, encoder.features], that computes in `dtype`."""
     kind = resolve(config, spaces)
     if kind is Network.MLP:
         return MlpEncoder(spaces, config.hidden, dtype)
     convolutions, features = A3C if kind is Network.A3C_CNN else NATURE
     if min(spaces.observation_shape[1:]) < 36:
-        raise UsageError(f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}")
+        raise UsageError(
+            f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}"
+        )
     return ConvolutionalEncoder(spaces, convolutions, features, dtype)

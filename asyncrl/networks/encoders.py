@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ __all__ = ["A3C", "NATURE", "Convolution", "ConvolutionalEncoder", "MlpEncoder",
 
 
 class Convolution(NamedTuple):
+    """One convolutional layer; no padding."""
+
     channels: int
     kernel: int
     stride: int
@@ -61,7 +64,7 @@ class MlpEncoder(nn.Module):
         super().__init__()
         self.dtype, self.features = dtype, hidden[-1]
         sizes = [spaces.observation_size, *hidden]
-        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.flatten(1).to(self.dtype)

@@ -16,6 +16,8 @@ __all__ = ["Conv2d", "Linear", "orthogonal_"]
 
 
 class Linear(nn.Linear):
+    """A dense layer."""
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
@@ -29,8 +31,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        weight = self.weight if self.scale == 1 else self.weight * self.scale
-        return F.conv2d(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
+        weight = self.weight.to(x.dtype)
+        return F.conv2d(x, weight if self.scale == 1 else weight * self.scale, self.bias.to(x.dtype), self.stride)
 
 
 def orthogonal_(module: nn.Module, generator: torch.Generator, gain: float = math.sqrt(2)) -> None:

@@ -1,0 +1,66 @@
+"""Memory and processor time of this process and its children while something runs."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import threading
+import time
+from typing import Any
+
+import psutil
+import torch
+
+from asyncrl.config import cores
+
+__all__ = ["Usage", "machine"]
+
+
+class Usage:
+    """A context. Afterwards `memory` is the largest sum of proportional set sizes [bytes], `cpu` the share of all cores."""
+
+    def __enter__(self) -> Usage:
+        self.memory, self.cpu = 0, 0.0
+        self._spent: dict[int, float] = {}
+        self._done = threading.Event()
+        self._began = time.monotonic()
+        self._before = self._sample()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.cpu = (self._sample() - self._before) / (cores() * (time.monotonic() - self._began))
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.5):
+            self._sample()
+
+    def _sample(self) -> float:
+        """Note memory; return the processor seconds of every process seen so far."""
+        memory = 0
+        me = psutil.Process()
+        for process in [me, *me.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                memory += getattr(process.memory_full_info(), "pss", process.memory_info().rss)
+                times = process.cpu_times()
+                self._spent[process.pid] = times.user + times.system
+        self.memory = max(self.memory, memory)
+        return sum(self._spent.values())
+
+
+def machine() -> dict[str, Any]:
+    """What every figure must be read with."""
+    model = platform.processor()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
+    return {
+        "cpu": model,
+        "cores": cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,72 @@
+"""asyncrl bench ENV"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asyncrl.api import configure
+from asyncrl.bench import Report, bench
+from asyncrl.bench.usage import machine
+from asyncrl.cli.options import parse
+from asyncrl.config import EngineKind
+from asyncrl.errors import UsageError
+from asyncrl.networks import Network
+
+
+@dataclass(frozen=True)
+class Arguments:
+    env: str
+    """Environment id."""
+    algorithm: str = "a3c"
+    """Whose network and update are measured."""
+    preset: str | None = None
+    """Default: the one that is tuned for algorithm and environment."""
+    network: Network | None = None
+    """Default: the preset's."""
+    actors: int | None = None
+    """Default: the preset's."""
+    envs_per_actor: int | None = None
+    """Default: the preset's."""
+    engine: EngineKind | None = None
+    """Default: the preset's."""
+    lag: int | None = None
+    """Default: the preset's."""
+    seconds: float = 10.0
+    """Time for each of the four measurements."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    asked = parse(
+        Arguments, "bench", arguments, "Measure this machine with random actions, acting, learning, and all together."
+    )
+    if asked.seconds <= 0:
+        raise UsageError(f"--seconds must be positive, not {asked.seconds:g}")
+    names = ("network", "actors", "envs_per_actor", "engine", "lag")
+    settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    report = bench(configure(asked.env, asked.algorithm, asked.preset, **settings), asked.seconds)
+    print(json.dumps(report.to_json()) if asked.json else _text(report))
+    return 0
+
+
+def _text(report: Report) -> str:
+    config, on = report.config, machine()
+    rows = [
+        ("environments, random actions", report.environment),
+        ("acting", report.acting),
+        ("learning", report.learning),
+        ("bound: all three on these cores", report.bound),
+        ("training, end to end", report.end_to_end),
+    ]
+    table = "\n".join(f"{name:<34}{rate:>10,.0f} steps/s{rate * report.frame_skip:>12,.0f} frames/s" for name, rate in rows)
+    return (
+        f"{config.env}, {config.algorithm.name}, {config.network.network.value}, {config.precision.value}, "
+        f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, lag {config.lag}\n"
+        f"{on['cores']} cores of {on['cpu']}, torch {on['torch']}\n\n{table}\n\n"
+        f"{report.share_of_bound:.0%} of the bound, policy lag {report.policy_lag:.2f}, "
+        f"{report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB, "
+        f"first update after {report.first_update_seconds:.1f} s"
+    )

@@ -1,0 +1,59 @@
+"""asyncrl doctor"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import torch
+
+from asyncrl.cli.options import parse
+from asyncrl.config import cores, has_bfloat16
+from asyncrl.version import __version__
+
+EXTRAS = {"atari": ("ale-py", "opencv-python-headless"), "classic": ("pygame-ce",)}
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """No arguments."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    parse(Arguments, "doctor", arguments, "Check this machine and this installation.")
+    memory = psutil.virtual_memory()
+    print(f"asyncrl {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print(f"cores               {cores()} of {os.cpu_count()}")
+    print(f"memory              {memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free")
+    print(f"shared memory       {_shared()}")
+    print(f"torch               {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
+    print(f"bfloat16            {'yes: --precision auto uses it' if has_bfloat16() else 'no: --precision auto means fp32'}")
+    print(f"GPU                 {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none that torch sees'}")
+    for extra, packages in EXTRAS.items():
+        missing = [p for p in packages if _version(p) is None]
+        found = ", ".join(f"{p} {_version(p)}" for p in packages if p not in missing)
+        print(f"{extra:<20}{found}" + (f"; missing: pip install 'asyncrl[{extra}]'" if missing else ""))
+    return 0
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _shared() -> str:
+    """Rollouts of process actors live there; containers often have 64 MiB only."""
+    if not Path("/dev/shm").is_dir():
+        return "no /dev/shm on this system"
+    free = shutil.disk_usage("/dev/shm").free
+    warning = "" if free > _GIB else "; too small for --engine processes with many environments (docker run --shm-size 2g)"
+    return f"{free / _GIB:.1f} GiB free in /dev/shm{warning}"

@@ -1,0 +1,49 @@
+"""asyncrl evaluate RUN"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from asyncrl.api import evaluate, load
+from asyncrl.cli.options import mode, parse
+from asyncrl.serialization import to_json
+from asyncrl.statistics import summary
+
+
+@dataclass(frozen=True)
+class Arguments:
+    run: str
+    """A run folder, a checkpoint folder, or a pretrained name (asyncrl list pretrained)."""
+    episodes: int = 30
+    """How many episodes."""
+    seed: int = 1
+    """The same seed gives the same scores."""
+    greedy: bool = False
+    """Take the most probable action. Default: as the run was evaluated."""
+    sample: bool = False
+    """Draw actions from the policy. Default: as the run was evaluated."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    asked = parse(Arguments, "evaluate", arguments, "Score an agent in its own environment, under its contract.")
+    agent = load(asked.run)
+    result = evaluate(agent, asked.episodes, asked.seed, greedy=mode(asked.greedy, asked.sample))
+    facts = summary(list(result.returns))
+    if asked.json:
+        print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(agent.contract)}))
+        return 0
+    low, high = facts["iqm_interval"]
+    print("\n".join(agent.contract.lines()))
+    print(
+        f"\n{facts['episodes']} episodes of {agent.checkpoint.path}\n"
+        f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)\n"
+        f"median  {facts['median']:.2f}\n"
+        f"IQM     {facts['iqm']:.2f}, 95 % interval {low:.2f} … {high:.2f} (bootstrap over episodes)\n"
+        f"range   {min(result.returns):g} … {max(result.returns):g}, mean length {fmean(result.lengths):,.0f} steps"
+    )
+    return 0

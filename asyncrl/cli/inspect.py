@@ -1,0 +1,50 @@
+"""asyncrl inspect RUN"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asyncrl import checkpoint
+from asyncrl.cli.options import parse
+from asyncrl.run import checkpoint_folder
+from asyncrl.serialization import to_json
+
+
+@dataclass(frozen=True)
+class Arguments:
+    run: str
+    """A run folder (its latest checkpoint), a checkpoint folder, or a pretrained name."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    asked = parse(
+        Arguments, "inspect", arguments, "Say what a run or a checkpoint holds, after checking every file's hash."
+    )
+    found = checkpoint.load(checkpoint_folder(asked.run, prefer="latest"))
+    facts = {
+        "step": found.step,
+        "update": found.update,
+        "seconds": found.seconds,
+        "weights_sha256": found.weights_sha256,
+        "parameters": found.weights().numel(),
+        "asyncrl": found.asyncrl,
+        "contract": to_json(found.contract),
+        "config": found.config.to_json(),
+        "files": found.files,
+    }
+    if asked.json:
+        print(json.dumps(facts))
+        return 0
+    print(f"{found.path}: written by asyncrl {found.asyncrl}, every file as its manifest says")
+    print(f"{'algorithm':<20}{found.config.algorithm.name}, {found.config.network.network.value}")
+    print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
+    print(f"{'weights_sha256':<20}{found.weights_sha256}")
+    print(f"{'parameters':<20}{facts['parameters']:,}")
+    print("\n".join(found.contract.lines()))
+    for name, file in found.files.items():
+        print(f"{name:<24}{file['bytes']:>12,} bytes  {file['sha256'][:16]}…")
+    return 0

@@ -1,0 +1,53 @@
+"""asyncrl play RUN"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncrl.api import load, play
+from asyncrl.cli.options import mode, parse
+from asyncrl.envs import View
+from asyncrl.errors import UsageError
+from asyncrl.video import Screen, Window, open_video
+
+
+@dataclass(frozen=True)
+class Arguments:
+    run: str
+    """A run folder, a checkpoint folder, or a pretrained name (asyncrl list pretrained)."""
+    video: Path | None = None
+    """Write a .mp4 or .gif file. Default: open a window."""
+    episodes: int = 1
+    """How many games, one after the other."""
+    seed: int = 1
+    """Of the first game; the next ones count up."""
+    max_steps: int | None = None
+    """End each game after so many steps. Default: play it to its end."""
+    greedy: bool = False
+    """Take the most probable action. Default: as the run was evaluated."""
+    sample: bool = False
+    """Draw actions from the policy. Default: as the run was evaluated."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    asked = parse(Arguments, "play", arguments, "Watch an agent play.")
+    if asked.episodes < 1:
+        raise UsageError(f"--episodes must be 1 or more, not {asked.episodes}")
+    greedy = mode(asked.greedy, asked.sample)
+    agent = load(asked.run)
+    with contextlib.closing(View(agent.contract)) as view, _screen(asked.video, agent.contract.env, view) as screen:
+        for game in range(asked.episodes):
+            score = play(agent, view, screen, asked.seed + game, greedy=greedy, most_steps=asked.max_steps)
+            print(f"game {game + 1}: {score:g}", flush=True)
+    if asked.video is not None:
+        print(f"video: {asked.video}")
+    return 0
+
+
+def _screen(video: Path | None, title: str, view: View) -> Screen:
+    if video is None:
+        return Window(title, view.frames_per_second)
+    return open_video(video, view.frames_per_second)
