@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -76,9 +77,12 @@ def known_ids() -> list[str]:
 
 
 def _spec(env_id: str) -> Any:
+    module, _, name = env_id.rpartition(":")
     try:
-        return gymnasium.spec(env_id)
-    except ImportError as problem:  # "module:Env-v0" whose module is missing
+        if module:  # "module:Env-v0": importing the module registers the id
+            importlib.import_module(module)
+        return gymnasium.spec(name)
+    except ImportError as problem:
         raise UsageError(f"{env_id}: {problem}") from None
     except gymnasium.error.Error:
         raise UsageError(

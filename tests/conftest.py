@@ -1,0 +1,14 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)
+# Actors and command lines in processes of their own find `worlds` too, and open no window.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

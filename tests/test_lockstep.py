@@ -1,0 +1,141 @@
+"""The promise: the same configuration gives the same weights, bit for bit, on every engine and at any timing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import asyncrl.training
+from asyncrl.actor import ActorSpec
+from asyncrl.api import configure, start
+from asyncrl.engines import Engine, MemoryPlan, open_engine
+from asyncrl.engines.memory import Memory
+from asyncrl.errors import ScheduleError
+from asyncrl.rollout import Rollout, Ticket
+from asyncrl.schedule import Lockstep
+
+ENGINES = ["serial", "threads", "processes"]
+SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
+
+
+def weights_after(folder: Path, env: str = "worlds:Corridor-v0", **settings: object) -> str:
+    """The hash of the weights that a short run ends with."""
+    run, _ = start(configure(env, "a3c", **{**SMALL, **settings}), folder)
+    manifest = run.marked("latest") / "manifest.json"
+    return str(json.loads(manifest.read_text())["weights_sha256"])
+
+
+class Late:
+    """The adversary: orders each rollout only when the learner can go no further without it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._held = engine, {}
+
+    def publish(self, version: int, weights: Tensor) -> None:
+        self._engine.publish(version, weights)
+
+    def request(self, tickets: Sequence[Ticket]) -> None:
+        self._held.update((ticket.number, ticket) for ticket in tickets)
+
+    def collect(self, wanted: Sequence[Ticket]) -> dict[Ticket, Rollout]:
+        self._engine.request([self._held.pop(ticket.number) for ticket in wanted])
+        return self._engine.collect(wanted)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    @property
+    def ready(self) -> int:
+        return self._engine.ready
+
+
+def with_adversary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_late(kind: object, spec: ActorSpec, actors: int, plan: MemoryPlan) -> Late:
+        return Late(open_engine(kind, spec, actors, plan))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncrl.training, "open_engine", open_late)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_every_engine_gives_the_same_weights(tmp_path: Path, lag: int) -> None:
+    hashes = {engine: weights_after(tmp_path / engine, engine=engine, lag=lag) for engine in ENGINES}
+    assert len(set(hashes.values())) == 1, hashes
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_repeated_run_gives_the_same_weights(tmp_path: Path, engine: str) -> None:
+    assert weights_after(tmp_path / "one", engine=engine) == weights_after(tmp_path / "two", engine=engine)
+
+
+def test_another_seed_or_lag_gives_other_weights(tmp_path: Path) -> None:
+    """Without this, equality could mean that nothing is learned."""
+    settings = [{}, {"seed": 6}, {"lag": 2}]
+    hashes = {weights_after(tmp_path / str(i), engine="serial", **s) for i, s in enumerate(settings)}
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_random_delays_in_actors_change_nothing(tmp_path: Path, engine: str) -> None:
+    delayed = [weights_after(tmp_path / str(i), "worlds:Dawdling-v0", engine=engine, lag=2) for i in range(2)]
+    assert delayed == [weights_after(tmp_path / "serial", engine="serial", lag=2)] * 2
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_rollouts_that_start_as_late_as_the_schedule_allows_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, lag: int
+) -> None:
+    expected = weights_after(tmp_path / "serial", engine="serial", lag=lag)
+    with_adversary(monkeypatch)
+    assert weights_after(tmp_path / "late", engine=engine, lag=lag) == expected
+
+
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_the_adversary_finds_a_weight_buffer_too_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    with_adversary(monkeypatch)
+    monkeypatch.setattr(Lockstep, "weight_buffers", property(lambda self: self.lag))
+    with pytest.raises(ScheduleError, match="weights 0 are gone"):
+        weights_after(tmp_path / "late", engine=engine, lag=2)
+
+
+def test_a_slot_too_few_is_found_by_its_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lockstep, "slots", property(lambda self: self.lag * self.rollouts))
+    with pytest.raises(ScheduleError, match="was ordered"):
+        weights_after(tmp_path / "short", engine="serial", lag=2)
+
+
+def test_atari_is_the_same_on_every_engine(tmp_path: Path) -> None:
+    settings = dict(steps=640, actors=2, envs_per_actor=4, t_max=20)
+    hashes = {e: weights_after(tmp_path / e, "ALE/Pong-v5", engine=e, **settings) for e in ENGINES}
+    assert len(set(hashes.values())) == 1, hashes
+
+
+def test_weights_that_are_being_written_are_never_taken(tmp_path: Path) -> None:
+    """Schedule `free`: the learner writes while actors read; the stamp before and after tells."""
+    config = configure("worlds:Corridor-v0", "a3c", **SMALL)
+    from asyncrl.envs import describe
+
+    contract = describe(config.env)
+    config = config.resolved(contract)
+    spec = ActorSpec(config.algorithm, config.network, contract, 1, 2, 1, torch.float32)
+    plan = MemoryPlan(spec.layout(), 1, 2, 100)
+    memory = Memory(plan, plan.allocate(shared=False))
+    memory.publish(0, torch.zeros(100))
+    taken = []
+
+    def slow_copy(weights: Tensor) -> None:
+        if len(taken) < 2:  # the learner laps the actor twice
+            for version in (2 * len(taken) + 1, 2 * len(taken) + 2):
+                memory.publish(version, torch.full((100,), float(version)))
+        taken.append(weights.clone())
+
+    version = memory._load(Ticket(0, 0, -1, 0, 0), slow_copy)
+    assert version == 4
+    assert (taken[-1] == 4).all()

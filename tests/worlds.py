@@ -1,0 +1,90 @@
+"""Small environments that the tests train in. Importing this registers them; ids are `worlds:Name-v0`.
+
+An id with a module is imported in whatever process an actor runs in, so these work on every engine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Corridor(gymnasium.Env[np.ndarray, int]):
+    """Six cells; walking right leads to the goal (+1, terminated); ten steps truncate."""
+
+    observation_space: ClassVar = spaces.Box(0.0, 1.0, (6,), np.float32)
+    action_space: ClassVar = spaces.Discrete(2)
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._cell, self._age = int(self.np_random.integers(3)), 0
+        return self._see(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._age += 1
+        self._cell = min(5, max(0, self._cell + 2 * int(action) - 1))
+        terminated = self._cell == 5
+        return self._see(), 1.0 if terminated else -0.01, terminated, not terminated and self._age >= 10, {}
+
+    def render(self) -> np.ndarray:
+        picture = np.zeros((32, 6 * 32, 3), np.uint8)
+        picture[:, self._cell * 32 : (self._cell + 1) * 32] = 255
+        return picture
+
+    def _see(self) -> np.ndarray:
+        return np.eye(6, dtype=np.float32)[self._cell]
+
+
+class Dawdling(Corridor):
+    """The same, but each step takes a random time: no seed, so every run has another timing."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if random.SystemRandom().random() < 0.05:
+            time.sleep(random.SystemRandom().random() * 0.01)
+        return super().step(action)
+
+
+class Failing(Corridor):
+    """Raises in its 40th step."""
+
+    _steps = 0
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        if self._steps == 40:
+            raise RuntimeError("the corridor collapsed")
+        return super().step(action)
+
+
+class Crashing(Corridor):
+    """Takes its whole process down in its 40th step."""
+
+    _steps = 0
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        if self._steps == 40:
+            os.abort()
+        return super().step(action)
+
+
+class Exploding(Corridor):
+    """Rewards that no gradient survives."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 1e30, terminated, truncated, info
+
+
+for _world in (Corridor, Dawdling, Failing, Crashing, Exploding):
+    gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)
