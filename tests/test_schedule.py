@@ -57,7 +57,9 @@ def test_a_slot_is_ordered_again_only_after_its_rollout_was_consumed(schedule: L
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 6), st.integers(1, 12), st.randoms())
-def test_free_orders_exactly_what_the_run_consumes(actors: int, rollouts: int, more: int, updates: int, random: object) -> None:
+def test_free_orders_exactly_what_the_run_consumes(
+    actors: int, rollouts: int, more: int, updates: int, random: object
+) -> None:
     schedule = Free(actors, rollouts, 10, updates, slots=max(actors, rollouts) + more)
     waiting = [t for _, tickets in schedule.opening(0) for t in tickets]
     ordered = len(waiting)

@@ -15,7 +15,9 @@ def test_every_public_name_is_there_and_sorted() -> None:
 
 def test_all_lists_every_public_name() -> None:
     modules = {name for name, value in vars(asyncrl).items() if type(value).__name__ == "module"}
-    public = {name for name in vars(asyncrl) if not name.startswith("_")} - modules - {"annotations", "Any", "TYPE_CHECKING"}
+    public = (
+        {name for name in vars(asyncrl) if not name.startswith("_")} - modules - {"annotations", "Any", "TYPE_CHECKING"}
+    )
     assert public <= set(asyncrl.__all__)
 
 
