@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
@@ -83,20 +87,21 @@ class Run:
         path = self.path / "checkpoints" / file.read_text().strip()
         return path if path.is_dir() else None
 
-    def rewind(self, update: int) -> float:
-        """Drop the metrics after `update`, which will be made again. Returns the best mean of an evaluation before."""
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every whole line of metrics.jsonl, and what it says; a line that a crash tore is passed over."""
         file = self.path / "metrics.jsonl"
-        kept, best = [], -float("inf")
         for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
-            try:
-                record = json.loads(line)
-            except ValueError:  # torn by a crash
-                continue
-            if record["update"] <= update:
-                kept.append(line)
-                best = max(best, record["mean"] if record["kind"] == "eval" else best)
-        write_atomically(file, "".join(f"{line}\n" for line in kept))
-        return best
+            with contextlib.suppress(ValueError):
+                yield line, json.loads(line)
+
+    def rewind(self, update: int) -> None:
+        """Drop the metrics after `update`, which will be made again; before any sink has the file open."""
+        kept = [f"{line}\n" for line, record in self.records() if record["update"] <= update]
+        write_atomically(self.path / "metrics.jsonl", "".join(kept))
+
+    def best_mean(self) -> float:
+        """The best mean of an evaluation so far; -inf where there was none."""
+        return max((record["mean"] for _, record in self.records() if record["kind"] == "eval"), default=-math.inf)
 
     def prune(self, keep: int) -> None:
         """Remove all but the newest `keep` checkpoints and the best one."""
