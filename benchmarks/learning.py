@@ -1,0 +1,84 @@
+"""Does it learn? Train with the preset, evaluate, and keep what came of every seed.
+
+    .venv/bin/python benchmarks/learning.py a3c CartPole-v1 --seeds 5 --target 475
+    .venv/bin/python benchmarks/learning.py a3c ALE/Pong-v5 --target 18
+
+Each seed is one call of `asyncrl train` with the preset's settings and what `--options` adds. Seconds
+are wall time, of training and of the whole command with start and evaluation. Results go to
+benchmarks/results/learning-ALGO-ENV.json and, as a table, to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from asyncrl.bench.usage import machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    algorithm: Annotated[str, tyro.conf.Positional]
+    env: Annotated[str, tyro.conf.Positional]
+    target: float
+    """The mean return that counts as learned."""
+    seeds: int = 1
+    """Seeds 1 … N, one run each."""
+    options: str = ""
+    """More options of `asyncrl train`, as one string."""
+
+
+def train(asked: Arguments, seed: int, folder: Path) -> dict[str, Any]:
+    """One run; what its last evaluation says."""
+    command = [sys.executable, "-m", "asyncrl", "train", asked.algorithm, asked.env]
+    began = time.monotonic()
+    subprocess.run(
+        [*command, "--seed", str(seed), "--run-dir", str(folder), "--quiet", "--no-video", *shlex.split(asked.options)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    seconds = time.monotonic() - began
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    score = next(r for r in reversed(records) if r["kind"] == "eval")
+    last = next(r for r in reversed(records) if r["kind"] == "train")
+    rates = [r["steps_per_second"] for r in records if r["kind"] == "train"]
+    return {
+        "seed": seed,
+        **{name: score[name] for name in ("mode", "mean", "std", "median", "iqm", "iqm_interval", "episodes", "step")},
+        "training_seconds": last["time"],
+        "command_seconds": round(seconds, 1),
+        "steps_per_second": statistics.median(rates),
+        "learned": score["mean"] >= asked.target,
+    }
+
+
+def main() -> None:
+    asked = tyro.cli(Arguments, description=__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [train(asked, seed, Path(folder) / str(seed)) for seed in range(1, asked.seeds + 1)]
+    report = {"command": " ".join(sys.argv), "target": asked.target, "machine": machine(), "runs": runs}
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"learning-{asked.algorithm}-{asked.env.replace('/', '-')}.json"
+    file.write_text(json.dumps(report, indent=1) + "\n")
+    print("| seed | steps | mean return | median | IQM (95 %) | training | whole command |\n|---|---|---|---|---|---|---|")
+    for r in runs:
+        iqm = "{:.1f} ({:.1f} … {:.1f})".format(r["iqm"], *r["iqm_interval"])
+        score = f"| {r['seed']} | {r['step']:,} | {r['mean']:.1f} | {r['median']:.1f} | {iqm} |"
+        print(f"{score} {r['training_seconds']:.0f} s | {r['command_seconds']:.0f} s |")
+    print(f"{sum(r['learned'] for r in runs)} of {len(runs)} seeds reached {asked.target:g}")
+
+
+if __name__ == "__main__":
+    main()
