@@ -39,6 +39,8 @@ class NetworkConfig:
     """Network: auto takes nature-cnn for images and mlp for everything else."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each dense layer (mlp only)."""
+    centered: bool = True
+    """Take the mean out of every kernel of the first convolution, so that a uniform background is nothing."""
 
 
 def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
@@ -66,4 +68,4 @@ def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Convol
         raise UsageError(
             f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}"
         )
-    return ConvolutionalEncoder(spaces, convolutions, features, dtype)
+    return ConvolutionalEncoder(spaces, convolutions, features, dtype, centered=config.centered)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asyncrl.networks.layers import Conv2d, Linear
+from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear
 from asyncrl.spaces import Spaces
 
 __all__ = ["A3C", "NATURE", "Convolution", "ConvolutionalEncoder", "MlpEncoder", "keep_in_compute_dtype"]
@@ -32,17 +32,17 @@ NATURE = (Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)), 
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions and one dense layer, ReLU after each; uint8 frames [N, C, H, W] are taken as 0…1."""
+    """Convolutions and one dense layer, ReLU after each, on uint8 frames [N, C, H, W]."""
 
-    def __init__(self, spaces: Spaces, convolutions: Sequence[Convolution], features: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spaces: Spaces, convolutions: Sequence[Convolution], features: int, dtype: torch.dtype, *, centered: bool
+    ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
-        channels, *_ = spaces.observation_shape
-        self.convolutions = nn.ModuleList()
-        scale = 1 / 255
-        for layer in convolutions:
-            self.convolutions.append(Conv2d(channels, layer.channels, layer.kernel, layer.stride, scale))
-            channels, scale = layer.channels, 1.0
+        channels = spaces.observation_shape[0]
+        self.convolutions = nn.ModuleList([FrameConv2d(channels, *convolutions[0], centered=centered)])
+        for before, layer in itertools.pairwise(convolutions):
+            self.convolutions.append(Conv2d(before.channels, *layer))
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8)).shape[1]
         self.dense = Linear(flat, features)
@@ -74,7 +74,9 @@ class MlpEncoder(nn.Module):
 
 
 def keep_in_compute_dtype(network: nn.Module) -> None:
-    """Convert every encoder of `network` to the dtype it computes in: right for acting, too coarse for learning."""
-    for module in network.modules():
-        if isinstance(module, ConvolutionalEncoder | MlpEncoder):
-            module.to(module.dtype)
+    """Convert the layers of every encoder to the dtype it computes in: right for acting, too coarse for learning."""
+    for encoder in network.modules():
+        if isinstance(encoder, ConvolutionalEncoder | MlpEncoder):
+            for layer in encoder.modules():
+                if isinstance(layer, Conv2d | Linear):
+                    layer.to(encoder.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "Linear", "orthogonal_"]
+__all__ = ["Conv2d", "FrameConv2d", "Linear", "orthogonal_"]
 
 
 class Linear(nn.Linear):
@@ -23,16 +23,29 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """`scale` multiplies the input; it is done on the weights, which are fewer."""
-
-    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, scale: float = 1.0) -> None:
-        super().__init__(channels, out_channels, kernel, stride)
-        self.scale = scale
+    """A convolution, not padded."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        weight = self.weight.to(x.dtype)
-        return F.conv2d(x, weight if self.scale == 1 else weight * self.scale, self.bias.to(x.dtype), self.stride)
+        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
+
+
+class FrameConv2d(nn.Conv2d):
+    """The first convolution: takes pixels of 0…255 as 0…1, and is `centered`: every kernel's mean is taken out.
+
+    Centered kernels see contrast and are blind to a uniform background, whatever its brightness. Without
+    that, the background is the largest part of every gradient, and what moves in front of it is learned late.
+    Both are done on the weights, which are fewer than the pixels, in float32: they are not kept in less.
+    """
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, *, centered: bool) -> None:
+        super().__init__(channels, out_channels, kernel, stride)
+        self.centered = centered
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        weight = self.weight - self.weight.mean((2, 3), keepdim=True) if self.centered else self.weight
+        return F.conv2d(x, (weight / 255).to(x.dtype), self.bias.to(x.dtype), self.stride)
 
 
 def orthogonal_(module: nn.Module, generator: torch.Generator, gain: float = math.sqrt(2)) -> None:

@@ -1,0 +1,67 @@
+"""Networks: what they cost, what they see, and that acting computes what learning computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asyncrl.errors import UsageError
+from asyncrl.networks import ActorCritic, Network, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
+from asyncrl.spaces import Spaces
+
+PIXELS = Spaces((4, 84, 84), "uint8", 6)
+VECTOR = Spaces((4,), "float32", 2)
+
+
+def network(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype = torch.float32, seed: int = 1) -> ActorCritic:
+    return ActorCritic(config, spaces, dtype, torch.Generator().manual_seed(seed)).requires_grad_(False)
+
+
+def frames(low: int = 0, high: int = 256, count: int = 3) -> torch.Tensor:
+    return torch.randint(low, high, (count, *PIXELS.observation_shape), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [(Network.A3C_CNN, 677_943), (Network.NATURE_CNN, 1_687_719)])
+def test_the_papers_networks_have_their_number_of_parameters(kind: Network, parameters: int) -> None:
+    made = network(NetworkConfig(kind), PIXELS)
+    assert sum(p.numel() for p in made.parameters()) == parameters
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("config", "spaces"), [(NetworkConfig(), VECTOR), (NetworkConfig(Network.A3C_CNN), PIXELS)])
+def test_acting_computes_what_learning_computes(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> None:
+    learned, acting = network(config, spaces, dtype), network(config, spaces, dtype, seed=2)
+    keep_in_compute_dtype(acting)
+    copy_into(acting, bind(learned)[0])
+    observation = frames() if spaces.is_image else torch.randn(3, 4)
+    for ours, theirs in zip(learned(observation), acting(observation), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)  # far below what bfloat16 resolves
+
+
+def test_centered_kernels_do_not_see_a_uniform_background() -> None:
+    centered = network(NetworkConfig(Network.A3C_CNN), PIXELS)
+    plain = network(NetworkConfig(Network.A3C_CNN, centered=False), PIXELS)
+    dark = frames(0, 100)
+    bright = dark + 100
+    assert torch.allclose(centered(dark)[1], centered(bright)[1], atol=1e-4)
+    assert not torch.allclose(plain(dark)[1], plain(bright)[1], atol=1e-2)
+
+
+def test_the_weight_vector_is_the_network() -> None:
+    made = network(NetworkConfig(hidden=(8,)), VECTOR)
+    weights, gradient = bind(made)
+    before = made(torch.ones(1, 4))[1].item()
+    weights.mul_(0.5)
+    assert made(torch.ones(1, 4))[1].item() != before
+    assert sum(view.numel() for _, view in named_views(made, gradient)) == len(weights)
+
+
+@pytest.mark.parametrize("config", [NetworkConfig(Network.NATURE_CNN), NetworkConfig(Network.MLP, hidden=(8, 0))])
+def test_a_network_that_does_not_fit_is_refused(config: NetworkConfig) -> None:
+    with pytest.raises(UsageError, match=r"--network nature-cnn|--hidden"):
+        network(config, VECTOR)
+
+
+def test_frames_that_are_too_small_for_the_convolutions_are_refused() -> None:
+    with pytest.raises(UsageError, match="36×36"):
+        network(NetworkConfig(Network.NATURE_CNN), Spaces((4, 20, 20), "uint8", 6))
