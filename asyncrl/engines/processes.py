@@ -15,10 +15,10 @@ import torch.multiprocessing  # registers how tensors in shared memory cross to 
 from torch import Tensor
 
 from asyncrl.actor import Actor, ActorSpec
-from asyncrl.engines.arrivals import Arrivals
+from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError
-from asyncrl.rollout import Rollout, Ticket
+from asyncrl.rollout import Ticket
 
 __all__ = ["Processes", "prepare"]
 
@@ -43,15 +43,14 @@ def _context() -> ForkServerContext | SpawnContext:
     return multiprocessing.get_context("forkserver") if "forkserver" in methods else multiprocessing.get_context("spawn")
 
 
-class Processes:
+class Processes(LocalEngine):
     """One duplex pipe per actor: orders go out, tickets of finished rollouts come back."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         prepare()
         context = _context()
         memory = plan.allocate(shared=True)
-        self._memory = Memory(plan, memory)
-        self._arrivals = Arrivals(self._hear)
+        super().__init__(Memory(plan, memory))
         self._pipes: list[Connection] = []
         self._processes: list[ForkServerProcess | SpawnProcess] = []
         for index in range(actors):
@@ -63,20 +62,10 @@ class Processes:
             self._pipes.append(here)
             self._processes.append(process)
 
-    @property
-    def ready(self) -> int:
-        return len(self._arrivals)
-
-    def publish(self, version: int, weights: Tensor) -> None:
-        self._memory.publish(version, weights)
-
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
             with contextlib.suppress(BrokenPipeError):  # it died: collect says so
                 self._pipes[ticket.actor].send(ticket)
-
-    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
-        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted)}
 
     def close(self) -> None:
         for pipe in self._pipes:

@@ -9,25 +9,24 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 import torch
-from torch import Tensor
 
 from asyncrl.actor import Actor, ActorSpec
-from asyncrl.engines.arrivals import PATIENCE, Arrivals
+from asyncrl.engines.arrivals import PATIENCE
+from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError
-from asyncrl.rollout import Rollout, Ticket
+from asyncrl.rollout import Ticket
 
 __all__ = ["Threads"]
 
 
-class Threads:
+class Threads(LocalEngine):
     """Orders go into each actor's queue, tickets of finished rollouts come back through one."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
-        self._memory = Memory(plan, plan.allocate(shared=False))
+        super().__init__(Memory(plan, plan.allocate(shared=False)))
         self._orders: list[SimpleQueue[Ticket | None]] = [SimpleQueue() for _ in range(actors)]
         self._answers: SimpleQueue[Ticket | AsyncRLError] = SimpleQueue()
-        self._arrivals = Arrivals(self._hear)
         self._closing = False
         self._threads = [
             Thread(target=self._serve, args=(spec, index), name=f"actor-{index}", daemon=True) for index in range(actors)
@@ -35,19 +34,9 @@ class Threads:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def ready(self) -> int:
-        return len(self._arrivals)
-
-    def publish(self, version: int, weights: Tensor) -> None:
-        self._memory.publish(version, weights)
-
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
             self._orders[ticket.actor].put(ticket)
-
-    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
-        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted)}
 
     def close(self) -> None:
         self._closing = True

@@ -1,0 +1,35 @@
+"""What engines on one machine have in common: the learner's side of the shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from asyncrl.engines.arrivals import PATIENCE, Arrivals
+from asyncrl.engines.memory import Memory
+from asyncrl.rollout import Rollout, Ticket
+
+__all__ = ["LocalEngine"]
+
+
+class LocalEngine:
+    """Publishes into and collects from memory that its actors see too; a subclass says where they run."""
+
+    def __init__(self, memory: Memory, patience: float = PATIENCE) -> None:
+        self._memory = memory
+        self._arrivals = Arrivals(self._hear, patience)
+
+    @property
+    def ready(self) -> int:
+        return len(self._arrivals)
+
+    def publish(self, version: int, weights: Tensor) -> None:
+        self._memory.publish(version, weights)
+
+    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
+        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted)}
+
+    def _hear(self, seconds: float) -> list[Ticket]:
+        """Tickets of rollouts that became ready; waits for the first at most so long."""
+        raise NotImplementedError
