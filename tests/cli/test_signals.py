@@ -1,0 +1,113 @@
+"""Signals to a real training process: it saves, says so with its exit code, and leaves no process behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from asyncrl import checkpoint
+from asyncrl.cli import main
+
+STUCK = """
+import threading
+import gymnasium
+from worlds import Corridor
+
+
+class Stuck(Corridor):
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 400:
+            open("stuck", "w").close()
+            threading.Event().wait()
+        return super().step(action)
+
+
+gymnasium.register(id="Stuck-v0", entry_point=Stuck)
+"""
+
+
+def until(ready: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert child.poll() is None, "it ended by itself"
+        assert time.monotonic() < deadline, "it does not get there"
+        time.sleep(0.05)
+
+
+@contextmanager
+def training(folder: Path, env: str, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
+    """A process that trains and has learned something, and all processes that it has started."""
+    command = [sys.executable, "-m", "asyncrl", "train", "a3c", env, "--engine", "processes", "--steps", "100000000"]
+    command += ["--run-dir", "run", "--log-every", "500", "--checkpoint-every", "500", *words]
+    with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
+        child = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True)
+    started: list[psutil.Process] = []
+    try:
+        metrics = folder / "run" / "metrics.jsonl"
+        until(
+            lambda: metrics.is_file() and '"train"' in metrics.read_text() and (folder / "run" / "latest").is_file(), child
+        )
+        started += psutil.Process(child.pid).children(recursive=True)
+        yield child, started
+    finally:
+        for process in [child, *started]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        child.wait()
+
+
+def assert_all_have_ended(processes: list[psutil.Process]) -> None:
+    assert len(processes) >= 3, "the fork server, the resource tracker, and an actor"
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert alive == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_run_that_is_ended_from_outside_can_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with training(tmp_path, "worlds:Dawdling-v0", "--actors", "2", "--envs-per-actor", "4") as (child, started):
+        os.kill(child.pid, number)
+        assert child.wait(60) == code
+        assert_all_have_ended(started)
+    run = tmp_path / "run"
+    saved = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
+    if number != signal.SIGKILL:
+        assert f"stopped by {number.name} at step {saved.step:,}" in (tmp_path / "out").read_text()
+        assert (tmp_path / "err").read_text() == ""
+
+    assert main(["train", "--resume", str(run), "--steps", str(saved.step + 1_000), "--no-video", "--quiet"]) == 0
+    resumed = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
+    assert resumed.step >= saved.step + 1_000
+    updates = [
+        record["update"]
+        for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        if record["kind"] == "train"
+    ]
+    assert updates == sorted(set(updates))
+
+
+def test_the_second_interrupt_ends_a_run_whose_environment_hangs(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    with training(tmp_path, "stuck:Stuck-v0", "--actors", "1", "--envs-per-actor", "2") as (child, started):
+        until((tmp_path / "stuck").exists, child)
+        os.kill(child.pid, signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(1)  # it still waits for the actor, which may yet answer
+        os.kill(child.pid, signal.SIGINT)
+        assert child.wait(60) == 130
+        assert_all_have_ended(started)
+    assert (tmp_path / "err").read_text() == "asyncrl: stopped\n"

@@ -1,0 +1,85 @@
+"""When something breaks: the error names it, what was learned is kept, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from asyncrl.api import configure, newest_checkpoint, start
+from asyncrl.checkpoint import Checkpoint
+from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
+from asyncrl.run import Run
+
+ENGINES = ["serial", "threads", "processes"]
+SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, log_every=96)
+
+
+def children_of_ours() -> list[psutil.Process]:
+    """All but multiprocessing's own two; actors are forked from the fork server and look like it, one floor below."""
+    me = psutil.Process()
+    services = {
+        p
+        for p in me.children()
+        if {"forkserver", "resource_tracker"} & set(" ".join(p.cmdline()).replace(".", " ").split())
+    }
+    return [p for p in me.children(recursive=True) if p not in services]
+
+
+def shared_files_of_ours() -> set[str]:
+    return {name for name in os.listdir("/dev/shm") if str(os.getpid()) in name}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = shared_files_of_ours()
+    yield
+    assert children_of_ours() == []
+    assert shared_files_of_ours() <= before
+
+
+def saved_in(folder: Path) -> Checkpoint:
+    """What the broken run has left: whole, finite, and with metrics up to there."""
+    saved = newest_checkpoint(Run.open(folder))
+    assert torch.isfinite(saved.weights()).all()
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert max((r["update"] for r in records if r["kind"] == "train"), default=0) <= saved.update
+    assert f"until step {saved.step:,} is saved" in (folder / "log.txt").read_text()
+    return saved
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_environment_that_raises_is_named_with_its_traceback_and_the_run_is_saved(tmp_path: Path, engine: str) -> None:
+    named = (
+        r"Failing-v0 raised RuntimeError in step: the corridor collapsed \(step \d+, seeds .+\) in actor [012], run seed 5"
+    )
+    with pytest.raises(EnvironmentFault, match=named) as caught:
+        start(configure("worlds:Failing-v0", "a3c", engine=engine, **SMALL), tmp_path / "run")
+    assert 'raise RuntimeError("the corridor collapsed")' in caught.value.traceback
+    assert saved_in(tmp_path / "run").update >= 4
+
+
+def test_an_actor_that_crashes_is_named_with_its_signal_and_the_run_is_saved(tmp_path: Path) -> None:
+    with pytest.raises(ActorDied, match=r"actor [012] died \(killed by SIGABRT\)"):
+        start(configure("worlds:Crashing-v0", "a3c", engine="processes", **SMALL), tmp_path / "run")
+    assert saved_in(tmp_path / "run").update >= 4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_gradient_that_is_not_a_number_ends_the_run_before_it_spoils_the_weights(tmp_path: Path, engine: str) -> None:
+    config = configure("worlds:Exploding-v0", "a3c", engine=engine, reward_scale=1e10, **SMALL)
+    with pytest.raises(DivergenceError, match=r"the gradient of \w+(\.\w+)+ is not finite at update 0"):
+        start(config, tmp_path / "run")
+    assert saved_in(tmp_path / "run").update == 0
+
+
+@pytest.mark.xfail(raises=IndexError, strict=True, reason="Learner._diagnosis: every entry is finite, only the norm is not")
+def test_a_gradient_too_long_for_its_norm_ends_the_run_the_same_way(tmp_path: Path) -> None:
+    with pytest.raises(DivergenceError, match=r"gradient of \w+(\.\w+)+ .*at update 0"):
+        start(configure("worlds:Exploding-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
+    assert saved_in(tmp_path / "run").update == 0

@@ -1,0 +1,127 @@
+"""Records and where they go: a curve of bars, lines, a panel, files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from asyncrl.api import configure, start
+from asyncrl.monitor import JsonLines, Live, Monitor, Plain, TensorBoard
+from asyncrl.monitor.terminal import sparkline
+
+FINITE = st.floats(-1e9, 1e9)
+
+
+def train_record(step: int, seconds: float, **more: Any) -> dict[str, Any]:
+    facts = dict(steps_per_second=12_345.6, frames_per_second=49_382.4, episodes=17, mean_return=0.75, policy_lag=1.25)
+    facts |= dict(policy_lag_max=2, queue_fill=0.4, waiting_share=0.25, entropy=0.693, learning_rate=7e-4)
+    return {"step": step, "update": step // 100, "time": seconds, "kind": "train", **facts, **more}
+
+
+def eval_record(step: int) -> dict[str, Any]:
+    facts = dict(mean=0.5, std=0.1, median=0.6, iqm=0.55, iqm_interval=[0.4, 0.7], episodes=2, returns=[0.4, 0.6])
+    return {"step": step, "update": step // 100, "time": 1.0, "kind": "eval", "mode": "greedy", **facts}
+
+
+def test_a_sparkline_goes_up_where_the_values_do() -> None:
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
+    assert sparkline([0, 0, 7, 7], 2) == "▁█"
+    assert sparkline([3.0], 60) == sparkline([3.0, 3.0], 1) == "▁"
+    assert sparkline([], 60) == ""
+
+
+@given(st.lists(FINITE, min_size=1), st.integers(1, 80))
+def test_a_sparkline_is_never_wider_than_asked(values: list[float], width: int) -> None:
+    drawn = sparkline(values, width)
+    assert len(drawn) == min(width, len(values))
+    assert set(drawn) <= set("▁▂▃▄▅▆▇█")
+
+
+def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    view = Plain(1_000)
+    for step, seconds in [(100, 1.0), (200, 5.0), (300, 11.0), (400, 12.0), (1_000, 13.0)]:
+        view.write(train_record(step, seconds))
+    view.write({"kind": "episode", "step": 1_000, "return": 1.0})
+    view.write(eval_record(1_000))
+    view.say("a sentence")
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.split(r"\s+", line)[1] for line in lines[:3]] == ["100", "300", "1,000"]
+    assert "12,346 steps/s" in lines[1]
+    assert "return     0.75" in lines[1]
+    assert "left 0:00:35" in lines[1]  # 200 steps took ten seconds, 700 are left
+    assert lines[3].startswith("evaluation at step 1,000 (greedy): mean 0.50, median 0.60, IQM 0.55 over 2 episodes")
+    assert lines[4:] == ["a sentence"]
+
+
+@pytest.mark.xfail(raises=ZeroDivisionError, strict=True, reason="time is rounded to milliseconds; an update can be faster")
+def test_two_records_within_a_millisecond_are_no_reason_to_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    view = Plain(200)
+    view.write(train_record(100, 0.005))
+    view.write(train_record(200, 0.005))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
+    written = StringIO()
+    view = Live("a3c on Corridor", 1_000, Console(file=written, force_terminal=True, width=100, color_system=None))
+    view.say("before anything")
+    view.write(train_record(100, 1.0, mean_return=None))
+    for score in range(7):
+        view.write({"kind": "episode", "step": 200, "return": float(score)})
+    view.write(eval_record(200))
+    view.write(train_record(300, 11.0))
+    view.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
+    last = shown[shown.rindex("a3c on Corridor") :]
+    for text in ("12,346", "49,382", "1.25 updates", "40% full", "25% of the time", "0.75", "17", "0.693"):
+        assert text in last
+    for text in ("0.50 at 200", "2, 3, 4, 5, 6", "300 / 1,000", "left 0:00:35", "return ▁"):
+        assert text in last
+    assert shown.startswith("before anything")
+
+
+def test_lines_of_json_hold_every_record_and_are_appended_to(tmp_path: Path) -> None:
+    records = [train_record(100, 1.0), {"kind": "episode", "step": 100, "return": 1.0}, eval_record(100)]
+    for record in records:
+        with Monitor([JsonLines(tmp_path)]).open() as monitor:
+            monitor.write(record)
+            monitor.say("a sentence")
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == records
+    assert (tmp_path / "log.txt").read_text().count("a sentence\n") == 3
+
+
+def test_a_line_can_be_read_as_soon_as_it_is_written(tmp_path: Path) -> None:
+    with Monitor([JsonLines(tmp_path)]).open() as monitor:
+        monitor.write(train_record(100, 1.0))
+        assert json.loads((tmp_path / "metrics.jsonl").read_text()) == train_record(100, 1.0)
+
+
+def test_every_sink_is_closed_even_if_the_run_breaks(tmp_path: Path) -> None:
+    first, second = JsonLines(tmp_path), TensorBoard(tmp_path)
+    with contextlib.suppress(KeyboardInterrupt), Monitor([first, second]).open() as monitor:
+        monitor.write(train_record(100, 1.0))
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="closed file"):
+        first.write(train_record(200, 2.0))
+
+
+def test_tensorboard_shows_what_the_lines_say(tmp_path: Path) -> None:
+    settings: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, t_max=8, eval_episodes=2, log_every=192)
+    run, _ = start(configure("worlds:Corridor-v0", "a3c", engine="serial", **settings), tmp_path / "run")
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    for kind, name in [("train", "mean_return"), ("train", "learning_rate"), ("train", "policy_lag"), ("eval", "mean")]:
+        said = [(r["step"], r[name]) for r in records if r["kind"] == kind and r[name] is not None]
+        drawn = [(event.step, event.value) for event in events.Scalars(f"{kind}/{name}")]
+        assert said
+        assert drawn == [(step, pytest.approx(value)) for step, value in said]

@@ -1,0 +1,182 @@
+"""A run that was interrupted goes on as the same run: same schedule, same counters, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from gymnasium.envs.registration import EnvSpec
+from worlds import Corridor
+
+from asyncrl import checkpoint
+from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.config import EngineKind
+from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.learner import Learner
+from asyncrl.run import Run
+
+BATCH, STOPPED, UPDATES = 96, 7, 20
+SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
+SMALL |= dict(engine="serial", log_every=BATCH, checkpoint_every=2 * BATCH)
+
+
+class Listener:
+    """A view that hears what is said, and sends the signal a user would send, after one certain update."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.said: list[str] = []
+        self._stop_after = stop_after
+
+    def write(self, record: dict[str, Any]) -> None:
+        if record["kind"] == "train" and record["update"] == self._stop_after:
+            signal.raise_signal(signal.SIGTERM)
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was asked to stop after update 7 of 20."""
+    folder = tmp_path_factory.mktemp("resume") / "run"
+    _, outcome = start(configure("worlds:Corridor-v0", "a3c", **SMALL), folder, Listener(STOPPED))
+    assert (outcome.signal, outcome.update) == (signal.SIGTERM, STOPPED)
+    return folder
+
+
+@pytest.fixture
+def copied(interrupted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(interrupted, tmp_path / "copy"))
+
+
+def weights_of(folder: Path) -> str:
+    return newest_checkpoint(Run.open(folder)).weights_sha256
+
+
+def trained(folder: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "train"]
+
+
+def save(path: Path, tensors: dict[str, dict[str, torch.Tensor]], like: checkpoint.Checkpoint) -> None:
+    facts: dict[str, Any] = {n: getattr(like, n) for n in ("step", "update", "seconds", "contract", "config")}
+    checkpoint.save(path, {**tensors, "weights": {n: tensors["weights"][n] for n in like.parameters}}, **facts)
+
+
+def damage(path: Path) -> Path:
+    file = path / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    return file
+
+
+def test_what_follows_depends_on_the_checkpoint_alone_on_every_engine(interrupted: Path, tmp_path: Path) -> None:
+    hashes = []
+    for i, engine in enumerate([EngineKind.SERIAL, EngineKind.SERIAL, EngineKind.PROCESSES, EngineKind.PROCESSES]):
+        folder = Path(shutil.copytree(interrupted, tmp_path / str(i)))
+        resume(folder, engine=engine)
+        hashes.append(weights_of(folder))
+    assert len(set(hashes)) == 1, hashes
+    assert hashes[0] != weights_of(interrupted)
+
+
+def test_counters_time_and_annealing_go_on_where_they_stopped(copied: Path) -> None:
+    _, outcome = resume(copied)
+    assert outcome is not None
+    assert (outcome.update, outcome.step) == (UPDATES, BATCH * UPDATES)
+    records = trained(copied)
+    assert [r["update"] for r in records] == list(range(1, UPDATES + 1))
+    assert [r["step"] for r in records] == [BATCH * r["update"] for r in records]
+    assert [r["learning_rate"] for r in records] == pytest.approx(
+        [7e-4 * (1 - k / UPDATES) for k in range(UPDATES)], rel=1e-5
+    )
+    times = [r["time"] for r in records]
+    assert times == sorted(times)
+
+
+def test_a_learner_that_was_restored_is_saved_as_the_same_files(copied: Path, tmp_path: Path) -> None:
+    found = newest_checkpoint(Run.open(copied))
+    config = found.config
+    learner = Learner(
+        config.algorithm, config.network, found.contract, 99, config.precision.dtype, torch.device("cpu"), config.updates
+    )
+    learner.restore({name: found.tensors(name) for name in ("weights", "optimizer")}, found.update)
+    save(tmp_path / "again", learner.state(), found)
+    again = checkpoint.load(tmp_path / "again")
+    assert again.files == {name: facts for name, facts in found.files.items() if name != "recent.safetensors"}
+
+
+def test_a_checkpoint_holds_the_older_weights_that_rollouts_in_the_making_were_ordered_with(copied: Path) -> None:
+    before, newest = map(checkpoint.load, Run.open(copied).checkpoints()[-2:])
+    recent = newest.tensors("recent")
+    assert (before.update, newest.update, list(recent)) == (STOPPED - 1, STOPPED, [str(STOPPED - 1)])
+    assert torch.equal(recent[str(STOPPED - 1)], before.weights())
+
+
+@pytest.mark.parametrize("forgotten", ["optimizer", "recent"])
+def test_everything_that_is_saved_is_needed_to_go_on(interrupted: Path, tmp_path: Path, forgotten: str) -> None:
+    whole, forgetful = (Path(shutil.copytree(interrupted, tmp_path / name)) for name in ("whole", "forgetful"))
+    found = newest_checkpoint(Run.open(forgetful))
+    state = {name: found.tensors(name) for name in ("weights", "optimizer", "recent")}
+    state[forgotten] = {name: torch.zeros_like(x) for name, x in state[forgotten].items()}
+    save(found.path, state, found)
+    for folder in (whole, forgetful):
+        resume(folder)
+    assert weights_of(whole) != weights_of(forgetful)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken_and_no_update_is_recorded_twice(copied: Path) -> None:
+    before, newest = Run.open(copied).checkpoints()[-2:]
+    bad, view = damage(newest), Listener()
+    assert newest_checkpoint(Run.open(copied)).path == before
+    resume(copied, view)
+    assert any(str(bad) in line and "damaged" in line and "the one before" in line for line in view.said), view.said
+    assert [r["update"] for r in trained(copied)] == list(range(1, UPDATES + 1))
+
+
+def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_with(copied: Path) -> None:
+    files = [damage(path) for path in Run.open(copied).checkpoints()]
+    with pytest.raises(CheckpointError) as caught:
+        resume(copied)
+    assert all(str(file) in str(caught.value) for file in files)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="Run.prune counts a damaged newer checkpoint among the newest and drops the good one"
+)
+def test_a_damaged_newer_checkpoint_does_not_crowd_out_the_ones_that_are_made_after_it(tmp_path: Path) -> None:
+    config = configure("worlds:Corridor-v0", "a3c", **{**SMALL, "keep_checkpoints": 2})
+    run, _ = start(config, tmp_path / "run")
+    damage(run.checkpoints()[-1])
+    resume(run.path, Listener(UPDATES - 1), keep_checkpoints=1)
+    assert newest_checkpoint(run).update == UPDATES - 1
+
+
+def test_steps_lengthen_a_run_and_a_complete_one_says_so(copied: Path) -> None:
+    resume(copied)
+    complete = weights_of(copied)
+    assert resume(copied)[1] is None
+    assert weights_of(copied) == complete
+    _, outcome = resume(copied, steps=BATCH * (UPDATES + 5))
+    assert outcome is not None
+    assert outcome.update == UPDATES + 5
+    last = trained(copied)[-1]
+    assert last["learning_rate"] == pytest.approx(7e-4 * (1 - (UPDATES + 4) / (UPDATES + 5)), rel=1e-5)
+
+
+def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def world(cap: int) -> EnvSpec:
+        return EnvSpec("Changing-v0", entry_point=Corridor, max_episode_steps=cap)
+
+    monkeypatch.setitem(gymnasium.registry, "Changing-v0", world(9))
+    run, _ = start(configure("Changing-v0", "a3c", **SMALL), tmp_path / "run")
+    monkeypatch.setitem(gymnasium.registry, "Changing-v0", world(8))
+    with pytest.raises(UsageError, match="another contract: episode_cap: 9, not 8"):
+        resume(run.path, steps=BATCH * (UPDATES + 5))

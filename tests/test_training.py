@@ -1,0 +1,118 @@
+"""The loop as a whole: every engine and schedule, every preset, and that something is learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncrl.api import configure, evaluate, newest_checkpoint, start
+from asyncrl.config import EngineKind, RunConfig
+from asyncrl.envs import describe
+from asyncrl.errors import UsageError
+from asyncrl.presets import automatic, preset_names, read_preset
+from asyncrl.rollout import Rollout, Ticket
+from asyncrl.statistics import Record, Statistics
+
+ENGINES = ["serial", "threads", "processes"]
+BATCH = 64
+FREE: dict[str, Any] = dict(schedule="free", steps=20 * BATCH, actors=2, envs_per_actor=4, t_max=8, eval_episodes=0)
+FREE |= dict(seed=5, log_every=BATCH)
+EXAMPLES = {"a3c/atari": "ALE/Pong-v5", "a3c/cartpole": "CartPole-v1"}
+
+
+@pytest.fixture
+def consumed(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
+    """The tickets of all rollouts that were learned from, in order."""
+    tickets: list[Ticket] = []
+    consume = Statistics.consume
+
+    def note(self: Statistics, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Record]:
+        tickets.extend(rollouts)
+        return consume(self, update, rollouts, waiting)
+
+    monkeypatch.setattr(Statistics, "consume", note)
+    return tickets
+
+
+def train_records(folder: Path) -> list[Record]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "train"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_free_schedule_learns_from_every_rollout_once_and_stops_at_the_step(
+    tmp_path: Path, consumed: list[Ticket], engine: str
+) -> None:
+    run, outcome = start(configure("worlds:Dawdling-v0", "a3c", engine=engine, **FREE), tmp_path / "run")
+    assert (outcome.update, outcome.step) == (20, 20 * BATCH)
+    assert sorted(ticket.number for ticket in consumed) == list(range(40))
+    records = train_records(run.path)
+    assert [record["step"] for record in records] == [BATCH * n for n in range(1, 21)]
+    assert all(0 <= record["policy_lag"] <= record["policy_lag_max"] for record in records)
+    assert newest_checkpoint(run).step == 20 * BATCH
+
+
+def test_how_far_actors_run_ahead_is_what_the_queue_holds(tmp_path: Path) -> None:
+    """Serial is the clearest: each rollout is made when its slot is given back."""
+    lags = {}
+    for slots in (2, 4, 8):
+        config = configure("worlds:Corridor-v0", "a3c", engine="serial", queue_size=slots, **FREE)
+        lags[slots] = [r["policy_lag_max"] for r in train_records(start(config, tmp_path / str(slots))[0].path)]
+    assert lags == {2: [0] * 20, 4: [0] + [1] * 19, 8: [0, 1, 2] + [3] * 17}
+
+
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_with_a_queue_of_one_update_actors_wait_for_its_weights(tmp_path: Path, engine: str) -> None:
+    config = configure("worlds:Dawdling-v0", "a3c", engine=engine, queue_size=2, **FREE)
+    assert {r["policy_lag_max"] for r in train_records(start(config, tmp_path / "run")[0].path)} == {0}
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_in_lockstep_the_lag_is_the_one_that_was_asked_for(tmp_path: Path, lag: int) -> None:
+    config = configure("worlds:Corridor-v0", "a3c", engine="threads", **{**FREE, "schedule": "lockstep", "lag": lag})
+    measured = [(r["policy_lag"], r["policy_lag_max"]) for r in train_records(start(config, tmp_path / "run")[0].path)]
+    assert measured == [(min(k, lag), min(k, lag)) for k in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (dict(schedule="free", actors=3, queue_size=2), "--queue-size 2 is too small: 3 actors"),
+        (dict(schedule="free", actors=1, rollouts_per_update=5, queue_size=4), "5 rollouts per update need 5 or more"),
+        (dict(lag=1, actors=2, queue_size=3), "takes exactly 4"),
+    ],
+)
+def test_a_queue_that_cannot_work_is_refused(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        configure("worlds:Corridor-v0", "a3c", **settings).resolved(describe("worlds:Corridor-v0"))
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) -> None:
+    env = EXAMPLES[name]
+    assert automatic(read_preset(name)["algorithm"]["name"], env) == name
+    config = configure(env, preset=name)
+    assert config == configure(env)
+    resolved = config.resolved(describe(env, config.environment))
+    assert resolved.updates > 0
+    assert resolved.engine is not EngineKind.AUTO
+    assert RunConfig.from_json(json.loads(json.dumps(resolved.to_json()))) == resolved
+    tables = read_preset(name)
+    for key, value in {**tables["run"], **tables.get("network", {}), **tables["algorithm"]}.items():
+        assert f'"{key}": {json.dumps(value)}' in json.dumps(config.to_json())
+
+
+def test_a_setting_overrides_the_preset_and_an_unknown_one_is_refused() -> None:
+    assert configure("CartPole-v1", "a3c", t_max=3).algorithm.experience().steps == 3
+    with pytest.raises(UsageError, match="there is no setting 'learning_rat'; did you mean 'learning_rate'"):
+        configure("CartPole-v1", "a3c", learning_rat=3)
+
+
+def test_the_corridor_is_learned(tmp_path: Path) -> None:
+    settings = dict(steps=40_000, actors=2, envs_per_actor=8, t_max=10, learning_rate=5e-3, eval_episodes=0, seed=5)
+    run, _ = start(configure("worlds:Corridor-v0", "a3c", engine="serial", **settings), tmp_path / "run")
+    assert evaluate(run.path, 50, greedy=False).mean > 0.9
