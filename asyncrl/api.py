@@ -81,13 +81,16 @@ def resume(
 ) -> tuple[Run, Outcome | None]:
     """Continue a run from its newest good checkpoint; None for the outcome where it is complete.
 
-    `steps` lengthens (or shortens) the run; `changes` are settings that change no result, as `engine`.
+    `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`.
     """
     run = Run.open(Path(run_dir))
     newest = newest_checkpoint(run, view)
+    for name in changes:
+        if name not in RunConfig.CHANGEABLE:
+            raise UsageError(f"{name} cannot change in a run{near_matches(name, RunConfig.CHANGEABLE)}")
     if steps is not None:
         changes["steps"] = steps
-    config = dataclasses.replace(newest.config, **changes)
+    config = RunConfig.from_json({**newest.config.to_json(), **changes})
     contract = describe(config.env, config.environment)
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")

@@ -6,6 +6,7 @@ checkpoints and no half one. Loading runs no code: there is no pickle.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,10 +33,11 @@ from asyncrl.serialization import (
 )
 from asyncrl.version import __version__
 
-__all__ = ["Checkpoint", "load", "read", "save", "verify"]
+__all__ = ["Checkpoint", "export", "load", "read", "save", "verify"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Checkpoint:
         named = self.tensors("weights")
         vector = torch.cat([named[name].float().flatten() for name in self.parameters])
         if tensor_sha256(vector) != self.weights_sha256:
-            raise CheckpointError(f"{self.path / 'weights.safetensors'} does not hold the weights that its manifest names")
+            raise CheckpointError(f"{self.path / WEIGHTS} does not hold the weights that its manifest names")
         return vector
 
 
@@ -100,11 +102,21 @@ def save(
         "config": config.to_json(),
         "files": files,
     }
-    write_atomically(beside / MANIFEST, json.dumps(manifest, indent=1))
+    _write_manifest(beside, manifest)
+    aside = path.with_name(f".{path.name}.old")
     if path.exists():
-        shutil.rmtree(path)
+        os.replace(path, aside)
     os.replace(beside, path)
     _sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def export(checkpoint: Checkpoint, folder: Path) -> None:
+    """Copy into a new folder what acting needs: the weights, not the optimizer."""
+    folder.mkdir(parents=True)
+    shutil.copy(checkpoint.path / WEIGHTS, folder)
+    manifest = read_json(checkpoint.path / MANIFEST)
+    _write_manifest(folder, {**manifest, "files": {WEIGHTS: manifest["files"][WEIGHTS]}})
 
 
 def read(path: Path) -> Checkpoint:
@@ -116,6 +128,8 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path / MANIFEST} is not a manifest of asyncrl")
     if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {manifest.get('format')}; this asyncrl reads format {FORMAT}")
+    if manifest.get("manifest_sha256") != _manifest_sha256(manifest):
+        raise CheckpointError(f"{path / MANIFEST} is damaged: its sha256 is not the one it names")
     try:
         return Checkpoint(
             path=path,
@@ -150,6 +164,17 @@ def load(path: Path) -> Checkpoint:
     checkpoint = read(path)
     verify(checkpoint)
     return checkpoint
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    sealed = {**manifest, "manifest_sha256": _manifest_sha256(manifest)}
+    write_atomically(folder / MANIFEST, json.dumps(sealed, indent=1) + "\n")
+
+
+def _manifest_sha256(manifest: dict[str, Any]) -> str:
+    """Hash of all that the manifest says, save the hash itself."""
+    facts = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:

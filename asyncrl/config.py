@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -64,6 +64,19 @@ class Precision(Enum):
 @dataclass(frozen=True)
 class RunConfig:
     """A run. Counts of steps are environment steps over all actors (one action in one environment)."""
+
+    CHANGEABLE: ClassVar[tuple[str, ...]] = (
+        "engine",
+        "env_threads",
+        "target_return",
+        "eval_every",
+        "eval_episodes",
+        "eval_greedy",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+    )
+    """What may differ in the continuation of a run: it changes no weights (in lockstep)."""
 
     env: str
     """Environment id (asyncrl list envs)."""

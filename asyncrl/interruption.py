@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C stops at once
         self.signal = number
+        # Straight to the file: a signal may come while something is being printed.
+        os.write(2, b"\nstopping after this update, to save what was learned; Ctrl-C stops at once\n")
 
 
 @contextmanager

@@ -83,8 +83,10 @@ class Learner:
         self.updates = updates
 
     def _diagnosis(self) -> str:
-        bad = [name for name, g in named_views(self.network, self._gradient) if not torch.isfinite(g).all()]
+        # Where every entry is finite and only the norm is not, the largest entry is to blame.
+        size = {name: g.abs().max().nan_to_num(torch.inf) for name, g in named_views(self.network, self._gradient)}
+        worst = max(size, key=lambda name: float(size[name]))
         return (
-            f"the gradient of {bad[0]} is not finite at update {self.updates}; the weights before it were kept. "
-            "Lower --learning-rate or --max-gradient-norm."
+            f"the gradient of {worst} is not finite at update {self.updates}; the weights before it were kept. "
+            "Lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
         )

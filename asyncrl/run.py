@@ -7,16 +7,15 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.serialization import to_json, write_atomically
+from asyncrl.statistics import Record
 from asyncrl.version import __version__
 
 __all__ = ["Run", "checkpoint_folder", "pretrained_names"]
@@ -87,26 +86,31 @@ class Run:
         path = self.path / "checkpoints" / file.read_text().strip()
         return path if path.is_dir() else None
 
-    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every whole line of metrics.jsonl, and what it says; a line that a crash tore is passed over."""
-        file = self.path / "metrics.jsonl"
+    def records(self) -> list[Record]:
+        """What metrics.jsonl holds; a line that a crash tore is passed over."""
+        file, found = self.path / "metrics.jsonl", []
         for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
             with contextlib.suppress(ValueError):
-                yield line, json.loads(line)
+                found.append(json.loads(line))
+        return found
 
     def rewind(self, update: int) -> None:
         """Drop the metrics after `update`, which will be made again; before any sink has the file open."""
-        kept = [f"{line}\n" for line, record in self.records() if record["update"] <= update]
+        kept = [json.dumps(record) + "\n" for record in self.records() if record["update"] <= update]
         write_atomically(self.path / "metrics.jsonl", "".join(kept))
 
     def best_mean(self) -> float:
         """The best mean of an evaluation so far; -inf where there was none."""
-        return max((record["mean"] for _, record in self.records() if record["kind"] == "eval"), default=-math.inf)
+        return max((record["mean"] for record in self.records() if record["kind"] == "eval"), default=-math.inf)
 
     def prune(self, keep: int) -> None:
-        """Remove all but the newest `keep` checkpoints and the best one."""
-        best = self.marked("best")
-        for path in self.checkpoints()[:-keep]:
+        """Remove all but the best checkpoint and the newest `keep` up to the latest, and what a broken save left.
+
+        Newer ones than the latest are damaged: the run was resumed before them, and will make them again.
+        """
+        best, latest = self.marked("best"), self.marked("latest")
+        known = [path for path in self.checkpoints() if latest is None or path.name <= latest.name]
+        for path in [*known[:-keep], *(self.path / "checkpoints").glob(".*")]:
             if path != best:
                 shutil.rmtree(path)
 

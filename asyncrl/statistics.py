@@ -37,6 +37,13 @@ class Statistics:
         self._metrics: Mapping[str, Tensor] = {}
         self._reset()
 
+    def restore(self, records: Iterable[Record]) -> None:
+        """Go on from the records of the run's earlier part."""
+        for record in records:
+            if record["kind"] == "episode":
+                self.episodes += 1
+                self._window.append(record["return"])
+
     @property
     def seconds(self) -> float:
         """Since the run began, earlier parts of a resumed run counted in."""

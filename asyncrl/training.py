@@ -206,5 +206,6 @@ class Desk:
         self._learner.restore({name: resume.tensors(name) for name in ("weights", "optimizer")}, resume.update)
         older = resume.tensors("recent") if "recent.safetensors" in resume.files else {}
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
+        self.statistics.restore(self._run.records())
         self._best_mean = self._run.best_mean()
         self._saved = resume.update

@@ -8,7 +8,6 @@ evaluated, and is not resumed.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ import tyro
 
 from asyncrl import checkpoint
 from asyncrl.run import PRETRAINED, checkpoint_folder
-
-KEPT = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,8 @@ def main() -> None:
     asked = tyro.cli(Arguments, description=__doc__)
     found = checkpoint.load(checkpoint_folder(asked.run))
     folder = PRETRAINED / asked.name
-    folder.mkdir(parents=True)
-    shutil.copy(found.path / KEPT, folder)
+    checkpoint.export(found, folder)
     shutil.copy(asked.run / "metrics.jsonl", folder)
-    manifest = json.loads((found.path / checkpoint.MANIFEST).read_text())
-    manifest["files"] = {KEPT: manifest["files"][KEPT]}
-    (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     print(f"{folder}: step {found.step:,}, {sum(f.stat().st_size for f in folder.iterdir()) / 2**20:.1f} MiB")
 
 

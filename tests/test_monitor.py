@@ -63,7 +63,6 @@ def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys: pytest.Captur
     assert lines[4:] == ["a sentence"]
 
 
-@pytest.mark.xfail(raises=ZeroDivisionError, strict=True, reason="time is rounded to milliseconds; an update can be faster")
 def test_two_records_within_a_millisecond_are_no_reason_to_stop(capsys: pytest.CaptureFixture[str]) -> None:
     view = Plain(200)
     view.write(train_record(100, 0.005))

@@ -148,9 +148,6 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_with(copied: Path)
     assert all(str(file) in str(caught.value) for file in files)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Run.prune counts a damaged newer checkpoint among the newest and drops the good one"
-)
 def test_a_damaged_newer_checkpoint_does_not_crowd_out_the_ones_that_are_made_after_it(tmp_path: Path) -> None:
     config = configure("worlds:Corridor-v0", "a3c", **{**SMALL, "keep_checkpoints": 2})
     run, _ = start(config, tmp_path / "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -22,8 +23,8 @@ from asyncrl.rollout import Ticket
 
 __all__ = ["Processes", "prepare"]
 
-_FAREWELL = 10.0
-"""Seconds that an actor has to finish its rollout when the engine closes; then it is killed."""
+_FAREWELL = 5.0
+"""Seconds that actors have to finish their rollouts when the engine closes; then they are killed."""
 
 
 def prepare() -> None:
@@ -70,8 +71,9 @@ class Processes(LocalEngine):
     def close(self) -> None:
         for pipe in self._pipes:
             pipe.close()
+        deadline = time.monotonic() + _FAREWELL
         for process in self._processes:
-            process.join(_FAREWELL)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

@@ -17,8 +17,14 @@ class Serial(LocalEngine):
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         super().__init__(Memory(plan, plan.allocate(shared=False)), patience=0.0)
-        self._actors = [Actor(spec, index) for index in range(actors)]
+        self._actors: list[Actor] = []
         self._made: list[Ticket] = []
+        try:
+            for index in range(actors):
+                self._actors.append(Actor(spec, index))
+        except BaseException:
+            self.close()
+            raise
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:

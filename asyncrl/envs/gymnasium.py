@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.envs.contract import Backend, Contract, EnvOptions
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import EnvironmentFault, UsageError, near_matches
 from asyncrl.spaces import spaces_of
 
 __all__ = ["build", "describe", "known_ids"]
@@ -33,7 +34,7 @@ def describe(env_id: str, options: EnvOptions) -> Contract:
         backend = Backend.NATIVE if spec.vector_entry_point else Backend.SYNC
     if backend is Backend.NATIVE and not spec.vector_entry_point:
         raise UsageError(f"{env_id} has no vector environment of its own; use --backend sync or async.")
-    with _constructor_complaints(env_id), contextlib.closing(gymnasium.make(env_id)) as env:
+    with _complaints(env_id), contextlib.closing(gymnasium.make(env_id)) as env:
         spaces = spaces_of(env_id, env.observation_space, env.action_space)
     return Contract(
         env=env_id,
@@ -57,7 +58,7 @@ def build(contract: Contract, num_envs: int, *, render: bool = False) -> VectorE
         mode = "async"
         settings |= {"context": "forkserver"}  # never fork a process that has live threads
     own: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-    with _constructor_complaints(contract.env):
+    with _complaints(contract.env):
         return gymnasium.make_vec(contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, **own)
 
 
@@ -77,23 +78,30 @@ def known_ids() -> list[str]:
 
 
 def _spec(env_id: str) -> Any:
-    module, _, name = env_id.rpartition(":")
+    module, colon, name = env_id.rpartition(":")
     try:
         if module:  # "module:Env-v0": importing the module registers the id
-            importlib.import_module(module)
+            with _complaints(env_id):
+                importlib.import_module(module)
         return gymnasium.spec(name)
     except ImportError as problem:
         raise UsageError(f"{env_id}: {problem}") from None
     except gymnasium.error.Error:
-        raise UsageError(
-            f"there is no environment {env_id!r}{near_matches(env_id, gymnasium.registry)} (asyncrl list envs)"
-        ) from None
+        known = [f"{module}{colon}{name}" for name in gymnasium.registry]
+        raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} (asyncrl list envs)") from None
 
 
 @contextlib.contextmanager
-def _constructor_complaints(env_id: str) -> Any:
-    """Turn a missing package into the sentence that says what to install."""
+def _complaints(env_id: str) -> Iterator[None]:
+    """Say of an environment that cannot be made what to install, or what it raised."""
     try:
         yield
     except gymnasium.error.DependencyNotInstalled as problem:
         raise UsageError(f"{env_id} needs a package that is not installed: {problem}") from None
+    except ImportError:
+        raise
+    except Exception as problem:
+        if isinstance(problem, TypeError) and "render_mode" in str(problem):
+            raise UsageError(f"{env_id} cannot draw itself: its constructor takes no render_mode") from None
+        message = f"{env_id} raised {type(problem).__name__} when it was made: {problem}"
+        raise EnvironmentFault(message, traceback.format_exc()) from problem

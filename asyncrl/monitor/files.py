@@ -48,7 +48,8 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder))
+            resumed = self._folder.exists()  # what an earlier part of the run wrote beyond this step is void
+            self._writer = SummaryWriter(str(self._folder), purge_step=record["step"] if resumed else None)
         for name, value in record.items():
             if name not in _NOT_SCALARS and value is not None:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])

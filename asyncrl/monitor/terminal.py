@@ -65,7 +65,7 @@ class _Progress:
         if self._began is None or self.train["step"] <= self._began[0]:
             return "…"
         step, seconds = self._began
-        rate = (self.train["step"] - step) / (self.train["time"] - seconds)
+        rate = (self.train["step"] - step) / max(self.train["time"] - seconds, 1e-3)  # as fine as time is recorded
         return str(timedelta(seconds=round(max(0, self.steps - self.train["step"]) / rate)))
 
 

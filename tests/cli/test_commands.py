@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import asyncrl.cli
 from asyncrl.cli import COMMANDS, main
 from asyncrl.version import __version__
 
@@ -109,7 +108,6 @@ def test_an_environments_fault_shows_its_traceback_and_exits_with_1(tmp_path: Pa
     assert "is saved in run" in done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="gymnasium raises TypeError for a render mode that the constructor does not take")
 def test_an_environment_that_cannot_be_drawn_is_trained_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "blind.py").write_text(
         "import gymnasium\nfrom worlds import Corridor\n\n\nclass Blind(Corridor):\n    metadata = {'render_modes': []}\n\n"
@@ -127,7 +125,6 @@ def test_version_and_help_do_without_torch(tmp_path: Path) -> None:
     assert all(name in command("--help", cwd=tmp_path).stdout for name in COMMANDS)
 
 
-@pytest.mark.xfail(strict=True, reason="the module asyncrl.cli.list hides the built-in list from main")
 def test_main_can_be_called_twice(tmp_path: Path) -> None:
     code = "from asyncrl.cli import main; main(['list', 'networks']); main(['--version'])"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False).returncode == 0
@@ -135,7 +132,6 @@ def test_main_can_be_called_twice(tmp_path: Path) -> None:
 
 def ran(*words: object) -> int:
     """The exit code of a command in this process, for what fails or answers before anything is started."""
-    vars(asyncrl.cli).pop("list", None)  # see test_main_can_be_called_twice
     try:
         return main([str(word) for word in words])
     except SystemExit as end:
