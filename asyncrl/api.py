@@ -50,7 +50,9 @@ def configure(env: str, algorithm: str | None = None, preset: str | None = None,
         "network": NetworkConfig,
         "algorithm": algorithm_named(tables["algorithm"]["name"]),
     }
+    # The tables themselves are no settings: `network` is the field of that name in NetworkConfig.
     fields = {table: {f.name for f in dataclasses.fields(owner)} for table, owner in owners.items()}
+    fields["run"] -= {"env", *owners}
     for key, value in settings.items():
         table = next((table for table in owners if key in fields[table]), None)
         if table is None:

@@ -1,0 +1,80 @@
+"""How fast asyncrl trains, in the peer's arrangement: prints one JSON object.
+
+python our_worker.py ENV ENVS T SECONDS ENGINE
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from importlib.metadata import version
+
+from asyncrl import checkpoint
+from asyncrl.api import configure, start
+from asyncrl.engines.processes import prepare
+from asyncrl.run import checkpoint_folder
+from asyncrl.statistics import Record
+
+WARM_UP = 5.0
+ACTORS = 2
+
+
+class Stopwatch:
+    """A view that notes the time of every update, and ends training after the warm-up and `seconds` more."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.marks: list[tuple[float, int]] = []
+
+    def write(self, record: Record) -> None:
+        if record["kind"] == "train" and record["time"] >= WARM_UP:
+            self.marks.append((record["time"], record["step"]))
+            if self.marks[-1][0] - self.marks[0][0] >= self.seconds:
+                signal.raise_signal(signal.SIGTERM)
+
+    def say(self, line: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def main() -> None:
+    env, envs, steps, seconds, engine = sys.argv[1:]
+    prepare()
+    config = configure(
+        env,
+        "a3c",
+        steps=10**9,
+        network="nature-cnn",
+        centered=False,
+        t_max=int(steps),
+        actors=ACTORS,
+        envs_per_actor=int(envs) // ACTORS,
+        rollouts_per_update=ACTORS,
+        lag=1,
+        engine=engine,
+        eval_episodes=0,
+        checkpoint_every=10**9,
+        log_every=int(envs) * int(steps) * 10,
+    )
+    stopwatch = Stopwatch(float(seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        run, _ = start(config, f"{folder}/run", stopwatch)
+        parameters = checkpoint.load(checkpoint_folder(run.path, prefer="latest")).weights().numel()
+    (began, first), (ended, last) = stopwatch.marks[0], stopwatch.marks[-1]
+    print(
+        json.dumps(
+            {
+                "steps_per_second": (last - first) / (ended - began),
+                "parameters": parameters,
+                "versions": {name: version(name) for name in ("asyncrl", "torch", "ale-py", "gymnasium")},
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""How fast Stable-Baselines3's A2C trains: runs in the peer's own virtual environment and prints one JSON object.
+
+python sb3_worker.py ENV ENVS T SECONDS subproc|dummy
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.metadata import version
+
+import ale_py
+import gymnasium
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+
+WARM_UP = 5.0
+
+
+class Stopwatch(BaseCallback):
+    """Notes the time at the beginning of every rollout, and ends training after the warm-up and `seconds` more."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.began = time.monotonic()
+        self.marks: list[tuple[float, int]] = []
+
+    def _on_rollout_start(self) -> None:
+        now = time.monotonic() - self.began
+        if now >= WARM_UP:
+            self.marks.append((now, self.num_timesteps))
+
+    def _on_step(self) -> bool:
+        return not self.marks or self.marks[-1][0] - self.marks[0][0] < self.seconds
+
+
+def main() -> None:
+    env, envs, steps, seconds, kind = sys.argv[1:]
+    gymnasium.register_envs(ale_py)
+    vector = make_atari_env(env, int(envs), seed=1, vec_env_cls={"subproc": SubprocVecEnv, "dummy": DummyVecEnv}[kind])
+    model = A2C("CnnPolicy", VecFrameStack(vector, 4), n_steps=int(steps), seed=1)
+    stopwatch = Stopwatch(float(seconds))
+    model.learn(10**9, callback=stopwatch)
+    (began, first), (ended, last) = stopwatch.marks[0], stopwatch.marks[-1]
+    print(
+        json.dumps(
+            {
+                "steps_per_second": (last - first) / (ended - began),
+                "parameters": sum(p.numel() for p in model.policy.parameters()),
+                "versions": {name: version(name) for name in ("stable-baselines3", "torch", "ale-py", "gymnasium")},
+            }
+        )
+    )
+    vector.close()
+
+
+if __name__ == "__main__":
+    main()
