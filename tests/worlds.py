@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from typing import Any, ClassVar
 
@@ -86,5 +87,38 @@ class Exploding(Corridor):
         return observation, 1e30, terminated, truncated, info
 
 
-for _world in (Corridor, Dawdling, Failing, Crashing, Exploding):
+class Blind(Corridor):
+    """Sees nothing that is a number, after its reset."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation * np.float32(np.nan), reward, terminated, truncated, info
+
+
+class Priceless(Corridor):
+    """Rewards that are not a number."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, float("nan"), terminated, truncated, info
+
+
+class Shapeless(Corridor):
+    """Sees a cell fewer than its space says, after its reset."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation[:5], reward, terminated, truncated, info
+
+
+class Confessing(Corridor):
+    """Sees the process it lives in: its id, and whether it has imported torch."""
+
+    observation_space: ClassVar = spaces.Box(0.0, np.inf, (2,), np.float64)
+
+    def _see(self) -> np.ndarray:
+        return np.array([os.getpid(), "torch" in sys.modules], dtype=np.float64)
+
+
+for _world in (Corridor, Dawdling, Failing, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing):
     gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)

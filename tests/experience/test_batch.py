@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,16 @@ from asyncrl.networks import Network, NetworkConfig, bind
 from asyncrl.randomness import Stream, generator
 from asyncrl.rollout import Field, Layout, Rollout, Ticket
 
-ENVS = 3
+ENVS = 2
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As an actor has it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def play(env: str, options: EnvOptions, t_max: int, steps: int) -> tuple[list[Rollout], Tensor]:

@@ -1,0 +1,145 @@
+"""Atari: what each id means, what is refused, and that the emulator does what the contract says."""
+
+from __future__ import annotations
+
+import ale_py
+import cv2
+import numpy as np
+import pytest
+
+from asyncrl.envs import Backend, Contract, Environments, EnvOptions, Step, View, describe
+from asyncrl.errors import UsageError
+
+
+def play(environments: Environments, seeds: list[int], steps: int, actions_seed: int = 0) -> list[Step]:
+    """Random actions; the reset is the first entry."""
+    count, actions = environments.num_envs, np.random.default_rng(actions_seed)
+    nothing = np.zeros(count, bool)
+    played = [Step(environments.reset(seeds), np.zeros(count, np.float32), nothing, nothing)]
+    for _ in range(steps):
+        played.append(environments.step(actions.integers(0, environments.contract.spaces.actions, count)))
+    environments.close()
+    return played
+
+
+def same(one: list[Step], other: list[Step]) -> bool:
+    return all(np.array_equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+@pytest.mark.parametrize(("env", "sticky"), [("ALE/Pong-v5", 0.25), ("PongNoFrameskip-v4", 0.0)])
+def test_the_usual_ids_differ_in_sticky_actions_alone(env: str, sticky: float) -> None:
+    contract = describe(env)
+    assert contract.sticky == sticky
+    assert (contract.frame_skip, contract.max_pool, contract.frame_stack, contract.screen_size) == (4, True, 4, 84)
+    assert (contract.spaces.observation_shape, contract.spaces.observation_dtype) == ((4, 84, 84), "uint8")
+    assert (contract.spaces.actions, contract.action_set) == (6, "the game's own")
+    assert (contract.reward_clip, contract.life_loss, contract.noop_max, contract.fire_reset) == (1, False, 30, False)
+    assert contract.episode_cap == 108_000 / 4
+    assert (contract.family, contract.backend, contract.autoreset) == ("atari", Backend.NATIVE, "next-step")
+
+
+def test_options_are_what_the_game_is_played_with() -> None:
+    options = EnvOptions(frame_skip=2, sticky=0.5, frame_stack=3, screen_size=42, full_actions=True, reward_clip=0)
+    contract = describe("PongNoFrameskip-v4", options)
+    assert (contract.frame_skip, contract.sticky, contract.reward_clip, contract.spaces.actions) == (2, 0.5, None, 18)
+    assert play(Environments(contract, 2), [2, 4], 1)[1].observation.shape == (2, 3, 42, 42)
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "sentence"),
+    [
+        ("ALE/Pong-v5", EnvOptions(frame_skip=4), "already skips 4 frames; --frame-skip 4 .* Use PongNoFrameskip-v4"),
+        ("Pong-v4", EnvOptions(), r"skips a random number of frames \(2, 5\); use ALE/Pong-v5 or a …NoFrameskip-v4"),
+        ("ALE/Pong-v5", EnvOptions(backend=Backend.SYNC), "--backend sync is not for it"),
+        ("ALE/Pnog-v5", EnvOptions(), "there is no Atari environment 'ALE/Pnog-v5'; did you mean 'ALE/Pong-v5'"),
+        ("PnogNoFrameskip-v4", EnvOptions(), "no Atari .*did you mean 'PongNoFrameskip-v4'"),
+        ("PongDeterministic-v4", EnvOptions(), "there is no environment 'PongDeterministic-v4'"),  # ale-py dropped it
+    ],
+)
+def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        describe(env, options)
+
+
+def test_the_same_seeds_and_actions_give_the_same_game_on_any_number_of_threads() -> None:
+    contract = describe("ALE/Breakout-v5")
+    one, other = (play(Environments(contract, 3, threads), [2, 4, 6], 100) for threads in (1, 3))
+    assert same(one, other)
+    assert not same(one, play(Environments(contract, 3), [2, 4, 8], 100))
+
+
+def test_a_frame_is_what_the_raw_emulator_shows() -> None:
+    """The newest of two frames' maximum, gray, shrunk by area; four emulator frames a step, whose rewards are summed."""
+    played = play(Environments(describe("PongNoFrameskip-v4", EnvOptions(sticky=0.0, noop_max=0)), 1), [2], 300)
+    raw = ale_py.ALEInterface()
+    raw.setFloat("repeat_action_probability", 0.0)
+    raw.loadROM(ale_py.roms.get_rom_path("pong"))
+    raw.reset_game()
+    actions = np.random.default_rng(0)
+    for step in played[1:]:
+        action = raw.getMinimalActionSet()[actions.integers(0, 6, 1)[0]]
+        frames, reward = [], 0
+        for _ in range(4):
+            reward += raw.act(action)
+            frames.append(raw.getScreenGrayscale())
+        expected = cv2.resize(np.maximum(frames[2], frames[3]), (84, 84), interpolation=cv2.INTER_AREA)
+        assert np.array_equal(step.observation[0, -1], expected)
+        assert step.reward[0] == reward
+    assert any(step.reward[0] for step in played)
+
+
+def test_sticky_actions_make_the_game_another() -> None:
+    sticky, plain = (play(Environments(describe("ALE/Pong-v5", EnvOptions(sticky=p)), 1), [2], 100) for p in (0.25, 0.0))
+    assert not same(sticky, plain)
+
+
+def test_an_episode_is_truncated_at_its_cap_and_the_step_after_only_resets() -> None:
+    """The stack tells: after a reset it holds one frame, and before that the true last observation."""
+    played = play(Environments(describe("ALE/Breakout-v5", EnvOptions(episode_frames=400)), 2), [2, 4], 102)
+    last, after = played[100], played[101]
+    assert [t for t, step in enumerate(played) if step.over.any()] == [100]
+    assert last.over.all()
+    assert not last.terminated.any()
+    assert last.observation[:, 0].any()
+    assert not after.observation[:, :3].any()
+
+
+def lives(*, training: bool) -> tuple[list[int], list[int]]:
+    """Steps at which a return ended, and at which a game was over."""
+    contract = describe("ALE/Breakout-v5", EnvOptions(life_loss=True))
+    played = play(Environments(contract, 1, training=training), [2], 320)
+    return [t for t, s in enumerate(played) if s.terminated[0]], [t for t, s in enumerate(played) if s.over[0]]
+
+
+def test_a_lost_life_ends_the_return_in_training_while_the_game_goes_on() -> None:
+    ended, over = lives(training=True)
+    assert len(over) == 1
+    assert ended.index(over[0]) == 4  # the fifth of five lives
+
+
+def test_a_lost_life_is_nothing_special_outside_training() -> None:
+    ended, over = lives(training=False)
+    assert ended == over == lives(training=True)[1]
+
+
+def watch(contract: Contract, seed: int, steps: int) -> tuple[list[Step], list[np.ndarray]]:
+    view, actions = View(contract), np.random.default_rng(0)
+    view.reset(seed)
+    played, pictures = [], []
+    for _ in range(steps):
+        played.append(view.step(actions.integers(0, contract.spaces.actions, 1)))
+        pictures.append(view.picture())
+    view.close()
+    return played, pictures
+
+
+def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_game() -> None:
+    """The twin's picture, made gray and shrunk, is the frame that the policy sees, over several lives and games."""
+    contract = describe("ALE/Breakout-v5", EnvOptions(life_loss=True))
+    played, pictures = watch(contract, 3, 400)
+    assert same(played, play(Environments(contract, 1, training=False), [3], 400)[1:])
+    assert any(step.over[0] for step in played)
+    assert pictures[0].shape == (210, 160, 3)
+    for step, picture in zip(played, pictures, strict=True):
+        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        assert np.array_equal(cv2.resize(gray, (84, 84), interpolation=cv2.INTER_AREA), step.observation[0, -1])

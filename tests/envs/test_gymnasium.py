@@ -1,0 +1,161 @@
+"""Gymnasium's registry: contracts, refusals, backends that agree, and environments that break their word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from asyncrl.algorithms import A3C
+from asyncrl.envs import Backend, Environments, EnvOptions, Step, describe, make
+from asyncrl.errors import EnvironmentFault, UsageError
+
+
+def play(env: str, backend: Backend, steps: int, envs: int = 2) -> list[Step]:
+    environments = Environments(describe(env, EnvOptions(backend=backend)), envs)
+    actions = np.random.default_rng(0)
+    try:
+        environments.reset([2 * i + 2 for i in range(envs)])
+        return [environments.step(actions.integers(0, 2, envs)) for _ in range(steps)]
+    finally:
+        environments.close()
+
+
+def test_the_contract_of_cartpole() -> None:
+    contract = describe("CartPole-v1")
+    spaces = contract.spaces
+    assert (spaces.observation_shape, spaces.observation_dtype, spaces.actions) == ((4,), "float32", 2)
+    assert (contract.family, contract.backend, contract.episode_cap) == ("gymnasium", Backend.NATIVE, 500)
+    assert (contract.frame_skip, contract.frame_stack, contract.reward_clip, contract.sticky) == (1, 1, None, 0)
+
+
+def test_an_id_may_name_the_module_that_registers_it() -> None:
+    contract = describe("worlds:Corridor-v0")
+    assert (contract.backend, contract.spaces.observation_shape) == (Backend.SYNC, (6,))
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "sentence"),
+    [
+        ("CartPole-v1", EnvOptions(sticky=0.25), "--sticky is for Atari; CartPole-v1 has no such setting"),
+        ("CartPole-v1", EnvOptions(frame_stack=1), "--frame-stack is for Atari"),
+        ("Cartpol-v1", EnvOptions(), "there is no environment 'Cartpol-v1'; did you mean 'CartPole-v1'"),
+        ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: No module named 'nowhere'"),
+        ("Acrobot-v1", EnvOptions(backend=Backend.NATIVE), "no vector environment of its own; use --backend sync or async"),
+    ],
+)
+def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        describe(env, options)
+
+
+def test_continuous_actions_are_described_and_refused_by_a3c() -> None:
+    contract = describe("Pendulum-v1")
+    assert contract.spaces.actions is None
+    with pytest.raises(UsageError, match="a3c takes discrete actions"):
+        A3C().check(contract.spaces)
+
+
+def test_an_unknown_option_gets_near_matches() -> None:
+    with pytest.raises(UsageError, match="frame_skp is not an environment option; did you mean 'frame_skip'"):
+        make("CartPole-v1", 2, frame_skp=4)
+
+
+def test_worker_processes_play_the_same_game_as_the_actor_itself() -> None:
+    sync, worked = (play("worlds:Corridor-v0", backend, 60) for backend in (Backend.SYNC, Backend.ASYNC))
+    assert any(step.over.any() for step in sync)
+    for ours, theirs in zip(sync, worked, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])
+def test_every_environment_has_a_seed_of_its_own(backend: Backend) -> None:
+    environments = Environments(describe("CartPole-v1", EnvOptions(backend=backend)), 3)
+    one, other = environments.reset([2, 9, 2]), environments.reset([9, 2, 9])
+    environments.close()
+    assert np.array_equal(one[[1, 0, 1]], other)
+    assert not np.array_equal(one[0], one[1])
+
+
+@pytest.mark.parametrize("backend", [Backend.NATIVE, Backend.SYNC, Backend.ASYNC])
+def test_the_step_after_an_episodes_last_only_resets(backend: Backend) -> None:
+    """CartPole begins within ±0.05 of upright and gives 1 for every step but that of a reset."""
+    played = play("CartPole-v1", backend, 80)
+    ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.over)]
+    assert len(ends) >= 4
+    for t, env in ends:
+        assert (np.abs(played[t].observation[env]) > 0.05).any()
+        assert (np.abs(played[t + 1].observation[env]) <= 0.05).all()
+        assert (played[t].reward[env], played[t + 1].reward[env], played[t + 1].over[env]) == (1, 0, False)
+
+
+@pytest.mark.parametrize("backend", [Backend.NATIVE, Backend.SYNC])
+def test_an_episode_is_truncated_at_its_cap(backend: Backend) -> None:
+    environments = Environments(describe("CartPole-v1", EnvOptions(backend=backend)), 2)
+    observation, lengths = environments.reset([2, 4]), 0
+    while True:
+        step = environments.step((observation[:, 2] + observation[:, 3] > 0).astype(np.int64))  # balances
+        observation, lengths = step.observation, lengths + 1
+        if step.over.any():
+            break
+    environments.close()
+    assert (lengths, step.over.all(), step.terminated.any()) == (environments.contract.episode_cap, True, False)
+
+
+CONFESSION = """
+import os, sys, torch, numpy
+from asyncrl.envs import Backend, EnvOptions, Environments, describe
+environments = Environments(describe("worlds:Confessing-v0", EnvOptions(backend=Backend.ASYNC)), 2)
+workers = environments.reset([2, 4])
+environments.close()
+assert os.getpid() not in workers[:, 0] and workers[0, 0] != workers[1, 0], "not processes of their own"
+assert not workers[:, 1].any(), "a worker has imported torch"
+"""
+
+
+def test_environment_workers_are_processes_that_do_without_torch() -> None:
+    """From a process that has it, and whose fork server is not the actors' one, as theirs has torch already."""
+    finished = subprocess.run([sys.executable, "-c", CONFESSION], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "fault"),
+    [
+        (
+            "worlds:Blind-v0",
+            r"Blind-v0 returned an observation that is not finite \(environment 0 of 2\) \(step 1, seeds 2, 4\)",
+        ),
+        ("worlds:Priceless-v0", r"Priceless-v0 returned the reward nan \(step 1, seeds 2, 4\)"),
+        ("worlds:Shapeless-v0", r"Shapeless-v0 .*shape.* \(step [01], seeds 2, 4\)"),
+    ],
+)
+@pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])
+@pytest.mark.filterwarnings("ignore")  # Gymnasium says so too
+def test_what_its_spaces_forbid_is_a_fault_that_names_environment_step_and_seeds(
+    env: str, fault: str, backend: Backend
+) -> None:
+    with pytest.raises(EnvironmentFault, match=fault):
+        play(env, backend, 3)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        Backend.SYNC,
+        pytest.param(
+            Backend.ASYNC,
+            marks=pytest.mark.xfail(raises=AssertionError, strict=True, reason="Gymnasium only logs a worker's traceback"),
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_an_environment_that_raises_is_a_fault_with_its_own_traceback(backend: Backend) -> None:
+    """Forty steps and the resets between them."""
+    raised = r"Failing-v0 raised RuntimeError in step: the corridor collapsed \(step 4\d, seeds 2, 4\)"
+    with pytest.raises(EnvironmentFault, match=raised) as caught:
+        play("worlds:Failing-v0", backend, 60)
+    assert 'raise RuntimeError("the corridor collapsed")' in caught.value.traceback
