@@ -223,10 +223,11 @@ class RunConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunConfig:
         """The inverse of `to_json`. Raises UsageError that names what is wrong."""
-        fields = dict(data)
-        algorithm = dict(fields.pop("algorithm"))
-        decoded = from_json(algorithm_named(algorithm.pop("name")), algorithm, "algorithm")
-        return from_json(cls, {**fields, "algorithm": decoded})
+        match data:
+            case {"algorithm": {"name": str(name), **hyperparameters}}:
+                algorithm = from_json(algorithm_named(name), hyperparameters, "algorithm")
+                return from_json(cls, {**data, "algorithm": algorithm})
+        raise UsageError(f"algorithm: expected a table with a name, got {data.get('algorithm')!r}")
 
 
 def cores() -> int:

@@ -6,9 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 # Actors and command lines in processes of their own find `worlds` too, and open no window.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+settings.register_profile("asyncrl", deadline=None)  # a busy machine is no failure
+settings.load_profile("asyncrl")

@@ -107,7 +107,7 @@ def test_damage_is_found_and_named(scratch: Path, name: str, harm: Callable[[byt
     checkpoint.load(scratch)
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150, database=None)
 @given(st.sampled_from(TENSORS), st.data())
 def test_a_byte_that_is_lost_or_turned_anywhere_in_a_file_of_tensors_is_found(
     scratch: Path, name: str, data: st.DataObject
@@ -123,7 +123,7 @@ def test_a_byte_that_is_lost_or_turned_anywhere_in_a_file_of_tensors_is_found(
         (scratch / name).write_bytes(whole)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=300, database=None)
 @given(st.data())
 def test_a_byte_that_is_turned_anywhere_in_the_manifest_is_found_or_means_nothing(
     scratch: Path, data: st.DataObject

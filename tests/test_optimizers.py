@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -30,7 +30,6 @@ def descend(optimizer: torch.optim.Optimizer, parameter: Tensor, gradients: list
     return [float(x) for x in parameter.detach()]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.floats(1e-3, 1), st.floats(0, 1), st.floats(1e-5, 1))
 def test_steps_follow_the_formula(lr: float, alpha: float, eps: float) -> None:
     parameter = torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))

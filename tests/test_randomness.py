@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncrl.randomness import Stream, environment_seeds, generator
@@ -25,14 +25,12 @@ def seeds(address: Address) -> list[int]:
     return environment_seeds(root, stream, 4, *rest)
 
 
-@settings(deadline=None)
 @given(addresses)
 def test_the_same_address_gives_the_same_numbers(address: Address) -> None:
     assert draw(address) == draw(address)
     assert seeds(address) == seeds(address)
 
 
-@settings(deadline=None)
 @given(st.lists(addresses, min_size=2, max_size=2, unique=True))
 def test_another_address_gives_other_numbers(pair: list[Address]) -> None:
     one, other = pair
@@ -55,7 +53,6 @@ def test_saved_runs_keep_their_numbers() -> None:
     assert torch.randint(1000, (4,), generator=generator(1, Stream.ACTOR, 17)).tolist() == [127, 70, 468, 672]
 
 
-@settings(deadline=None)
 @given(words, st.integers(1, 64), st.lists(words, max_size=2))
 def test_training_seeds_are_even_and_evaluation_seeds_odd_and_all_have_31_bits(
     root: int, count: int, address: list[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,7 +79,6 @@ def return_by_definition(c: Column, start: int) -> float:
     return total + factor * c.value[k + 1]
 
 
-@settings(deadline=None)
 @given(columns())
 def test_by_default_the_target_is_the_n_step_return(column: Column) -> None:
     errors = multistep_errors(*column.tensors())[:, 0]
@@ -88,7 +87,6 @@ def test_by_default_the_target_is_the_n_step_return(column: Column) -> None:
             assert abs(errors[t] + column.value[t] - return_by_definition(column, t)) < 1e-3
 
 
-@settings(deadline=None)
 @given(columns())
 def test_traces_and_weights_enter_as_the_definition_says(column: Column) -> None:
     trace, weight = torch.tensor(column.trace)[:, None], torch.tensor(column.weight)[:, None]
@@ -97,7 +95,6 @@ def test_traces_and_weights_enter_as_the_definition_says(column: Column) -> None
         assert abs(errors[t] - (error_by_definition(column, t, weighted=True) if valid else 0.0)) < 1e-3
 
 
-@settings(deadline=None)
 @given(st.lists(columns(), min_size=2, max_size=3))
 def test_environments_do_not_mix(several: list[Column]) -> None:
     steps = min(len(c.reward) for c in several)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncrl.rollout import Field, Layout, Rollout, Ticket
@@ -37,7 +37,6 @@ def orders(number: int, actor: int = 0, version: int = 0) -> Ticket:
 episodes = st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=7), min_size=1, max_size=6)
 
 
-@settings(deadline=None)
 @given(episodes)
 def test_episodes_are_summed_over_rollouts_and_resets_do_not_count(played: list[list[int]]) -> None:
     """The episodes one after the other, a reset step worth 1000 after each, cut into rollouts wherever that falls."""
@@ -104,7 +103,6 @@ def test_the_mean_return_is_over_the_last_100_episodes() -> None:
 returns = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 
 
-@settings(deadline=None)
 @given(returns)
 def test_iqm_is_the_mean_of_the_middle_half(values: list[float]) -> None:
     """With each value four times, a quarter of them is as many as there are values."""

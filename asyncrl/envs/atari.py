@@ -18,12 +18,12 @@ from asyncrl.spaces import Spaces, spaces_of
 __all__ = ["build", "camera", "claims", "describe", "ended", "known_ids", "seeds"]
 
 INSTALL = "pip install 'asyncrl[atari]'"
-_NO_FRAMESKIP = re.compile(r"^[A-Za-z0-9]+NoFrameskip-v\d+$")
+_OURS = re.compile(r"^(ALE/.*|[A-Za-z0-9]+(NoFrameskip|Deterministic)-v\d+)$")
 
 
 def claims(env_id: str) -> bool:
     """Is this an Atari id, known or not?"""
-    if env_id.startswith("ALE/") or _NO_FRAMESKIP.match(env_id):
+    if _OURS.match(env_id):
         return True
     return (env_id not in gymnasium.registry and env_id in _registry()) or _is_ours(gymnasium.registry.get(env_id))
 
@@ -164,7 +164,8 @@ def _spec(env_id: str) -> Any:
     if not registry:
         raise UsageError(f"{env_id} is an Atari game: {INSTALL}")
     if env_id not in registry:
-        raise UsageError(f"there is no Atari environment {env_id!r}{near_matches(env_id, registry)} (asyncrl list envs)")
+        hint = f"; did you mean {_v5(env_id)!r}?" if _v5(env_id) in registry else near_matches(env_id, registry)
+        raise UsageError(f"there is no Atari environment {env_id!r}{hint} (asyncrl list envs)")
     return registry[env_id]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,8 @@ from gymnasium.vector import VectorEnv
 from asyncrl.envs import atari
 from asyncrl.envs import gymnasium as gymnasium_family
 from asyncrl.envs.contract import Contract
-from asyncrl.errors import AsyncRLError, EnvironmentFault
+from asyncrl.envs.guarded import fault_of
+from asyncrl.errors import EnvironmentFault
 
 __all__ = ["Environments", "Step"]
 
@@ -61,10 +61,10 @@ class Environments:
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment once; `action` is [B] int64 from 0."""
+        self._steps += 1
         spaces = self.contract.spaces
         result = self._guard("step", self.vector.step, action + spaces.first_action)
         observation, reward, terminated, truncated, infos = result
-        self._steps += 1
         if self._is_atari:
             over = atari.ended(self.contract, terminated, truncated, infos, self._training)
         else:
@@ -82,19 +82,18 @@ class Environments:
         if not isinstance(observation, np.ndarray) or observation.shape != shape:
             got = getattr(observation, "shape", type(observation).__name__)
             raise self._fault(f"returned observations of shape {got}, its space says {shape}")
-        if dtype.kind == "f" and not np.isfinite(observation).all():
-            bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
+        converted: np.ndarray = observation.astype(dtype, copy=False)
+        if dtype.kind == "f" and not np.isfinite(converted).all():
+            bad = int(np.argwhere(~np.isfinite(converted))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
-        return observation.astype(dtype, copy=False)
+        return converted
 
     def _guard(self, verb: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except AsyncRLError:
-            raise
         except Exception as problem:
-            message = f"raised {type(problem).__name__} in {verb}: {problem}"
-            raise self._fault(message, traceback.format_exc()) from problem
+            fault = fault_of(problem, verb)
+            raise self._fault(str(fault), fault.traceback) from problem
 
     def _fault(self, what: str, trace: str = "") -> EnvironmentFault:
         seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")

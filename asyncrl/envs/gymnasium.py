@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.envs.contract import Backend, Contract, EnvOptions
+from asyncrl.envs.guarded import Guarded
 from asyncrl.errors import EnvironmentFault, UsageError, near_matches
 from asyncrl.spaces import spaces_of
 
@@ -25,10 +26,10 @@ _COMMON = {"backend", "reward_clip", "reward_scale"}
 
 def describe(env_id: str, options: EnvOptions) -> Contract:
     """The contract of one registered id under `options`."""
+    spec = _spec(env_id)
     for option in dataclasses.fields(options):
         if option.name not in _COMMON and getattr(options, option.name) is not None:
             raise UsageError(f"--{option.name.replace('_', '-')} is for Atari; {env_id} has no such setting.")
-    spec = _spec(env_id)
     backend = options.backend
     if backend is Backend.AUTO:
         backend = Backend.NATIVE if spec.vector_entry_point else Backend.SYNC
@@ -56,10 +57,12 @@ def build(contract: Contract, num_envs: int, *, render: bool = False) -> VectorE
     mode = "sync"
     if contract.backend is Backend.ASYNC and not render:
         mode = "async"
-        settings |= {"context": "forkserver"}  # never fork a process that has live threads
+        settings |= {"context": "spawn"}  # not forked from where torch lives: a worker does without
     own: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     with _complaints(contract.env):
-        return gymnasium.make_vec(contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, **own)
+        return gymnasium.make_vec(
+            contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, wrappers=[Guarded], **own
+        )
 
 
 def seeds(vector: VectorEnv, values: Sequence[int]) -> Any:

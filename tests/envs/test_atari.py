@@ -53,7 +53,11 @@ def test_options_are_what_the_game_is_played_with() -> None:
         ("ALE/Pong-v5", EnvOptions(backend=Backend.SYNC), "--backend sync is not for it"),
         ("ALE/Pnog-v5", EnvOptions(), "there is no Atari environment 'ALE/Pnog-v5'; did you mean 'ALE/Pong-v5'"),
         ("PnogNoFrameskip-v4", EnvOptions(), "no Atari .*did you mean 'PongNoFrameskip-v4'"),
-        ("PongDeterministic-v4", EnvOptions(), "there is no environment 'PongDeterministic-v4'"),  # ale-py dropped it
+        (
+            "PongDeterministic-v4",
+            EnvOptions(),
+            "there is no Atari environment 'PongDeterministic-v4'; did you mean 'ALE/Pong-v5'",
+        ),  # ale-py dropped it
     ],
 )
 def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
