@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from asyncrl.errors import UsageError
 
 __all__ = ["Screen", "VideoFile", "Window", "open_video"]
 
+_UNSEEN = ("dummy", "offscreen", "evdev")  # what SDL falls back to where there is no screen
 _SMALLEST = 420  # pixels: smaller pictures are enlarged by a whole factor
 
 
@@ -84,6 +86,8 @@ class Window:
             pygame.display.init()
         except pygame.error as problem:
             raise UsageError(f"no window can be opened ({problem}); write a file with --video game.mp4") from None
+        if pygame.display.get_driver() in _UNSEEN and "SDL_VIDEODRIVER" not in os.environ:
+            raise UsageError("there is no screen here; write a file with --video game.mp4")
         pygame.display.set_caption(title)
 
     def show(self, picture: np.ndarray) -> None:

@@ -30,6 +30,8 @@ class A3C(Algorithm):
     """Steps per rollout: the longest return before the value takes over."""
     discount: float = 0.99
     """γ, per step."""
+    gae_lambda: float = 1.0
+    """λ of generalized advantage estimation (Schulman et al. 2016); 1 is the n-step return of the paper."""
     entropy_cost: float = 0.01
     """β: weight of the entropy bonus."""
     value_cost: float = 0.5
@@ -51,7 +53,7 @@ class A3C(Algorithm):
         for name in ("t_max", "learning_rate", "rmsprop_epsilon", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
-        for name in ("discount", "rmsprop_decay"):
+        for name in ("discount", "gae_lambda", "rmsprop_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
 
@@ -80,7 +82,7 @@ class A3C(Algorithm):
 
         discount = self.discount * ~batch.terminated
         values = torch.cat([value.detach(), bootstrap[None]])  # [T+1, N]
-        advantage = multistep_errors(batch.reward, discount, values, batch.valid)
+        advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
         target = values[:-1] + advantage
 
         policy_loss = masked_mean(-log_prob * advantage, batch.valid)

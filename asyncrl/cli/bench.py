@@ -19,7 +19,7 @@ from asyncrl.networks import Network
 class Arguments:
     env: str
     """Environment id."""
-    algorithm: str = "a3c"
+    algo: str = "a3c"
     """Whose network and update are measured."""
     preset: str | None = None
     """Default: the one that is tuned for algorithm and environment."""
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"--seconds must be positive, not {asked.seconds:g}")
     names = ("network", "actors", "envs_per_actor", "engine", "lag")
     settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
-    report = bench(configure(asked.env, asked.algorithm, asked.preset, **settings), asked.seconds)
+    report = bench(configure(asked.env, asked.algo, asked.preset, **settings), asked.seconds)
     print(json.dumps(report.to_json()) if asked.json else _text(report))
     return 0
 

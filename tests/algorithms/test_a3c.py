@@ -77,6 +77,12 @@ def test_targets_and_advantages_carry_no_gradient() -> None:
     assert not logits[2:].any()
 
 
+def test_lambda_is_the_weight_of_what_comes_later() -> None:
+    _, value = gradients(replace(EXACT, gae_lambda=0.5), TWO_STEPS)
+    # δ0 = 1 + 0.5·V1 − V0 = 1, δ1 = A1 = 3: A0 = δ0 + 0.5·λ·δ1 = 1.75
+    assert torch.allclose(value[:2], -torch.tensor([1.75, 3.0]) / 2)
+
+
 def test_the_entropy_bonus_makes_the_policy_less_certain() -> None:
     nothing_to_learn = batch([0, 1], [0], [0.0])  # R0 = 0.5·V1 = 1 = V0
     logits, value = gradients(EXACT, nothing_to_learn)
