@@ -1,0 +1,25 @@
+"""The agents that come with the package play as the records beside them say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import asyncrl
+from asyncrl.run import PRETRAINED, pretrained_names
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_pretrained_agent_has_the_metrics_of_the_run_that_made_it(name: str) -> None:
+    agent = asyncrl.load(name)
+    folder = PRETRAINED / Path(name).name
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert any(r["kind"] == "eval" and r["step"] == agent.checkpoint.step for r in records)
+    assert set(agent.checkpoint.files) == {"weights.safetensors"}
+
+
+def test_the_pong_agent_wins() -> None:
+    result = asyncrl.evaluate("pretrained/pong-a3c", episodes=2, seed=3)
+    assert min(result.returns) > 5
