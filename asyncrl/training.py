@@ -115,6 +115,7 @@ class Desk:
         self._best_mean = -float("inf")
         if resume is not None:
             self._restore(resume)
+        self._first = learner.updates + 1
         self._remember()
 
     @property
@@ -135,7 +136,7 @@ class Desk:
         """Do what is due. True: the target return is reached."""
         self._remember()
         config, update = self._config, self._learner.updates
-        if self._due(config.log_every) or update == config.updates:
+        if self._due(config.log_every) or update in (self._first, config.updates):
             self._monitor.write(self.statistics.record(update))
         reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
         if self._due(config.checkpoint_every) or reached:

@@ -38,11 +38,11 @@ class Arguments:
 
 def seconds_to_first_update(asked: Arguments, folder: Path) -> float:
     """One start; the run is told to stop as soon as it has made an update."""
-    options = ["--engine", asked.engine.value, "--log-every", "1", "--eval-episodes", "0", "--quiet", "--no-video"]
+    options = ["--engine", asked.engine.value, "--eval-episodes", "0", "--quiet", "--no-video"]
     command = [sys.executable, "-m", "asyncrl", "train", "a3c", asked.env, "--run-dir", str(folder), *options]
     metrics = folder / "metrics.jsonl"
     began = time.monotonic()
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (metrics.is_file() and '"kind": "train"' in metrics.read_text()):
         if run.poll() is not None:
             raise SystemExit(f"the run ended with {run.returncode} before its first update")

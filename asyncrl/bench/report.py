@@ -68,9 +68,7 @@ def bench(config: RunConfig, seconds: float) -> Report:
     rates = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
     bound = 1 / sum(1 / rate for rate in rates.values())
     steps = max(20 * config.batch_steps, round(bound * seconds))
-    trial = replace(
-        config, steps=steps, eval_episodes=0, eval_every=0, checkpoint_every=2 * steps, log_every=config.batch_steps
-    )
+    trial = replace(config, steps=steps, eval_episodes=0, eval_every=0, checkpoint_every=2 * steps, log_every=steps // 100)
     ear = _Ear()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
         start(trial, Path(folder) / "run", ear)
