@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import Algorithm, Policy
+from asyncrl.algorithms import Algorithm, Moment, Policy
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
+from asyncrl.experience import Episodes
+from asyncrl.exploration import Seats
 from asyncrl.networks import NetworkConfig
 from asyncrl.randomness import Stream, environment_seeds, generator
 from asyncrl.rollout import Field, Layout, Rollout, Ticket
@@ -36,70 +38,126 @@ class ActorSpec:
     """What the network's body computes in."""
     first_update: int = 0
     """Where the run, or its continuation, begins: environments of a continued run are seeded anew."""
+    device: str = "cpu"
+    """Where the network acts."""
 
     def policy(self) -> Policy:
         """What this actor acts with, before it has weights."""
-        return Policy(self.algorithm, self.network, self.contract.spaces, self.dtype)
+        return Policy(self.algorithm, self.network, self.contract.spaces, self.dtype, self.device)
 
     def layout(self) -> Layout:
         """How this actor's rollouts lie in memory: found out by acting once on zeros."""
-        spaces = self.contract.spaces
+        spaces, policy = self.contract.spaces, self.policy()
         shape, stack = spaces.observation_shape, self.contract.frame_stack
         dtype = getattr(torch, spaces.observation_dtype)
-        observation = torch.zeros(self.envs, *shape, dtype=dtype)
-        acted = self.policy().act(observation, 0, generator(0, Stream.ACTOR))
+        observation, state = torch.zeros(self.envs, *shape, dtype=dtype), policy.initial_state(self.envs)
+        acted = policy.act(observation, state, Moment(0, generator(0, Stream.ACTOR), Seats.of(self.seed, 0, self.envs)))
         extras = tuple((name, Field(tuple(x.shape[1:]), x.dtype)) for name, x in acted.extras.items())
         frame = Field(shape[1:] if stack > 1 else shape, dtype)
-        return Layout(self.algorithm.experience().steps, self.envs, stack, frame, extras)
+        action = Field(tuple(acted.action.shape[1:]), acted.action.dtype)
+        return Layout(self.algorithm.experience().rows, self.envs, stack, frame, action, state.shape[1], extras)
 
 
 class Actor:
-    """One actor: B environments, a copy of the weights, a stream of random numbers."""
+    """One actor: B environments, a copy of the weights, a stream of random numbers.
+
+    What a rollout hands on to the next one is kept in `_before`, a copy of the slot's end.
+    """
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.spec, self.index = spec, index
         self.policy = spec.policy()
         self.environments = Environments(spec.contract, spec.envs, spec.env_threads)
-        seeds = environment_seeds(spec.seed, Stream.ENVIRONMENT, spec.envs, index, spec.first_update)
-        with self._naming():
-            observation = self.environments.reset(seeds)
-        self._observation = torch.from_numpy(observation)
-        stack = spec.contract.frame_stack
-        # What a rollout needs of the one before it: the older frames of the stack, their age, pending resets.
-        self._older = self._frames(self._observation)[:-1]
-        self._age = torch.zeros(spec.envs, dtype=torch.int32)
-        self._oldest = stack - 1
-        self._reset = torch.zeros(spec.envs, dtype=torch.bool)
+        self._experience = spec.algorithm.experience()
+        self._seats = Seats.of(spec.seed, index, spec.envs)
+        self._stack = spec.contract.frame_stack
+        self._begin(Stream.ENVIRONMENT, spec.first_update)
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""
-        random = generator(self.spec.seed, Stream.ACTOR, ticket.number)
-        stack = self.spec.contract.frame_stack
-        slot.frames[: stack - 1] = self._older
-        slot.age.copy_(self._age)
-        slot.reset[0] = self._reset
-        for t in range(len(slot.reward)):
-            slot.frames[t + stack - 1] = self._frames(self._observation)[-1]
-            acted = self.policy.act(self._observation, ticket.step, random)
-            with self._naming(ticket):
-                step = self.environments.step(acted.action.numpy())
-            slot.action[t] = acted.action
-            for name, value in acted.extras.items():
-                slot.acted[name][t] = value
-            slot.reward[t] = torch.from_numpy(step.reward)
-            slot.terminated[t] = torch.from_numpy(step.terminated)
-            slot.reset[t + 1] = torch.from_numpy(step.over)
-            self._observation = torch.from_numpy(step.observation)
-            self._age = torch.where(slot.reset[t], 0, (self._age + 1).clamp(max=self._oldest))
-        slot.frames[-1] = self._frames(self._observation)[-1]
-        self._older, self._reset = slot.frames[len(slot.reward) : -1].clone(), slot.reset[-1].clone()
+        whole = isinstance(self._experience, Episodes)
+        if whole:
+            self._begin(Stream.EPISODE, ticket.number)
+        moment = Moment(ticket.step, generator(self.spec.seed, Stream.ACTOR, ticket.number), self._seats)
+        steps, border = len(slot.reward), len(slot.reward) - self._experience.overlap
+        known = self._continue(slot)
+        for t in range(known, steps):
+            if t == border:
+                self._age_at_border, self._state_at_border = self._age, self._state
+            self._step(t, slot, moment, ticket)
+            if whole:
+                slot.reset[t + 1] |= slot.reset[t]
+                if slot.reset[t + 1].all():
+                    slot.reset[t + 1 :] = True
+                    break
+        slot.frames[t + self._stack] = self._newest()
+        if whole:
+            slot.reset[-1] = True
+        if border == steps:
+            self._age_at_border, self._state_at_border = self._age, self._state
+        self._keep(slot, border)
 
     def close(self) -> None:
         self.environments.close()
 
+    def _begin(self, stream: Stream, *address: int) -> None:
+        """New episodes in all environments; nothing of earlier ones is left."""
+        spec = self.spec
+        with self._naming():
+            observation = self.environments.reset(environment_seeds(spec.seed, stream, spec.envs, self.index, *address))
+        self._observation = torch.from_numpy(observation)
+        self._age: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
+        self._state: Tensor = self.policy.initial_state(spec.envs)
+        self._age_at_border, self._state_at_border = self._age, self._state
+        self._before: Rollout | None = None
+
+    def _continue(self, slot: Rollout) -> int:
+        """Begin `slot` with what is known of the rollout before it; returns how many steps that is."""
+        slot.age.copy_(self._age_at_border)
+        slot.state.copy_(self._state_at_border)
+        before = self._before
+        if before is None:
+            slot.frames[: self._stack - 1] = self._frames(self._observation)[:-1]
+            slot.reset[0] = False
+            return 0
+        known = len(before.reward)
+        slot.frames[: known + self._stack - 1] = before.frames
+        slot.reset[: known + 1] = before.reset
+        for name in ("action", "reward", "terminated"):
+            getattr(slot, name)[:known] = getattr(before, name)
+        for name, value in before.acted.items():
+            slot.acted[name][:known] = value
+        return known
+
+    def _keep(self, slot: Rollout, border: int) -> None:
+        """Copy what the next rollout begins with: the steps after `border`, and the older frames of its first stack."""
+        per_step = {name: getattr(slot, name)[border:].clone() for name in ("action", "reward", "terminated", "reset")}
+        acted = {name: value[border:].clone() for name, value in slot.acted.items()}
+        self._before = replace(slot, frames=slot.frames[border:-1].clone(), acted=acted, **per_step)
+
+    def _step(self, t: int, slot: Rollout, moment: Moment, ticket: Ticket) -> None:
+        """Act once and write step `t`."""
+        slot.frames[t + self._stack - 1] = self._newest()
+        acted = self.policy.act(self._observation, self._state, moment)
+        with self._naming(ticket):
+            step = self.environments.step(acted.action.numpy())
+        slot.action[t] = acted.action
+        for name, value in acted.extras.items():
+            slot.acted[name][t] = value
+        slot.reward[t] = torch.from_numpy(step.reward)
+        slot.terminated[t] = torch.from_numpy(step.terminated)
+        slot.reset[t + 1] = torch.from_numpy(step.over)
+        self._observation = torch.from_numpy(step.observation)
+        self._age = torch.where(slot.reset[t], 0, (self._age + 1).clamp(max=self._stack - 1))
+        self._state = torch.where(slot.reset[t][:, None], 0.0, acted.state)
+
+    def _newest(self) -> Tensor:
+        """The newest frames, [B, *frame]."""
+        return self._frames(self._observation)[-1]
+
     def _frames(self, observation: Tensor) -> Tensor:
         """Observations [B, S, *frame] as frames [S, B, *frame]; [1, B, *O] where nothing is stacked."""
-        return observation.transpose(0, 1) if self.spec.contract.frame_stack > 1 else observation[None]
+        return observation.transpose(0, 1) if self._stack > 1 else observation[None]
 
     @contextmanager
     def _naming(self, ticket: Ticket | None = None) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,17 @@ import numpy as np
 import torch
 
 from asyncrl import checkpoint
-from asyncrl.algorithms import Policy, algorithm_named
+from asyncrl.algorithms import Moment, Policy, algorithm_named
 from asyncrl.config import RunConfig
-from asyncrl.envs import Contract, EnvOptions, View, describe
+from asyncrl.envs import Contract, View, describe
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
-from asyncrl.networks import NetworkConfig
 from asyncrl.presets import automatic, read_preset
 from asyncrl.randomness import Stream, generator
 from asyncrl.run import Run, checkpoint_folder
+from asyncrl.serialization import to_json
 from asyncrl.training import Outcome
 from asyncrl.training import train as run_training
 from asyncrl.video import Screen
@@ -32,33 +33,42 @@ __all__ = ["Agent", "configure", "evaluate", "load", "newest_checkpoint", "play"
 def configure(env: str, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
     """A run's configuration: the preset (by name, or the one tuned for this pair), then `settings`.
 
-    `settings` are fields of `RunConfig`, `EnvOptions`, `NetworkConfig` or of the algorithm.
+    `settings` are fields of `RunConfig`, the algorithm, or what is nested in them (`EnvOptions`, `NetworkConfig`,
+    `OptimizerConfig`, …).
     """
     name = preset or automatic(algorithm or "a3c", env)
     data = read_preset(name) if name else {"algorithm": {"name": algorithm or "a3c"}}
     if algorithm not in (None, data["algorithm"]["name"]):
         raise UsageError(f"preset {name} is for {data['algorithm']['name']}, not {algorithm}")
-    tables: dict[str, dict[str, Any]] = {
+    cls = algorithm_named(data["algorithm"]["name"])
+    config: dict[str, Any] = {
+        "env": env,
+        **data.get("run", {}),
         "algorithm": dict(data["algorithm"]),
+        "optimizer": {**to_json(cls.optimizer), **data.get("optimizer", {})},
         "environment": dict(data.get("environment", {})),
         "network": dict(data.get("network", {})),
-        "run": dict(data.get("run", {})),
     }
-    owners = {
-        "run": RunConfig,
-        "environment": EnvOptions,
-        "network": NetworkConfig,
-        "algorithm": algorithm_named(tables["algorithm"]["name"]),
-    }
-    # The tables themselves are no settings: `network` is the field of that name in NetworkConfig.
-    fields = {table: {f.name for f in dataclasses.fields(owner)} for table, owner in owners.items()}
-    fields["run"] -= {"env", *owners}
+    places = {path[-1]: path for path in [*_places(RunConfig), *_places(cls, "algorithm")]}
+    del places["env"], places["algorithm"]
     for key, value in settings.items():
-        table = next((table for table in owners if key in fields[table]), None)
-        if table is None:
-            raise UsageError(f"there is no setting {key!r}{near_matches(key, set().union(*fields.values()))}")
-        tables[table][key] = value
-    return RunConfig.from_json({"env": env, **tables.pop("run"), **tables})
+        if key not in places:
+            raise UsageError(f"there is no setting {key!r}{near_matches(key, places)}")
+        *path, last = places[key]
+        table = config
+        for name in path:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return RunConfig.from_json(config)
+
+
+def _places(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
+    """Where each setting of a dataclass is; those of a nested one are settings too."""
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(field.default_factory):
+            yield from _places(field.default_factory, *prefix, field.name)
+        else:
+            yield (*prefix, field.name)
 
 
 def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None) -> tuple[Run, Outcome]:
@@ -97,7 +107,7 @@ def resume(
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
     config = config.resolved(contract)
-    if newest.update >= config.updates:
+    if newest.step >= config.steps:
         return run, None
     return run, _train(config, contract, run, view, newest)
 
@@ -126,31 +136,40 @@ def _train(
         return run_training(config, contract, run, monitor, newest)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Agent:
     """A trained policy, ready to act. Made by `load`."""
 
     checkpoint: checkpoint.Checkpoint
     policy: Policy
     random: torch.Generator
+    _state: torch.Tensor | None = None
 
     @property
     def contract(self) -> Contract:
         """The environment that it was trained in."""
         return self.checkpoint.contract
 
-    def act(self, observation: np.ndarray, *, greedy: bool | None = None) -> np.ndarray:
-        """Actions for observations [B, *O]; one action (an integer) for one observation [*O].
+    def reset(self) -> None:
+        """Forget what was seen: episodes begin. It makes a difference with a recurrent network only."""
+        self._state = None
 
-        `greedy` takes the most probable action, else one is drawn; None: as the run was evaluated.
+    def act(self, observation: np.ndarray, *, greedy: bool | None = None) -> np.ndarray:
+        """Actions for observations [B, *O], as the environment takes them; one action for one observation [*O].
+
+        `greedy` takes the most probable action, else one is drawn; None: as the run was evaluated. A recurrent
+        network remembers what it saw since `reset`, B environments at a time.
         """
         spaces = self.contract.spaces
         single = observation.shape == spaces.observation_shape
         if not single and observation.shape[1:] != spaces.observation_shape:
             raise UsageError(f"expected observations [B, *{spaces.observation_shape}], got {observation.shape}")
         batch = torch.from_numpy(np.asarray(observation[None] if single else observation, spaces.observation_dtype))
-        acted = self.policy.act(batch, 0, self.random, greedy=self._greedy(greedy))
-        action = acted.action.numpy() + spaces.first_action
+        if self._state is None or len(self._state) != len(batch):
+            self._state = self.policy.initial_state(len(batch))
+        acted = self.policy.act(batch, self._state, Moment(0, self.random, None, self._greedy(greedy)))
+        self._state = acted.state
+        action = spaces.actions.for_environment(acted.action.numpy())
         return action[0] if single else action
 
     def _greedy(self, greedy: bool | None) -> bool:
@@ -169,22 +188,41 @@ def load(name: Path | str) -> Agent:
     return Agent(found, policy, generator(config.seed, Stream.EVALUATION))
 
 
-def evaluate(name: Path | str | Agent, episodes: int = 30, seed: int = 1, *, greedy: bool | None = None) -> Evaluation:
-    """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores."""
+def evaluate(
+    name: Path | str | Agent, episodes: int = 30, seed: int = 1, *, greedy: bool | None = None, epsilon: float = 0.0
+) -> Evaluation:
+    """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores.
+
+    `epsilon` is the probability that an action is replaced by a random one.
+    """
     if episodes < 1:
         raise UsageError(f"--episodes must be 1 or more, not {episodes}")
+    _check_epsilon(epsilon)
     agent = name if isinstance(name, Agent) else load(name)
-    return play_episodes(agent.policy, agent.contract, episodes, seed, greedy=agent._greedy(greedy))
+    return play_episodes(agent.policy, agent.contract, episodes, seed, greedy=agent._greedy(greedy), epsilon=epsilon)
 
 
 def play(
-    agent: Agent, view: View, screen: Screen, seed: int, *, greedy: bool | None = None, most_steps: int | None = None
+    agent: Agent,
+    view: View,
+    screen: Screen,
+    seed: int,
+    *,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+    most_steps: int | None = None,
 ) -> float:
     """Play one episode onto a screen; returns its score."""
+    _check_epsilon(epsilon)
     score = 0.0
-    for step, scene in enumerate(watch(agent.policy, view, seed, greedy=agent._greedy(greedy))):
+    for step, scene in enumerate(watch(agent.policy, view, seed, greedy=agent._greedy(greedy), epsilon=epsilon)):
         screen.show(scene.picture)
         score = scene.score
         if step == most_steps:
             break
     return score
+
+
+def _check_epsilon(epsilon: float) -> None:
+    if not 0 <= epsilon <= 1:
+        raise UsageError(f"--epsilon must be between 0 and 1, not {epsilon:g}")

@@ -59,6 +59,10 @@ class Checkpoint:
     asyncrl: str
     """Version that wrote it."""
 
+    def has(self, name: str) -> bool:
+        """Is there a file of tensors by this name?"""
+        return f"{name}.safetensors" in self.files
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of one of its files, as `weights`."""
         return load_tensors(self.path / f"{name}.safetensors")

@@ -13,8 +13,10 @@ import torch
 from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.envs import Contract, EnvOptions
 from asyncrl.errors import UsageError
-from asyncrl.networks import Network, NetworkConfig
+from asyncrl.experience import Episodes
+from asyncrl.networks import Network, NetworkConfig, Recurrent
 from asyncrl.networks import resolve as resolve_network
+from asyncrl.optimizers import OptimizerConfig
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.serialization import from_json, to_json
 
@@ -25,7 +27,7 @@ class EngineKind(Enum):
     """Where actors run."""
 
     AUTO = "auto"
-    """processes for images where there are two cores or more, else serial"""
+    """processes for images where there are two cores or more, else serial; threads on a GPU"""
     SERIAL = "serial"
     THREADS = "threads"
     PROCESSES = "processes"
@@ -41,7 +43,7 @@ class ScheduleKind(Enum):
 
 
 class Device(Enum):
-    """Where the learner computes."""
+    """Where the network computes."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -81,6 +83,7 @@ class RunConfig:
     env: str
     """Environment id (asyncrl list envs)."""
     algorithm: Algorithm
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     environment: EnvOptions = field(default_factory=EnvOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     steps: int = 1_000_000
@@ -101,8 +104,10 @@ class RunConfig:
     """Lockstep: updates between the weights that act and the weights that learn. 0 is synchronous (A2C)."""
     queue_size: int | None = None
     """Rollouts that may wait or be in the making; actors wait when it is full. Default: what the schedule needs."""
+    publish_every: int = 1
+    """Updates between versions of the weights that actors get."""
     device: Device = Device.AUTO
-    """Where the learner computes."""
+    """Where the network computes: on a GPU, actors in threads act there too."""
     precision: Precision = Precision.AUTO
     """What the network's body computes in."""
     learner_threads: int | None = None
@@ -131,13 +136,20 @@ class RunConfig:
 
     @property
     def rollout_steps(self) -> int:
-        """Environment steps of one rollout: T × B."""
-        return self.algorithm.experience().steps * self.envs_per_actor
+        """Environment steps of one rollout: T × B, at most; whole episodes may be shorter."""
+        experience = self.algorithm.experience()
+        return (experience.rows - experience.overlap) * self.envs_per_actor
 
     @property
-    def updates(self) -> int:
-        """Updates of the whole run."""
-        return math.ceil(self.steps / self.batch_steps)
+    def updates(self) -> int | None:
+        """Updates of the whole run; None where that depends on how long episodes are."""
+        whole = isinstance(self.algorithm.experience(), Episodes)
+        return None if whole else math.ceil(self.steps / self.batch_steps)
+
+    @property
+    def acting_device(self) -> str:
+        """Where the network acts: beside the learner where both are in one process, else on the CPU."""
+        return "cpu" if self.engine is EngineKind.PROCESSES else self.device.value
 
     def make_schedule(self) -> Lockstep | Free:
         """The schedule of a resolved configuration."""
@@ -145,25 +157,27 @@ class RunConfig:
         assert self.queue_size is not None
         common = (self.actors, self.rollouts_per_update, self.rollout_steps, self.updates)
         if self.schedule is ScheduleKind.LOCKSTEP:
-            return Lockstep(*common, lag=self.lag)
-        return Free(*common, slots=self.queue_size)
+            return Lockstep(*common, lag=self.lag, publish_every=self.publish_every)
+        return Free(*common, slots=self.queue_size, publish_every=self.publish_every)
 
     def resolved(self, contract: Contract) -> RunConfig:
         """The same with every `auto` and default decided for this machine. Raises UsageError for what cannot be."""
         self._check_counts()
         try:
-            self.algorithm.check(contract.spaces)
+            self.algorithm.check(contract.spaces, self.network)
+            self.optimizer.check()
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
         network = resolve_network(self.network, contract.spaces)
-        rollouts = self.rollouts_per_update or self.actors
+        rollouts, device = self.rollouts_per_update or self.actors, _resolve_device(self.device)
+        self._check_minibatches(rollouts)
         return replace(
             self,
             network=replace(self.network, network=network),
             rollouts_per_update=rollouts,
             queue_size=self._resolve_queue(rollouts),
-            engine=self._resolve_engine(contract),
-            device=_resolve_device(self.device),
+            engine=self._resolve_engine(contract, device),
+            device=device,
             precision=_resolve_precision(self.precision, network),
             learner_threads=self.learner_threads or max(1, cores() // 2),
             eval_every=self.eval_every or (self.steps // 20 if self.target_return is not None else 0),
@@ -173,7 +187,7 @@ class RunConfig:
     def _check_counts(self) -> None:
         positive = (
             "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
-            "checkpoint_every keep_checkpoints log_every"
+            "checkpoint_every keep_checkpoints log_every publish_every"
         )
         for name in positive.split():
             value = getattr(self, name)
@@ -200,9 +214,17 @@ class RunConfig:
             )
         return self.queue_size or 2 * needed
 
-    def _resolve_engine(self, contract: Contract) -> EngineKind:
+    def _check_minibatches(self, rollouts: int) -> None:
+        count, envs = self.algorithm.experience().minibatches, rollouts * self.envs_per_actor
+        most = envs if self.network.recurrent is not Recurrent.NONE else self.batch_steps
+        if count > most:
+            raise UsageError(f"--minibatches {count}: an update has {most} {'sequences' if most == envs else 'steps'}")
+
+    def _resolve_engine(self, contract: Contract, device: Device) -> EngineKind:
         if self.engine is not EngineKind.AUTO:
             return self.engine
+        if device is Device.CUDA:
+            return EngineKind.THREADS
         return EngineKind.PROCESSES if contract.spaces.is_image and cores() > 1 else EngineKind.SERIAL
 
     def lines(self) -> list[str]:
@@ -212,9 +234,14 @@ class RunConfig:
             f"{self.precision.value} on {self.device.value}",
             "actors": f"{self.actors} × {self.envs_per_actor} environments, engine {self.engine.value}",
             "schedule": f"{self.schedule.value}, lag {self.lag}" if self.schedule is ScheduleKind.LOCKSTEP else "free",
-            "updates": f"{self.updates:,} of {self.batch_steps:,} steps, seed {self.seed}",
+            "updates": self._lengths() + f", seed {self.seed}",
         }
         return [f"{name:<20}{value}" for name, value in rows.items()]
+
+    def _lengths(self) -> str:
+        if self.updates is None:
+            return f"{self.rollouts_per_update or self.actors} × {self.envs_per_actor} whole episodes each"
+        return f"{self.updates:,} of {self.batch_steps:,} steps"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the algorithm's name."""

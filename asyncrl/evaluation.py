@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from asyncrl.algorithms import Policy
+from asyncrl.algorithms import Moment, Policy
 from asyncrl.config import cores
 from asyncrl.envs import Contract, Environments, View
 from asyncrl.randomness import Stream, environment_seeds, generator
@@ -34,7 +34,9 @@ class Evaluation:
         return statistics.fmean(self.returns)
 
 
-def evaluate(policy: Policy, contract: Contract, episodes: int, seed: int, *, greedy: bool) -> Evaluation:
+def evaluate(
+    policy: Policy, contract: Contract, episodes: int, seed: int, *, greedy: bool, epsilon: float = 0.0
+) -> Evaluation:
     """Play `episodes` episodes: a pure function of the policy's weights and of `seed`.
 
     Each environment plays a number of episodes that is fixed beforehand, so that short episodes do
@@ -49,8 +51,10 @@ def evaluate(policy: Policy, contract: Contract, episodes: int, seed: int, *, gr
     score, length, resetting = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
     try:
         observation = environments.reset(environment_seeds(seed, Stream.EVALUATION, count))
+        state, moment = policy.initial_state(count), Moment(0, random, None, greedy, epsilon)
         while (np.array([len(r) for r in returns]) < quota).any():
-            acted = policy.act(torch.from_numpy(observation), 0, random, greedy=greedy)
+            acted = policy.act(torch.from_numpy(observation), state, moment)
+            state = torch.where(torch.from_numpy(resetting)[:, None], 0.0, acted.state)
             observation, reward, _, over = environments.step(acted.action.numpy())
             score += reward * ~resetting
             length += ~resetting
@@ -75,14 +79,15 @@ class Scene(NamedTuple):
     over: bool
 
 
-def watch(policy: Policy, view: View, seed: int, *, greedy: bool) -> Iterator[Scene]:
+def watch(policy: Policy, view: View, seed: int, *, greedy: bool, epsilon: float = 0.0) -> Iterator[Scene]:
     """One episode, moment by moment."""
     (env_seed,) = environment_seeds(seed, Stream.EVALUATION, 1)
-    random = generator(seed, Stream.EVALUATION)
+    state, moment = policy.initial_state(1), Moment(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
     observation, score, over = view.reset(env_seed), 0.0, False
     yield Scene(view.picture(), score, over)
     while not over:
-        acted = policy.act(torch.from_numpy(observation), 0, random, greedy=greedy)
+        acted = policy.act(torch.from_numpy(observation), state, moment)
+        state = acted.state
         step = view.step(acted.action.numpy())
         observation, score, over = step.observation, score + float(step.reward[0]), bool(step.over[0])
         yield Scene(view.picture(), score, over)

@@ -1,14 +1,114 @@
-"""Optimizers that torch does not have."""
+"""From a gradient to a step: optimizers, learning rates, clipping. What torch does not have is here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["RMSprop"]
+from asyncrl.errors import UsageError
+
+__all__ = ["Clipping", "Optimizer", "OptimizerConfig", "RMSprop", "clip_"]
+
+
+class Optimizer(Enum):
+    """How a gradient becomes a step."""
+
+    RMSPROP = "rmsprop"
+    """ε inside the square root (Mnih et al. 2016, equation 8)"""
+    RMSPROP_OUTSIDE = "rmsprop-outside"
+    """ε added to the square root, as in torch and Keras"""
+    ADAM = "adam"
+    SGD = "sgd"
+
+
+class Clipping(Enum):
+    """What is held below `max_gradient_norm`."""
+
+    GLOBAL = "global"
+    """the norm of the whole gradient"""
+    TENSOR = "tensor"
+    """the norm of each parameter's gradient"""
+    AVERAGE = "average"
+    """the norm of each parameter's gradient, divided by its number of entries"""
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and the schedule of its learning rate."""
+
+    optimizer: Optimizer = Optimizer.RMSPROP
+    """How a gradient becomes a step."""
+    learning_rate: float = 7e-4
+    """η at the beginning."""
+    anneal: bool = True
+    """Lower the learning rate linearly over the run's steps."""
+    anneal_to: float = 0.0
+    """Share of the learning rate that is left at the end."""
+    anneal_steps: int | None = None
+    """Steps over which it falls; constant after them. Default: the run's."""
+    momentum: float | None = None
+    """Of sgd and rmsprop-outside (default 0); β₁ of adam (default 0.9)."""
+    decay: float = 0.99
+    """Of the moving average of squared gradients: α of RMSProp, β₂ of adam."""
+    optimizer_epsilon: float = 1e-5
+    """ε beside the squared gradients. The paper's 0.1 belongs to gradients that are summed, not averaged."""
+    gradient_clipping: Clipping = Clipping.GLOBAL
+    """What is held below --max-gradient-norm."""
+    max_gradient_norm: float = 0.5
+    """The longest gradient; longer ones are shortened to it."""
+
+    def check(self) -> None:
+        """Raise UsageError for constants out of range."""
+        for name in ("learning_rate", "optimizer_epsilon", "max_gradient_norm"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        for name in ("anneal_to", "decay", "momentum"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
+                raise UsageError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.anneal_steps is not None and self.anneal_steps < 1:
+            raise UsageError(f"--anneal-steps must be 1 or more, not {self.anneal_steps}")
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate when `step` of the run's `steps` have been learned from."""
+        if not self.anneal:
+            return self.learning_rate
+        progress = min(1.0, step / (self.anneal_steps or steps))
+        return self.learning_rate * (1 - (1 - self.anneal_to) * progress)
+
+    def build(self, weights: Tensor) -> torch.optim.Optimizer:
+        """The optimizer of the weight vector [P]."""
+        rate, epsilon = self.learning_rate, self.optimizer_epsilon
+        match self.optimizer:
+            case Optimizer.RMSPROP:
+                return RMSprop([weights], rate, self.decay, epsilon)
+            case Optimizer.RMSPROP_OUTSIDE:
+                return torch.optim.RMSprop([weights], rate, self.decay, epsilon, momentum=self.momentum or 0.0)
+            case Optimizer.ADAM:
+                return torch.optim.Adam(
+                    [weights], rate, (0.9 if self.momentum is None else self.momentum, self.decay), epsilon
+                )
+            case Optimizer.SGD:
+                return torch.optim.SGD([weights], rate, momentum=self.momentum or 0.0)
+
+
+def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Shorten `gradient` [P], of which `tensors` are the parameters' views; returns its norm before."""
+    norm: Tensor = gradient.norm()
+    longest = config.max_gradient_norm
+    match config.gradient_clipping:
+        case Clipping.GLOBAL:
+            gradient.mul_((longest / (norm + 1e-6)).clamp(max=1.0))
+        case Clipping.TENSOR | Clipping.AVERAGE as kind:
+            for tensor in tensors:
+                own = tensor.norm() / (tensor.numel() if kind is Clipping.AVERAGE else 1)
+                tensor.mul_((longest / (own + 1e-12)).clamp(max=1.0))
+    return norm
 
 
 class RMSprop(torch.optim.Optimizer):

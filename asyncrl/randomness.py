@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 
-__all__ = ["Stream", "environment_seeds", "generator"]
+__all__ = ["Stream", "environment_seeds", "generator", "uniform"]
 
 
 class Stream(IntEnum):
@@ -22,6 +22,8 @@ class Stream(IntEnum):
     ACTOR = 2
     ENVIRONMENT = 3
     EVALUATION = 4
+    SEAT = 5
+    EPISODE = 6
 
 
 def _sequence(root: int, stream: Stream, *address: int) -> np.random.SeedSequence:
@@ -38,3 +40,8 @@ def environment_seeds(root: int, stream: Stream, count: int, *address: int) -> l
     """`count` seeds of 31 bits: even for training, odd for evaluation, so that they never meet."""
     bits = _sequence(root, stream, *address).generate_state(count, np.uint32) >> np.uint32(2)
     return [int(b) * 2 + int(stream is Stream.EVALUATION) for b in bits]
+
+
+def uniform(root: int, stream: Stream, count: int, *address: int) -> np.ndarray:
+    """[count] float64 in [0, 1): the beginning of the stream at `address`."""
+    return np.random.default_rng(_sequence(root, stream, *address)).random(count)

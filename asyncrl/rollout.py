@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -42,14 +42,16 @@ class Rollout:
     """[T+S, B, *frame] single frames; the stack of S that was seen at step t ends in row t+S-1."""
     age: Tensor
     """[B] int32: how many frames before the newest one at step 0 belong to the same episode."""
+    state: Tensor
+    """[B, S] float32: what the network that acted remembered before step 0."""
     action: Tensor
-    """[T, B] int64"""
+    """[T, B, …] as `Actions` says"""
     reward: Tensor
     """[T, B] float32, as the environment gave it"""
     terminated: Tensor
     """[T, B] bool: the future is worth nothing"""
     reset: Tensor
-    """[T+1, B] bool: step t resets, its action is ignored. Row T belongs to the next rollout."""
+    """[T+1, B] bool: step t resets, its action is ignored (or it is padding). Row T belongs to the next rollout."""
     stamp: Tensor
     """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
     acted: Mapping[str, Tensor]
@@ -63,7 +65,16 @@ class Rollout:
     @property
     def over(self) -> Tensor:
         """[T, B] bool: the episode ended with this step, by termination or truncation."""
-        return self.reset[1:]
+        return self.reset[1:] & self.valid
+
+    def until(self, steps: int) -> Rollout:
+        """The first `steps` steps."""
+        if steps == len(self.reward):
+            return self
+        missing = len(self.reward) - steps
+        per_step = dict(frames=self.frames[:-missing], reset=self.reset[:-missing])
+        per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
+        return replace(self, **per_step, acted={name: x[:steps] for name, x in self.acted.items()})
 
     def check(self, ticket: Ticket) -> None:
         """Raise ScheduleError unless this is the rollout that `ticket` ordered."""
@@ -100,6 +111,10 @@ class Layout:
     stack: int
     frame: Field
     """One frame of one environment."""
+    action: Field
+    """One action of one environment."""
+    state: int = 0
+    """S: numbers that the network remembers per environment."""
     acted: tuple[tuple[str, Field], ...] = ()
     """What the algorithm keeps per step and environment."""
 
@@ -108,7 +123,8 @@ class Layout:
         return {
             "frames": Field((t + self.stack, b, *self.frame.shape), self.frame.dtype),
             "age": Field((b,), torch.int32),
-            "action": Field((t, b), torch.int64),
+            "state": Field((b, self.state), torch.float32),
+            "action": Field((t, b, *self.action.shape), self.action.dtype),
             "reward": Field((t, b), torch.float32),
             "terminated": Field((t, b), torch.bool),
             "reset": Field((t + 1, b), torch.bool),

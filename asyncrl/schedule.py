@@ -6,6 +6,7 @@ come, first served, as in the 2016 paper. The training loop asks both the same t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,11 +19,12 @@ __all__ = ["Free", "Lockstep"]
 class Lockstep:
     """Rollout n is made by actor n mod A, and update k learns from rollouts k·M … (k+1)·M − 1.
 
-    Version k is the weights after k updates. Every rollout that update k learns from is made with
-    version max(0, k − lag). Two facts follow, and no lock is needed:
+    Version k is the weights after k updates; every P-th is published. Every rollout that update k learns from
+    is made with the newest published version that is not above max(0, k − lag). Two facts follow, and no lock
+    is needed:
 
-    * lag + 1 weight buffers are enough: version v is used only by rollouts of updates ≤ v + lag, and
-      it is overwritten by version v + lag + 1, which exists only after update v + lag.
+    * 1 + ⌈lag / P⌉ weight buffers are enough (lag + 1 where every version is published): version v is used only
+      by rollouts of updates < v + lag + P, and a version that takes its buffer exists only after those updates.
     * (lag + 1)·M slots are enough: rollout n + (lag + 1)·M is ordered only after the update that
       learned from rollout n.
     """
@@ -31,9 +33,11 @@ class Lockstep:
     rollouts: int
     """M: rollouts per update."""
     steps_per_rollout: int
-    updates: int
-    """The run's length; beyond it nothing is ordered."""
+    updates: int | None
+    """The run's length, beyond which nothing is ordered; None: not known beforehand."""
     lag: int = 1
+    publish_every: int = 1
+    """P: updates between published versions."""
 
     @property
     def slots(self) -> int:
@@ -41,15 +45,15 @@ class Lockstep:
 
     @property
     def weight_buffers(self) -> int:
-        return self.lag + 1
+        return 1 + -(-self.lag // self.publish_every)
 
     def version(self, update: int) -> int:
         """The weights that make the rollouts of `update`."""
-        return max(0, update - self.lag)
+        return max(0, update - self.lag) // self.publish_every * self.publish_every
 
     def tickets(self, update: int) -> list[Ticket]:
         """The rollouts of `update`, in the order of consumption."""
-        if update >= self.updates:
+        if self.updates is not None and update >= self.updates:
             return []
         first = update * self.rollouts
         return [
@@ -80,8 +84,10 @@ class Free:
     actors: int
     rollouts: int
     steps_per_rollout: int
-    updates: int
+    updates: int | None
     slots: int
+    publish_every: int = 1
+    """Updates between published versions."""
     _ordered: int = field(default=0, init=False)
 
     @property
@@ -91,8 +97,9 @@ class Free:
     def opening(self, first: int) -> list[tuple[int, list[Ticket]]]:
         """One rollout for every slot, actors taking turns."""
         self._ordered = first * self.rollouts
-        needed = (self.updates - first) * self.rollouts
-        return [(first, [self._ticket(slot % self.actors, slot) for slot in range(min(self.slots, needed))])]
+        slots = range(min(self.slots, self._needed(first)))
+        version = first // self.publish_every * self.publish_every
+        return [(version, [self._ticket(slot % self.actors, slot) for slot in slots])]
 
     def wanted(self, update: int) -> int:
         return self.rollouts
@@ -100,8 +107,12 @@ class Free:
     def following(self, update: int, consumed: Sequence[Ticket]) -> list[Ticket]:
         """Every actor that was heard gets its slot back. Nothing is ordered that nobody would consume."""
         outstanding = self._ordered - (update + 1) * self.rollouts
-        still_needed = (self.updates - update - 1) * self.rollouts - outstanding
+        still_needed = self._needed(update + 1) - outstanding
         return [self._ticket(t.actor, t.slot) for t in consumed[: max(0, still_needed)]]
+
+    def _needed(self, update: int) -> int:
+        """Rollouts that are still to be consumed before the run ends, from `update` on."""
+        return sys.maxsize if self.updates is None else (self.updates - update) * self.rollouts
 
     def _ticket(self, actor: int, slot: int) -> Ticket:
         number, self._ordered = self._ordered, self._ordered + 1

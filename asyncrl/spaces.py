@@ -12,20 +12,86 @@ from gymnasium import spaces
 
 from asyncrl.errors import UsageError
 
-__all__ = ["Spaces", "spaces_of"]
+__all__ = ["Actions", "Spaces", "spaces_of"]
+
+
+@dataclass(frozen=True)
+class Actions:
+    """One action: choices, numbered from 0, or numbers, of which ±1 are the bounds.
+
+    A policy's actions are int64 [B] (one choice), int64 [B, parts] (several) or float32 [B, parts].
+    """
+
+    choices: tuple[int, ...] = ()
+    """How many choices each part has; () where actions are numbers."""
+    first: tuple[int, ...] = ()
+    """What the environment calls the first choice of each part."""
+    low: tuple[float, ...] = ()
+    """Lower bound of each number; () where actions are choices."""
+    high: tuple[float, ...] = ()
+    shape: tuple[int, ...] = ()
+    """Of one action as the environment takes it."""
+    dtype: str = "int64"
+    """NumPy's name of what the environment takes."""
+
+    @property
+    def count(self) -> int | None:
+        """How many actions there are; None unless an action is one choice."""
+        return self.choices[0] if len(self.choices) == 1 and not self.shape else None
+
+    @property
+    def is_continuous(self) -> bool:
+        return not self.choices
+
+    @property
+    def parts(self) -> int:
+        """Choices or numbers in one action."""
+        return len(self.choices) or len(self.low)
+
+    @property
+    def policy_shape(self) -> tuple[int, ...]:
+        """Of one action as a policy gives it."""
+        return () if self.count is not None else (self.parts,)
+
+    def for_environment(self, action: np.ndarray) -> np.ndarray:
+        """A policy's actions [B, …] as the environment takes them, [B, *shape]; numbers are clipped to the bounds."""
+        converted: np.ndarray
+        if self.is_continuous:
+            low, high = np.array(self.low), np.array(self.high)
+            bounded = np.isfinite(low) & np.isfinite(high)
+            middle, half = np.where(bounded, (low + high) / 2, 0.0), np.where(bounded, (high - low) / 2, 1.0)
+            converted = np.clip(middle + half * action, low, high)
+        else:
+            converted = action + (self.first[0] if self.count is not None else np.array(self.first))
+        return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)
+
+    def random(self, random: np.random.Generator, count: int) -> np.ndarray:
+        """`count` uniformly random actions as a policy gives them."""
+        if self.is_continuous:
+            return random.uniform(-1, 1, (count, self.parts)).astype(np.float32)
+        drawn: np.ndarray = random.integers(0, self.choices, (count, self.parts))
+        return drawn.reshape(count, *self.policy_shape)
+
+    def __str__(self) -> str:
+        if self.count is not None:
+            return str(self.count)
+        if not self.is_continuous:
+            return " × ".join(map(str, self.choices))
+        return f"{self.parts} numbers within " + ", ".join(
+            f"[{a:g}, {b:g}]" for a, b in sorted({*zip(self.low, self.high, strict=True)})
+        )
 
 
 @dataclass(frozen=True)
 class Spaces:
-    """The shape and dtype of one observation, and how many actions there are.
+    """The shape and dtype of one observation, and what an action is.
 
-    `observation_dtype` is NumPy's name ("uint8", "float32"). `actions` is None where they are not discrete.
+    `observation_dtype` is NumPy's name ("uint8", "float32").
     """
 
     observation_shape: tuple[int, ...]
     observation_dtype: str
-    actions: int | None
-    first_action: int = 0
+    actions: Actions
 
     @property
     def is_image(self) -> bool:
@@ -38,14 +104,31 @@ class Spaces:
 
 
 def spaces_of(env_id: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> Spaces:
-    """Read one environment's spaces. Raises UsageError for an observation that is not a Box."""
+    """Read one environment's spaces. Raises UsageError for those that nothing here can take."""
     if not isinstance(observation, spaces.Box):
         raise UsageError(f"{env_id} has {type(observation).__name__} observations; asyncrl takes Box observations.")
     dtype = np.dtype(observation.dtype)
-    discrete = action if isinstance(action, spaces.Discrete) else None
     return Spaces(
         observation_shape=tuple(int(n) for n in observation.shape),
         observation_dtype="float32" if dtype.kind == "f" else dtype.name,
-        actions=None if discrete is None else int(discrete.n),
-        first_action=0 if discrete is None else int(discrete.start),
+        actions=_actions_of(env_id, action),
+    )
+
+
+def _actions_of(env_id: str, action: gymnasium.Space[Any]) -> Actions:
+    dtype = np.dtype(action.dtype).name if action.dtype is not None else "int64"
+    match action:
+        case spaces.Discrete():
+            return Actions((int(action.n),), (int(action.start),), dtype=dtype)
+        case spaces.MultiDiscrete():
+            choices, first = (tuple(int(n) for n in x.flatten()) for x in (action.nvec, action.start))
+            return Actions(choices, first, shape=action.shape, dtype=dtype)
+        case spaces.MultiBinary():
+            parts = math.prod(action.shape)
+            return Actions((2,) * parts, (0,) * parts, shape=action.shape, dtype=dtype)
+        case spaces.Box() if np.dtype(dtype).kind == "f":
+            low, high = (tuple(float(x) for x in bound.flatten()) for bound in (action.low, action.high))
+            return Actions(low=low, high=high, shape=action.shape, dtype=dtype)
+    raise UsageError(
+        f"{env_id} has actions {action}; asyncrl takes Discrete, MultiDiscrete, MultiBinary and floating-point Box actions."
     )

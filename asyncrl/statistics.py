@@ -6,14 +6,15 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from asyncrl.experience import Experience
 from asyncrl.rollout import Rollout, Ticket
 
-__all__ = ["Record", "Statistics", "iqm", "summary"]
+__all__ = ["Episode", "Record", "Statistics", "iqm", "summary"]
 
 Record = dict[str, Any]
 """One line of metrics.jsonl."""
@@ -22,27 +23,42 @@ WINDOW = 100
 """Episodes in the running mean of returns."""
 
 
+class Episode(NamedTuple):
+    """One finished episode."""
+
+    score: float
+    """Its return, as the environment gave it"""
+    length: int
+    """Steps"""
+    actor: int
+    env: int
+
+
 class Statistics:
     """Gathers over the updates since the last record; returns are the environments' own, unclipped."""
 
     def __init__(
-        self, actors: int, envs: int, steps_per_update: int, frame_skip: int, slots: int, seconds: float = 0.0
+        self, experience: Experience, actors: int, envs: int, frame_skip: int, slots: int, seconds: float = 0.0
     ) -> None:
+        self._experience = experience
         self._return = np.zeros((actors, envs))
         self._length = np.zeros((actors, envs), dtype=np.int64)
         self._window: deque[float] = deque(maxlen=WINDOW)
-        self._steps_per_update, self._frame_skip, self._slots = steps_per_update, frame_skip, slots
+        self._frame_skip, self._slots = frame_skip, slots
         self._began = time.monotonic() - seconds
+        self._update = self._step = 0
         self.episodes = 0
         self._metrics: Mapping[str, Tensor] = {}
         self._reset()
 
-    def restore(self, records: Iterable[Record]) -> None:
-        """Go on from the records of the run's earlier part."""
+    def restore(self, update: int, step: int, records: Iterable[Record]) -> None:
+        """Go on from `update` and the records of the run's earlier part."""
+        self._update, self._step = update, step
         for record in records:
             if record["kind"] == "episode":
                 self.episodes += 1
                 self._window.append(record["return"])
+        self._reset()
 
     @property
     def seconds(self) -> float:
@@ -56,46 +72,43 @@ class Statistics:
         yield
         self._stages[stage] = self._stages.get(stage, 0.0) + time.monotonic() - began
 
-    def consume(self, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Record]:
+    def consume(self, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Episode]:
         """Note the rollouts that `update` learns from; `waiting` more are ready. Returns finished episodes."""
         episodes = []
         for ticket, rollout in rollouts.items():
             rollout.check(ticket)
             self._lags.append(update - int(rollout.stamp[2]))
-            episodes += self._finished(update, ticket, rollout)
+            episodes += self._finished(ticket.actor, self._experience.own(rollout))
         self._queue.append(waiting)
+        self.episodes += len(episodes)
+        self._window.extend(episode.score for episode in episodes)
         return episodes
 
-    def _finished(self, update: int, ticket: Ticket, rollout: Rollout) -> list[Record]:
+    def _finished(self, actor: int, rollout: Rollout) -> list[Episode]:
         found = []
-        totals, lengths = self._return[ticket.actor], self._length[ticket.actor]
+        totals, lengths = self._return[actor], self._length[actor]
         rewards, valid, over = rollout.reward.numpy(), rollout.valid.numpy(), rollout.over.numpy()
         for t in range(len(rewards)):
             totals += rewards[t] * valid[t]
             lengths += valid[t]
             for env in np.flatnonzero(over[t]):
-                score = float(totals[env])
-                found.append(
-                    self._record(
-                        update, "episode", **{"return": score}, length=int(lengths[env]), actor=ticket.actor, env=int(env)
-                    )
-                )
-                self._window.append(score)
+                found.append(Episode(float(totals[env]), int(lengths[env]), actor, int(env)))
                 totals[env], lengths[env] = 0, 0
-        self.episodes += len(found)
         return found
 
-    def updated(self, metrics: Mapping[str, Tensor]) -> None:
-        """Note one update's metrics; they stay on their device until a record is made."""
-        self._metrics = metrics
-        self._updates += 1
+    def updated(self, update: int, step: int, metrics: Mapping[str, Tensor]) -> None:
+        """Note that `update` updates and `step` steps are made; metrics stay on their device until a record is made."""
+        self._update, self._step, self._metrics = update, step, metrics
 
-    def record(self, update: int) -> Record:
+    def records(self, episodes: Iterable[Episode]) -> list[Record]:
+        """Finished episodes as records."""
+        return [self._record("episode", **{"return": e.score}, length=e.length, actor=e.actor, env=e.env) for e in episodes]
+
+    def record(self) -> Record:
         """The record of the updates since the last one."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
-        rate = self._updates * self._steps_per_update / elapsed
+        rate = (self._step - self._step_since) / elapsed
         record = self._record(
-            update,
             "train",
             steps_per_second=round(rate, 1),
             frames_per_second=round(rate * self._frame_skip, 1),
@@ -110,18 +123,16 @@ class Statistics:
         self._reset()
         return record
 
-    def _record(self, update: int, kind: str, **values: Any) -> Record:
-        step = update * self._steps_per_update
-        return {"step": step, "update": update, "time": round(self.seconds, 3), "kind": kind, **values}
+    def _record(self, kind: str, **values: Any) -> Record:
+        return {"step": self._step, "update": self._update, "time": round(self.seconds, 3), "kind": kind, **values}
 
-    def evaluated(self, update: int, returns: Iterable[float], mode: str) -> Record:
+    def evaluated(self, returns: Iterable[float], mode: str) -> Record:
         """The record of an evaluation."""
         values = list(returns)
-        return self._record(update, "eval", mode=mode, **summary(values), returns=values)
+        return self._record("eval", mode=mode, **summary(values), returns=values)
 
     def _reset(self) -> None:
-        self._since = time.monotonic()
-        self._updates = 0
+        self._since, self._step_since = time.monotonic(), self._step
         self._lags: list[int] = []
         self._queue: list[int] = []
         self._stages: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.run import Run
-from asyncrl.statistics import Record, Statistics
+from asyncrl.statistics import Episode, Statistics
 
 __all__ = ["Outcome", "train"]
 
@@ -53,15 +53,28 @@ def train(
     torch.set_num_threads(config.learner_threads)
     dtype = config.precision.dtype
     device = torch.device("cuda" if config.device is Device.CUDA else "cpu")
-    learner = Learner(config.algorithm, config.network, contract, config.seed, dtype, device, config.updates)
+    learner = Learner(
+        config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
+    )
     desk = Desk(config, contract, run, monitor, learner, resume)
     first, statistics = learner.updates, desk.statistics
 
     schedule = config.make_schedule()
+    acting = config.acting_device
     spec = ActorSpec(
-        config.algorithm, config.network, contract, config.seed, config.envs_per_actor, config.env_threads, dtype, first
+        config.algorithm,
+        config.network,
+        contract,
+        config.seed,
+        config.envs_per_actor,
+        config.env_threads,
+        dtype,
+        first,
+        acting,
     )
-    plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel())
+    plan = MemoryPlan(
+        spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, acting
+    )
 
     with listening() as stop:
         with desk.saving(), contextlib.closing(open_engine(config.engine, spec, config.actors, plan)) as engine:
@@ -72,19 +85,20 @@ def train(
                     published = version
                 engine.request(tickets)
 
-            for update in range(first, config.updates):
+            while learner.step < config.steps:
+                update = learner.updates
                 with statistics.time("waiting"):
                     rollouts = engine.collect(schedule.wanted(update))
-                desk.note_episodes(statistics.consume(update, rollouts, engine.ready))
+                episodes = statistics.consume(update, rollouts, engine.ready)
                 with statistics.time("learning"):
                     metrics = learner.update(list(rollouts.values()))
-                engine.publish(learner.updates, learner.weights)
+                if learner.updates % config.publish_every == 0:
+                    engine.publish(learner.updates, learner.weights)
                 engine.request(schedule.following(update, list(rollouts)))
-                statistics.updated(metrics)
-                if desk.after_update() or stop:
+                if desk.after_update(metrics, episodes) or stop:
                     break
         evaluation = desk.final_evaluation(stop)
-    return Outcome(learner.updates, desk.step, statistics.seconds, stop.signal, evaluation)
+    return Outcome(learner.updates, learner.step, statistics.seconds, stop.signal, evaluation)
 
 
 class Desk:
@@ -102,45 +116,41 @@ class Desk:
         self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
         self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
         self.statistics = Statistics(
+            config.algorithm.experience(),
             config.actors,
             config.envs_per_actor,
-            config.batch_steps,
             contract.frame_skip,
             config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
         )
-        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=config.lag + 1)
+        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=config.make_schedule().weight_buffers)
         self._evaluated: tuple[int, Evaluation] | None = None
         self._saved = -1
         self._best_mean = -float("inf")
         if resume is not None:
             self._restore(resume)
+        self._step_before = learner.step
         self._first = learner.updates + 1
         self._remember()
 
     @property
-    def step(self) -> int:
-        """Environment steps that were learned from."""
-        return self._learner.updates * self._config.batch_steps
-
-    @property
     def recent(self) -> dict[int, Tensor]:
-        """The last lag + 1 versions of the weights: what rollouts in the making were ordered with."""
+        """The published versions of the weights that rollouts in the making were ordered with."""
         return dict(self._versions)
 
-    def note_episodes(self, episodes: list[Record]) -> None:
-        for record in episodes:
-            self._monitor.write(record)
-
-    def after_update(self) -> bool:
+    def after_update(self, metrics: Mapping[str, Tensor], episodes: list[Episode]) -> bool:
         """Do what is due. True: the target return is reached."""
         self._remember()
-        config, update = self._config, self._learner.updates
-        if self._due(config.log_every) or update in (self._first, config.updates):
-            self._monitor.write(self.statistics.record(update))
+        config, update, step = self._config, self._learner.updates, self._learner.step
+        self.statistics.updated(update, step, metrics)
+        for record in self.statistics.records(episodes):
+            self._monitor.write(record)
+        if self._due(config.log_every) or update == self._first or step >= config.steps:
+            self._monitor.write(self.statistics.record())
         reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
         if self._due(config.checkpoint_every) or reached:
             self._save()
+        self._step_before = step
         return reached
 
     def final_evaluation(self, stop: StopRequest) -> Evaluation | None:
@@ -156,12 +166,12 @@ class Desk:
             yield
         except (EnvironmentFault, ActorDied, DivergenceError):
             self._save()
-            self._monitor.say(f"What was learned until step {self.step:,} is saved in {self._run.path}.")
+            self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self._run.path}.")
             raise
         self._save()
 
     def _due(self, every: int | None) -> bool:
-        return every is not None and every > 0 and self.step // every > (self.step - self._config.batch_steps) // every
+        return every is not None and every > 0 and self._learner.step // every > self._step_before // every
 
     def _is_enough(self, evaluation: Evaluation) -> bool:
         target = self._config.target_return
@@ -175,24 +185,26 @@ class Desk:
             result = evaluate(self._policy, self._contract, config.eval_episodes, config.seed, greedy=greedy)
             self._evaluated = update, result
             mode = "greedy" if greedy else "sample"
-            self._monitor.write(self.statistics.evaluated(update, result.returns, mode))
+            self._monitor.write(self.statistics.evaluated(result.returns, mode))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
                 self._run.mark("best", self._save())
         return self._evaluated[1]
 
     def _remember(self) -> None:
-        self._versions.append((self._learner.updates, self._learner.weights.detach().cpu().clone()))
+        if self._learner.updates % self._config.publish_every == 0:
+            self._versions.append((self._learner.updates, self._learner.weights.detach().clone()))
 
     def _save(self) -> Path:
-        update, path = self._learner.updates, self._run.checkpoint_path(self.step)
+        update, step = self._learner.updates, self._learner.step
+        path = self._run.checkpoint_path(step)
         if self._saved != update:
             older = {str(version): weights for version, weights in self._versions if version != update}
             tensors = {**self._learner.state(), **({"recent": older} if older else {})}
             checkpoint.save(
                 path,
                 tensors,
-                step=self.step,
+                step=step,
                 update=update,
                 seconds=self.statistics.seconds,
                 contract=self._contract,
@@ -204,9 +216,10 @@ class Desk:
         return path
 
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
-        self._learner.restore({name: resume.tensors(name) for name in ("weights", "optimizer")}, resume.update)
-        older = resume.tensors("recent") if "recent.safetensors" in resume.files else {}
+        state = {name: resume.tensors(name) for name in ("weights", "optimizer", "target", "recent") if resume.has(name)}
+        older = state.pop("recent", {})
+        self._learner.restore(state, resume.update, resume.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
-        self.statistics.restore(self._run.records())
+        self.statistics.restore(resume.update, resume.step, self._run.records())
         self._best_mean = self._run.best_mean()
         self._saved = resume.update

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from worlds import Corridor
 
 from asyncrl.api import Agent, configure, evaluate, load, newest_checkpoint, start
@@ -34,7 +33,7 @@ def steps_to_the_end(agent: Agent, seed: int, episodes: int) -> list[int]:
     for _ in range(episodes):
         steps, over = 0, False
         while not over:
-            action = agent.policy.act(torch.from_numpy(observation[None]), 0, agent.random, greedy=True).action
+            action = agent.act(observation, greedy=True)
             observation, _, terminated, truncated, _ = env.step(int(action))
             steps, over = steps + 1, terminated or truncated
         lengths.append(steps)

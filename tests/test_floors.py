@@ -10,12 +10,12 @@ import asyncrl
 ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
 errors version
-serialization randomness spaces rollout interruption presets
-envs returns optimizers
+serialization randomness spaces rollout interruption presets optimizers
+envs returns distributions exploration
 networks experience
 algorithms schedule
 actor learner config statistics
-engines checkpoint evaluation video monitor run
+engines checkpoint evaluation video monitor run filters
 training
 api
 bench

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import asyncrl.training
 from asyncrl.actor import ActorSpec
+from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, start
 from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.engines.memory import Memory
@@ -23,9 +25,15 @@ ENGINES = ["serial", "threads", "processes"]
 SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
 
 
-def weights_after(folder: Path, env: str = "worlds:Corridor-v0", **settings: object) -> str:
+def weights_after(
+    folder: Path,
+    env: str = "worlds:Corridor-v0",
+    algorithm: str = "a3c",
+    settings: dict[str, Any] | None = None,
+    **more: Any,
+) -> str:
     """The hash of the weights that a short run ends with."""
-    run, _ = start(configure(env, "a3c", **{**SMALL, **settings}), folder)
+    run, _ = start(configure(env, algorithm, **{**(SMALL if settings is None else settings), **more}), folder)
     manifest = run.marked("latest") / "manifest.json"
     return str(json.loads(manifest.read_text())["weights_sha256"])
 
@@ -70,6 +78,42 @@ def test_every_engine_gives_the_same_weights(tmp_path: Path, lag: int) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_repeated_run_gives_the_same_weights(tmp_path: Path, engine: str) -> None:
     assert weights_after(tmp_path / "one", engine=engine) == weights_after(tmp_path / "two", engine=engine)
+
+
+OWN = {
+    "ppo": dict(t_max=8, epochs=2, minibatches=3),
+    "reinforce": dict(longest_episode=10),
+    "actor-critic": dict(longest_episode=10),
+    "one-step-q": dict(target_every=200),
+    "one-step-sarsa": dict(target_every=200),
+    "n-step-q": dict(target_every=200),
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_another_seed(
+    tmp_path: Path, algorithm: str
+) -> None:
+    settings = dict(steps=960, actors=3, envs_per_actor=4, eval_episodes=0, lag=2, rollouts_per_update=2)
+    settings |= OWN.get(algorithm, {}) | dict(seed=5)
+    hashes = {e: weights_after(tmp_path / e, algorithm=algorithm, engine=e, settings=settings) for e in ENGINES}
+    assert len(set(hashes.values())) == 1, hashes
+    other = weights_after(tmp_path / "other", algorithm=algorithm, engine="serial", settings=settings | dict(seed=6))
+    assert other not in hashes.values()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("a3c", dict(recurrent="lstm", recurrent_size=8)),
+        ("ppo", dict(recurrent="gru", recurrent_size=8, t_max=8, minibatches=2)),
+        ("a3c", dict(publish_every=3)),
+        ("n-step-q", dict(publish_every=4, target_every=100)),
+    ],
+)
+def test_memory_and_rare_publication_change_nothing_of_that(tmp_path: Path, algorithm: str, more: dict[str, Any]) -> None:
+    hashes = {e: weights_after(tmp_path / e, algorithm=algorithm, engine=e, lag=2, **more) for e in ENGINES}
+    assert len(set(hashes.values())) == 1, hashes
 
 
 def test_another_seed_or_lag_gives_other_weights(tmp_path: Path) -> None:

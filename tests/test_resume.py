@@ -105,9 +105,16 @@ def test_a_learner_that_was_restored_is_saved_as_the_same_files(copied: Path, tm
     found = newest_checkpoint(Run.open(copied))
     config = found.config
     learner = Learner(
-        config.algorithm, config.network, found.contract, 99, config.precision.dtype, torch.device("cpu"), config.updates
+        config.algorithm,
+        config.optimizer,
+        config.network,
+        found.contract,
+        99,
+        config.precision.dtype,
+        torch.device("cpu"),
+        config.steps,
     )
-    learner.restore({name: found.tensors(name) for name in ("weights", "optimizer")}, found.update)
+    learner.restore({name: found.tensors(name) for name in ("weights", "optimizer")}, found.update, found.step)
     save(tmp_path / "again", learner.state(), found)
     again = checkpoint.load(tmp_path / "again")
     assert again.files == {name: facts for name, facts in found.files.items() if name != "recent.safetensors"}

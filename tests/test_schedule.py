@@ -15,6 +15,7 @@ lockstep = st.builds(
     steps_per_rollout=st.just(10),
     updates=st.integers(1, 20),
     lag=st.integers(0, 4),
+    publish_every=st.integers(1, 4),
 )
 
 
@@ -33,9 +34,11 @@ def test_every_rollout_is_ordered_once_and_in_order(schedule: Lockstep) -> None:
 
 
 @given(lockstep)
-def test_a_rollout_is_made_with_the_weights_lag_updates_before_it_is_learned_from(schedule: Lockstep) -> None:
+def test_a_rollout_is_made_with_what_was_published_last_lag_updates_before_it_is_learned_from(schedule: Lockstep) -> None:
     for _, ticket in lifetime(schedule):
-        assert ticket.version == max(0, ticket.number // schedule.rollouts - schedule.lag)
+        due = max(0, ticket.number // schedule.rollouts - schedule.lag)
+        assert ticket.version % schedule.publish_every == 0
+        assert due - schedule.publish_every < ticket.version <= due
 
 
 @given(lockstep)
@@ -43,7 +46,8 @@ def test_weights_exist_when_a_rollout_is_ordered_and_live_until_it_is_consumed(s
     for complete, ticket in lifetime(schedule):
         consumed_by = ticket.number // schedule.rollouts
         assert ticket.version <= complete
-        assert consumed_by - ticket.version < schedule.weight_buffers  # overwritten only by a version after that update
+        overwritten_by = ticket.version + schedule.weight_buffers * schedule.publish_every
+        assert consumed_by < overwritten_by  # which exists only after that update
 
 
 @given(lockstep)

@@ -11,11 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncrl.algorithms import A3C
+from asyncrl.algorithms import A3C, NStepQ
 from asyncrl.config import RunConfig, ScheduleKind
 from asyncrl.envs import Backend, Contract, EnvOptions, describe
 from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.exploration import Exploration
 from asyncrl.networks import Network, NetworkConfig
+from asyncrl.optimizers import Optimizer, OptimizerConfig
 from asyncrl.serialization import (
     from_json,
     load_tensors,
@@ -27,10 +29,12 @@ from asyncrl.serialization import (
 )
 
 reals = st.floats(allow_nan=False, allow_infinity=False)
+explorations = st.builds(Exploration, epsilon_floors=st.lists(reals).map(tuple))
 configs = st.builds(
     RunConfig,
     env=st.text(),
-    algorithm=st.builds(A3C, t_max=st.integers(), learning_rate=reals, anneal=st.booleans()),
+    algorithm=st.builds(A3C, t_max=st.integers(), discount=reals) | st.builds(NStepQ, exploration=explorations),
+    optimizer=st.builds(OptimizerConfig, st.sampled_from(Optimizer), learning_rate=reals, anneal=st.booleans()),
     environment=st.builds(
         EnvOptions,
         backend=st.sampled_from(Backend),

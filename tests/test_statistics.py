@@ -10,15 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncrl.experience import Episodes, Fresh
 from asyncrl.rollout import Field, Layout, Rollout, Ticket
-from asyncrl.statistics import Statistics, iqm, summary
+from asyncrl.statistics import Episode, Statistics, iqm, summary
 
 STEPS = 3
 
 
 def rollout(ticket: Ticket, reward: list[float], reset: list[bool], made_with: int = 0) -> Rollout:
     """STEPS steps of one environment; `reset` has one entry more."""
-    layout = Layout(STEPS, 1, 1, Field((1,), torch.float32))
+    layout = Layout(STEPS, 1, 1, Field((1,), torch.float32), Field((), torch.int64))
     made = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
     made.reward.copy_(torch.tensor(reward)[:, None])
     made.reset.copy_(torch.tensor(reset)[:, None])
@@ -27,7 +28,7 @@ def rollout(ticket: Ticket, reward: list[float], reset: list[bool], made_with: i
 
 
 def statistics(actors: int = 1, slots: int = 4) -> Statistics:
-    return Statistics(actors, 1, steps_per_update=STEPS, frame_skip=4, slots=slots)
+    return Statistics(Fresh(STEPS), actors, 1, frame_skip=4, slots=slots)
 
 
 def orders(number: int, actor: int = 0, version: int = 0) -> Ticket:
@@ -48,8 +49,8 @@ def test_episodes_are_summed_over_rollouts_and_resets_do_not_count(played: list[
     for number, t in enumerate(range(0, len(reward), STEPS)):
         made = rollout(orders(number), reward[t : t + STEPS], reset[t : t + STEPS + 1])
         found += gathered.consume(number, {orders(number): made}, waiting=0)
-    assert [(e["return"], e["length"]) for e in found] == [(sum(episode), len(episode)) for episode in played]
-    record = gathered.record(1)
+    assert [(e.score, e.length) for e in found] == [(sum(episode), len(episode)) for episode in played]
+    record = gathered.record()
     assert record["episodes"] == len(played)
     assert record["mean_return"] == pytest.approx(sum(map(sum, played)) / len(played), abs=1e-3)
 
@@ -60,16 +61,35 @@ def test_the_returns_of_actors_are_kept_apart() -> None:
     assert gathered.consume(0, going_on, waiting=0) == []
     ending = {orders(3, 1): rollout(orders(3, 1), [10.0, 10.0, 5.0], [False] * 3 + [True])}
     (episode,) = gathered.consume(1, ending, waiting=0)
-    assert {name: episode[name] for name in ("return", "length", "actor", "env", "kind", "step", "update")} == {
-        "return": 55.0, "length": 6, "actor": 1, "env": 0, "kind": "episode", "step": STEPS, "update": 1
+    assert episode == Episode(55.0, length=6, actor=1, env=0)
+    gathered.updated(2, 7, {})
+    (record,) = gathered.records([episode])
+    assert {name: record[name] for name in record if name != "time"} == {
+        "return": 55.0, "length": 6, "actor": 1, "env": 0, "kind": "episode", "step": 7, "update": 2
     }  # fmt: skip
+
+
+def test_steps_that_the_next_rollout_has_too_are_counted_there() -> None:
+    gathered = Statistics(Fresh(STEPS - 1, overlap=1), 1, 1, frame_skip=1, slots=4)
+    ended = rollout(orders(0), [1.0, 2.0, 4.0], [False, False, False, True])
+    again = rollout(orders(1), [4.0, 1000.0, 8.0], [False, True, False, True])
+    assert gathered.consume(0, {orders(0): ended}, waiting=0) == []
+    assert [e.score for e in gathered.consume(1, {orders(1): again}, waiting=0)] == [7]
+
+
+def test_what_is_after_an_episode_does_not_count_where_a_rollout_is_a_whole_episode() -> None:
+    gathered = Statistics(Episodes(STEPS), 1, 1, frame_skip=1, slots=4)
+    padded = rollout(orders(0), [1.0, 2.0, 1000.0], [False, False, True, True])
+    for number in range(2):
+        (episode,) = gathered.consume(number, {orders(0): padded}, waiting=0)
+        assert (episode.score, episode.length) == (3, 2)
 
 
 def test_the_lag_is_updates_between_the_weights_that_acted_and_those_that_learn() -> None:
     gathered = statistics(actors=2)
     made = {orders(n, n, v): rollout(orders(n, n, v), [0.0] * 3, [False] * 4, v) for n, v in enumerate([7, 4])}
     gathered.consume(8, made, waiting=0)
-    record = gathered.record(8)
+    record = gathered.record()
     assert (record["policy_lag"], record["policy_lag_max"]) == (2.5, 4)
 
 
@@ -79,8 +99,8 @@ def test_a_record_carries_rates_shares_and_metrics_and_begins_anew() -> None:
         pass
     gathered.consume(0, {orders(0): rollout(orders(0), [0.0] * 3, [False] * 4)}, waiting=1)
     gathered.consume(1, {orders(1): rollout(orders(1), [0.0] * 3, [False] * 4)}, waiting=2)
-    gathered.updated({"loss": torch.tensor(1.5)})
-    first, second = gathered.record(2), gathered.record(2)
+    gathered.updated(2, 2 * STEPS, {"loss": torch.tensor(1.5)})
+    first, second = gathered.record(), gathered.record()
     assert (first["kind"], first["update"], first["step"], first["loss"]) == ("train", 2, 2 * STEPS, 1.5)
     assert first["queue_fill"] == (1 / 4 + 2 / 4) / 2
     assert first["frames_per_second"] == pytest.approx(4 * first["steps_per_second"], abs=1)
@@ -97,7 +117,7 @@ def test_the_mean_return_is_over_the_last_100_episodes() -> None:
     for number in range(101):
         ended = rollout(orders(number), [0.0, 0.0, 0.0 if number else 1e6], [number > 0, False, False, True])
         gathered.consume(number, {orders(number): ended}, waiting=0)
-    assert gathered.record(1)["mean_return"] == 0
+    assert gathered.record()["mean_return"] == 0
 
 
 returns = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss
-from asyncrl.errors import UsageError
+from asyncrl.algorithms.acting import act_by_policy
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import ActorCritic, NetworkConfig
-from asyncrl.optimizers import RMSprop
 from asyncrl.returns import masked_mean, multistep_errors
 from asyncrl.spaces import Spaces
 
@@ -25,6 +24,7 @@ class A3C(Algorithm):
 
     name: ClassVar[str] = "a3c"
     summary: ClassVar[str] = "asynchronous advantage actor-critic: n-step returns, entropy bonus (Mnih et al. 2016)"
+    network: ClassVar = ActorCritic
 
     t_max: int = 5
     """Steps per rollout: the longest return before the value takes over."""
@@ -36,69 +36,29 @@ class A3C(Algorithm):
     """β: weight of the entropy bonus."""
     value_cost: float = 0.5
     """Weight of the squared error of the value."""
-    learning_rate: float = 7e-4
-    """η at the beginning."""
-    anneal: bool = True
-    """Lower the learning rate linearly to 0 over the run's steps."""
-    rmsprop_decay: float = 0.99
-    """α of RMSProp's moving average of squared gradients."""
-    rmsprop_epsilon: float = 1e-5
-    """ε, inside the square root. The paper's 0.1 belongs to gradients that are summed, not averaged."""
-    max_gradient_norm: float = 0.5
-    """Largest global norm of the gradient; longer ones are shortened to it."""
 
-    def check(self, spaces: Spaces) -> None:
-        if spaces.actions is None:
-            raise UsageError("a3c takes discrete actions, and this environment's are not discrete")
-        for name in ("t_max", "learning_rate", "rmsprop_epsilon", "max_gradient_norm"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
-        for name in ("discount", "gae_lambda", "rmsprop_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None:
+        within(self, 1, float("inf"), "t_max")
+        within(self, 0, 1, "discount", "gae_lambda")
 
     def experience(self) -> Fresh:
         return Fresh(self.t_max)
 
-    def network(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> nn.Module:
-        return ActorCritic(config, spaces, dtype, generator)
+    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+        return act_by_policy(network, observation, state, moment)
 
-    def act(
-        self, network: nn.Module, observation: Tensor, step: int, generator: torch.Generator, *, greedy: bool = False
-    ) -> Acted:
-        logits, _ = network(observation)
-        if greedy:
-            return Acted(logits.argmax(-1), {})
-        return Acted(torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1), {})
-
-    def loss(self, network: nn.Module, batch: Batch) -> Loss:
-        shape = batch.action.shape  # [T, N]
-        logits, value = network(batch.observation[:-1].flatten(0, 1))
-        logits, value = logits.unflatten(0, shape), value.unflatten(0, shape)  # [T, N, A], [T, N]
+    def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
+        policy, value, state = network(batch.observation[:-1], batch.state, batch.valid)
         with torch.no_grad():
-            _, bootstrap = network(batch.observation[-1])  # [N]
-        log_policy = logits.log_softmax(-1)
-        log_prob = log_policy.gather(-1, batch.action[..., None]).squeeze(-1)
+            bootstrap = target(batch.observation[-1:], state).value  # [1, N]
 
+        values = torch.cat([value.detach(), bootstrap])  # [T+1, N]
         discount = self.discount * ~batch.terminated
-        values = torch.cat([value.detach(), bootstrap[None]])  # [T+1, N]
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
-        target = values[:-1] + advantage
 
-        policy_loss = masked_mean(-log_prob * advantage, batch.valid)
-        value_loss = masked_mean((target - value).square(), batch.valid)
-        entropy = masked_mean(-(log_policy.exp() * log_policy).sum(-1), batch.valid)
+        policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
+        value_loss = masked_mean((values[:-1] + advantage - value).square(), batch.valid)
+        entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
-        mean_value = masked_mean(value, batch.valid)
-        metrics = dict(policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean_value)
-        return Loss(total, {name: x.detach() for name, x in metrics.items()})
-
-    def optimizer(self, weights: Tensor) -> torch.optim.Optimizer:
-        return RMSprop([weights], self.learning_rate, self.rmsprop_decay, self.rmsprop_epsilon)
-
-    def learning_rate_at(self, progress: float) -> float:
-        return self.learning_rate * (1 - progress) if self.anneal else self.learning_rate
-
-    @property
-    def gradient_clip(self) -> float:
-        return self.max_gradient_norm
+        mean = masked_mean(value, batch.valid)
+        return Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean)

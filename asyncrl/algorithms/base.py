@@ -1,25 +1,44 @@
-"""What an algorithm is: a frozen dataclass of hyperparameters with a few small methods."""
+"""What an algorithm is: a frozen dataclass of hyperparameters with four small methods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from asyncrl.experience import Batch, Fresh
-from asyncrl.networks import NetworkConfig
+from asyncrl.errors import UsageError
+from asyncrl.experience import Batch, Experience
+from asyncrl.exploration import Seats
+from asyncrl.networks import ActorCritic, NetworkConfig, QNetwork
+from asyncrl.optimizers import OptimizerConfig
 from asyncrl.spaces import Spaces
 
-__all__ = ["Acted", "Algorithm", "Loss"]
+__all__ = ["Acted", "Algorithm", "Loss", "Moment", "within"]
+
+
+class Moment(NamedTuple):
+    """What an algorithm may know of the moment it acts in, besides what it sees."""
+
+    step: int
+    """Environment steps that the run has ordered before this rollout."""
+    random: torch.Generator
+    seats: Seats | None
+    """Which of the run's environments these are; None: no training, act as well as you can."""
+    greedy: bool = False
+    """Take the most probable action instead of sampling."""
+    epsilon: float = 0.0
+    """Probability that something else is done, at random (evaluation)."""
 
 
 class Acted(NamedTuple):
     """What an algorithm chose for B environments."""
 
     action: Tensor
-    """[B] int64"""
+    """[B, …] as `Actions` says"""
+    state: Tensor
+    """[B, S] what the network remembers"""
     extras: dict[str, Tensor]
     """[B, …] what the loss will need of this moment; kept in the rollout"""
 
@@ -31,6 +50,13 @@ class Loss(NamedTuple):
     """scalar, differentiable"""
     metrics: dict[str, Tensor]
     """scalars, detached, left on the device"""
+    enough: bool = False
+    """Take no step and none after it in this update."""
+
+    @classmethod
+    def of(cls, total: Tensor, **metrics: Tensor) -> Loss:
+        """A loss with its metrics detached."""
+        return cls(total, {name: x.detach() for name, x in metrics.items()})
 
 
 @dataclass(frozen=True)
@@ -43,38 +69,38 @@ class Algorithm:
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for `asyncrl list algorithms`."""
+    network: ClassVar[type[ActorCritic | QNetwork]]
+    """What it learns; made of a network's configuration, spaces, the body's dtype and a generator."""
+    optimizer: ClassVar[OptimizerConfig] = OptimizerConfig()
+    """What it is optimized with unless told otherwise."""
+    target_every = 0
+    """Steps between copies of the network into the target network; 0: the network is its own target."""
 
-    def check(self, spaces: Spaces) -> None:
-        """Raise UsageError for hyperparameters out of range or spaces it cannot handle."""
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None:
+        """Raise UsageError for hyperparameters out of range, spaces or networks it cannot handle."""
         raise NotImplementedError
 
-    def experience(self) -> Fresh:
+    def experience(self) -> Experience:
         """Which experience it learns from."""
         raise NotImplementedError
 
-    def network(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> nn.Module:
-        """A new network whose body computes in `dtype`, initialised from `generator`."""
+    def act(self, network: Any, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+        """Choose actions for observations [B, *O]; `state` [B, S] is what the network remembers."""
         raise NotImplementedError
 
-    def act(
-        self, network: nn.Module, observation: Tensor, step: int, generator: torch.Generator, *, greedy: bool = False
-    ) -> Acted:
-        """Choose actions for observations [B, *O] at the run's step number `step`."""
+    def prepare(self, network: Any, target: Any, batch: Batch) -> Batch:
+        """What is computed once for an update that goes through its batch several times."""
+        return batch
+
+    def loss(self, network: Any, target: Any, batch: Batch) -> Loss:
+        """What the gradient is taken of; `target` is the target network."""
         raise NotImplementedError
 
-    def loss(self, network: nn.Module, batch: Batch) -> Loss:
-        """What the gradient is taken of."""
-        raise NotImplementedError
 
-    def optimizer(self, weights: Tensor) -> torch.optim.Optimizer:
-        """The optimizer of the weight vector [P]."""
-        raise NotImplementedError
-
-    def learning_rate_at(self, progress: float) -> float:
-        """The learning rate when `progress` (0…1) of the run's steps have been learned from."""
-        raise NotImplementedError
-
-    @property
-    def gradient_clip(self) -> float:
-        """Largest global norm of a gradient; inf: not clipped."""
-        raise NotImplementedError
+def within(algorithm: Algorithm, low: float, high: float, *names: str) -> None:
+    """Raise UsageError for a hyperparameter outside [low, high]."""
+    for name in names:
+        value = getattr(algorithm, name)
+        if not low <= value <= high:
+            limits = f"between {low:g} and {high:g}" if high < float("inf") else f"{low:g} or more"
+            raise UsageError(f"--{name.replace('_', '-')} must be {limits}, not {value}")

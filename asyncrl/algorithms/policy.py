@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm
-from asyncrl.networks import NetworkConfig, copy_into, keep_in_compute_dtype
+from asyncrl.algorithms.base import Acted, Algorithm, Moment
+from asyncrl.errors import UsageError
+from asyncrl.exploration import explore
+from asyncrl.networks import (
+    ActionValues,
+    ConvolutionalEncoder,
+    NetworkConfig,
+    PolicyValue,
+    copy_into,
+    keep_in_compute_dtype,
+)
 from asyncrl.randomness import Stream, generator
 from asyncrl.spaces import Spaces
 
@@ -14,19 +25,54 @@ __all__ = ["Policy"]
 
 
 class Policy:
-    """Actors and evaluations act with it. Its network's body is kept in the dtype it computes in."""
+    """Actors and evaluations act with it. Its network's body is kept in the dtype it computes in.
 
-    def __init__(self, algorithm: Algorithm, network: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> None:
-        self._algorithm = algorithm
-        self._network = algorithm.network(network, spaces, dtype, generator(0, Stream.NETWORK))
+    It may live on a GPU: observations go there and what the network says comes back, so that random
+    numbers are drawn on the CPU whatever the device.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        network: NetworkConfig,
+        spaces: Spaces,
+        dtype: torch.dtype,
+        device: str = "cpu",
+    ) -> None:
+        self._algorithm, self._spaces, self._device = algorithm, spaces, device
+        self._network: Any = algorithm.network(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
+        self._ask: Any = self._network if device == "cpu" else self._ask_device
 
     def load(self, weights: Tensor) -> None:
         """Take the weights [P] float32."""
         copy_into(self._network, weights)
 
+    def initial_state(self, count: int) -> Tensor:
+        """[B, S] float32: what the network remembers when an episode begins, which is nothing."""
+        return torch.zeros(count, self._network.state_size)
+
     @torch.no_grad()
-    def act(self, observation: Tensor, step: int, random: torch.Generator, *, greedy: bool = False) -> Acted:
+    def act(self, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
         """Actions for observations [B, *O]."""
-        return self._algorithm.act(self._network, observation, step, random, greedy=greedy)
+        acted = self._algorithm.act(self._ask, observation, state, moment)
+        if not moment.epsilon:
+            return acted
+        count = self._spaces.actions.count
+        if count is None:
+            raise UsageError("--epsilon is for environments with one discrete choice per action")
+        return acted._replace(action=explore(acted.action, count, moment.epsilon, moment.random))
+
+    @torch.no_grad()
+    def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Its kernels [F, C, k, k] and what they answer to one observation [1, *O], [F, h, w], both float32.
+
+        None where the network has no convolutions.
+        """
+        encoder = self._network.body.encoder
+        return encoder.first(observation.to(self._device)) if isinstance(encoder, ConvolutionalEncoder) else None
+
+    def _ask_device(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue | ActionValues:
+        said: PolicyValue | ActionValues = self._network(observation.to(self._device), state.to(self._device), valid)
+        return said.cpu()

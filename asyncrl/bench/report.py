@@ -10,7 +10,7 @@ from typing import Any
 from asyncrl.api import start
 from asyncrl.bench.stages import WARM_UP, Stage, capacity
 from asyncrl.bench.usage import Usage, machine
-from asyncrl.config import RunConfig
+from asyncrl.config import RunConfig, cores
 from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
 from asyncrl.statistics import Record
@@ -43,6 +43,11 @@ class Report:
         return 1 / (1 / self.environment + 1 / self.acting + 1 / self.learning)
 
     @property
+    def update_seconds(self) -> float:
+        """One update on one core."""
+        return self.config.batch_steps * cores() / self.learning
+
+    @property
     def share_of_bound(self) -> float:
         return self.end_to_end / self.bound
 
@@ -53,6 +58,7 @@ class Report:
             "bound": round(self.bound, 1),
             "share_of_bound": round(self.share_of_bound, 4),
             "policy_lag": self.policy_lag,
+            "update_seconds": round(self.update_seconds, 6),
             "first_update_seconds": round(self.first_update_seconds, 2),
             "memory": {"pss_bytes": self.memory_bytes},
             "cpu": round(self.cpu, 3),

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from asyncrl.actor import Actor, ActorSpec
+from asyncrl.algorithms import Moment
 from asyncrl.config import RunConfig, cores
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import Contract, Environments
+from asyncrl.exploration import Seats
 from asyncrl.learner import Learner
 from asyncrl.randomness import Stream, environment_seeds, generator
 from asyncrl.rollout import Ticket
@@ -69,22 +71,26 @@ def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], ob
     environments = Environments(contract, config.envs_per_actor)
     environments.reset(environment_seeds(config.seed, Stream.ENVIRONMENT, config.envs_per_actor))
     random = np.random.default_rng(config.seed)
-    shape = config.envs_per_actor
-    return lambda: environments.step(random.integers(0, contract.spaces.actions, shape)), config.envs_per_actor
+    count, actions = config.envs_per_actor, contract.spaces.actions
+    return lambda: environments.step(actions.random(random, count)), count
 
 
 def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
-    policy, random = _spec(config, contract).policy(), generator(config.seed, Stream.ACTOR)
-    shape = config.envs_per_actor, *contract.spaces.observation_shape
-    observation = torch.zeros(shape, dtype=getattr(torch, contract.spaces.observation_dtype))
-    return lambda: policy.act(observation, 0, random), config.envs_per_actor
+    policy, count = _spec(config, contract).policy(), config.envs_per_actor
+    moment = Moment(0, generator(config.seed, Stream.ACTOR), Seats.of(config.seed, 0, count))
+    dtype = getattr(torch, contract.spaces.observation_dtype)
+    observation = torch.zeros(count, *contract.spaces.observation_shape, dtype=dtype)
+    state = policy.initial_state(count)
+    return lambda: policy.act(observation, state, moment), count
 
 
 def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
     """Updates from one batch of real rollouts, over and over."""
     spec, count = _spec(config, contract), config.rollouts_per_update or 1
     dtype, device = config.precision.dtype, torch.device("cpu" if config.device.value == "cpu" else "cuda")
-    learner = Learner(config.algorithm, config.network, contract, config.seed, dtype, device, config.updates)
+    learner = Learner(
+        config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
+    )
     plan = MemoryPlan(spec.layout(), count, 1, learner.weights.numel())
     memory, actor = Memory(plan, plan.allocate(shared=False)), Actor(spec, 0)
     memory.publish(0, learner.weights)

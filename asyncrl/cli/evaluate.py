@@ -25,6 +25,8 @@ class Arguments:
     """Take the most probable action. Default: as the run was evaluated."""
     sample: bool = False
     """Draw actions from the policy. Default: as the run was evaluated."""
+    epsilon: float = 0.0
+    """Probability that an action is replaced by a random one."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -32,7 +34,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "evaluate", arguments, "Score an agent in its own environment, under its contract.")
     agent = load(asked.run)
-    result = evaluate(agent, asked.episodes, asked.seed, greedy=mode(asked.greedy, asked.sample))
+    result = evaluate(agent, asked.episodes, asked.seed, greedy=mode(asked.greedy, asked.sample), epsilon=asked.epsilon)
     facts = summary(list(result.returns))
     if asked.json:
         print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(agent.contract)}))

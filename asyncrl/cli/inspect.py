@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from asyncrl import checkpoint
+from asyncrl.api import load
 from asyncrl.cli.options import parse
 from asyncrl.run import checkpoint_folder
 from asyncrl.serialization import to_json
@@ -18,6 +20,8 @@ class Arguments:
     """A run folder (its latest checkpoint), a checkpoint folder, or a pretrained name."""
     json: bool = False
     """Print one JSON object and nothing else."""
+    filters: Path | None = None
+    """Write a .png of the first convolution: its kernels, and what they answer to a moment of a game."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,6 +29,10 @@ def run(arguments: Sequence[str]) -> int:
         Arguments, "inspect", arguments, "Say what a run or a checkpoint holds, after checking every file's hash."
     )
     found = checkpoint.load(checkpoint_folder(asked.run, prefer="latest"))
+    if asked.filters is not None:
+        from asyncrl.filters import draw_filters
+
+        draw_filters(load(found.path).policy, found.contract, asked.filters)
     facts = {
         "step": found.step,
         "update": found.update,

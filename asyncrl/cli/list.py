@@ -41,9 +41,9 @@ def _lines(what: What) -> list[str]:
 
             return known_ids()
         case What.PRESETS:
-            from asyncrl.presets import preset_names, read_preset
+            from asyncrl.presets import preset_names
 
-            return [f"{name:<20}{read_preset(name)['description']}" for name in preset_names()]
+            return [line for name in preset_names() for line in _preset(name)]
         case What.NETWORKS:
             from asyncrl.networks import DESCRIPTIONS
 
@@ -52,3 +52,11 @@ def _lines(what: What) -> list[str]:
             from asyncrl.run import pretrained_names
 
             return pretrained_names()
+
+
+def _preset(name: str) -> list[str]:
+    from asyncrl.presets import read_preset
+
+    preset = read_preset(name)
+    notes = [f"{'':<30}{key}: {preset[key]}" for key in ("source", "deviations") if key in preset]
+    return [f"{name:<30}{preset['description']}", *notes]

@@ -30,6 +30,8 @@ class Arguments:
     """Take the most probable action. Default: as the run was evaluated."""
     sample: bool = False
     """Draw actions from the policy. Default: as the run was evaluated."""
+    epsilon: float = 0.0
+    """Probability that an action is replaced by a random one."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,7 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     agent = load(asked.run)
     with contextlib.closing(View(agent.contract)) as view, _screen(asked.video, agent.contract.env, view) as screen:
         for game in range(asked.episodes):
-            score = play(agent, view, screen, asked.seed + game, greedy=greedy, most_steps=asked.max_steps)
+            seed, epsilon = asked.seed + game, asked.epsilon
+            score = play(agent, view, screen, seed, greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps)
             print(f"game {game + 1}: {score:g}", flush=True)
     if asked.video is not None:
         print(f"video: {asked.video}")

@@ -30,19 +30,25 @@ class MemoryPlan:
     weight_buffers: int
     weights: int
     """Number of parameters."""
+    publish_every: int = 1
+    """Versions of the weights are multiples of this."""
 
-    def fields(self) -> tuple[Field, Field, Field]:
-        """Weight buffers, their stamps, and the newest version."""
-        buffers = self.weight_buffers
-        return (
-            Field((buffers, self.weights), torch.float32),
-            Field((buffers,), torch.int64),
-            Field((1,), torch.int64),
-        )
+    device: str = "cpu"
+    """Where the weights are: on a GPU if learner and actors, in one process, have it in common."""
 
     @property
     def nbytes(self) -> int:
+        """Of slots and stamps; weights on the CPU lie in the same piece."""
         return self.slots * self.layout.nbytes + sum(field.nbytes for field in self.fields())
+
+    def fields(self) -> list[Field]:
+        """The versions that the buffers hold, the newest version, and the buffers themselves where they are on the CPU."""
+        stamps = [Field((self.weight_buffers,), torch.int64), Field((1,), torch.int64)]
+        return [*stamps, self.buffers] if self.device == "cpu" else stamps
+
+    @property
+    def buffers(self) -> Field:
+        return Field((self.weight_buffers, self.weights), torch.float32)
 
     def allocate(self, *, shared: bool) -> Tensor:
         """The memory itself, [nbytes] uint8. Shared memory has no name: nothing can be left behind."""
@@ -60,11 +66,13 @@ class Memory:
         for field in plan.fields():
             views.append(field.view(memory, offset))
             offset += field.nbytes
-        self._weights, self._versions, self._newest = views
+        self._versions, self._newest, *on_cpu = views
+        self._weights = on_cpu[0] if on_cpu else torch.zeros(plan.buffers.shape, device=plan.device)
+        self._publish_every = plan.publish_every
 
     def publish(self, version: int, weights: Tensor) -> None:
         """Write weights [P] as `version`; the learner alone does this."""
-        buffer = version % len(self._weights)
+        buffer = self._buffer(version)
         self._versions[buffer] = _WRITING
         self._weights[buffer].copy_(weights)
         self._versions[buffer] = version
@@ -78,11 +86,15 @@ class Memory:
         actor.collect(ticket, slot)
         slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
 
+    def _buffer(self, version: int) -> int:
+        """Where a version's weights are."""
+        return version // self._publish_every % len(self._weights)
+
     def _load(self, ticket: Ticket, load: Callable[[Tensor], None]) -> int:
         """Copy the weights; read the stamp before and after, as the learner may be writing (`free`)."""
         for _ in range(1000):
             version = int(self._newest[0]) if ticket.version < 0 else ticket.version
-            buffer = version % len(self._weights)
+            buffer = self._buffer(version)
             before = int(self._versions[buffer])
             load(self._weights[buffer])
             after = int(self._versions[buffer])

@@ -60,10 +60,9 @@ class Environments:
         return self._observation(observation)
 
     def step(self, action: np.ndarray) -> Step:
-        """Step every environment once; `action` is [B] int64 from 0."""
+        """Step every environment once; `action` [B, …] is a policy's (`Actions`)."""
         self._steps += 1
-        spaces = self.contract.spaces
-        result = self._guard("step", self.vector.step, action + spaces.first_action)
+        result = self._guard("step", self.vector.step, self.contract.spaces.actions.for_environment(action))
         observation, reward, terminated, truncated, infos = result
         if self._is_atari:
             over = atari.ended(self.contract, terminated, truncated, infos, self._training)

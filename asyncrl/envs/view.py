@@ -46,7 +46,7 @@ class View:
 
     def step(self, action: np.ndarray) -> Step:
         if self._twin is not None:
-            self._picture, *_ = self._twin.step(action)
+            self._picture, *_ = self._twin.step(self._environments.contract.spaces.actions.for_environment(action))
         return self._environments.step(action)
 
     def picture(self) -> np.ndarray:

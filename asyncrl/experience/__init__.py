@@ -1,6 +1,6 @@
 """Which experience an algorithm asks for, and the batches made of it."""
 
 from asyncrl.experience.batch import Batch, stack_frames
-from asyncrl.experience.kinds import Fresh
+from asyncrl.experience.kinds import Episodes, Experience, Fresh
 
-__all__ = ["Batch", "Fresh", "stack_frames"]
+__all__ = ["Batch", "Episodes", "Experience", "Fresh", "stack_frames"]

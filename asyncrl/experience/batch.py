@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter, methodcaller
 
 import torch
 from torch import Tensor
@@ -20,15 +22,17 @@ class Batch:
     observation: Tensor
     """[T+1, N, *O]; row T is where the next rollout begins"""
     action: Tensor
-    """[T, N] int64"""
+    """[T, N, …] as `Actions` says"""
     reward: Tensor
     """[T, N] float32, scaled and clipped as the contract says"""
     terminated: Tensor
     """[T, N] bool"""
     valid: Tensor
     """[T, N] bool: False on a reset step"""
+    state: Tensor
+    """[N, S] what the network that acted remembered before step 0"""
     acted: dict[str, Tensor]
-    """[T, N, …]"""
+    """[T, N, …] what the policy said when it acted, and what `Algorithm.prepare` adds"""
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], reward_scale: float = 1.0, reward_clip: float | None = None) -> Batch:
@@ -40,13 +44,45 @@ class Batch:
             reward=reward if reward_clip is None else reward.clamp(-reward_clip, reward_clip),
             terminated=torch.cat([r.terminated for r in rollouts], 1),
             valid=torch.cat([r.valid for r in rollouts], 1),
+            state=torch.cat([r.state for r in rollouts]),
             acted={name: torch.cat([r.acted[name] for r in rollouts], 1) for name in rollouts[0].acted},
         )
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in self.__dataclass_fields__ if name != "acted"}
-        return Batch(**moved, acted={name: x.to(device) for name, x in self.acted.items()})
+        move = methodcaller("to", device)
+        return self._map(move, move)
+
+    def with_targets(self, **targets: Tensor) -> Batch:
+        """The same with more in `acted`, and without the observation of row T, which only targets need."""
+        return replace(self, observation=self.observation[: len(self.reward)], acted={**self.acted, **targets})
+
+    def minibatches(self, count: int, random: torch.Generator) -> list[Batch]:
+        """`count` parts of equal size: whole columns where a network remembers, single steps where none does.
+
+        What does not divide evenly is left out, other steps every time. Call it on a batch `with_targets`.
+        """
+        envs = self.reward.shape[1]
+        if self.state.shape[1]:
+            columns = torch.randperm(envs, generator=random).tensor_split(count)
+            return [self._map(itemgetter((slice(None), c)), itemgetter(c)) for c in columns]
+        size = self.reward.numel() // count
+        order = torch.randperm(self.reward.numel(), generator=random)[: size * count].view(count, size)
+        return [self._map(partial(_at, places=places), itemgetter(places % envs)) for places in order]
+
+    def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> Batch:
+        """`change` of what has time, `change_state` of the state."""
+        kept = [name for name in self.__dataclass_fields__ if name not in ("acted", "state")]
+        return Batch(
+            **{name: change(getattr(self, name)) for name in kept},
+            state=change_state(self.state),
+            acted={name: change(x) for name, x in self.acted.items()},
+        )
+
+
+def _at(x: Tensor, places: Tensor) -> Tensor:
+    """[1, n, …]: the steps of x [T, N, …] at these places of [T·N]."""
+    return x.flatten(0, 1)[None, places]
 
 
 def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:

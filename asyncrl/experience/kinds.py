@@ -1,15 +1,70 @@
-"""What an algorithm asks for, as data: the learner and the schedule read it, nobody branches on names."""
+"""What an algorithm asks for, as data: actor, learner and schedule read it, nobody branches on names."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Fresh"]
+from asyncrl.rollout import Rollout
+
+__all__ = ["Episodes", "Experience", "Fresh"]
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """Every rollout is learned from once, as soon as it is there."""
+    """Every rollout is learned from as soon as it is there, and then forgotten."""
 
     steps: int
     """T: steps per rollout and environment."""
+    overlap: int = 0
+    """Steps at the end of a rollout that are the first ones of the next: what a loss must know beyond T."""
+    epochs: int = 1
+    """Times that an update goes through its rollouts."""
+    minibatches: int = 1
+    """Parts of equal size that one time takes them in, each with a step of the optimizer."""
+
+    @property
+    def rows(self) -> int:
+        """Steps that a slot holds."""
+        return self.steps + self.overlap
+
+    def own(self, rollout: Rollout) -> Rollout:
+        """The steps that no other rollout has."""
+        return rollout.until(self.steps)
+
+    def count(self, rollout: Rollout) -> int:
+        """Environment steps that learning from it counts as."""
+        return self.steps * rollout.reward.shape[1]
+
+    def trimmed(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        """Without the steps at the end that are padding in all of them."""
+        return rollouts
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A rollout is one whole episode of every environment; what is after its end is masked."""
+
+    longest: int
+    """Steps after which an episode is cut off."""
+
+    overlap = 0
+    epochs = 1
+    minibatches = 1
+
+    @property
+    def rows(self) -> int:
+        return self.longest
+
+    def own(self, rollout: Rollout) -> Rollout:
+        return rollout
+
+    def count(self, rollout: Rollout) -> int:
+        return int(rollout.valid.sum())
+
+    def trimmed(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        steps = max(int(rollout.valid.any(1).sum()) for rollout in rollouts)
+        return [rollout.until(steps) for rollout in rollouts]
+
+
+Experience = Fresh | Episodes

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asyncrl.statistics import Record
 
 __all__ = ["JsonLines", "TensorBoard"]
@@ -36,14 +38,18 @@ class JsonLines:
 
 
 class TensorBoard:
-    """The same as events. TensorBoard is imported with the first record: it is slow to import."""
+    """The same as events, episodes as histograms. TensorBoard is imported with the first record: it is slow to import."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "tensorboard"
         self._writer: Any = None
+        self._returns: list[float] = []
+        self._lengths: list[int] = []
 
     def write(self, record: Record) -> None:
         if record["kind"] == "episode":
+            self._returns.append(record["return"])
+            self._lengths.append(record["length"])
             return
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
@@ -53,6 +59,10 @@ class TensorBoard:
         for name, value in record.items():
             if name not in _NOT_SCALARS and value is not None:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        for name, values in (("return", self._returns), ("length", self._lengths)):
+            if values:
+                self._writer.add_histogram(f"episode/{name}", np.array(values), record["step"])
+                values.clear()
 
     def say(self, line: str) -> None:
         pass

@@ -1,15 +1,23 @@
 """Networks: encoders, heads, and the one vector that their parameters are kept in."""
 
-from asyncrl.networks.actor_critic import ActorCritic
 from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve
-from asyncrl.networks.encoders import keep_in_compute_dtype
+from asyncrl.networks.encoders import ConvolutionalEncoder, keep_in_compute_dtype
 from asyncrl.networks.flat import bind, copy_into, named_views
+from asyncrl.networks.heads import ActionValues, ActorCritic, PolicyValue, QNetwork
+from asyncrl.networks.initialization import Init
+from asyncrl.networks.recurrent import Recurrent
 
 __all__ = [
     "DESCRIPTIONS",
+    "ActionValues",
     "ActorCritic",
+    "ConvolutionalEncoder",
+    "Init",
     "Network",
     "NetworkConfig",
+    "PolicyValue",
+    "QNetwork",
+    "Recurrent",
     "bind",
     "copy_into",
     "keep_in_compute_dtype",

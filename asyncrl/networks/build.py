@@ -8,7 +8,9 @@ from enum import Enum
 import torch
 
 from asyncrl.errors import UsageError
-from asyncrl.networks.encoders import A3C, NATURE, ConvolutionalEncoder, MlpEncoder
+from asyncrl.networks.encoders import A3C, NATURE, PADDED, ConvolutionalEncoder, MlpEncoder
+from asyncrl.networks.initialization import Init
+from asyncrl.networks.recurrent import Recurrent
 from asyncrl.spaces import Spaces
 
 __all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve"]
@@ -21,6 +23,7 @@ class Network(Enum):
     MLP = "mlp"
     A3C_CNN = "a3c-cnn"
     NATURE_CNN = "nature-cnn"
+    PADDED_CNN = "padded-cnn"
 
 
 DESCRIPTIONS = {
@@ -28,7 +31,10 @@ DESCRIPTIONS = {
     Network.MLP: "dense tanh layers (--hidden), one tower for the policy and one for the value",
     Network.A3C_CNN: "conv 16 8×8/4, conv 32 4×4/2, dense 256 (Mnih et al. 2013, 2016)",
     Network.NATURE_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, dense 512 (Mnih et al. 2015)",
+    Network.PADDED_CNN: "conv 32 8×8/4, conv 64 4×4/2, both padded by 2, dense 256 (tf-a3c-gpu)",
 }
+
+_CONVOLUTIONS = {Network.A3C_CNN: A3C, Network.NATURE_CNN: NATURE, Network.PADDED_CNN: PADDED}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,12 @@ class NetworkConfig:
     """Units of each dense layer (mlp only)."""
     centered: bool = True
     """Take the mean out of every kernel of the first convolution, so that a uniform background is nothing."""
+    recurrent: Recurrent = Recurrent.NONE
+    """What the network remembers with, between encoder and heads."""
+    recurrent_size: int = 256
+    """Cells of the memory."""
+    init: Init = Init.ORTHOGONAL
+    """How weights begin."""
 
 
 def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
@@ -63,7 +75,7 @@ def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Convol
     kind = resolve(config, spaces)
     if kind is Network.MLP:
         return MlpEncoder(spaces, config.hidden, dtype)
-    convolutions, features = A3C if kind is Network.A3C_CNN else NATURE
+    convolutions, features = _CONVOLUTIONS[kind]
     if min(spaces.observation_shape[1:]) < 36:
         raise UsageError(
             f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}"

@@ -13,15 +13,16 @@ from torch.nn import functional as F
 from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear
 from asyncrl.spaces import Spaces
 
-__all__ = ["A3C", "NATURE", "Convolution", "ConvolutionalEncoder", "MlpEncoder", "keep_in_compute_dtype"]
+__all__ = ["A3C", "NATURE", "PADDED", "Convolution", "ConvolutionalEncoder", "MlpEncoder", "keep_in_compute_dtype"]
 
 
 class Convolution(NamedTuple):
-    """One convolutional layer; no padding."""
+    """One convolutional layer."""
 
     channels: int
     kernel: int
     stride: int
+    padding: int = 0
 
 
 A3C = (Convolution(16, 8, 4), Convolution(32, 4, 2)), 256
@@ -29,6 +30,9 @@ A3C = (Convolution(16, 8, 4), Convolution(32, 4, 2)), 256
 
 NATURE = (Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)), 512
 """Mnih et al. 2015, methods."""
+
+PADDED = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2)), 256
+"""tf-a3c-gpu's: 84 → 21 → 11 pixels, 7,744 features."""
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -49,6 +53,12 @@ class ConvolutionalEncoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         return F.relu(self.dense(self._convolve(observation)))
+
+    def first(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """The first convolution's kernels [F, C, k, k] and its answers [F, h, w] to one observation, both float32."""
+        layer = self.convolutions[0]
+        assert isinstance(layer, FrameConv2d)
+        return layer.kernels().float(), F.relu(layer(observation.to(self.dtype)))[0].float()
 
     def _convolve(self, observation: Tensor) -> Tensor:
         x = observation.to(self.dtype)  # 0…255 is exact in bfloat16 too

@@ -6,13 +6,10 @@ copy that is bfloat16 already. Both run the very same arithmetic.
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "FrameConv2d", "Linear", "orthogonal_"]
+__all__ = ["Conv2d", "FrameConv2d", "Linear"]
 
 
 class Linear(nn.Linear):
@@ -23,11 +20,11 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution, not padded."""
+    """A convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
+        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
 
 
 class FrameConv2d(nn.Conv2d):
@@ -38,20 +35,16 @@ class FrameConv2d(nn.Conv2d):
     Both are done on the weights, which are fewer than the pixels, in float32: they are not kept in less.
     """
 
-    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, *, centered: bool) -> None:
-        super().__init__(channels, out_channels, kernel, stride)
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0, *, centered: bool
+    ) -> None:
+        super().__init__(channels, out_channels, kernel, stride, padding)
         self.centered = centered
+
+    def kernels(self) -> Tensor:
+        """What pixels of 0…1 are convolved with, [out, in, k, k]."""
+        return self.weight - self.weight.mean((2, 3), keepdim=True) if self.centered else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        weight = self.weight - self.weight.mean((2, 3), keepdim=True) if self.centered else self.weight
-        return F.conv2d(x, (weight / 255).to(x.dtype), self.bias.to(x.dtype), self.stride)
-
-
-def orthogonal_(module: nn.Module, generator: torch.Generator, gain: float = math.sqrt(2)) -> None:
-    """Orthogonal weights and zero biases in every layer of `module` (Saxe et al. 2014)."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.orthogonal_(layer.weight, gain, generator=generator)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+        return F.conv2d(x, (self.kernels() / 255).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)

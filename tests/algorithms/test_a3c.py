@@ -7,46 +7,31 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tables import LN3, PolicyTable, batch, side_by_side
+from torch import Tensor
 
-from asyncrl.algorithms import A3C
+from asyncrl.algorithms import A3C, Loss, Moment
 from asyncrl.errors import UsageError
 from asyncrl.experience import Batch
-from asyncrl.spaces import Spaces
+from asyncrl.networks import NetworkConfig
+from asyncrl.spaces import Actions, Spaces
 
-LN2, LN3 = math.log(2), math.log(3)
+LN2 = math.log(2)
 EXACT = A3C(discount=0.5, value_cost=0.5, entropy_cost=0.1)
-
-
-class Table(nn.Module):
-    """The logits and values of four states are the parameters; an observation is the number of a state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor([[LN3, 0.0], [0.0, 0.0], [0.0, LN3], [1.0, 2.0]]))
-        self.value = nn.Parameter(torch.tensor([1.0, 2.0, 4.0, 7.0]))
-
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        state = observation[:, 0].long()
-        return self.logits[state], self.value[state]
-
-
-def batch(states: list[int], actions: list[int], rewards: list[float], **masks: list[bool]) -> Batch:
-    """One environment; `terminated` and `valid` as given."""
-    steps = len(actions)
-    terminated, valid = masks.get("terminated", [False] * steps), masks.get("valid", [True] * steps)
-    observation = torch.tensor(states, dtype=torch.float32)[:, None, None]
-    columns = [torch.tensor(x)[:, None] for x in (actions, rewards, terminated, valid)]
-    return Batch(observation, *columns, acted={})
 
 
 def gradients(algorithm: A3C, of: Batch) -> tuple[Tensor, Tensor]:
     """Of the loss by the table's logits [4, 2] and values [4]."""
-    table = Table()
-    algorithm.loss(table, of).total.backward()
+    table = PolicyTable()
+    algorithm.loss(table, table, of).total.backward()
     assert table.logits.grad is not None
     assert table.value.grad is not None
     return table.logits.grad, table.value.grad
+
+
+def loss_of(algorithm: A3C, of: Batch) -> Loss:
+    table = PolicyTable()
+    return algorithm.loss(table, table, of)
 
 
 TWO_STEPS = batch([0, 1, 2], [0, 1], [1.0, 3.0])
@@ -55,7 +40,7 @@ TWO_STEPS = batch([0, 1, 2], [0, 1], [1.0, 3.0])
 
 
 def test_the_loss_is_what_a_person_computes() -> None:
-    loss = EXACT.loss(Table(), TWO_STEPS)
+    loss = loss_of(EXACT, TWO_STEPS)
     policy = (2.5 * math.log(4 / 3) + 3 * LN2) / 2
     value = (2.5**2 + 3**2) / 2
     entropy = (0.75 * math.log(4 / 3) + 0.25 * math.log(4) + LN2) / 2
@@ -104,57 +89,52 @@ def test_a_reset_step_contributes_nothing(changed: dict[str, list[float]]) -> No
     plain = dict(states=[0, 2, 1, 2], actions=[0, 0, 1], rewards=[1.0, 0.0, 3.0])
     masks = dict(terminated=[True, False, False], valid=[True, False, True])
     before, after = (gradients(EXACT, batch(**values, **masks)) for values in (plain, plain | changed))
-    losses = [EXACT.loss(Table(), batch(**values, **masks)).total for values in (plain, plain | changed)]
+    losses = [loss_of(EXACT, batch(**values, **masks)).total for values in (plain, plain | changed)]
     assert losses[0] == losses[1]
     assert all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
 def test_reset_steps_do_not_count_in_the_mean() -> None:
     padded = batch([0, 1, 2, 3], [0, 1, 0], [1.0, 3.0, 0.0], valid=[True, True, False])  # V2 is the bootstrap still
-    assert torch.isclose(EXACT.loss(Table(), padded).total, EXACT.loss(Table(), TWO_STEPS).total)
+    assert torch.isclose(loss_of(EXACT, padded).total, loss_of(EXACT, TWO_STEPS).total)
 
 
 def test_the_gradient_is_the_mean_over_environments() -> None:
-    twice = [torch.cat([x, x], 1) for x in list(TWO_STEPS.__dict__.values())[:-1]]
-    for alone, both in zip(gradients(EXACT, TWO_STEPS), gradients(EXACT, Batch(*twice, acted={})), strict=True):
+    for alone, both in zip(gradients(EXACT, TWO_STEPS), gradients(EXACT, side_by_side([TWO_STEPS] * 2)), strict=True):
         assert torch.allclose(alone, both)
-
-
-@pytest.mark.parametrize(("anneal", "rates"), [(True, [0.4, 0.3, 0.0]), (False, [0.4, 0.4, 0.4])])
-def test_the_learning_rate_falls_linearly_to_zero_or_stays(anneal: bool, rates: list[float]) -> None:
-    algorithm = A3C(learning_rate=0.4, anneal=anneal)
-    assert [algorithm.learning_rate_at(progress) for progress in (0, 0.25, 1)] == pytest.approx(rates)
 
 
 STATES = torch.arange(4.0)[:, None]
 
 
+def act(states: Tensor, seed: int = 1, *, greedy: bool = False) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return A3C().act(PolicyTable(), states, torch.zeros(len(states), 0), Moment(0, random, None, greedy)).action
+
+
 def test_a_greedy_policy_takes_the_likeliest_action() -> None:
-    assert A3C().act(Table(), STATES, 0, torch.Generator(), greedy=True).action[[0, 2, 3]].tolist() == [0, 1, 1]
+    assert act(STATES, greedy=True)[[0, 2, 3]].tolist() == [0, 1, 1]
 
 
 def test_a_sampled_action_depends_on_the_generator_alone() -> None:
-    def actions(seed: int) -> list[int]:
-        return A3C().act(Table(), STATES.repeat(8, 1), 0, torch.Generator().manual_seed(seed)).action.tolist()
-
-    assert actions(1) == actions(1)
-    assert actions(1) != actions(2)
+    many = STATES.repeat(8, 1)
+    assert torch.equal(act(many, 1), act(many, 1))
+    assert not torch.equal(act(many, 1), act(many, 2))
 
 
 def test_actions_are_sampled_from_the_policy() -> None:
     first = torch.zeros(10_000, 1)  # state 0: π = (3/4, 1/4)
-    taken = A3C().act(Table(), first, 0, torch.Generator().manual_seed(1)).action
-    assert taken.float().mean() == pytest.approx(0.25, abs=0.02)
+    assert act(first).float().mean() == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (dict(t_max=0), "--t-max must be positive, not 0"),
-        (dict(learning_rate=-1.0), "--learning-rate must be positive"),
-        (dict(discount=1.1), "--discount must lie between 0 and 1, not 1.1"),
+        (dict(t_max=0), "--t-max must be 1 or more, not 0"),
+        (dict(discount=1.1), "--discount must be between 0 and 1, not 1.1"),
+        (dict(gae_lambda=-0.1), "--gae-lambda must be between 0 and 1"),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(wrong: dict[str, float], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        A3C(**wrong).check(Spaces((1,), "float32", 2))
+        A3C(**wrong).check(Spaces((1,), "float32", Actions((2,), (0,))), NetworkConfig())

@@ -17,7 +17,7 @@ def play(environments: Environments, seeds: list[int], steps: int, actions_seed:
     nothing = np.zeros(count, bool)
     played = [Step(environments.reset(seeds), np.zeros(count, np.float32), nothing, nothing)]
     for _ in range(steps):
-        played.append(environments.step(actions.integers(0, environments.contract.spaces.actions, count)))
+        played.append(environments.step(environments.contract.spaces.actions.random(actions, count)))
     environments.close()
     return played
 
@@ -32,7 +32,7 @@ def test_the_usual_ids_differ_in_sticky_actions_alone(env: str, sticky: float) -
     assert contract.sticky == sticky
     assert (contract.frame_skip, contract.max_pool, contract.frame_stack, contract.screen_size) == (4, True, 4, 84)
     assert (contract.spaces.observation_shape, contract.spaces.observation_dtype) == ((4, 84, 84), "uint8")
-    assert (contract.spaces.actions, contract.action_set) == (6, "the game's own")
+    assert (contract.spaces.actions.count, contract.action_set) == (6, "the game's own")
     assert (contract.reward_clip, contract.life_loss, contract.noop_max, contract.fire_reset) == (1, False, 30, False)
     assert contract.episode_cap == 108_000 / 4
     assert (contract.family, contract.backend, contract.autoreset) == ("atari", Backend.NATIVE, "next-step")
@@ -41,7 +41,7 @@ def test_the_usual_ids_differ_in_sticky_actions_alone(env: str, sticky: float) -
 def test_options_are_what_the_game_is_played_with() -> None:
     options = EnvOptions(frame_skip=2, sticky=0.5, frame_stack=3, screen_size=42, full_actions=True, reward_clip=0)
     contract = describe("PongNoFrameskip-v4", options)
-    assert (contract.frame_skip, contract.sticky, contract.reward_clip, contract.spaces.actions) == (2, 0.5, None, 18)
+    assert (contract.frame_skip, contract.sticky, contract.reward_clip, contract.spaces.actions.count) == (2, 0.5, None, 18)
     assert play(Environments(contract, 2), [2, 4], 1)[1].observation.shape == (2, 3, 42, 42)
 
 
@@ -131,7 +131,7 @@ def watch(contract: Contract, seed: int, steps: int) -> tuple[list[Step], list[n
     view.reset(seed)
     played, pictures = [], []
     for _ in range(steps):
-        played.append(view.step(actions.integers(0, contract.spaces.actions, 1)))
+        played.append(view.step(contract.spaces.actions.random(actions, 1)))
         pictures.append(view.picture())
     view.close()
     return played, pictures

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-from asyncrl.algorithms import A3C
 from asyncrl.envs import Backend, Environments, EnvOptions, Step, describe, make
 from asyncrl.errors import EnvironmentFault, UsageError
 
@@ -26,7 +25,7 @@ def play(env: str, backend: Backend, steps: int, envs: int = 2) -> list[Step]:
 def test_the_contract_of_cartpole() -> None:
     contract = describe("CartPole-v1")
     spaces = contract.spaces
-    assert (spaces.observation_shape, spaces.observation_dtype, spaces.actions) == ((4,), "float32", 2)
+    assert (spaces.observation_shape, spaces.observation_dtype, spaces.actions.count) == ((4,), "float32", 2)
     assert (contract.family, contract.backend, contract.episode_cap) == ("gymnasium", Backend.NATIVE, 500)
     assert (contract.frame_skip, contract.frame_stack, contract.reward_clip, contract.sticky) == (1, 1, None, 0)
 
@@ -51,11 +50,9 @@ def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: Env
         describe(env, options)
 
 
-def test_continuous_actions_are_described_and_refused_by_a3c() -> None:
-    contract = describe("Pendulum-v1")
-    assert contract.spaces.actions is None
-    with pytest.raises(UsageError, match="a3c takes discrete actions"):
-        A3C().check(contract.spaces)
+def test_continuous_actions_are_described() -> None:
+    actions = describe("Pendulum-v1").spaces.actions
+    assert (actions.is_continuous, actions.low, actions.high, actions.dtype) == (True, (-2.0,), (2.0,), "float32")
 
 
 def test_an_unknown_option_gets_near_matches() -> None:

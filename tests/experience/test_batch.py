@@ -85,7 +85,7 @@ def test_vectors_come_back_as_they_were_seen() -> None:
 
 
 def two_steps(rewards: list[float]) -> Rollout:
-    layout = Layout(steps=2, envs=1, stack=1, frame=Field((3,), torch.float32))
+    layout = Layout(2, 1, 1, frame=Field((3,), torch.float32), action=Field((), torch.int64))
     rollout = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
     rollout.reward.copy_(torch.tensor(rewards)[:, None])
     return rollout

@@ -1,0 +1,62 @@
+"""What the methods that learn action values have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.errors import UsageError
+from asyncrl.exploration import Exploration, explore
+from asyncrl.networks import NetworkConfig, QNetwork
+from asyncrl.returns import masked_mean
+from asyncrl.spaces import Spaces
+
+__all__ = ["ValueMethod", "chosen", "squared_error"]
+
+
+@dataclass(frozen=True)
+class ValueMethod(Algorithm):
+    """Acts ε-greedily on Q(s, a; θ) and bootstraps from a target network θ⁻; a subclass says what a target is."""
+
+    network: ClassVar = QNetwork
+
+    t_max: int = 5
+    """Steps per rollout: gradients are added up over them (the paper's t_max and I_AsyncUpdate)."""
+    discount: float = 0.99
+    """γ, per step."""
+    target_every: int = 10_000
+    """Steps between copies of the network into the target network (the paper's I_target is 40 000 frames); 0: none."""
+    exploration: Exploration = field(default_factory=Exploration)
+
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None:
+        if spaces.actions.count is None:
+            raise UsageError(
+                f"{self.name} takes one discrete choice per action, and here an action is {spaces.actions}; "
+                "a3c, impala and ppo can do that"
+            )
+        within(self, 1, float("inf"), "t_max")
+        within(self, 0, float("inf"), "target_every")
+        within(self, 0, 1, "discount")
+        self.exploration.check()
+
+    def act(self, network: QNetwork, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+        q, state = network(observation[None], state)
+        action = q[0].argmax(-1)
+        if moment.seats is not None:
+            epsilon = self.exploration.epsilon(moment.step, moment.seats)
+            action = explore(action, q.shape[-1], epsilon, moment.random)
+        return Acted(action, state, {})
+
+
+def chosen(q: Tensor, action: Tensor) -> Tensor:
+    """Q(s, a) [T, N] of q [T, N, A] and action [T, N]."""
+    return q.gather(-1, action[..., None]).squeeze(-1)
+
+
+def squared_error(q: Tensor, action: Tensor, target: Tensor, valid: Tensor) -> Loss:
+    """The mean of (target − Q(s, a))² over valid steps; q is [T, N, A], all else [T, N]."""
+    loss = masked_mean((target - chosen(q, action)).square(), valid)
+    return Loss.of(loss, q=masked_mean(q.amax(-1), valid), target=masked_mean(target, valid))

@@ -1,0 +1,27 @@
+"""Encoder and core: from observations, one step after the other, to features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from asyncrl.networks.build import NetworkConfig, encoder
+from asyncrl.networks.recurrent import core
+from asyncrl.spaces import Spaces
+
+__all__ = ["Body"]
+
+
+class Body(nn.Module):
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → (features [T, N, F] float32, state [N, S])."""
+
+    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.encoder = encoder(config, spaces, dtype)
+        self.core = core(config.recurrent, self.encoder.features, config.recurrent_size)
+        self.features, self.state_size = self.core.features, self.core.state_size
+
+    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        features = self.encoder(observation.flatten(0, 1)).unflatten(0, observation.shape[:2])
+        features, state = self.core(features, state, valid)
+        return features.float(), state

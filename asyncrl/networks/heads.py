@@ -1,0 +1,91 @@
+"""The networks that algorithms learn: a body (or two) and heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from asyncrl.distributions import Distribution, distribution, parameter_count
+from asyncrl.networks.body import Body
+from asyncrl.networks.build import Network, NetworkConfig, resolve
+from asyncrl.networks.initialization import initialize
+from asyncrl.networks.layers import Linear
+from asyncrl.spaces import Spaces
+
+__all__ = ["ActionValues", "ActorCritic", "PolicyValue", "QNetwork"]
+
+
+class PolicyValue(NamedTuple):
+    """What an actor-critic network says of T steps of N environments."""
+
+    policy: Distribution
+    """over [T, N]"""
+    value: Tensor
+    """[T, N] float32"""
+    state: Tensor
+    """[N, S] after the last step"""
+
+    def cpu(self) -> PolicyValue:
+        """The same on the CPU."""
+        return PolicyValue(self.policy.cpu(), self.value.cpu(), self.state.cpu())
+
+
+class ActionValues(NamedTuple):
+    """What a Q-network says of T steps of N environments."""
+
+    q: Tensor
+    """[T, N, A] float32"""
+    state: Tensor
+    """[N, S] after the last step"""
+
+    def cpu(self) -> ActionValues:
+        """The same on the CPU."""
+        return ActionValues(self.q.cpu(), self.state.cpu())
+
+
+class ActorCritic(nn.Module):
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → policy and value.
+
+    Images share one body (Mnih et al. 2016, section 4); dense networks have one each, which
+    keeps the value's errors out of the policy's features.
+    """
+
+    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        self.actions = spaces.actions
+        self.body = Body(config, spaces, dtype)
+        self.value_body = Body(config, spaces, dtype) if resolve(config, spaces) is Network.MLP else None
+        self.state_size = self.body.state_size * (1 if self.value_body is None else 2)
+        self.policy = Linear(self.body.features, parameter_count(spaces.actions))
+        self.value = Linear(self.body.features, 1)
+        initialize(self, config.init, generator, heads={self.policy: 0.01, self.value: 1.0})
+
+    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
+        if self.value_body is None:
+            features, state = self.body(observation, state, valid)
+            critic = features
+        else:
+            own, other = state.chunk(2, -1)
+            features, own = self.body(observation, own, valid)
+            critic, other = self.value_body(observation, other, valid)
+            state = torch.cat([own, other], -1)
+        policy = distribution(self.actions, self.policy(features))
+        return PolicyValue(policy, self.value(critic).squeeze(-1), state)
+
+
+class QNetwork(nn.Module):
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → action values."""
+
+    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        assert spaces.actions.count is not None
+        self.body = Body(config, spaces, dtype)
+        self.state_size = self.body.state_size
+        self.q = Linear(self.body.features, spaces.actions.count)
+        initialize(self, config.init, generator, heads={self.q: 1.0})
+
+    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionValues:
+        features, state = self.body(observation, state, valid)
+        return ActionValues(self.q(features), state)
