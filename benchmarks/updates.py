@@ -42,10 +42,9 @@ def main() -> None:
     print("| algorithm | update | steps per update | memory | training |\n|---|---|---|---|---|")
     for name, report in found.items():
         rate = report["learning"]["steps_per_second"] / report["machine"]["cores"]
-        print(
-            f"| {name} | {1e3 * report['update_seconds']:.1f} ms | {rate * report['update_seconds']:,.0f} "
-            f"| {report['memory']['pss_bytes'] / 2**20:,.0f} MiB | {report['end_to_end']['steps_per_second']:,.0f} steps/s |"
-        )
+        memory, training = report["memory"]["pss_bytes"] / 2**20, report["end_to_end"]["steps_per_second"]
+        took = report["update_seconds"]
+        print(f"| {name} | {1e3 * took:.1f} ms | {rate * took:,.0f} | {memory:,.0f} MiB | {training:,.0f} steps/s |")
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"updates-{asked.env.replace('/', '-')}.json"
     file.write_text(json.dumps({"command": " ".join(sys.argv), "algorithms": found}, indent=1) + "\n")

@@ -103,10 +103,8 @@ def test_n_step_q_takes_the_longest_return_that_a_rollout_has(h: History, a: lis
     q, target = q_table(a), q_table(b)
     y: dict[int, float] = {}
     for t in reversed(h.real):
-        if h.bootstraps(t):
-            future = float(target[h.states[t + 1]].max())
-        else:
-            future = 0.0 if h.kind[t] == "terminated" else y[t + 1]
+        played_on = 0.0 if h.kind[t] == "terminated" else y.get(t + 1, 0.0)
+        future = float(target[h.states[t + 1]].max()) if h.bootstraps(t) else played_on
         y[t] = h.rewards[t] + GAMMA * future
     found = learned(NStepQ(discount=GAMMA), q, target, h.batch())
     assert torch.allclose(found, gradient_towards(q, h, y), atol=1e-4)
