@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from asyncrl import checkpoint
+from asyncrl import checkpoint, hogwild, training
 from asyncrl.algorithms import Moment, Policy, algorithm_named
-from asyncrl.config import RunConfig
+from asyncrl.config import EngineKind, RunConfig
 from asyncrl.envs import Contract, View, describe
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
@@ -24,7 +24,6 @@ from asyncrl.randomness import Stream, generator
 from asyncrl.run import Run, checkpoint_folder
 from asyncrl.serialization import to_json
 from asyncrl.training import Outcome
-from asyncrl.training import train as run_training
 from asyncrl.video import Screen
 
 __all__ = ["Agent", "configure", "evaluate", "load", "newest_checkpoint", "play", "resume", "start", "train"]
@@ -103,6 +102,8 @@ def resume(
     if steps is not None:
         changes["steps"] = steps
     config = RunConfig.from_json({**newest.config.to_json(), **changes})
+    if (config.engine is EngineKind.HOGWILD) != (newest.config.engine is EngineKind.HOGWILD):
+        raise UsageError(f"{run.path} cannot go on with --engine {config.engine.value}: hogwild keeps other things in mind")
     contract = describe(config.env, config.environment)
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
@@ -133,7 +134,8 @@ def _train(
     sinks: list[Sink] = [JsonLines(run.path), TensorBoard(run.path), *([] if view is None else [view])]
     with Monitor(sinks).open() as monitor:
         monitor.say("\n".join([*contract.lines(), *config.lines(), ""]))
-        return run_training(config, contract, run, monitor, newest)
+        loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
+        return loop(config, contract, run, monitor, newest)
 
 
 @dataclass

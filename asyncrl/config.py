@@ -31,11 +31,15 @@ class EngineKind(Enum):
     SERIAL = "serial"
     THREADS = "threads"
     PROCESSES = "processes"
+    HOGWILD = "hogwild"
+    """processes that learn themselves: gradients meet in shared weights without locks"""
 
 
 class ScheduleKind(Enum):
     """Which weights make which rollout."""
 
+    AUTO = "auto"
+    """lockstep; free with the engine hogwild"""
     LOCKSTEP = "lockstep"
     """a pure function of the configuration: the same seed gives the same weights on every engine"""
     FREE = "free"
@@ -98,7 +102,7 @@ class RunConfig:
     """Rollouts that one update learns from. Default: one of every actor."""
     engine: EngineKind = EngineKind.AUTO
     """Where actors run; in lockstep it changes the speed and nothing else."""
-    schedule: ScheduleKind = ScheduleKind.LOCKSTEP
+    schedule: ScheduleKind = ScheduleKind.AUTO
     """Which weights make which rollout."""
     lag: int = 1
     """Lockstep: updates between the weights that act and the weights that learn. 0 is synchronous (A2C)."""
@@ -169,6 +173,28 @@ class RunConfig:
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
         network = resolve_network(self.network, contract.spaces)
+        if self.engine is EngineKind.HOGWILD:
+            return self._without_locks()._resolved(contract, network)
+        schedule = ScheduleKind.LOCKSTEP if self.schedule is ScheduleKind.AUTO else self.schedule
+        return replace(self, schedule=schedule)._resolved(contract, network)
+
+    def _without_locks(self) -> RunConfig:
+        """What hogwild makes of the settings that it has in common with the others."""
+        if self.schedule is ScheduleKind.LOCKSTEP:
+            raise UsageError(
+                "--engine hogwild: steps that meet without locks have no order that could be kept, so --schedule lockstep "
+                "cannot hold; leave it out or ask for --schedule free"
+            )
+        if self.device is Device.CUDA:
+            raise UsageError("--engine hogwild learns in processes on the CPU; leave out --device cuda")
+        if self.rollouts_per_update not in (None, 1) or self.queue_size not in (None, self.actors):
+            raise UsageError(
+                "--engine hogwild: every worker learns from its own rollout at once; leave out --rollouts-per-update and "
+                "--queue-size"
+            )
+        return replace(self, schedule=ScheduleKind.FREE, device=Device.CPU, rollouts_per_update=1, queue_size=self.actors)
+
+    def _resolved(self, contract: Contract, network: Network) -> RunConfig:
         rollouts, device = self.rollouts_per_update or self.actors, _resolve_device(self.device)
         self._check_minibatches(rollouts)
         return replace(

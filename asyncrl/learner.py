@@ -43,13 +43,19 @@ class Learner:
         """[P] float32: the parameters, of which the network's are views."""
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         self._target = copy.deepcopy(self.network).requires_grad_(False) if algorithm.target_every else self.network
-        self._optimized = torch.nn.Parameter(self.weights)
-        self._optimized.grad = self._gradient
-        self._optimizer = optimizer.build(self._optimized)
+        self._take_steps_on(self.weights, {})
         self.updates = 0
         """Updates made: the version of `weights`."""
         self.step = 0
         """Environment steps learned from."""
+
+    def _take_steps_on(self, weights: Tensor, statistics: dict[str, Tensor]) -> None:
+        """Let steps fall on `weights` [P]; `statistics` is what the optimizer keeps, {} at the beginning."""
+        self._optimized = torch.nn.Parameter(weights)
+        self._optimized.grad = self._gradient
+        self._optimizer = self._optimization.build(self._optimized)
+        if statistics:
+            self._optimizer.state[self._optimized] = dict(statistics)
 
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         """Learn from `rollouts`; metrics are scalars, left on the device, of the last minibatch.
@@ -69,7 +75,7 @@ class Learner:
                 break
             metrics["gradient_norm"] = self._descend(loss, rollouts)
         self.updates += 1
-        self._count(rollouts)
+        self._count(sum(self._experience.count(rollout) for rollout in rollouts))
         return {**metrics, "learning_rate": torch.tensor(rate)}
 
     def _parts(self, batch: Batch) -> Sequence[Batch]:
@@ -92,13 +98,15 @@ class Learner:
         self._optimizer.step()
         return norm
 
-    def _count(self, rollouts: Sequence[Rollout]) -> None:
+    def _count(self, steps: int) -> None:
         """Count what was learned from, and copy the network into the target network when that is due."""
-        before = self.step
-        self.step += sum(self._experience.count(rollout) for rollout in rollouts)
-        every = self._algorithm.target_every
-        if every and self.step // every > before // every:
+        before, self.step = self.step, self.step + steps
+        if self._is_target_due(before):
             copy_into(self._target, self.weights)
+
+    def _is_target_due(self, before: int) -> bool:
+        every = self._algorithm.target_every
+        return bool(every) and self.step // every > before // every
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Weights by parameter name, the optimizer's vectors by name, and the target network's weights, if it has one."""

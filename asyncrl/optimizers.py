@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asyncrl.errors import UsageError
 
-__all__ = ["Clipping", "Optimizer", "OptimizerConfig", "RMSprop", "clip_"]
+__all__ = ["Clipping", "Optimizer", "OptimizerConfig", "RMSprop", "Sharing", "clip_", "statistics"]
 
 
 class Optimizer(Enum):
@@ -24,6 +24,14 @@ class Optimizer(Enum):
     """ε added to the square root, as in torch and Keras"""
     ADAM = "adam"
     SGD = "sgd"
+
+
+class Sharing(Enum):
+    """Whose a worker's moving averages are (engine hogwild; with one learner there is one of each)."""
+
+    SHARED = "shared"
+    """everyone's: the paper's Shared RMSProp"""
+    OWN = "own"
 
 
 class Clipping(Enum):
@@ -58,6 +66,8 @@ class OptimizerConfig:
     """Of the moving average of squared gradients: α of RMSProp, β₂ of adam."""
     optimizer_epsilon: float = 1e-5
     """ε beside the squared gradients. The paper's 0.1 belongs to gradients that are summed, not averaged."""
+    optimizer_statistics: Sharing = Sharing.SHARED
+    """Hogwild: one moving average of squared gradients for all workers, or one for each."""
     gradient_clipping: Clipping = Clipping.GLOBAL
     """What is held below --max-gradient-norm."""
     max_gradient_norm: float = 0.5
@@ -95,6 +105,16 @@ class OptimizerConfig:
                 )
             case Optimizer.SGD:
                 return torch.optim.SGD([weights], rate, momentum=self.momentum or 0.0)
+
+
+def statistics(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]:
+    """What the optimizer of `weights` [P] keeps from step to step, as it begins: zeros, by name."""
+    probe = torch.nn.Parameter(torch.zeros(1))
+    probe.grad = torch.zeros(1)
+    optimizer = config.build(probe)
+    optimizer.step()
+    kept = {name: x for name, x in optimizer.state[probe].items() if isinstance(x, Tensor)}
+    return {name: torch.zeros(x.shape if x.dim() == 0 else weights.shape) for name, x in kept.items()}
 
 
 def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from asyncrl.experience import Experience
 from asyncrl.rollout import Rollout, Ticket
 
-__all__ = ["Episode", "Record", "Statistics", "iqm", "summary"]
+__all__ = ["Episode", "EpisodeCounter", "Record", "Statistics", "iqm", "summary"]
 
 Record = dict[str, Any]
 """One line of metrics.jsonl."""
@@ -34,6 +34,26 @@ class Episode(NamedTuple):
     env: int
 
 
+class EpisodeCounter:
+    """Adds up the rewards of one actor's environments until their episodes end."""
+
+    def __init__(self, actor: int, envs: int) -> None:
+        self._actor = actor
+        self._return, self._length = np.zeros(envs), np.zeros(envs, dtype=np.int64)
+
+    def finished(self, rollout: Rollout) -> list[Episode]:
+        """Take in the next rollout; returns the episodes that ended in it."""
+        found = []
+        rewards, valid, over = rollout.reward.numpy(), rollout.valid.numpy(), rollout.over.numpy()
+        for t in range(len(rewards)):
+            self._return += rewards[t] * valid[t]
+            self._length += valid[t]
+            for env in np.flatnonzero(over[t]):
+                found.append(Episode(float(self._return[env]), int(self._length[env]), self._actor, int(env)))
+                self._return[env], self._length[env] = 0, 0
+        return found
+
+
 class Statistics:
     """Gathers over the updates since the last record; returns are the environments' own, unclipped."""
 
@@ -41,14 +61,13 @@ class Statistics:
         self, experience: Experience, actors: int, envs: int, frame_skip: int, slots: int, seconds: float = 0.0
     ) -> None:
         self._experience = experience
-        self._return = np.zeros((actors, envs))
-        self._length = np.zeros((actors, envs), dtype=np.int64)
+        self._counters = [EpisodeCounter(actor, envs) for actor in range(actors)]
         self._window: deque[float] = deque(maxlen=WINDOW)
         self._frame_skip, self._slots = frame_skip, slots
         self._began = time.monotonic() - seconds
         self._update = self._step = 0
         self.episodes = 0
-        self._metrics: Mapping[str, Tensor] = {}
+        self._metrics: Mapping[str, Tensor | float] = {}
         self._reset()
 
     def restore(self, update: int, step: int, records: Iterable[Record]) -> None:
@@ -74,29 +93,22 @@ class Statistics:
 
     def consume(self, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Episode]:
         """Note the rollouts that `update` learns from; `waiting` more are ready. Returns finished episodes."""
-        episodes = []
+        episodes, lags = [], []
         for ticket, rollout in rollouts.items():
             rollout.check(ticket)
-            self._lags.append(update - int(rollout.stamp[2]))
-            episodes += self._finished(ticket.actor, self._experience.own(rollout))
+            lags.append(update - int(rollout.stamp[2]))
+            episodes += self._counters[ticket.actor].finished(self._experience.own(rollout))
         self._queue.append(waiting)
-        self.episodes += len(episodes)
-        self._window.extend(episode.score for episode in episodes)
+        self.note(episodes, lags)
         return episodes
 
-    def _finished(self, actor: int, rollout: Rollout) -> list[Episode]:
-        found = []
-        totals, lengths = self._return[actor], self._length[actor]
-        rewards, valid, over = rollout.reward.numpy(), rollout.valid.numpy(), rollout.over.numpy()
-        for t in range(len(rewards)):
-            totals += rewards[t] * valid[t]
-            lengths += valid[t]
-            for env in np.flatnonzero(over[t]):
-                found.append(Episode(float(totals[env]), int(lengths[env]), actor, int(env)))
-                totals[env], lengths[env] = 0, 0
-        return found
+    def note(self, episodes: Sequence[Episode], lags: Sequence[int]) -> None:
+        """Note episodes that ended, and the policy lag of rollouts that were learned from."""
+        self._lags += lags
+        self.episodes += len(episodes)
+        self._window.extend(episode.score for episode in episodes)
 
-    def updated(self, update: int, step: int, metrics: Mapping[str, Tensor]) -> None:
+    def updated(self, update: int, step: int, metrics: Mapping[str, Tensor | float]) -> None:
         """Note that `update` updates and `step` steps are made; metrics stay on their device until a record is made."""
         self._update, self._step, self._metrics = update, step, metrics
 

@@ -25,7 +25,7 @@ from asyncrl.monitor import Monitor
 from asyncrl.run import Run
 from asyncrl.statistics import Episode, Statistics
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Desk", "Outcome", "train"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def train(
     learner = Learner(
         config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
     )
-    desk = Desk(config, contract, run, monitor, learner, resume)
+    schedule = config.make_schedule()
+    desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
     first, statistics = learner.updates, desk.statistics
 
-    schedule = config.make_schedule()
     acting = config.acting_device
     spec = ActorSpec(
         config.algorithm,
@@ -112,7 +112,9 @@ class Desk:
         monitor: Monitor,
         learner: Learner,
         resume: checkpoint.Checkpoint | None,
+        versions: int,
     ) -> None:
+        """`versions`: how many published versions of the weights are kept with a checkpoint."""
         self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
         self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
         self.statistics = Statistics(
@@ -123,14 +125,14 @@ class Desk:
             config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
         )
-        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=config.make_schedule().weight_buffers)
+        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self._evaluated: tuple[int, Evaluation] | None = None
         self._saved = -1
         self._best_mean = -float("inf")
         if resume is not None:
             self._restore(resume)
         self._step_before = learner.step
-        self._first = learner.updates + 1
+        self._recorded = False
         self._remember()
 
     @property
@@ -138,15 +140,16 @@ class Desk:
         """The published versions of the weights that rollouts in the making were ordered with."""
         return dict(self._versions)
 
-    def after_update(self, metrics: Mapping[str, Tensor], episodes: list[Episode]) -> bool:
+    def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode]) -> bool:
         """Do what is due. True: the target return is reached."""
         self._remember()
         config, update, step = self._config, self._learner.updates, self._learner.step
         self.statistics.updated(update, step, metrics)
         for record in self.statistics.records(episodes):
             self._monitor.write(record)
-        if self._due(config.log_every) or update == self._first or step >= config.steps:
+        if self._due(config.log_every) or not self._recorded or step >= config.steps:
             self._monitor.write(self.statistics.record())
+            self._recorded = True
         reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
         if self._due(config.checkpoint_every) or reached:
             self._save()

@@ -17,6 +17,7 @@ algorithms schedule
 actor learner config statistics
 engines checkpoint evaluation video monitor run filters
 training
+hogwild
 api
 bench
 cli __init__

@@ -17,7 +17,7 @@ from asyncrl.algorithms import ALGORITHMS, algorithm_named
 from asyncrl.api import configure, load, newest_checkpoint, play, resume, start
 from asyncrl.cli.options import parse
 from asyncrl.config import EngineKind, RunConfig
-from asyncrl.engines.processes import prepare
+from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
 from asyncrl.errors import UsageError
 from asyncrl.monitor import terminal_view

@@ -90,7 +90,7 @@ class Plain:
             score = "–" if record["mean_return"] is None else f"{record['mean_return']:.2f}"
             print(
                 f"step {record['step']:>12,} / {self._progress.steps:,}  {record['steps_per_second']:>9,.0f} steps/s  "
-                f"return {score:>8}  episodes {record['episodes']:>6,}  lag {record['policy_lag']:.2f}  "
+                f"return {score:>8}  episodes {record['episodes']:>6,}  lag {record['policy_lag'] or 0:.2f}  "
                 f"left {self._progress.time_left}",
                 flush=True,
             )
@@ -155,7 +155,7 @@ class Live:
         waiting = train.get("waiting_share", 0.0)
         rows.add_row("steps/s", f"{train['steps_per_second']:,.0f}", "mean return (100 episodes)", mean)
         rows.add_row("frames/s", f"{train['frames_per_second']:,.0f}", "last evaluation", best)
-        rows.add_row("policy lag", f"{train['policy_lag']:.2f} updates", "episodes", f"{train['episodes']:,}")
+        rows.add_row("policy lag", f"{train['policy_lag'] or 0:.2f} updates", "episodes", f"{train['episodes']:,}")
         rows.add_row("queue", f"{train['queue_fill']:.0%} full", "last returns", last)
         rows.add_row("learner waits", f"{waiting:.0%} of the time", "entropy", f"{train.get('entropy', float('nan')):.3f}")
         bar = Table.grid(padding=(0, 2), expand=True)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from asyncrl import checkpoint
 from asyncrl.api import configure, start
-from asyncrl.engines.processes import prepare
+from asyncrl.engines.workers import prepare
 from asyncrl.run import checkpoint_folder
 from asyncrl.statistics import Record
 

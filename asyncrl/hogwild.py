@@ -1,0 +1,212 @@
+"""The paper's own loop (Mnih et al. 2016, section 4): no rollout travels, gradients meet in shared weights without locks.
+
+Every worker owns environments. It copies the shared weights, makes a rollout, computes the gradient against its
+copy and takes a step on the shared weights while others do the same (Recht et al. 2011, "Hogwild!"). An algorithm
+knows nothing of this: the worker is an actor and a learner, whose steps fall on weights that others step on too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asyncrl import checkpoint
+from asyncrl.actor import Actor, ActorSpec
+from asyncrl.algorithms import Loss
+from asyncrl.config import RunConfig
+from asyncrl.engines.workers import Workers
+from asyncrl.envs import Contract
+from asyncrl.errors import ActorDied
+from asyncrl.interruption import listening
+from asyncrl.learner import Learner
+from asyncrl.monitor import Monitor
+from asyncrl.networks import copy_into, named_views
+from asyncrl.optimizers import Sharing, statistics
+from asyncrl.rollout import Rollout, Ticket
+from asyncrl.run import Run
+from asyncrl.statistics import Episode, EpisodeCounter
+from asyncrl.training import Desk, Outcome
+
+__all__ = ["train"]
+
+_PATIENCE = 300.0
+"""Seconds without a word from any worker after which the run is given up."""
+_REPORT_EVERY = 0.2
+"""Seconds between a worker's words, if no episode ends."""
+
+
+def train(
+    config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
+) -> Outcome:
+    """As `training.train`, with gradients that meet instead of rollouts."""
+    torch.set_num_threads(1)
+    everyone = Member.alone(config, contract)
+    desk = Desk(config, contract, run, monitor, everyone, resume, versions=0)
+    with listening() as stop:
+        with desk.saving(), _workers(config, contract, everyone) as workers:
+            heard = time.monotonic()
+            while everyone.step < config.steps and not stop:
+                news = workers.hear(1.0)
+                if not news:
+                    if time.monotonic() - heard > _PATIENCE:
+                        raise ActorDied(f"no actor answered within {_PATIENCE:.0f} s")
+                    continue
+                heard = time.monotonic()
+                everyone.pull()
+                episodes = [episode for word in news for episode in word.episodes]
+                desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
+                if desk.after_update(news[-1].metrics, episodes):
+                    break
+        evaluation = desk.final_evaluation(stop)
+    return Outcome(everyone.updates, everyone.step, desk.statistics.seconds, stop.signal, evaluation)
+
+
+class News(NamedTuple):
+    """What a worker tells of the time since its last word."""
+
+    episodes: list[Episode]
+    lags: list[int]
+    """Of every update: the updates that others made since the weights were copied."""
+    metrics: dict[str, float]
+    """Of the last update."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Memory that all workers write to without locks. It has no name: nothing can be left behind."""
+
+    weights: Tensor
+    """[P] float32"""
+    target: Tensor
+    """[P] float32; [0] without a target network"""
+    statistics: list[dict[str, Tensor]]
+    """The optimizer's, by name: one for all, or one for each worker"""
+    steps: Tensor
+    """[W] int64: each worker counts its own, so that no count is lost"""
+    updates: Tensor
+    """[W] int64"""
+
+    @classmethod
+    def allocate(cls, config: RunConfig, weights: Tensor) -> Shared:
+        """As a run begins."""
+        copies = config.actors if config.optimizer.optimizer_statistics is Sharing.OWN else 1
+        target = weights if config.algorithm.target_every else weights[:0]
+        counters = torch.zeros(config.actors, dtype=torch.int64)
+        return cls(
+            _shared(weights),
+            _shared(target),
+            [{name: _shared(x) for name, x in statistics(config.optimizer, weights).items()} for _ in range(copies)],
+            _shared(counters),
+            _shared(counters),
+        )
+
+
+def _shared(x: Tensor) -> Tensor:
+    return x.detach().clone().share_memory_()  # type: ignore[no-untyped-call,no-any-return]
+
+
+class Member(Learner):
+    """A learner whose steps fall on weights that others step on too."""
+
+    def __init__(self, config: RunConfig, contract: Contract, shared: Shared | None, worker: int) -> None:
+        dtype, device = config.precision.dtype, torch.device("cpu")
+        super().__init__(
+            config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
+        )
+        self.shared = shared = Shared.allocate(config, self.weights) if shared is None else shared
+        self._worker = worker
+        own = shared.statistics[worker % len(shared.statistics)]
+        self._take_steps_on(shared.weights, own)
+
+    @classmethod
+    def alone(cls, config: RunConfig, contract: Contract) -> Member:
+        """The first one, that allocates what is shared. It takes no steps itself: it is everyone's state."""
+        return cls(config, contract, None, 0)
+
+    def pull(self) -> None:
+        """Take over what others did: weights, target network, counts."""
+        self.weights.copy_(self.shared.weights)
+        if len(self.shared.target):
+            copy_into(self._target, self.shared.target)
+        self.step, self.updates = int(self.shared.steps.sum()), int(self.shared.updates.sum())
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """As a learner's; statistics of several workers are numbered."""
+        kept = {f"{name}.{i}": x for i, own in enumerate(self.shared.statistics) for name, x in own.items()}
+        return {**super().state(), "optimizer": kept}
+
+    def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
+        shared = self.shared
+        super().restore({**state, "optimizer": {}}, updates, step)
+        shared.weights.copy_(self.weights)
+        for name, view in named_views(self._target, shared.target) if len(shared.target) else ():
+            view.copy_(self._target.get_parameter(name))
+        for i, own in enumerate(shared.statistics):
+            for name, x in own.items():
+                x.copy_(state["optimizer"][f"{name}.{i}"])
+        shared.steps[0], shared.updates[0] = step, updates
+
+    def _descend(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
+        norm = super()._descend(loss, rollouts)
+        self.weights.copy_(self.shared.weights)  # the next minibatch sees this step, and those of others
+        return norm
+
+    def _count(self, steps: int) -> None:
+        shared = self.shared
+        before = int(shared.steps.sum())
+        shared.steps[self._worker] += steps
+        shared.updates[self._worker] += 1
+        self.step, self.updates = int(shared.steps.sum()), int(shared.updates.sum())
+        if self._is_target_due(before):  # whoever crosses the border copies; two may, and copy nearly the same
+            shared.target.copy_(shared.weights)
+
+
+@contextlib.contextmanager
+def _workers(config: RunConfig, contract: Contract, everyone: Member) -> Iterator[Workers]:
+    """A process per actor; when they have ended, `everyone` has what they did."""
+    workers = Workers(_work, config.actors, config, contract, everyone.shared, everyone.updates)
+    try:
+        yield workers
+    finally:
+        workers.close()
+        everyone.pull()
+
+
+def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: Shared, first: int) -> None:
+    """One worker: copy the weights, make a rollout, take a step; until the pipe is closed."""
+    spec = ActorSpec(
+        config.algorithm,
+        config.network,
+        contract,
+        config.seed,
+        config.envs_per_actor,
+        config.env_threads,
+        config.precision.dtype,
+        first,
+    )
+    layout, learner = spec.layout(), Member(config, contract, shared, index)
+    slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
+    counter, experience = EpisodeCounter(index, spec.envs), config.algorithm.experience()
+    number = first * config.actors + index
+    news, told = News([], [], {}), time.monotonic()
+    with contextlib.closing(Actor(spec, index)) as actor:
+        while not pipe.poll():
+            learner.pull()
+            seen = learner.updates
+            actor.policy.load(learner.weights)
+            actor.collect(Ticket(number, index, seen, 0, learner.step), slot)
+            slot.stamp.copy_(torch.tensor([number, index, seen]))
+            metrics = learner.update([slot])
+            number += config.actors
+            news.episodes.extend(counter.finished(experience.own(slot)))
+            news.lags.append(learner.updates - seen - 1)
+            if news.episodes or time.monotonic() - told > _REPORT_EVERY:
+                pipe.send(news._replace(metrics={name: float(x) for name, x in metrics.items()}))
+                news, told = News([], [], {}), time.monotonic()
