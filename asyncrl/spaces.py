@@ -59,8 +59,8 @@ class Actions:
         if self.is_continuous:
             low, high = np.array(self.low), np.array(self.high)
             bounded = np.isfinite(low) & np.isfinite(high)
-            middle, half = np.where(bounded, (low + high) / 2, 0.0), np.where(bounded, (high - low) / 2, 1.0)
-            converted = np.clip(middle + half * action, low, high)
+            least, most = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+            converted = np.clip((least + most) / 2 + (most - least) / 2 * action, low, high)
         else:
             converted = action + (self.first[0] if self.count is not None else np.array(self.first))
         return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asyncrl.optimizers import RMSprop
+from asyncrl.errors import UsageError
+from asyncrl.optimizers import Clipping, Optimizer, OptimizerConfig, RMSprop, clip_, statistics
 
 GRADIENTS = [[0.5, -2.0, 0.0], [1.0, 0.25, -1e-3], [-3.0, 0.25, 4.0], [0.1, 0.0, 4.0]]
 
@@ -62,3 +65,55 @@ def test_the_state_survives_a_round_trip() -> None:
     second = RMSprop([halves], lr=0.1)
     second.load_state_dict(first.state_dict())
     assert descend(second, halves, GRADIENTS[2:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        (dict(), [0.4, 0.3, 0.0]),
+        (dict(anneal=False), [0.4, 0.4, 0.4]),
+        (dict(anneal_to=0.5), [0.4, 0.35, 0.2]),
+        (dict(anneal_steps=50, anneal_to=0.1), [0.4, 0.22, 0.04]),
+    ],
+)
+def test_the_learning_rate_falls_linearly_as_far_and_as_fast_as_asked(settings: dict[str, Any], rates: list[float]) -> None:
+    config = OptimizerConfig(learning_rate=0.4, **settings)
+    assert [config.learning_rate_at(step, 100) for step in (0, 25, 100)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("kind", Optimizer)
+def test_what_an_optimizer_keeps_is_known_before_its_first_step(kind: Optimizer) -> None:
+    config, weights = OptimizerConfig(kind, momentum=0.5), torch.nn.Parameter(torch.ones(4))
+    optimizer = config.build(weights)
+    descend(optimizer, weights, [[1.0] * 4])
+    kept = {name: x.shape for name, x in optimizer.state[weights].items() if isinstance(x, Tensor)}
+    assert {name: x.shape for name, x in statistics(config, weights).items()} == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Clipping.GLOBAL, [[0.6, 0.0], [0.8]]),
+        (Clipping.TENSOR, [[1.0, 0.0], [1.0]]),
+        (Clipping.AVERAGE, [[2.0, 0.0], [1.0]]),
+        (Clipping.NONE, [[3.0, 0.0], [4.0]]),
+    ],
+)
+def test_a_gradient_is_shortened_as_asked(kind: Clipping, expected: list[list[float]]) -> None:
+    gradient = torch.tensor([3.0, 0.0, 4.0])
+    norm = clip_(OptimizerConfig(gradient_clipping=kind, max_gradient_norm=1.0), gradient, [gradient[:2], gradient[2:]])
+    assert float(norm) == 5.0
+    assert gradient.tolist() == pytest.approx([x for tensor in expected for x in tensor], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(learning_rate=0.0), "--learning-rate must be positive, not 0"),
+        (dict(decay=1.5), "--decay must lie between 0 and 1, not 1.5"),
+        (dict(anneal_steps=0), "--anneal-steps must be 1 or more, not 0"),
+    ],
+)
+def test_constants_out_of_range_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        OptimizerConfig(**wrong).check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.actor import Actor, ActorSpec
-from asyncrl.algorithms import A3C
+from asyncrl.algorithms import A3C, Algorithm, OneStepSarsa, Reinforce
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.experience import Batch
@@ -30,11 +31,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def play(env: str, options: EnvOptions, t_max: int, steps: int) -> tuple[list[Rollout], Tensor]:
+def play(
+    env: str, options: EnvOptions, t_max: int, steps: int, algorithm: Algorithm | None = None
+) -> tuple[list[Rollout], Tensor]:
     """Rollouts one after the other, each in a slot of its own, and every observation [step, B, *O] that was acted on."""
-    contract = describe(env, options)
+    contract, algorithm = describe(env, options), algorithm or A3C(t_max=t_max)
     network = NetworkConfig(Network.A3C_CNN if contract.spaces.is_image else Network.MLP)
-    spec = ActorSpec(A3C(t_max=t_max), network, contract, 7, ENVS, 1, torch.float32)
+    spec = ActorSpec(algorithm, network, contract, 7, ENVS, 1, torch.float32)
     weights, _ = bind(spec.algorithm.network(network, contract.spaces, torch.float32, generator(7, Stream.NETWORK)))
     rollouts = steps // t_max
     plan = MemoryPlan(spec.layout(), rollouts, 1, len(weights))
@@ -108,3 +111,73 @@ def test_a_batch_stays_as_it_is_when_its_slot_is_filled_again() -> None:
     assert not (batch.observation == 9).any()
     assert not (batch.reward == 9).any()
     assert not (batch.action == 9).any()
+
+
+@pytest.mark.parametrize("env", ["worlds:Corridor-v0", "ALE/Breakout-v5"])
+def test_a_rollout_that_overlaps_begins_with_the_end_of_the_one_before_it(env: str) -> None:
+    """Episodes are truncated within a rollout, with its last step, and with the step that two rollouts have in common."""
+    options = EnvOptions(episode_frames=400) if "ALE" in env else EnvOptions()
+    t_max = 20 if "ALE" in env else 4
+    rollouts, seen = play(env, options, t_max, 240, OneStepSarsa(t_max=t_max))
+    assert all(len(r.reward) == t_max + 1 for r in rollouts)
+    for before, after in itertools.pairwise(rollouts):
+        for name in ("action", "reward", "terminated"):
+            assert torch.equal(getattr(before, name)[-1], getattr(after, name)[0]), name
+        assert torch.equal(before.reset[-2:], after.reset[:2])
+    for i, columns in enumerate(stack_frames(rollouts[:-1]).split(ENVS, 1)):
+        assert torch.equal(columns, seen[i * t_max : (i + 1) * t_max + 2]), f"rollout {i}"
+    ends = {t for r in rollouts for t in r.over.any(1).nonzero()[:, 0].tolist()}
+    assert ends & {0, t_max}, "an episode ended in a step that two rollouts have"
+
+
+@pytest.mark.parametrize("env", ["worlds:Corridor-v0", "ALE/Breakout-v5"])
+def test_a_rollout_of_whole_episodes_has_one_of_each_environment(env: str) -> None:
+    options = EnvOptions(episode_frames=160) if "ALE" in env else EnvOptions()
+    rollouts, _ = play(env, options, 60, 180, Reinforce(longest_episode=60))
+    for rollout in rollouts:
+        assert (rollout.over.sum(0) == 1).all()
+        assert not rollout.reset[0].any()
+        last = rollout.over.int().argmax(0)
+        for column, end in enumerate(last.tolist()):
+            assert rollout.valid[: end + 1, column].all()
+            assert not rollout.valid[end + 1 :, column].any()
+        assert not rollout.age.any()
+    (trimmed,) = Reinforce(longest_episode=60).experience().trimmed(rollouts[:1])
+    assert len(trimmed.reward) == int(rollouts[0].over.int().argmax(0).max()) + 1
+    rebuilt = stack_frames([trimmed])
+    assert len(rebuilt) == len(trimmed.reward) + 1
+
+
+def test_an_episode_without_an_end_is_cut_off() -> None:
+    rollouts, _ = play("worlds:Corridor-v0", EnvOptions(), 3, 9, Reinforce(longest_episode=3))
+    for rollout in rollouts:
+        assert rollout.over.any(0).all()
+        assert rollout.valid[0].all()
+
+
+def numbered(steps: int, envs: int, state: int) -> Batch:
+    """Every step carries its own number wherever it can."""
+    number = torch.arange(steps * envs).view(steps, envs)
+    memory = torch.arange(envs, dtype=torch.float32)[:, None].expand(envs, state)
+    over = torch.zeros(steps, envs, dtype=torch.bool)
+    whole = torch.cat([number, number[-1:]])[..., None]
+    return Batch(whole, number, number.float(), over, ~over, memory, {}).with_targets(advantage=number.float())
+
+
+def test_minibatches_are_disjoint_steps_that_stay_whole() -> None:
+    parts = numbered(5, 4, 0).minibatches(3, torch.Generator().manual_seed(1))
+    taken = torch.cat([part.action.flatten() for part in parts])
+    assert len(taken) == len(set(taken.tolist())) == 18  # 20 do not divide by 3
+    for part in parts:
+        assert torch.equal(part.action, part.observation[..., 0])
+        assert torch.equal(part.action.float(), part.acted["advantage"])
+    other = numbered(5, 4, 0).minibatches(3, torch.Generator().manual_seed(2))
+    assert not torch.equal(parts[0].action, other[0].action)
+
+
+def test_minibatches_of_a_network_that_remembers_are_whole_columns() -> None:
+    parts = numbered(5, 4, 2).minibatches(2, torch.Generator().manual_seed(1))
+    assert sorted(int(c) for part in parts for c in part.state[:, 0]) == [0, 1, 2, 3]
+    for part in parts:
+        assert part.action.shape == (5, 2)
+        assert torch.equal(part.action[0].float(), part.state[:, 0])
