@@ -257,12 +257,15 @@ class RunConfig:
         """The (resolved) configuration as a person reads it."""
         rows = {
             "algorithm": f"{self.algorithm.name}, network {self.network.network.value}, "
-            f"{self.precision.value} on {self.device.value}",
+            f"{self.precision.value} on {self.device.value}" + self._why_no_gpu(),
             "actors": f"{self.actors} × {self.envs_per_actor} environments, engine {self.engine.value}",
             "schedule": f"{self.schedule.value}, lag {self.lag}" if self.schedule is ScheduleKind.LOCKSTEP else "free",
             "updates": self._lengths() + f", seed {self.seed}",
         }
         return [f"{name:<20}{value}" for name, value in rows.items()]
+
+    def _why_no_gpu(self) -> str:
+        return "" if self.device is Device.CUDA or torch.cuda.is_available() else " (torch sees no GPU here)"
 
     def _lengths(self) -> str:
         if self.updates is None:

@@ -99,8 +99,17 @@ class Statistics:
             lags.append(update - int(rollout.stamp[2]))
             episodes += self._counters[ticket.actor].finished(self._experience.own(rollout))
         self._queue.append(waiting)
+        self._count_actions(rollouts.values())
         self.note(episodes, lags)
         return episodes
+
+    def _count_actions(self, rollouts: Iterable[Rollout]) -> None:
+        """How often each choice was taken; with several choices or numbers in an action nothing is counted."""
+        for rollout in rollouts:
+            if rollout.action.dim() == 2:
+                taken = np.bincount(rollout.action[rollout.valid].numpy(), minlength=len(self._actions))
+                taken[: len(self._actions)] += self._actions
+                self._actions = taken
 
     def note(self, episodes: Sequence[Episode], lags: Sequence[int]) -> None:
         """Note episodes that ended, and the policy lag of rollouts that were learned from."""
@@ -129,6 +138,7 @@ class Statistics:
             policy_lag=round(float(np.mean(self._lags)), 3) if self._lags else None,
             policy_lag_max=int(max(self._lags, default=0)),
             queue_fill=round(float(np.mean(self._queue)) / self._slots, 4) if self._queue else None,
+            actions=[round(float(x), 4) for x in self._actions / max(1, self._actions.sum())] or None,
             **{f"{stage}_share": round(seconds / elapsed, 4) for stage, seconds in self._stages.items()},
             **{name: float(f"{float(value):.6g}") for name, value in self._metrics.items()},
         )
@@ -146,6 +156,7 @@ class Statistics:
     def _reset(self) -> None:
         self._since, self._step_since = time.monotonic(), self._step
         self._lags: list[int] = []
+        self._actions: np.ndarray = np.zeros(0, dtype=np.int64)
         self._queue: list[int] = []
         self._stages: dict[str, float] = {}
         self._metrics = {}

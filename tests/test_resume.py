@@ -184,3 +184,29 @@ def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypat
     monkeypatch.setitem(gymnasium.registry, "Changing-v0", world(8))
     with pytest.raises(UsageError, match="another contract: episode_cap: 9, not 8"):
         resume(run.path, steps=BATCH * (UPDATES + 5))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "forgotten"),
+    [
+        ("n-step-q", dict(target_every=5 * BATCH), "target"),
+        ("ppo", dict(epochs=2, minibatches=2), "optimizer"),
+        ("a3c", dict(publish_every=3, lag=2), "recent"),
+    ],
+)
+def test_target_networks_moments_and_published_weights_come_back(
+    tmp_path: Path, algorithm: str, settings: dict[str, Any], forgotten: str
+) -> None:
+    config = configure("worlds:Corridor-v0", algorithm, **{**SMALL, **settings})
+    run, _ = start(config, tmp_path / "run", Listener(STOPPED))
+    whole, forgetful = (Path(shutil.copytree(run.path, tmp_path / name)) for name in ("whole", "forgetful"))
+    found = newest_checkpoint(Run.open(forgetful))
+    state = {name.removesuffix(".safetensors"): found.tensors(name.removesuffix(".safetensors")) for name in found.files}
+    state[forgotten] = {name: torch.zeros_like(x) for name, x in state[forgotten].items()}
+    save(found.path, state, found)
+    for folder in (whole, forgetful):
+        resume(folder)
+    assert weights_of(whole) != weights_of(forgetful)
+    again = Path(shutil.copytree(run.path, tmp_path / "again"))
+    resume(again)
+    assert weights_of(again) == weights_of(whole)

@@ -120,5 +120,22 @@ class Confessing(Corridor):
         return np.array([os.getpid(), "torch" in sys.modules], dtype=np.float64)
 
 
+class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
+    """CartPole of which only the positions are seen: how fast they change has to be remembered."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(gymnasium.make("CartPole-v1", render_mode=render_mode))
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, info = super().reset(seed=seed, options=options)
+        return observation[::2], info
+
+    def step(self, action: int) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation[::2], reward, terminated, truncated, info
+
+
+gymnasium.register(id="BlindCartPole-v0", entry_point=BlindCartPole)
 for _world in (Corridor, Dawdling, Failing, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing):
     gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)

@@ -13,7 +13,7 @@ from asyncrl.statistics import Record
 
 __all__ = ["JsonLines", "TensorBoard"]
 
-_NOT_SCALARS = {"step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env"}
+_NOT_SCALARS = {"step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions"}
 
 
 class JsonLines:
@@ -59,6 +59,8 @@ class TensorBoard:
         for name, value in record.items():
             if name not in _NOT_SCALARS and value is not None:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        for action, share in enumerate(record.get("actions") or []):
+            self._writer.add_scalar(f"actions/{action}", share, record["step"])
         for name, values in (("return", self._returns), ("length", self._lengths)):
             if values:
                 self._writer.add_histogram(f"episode/{name}", np.array(values), record["step"])

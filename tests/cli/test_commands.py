@@ -245,3 +245,14 @@ def test_an_option_that_is_none_is_answered_with_the_near_one(
     printed = capsys.readouterr().err
     assert f"{near} " in printed
     assert "Traceback" not in printed
+
+
+def test_the_first_convolution_can_be_looked_at(tmp_path: Path) -> None:
+    done = command("inspect", "pretrained/pong-a3c", "--filters", "out.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert shape_of(tmp_path / "out.png")[0] > 16 * 8  # a row for each of 16 filters of 8 pixels
+
+
+def test_a_network_without_convolutions_has_no_filters_to_look_at(trained: Path, tmp_path: Path) -> None:
+    done = command("inspect", trained, "--filters", "out.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (2, "asyncrl: --filters: this network has no convolutions")

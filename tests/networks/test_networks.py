@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from asyncrl.algorithms import Impala, Moment, Policy
 from asyncrl.distributions import Categorical
 from asyncrl.errors import UsageError
 from asyncrl.networks import ActorCritic, Network, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
@@ -76,3 +77,20 @@ def test_a_network_that_does_not_fit_is_refused(config: NetworkConfig) -> None:
 def test_frames_that_are_too_small_for_the_convolutions_are_refused() -> None:
     with pytest.raises(UsageError, match="36×36"):
         network(NetworkConfig(Network.NATURE_CNN), Spaces((4, 20, 20), "uint8", PIXELS.actions))
+
+
+def test_a_policy_on_another_device_acts_as_one_beside_the_environments() -> None:
+    """`cpu:0` is a device of its own to a policy: what it says comes back from there."""
+    random = [torch.Generator().manual_seed(3) for _ in range(2)]
+    policies = [Policy(Impala(), NetworkConfig(), VECTOR, torch.float32, device) for device in ("cpu", "cpu:0")]
+    seen = torch.randn(6, 4)
+    one, other = (p.act(seen, p.initial_state(6), Moment(0, r, None)) for p, r in zip(policies, random, strict=True))
+    assert torch.equal(one.action, other.action)
+    assert torch.equal(one.extras["log_prob"], other.extras["log_prob"])
+
+
+def test_with_epsilon_one_every_action_is_as_probable() -> None:
+    policy = Policy(Impala(), NetworkConfig(), VECTOR, torch.float32)
+    moment = Moment(0, torch.Generator().manual_seed(1), None, greedy=True, epsilon=1.0)
+    action = policy.act(torch.ones(4_000, 4), policy.initial_state(4_000), moment).action
+    assert float(action.float().mean()) == pytest.approx(0.5, abs=0.03)
