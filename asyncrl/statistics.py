@@ -66,6 +66,7 @@ class Statistics:
         self._frame_skip, self._slots = frame_skip, slots
         self._began = time.monotonic() - seconds
         self._update = self._step = 0
+        self._actions: np.ndarray = np.zeros(0, dtype=np.int64)
         self.episodes = 0
         self._metrics: Mapping[str, Tensor | float] = {}
         self._reset()
@@ -156,7 +157,7 @@ class Statistics:
     def _reset(self) -> None:
         self._since, self._step_since = time.monotonic(), self._step
         self._lags: list[int] = []
-        self._actions: np.ndarray = np.zeros(0, dtype=np.int64)
+        self._actions = np.zeros(0, dtype=np.int64)
         self._queue: list[int] = []
         self._stages: dict[str, float] = {}
         self._metrics = {}
