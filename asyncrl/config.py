@@ -153,7 +153,7 @@ class RunConfig:
     @property
     def acting_device(self) -> str:
         """Where the network acts: beside the learner where both are in one process, else on the CPU."""
-        return "cpu" if self.engine is EngineKind.PROCESSES else self.device.value
+        return "cpu" if self.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) else self.device.value
 
     def make_schedule(self) -> Lockstep | Free:
         """The schedule of a resolved configuration."""
@@ -187,11 +187,13 @@ class RunConfig:
             )
         if self.device is Device.CUDA:
             raise UsageError("--engine hogwild learns in processes on the CPU; leave out --device cuda")
-        if self.rollouts_per_update not in (None, 1) or self.queue_size not in (None, self.actors):
-            raise UsageError(
-                "--engine hogwild: every worker learns from its own rollout at once; leave out --rollouts-per-update and "
-                "--queue-size"
-            )
+        meaning_nothing = {"rollouts_per_update": (None, 1), "queue_size": (None, self.actors), "publish_every": (1,)}
+        for name, values in meaning_nothing.items():
+            if getattr(self, name) not in values:
+                raise UsageError(
+                    "--engine hogwild: every worker learns from its own rollout at once and copies the weights before the "
+                    f"next; leave out --{name.replace('_', '-')}"
+                )
         return replace(self, schedule=ScheduleKind.FREE, device=Device.CPU, rollouts_per_update=1, queue_size=self.actors)
 
     def _resolved(self, contract: Contract, network: Network) -> RunConfig:
@@ -259,13 +261,18 @@ class RunConfig:
             "algorithm": f"{self.algorithm.name}, network {self.network.network.value}, "
             f"{self.precision.value} on {self.device.value}" + self._why_no_gpu(),
             "actors": f"{self.actors} × {self.envs_per_actor} environments, engine {self.engine.value}",
-            "schedule": f"{self.schedule.value}, lag {self.lag}" if self.schedule is ScheduleKind.LOCKSTEP else "free",
+            "schedule": self._order(),
             "updates": self._lengths() + f", seed {self.seed}",
         }
         return [f"{name:<20}{value}" for name, value in rows.items()]
 
     def _why_no_gpu(self) -> str:
         return "" if self.device is Device.CUDA or torch.cuda.is_available() else " (torch sees no GPU here)"
+
+    def _order(self) -> str:
+        if self.engine is EngineKind.HOGWILD:
+            return "free: every worker learns from its own rollouts, without lag or queue"
+        return f"lockstep, lag {self.lag}" if self.schedule is ScheduleKind.LOCKSTEP else "free"
 
     def _lengths(self) -> str:
         if self.updates is None:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from asyncrl import checkpoint
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.actor import Actor
 from asyncrl.algorithms import Loss
 from asyncrl.config import RunConfig
+from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied
@@ -32,37 +33,34 @@ from asyncrl.optimizers import Sharing, statistics
 from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run
 from asyncrl.statistics import Episode, EpisodeCounter
-from asyncrl.training import Desk, Outcome
+from asyncrl.training import Desk, Outcome, actor_spec
 
 __all__ = ["train"]
 
-_PATIENCE = 300.0
-"""Seconds without a word from any worker after which the run is given up."""
 _REPORT_EVERY = 0.2
-"""Seconds between a worker's words, if no episode ends."""
+"""Seconds between a worker's words: few enough that none waits in a full pipe while an evaluation goes on."""
 
 
 def train(
     config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
 ) -> Outcome:
-    """As `training.train`, with gradients that meet instead of rollouts."""
+    """As `training.train`, with gradients that meet instead of rollouts.
+
+    Workers go on during an evaluation. Where it reaches the target return, the run ends with the weights that were
+    evaluated, and what workers did in the meantime is forgotten.
+    """
     torch.set_num_threads(1)
     everyone = Member.alone(config, contract)
     desk = Desk(config, contract, run, monitor, everyone, resume, versions=0)
     with listening() as stop:
-        with desk.saving(), _workers(config, contract, everyone) as workers:
-            heard = time.monotonic()
-            while everyone.step < config.steps and not stop:
-                news = workers.hear(1.0)
-                if not news:
-                    if time.monotonic() - heard > _PATIENCE:
-                        raise ActorDied(f"no actor answered within {_PATIENCE:.0f} s")
-                    continue
-                heard = time.monotonic()
-                everyone.pull()
-                episodes = [episode for word in news for episode in word.episodes]
-                desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
-                if desk.after_update(news[-1].metrics, episodes):
+        with desk.saving(), _workers(config, contract, everyone, desk) as workers:
+            for news in _listen(workers, config.actors):
+                if news:
+                    everyone.pull()
+                    episodes = [episode for word in news for episode in word.episodes]
+                    desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
+                    desk.after_update(news[-1].metrics, episodes)
+                if desk.reached or stop:
                     break
         evaluation = desk.final_evaluation(stop)
     return Outcome(everyone.updates, everyone.step, desk.statistics.seconds, stop.signal, evaluation)
@@ -71,11 +69,21 @@ def train(
 class News(NamedTuple):
     """What a worker tells of the time since its last word."""
 
+    worker: int
     episodes: list[Episode]
     lags: list[int]
-    """Of every update: the updates that others made since the weights were copied."""
+    """Of every update: the updates that others made since the weights were copied"""
     metrics: dict[str, float]
-    """Of the last update."""
+    """Of the last update"""
+    final: bool = False
+    """The run's steps are made: nothing follows"""
+
+    @classmethod
+    def of(
+        cls, worker: int, episodes: list[Episode], lags: list[int], metrics: dict[str, Tensor], *, final: bool = False
+    ) -> News:
+        """With metrics as numbers: no tensor travels."""
+        return cls(worker, episodes, lags, {name: float(x) for name, x in metrics.items()}, final)
 
 
 @dataclass(frozen=True)
@@ -169,44 +177,60 @@ class Member(Learner):
 
 
 @contextlib.contextmanager
-def _workers(config: RunConfig, contract: Contract, everyone: Member) -> Iterator[Workers]:
-    """A process per actor; when they have ended, `everyone` has what they did."""
+def _workers(config: RunConfig, contract: Contract, everyone: Member, desk: Desk) -> Iterator[Workers]:
+    """A process per actor; when they have ended, `everyone` has what they did, or what reached the target return."""
     workers = Workers(_work, config.actors, config, contract, everyone.shared, everyone.updates)
     try:
         yield workers
     finally:
         workers.close()
-        everyone.pull()
+        if not desk.reached:
+            everyone.pull()
+
+
+def _listen(workers: Workers, count: int) -> Iterator[list[News]]:
+    """What workers say, [] after a second of silence, until each has said its final word.
+
+    Raises what a worker ended with, and ActorDied for one that is silent for too long.
+    """
+    heard = dict.fromkeys(range(count), time.monotonic())
+    while heard:
+        news, now = workers.hear(1.0), time.monotonic()
+        for word in news:
+            heard[word.worker] = now
+            if word.final:
+                del heard[word.worker]
+        for worker, since in heard.items():
+            if now - since > PATIENCE:
+                raise ActorDied(f"actor {worker} did not answer within {PATIENCE:.0f} s")
+        yield news
 
 
 def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: Shared, first: int) -> None:
-    """One worker: copy the weights, make a rollout, take a step; until the pipe is closed."""
-    spec = ActorSpec(
-        config.algorithm,
-        config.network,
-        contract,
-        config.seed,
-        config.envs_per_actor,
-        config.env_threads,
-        config.precision.dtype,
-        first,
-    )
+    """One worker: copy the weights, make a rollout, take a step; until the run's steps are made or the pipe is closed."""
+    spec = actor_spec(config, contract, first)
     layout, learner = spec.layout(), Member(config, contract, shared, index)
     slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
     counter, experience = EpisodeCounter(index, spec.envs), config.algorithm.experience()
     number = first * config.actors + index
-    news, told = News([], [], {}), time.monotonic()
+    episodes: list[Episode] = []
+    lags: list[int] = []
+    metrics: dict[str, Tensor] = {}
+    told = time.monotonic()
     with contextlib.closing(Actor(spec, index)) as actor:
-        while not pipe.poll():
-            learner.pull()
+        learner.pull()
+        while learner.step < config.steps and not pipe.poll():
             seen = learner.updates
             actor.policy.load(learner.weights)
             actor.collect(Ticket(number, index, seen, 0, learner.step), slot)
             slot.stamp.copy_(torch.tensor([number, index, seen]))
             metrics = learner.update([slot])
             number += config.actors
-            news.episodes.extend(counter.finished(experience.own(slot)))
-            news.lags.append(learner.updates - seen - 1)
-            if news.episodes or time.monotonic() - told > _REPORT_EVERY:
-                pipe.send(news._replace(metrics={name: float(x) for name, x in metrics.items()}))
-                news, told = News([], [], {}), time.monotonic()
+            episodes += counter.finished(experience.own(slot))
+            lags.append(learner.updates - seen - 1)
+            if time.monotonic() - told > _REPORT_EVERY:
+                pipe.send(News.of(index, episodes, lags, metrics))
+                episodes, lags, told = [], [], time.monotonic()
+            learner.pull()
+        pipe.send(News.of(index, episodes, lags, metrics, final=True))
+        pipe.poll(None)  # until it is closed: its end before the run's would be taken for a death

@@ -14,7 +14,7 @@ from torch import Tensor
 from asyncrl import checkpoint
 from asyncrl.actor import ActorSpec
 from asyncrl.algorithms import Policy
-from asyncrl.config import Device, RunConfig
+from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
@@ -25,7 +25,7 @@ from asyncrl.monitor import Monitor
 from asyncrl.run import Run
 from asyncrl.statistics import Episode, Statistics
 
-__all__ = ["Desk", "Outcome", "train"]
+__all__ = ["Desk", "Outcome", "actor_spec", "make_learner", "train"]
 
 
 @dataclass(frozen=True)
@@ -51,29 +51,12 @@ def train(
     """
     assert config.learner_threads is not None
     torch.set_num_threads(config.learner_threads)
-    dtype = config.precision.dtype
-    device = torch.device("cuda" if config.device is Device.CUDA else "cpu")
-    learner = Learner(
-        config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
-    )
-    schedule = config.make_schedule()
+    learner, schedule = make_learner(config, contract), config.make_schedule()
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
     first, statistics = learner.updates, desk.statistics
-
-    acting = config.acting_device
-    spec = ActorSpec(
-        config.algorithm,
-        config.network,
-        contract,
-        config.seed,
-        config.envs_per_actor,
-        config.env_threads,
-        dtype,
-        first,
-        acting,
-    )
+    spec = actor_spec(config, contract, first)
     plan = MemoryPlan(
-        spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, acting
+        spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, spec.device
     )
 
     with listening() as stop:
@@ -99,6 +82,27 @@ def train(
                     break
         evaluation = desk.final_evaluation(stop)
     return Outcome(learner.updates, learner.step, statistics.seconds, stop.signal, evaluation)
+
+
+def make_learner(config: RunConfig, contract: Contract) -> Learner:
+    """The learner of a resolved configuration."""
+    dtype, device = config.precision.dtype, torch.device(config.device.value)
+    return Learner(config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps)
+
+
+def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> ActorSpec:
+    """What makes the actors of a resolved configuration, from update `first_update` on."""
+    return ActorSpec(
+        config.algorithm,
+        config.network,
+        contract,
+        config.seed,
+        config.envs_per_actor,
+        config.env_threads,
+        config.precision.dtype,
+        first_update,
+        config.acting_device,
+    )
 
 
 class Desk:
@@ -132,7 +136,9 @@ class Desk:
         if resume is not None:
             self._restore(resume)
         self._step_before = learner.step
-        self._recorded = False
+        self._recorded = -1  # the update of the newest record
+        self.reached = False
+        """An evaluation has reached the target return."""
         self._remember()
 
     @property
@@ -147,14 +153,15 @@ class Desk:
         self.statistics.updated(update, step, metrics)
         for record in self.statistics.records(episodes):
             self._monitor.write(record)
-        if self._due(config.log_every) or not self._recorded or step >= config.steps:
+        due = self._due(config.log_every) or self._recorded < 0 or step >= config.steps
+        if due and self._recorded != update:
             self._monitor.write(self.statistics.record())
-            self._recorded = True
-        reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
-        if self._due(config.checkpoint_every) or reached:
+            self._recorded = update
+        self.reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
+        if self._due(config.checkpoint_every) or self.reached:
             self._save()
         self._step_before = step
-        return reached
+        return self.reached
 
     def final_evaluation(self, stop: StopRequest) -> Evaluation | None:
         """The evaluation of the last weights; there is none after a signal."""

@@ -10,7 +10,7 @@ from typing import Any
 from asyncrl.api import start
 from asyncrl.bench.stages import WARM_UP, Stage, capacity
 from asyncrl.bench.usage import Usage, machine
-from asyncrl.config import RunConfig, cores
+from asyncrl.config import RunConfig
 from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
 from asyncrl.statistics import Record
@@ -25,6 +25,8 @@ class Report:
     environment: float
     acting: float
     learning: float
+    update_seconds: float
+    """One update on one core."""
     end_to_end: float
     """Steps learned from, after a warm-up."""
     first_update_seconds: float
@@ -41,11 +43,6 @@ class Report:
     def bound(self) -> float:
         """Every step is an environment's, an actor's and the learner's: 1 / (1/a + 1/b + 1/c)."""
         return 1 / (1 / self.environment + 1 / self.acting + 1 / self.learning)
-
-    @property
-    def update_seconds(self) -> float:
-        """One update on one core."""
-        return self.config.batch_steps * cores() / self.learning
 
     @property
     def share_of_bound(self) -> float:
@@ -71,7 +68,8 @@ def bench(config: RunConfig, seconds: float) -> Report:
     """Measure each stage for `seconds`, then training itself for about as long."""
     contract = describe(config.env, config.environment)
     config = config.resolved(contract)
-    rates = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
+    alone = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
+    rates = {stage: found.steps_per_second for stage, found in alone.items()}
     bound = 1 / sum(1 / rate for rate in rates.values())
     steps = max(20 * config.batch_steps, round(bound * seconds))
     trial = replace(config, steps=steps, eval_episodes=0, eval_every=0, checkpoint_every=2 * steps, log_every=steps // 100)
@@ -85,6 +83,7 @@ def bench(config: RunConfig, seconds: float) -> Report:
         environment=rates[Stage.ENVIRONMENT],
         acting=rates[Stage.ACTING],
         learning=rates[Stage.LEARNING],
+        update_seconds=alone[Stage.LEARNING].seconds_per_call,
         end_to_end=(last["step"] - first["step"]) / (last["time"] - first["time"]),
         first_update_seconds=ear.records[0]["time"],
         policy_lag=last["policy_lag"],

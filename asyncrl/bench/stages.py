@@ -10,19 +10,21 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from enum import Enum
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.actor import Actor
 from asyncrl.algorithms import Moment
 from asyncrl.config import RunConfig, cores
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import Contract, Environments
 from asyncrl.exploration import Seats
-from asyncrl.learner import Learner
 from asyncrl.randomness import Stream, environment_seeds, generator
 from asyncrl.rollout import Ticket
+from asyncrl.training import actor_spec, make_learner
 
 __all__ = ["Stage", "capacity"]
 
@@ -41,21 +43,32 @@ class Stage(Enum):
     """batch, loss, gradient, optimizer"""
 
 
-def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> float:
-    """Environment steps per second of all cores together; `config` is resolved."""
+class Capacity(NamedTuple):
+    """What all cores together can do at one stage."""
+
+    steps_per_second: float
+    """Environment steps"""
+    seconds_per_call: float
+    """Of one step of a vector environment, one forward pass, or one update, on one core"""
+
+
+def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
+    """Measure one stage; `config` is resolved."""
     context = multiprocessing.get_context("forkserver")
     with context.Pool(cores()) as pool:
-        jobs = [pool.apply_async(_rate, (stage, config, contract, seconds)) for _ in range(cores())]
-        return sum(job.get(timeout=60 + 10 * seconds) for job in jobs)
+        jobs = [pool.apply_async(_measure, (stage, config, contract, seconds)) for _ in range(cores())]
+        found = [job.get(timeout=60 + 10 * seconds) for job in jobs]
+    return Capacity(sum(f.steps_per_second for f in found), fmean(f.seconds_per_call for f in found))
 
 
-def _rate(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> float:
+def _measure(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
     torch.set_num_threads(1)
     work = {Stage.ENVIRONMENT: _environment, Stage.ACTING: _acting, Stage.LEARNING: _learning}[stage]
     once, steps = work(config, contract)
     once()
     _repeat(once, seconds * WARM_UP)
-    return steps * _repeat(once, seconds * (1 - WARM_UP))
+    calls_per_second = _repeat(once, seconds * (1 - WARM_UP))
+    return Capacity(steps * calls_per_second, 1 / calls_per_second)
 
 
 def _repeat(once: Callable[[], object], seconds: float) -> float:
@@ -76,7 +89,7 @@ def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], ob
 
 
 def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
-    policy, count = _spec(config, contract).policy(), config.envs_per_actor
+    policy, count = actor_spec(config, contract).policy(), config.envs_per_actor
     moment = Moment(0, generator(config.seed, Stream.ACTOR), Seats.of(config.seed, 0, count))
     dtype = getattr(torch, contract.spaces.observation_dtype)
     observation = torch.zeros(count, *contract.spaces.observation_shape, dtype=dtype)
@@ -86,21 +99,13 @@ def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object]
 
 def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
     """Updates from one batch of real rollouts, over and over."""
-    spec, count = _spec(config, contract), config.rollouts_per_update or 1
-    dtype, device = config.precision.dtype, torch.device("cpu" if config.device.value == "cpu" else "cuda")
-    learner = Learner(
-        config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
-    )
+    spec, count = actor_spec(config, contract), config.rollouts_per_update or 1
+    learner = make_learner(config, contract)
     plan = MemoryPlan(spec.layout(), count, 1, learner.weights.numel())
     memory, actor = Memory(plan, plan.allocate(shared=False)), Actor(spec, 0)
     memory.publish(0, learner.weights)
     for number in range(count):
         memory.fill(actor, Ticket(number, 0, 0, number, 0))
     actor.close()
-    return lambda: learner.update(memory.slots), config.batch_steps
-
-
-def _spec(config: RunConfig, contract: Contract) -> ActorSpec:
-    return ActorSpec(
-        config.algorithm, config.network, contract, config.seed, config.envs_per_actor, 1, config.precision.dtype
-    )
+    learner.update(memory.slots)
+    return lambda: learner.update(memory.slots), learner.step

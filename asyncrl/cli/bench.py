@@ -67,7 +67,7 @@ def _text(report: Report) -> str:
         f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, lag {config.lag}\n"
         f"{on['cores']} cores of {on['cpu']}, torch {on['torch']}\n\n{table}\n\n"
         f"{report.share_of_bound:.0%} of the bound, policy lag {report.policy_lag:.2f}, "
-        f"one update of {config.batch_steps:,} steps takes {1e3 * report.update_seconds:,.1f} ms on one core, "
+        f"one update takes {1e3 * report.update_seconds:,.1f} ms on one core, "
         f"{report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB, "
         f"first update after {report.first_update_seconds:.1f} s"
     )

@@ -153,10 +153,11 @@ class Live:
         best = f"{p.evaluation['mean']:.2f} at {p.evaluation['step']:,}" if p.evaluation else "–"
         last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
         waiting = train.get("waiting_share", 0.0)
+        queue = "none" if train["queue_fill"] is None else f"{train['queue_fill']:.0%} full"
         rows.add_row("steps/s", f"{train['steps_per_second']:,.0f}", "mean return (100 episodes)", mean)
         rows.add_row("frames/s", f"{train['frames_per_second']:,.0f}", "last evaluation", best)
         rows.add_row("policy lag", f"{train['policy_lag'] or 0:.2f} updates", "episodes", f"{train['episodes']:,}")
-        rows.add_row("queue", f"{train['queue_fill']:.0%} full", "last returns", last)
+        rows.add_row("queue", queue, "last returns", last)
         rows.add_row("learner waits", f"{waiting:.0%} of the time", "entropy", f"{train.get('entropy', float('nan')):.3f}")
         bar = Table.grid(padding=(0, 2), expand=True)
         bar.add_column()
