@@ -80,13 +80,13 @@ class Learner:
 
     def _parts(self, batch: Batch) -> Sequence[Batch]:
         """What one update takes a step on each, in order."""
-        experience = self._experience
-        if experience.epochs * experience.minibatches == 1:
-            return [batch]
+        epochs, count = self._experience.epochs, self._experience.minibatches
         with torch.no_grad():
             batch = self._algorithm.prepare(self.network, self._target, batch)
+        if count == 1:
+            return [batch] * epochs
         random = generator(self._seed, Stream.LEARNER, self.updates)
-        return [part for _ in range(experience.epochs) for part in batch.minibatches(experience.minibatches, random)]
+        return [part for _ in range(epochs) for part in batch.minibatches(count, random)]
 
     def _descend(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
         """One step of the optimizer; returns the gradient's norm before it was clipped."""

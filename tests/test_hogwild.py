@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from rich.console import Console
 
+from asyncrl import hogwild
+from asyncrl.actor import Actor
+from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.cli import main
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract, describe
-from asyncrl.errors import UsageError
-from asyncrl.hogwild import Member
+from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
+from asyncrl.hogwild import Member, News
+from asyncrl.monitor import Live
+from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run
+from asyncrl.statistics import Statistics
+from asyncrl.training import actor_spec, make_learner
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
 OWN = {
@@ -29,21 +47,75 @@ def resolved(algorithm: str = "a3c", **settings: Any) -> tuple[RunConfig, Contra
     return configure("worlds:Corridor-v0", algorithm, **{**SMALL, **settings}).resolved(contract), contract
 
 
-def test_two_workers_learn_cartpole(tmp_path: Path) -> None:
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Worker processes: children of its fork server."""
+    return [worker for child in process.children() for worker in child.children()]
+
+
+def test_two_workers_learn_cartpole_and_the_weights_that_reached_the_target_are_kept(tmp_path: Path) -> None:
     settings = dict(engine="hogwild", actors=2, steps=150_000, target_return=150.0, eval_every=15_000, eval_episodes=10)
-    _, outcome = start(configure("CartPole-v1", "a3c", **settings), tmp_path / "run")
+    run, outcome = start(configure("CartPole-v1", "a3c", **settings), tmp_path / "run")
     assert outcome.evaluation is not None
     assert outcome.evaluation.mean >= 150
+    last = [record for record in run.records() if record["kind"] == "eval"][-1]
+    saved = newest_checkpoint(run)
+    assert (saved.step, saved.update) == (outcome.step, outcome.update) == (last["step"], last["update"])
+    assert last["mean"] == outcome.evaluation.mean
 
 
-@pytest.mark.parametrize("algorithm", ["one-step-sarsa", "n-step-q", "ppo", "impala", "reinforce", "actor-critic"])
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 def test_an_algorithm_needs_no_change(tmp_path: Path, algorithm: str) -> None:
-    settings = SMALL | dict(steps=400) | OWN.get(algorithm, {})
+    settings = SMALL | dict(steps=400, log_every=1) | OWN.get(algorithm, {})
     run, outcome = start(configure("worlds:Corridor-v0", algorithm, **settings), tmp_path / "run")
-    assert outcome.step >= 400
-    kinds = [record["kind"] for record in run.records()]
-    assert {"train", "episode"} <= set(kinds)
-    assert torch.isfinite(newest_checkpoint(run).weights()).all()
+    saved = newest_checkpoint(run)
+    assert torch.isfinite(saved.weights()).all()
+    assert 400 <= outcome.step < 400 + saved.config.actors * saved.config.rollout_steps, "who sees the end begins nothing"
+    records = run.records()
+    trained = [record for record in records if record["kind"] == "train"]
+    updates = [record["update"] for record in trained]
+    assert updates == sorted(set(updates))
+    assert (trained[-1]["step"], trained[-1]["update"]) == (outcome.step, outcome.update), "the end is recorded"
+    assert all(0 <= record["policy_lag"] <= record["policy_lag_max"] for record in trained)
+    assert {record["actor"] for record in records if record["kind"] == "episode"} == {0, 1}
+    assert workers_of(psutil.Process()) == []
+
+
+def rollouts(config: RunConfig, contract: Contract) -> Iterator[Rollout]:
+    """What actor 0 makes with its first weights, one in the place of another."""
+    spec = actor_spec(config, contract)
+    layout = spec.layout()
+    slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
+    with closing(Actor(spec, 0)) as actor:
+        for number in range(100):
+            actor.collect(Ticket(number, 0, 0, 0, 0), slot)
+            yield slot
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        ("a3c", dict(optimizer="rmsprop")),
+        ("a3c", dict(optimizer="rmsprop-outside", momentum=0.5)),
+        ("a3c", dict(optimizer="sgd")),
+        ("a3c", dict(optimizer="sgd", momentum=0.5)),
+        ("a3c", dict(optimizer="adam", recurrent="lstm")),
+        ("ppo", dict(optimizer="adam", **OWN["ppo"])),
+        ("n-step-q", dict(optimizer="rmsprop", target_every=50)),
+    ],
+)
+def test_a_worker_that_is_alone_learns_what_the_learner_learns(algorithm: str, settings: dict[str, Any]) -> None:
+    config, contract = resolved(algorithm, **settings)
+    learner, member = make_learner(config, contract), Member.alone(config, contract)
+    for rollout in islice(rollouts(config, contract), 4):
+        learner.update([rollout])
+        member.update([rollout])
+        member.pull()
+        assert torch.equal(member.weights, learner.weights)
+        assert (member.updates, member.step) == (learner.updates, learner.step)
+    target = learner.state().get("target", {})
+    assert all(torch.equal(x, member.state()["target"][name]) for name, x in target.items())
+    kept = learner.state().get("optimizer", {})
+    assert all(torch.equal(x, member.shared.statistics[0][name]) for name, x in kept.items())
 
 
 class Stop:
@@ -75,6 +147,50 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, optimizer_s
     assert again is not None
     assert again.step >= saved.step + 400
     assert again.update > outcome.update
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_program_that_is_ended_leaves_no_process_and_can_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "asyncrl", "train", "a3c", "worlds:Dawdling-v0", "--engine", "hogwild"]
+    command += ["--steps", "100000000", "--checkpoint-every", "2000", "--run-dir", "run", "--quiet"]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL) as child:
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "run" / "latest").is_file():
+                assert child.poll() is None, "it ended by itself"
+                assert time.monotonic() < deadline, "it does not get there"
+                time.sleep(0.05)
+            workers = workers_of(psutil.Process(child.pid))
+            assert len(workers) == 2
+            os.kill(child.pid, number)
+            assert child.wait(60) == code
+        finally:
+            child.kill()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert not list(Path("/dev/shm").glob(f"torch_{child.pid}_*"))
+    saved = newest_checkpoint(Run.open(tmp_path / "run"))
+    words = ["--resume", str(tmp_path / "run"), "--steps", str(saved.step + 1_000), "--no-video", "--quiet"]
+    assert main(["train", *words]) == 0
+    assert newest_checkpoint(Run.open(tmp_path / "run")).step >= saved.step + 1_000
+
+
+@pytest.mark.parametrize(
+    ("env", "fault", "sentence"),
+    [
+        ("worlds:Failing-v0", EnvironmentFault, "the corridor collapsed"),
+        ("worlds:Crashing-v0", ActorDied, r"actor \d died \(killed by SIGABRT\)"),
+        ("worlds:Exploding-v0", DivergenceError, r"the gradient of \w+(\.\w+)+ is not finite"),
+    ],
+)
+def test_what_a_worker_ends_with_is_raised_and_what_was_learned_is_saved(
+    tmp_path: Path, env: str, fault: type[AsyncRLError], sentence: str
+) -> None:
+    with pytest.raises(fault, match=sentence):
+        start(configure(env, "a3c", **SMALL | dict(t_max=8)), tmp_path / "run")
+    saved = newest_checkpoint(Run.open(tmp_path / "run"))
+    assert torch.isfinite(saved.weights()).all()
+    assert saved.update >= (0 if fault is DivergenceError else 4)
+    assert workers_of(psutil.Process()) == []
 
 
 def test_a_saved_state_is_everyones_again() -> None:
@@ -115,6 +231,66 @@ def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
     second._count(60)  # 120 together
     assert (first.shared.target == 1).all()
     assert (first.shared.steps.tolist(), second.step) == ([60, 60], 120)
+    first.shared.weights.fill_(2.0)
+    first._count(60)
+    assert (first.shared.target == 1).all(), "180 is no multiple"
+
+
+class Witness:
+    """A worker's pipe, at whose other end another worker makes two updates during every rollout."""
+
+    def __init__(self, everyone: Member) -> None:
+        self._everyone = everyone
+        self.news: list[News] = []
+
+    def poll(self, seconds: float | None = 0.0) -> bool:
+        self._everyone.shared.updates[1] += 2
+        return False
+
+    def send(self, news: News) -> None:
+        self.news.append(news)
+
+
+def test_policy_lag_is_what_others_did_between_the_copy_and_the_step() -> None:
+    config, contract = resolved(steps=500)
+    everyone = Member.alone(config, contract)
+    pipe: Any = Witness(everyone)
+    hogwild._work(0, pipe, config, contract, everyone.shared, first=0)
+    lags = [lag for word in pipe.news for lag in word.lags]
+    assert lags == [2] * int(everyone.shared.updates[0])
+    assert [word.final for word in pipe.news] == [False] * (len(pipe.news) - 1) + [True]
+    assert sum(episode.length for word in pipe.news for episode in word.episodes) > 300
+
+
+class Few:
+    """Workers that say what they are given."""
+
+    def __init__(self, *words: list[News]) -> None:
+        self._words = iter(words)
+
+    def hear(self, seconds: float) -> list[News]:
+        return next(self._words, [])
+
+
+def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (News(worker, [], [], {}, final=True) for worker in (0, 1))
+    workers: Any = Few([first], [], [second])
+    assert list(hogwild._listen(workers, 2)) == [[first], [], [second]]
+    monkeypatch.setattr(hogwild, "PATIENCE", -1.0)
+    workers = Few([first])
+    with pytest.raises(ActorDied, match="actor 1 did not answer within"):
+        list(hogwild._listen(workers, 2))
+
+
+def test_the_live_view_shows_a_run_without_a_queue() -> None:
+    config, contract = resolved()
+    statistics = Statistics(config.algorithm.experience(), 2, 4, contract.frame_skip, slots=2)
+    statistics.updated(1, 80, {"loss": 0.5})
+    screen = io.StringIO()
+    view = Live("hogwild", config.steps, Console(file=screen, force_terminal=True, width=100))
+    view.write(statistics.record())
+    view.close()
+    assert "none" in screen.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -123,12 +299,19 @@ def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
         (dict(schedule="lockstep"), "have no order that could be kept"),
         (dict(device="cuda"), "leave out --device cuda"),
         (dict(rollouts_per_update=2), "leave out --rollouts-per-update"),
-        (dict(queue_size=5), "leave out --rollouts-per-update and --queue-size"),
+        (dict(queue_size=5), "leave out --queue-size"),
+        (dict(publish_every=5), "leave out --publish-every"),
     ],
 )
 def test_what_has_no_meaning_without_an_order_is_refused(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         resolved(**settings)
+
+
+def test_without_a_word_about_the_schedule_it_is_free_and_says_what_that_means() -> None:
+    config, _ = resolved()
+    assert config.schedule.value == "free"
+    assert any("without lag or queue" in line for line in config.lines())
 
 
 def test_a_run_cannot_change_between_hogwild_and_the_other_engines(tmp_path: Path) -> None:
