@@ -38,7 +38,7 @@ from asyncrl.training import Desk, Outcome, actor_spec
 __all__ = ["train"]
 
 _REPORT_EVERY = 0.2
-"""Seconds between a worker's words: few enough that none waits in a full pipe while an evaluation goes on."""
+"""Seconds between a worker's words: so few that an evaluation of some seconds fills no pipe; in a full one it waits."""
 
 
 def train(
@@ -54,16 +54,26 @@ def train(
     desk = Desk(config, contract, run, monitor, everyone, resume, versions=0)
     with listening() as stop:
         with desk.saving(), _workers(config, contract, everyone, desk) as workers:
-            for news in _listen(workers, config.actors):
-                if news:
-                    everyone.pull()
-                    episodes = [episode for word in news for episode in word.episodes]
-                    desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
-                    desk.after_update(news[-1].metrics, episodes)
+            news: list[News] = []
+            for words in _listen(workers, config.actors):
+                news += words
+                everyone.pull()
+                if news and everyone.step < config.steps:  # the end is told when every worker has said its final word
+                    _tell(desk, news)
+                    news = []
                 if desk.reached or stop:
                     break
+            if news:
+                _tell(desk, news)
         evaluation = desk.final_evaluation(stop)
     return Outcome(everyone.updates, everyone.step, desk.statistics.seconds, stop.signal, evaluation)
+
+
+def _tell(desk: Desk, news: Sequence[News]) -> None:
+    """Have done what is due."""
+    episodes = [episode for word in news for episode in word.episodes]
+    desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
+    desk.after_update(news[-1].metrics, episodes)
 
 
 class News(NamedTuple):
