@@ -40,6 +40,8 @@ class ActorSpec:
     """Where the run, or its continuation, begins: environments of a continued run are seeded anew."""
     device: str = "cpu"
     """Where the network acts."""
+    actors: int = 1
+    """Actors of the run."""
 
     def policy(self) -> Policy:
         """What this actor acts with, before it has weights."""
@@ -69,7 +71,7 @@ class Actor:
         self.policy = spec.policy()
         self.environments = Environments(spec.contract, spec.envs, spec.env_threads)
         self._experience = spec.algorithm.experience()
-        self._seats = Seats.of(spec.seed, index, spec.envs)
+        self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
         self._begin(Stream.ENVIRONMENT, spec.first_update)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from asyncrl import checkpoint, hogwild, training
@@ -18,6 +20,7 @@ from asyncrl.envs import Contract, View, describe
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
+from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.presets import automatic, read_preset
 from asyncrl.randomness import Stream, generator
@@ -43,10 +46,10 @@ def configure(env: str, algorithm: str | None = None, preset: str | None = None,
     config: dict[str, Any] = {
         "env": env,
         **data.get("run", {}),
-        "algorithm": dict(data["algorithm"]),
+        "algorithm": _merged(to_json(cls()), data["algorithm"]),
         "optimizer": {**to_json(cls.optimizer), **data.get("optimizer", {})},
         "environment": dict(data.get("environment", {})),
-        "network": dict(data.get("network", {})),
+        "network": {"network": cls.prefers.value, **data.get("network", {})},
     }
     places = {path[-1]: path for path in [*_places(RunConfig), *_places(cls, "algorithm")]}
     del places["env"], places["algorithm"]
@@ -61,11 +64,18 @@ def configure(env: str, algorithm: str | None = None, preset: str | None = None,
     return RunConfig.from_json(config)
 
 
+def _merged(table: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`table` with what `over` says, also inside of tables."""
+    inner = {name: _merged(table[name], value) for name, value in over.items() if isinstance(table.get(name), dict)}
+    return {**table, **over, **inner}
+
+
 def _places(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
     """Where each setting of a dataclass is; those of a nested one are settings too."""
     for field in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(field.default_factory):
-            yield from _places(field.default_factory, *prefix, field.name)
+        default = None if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(default):
+            yield from _places(default, *prefix, field.name)
         else:
             yield (*prefix, field.name)
 
@@ -74,8 +84,17 @@ def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | Non
     """Begin and finish a run."""
     contract = describe(config.env, config.environment)
     config = config.resolved(contract)
+    _check_memory(config, contract)
     run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
     return run, _train(config, contract, run, view, None)
+
+
+def _check_memory(config: RunConfig, contract: Contract) -> None:
+    """Raise UsageError where a run would store more than there is room for."""
+    plan = training.replay_plan(config, contract)
+    if plan is not None:
+        on_disk = plan.options.storage is Storage.DISK
+        plan.check(shutil.disk_usage(".").free if on_disk else psutil.virtual_memory().available)
 
 
 def train(env: str, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
@@ -118,7 +137,9 @@ def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoi
     problems = []
     for path in reversed(run.checkpoints()):
         try:
-            return checkpoint.load(path)
+            found = checkpoint.load(path)
+            Archive.verify(run.replay_folder, found.replay)
+            return found
         except CheckpointError as problem:
             problems.append(str(problem))
             if view is not None:
@@ -133,7 +154,9 @@ def _train(
         run.rewind(newest.update)
     sinks: list[Sink] = [JsonLines(run.path), TensorBoard(run.path), *([] if view is None else [view])]
     with Monitor(sinks).open() as monitor:
-        monitor.say("\n".join([*contract.lines(), *config.lines(), ""]))
+        plan = training.replay_plan(config, contract)
+        stored = [] if plan is None else [f"{'replay memory':<20}{plan}, {plan.options.storage.value}"]
+        monitor.say("\n".join([*contract.lines(), *config.lines(), *stored, ""]))
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
         return loop(config, contract, run, monitor, newest)
 

@@ -22,13 +22,14 @@ from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.serialization import (
-    file_sha256,
+    file_facts,
     from_json,
     load_tensors,
     read_json,
     save_tensors,
     tensor_sha256,
     to_json,
+    verify_file,
     write_atomically,
 )
 from asyncrl.version import __version__
@@ -58,6 +59,8 @@ class Checkpoint:
     """name → {"sha256", "bytes"}"""
     asyncrl: str
     """Version that wrote it."""
+    replay: dict[str, dict[str, Any]]
+    """Files of the run's folder `replay` that hold its replay memory: as `files`, oldest first. Acting needs none."""
 
     def has(self, name: str) -> bool:
         """Is there a file of tensors by this name?"""
@@ -85,6 +88,7 @@ def save(
     seconds: float,
     contract: Contract,
     config: RunConfig,
+    replay: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a checkpoint folder; `tensors` maps a file's stem to its tensors and has `weights`."""
     beside = path.with_name(f".{path.name}.tmp")
@@ -92,7 +96,7 @@ def save(
     beside.mkdir(parents=True)
     for stem, named in tensors.items():
         save_tensors(beside / f"{stem}.safetensors", named)
-    files = {f.name: {"sha256": file_sha256(f), "bytes": f.stat().st_size} for f in sorted(beside.iterdir())}
+    files = {file.name: file_facts(file) for file in sorted(beside.iterdir())}
     weights = tensors["weights"]
     manifest = {
         "format": FORMAT,
@@ -105,6 +109,7 @@ def save(
         "contract": to_json(contract),
         "config": config.to_json(),
         "files": files,
+        "replay": dict(replay or {}),
     }
     _write_manifest(beside, manifest)
     aside = path.with_name(f".{path.name}.old")
@@ -120,7 +125,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copy(checkpoint.path / WEIGHTS, folder)
     manifest = read_json(checkpoint.path / MANIFEST)
-    _write_manifest(folder, {**manifest, "files": {WEIGHTS: manifest["files"][WEIGHTS]}})
+    _write_manifest(folder, {**manifest, "files": {WEIGHTS: manifest["files"][WEIGHTS]}, "replay": {}})
 
 
 def read(path: Path) -> Checkpoint:
@@ -146,6 +151,7 @@ def read(path: Path) -> Checkpoint:
             config=RunConfig.from_json(manifest["config"]),
             files=manifest["files"],
             asyncrl=manifest["asyncrl"],
+            replay=manifest.get("replay", {}),
         )
     except (KeyError, TypeError, AttributeError, UsageError) as problem:
         raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None
@@ -154,13 +160,7 @@ def read(path: Path) -> Checkpoint:
 def verify(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError that names the first file that is missing, truncated or changed."""
     for name, facts in checkpoint.files.items():
-        file = checkpoint.path / name
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing")
-        if file.stat().st_size != facts["bytes"]:
-            raise CheckpointError(f"{file} is truncated: {file.stat().st_size} of {facts['bytes']} bytes")
-        if file_sha256(file) != facts["sha256"]:
-            raise CheckpointError(f"{file} is damaged: its sha256 is not the manifest's")
+        verify_file(checkpoint.path / name, facts)
 
 
 def load(path: Path) -> Checkpoint:

@@ -13,8 +13,8 @@ import torch
 from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.envs import Contract, EnvOptions
 from asyncrl.errors import UsageError
-from asyncrl.experience import Episodes
-from asyncrl.networks import Network, NetworkConfig, Recurrent
+from asyncrl.experience import Episodes, Stored
+from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
 from asyncrl.networks import resolve as resolve_network
 from asyncrl.optimizers import OptimizerConfig
 from asyncrl.schedule import Free, Lockstep
@@ -173,6 +173,10 @@ class RunConfig:
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
         network = resolve_network(self.network, contract.spaces)
+        if (self.network.dueling or self.network.noisy) and not issubclass(self.algorithm.network, QNetwork):
+            raise UsageError(
+                f"--dueling and --noisy are for methods that learn action values, not for {self.algorithm.name}"
+            )
         if self.engine is EngineKind.HOGWILD:
             return self._without_locks()._resolved(contract, network)
         schedule = ScheduleKind.LOCKSTEP if self.schedule is ScheduleKind.AUTO else self.schedule
@@ -180,6 +184,11 @@ class RunConfig:
 
     def _without_locks(self) -> RunConfig:
         """What hogwild makes of the settings that it has in common with the others."""
+        if isinstance(self.algorithm.experience(), Stored):
+            raise UsageError(
+                f"--engine hogwild: its workers learn from what they just did, and {self.algorithm.name} from a memory "
+                "that all actors fill; choose serial, threads or processes"
+            )
         if self.schedule is ScheduleKind.LOCKSTEP:
             raise UsageError(
                 "--engine hogwild: steps that meet without locks have no order that could be kept, so --schedule lockstep "

@@ -12,7 +12,7 @@ from torch import Tensor
 from asyncrl.errors import UsageError
 from asyncrl.randomness import Stream, uniform
 
-__all__ = ["Assignment", "Exploration", "Seats", "explore"]
+__all__ = ["Assignment", "Decay", "Exploration", "Seats", "explore"]
 
 
 class Assignment(Enum):
@@ -22,6 +22,16 @@ class Assignment(Enum):
     """drawn from the run's seed with the probabilities of `epsilon_shares`"""
     ROUND_ROBIN = "round-robin"
     """one after the other"""
+    LADDER = "ladder"
+    """ε^(1 + 7·i / (N − 1)) for environment i of N, ε the first of `epsilon_floors` (Horgan et al. 2018, Ape-X)"""
+
+
+class Decay(Enum):
+    """How ε falls."""
+
+    LINEAR = "linear"
+    COMPOUND = "compound"
+    """by the same factor with every step"""
 
 
 @dataclass(frozen=True)
@@ -32,31 +42,39 @@ class Seats:
     """[B] int64: its number among all environments of the run"""
     luck: Tensor
     """[B] float64 in [0, 1): a number of its own, drawn from the run's seed"""
+    total: int
+    """Environments of the run"""
 
     @classmethod
-    def of(cls, seed: int, actor: int, envs: int) -> Seats:
-        """The seats of one actor's `envs` environments."""
+    def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> Seats:
+        """The seats of the `envs` environments of one of `actors` actors."""
         luck = uniform(seed, Stream.SEAT, envs, actor)
-        return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(luck))
+        return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(luck), actors * envs)
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """ε falls linearly from `epsilon_start` to a floor, another one for every environment (Mnih et al. 2016, section 8).
+    """ε falls from `epsilon_start` to a floor, another one for every environment (Mnih et al. 2016, section 8).
 
     The paper has a floor per thread, each with one environment; here every environment of an actor has its own.
     """
 
     epsilon_start: float = 1.0
-    """Probability of a random action at the beginning."""
+    """Probability of a random action at the beginning; above 1, actions are all random for a while."""
     epsilon_floors: tuple[float, ...] = (0.1, 0.01, 0.5)
     """Where it ends."""
     epsilon_shares: tuple[float, ...] = (0.4, 0.3, 0.3)
     """Share of the environments that ends at each floor."""
     epsilon_steps: int = 1_000_000
     """Steps of the run after which the floor is reached."""
+    epsilon_decay: Decay = Decay.LINEAR
+    """How it gets there."""
     epsilon_assignment: Assignment = Assignment.SAMPLED
     """How floors are given out."""
+    epsilon_perturbation: float = 0.0
+    """Raise ε by this much every --epsilon-perturbation-every steps; it has worn off when the next time comes."""
+    epsilon_perturbation_every: int = 100_000
+    """Steps between perturbations."""
 
     def check(self) -> None:
         """Raise UsageError for what is no probability."""
@@ -69,22 +87,35 @@ class Exploration:
             )
         if abs(sum(self.epsilon_shares) - 1) > 1e-6:
             raise UsageError(f"--epsilon-shares must add up to 1, not {sum(self.epsilon_shares):g}")
-        if self.epsilon_steps < 1:
-            raise UsageError(f"--epsilon-steps must be 1 or more, not {self.epsilon_steps}")
+        for name in ("epsilon_steps", "epsilon_perturbation_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}")
+        if self.epsilon_decay is Decay.COMPOUND and not min(self.epsilon_start, *self.epsilon_floors) > 0:
+            raise UsageError(
+                "--epsilon-decay compound never reaches 0: --epsilon-start and --epsilon-floors must be positive"
+            )
 
     def floors(self, seats: Seats) -> Tensor:
         """[B] float64: where each environment's ε ends."""
         floors = torch.tensor(self.epsilon_floors, dtype=torch.float64)
-        if self.epsilon_assignment is Assignment.ROUND_ROBIN:
-            return floors[seats.place % len(floors)]
+        match self.epsilon_assignment:
+            case Assignment.ROUND_ROBIN:
+                return floors[seats.place % len(floors)]
+            case Assignment.LADDER:
+                return floors[0] ** (1 + 7 * seats.place / max(1, seats.total - 1))
         borders = torch.from_numpy(np.cumsum(self.epsilon_shares)[:-1])
         return floors[torch.searchsorted(borders, seats.luck, right=True)]
 
     def epsilon(self, step: int, seats: Seats) -> Tensor:
         """[B] float64: each environment's ε at the run's `step`."""
         floors = self.floors(seats)
-        remaining = max(0.0, 1 - step / self.epsilon_steps)
-        return floors + (self.epsilon_start - floors).clamp(min=0) * remaining
+        start, remaining = floors.clamp(min=self.epsilon_start), max(0.0, 1 - step / self.epsilon_steps)
+        if self.epsilon_decay is Decay.COMPOUND:
+            epsilon = floors * (start / floors) ** remaining
+        else:
+            epsilon = floors + (start - floors) * remaining
+        every = self.epsilon_perturbation_every
+        return epsilon if step < every else epsilon + self.epsilon_perturbation * (1 - step % every / every)
 
 
 def explore(best: Tensor, actions: int, epsilon: Tensor | float, random: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from asyncrl.algorithms import Algorithm, Loss
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DivergenceError
-from asyncrl.experience import Batch
-from asyncrl.networks import NetworkConfig, bind, copy_into, named_views
+from asyncrl.experience import Batch, Replay, Sample, Stored
+from asyncrl.networks import NetworkConfig, bind, copy_into, named_views, resample
 from asyncrl.optimizers import OptimizerConfig, clip_
 from asyncrl.randomness import Stream, generator
 from asyncrl.rollout import Rollout
@@ -33,16 +33,20 @@ class Learner:
         dtype: torch.dtype,
         device: torch.device,
         steps: int,
+        replay: Replay | None = None,
     ) -> None:
+        """`replay`: what stores rollouts, for an algorithm that learns from `Stored` experience."""
         self._algorithm, self._optimization, self._contract = algorithm, optimizer, contract
         self._seed, self._device, self._steps = seed, device, steps
-        self._experience = algorithm.experience()
+        self._experience, self._noisy = algorithm.experience(), network.noisy
+        self.replay = replay
         random = generator(seed, Stream.NETWORK)
-        self.network = algorithm.network(network, contract.spaces, dtype, random).to(device)
+        self.network = algorithm.build(network, contract.spaces, dtype, random).to(device)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the parameters, of which the network's are views."""
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
-        self._target = copy.deepcopy(self.network).requires_grad_(False) if algorithm.target_every else self.network
+        has_target = algorithm.target_every or algorithm.target_rate
+        self._target = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
         self._take_steps_on(self.weights, {})
         self.updates = 0
         """Updates made: the version of `weights`."""
@@ -63,30 +67,46 @@ class Learner:
         Raises DivergenceError, and keeps the weights, where the gradient is not finite.
         """
         rollouts = self._experience.trimmed(rollouts)
-        batch = Batch.of(rollouts, self._contract.reward_scale, self._contract.reward_clip).to(self._device)
         rate = self._optimization.learning_rate_at(self.step, self._steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         metrics: dict[str, Tensor] = {}
-        for part in self._parts(batch):
+        random = generator(self._seed, Stream.LEARNER, self.updates)
+        for part in self._parts(rollouts, random):
+            if self._noisy:
+                for network in (self.network, self._target):
+                    resample(network, random)
             loss = self._algorithm.loss(self.network, self._target, part)
             metrics = {"loss": loss.total.detach(), **loss.metrics}
             if loss.enough:
                 break
             metrics["gradient_norm"] = self._descend(loss, rollouts)
+            if isinstance(part, Sample) and self.replay is not None and loss.errors is not None:
+                self.replay.prioritize(part.index.cpu(), loss.errors.cpu())
         self.updates += 1
-        self._count(sum(self._experience.count(rollout) for rollout in rollouts))
+        self._count(self._steps_of(rollouts))
         return {**metrics, "learning_rate": torch.tensor(rate)}
 
-    def _parts(self, batch: Batch) -> Sequence[Batch]:
+    def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:
         """What one update takes a step on each, in order."""
-        epochs, count = self._experience.epochs, self._experience.minibatches
+        experience, scale, clip = self._experience, self._contract.reward_scale, self._contract.reward_clip
+        if isinstance(experience, Stored):
+            assert self.replay is not None
+            for rollout in rollouts:
+                self.replay.extend(rollout)
+            due = experience.options.due
+            count = due(self.step + self._steps_of(rollouts)) - due(self.step)
+            for sample in self.replay.samples(count, random, min(1.0, self.step / self._steps), scale, clip):
+                yield sample.to(self._device)
+            return
+        batch = Batch.of(rollouts, scale, clip).to(self._device)
         with torch.no_grad():
             batch = self._algorithm.prepare(self.network, self._target, batch)
-        if count == 1:
-            return [batch] * epochs
-        random = generator(self._seed, Stream.LEARNER, self.updates)
-        return [part for _ in range(epochs) for part in batch.minibatches(count, random)]
+        for _ in range(experience.epochs):
+            yield from [batch] if experience.minibatches == 1 else batch.minibatches(experience.minibatches, random)
+
+    def _steps_of(self, rollouts: Sequence[Rollout]) -> int:
+        return sum(self._experience.count(rollout) for rollout in rollouts)
 
     def _descend(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
         """One step of the optimizer; returns the gradient's norm before it was clipped."""
@@ -96,6 +116,10 @@ class Learner:
         if not torch.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts))
         self._optimizer.step()
+        if rate := self._algorithm.target_rate:
+            with torch.no_grad():
+                for own, followed in zip(self._target.parameters(), self.network.parameters(), strict=True):
+                    own.lerp_(followed, rate)
         return norm
 
     def _count(self, steps: int) -> None:
@@ -109,7 +133,10 @@ class Learner:
         return bool(every) and self.step // every > before // every
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Weights by parameter name, the optimizer's vectors by name, and the target network's weights, if it has one."""
+        """Weights by parameter name, the optimizer's vectors by name, and those of a target network; priorities.
+
+        What a replay memory stores is kept elsewhere (`Archive`).
+        """
         optimizer = self._optimizer.state[self._optimized]
         state = {
             "weights": dict(named_views(self.network, self.weights)),
@@ -117,16 +144,21 @@ class Learner:
         }
         if self._target is not self.network:
             state["target"] = {name: x.detach() for name, x in self._target.named_parameters()}
+        if self.replay is not None:
+            state["replay"] = self.replay.state()
         return {name: tensors for name, tensors in state.items() if tensors}
 
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
-        """Take over a saved state. Raises CheckpointError where it does not fit this network."""
+        """Take over a saved state: environments begin anew. Raises CheckpointError where it does not fit this network."""
         self._fill(dict(named_views(self.network, self.weights)), state["weights"])
         if self._target is not self.network:
             self._fill(dict(self._target.named_parameters()), state["target"])
         # Counters of the optimizer stay on the CPU, as torch wants them.
         optimizer = state.get("optimizer", {})
         self._optimizer.state[self._optimized] = {n: x.to(self._device) if x.dim() else x for n, x in optimizer.items()}
+        if self.replay is not None:
+            self.replay.restore(state.get("replay", {}))
+            self.replay.interrupt()
         self.updates, self.step = updates, step
 
     @staticmethod

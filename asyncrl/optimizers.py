@@ -101,7 +101,7 @@ class OptimizerConfig:
                 return torch.optim.RMSprop([weights], rate, self.decay, epsilon, momentum=self.momentum or 0.0)
             case Optimizer.ADAM:
                 return torch.optim.Adam(
-                    [weights], rate, (0.9 if self.momentum is None else self.momentum, self.decay), epsilon
+                    [weights], rate, (0.9 if self.momentum is None else self.momentum, self.decay), epsilon, fused=True
                 )
             case Optimizer.SGD:
                 return torch.optim.SGD([weights], rate, momentum=self.momentum or 0.0)

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     EVALUATION = 4
     SEAT = 5
     EPISODE = 6
+    FEATURES = 7
 
 
 def _sequence(root: int, stream: Stream, *address: int) -> np.random.SeedSequence:

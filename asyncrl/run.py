@@ -13,8 +13,8 @@ from pathlib import Path
 
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
-from asyncrl.errors import UsageError, near_matches
-from asyncrl.serialization import to_json, write_atomically
+from asyncrl.errors import CheckpointError, UsageError, near_matches
+from asyncrl.serialization import read_json, to_json, write_atomically
 from asyncrl.statistics import Record
 from asyncrl.version import __version__
 
@@ -31,7 +31,7 @@ class Run:
     ::
 
         config.json  metrics.jsonl  log.txt  latest  best
-        checkpoints/000001000000/…  tensorboard/  videos/
+        checkpoints/000001000000/…  replay/  tensorboard/  videos/
     """
 
     path: Path
@@ -65,6 +65,11 @@ class Run:
         if not (path / "config.json").is_file():
             raise UsageError(f"{path} is not a run folder: it has no config.json")
         return cls(path)
+
+    @property
+    def replay_folder(self) -> Path:
+        """Where the replay memory is kept, in files that checkpoints have in common."""
+        return self.path / "replay"
 
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{step:012d}"
@@ -106,6 +111,8 @@ class Run:
     def prune(self, keep: int) -> None:
         """Remove all but the best checkpoint and the newest `keep` up to the latest, and what a broken save left.
 
+        Of a replay memory stays what the newest need; the best is there to act.
+
         Newer ones than the latest are damaged: the run was resumed before them, and will make them again.
         """
         best, latest = self.marked("best"), self.marked("latest")
@@ -113,6 +120,13 @@ class Run:
         for path in [*known[:-keep], *(self.path / "checkpoints").glob(".*")]:
             if path != best:
                 shutil.rmtree(path)
+        stored: set[str] = set()
+        for path in known[-keep:]:
+            with contextlib.suppress(CheckpointError):  # a damaged one needs nothing
+                stored |= read_json(path / "manifest.json").get("replay", {}).keys()
+        for file in self.replay_folder.glob("*"):
+            if file.name not in stored:
+                file.unlink()
 
 
 def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:

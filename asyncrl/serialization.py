@@ -19,6 +19,7 @@ from torch import Tensor
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 
 __all__ = [
+    "file_facts",
     "file_sha256",
     "from_json",
     "load_tensors",
@@ -26,6 +27,7 @@ __all__ = [
     "save_tensors",
     "tensor_sha256",
     "to_json",
+    "verify_file",
     "write_atomically",
 ]
 
@@ -127,6 +129,21 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file: its sha256 and bytes."""
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
+def verify_file(path: Path, facts: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where a file is not what its manifest says."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing")
+    if path.stat().st_size != facts["bytes"]:
+        raise CheckpointError(f"{path} is truncated: {path.stat().st_size} of {facts['bytes']} bytes")
+    if file_sha256(path) != facts["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the manifest's")
 
 
 def tensor_sha256(tensor: Tensor) -> str:

@@ -19,13 +19,14 @@ from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
 from asyncrl.evaluation import Evaluation, evaluate
+from asyncrl.experience import Archive, Replay, ReplayPlan, Stored
 from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.run import Run
 from asyncrl.statistics import Episode, Statistics
 
-__all__ = ["Desk", "Outcome", "actor_spec", "make_learner", "train"]
+__all__ = ["Desk", "Outcome", "actor_spec", "make_learner", "replay_plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,19 @@ def train(
 def make_learner(config: RunConfig, contract: Contract) -> Learner:
     """The learner of a resolved configuration."""
     dtype, device = config.precision.dtype, torch.device(config.device.value)
-    return Learner(config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps)
+    plan = replay_plan(config, contract)
+    replay = None if plan is None else Replay(plan)
+    return Learner(
+        config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps, replay
+    )
+
+
+def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
+    """What the run stores; None where it learns from fresh rollouts."""
+    experience = config.algorithm.experience()
+    if not isinstance(experience, Stored):
+        return None
+    return ReplayPlan(actor_spec(config, contract).layout(), config.actors, experience.options, experience.window)
 
 
 def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> ActorSpec:
@@ -102,6 +115,7 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
         config.precision.dtype,
         first_update,
         config.acting_device,
+        config.actors,
     )
 
 
@@ -121,6 +135,7 @@ class Desk:
         """`versions`: how many published versions of the weights are kept with a checkpoint."""
         self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
         self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
+        self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
         self.statistics = Statistics(
             config.algorithm.experience(),
             config.actors,
@@ -219,6 +234,7 @@ class Desk:
                 seconds=self.statistics.seconds,
                 contract=self._contract,
                 config=self._config,
+                replay=None if self._archive is None else self._archive.write(path.name),
             )
             self._run.mark("latest", path)
             self._run.prune(self._config.keep_checkpoints)
@@ -226,8 +242,11 @@ class Desk:
         return path
 
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
-        state = {name: resume.tensors(name) for name in ("weights", "optimizer", "target", "recent") if resume.has(name)}
+        names = ("weights", "optimizer", "target", "replay", "recent")
+        state = {name: resume.tensors(name) for name in names if resume.has(name)}
         older = state.pop("recent", {})
+        if self._archive is not None:
+            self._archive.read(resume.replay)
         self._learner.restore(state, resume.update, resume.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
         self.statistics.restore(resume.update, resume.step, self._run.records())

@@ -40,7 +40,8 @@ class QTable(nn.Module):
         self.q = nn.Parameter(q.clone())
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionValues:
-        return ActionValues(self.q[observation[..., 0].long()], state)
+        q = self.q[observation[..., 0].long()]
+        return ActionValues(q, q[..., None], state)
 
 
 def batch(

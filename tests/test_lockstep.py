@@ -80,7 +80,11 @@ def test_a_repeated_run_gives_the_same_weights(tmp_path: Path, engine: str) -> N
     assert weights_after(tmp_path / "one", engine=engine) == weights_after(tmp_path / "two", engine=engine)
 
 
+MEMORY = dict(learning_starts=100, capacity=600, batch_size=16, target_every=200)
 OWN = {
+    "dqn": MEMORY,
+    "c51": MEMORY,
+    "qr-dqn": MEMORY,
     "ppo": dict(t_max=8, epochs=2, minibatches=3),
     "reinforce": dict(longest_episode=10),
     "actor-critic": dict(longest_episode=10),
@@ -90,7 +94,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "random"])  # which learns nothing
 def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_another_seed(
     tmp_path: Path, algorithm: str
 ) -> None:
@@ -110,6 +114,8 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
         ("ppo", dict(t_max=8, minibatches=1, epochs=1)),
         ("a3c", dict(publish_every=3)),
         ("n-step-q", dict(publish_every=4, target_every=100)),
+        ("dqn", MEMORY | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, target_rate=0.01)),
+        ("c51", MEMORY | dict(noisy=True, prioritized=True, storage="disk")),
     ],
 )
 def test_memory_and_rare_publication_change_nothing_of_that(tmp_path: Path, algorithm: str, more: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def trained(folder: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, tensors: dict[str, dict[str, torch.Tensor]], like: checkpoint.Checkpoint) -> None:
-    facts: dict[str, Any] = {n: getattr(like, n) for n in ("step", "update", "seconds", "contract", "config")}
+    facts: dict[str, Any] = {n: getattr(like, n) for n in ("step", "update", "seconds", "contract", "config", "replay")}
     checkpoint.save(path, {**tensors, "weights": {n: tensors["weights"][n] for n in like.parameters}}, **facts)
 
 
@@ -192,9 +192,10 @@ def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypat
         ("n-step-q", dict(target_every=5 * BATCH), "target"),
         ("ppo", dict(epochs=2, minibatches=2), "optimizer"),
         ("a3c", dict(publish_every=3, lag=2), "recent"),
+        ("dqn", dict(learning_starts=100, capacity=600, batch_size=16, n_step=2, prioritized=True), "replay"),
     ],
 )
-def test_target_networks_moments_and_published_weights_come_back(
+def test_target_networks_moments_priorities_and_published_weights_come_back(
     tmp_path: Path, algorithm: str, settings: dict[str, Any], forgotten: str
 ) -> None:
     config = configure("worlds:Corridor-v0", algorithm, **{**SMALL, **settings})
@@ -202,7 +203,8 @@ def test_target_networks_moments_and_published_weights_come_back(
     whole, forgetful = (Path(shutil.copytree(run.path, tmp_path / name)) for name in ("whole", "forgetful"))
     found = newest_checkpoint(Run.open(forgetful))
     state = {name.removesuffix(".safetensors"): found.tensors(name.removesuffix(".safetensors")) for name in found.files}
-    state[forgotten] = {name: torch.zeros_like(x) for name, x in state[forgotten].items()}
+    forget = torch.sign if forgotten == "replay" else torch.zeros_like  # priorities: all alike
+    state[forgotten] = {name: forget(x) for name, x in state[forgotten].items()}
     save(found.path, state, found)
     for folder in (whole, forgetful):
         resume(folder)

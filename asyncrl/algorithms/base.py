@@ -11,7 +11,7 @@ from torch import Tensor
 from asyncrl.errors import UsageError
 from asyncrl.experience import Batch, Experience
 from asyncrl.exploration import Seats
-from asyncrl.networks import ActorCritic, NetworkConfig, QNetwork
+from asyncrl.networks import Network, NetworkConfig
 from asyncrl.optimizers import OptimizerConfig
 from asyncrl.spaces import Spaces
 
@@ -52,6 +52,8 @@ class Loss(NamedTuple):
     """scalars, detached, left on the device"""
     enough: bool = False
     """Take no step and none after it in this update."""
+    errors: Tensor | None = None
+    """[N] ≥ 0, of a Sample: how surprising each of its steps was; what priorities are made of"""
 
     @classmethod
     def of(cls, total: Tensor, **metrics: Tensor) -> Loss:
@@ -69,12 +71,16 @@ class Algorithm:
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for `asyncrl list algorithms`."""
-    network: ClassVar[type[ActorCritic | QNetwork]]
+    network: ClassVar[Any]
     """What it learns; made of a network's configuration, spaces, the body's dtype and a generator."""
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig()
     """What it is optimized with unless told otherwise."""
+    prefers: ClassVar[Network] = Network.AUTO
+    """The kind of network it takes unless told otherwise."""
     target_every = 0
     """Steps between copies of the network into the target network; 0: the network is its own target."""
+    target_rate = 0.0
+    """Share of the way that the target network moves towards the network with every step of the optimizer."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         """Raise UsageError for hyperparameters out of range, spaces or networks it cannot handle."""
@@ -84,6 +90,13 @@ class Algorithm:
         """Which experience it learns from."""
         raise NotImplementedError
 
+    def build(
+        self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator
+    ) -> torch.nn.Module:
+        """A new network."""
+        built: torch.nn.Module = self.network(config, spaces, dtype, generator)
+        return built
+
     def act(self, network: Any, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
         """Choose actions for observations [B, *O]; `state` [B, S] is what the network remembers."""
         raise NotImplementedError
@@ -92,8 +105,8 @@ class Algorithm:
         """What is computed once for an update that goes through its batch several times."""
         return batch
 
-    def loss(self, network: Any, target: Any, batch: Batch) -> Loss:
-        """What the gradient is taken of; `target` is the target network."""
+    def loss(self, network: Any, target: Any, batch: Any) -> Loss:
+        """What the gradient is taken of; `target` is the target network, `batch` a Batch, or a Sample of stored steps."""
         raise NotImplementedError
 
 

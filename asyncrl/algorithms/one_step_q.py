@@ -31,5 +31,5 @@ class OneStepQ(ValueMethod):
             best = target(batch.observation, batch.state, batch.valid)[0].amax(-1)  # [T+1, N]
         discount = self.discount * ~batch.terminated
         y = best[:-1] + multistep_errors(batch.reward, discount, best, batch.valid, trace=0.0)
-        q, _ = network(batch.observation[:-1], batch.state, batch.valid)
+        q = network(batch.observation[:-1], batch.state, batch.valid).q
         return squared_error(q, batch.action, y, batch.valid)

@@ -37,5 +37,5 @@ class OneStepSarsa(ValueMethod):
             taken = chosen(target(seen, batch.state, valid)[0], batch.action)  # [T+1, N]
         discount = self.discount * ~batch.terminated[:-1]
         y = taken[:-1] + multistep_errors(batch.reward[:-1], discount, taken, valid, trace=0.0)
-        q, _ = network(seen[:-1], batch.state, valid)
+        q = network(seen[:-1], batch.state, valid).q
         return squared_error(q, batch.action[:-1], y, valid)

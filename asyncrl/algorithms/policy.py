@@ -17,6 +17,7 @@ from asyncrl.networks import (
     PolicyValue,
     copy_into,
     keep_in_compute_dtype,
+    resample,
 )
 from asyncrl.randomness import Stream, generator
 from asyncrl.spaces import Spaces
@@ -40,10 +41,11 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
-        self._network: Any = algorithm.network(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
+        self._network: Any = algorithm.build(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
         self._ask: Any = self._network if device == "cpu" else self._ask_device
+        self._noisy = network.noisy
 
     def load(self, weights: Tensor) -> None:
         """Take the weights [P] float32."""
@@ -55,7 +57,10 @@ class Policy:
 
     @torch.no_grad()
     def act(self, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        """Actions for observations [B, *O]."""
+        """Actions for observations [B, *O]. A noisy network has new noise every time, and none in evaluations."""
+        if self._noisy:
+            resample(self._network, None if moment.seats is None else moment.random)
+            moment = moment._replace(seats=None)
         acted = self._algorithm.act(self._ask, observation, state, moment)
         if not moment.epsilon:
             return acted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ __all__ = ["ValueMethod", "chosen", "squared_error"]
 class ValueMethod(Algorithm):
     """Acts ε-greedily on Q(s, a; θ) and bootstraps from a target network θ⁻; a subclass says what a target is."""
 
-    network: ClassVar = QNetwork
+    network: ClassVar[Any] = QNetwork
 
     t_max: int = 5
     """Steps per rollout: gradients are added up over them (the paper's t_max and I_AsyncUpdate)."""
@@ -43,7 +43,7 @@ class ValueMethod(Algorithm):
         self.exploration.check()
 
     def act(self, network: QNetwork, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        q, state = network(observation[None], state)
+        q, _, state = network(observation[None], state)
         action = q[0].argmax(-1)
         if moment.seats is not None:
             epsilon = self.exploration.epsilon(moment.step, moment.seats)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from asyncrl.algorithms import Moment
 from asyncrl.config import RunConfig, cores
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import Contract, Environments
+from asyncrl.experience import Stored
 from asyncrl.exploration import Seats
 from asyncrl.randomness import Stream, environment_seeds, generator
 from asyncrl.rollout import Ticket
@@ -99,6 +101,7 @@ def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object]
 
 def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
     """Updates from one batch of real rollouts, over and over."""
+    config = _without_warm_up(config)
     spec, count = actor_spec(config, contract), config.rollouts_per_update or 1
     learner = make_learner(config, contract)
     plan = MemoryPlan(spec.layout(), count, 1, learner.weights.numel())
@@ -107,5 +110,26 @@ def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], objec
     for number in range(count):
         memory.fill(actor, Ticket(number, 0, 0, number, 0))
     actor.close()
-    learner.update(memory.slots)
-    return lambda: learner.update(memory.slots), learner.step
+    steps = 0
+    while learner.step <= _warm_up(config):
+        before = learner.step
+        learner.update(memory.slots)
+        steps = learner.step - before
+    return lambda: learner.update(memory.slots), steps
+
+
+def _warm_up(config: RunConfig) -> int:
+    """Steps that are only stored before the first is learned from."""
+    experience = config.algorithm.experience()
+    return experience.options.learning_starts if isinstance(experience, Stored) else 0
+
+
+def _without_warm_up(config: RunConfig) -> RunConfig:
+    """The same with a replay memory that soon has enough."""
+    experience = config.algorithm.experience()
+    if not isinstance(experience, Stored):
+        return config
+    enough = config.actors * config.envs_per_actor * (experience.rows + experience.window + 4)
+    options = replace(experience.options, learning_starts=enough, capacity=10 * enough + experience.options.batch_size)
+    algorithm: Any = config.algorithm
+    return replace(config, algorithm=replace(algorithm, replay=options))

@@ -1,6 +1,21 @@
 """Which experience an algorithm asks for, and the batches made of it."""
 
+from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, stack_frames
-from asyncrl.experience.kinds import Episodes, Experience, Fresh
+from asyncrl.experience.kinds import Episodes, Experience, Fresh, Stored
+from asyncrl.experience.replay import Replay, ReplayOptions, ReplayPlan, Sample, Storage
 
-__all__ = ["Batch", "Episodes", "Experience", "Fresh", "stack_frames"]
+__all__ = [
+    "Archive",
+    "Batch",
+    "Episodes",
+    "Experience",
+    "Fresh",
+    "Replay",
+    "ReplayOptions",
+    "ReplayPlan",
+    "Sample",
+    "Storage",
+    "Stored",
+    "stack_frames",
+]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from asyncrl.experience.replay import ReplayOptions
 from asyncrl.rollout import Rollout
 
-__all__ = ["Episodes", "Experience", "Fresh"]
+__all__ = ["Episodes", "Experience", "Fresh", "Stored"]
 
 
 @dataclass(frozen=True)
@@ -67,4 +68,13 @@ class Episodes:
         return [rollout.until(steps) for rollout in rollouts]
 
 
-Experience = Fresh | Episodes
+@dataclass(frozen=True)
+class Stored(Fresh):
+    """Rollouts are stored, and every update learns from samples of all that is stored."""
+
+    window: int = 1
+    """n: the longest return, in steps."""
+    options: ReplayOptions = field(default_factory=ReplayOptions)
+
+
+Experience = Fresh | Episodes | Stored

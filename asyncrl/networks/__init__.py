@@ -3,14 +3,16 @@
 from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve
 from asyncrl.networks.encoders import ConvolutionalEncoder, keep_in_compute_dtype
 from asyncrl.networks.flat import bind, copy_into, named_views
-from asyncrl.networks.heads import ActionValues, ActorCritic, PolicyValue, QNetwork
+from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
+from asyncrl.networks.layers import resample
 from asyncrl.networks.recurrent import Recurrent
 
 __all__ = [
     "DESCRIPTIONS",
     "ActionValues",
     "ActorCritic",
+    "CategoricalQNetwork",
     "ConvolutionalEncoder",
     "Init",
     "Network",
@@ -22,5 +24,6 @@ __all__ = [
     "copy_into",
     "keep_in_compute_dtype",
     "named_views",
+    "resample",
     "resolve",
 ]

@@ -8,7 +8,7 @@ from enum import Enum
 import torch
 
 from asyncrl.errors import UsageError
-from asyncrl.networks.encoders import A3C, NATURE, PADDED, ConvolutionalEncoder, MlpEncoder
+from asyncrl.networks.encoders import A3C, NATURE, PADDED, ConvolutionalEncoder, MlpEncoder, RadialEncoder
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.spaces import Spaces
@@ -24,6 +24,7 @@ class Network(Enum):
     A3C_CNN = "a3c-cnn"
     NATURE_CNN = "nature-cnn"
     PADDED_CNN = "padded-cnn"
+    RADIAL = "radial"
 
 
 DESCRIPTIONS = {
@@ -31,6 +32,7 @@ DESCRIPTIONS = {
     Network.MLP: "dense tanh layers (--hidden), one tower for the policy and one for the value",
     Network.A3C_CNN: "conv 16 8×8/4, conv 32 4×4/2, dense 256 (Mnih et al. 2013, 2016)",
     Network.NATURE_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, dense 512 (Mnih et al. 2015)",
+    Network.RADIAL: "fixed random features of several widths (--radial-gammas), nothing learned below the heads",
     Network.PADDED_CNN: "conv 32 8×8/4, conv 64 4×4/2, both padded by 2, dense 256 (tf-a3c-gpu)",
 }
 
@@ -45,12 +47,20 @@ class NetworkConfig:
     """Network: auto takes nature-cnn for images and mlp for everything else."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each dense layer (mlp only)."""
+    radial_gammas: tuple[float, ...] = (100.0, 1.0, 0.02)
+    """γ of the kernels exp(−γ·|x − x′|²) that features stand for (radial only)."""
+    radial_features: int = 60
+    """Features of each γ."""
     centered: bool = True
     """Take the mean out of every kernel of the first convolution, so that a uniform background is nothing."""
     recurrent: Recurrent = Recurrent.NONE
     """What the network remembers with, between encoder and heads."""
     recurrent_size: int = 256
     """Cells of the memory."""
+    dueling: bool = False
+    """Action values are a value plus advantages of mean 0 (methods with action values)."""
+    noisy: bool = False
+    """Dense layers have random weights whose spread is learned; they explore instead of ε (methods with action values)."""
     init: Init = Init.ORTHOGONAL
     """How weights begin."""
 
@@ -60,24 +70,30 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
     kind = config.network
     if kind is Network.AUTO:
         return Network.NATURE_CNN if spaces.is_image else Network.MLP
-    if kind is not Network.MLP and not spaces.is_image:
+    if kind in _CONVOLUTIONS and not spaces.is_image:
         raise UsageError(
             f"--network {kind.value} takes uint8 images; these observations are "
             f"{spaces.observation_dtype} of shape {spaces.observation_shape}: use --network mlp"
+        )
+    if min(config.radial_gammas, default=0.0) <= 0 or config.radial_features < 1:
+        raise UsageError(
+            f"--radial-gammas {config.radial_gammas} and --radial-features {config.radial_features} must be positive"
         )
     if not config.hidden or min(config.hidden) < 1:
         raise UsageError(f"--hidden {config.hidden}: every layer needs at least one unit")
     return kind
 
 
-def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> ConvolutionalEncoder | MlpEncoder:
+def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> ConvolutionalEncoder | MlpEncoder | RadialEncoder:
     """A new encoder, [N, *O] → [N, encoder.features], that computes in `dtype`."""
     kind = resolve(config, spaces)
     if kind is Network.MLP:
-        return MlpEncoder(spaces, config.hidden, dtype)
+        return MlpEncoder(spaces, config.hidden, dtype, noisy=config.noisy)
+    if kind is Network.RADIAL:
+        return RadialEncoder(spaces, config.radial_gammas, config.radial_features)
     convolutions, features = _CONVOLUTIONS[kind]
     if min(spaces.observation_shape[1:]) < 36:
         raise UsageError(
             f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}"
         )
-    return ConvolutionalEncoder(spaces, convolutions, features, dtype, centered=config.centered)
+    return ConvolutionalEncoder(spaces, convolutions, features, dtype, centered=config.centered, noisy=config.noisy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,10 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear
+from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, NoisyLinear
+from asyncrl.randomness import Stream, generator
 from asyncrl.spaces import Spaces
 
-__all__ = ["A3C", "NATURE", "PADDED", "Convolution", "ConvolutionalEncoder", "MlpEncoder", "keep_in_compute_dtype"]
+__all__ = [
+    "A3C",
+    "NATURE",
+    "PADDED",
+    "Convolution",
+    "ConvolutionalEncoder",
+    "MlpEncoder",
+    "RadialEncoder",
+    "keep_in_compute_dtype",
+]
 
 
 class Convolution(NamedTuple):
@@ -39,7 +50,14 @@ class ConvolutionalEncoder(nn.Module):
     """Convolutions and one dense layer, ReLU after each, on uint8 frames [N, C, H, W]."""
 
     def __init__(
-        self, spaces: Spaces, convolutions: Sequence[Convolution], features: int, dtype: torch.dtype, *, centered: bool
+        self,
+        spaces: Spaces,
+        convolutions: Sequence[Convolution],
+        features: int,
+        dtype: torch.dtype,
+        *,
+        centered: bool,
+        noisy: bool = False,
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
@@ -49,7 +67,7 @@ class ConvolutionalEncoder(nn.Module):
             self.convolutions.append(Conv2d(before.channels, *layer))
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8)).shape[1]
-        self.dense = Linear(flat, features)
+        self.dense = (NoisyLinear if noisy else Linear)(flat, features)
 
     def forward(self, observation: Tensor) -> Tensor:
         return F.relu(self.dense(self._convolve(observation)))
@@ -70,17 +88,42 @@ class ConvolutionalEncoder(nn.Module):
 class MlpEncoder(nn.Module):
     """Dense layers with tanh; observations of any shape are flattened."""
 
-    def __init__(self, spaces: Spaces, hidden: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], dtype: torch.dtype, *, noisy: bool = False) -> None:
         super().__init__()
         self.dtype, self.features = dtype, hidden[-1]
         sizes = [spaces.observation_size, *hidden]
-        self.layers = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(sizes))
+        layer = NoisyLinear if noisy else Linear
+        self.layers = nn.ModuleList(layer(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.flatten(1).to(self.dtype)
         for layer in self.layers:
             x = torch.tanh(layer(x))
         return x
+
+
+class RadialEncoder(nn.Module):
+    """Random Fourier features of Gaussian kernels (Rahimi and Recht 2007, algorithm 1), a group for every γ.
+
+    Nothing is learned. They are the same in every run: drawn from a stream of their own.
+    """
+
+    directions: Tensor
+    phases: Tensor
+
+    def __init__(self, spaces: Spaces, gammas: Sequence[float], count: int) -> None:
+        super().__init__()
+        self.features, self._scale = len(gammas) * count, math.sqrt(2 / count)
+        random = generator(0, Stream.FEATURES)
+        drawn = torch.randn(self.features, spaces.observation_size, generator=random)
+        widths = torch.tensor(gammas).repeat_interleave(count)
+        self.register_buffer("directions", drawn * (2 * widths[:, None]).sqrt(), persistent=False)
+        phases = 2 * math.pi * torch.rand(self.features, generator=random)
+        self.register_buffer("phases", phases, persistent=False)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        x = observation.flatten(1).float()
+        return self._scale * torch.cos(F.linear(x, self.directions, self.phases))
 
 
 def keep_in_compute_dtype(network: nn.Module) -> None:

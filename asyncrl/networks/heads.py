@@ -11,10 +11,10 @@ from asyncrl.distributions import Distribution, distribution, parameter_count
 from asyncrl.networks.body import Body
 from asyncrl.networks.build import Network, NetworkConfig, resolve
 from asyncrl.networks.initialization import initialize
-from asyncrl.networks.layers import Linear
+from asyncrl.networks.layers import Linear, NoisyLinear
 from asyncrl.spaces import Spaces
 
-__all__ = ["ActionValues", "ActorCritic", "PolicyValue", "QNetwork"]
+__all__ = ["ActionValues", "ActorCritic", "CategoricalQNetwork", "PolicyValue", "QNetwork"]
 
 
 class PolicyValue(NamedTuple):
@@ -37,12 +37,14 @@ class ActionValues(NamedTuple):
 
     q: Tensor
     """[T, N, A] float32"""
+    outputs: Tensor
+    """[T, N, A, K] float32: what q is made of"""
     state: Tensor
     """[N, S] after the last step"""
 
     def cpu(self) -> ActionValues:
         """The same on the CPU."""
-        return ActionValues(self.q.cpu(), self.state.cpu())
+        return ActionValues(self.q.cpu(), self.outputs.cpu(), self.state.cpu())
 
 
 class ActorCritic(nn.Module):
@@ -76,16 +78,60 @@ class ActorCritic(nn.Module):
 
 
 class QNetwork(nn.Module):
-    """(observation [T, N, *O], state [N, S], valid [T, N]) → action values."""
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → action values, K outputs an action.
 
-    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
+    `--dueling` adds up a value and advantages of mean 0 (Wang et al. 2016, equation 9), both linear in the body's
+    features; `--noisy` makes all dense layers noisy.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        spaces: Spaces,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+        outputs: int = 1,
+    ) -> None:
         super().__init__()
         assert spaces.actions.count is not None
+        self.actions, self.outputs = spaces.actions.count, outputs
         self.body = Body(config, spaces, dtype)
         self.state_size = self.body.state_size
-        self.q = Linear(self.body.features, spaces.actions.count)
-        initialize(self, config.init, generator, heads={self.q: 1.0})
+        layer = NoisyLinear if config.noisy else Linear
+        self.q = layer(self.body.features, self.actions * outputs)
+        self.value = layer(self.body.features, outputs) if config.dueling else None
+        heads = [self.q] if self.value is None else [self.q, self.value]
+        initialize(self, config.init, generator, dict.fromkeys(heads, 1.0))
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionValues:
         features, state = self.body(observation, state, valid)
-        return ActionValues(self.q(features), state)
+        outputs = self.q(features).unflatten(-1, (self.actions, self.outputs))
+        if self.value is not None:
+            outputs = self.value(features)[..., None, :] + outputs - outputs.mean(-2, keepdim=True)
+        return ActionValues(self.expectation(outputs), outputs, state)
+
+    def expectation(self, outputs: Tensor) -> Tensor:
+        """Q(s, a) [T, N, A] of what the network says, [T, N, A, K]."""
+        return outputs.mean(-1)
+
+
+class CategoricalQNetwork(QNetwork):
+    """Outputs are logits of a distribution of returns over K values from `low` to `high` (Bellemare et al. 2017)."""
+
+    support: Tensor
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        spaces: Spaces,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+        outputs: int,
+        low: float,
+        high: float,
+    ) -> None:
+        super().__init__(config, spaces, dtype, generator, outputs)
+        self.register_buffer("support", torch.linspace(low, high, outputs), persistent=False)
+
+    def expectation(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(-1) @ self.support

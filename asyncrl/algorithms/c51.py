@@ -1,0 +1,75 @@
+"""Categorical Q-learning: the distribution of returns on fixed values (Bellemare, Dabney and Munos 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from asyncrl.algorithms.base import Loss, within
+from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
+from asyncrl.errors import UsageError
+from asyncrl.experience import Sample
+from asyncrl.networks import CategoricalQNetwork, NetworkConfig
+from asyncrl.spaces import Spaces
+
+__all__ = ["C51", "project"]
+
+
+@dataclass(frozen=True)
+class C51(ReplayedValueMethod):
+    """The cross-entropy of Z(s, a; θ) and the projected R + γⁿ·Z(s_n, a*; θ⁻) (algorithm 1)."""
+
+    name: ClassVar[str] = "c51"
+    summary: ClassVar[str] = (
+        "categorical DQN: learns the distribution of returns (Bellemare 2017); with all switches, Rainbow"
+    )
+    network: ClassVar = CategoricalQNetwork
+
+    atoms: int = 51
+    """Values that a return can have."""
+    lowest_return: float = -10.0
+    """The first of them."""
+    highest_return: float = 10.0
+    """The last of them."""
+
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None:
+        super().check(spaces, network)
+        within(self, 2, float("inf"), "atoms")
+        if self.lowest_return >= self.highest_return:
+            raise UsageError(
+                f"--lowest-return {self.lowest_return:g} is not below --highest-return {self.highest_return:g}"
+            )
+
+    def build(
+        self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator
+    ) -> CategoricalQNetwork:
+        low, high = self.lowest_return, self.highest_return
+        return CategoricalQNetwork(config, spaces, dtype, generator, self.atoms, low, high)
+
+    def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
+        with torch.no_grad():
+            later, best = self.next_action(network, target, batch)
+            probability = at_action(later.outputs, best).softmax(-1)  # [N, K]
+            support: Tensor = target.support
+            moved = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * support
+            wanted = project(moved, probability, support)
+        said = look(network, batch.observation)
+        log_probability = at_action(said.outputs, batch.action).log_softmax(-1)
+        cost = -(wanted * log_probability).sum(-1)
+        entropy = -torch.special.xlogy(wanted, wanted).sum(-1)
+        loss = (batch.weight * cost).mean()
+        errors = (cost.detach() - entropy).clamp(min=0)  # the divergence: what is left to learn
+        return Loss.of(loss, q=said.q.amax(-1).mean(), target=(wanted @ support).mean())._replace(errors=errors)
+
+
+def project(values: Tensor, probability: Tensor, support: Tensor) -> Tensor:
+    """A distribution over `values` [N, K] as one over `support` [K]: each goes to its two neighbours, by nearness.
+
+    `probability` and the result are [N, K].
+    """
+    gap = support[1] - support[0]
+    distance = (values.clamp(support[0], support[-1])[:, None, :] - support[:, None]).abs() / gap  # [N, K, K]
+    return ((1 - distance).clamp(min=0) * probability[:, None, :]).sum(-1)

@@ -1,0 +1,56 @@
+"""Deep Q-learning from stored experience (Mnih et al. 2015), with its extensions as switches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import torch
+from torch.nn import functional as F
+
+from asyncrl.algorithms.base import Loss, within
+from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
+from asyncrl.experience import Sample
+from asyncrl.networks import NetworkConfig
+from asyncrl.spaces import Spaces
+
+__all__ = ["DQN", "Penalty"]
+
+
+class Penalty(Enum):
+    """What an error costs."""
+
+    HUBER = "huber"
+    """squared below 1, linear above: the clipped error of the 2015 paper"""
+    SQUARED = "squared"
+
+
+@dataclass(frozen=True)
+class DQN(ReplayedValueMethod):
+    """y = Σ γ^k·r_k + γⁿ·max_a Q(s_n, a; θ⁻), and the mean penalty of y − Q(s, a; θ) over a batch of stored steps."""
+
+    name: ClassVar[str] = "dqn"
+    summary: ClassVar[str] = "deep Q-learning from a replay memory: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
+
+    penalty: Penalty = Penalty.HUBER
+    """What an error costs."""
+    conservative: float = 0.0
+    """Weight of log Σ_a exp Q(s, a) − Q(s, a_t): keeps what was never tried from looking good (CQL, Kumar et al. 2020)."""
+
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None:
+        super().check(spaces, network)
+        within(self, 0, float("inf"), "conservative")
+
+    def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
+        with torch.no_grad():
+            later, best = self.next_action(network, target, batch)
+            y = batch.returns(self.discount) + batch.bootstrap(self.discount) * at_action(later.q, best)
+        q = look(network, batch.observation).q
+        value = at_action(q, batch.action)
+        penalty = F.smooth_l1_loss if self.penalty is Penalty.HUBER else F.mse_loss
+        loss = (batch.weight * penalty(value, y, reduction="none")).mean()
+        if self.conservative:
+            loss = loss + self.conservative * (q[0].logsumexp(-1) - value).mean()
+        errors = (y - value).detach().abs()
+        return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(errors=errors)

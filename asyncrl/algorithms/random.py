@@ -1,0 +1,60 @@
+"""The baseline that every score is compared with: random actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from asyncrl.algorithms.acting import act_by_policy
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.distributions import distribution, parameter_count
+from asyncrl.experience import Batch, Fresh
+from asyncrl.networks import NetworkConfig, PolicyValue
+from asyncrl.spaces import Spaces
+
+__all__ = ["Dice", "Random"]
+
+
+class Dice(nn.Module):
+    """A policy that looks at nothing. It has one weight, which says nothing, because a run has weights."""
+
+    state_size = 0
+
+    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        self.actions = spaces.actions
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
+        nothing = self.weight.expand(*observation.shape[:2], parameter_count(self.actions))
+        return PolicyValue(distribution(self.actions, nothing), nothing[..., 0], state)
+
+
+@dataclass(frozen=True)
+class Random(Algorithm):
+    """Every action is as probable as any other. Nothing is learned."""
+
+    name: ClassVar[str] = "random"
+    summary: ClassVar[str] = "uniformly random actions: the baseline"
+    network: ClassVar = Dice
+
+    t_max: int = 20
+    """Steps per rollout."""
+
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None:
+        within(self, 1, float("inf"), "t_max")
+
+    def experience(self) -> Fresh:
+        return Fresh(self.t_max)
+
+    def act(self, network: Dice, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+        acted = act_by_policy(network, observation, state, moment._replace(greedy=False))
+        if not acted.action.is_floating_point():
+            return acted
+        return acted._replace(action=2 * torch.rand(acted.action.shape, generator=moment.random) - 1)
+
+    def loss(self, network: Dice, target: Dice, batch: Batch) -> Loss:
+        return Loss.of(0.0 * network.weight.sum())

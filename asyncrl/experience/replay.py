@@ -1,0 +1,382 @@
+"""Stored experience: every frame once; stacks and n-step windows are put together when they are sampled."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asyncrl.errors import UsageError
+from asyncrl.experience.priorities import SumTree
+from asyncrl.rollout import Field, Layout, Rollout
+
+__all__ = ["Replay", "ReplayOptions", "ReplayPlan", "Sample", "Storage"]
+
+
+class Storage(Enum):
+    """Where stored steps lie."""
+
+    RAM = "ram"
+    DISK = "disk"
+    """in a file mapped into memory, without a name: nothing can be left behind"""
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What is kept, and how much is learned from it."""
+
+    capacity: int = 1_000_000
+    """Steps that are kept, over all environments."""
+    batch_size: int = 32
+    """Steps that one step of the optimizer learns from."""
+    replay_ratio: float = 0.25
+    """Steps of the optimizer per environment step: enforced, actors and learner wait for each other."""
+    learning_starts: int = 50_000
+    """Steps of the run before the first step of the optimizer."""
+    prioritized: bool = False
+    """Sample in proportion to errors (Schaul et al. 2016) instead of uniformly."""
+    priority_exponent: float = 0.6
+    """α: 0 is uniform, 1 in full proportion."""
+    importance_exponent: float = 0.4
+    """β at the beginning; it rises to 1 over the run: how much of the bias of sampling is taken back."""
+    storage: Storage = Storage.RAM
+    """Where stored steps lie."""
+
+    def check(self, window: int) -> None:
+        """Raise UsageError for numbers out of range; `window` is the longest return in steps."""
+        for name in ("capacity", "batch_size", "learning_starts"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}")
+        for name in ("priority_exponent", "importance_exponent"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1, not {getattr(self, name)}")
+        if self.replay_ratio <= 0:
+            raise UsageError(f"--replay-ratio must be positive, not {self.replay_ratio}")
+        if self.capacity < self.batch_size + window:
+            raise UsageError(
+                f"--capacity {self.capacity}: a batch of {self.batch_size} steps with returns of {window} steps needs "
+                f"{self.batch_size + window} or more"
+            )
+
+    def due(self, step: int) -> int:
+        """Steps of the optimizer that belong to the run's first `step` environment steps."""
+        return math.floor(max(0, step - self.learning_starts) * self.replay_ratio + 1e-9)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """N stored steps, each with the n that follow it, or fewer where its episode ends before."""
+
+    observation: Tensor
+    """[N, *O]"""
+    action: Tensor
+    """[N, …] as `Actions` says"""
+    reward: Tensor
+    """[n, N] float32, scaled and clipped as the contract says; 0 after the episode's end"""
+    later: Tensor
+    """[N, *O] the observation n steps later; where the episode was over before, its true last one"""
+    steps: Tensor
+    """[N] int64: steps between `observation` and `later`"""
+    terminated: Tensor
+    """[N] bool: what follows `later` is worth nothing"""
+    weight: Tensor
+    """[N] float32: what each step counts for; 1 where sampling is uniform"""
+    index: Tensor
+    """[N] int64: where each step is stored"""
+
+    def to(self, device: torch.device) -> Sample:
+        """The same on `device`."""
+        return Sample(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+    def split(self, size: int) -> list[Sample]:
+        """The same as batches of `size`."""
+        parts = {name: getattr(self, name).split(size, 1 if name == "reward" else 0) for name in self.__dataclass_fields__}
+        return [Sample(**dict(zip(parts, part, strict=True))) for part in zip(*parts.values(), strict=True)]
+
+    def returns(self, discount: float) -> Tensor:
+        """[N] Σ γ^k·r_k over the steps until `later`."""
+        powers = discount ** torch.arange(len(self.reward), device=self.reward.device)
+        return (powers[:, None] * self.reward).sum(0)
+
+    def bootstrap(self, discount: float) -> Tensor:
+        """[N] what the value of `later` counts for: γ^steps, 0 where the episode terminated."""
+        return torch.where(self.terminated, 0.0, discount**self.steps)
+
+
+class Replay:
+    """The newest steps of every environment: a ring of rows for each, row t what was seen, done and got at step t.
+
+    Rows are those of rollouts, an episode's true last observation among them (in its reset step), so next
+    observations need no memory of their own. A row is addressed by its number since the run began; the newest row
+    is only seen so far: its frame is known, nothing is done in it yet.
+    """
+
+    def __init__(self, plan: ReplayPlan) -> None:
+        self._options, self._window, self._stack = plan.options, plan.window, plan.layout.stack
+        self._shape = plan.actors, plan.rows, plan.layout.envs
+        memory, offset = _allocate(plan.nbytes, plan.options.storage), 0
+        self._views: dict[str, Tensor] = {}
+        for name, field in plan.fields().items():
+            self._views[name] = field.view(memory, offset)
+            offset += field.nbytes
+        self.newest = np.zeros(plan.actors, dtype=np.int64)
+        """[A] number of each actor's newest row"""
+        self._tree = SumTree(math.prod(self._shape)) if self._options.prioritized else None
+        self._highest = 1.0  # priority of a step that was never learned from
+
+    def extend(self, rollout: Rollout) -> None:
+        """Store a rollout's steps; the oldest ones make room."""
+        actor, steps = int(rollout.stamp[1]), len(rollout.reward)
+        first = int(self.newest[actor])
+        rows = torch.arange(first, first + steps + 1) % self._shape[1]
+        if self._tree is not None:
+            self._forget(actor, first, first + steps)
+        self._views["frames"][actor].index_copy_(0, rows, rollout.frames[self._stack - 1 :])
+        self._views["reset"][actor].index_copy_(0, rows, rollout.reset)
+        for name in ("action", "reward", "terminated"):
+            view = self._views[name]
+            view[actor].index_copy_(0, rows[:-1], getattr(rollout, name).to(view.dtype))
+        self.newest[actor] = first + steps
+        if self._tree is not None:
+            self._expect(actor, first, first + steps)
+
+    def interrupt(self) -> None:
+        """Environments begin new episodes: what was seen last is the end of the old ones."""
+        for actor, newest in enumerate(self.newest.tolist()):
+            if newest:
+                if self._tree is not None:
+                    self._forget(actor, newest, newest + 1)
+                self._views["reset"][actor, newest % self._shape[1]] = True
+                self.newest[actor] = newest + 1
+                if self._tree is not None:
+                    self._expect(actor, newest, newest + 1)
+
+    def samples(
+        self, count: int, random: torch.Generator, progress: float, scale: float = 1.0, clip: float | None = None
+    ) -> Iterator[Sample]:
+        """`count` batches of stored steps; `progress` is the share of the run that is over.
+
+        Rewards are multiplied by `scale` and clipped to ± `clip`. Priorities that change between two batches count.
+        """
+        size = self._options.batch_size
+        if self._tree is not None:
+            for _ in range(count):
+                yield self._sample(*self._by_priority(random, size, progress), scale, clip)
+        elif count:
+            everything = self._sample(*self._uniform(random, size * count), torch.ones(size * count), scale, clip)
+            yield from everything.split(size)
+
+    def _sample(
+        self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, scale: float, clip: float | None
+    ) -> Sample:
+        """What is stored in these rows of these environments of these actors, [N] each."""
+        n = self._window
+        ahead = row + np.arange(n + 1)[:, None]  # [n+1, N]
+        at = self._at(actor, ahead, env)
+        reset, terminated = self._flat("reset")[at], self._flat("terminated")[at[:-1]]
+        alive = torch.ones(n + 1, len(row), dtype=torch.bool)  # is step k part of the return?
+        for k in range(n):
+            alive[k + 1] = alive[k] & ~terminated[k] & ~reset[k + 1]
+        alive = alive[:-1]
+        steps = alive.sum(0)
+        reward = torch.where(alive, self._flat("reward")[at[:-1]], 0.0) * scale
+        here, there = self._observe(np.tile(actor, 2), np.concatenate([row, row + steps.numpy()]), np.tile(env, 2)).chunk(2)
+        action = self._flat("action")[at[0]]
+        return Sample(
+            observation=here,
+            action=action.long() if not action.is_floating_point() else action,
+            reward=reward if not clip else reward.clamp(-clip, clip),
+            later=there,
+            steps=steps,
+            terminated=(alive & terminated).any(0),
+            weight=weight,
+            index=at[0],
+        )
+
+    def rows(self, since: np.ndarray) -> dict[str, Tensor]:
+        """What is stored from rows `since` [A] on, as far as it is still there; `put` takes it."""
+        found = {}
+        for actor, (wanted, newest) in enumerate(zip(since.tolist(), self.newest.tolist(), strict=True)):
+            first = max(wanted, newest - self._shape[1] + 1)
+            places = torch.arange(first, newest + 1) % self._shape[1]
+            found[f"{actor}.first"] = torch.tensor(first)
+            found |= {f"{actor}.{name}": view[actor].index_select(0, places) for name, view in self._views.items()}
+        return found
+
+    def put(self, rows: dict[str, Tensor]) -> None:
+        """Store what `rows` gave. Priorities are not touched."""
+        for actor in range(len(self.newest)):
+            first, count = int(rows[f"{actor}.first"]), len(rows[f"{actor}.reset"])
+            places = torch.arange(first, first + count) % self._shape[1]
+            for name, view in self._views.items():
+                view[actor].index_copy_(0, places, rows[f"{actor}.{name}"])
+            self.newest[actor] = first + count - 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Priorities, where there are any."""
+        if self._tree is None:
+            return {}
+        highest = torch.tensor(self._highest, dtype=torch.float64)
+        return {"priorities": torch.from_numpy(self._tree.priorities.copy()), "highest": highest}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        if self._tree is not None:
+            self._tree.update(np.arange(math.prod(self._shape)), state["priorities"].numpy())
+            self._highest = float(state["highest"])
+
+    def prioritize(self, index: Tensor, errors: Tensor) -> None:
+        """Give the steps at `index` [N] priorities by what was learned of them: `errors` [N] ≥ 0."""
+        if self._tree is not None:
+            priority = (errors.double().numpy() + 1e-6) ** self._options.priority_exponent
+            stored = self._tree.priorities[index.numpy()] > 0
+            self._tree.update(index.numpy()[stored], priority[stored])
+            self._highest = max(self._highest, float(priority.max()))
+
+    def _by_priority(
+        self, random: torch.Generator, size: int, progress: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
+        """Actor, row number and environment of each step of a batch, and what it counts for."""
+        assert self._tree is not None
+        part = torch.rand(size, generator=random, dtype=torch.float64).numpy()
+        index = self._tree.find((np.arange(size) + part) / size * self._tree.total)
+        actor, slot, env = np.unravel_index(index, self._shape)
+        newest, rows = self.newest[actor], self._shape[1]
+        row = newest - (newest - slot) % rows
+        beta = self._options.importance_exponent + (1 - self._options.importance_exponent) * progress
+        weight = self._tree.priorities[index] ** -beta
+        return actor, row, env, torch.from_numpy(weight / weight.max()).float()
+
+    def _uniform(self, random: torch.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        oldest = self.oldest
+        counts = np.maximum(0, self.newest - self._window + 1 - oldest) * self._shape[2]
+        borders = np.cumsum(counts)
+        actor, row, env = (np.zeros(size, dtype=np.int64) for _ in range(3))
+        wanted = np.arange(size)
+        while len(wanted):  # again where a step only reset its environment: one in an episode
+            drawn = torch.randint(int(borders[-1]), wanted.shape, generator=random).numpy()
+            a = np.searchsorted(borders, drawn, side="right")
+            actor[wanted] = a
+            row[wanted], env[wanted] = divmod(drawn - (borders - counts)[a], self._shape[2])
+            row[wanted] += oldest[a]
+            wanted = np.flatnonzero(self._flat("reset")[self._at(actor, row, env)].numpy())
+        return actor, row, env
+
+    @property
+    def oldest(self) -> np.ndarray:
+        """[A] the oldest row of each actor whose stack of frames is whole."""
+        return self._oldest_at(self.newest)
+
+    def _oldest_at(self, newest: np.ndarray) -> np.ndarray:
+        first: np.ndarray = newest - self._shape[1] + 1
+        return np.where(first > 0, first + self._stack - 1, 0)
+
+    def _forget(self, actor: int, first: int, last: int) -> None:
+        """Take the priorities of rows that are too old when the newest row is not `first` any more but `last`."""
+        assert self._tree is not None
+        before, after = self._oldest_at(np.array([first, last]))
+        self._tree.update(self._indices(actor, np.arange(before, after)), 0.0)
+
+    def _expect(self, actor: int, first: int, last: int) -> None:
+        """Give steps that have become complete, rows `first` - n + 1 … `last` - n, the highest priority."""
+        assert self._tree is not None
+        rows = np.arange(max(0, first - self._window + 1), last - self._window + 1)
+        index = self._indices(actor, rows)
+        self._tree.update(index[~self._flat("reset")[index].numpy()], self._highest)
+
+    def _indices(self, actor: int, rows: np.ndarray) -> np.ndarray:
+        """Where these rows of all environments of an actor are stored."""
+        envs = np.arange(self._shape[2])
+        return self._at(np.int64(actor), rows[:, None], envs).numpy().ravel()
+
+    def _at(self, actor: np.ndarray | np.int64, row: np.ndarray, env: np.ndarray) -> Tensor:
+        """Where rows are stored, counted through all actors and environments."""
+        rows, envs = self._shape[1:]
+        return torch.from_numpy((actor * rows + row % rows) * envs + env)
+
+    def _flat(self, name: str) -> Tensor:
+        return self._views[name].flatten(0, 2)
+
+    def _observe(self, actor: np.ndarray, row: np.ndarray, env: np.ndarray) -> Tensor:
+        """Observations [M, *O] at these rows [M]; frames of earlier episodes in a stack are zero."""
+        back = np.arange(self._stack)[::-1]
+        rows = row[:, None] - back  # [M, S], oldest first
+        at = self._at(actor[:, None], rows, env[:, None])
+        frames = self._flat("frames")[at]
+        if self._stack == 1:
+            return frames[:, 0]
+        border = self._flat("reset")[at] | torch.from_numpy(rows < 0)
+        border[:, -1] = False  # what the newest frame's own step does comes after it
+        foreign = border.flip(1).cumsum(1).flip(1) > 0
+        if foreign.any():
+            frames[foreign] = 0
+        return frames
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """How much memory a Replay takes, and whether that goes."""
+
+    layout: Layout
+    actors: int
+    options: ReplayOptions
+    window: int
+
+    @property
+    def rows(self) -> int:
+        """Of each environment's ring: its share of the capacity, and the row that is only seen so far."""
+        return -(-self.options.capacity // (self.actors * self.layout.envs)) + 1
+
+    @property
+    def nbytes(self) -> int:
+        return sum(field.nbytes for field in self.fields().values())
+
+    def fields(self) -> dict[str, Field]:
+        """What is kept of every row."""
+        layout, shape = self.layout, (self.actors, self.rows, self.layout.envs)
+        choice = torch.int16 if not layout.action.dtype.is_floating_point else layout.action.dtype
+        return {
+            "frames": Field((*shape, *layout.frame.shape), layout.frame.dtype),
+            "action": Field((*shape, *layout.action.shape), choice),
+            "reward": Field(shape, torch.float32),
+            "terminated": Field(shape, torch.bool),
+            "reset": Field(shape, torch.bool),
+        }
+
+    def check(self, free: int) -> None:
+        """Raise UsageError where it cannot work, or takes more than the `free` bytes that there are."""
+        options, layout = self.options, self.layout
+        envs = self.actors * layout.envs
+        fewest = envs * (layout.steps + self.window + layout.stack)
+        if options.capacity < fewest:
+            raise UsageError(
+                f"--capacity {options.capacity} is too small for {envs} environments, rollouts of {layout.steps} steps and "
+                f"returns of {self.window}: {fewest} or more"
+            )
+        if options.learning_starts < envs * (self.window + 1):
+            raise UsageError(
+                f"--learning-starts {options.learning_starts}: {envs} environments and returns of {self.window} steps need "
+                f"{envs * (self.window + 1)} or more"
+            )
+        if self.nbytes > free:
+            fits = 10 ** int(math.log10(options.capacity * free / self.nbytes))
+            fits *= max(1, int(options.capacity * free / self.nbytes / fits))
+            raise UsageError(f"{self}, {free / 1e9:.1f} GB free: try --capacity {fits}")
+
+    def __str__(self) -> str:
+        frame = "×".join(map(str, self.layout.frame.shape)) or "1"
+        return f"{self.options.capacity:,} steps of {frame} frames = {self.nbytes / 1e9:.1f} GB"
+
+
+def _allocate(nbytes: int, storage: Storage) -> Tensor:
+    """[nbytes] uint8. Pages are taken when they are first written to."""
+    if storage is Storage.RAM:
+        return torch.empty(nbytes, dtype=torch.uint8)
+    with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
+        return torch.from_file(file.name, shared=True, size=nbytes, dtype=torch.uint8)

@@ -1,0 +1,78 @@
+"""A replay memory comes back from its files as it was, however often it was written on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_replay import World
+
+from asyncrl.errors import CheckpointError
+from asyncrl.experience import Archive, Replay, ReplayOptions, ReplayPlan
+
+
+def plan(world: World, *, prioritized: bool) -> ReplayPlan:
+    options = ReplayOptions(capacity=60, batch_size=100, learning_starts=10, prioritized=prioritized)
+    return ReplayPlan(world.layout, 2, options, window=2)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prioritized=st.booleans(),
+    events=st.lists(st.sampled_from([0, 1, "write", "interrupt"]), max_size=40),
+    seed=st.integers(0, 99),
+)
+def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, events: list[int | str], seed: int) -> None:
+    folder = tmp_path / str(hash((prioritized, *events, seed)))
+    world = World(2, 3, 2, seed)
+    replay = Replay(plan(world, prioritized=prioritized))
+    archive = Archive(replay, folder)
+    for number, event in enumerate([0, 1, *events, 0, 1]):
+        if event == "write":
+            archive.write(str(number))
+        elif event == "interrupt":
+            replay.interrupt()
+            for life in (life for lives in world.lives for life in lives):
+                life.interrupt()
+        else:
+            replay.extend(world.rollout(int(event)))
+            for sample in replay.samples(1, torch.Generator().manual_seed(number), 0.5):
+                replay.prioritize(sample.index, sample.reward[0].abs())
+    files = archive.write("last")
+    again = Replay(plan(world, prioritized=prioritized))
+    Archive(again, folder).read(files)
+    again.restore(replay.state())
+    for step in range(3):
+        mine, its = (next(memory.samples(1, torch.Generator().manual_seed(step), 0.5)) for memory in (replay, again))
+        assert all(torch.equal(getattr(mine, name), getattr(its, name)) for name in mine.__dataclass_fields__)
+        rollout = world.rollout(step % 2)
+        for memory in (replay, again):
+            memory.extend(rollout)
+
+
+def test_a_file_holds_what_is_new_and_old_ones_are_let_go(tmp_path: Path) -> None:
+    world = World(2, 3, 2, 1)
+    replay = Replay(plan(world, prioritized=False))
+    archive, held = Archive(replay, tmp_path), []
+    for number in range(30):
+        for actor in (0, 1):
+            replay.extend(world.rollout(actor))
+        held.append(list(archive.write(f"{number:02d}")))
+    assert held[0] == ["00.safetensors"]
+    assert len(held[-1]) == 5  # of each environment 15 rows and the newest one, 3 in a file
+    sizes = {(tmp_path / name).stat().st_size for name in held[-1]}
+    assert max(sizes) < 2 * min(sizes)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    world = World(2, 3, 2, 1)
+    replay = Replay(plan(world, prioritized=False))
+    replay.extend(world.rollout(0))
+    files = Archive(replay, tmp_path).write("one")
+    file = tmp_path / "one.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(CheckpointError, match=r"one\.safetensors is damaged"):
+        Archive(Replay(plan(world, prioritized=False)), tmp_path).read(files)
