@@ -189,7 +189,8 @@ class Agent:
         single = observation.shape == spaces.observation_shape
         if not single and observation.shape[1:] != spaces.observation_shape:
             raise UsageError(f"expected observations [B, *{spaces.observation_shape}], got {observation.shape}")
-        batch = torch.from_numpy(np.asarray(observation[None] if single else observation, spaces.observation_dtype))
+        seen = np.asarray(observation[None] if single else observation, spaces.observation_dtype)
+        batch = torch.from_numpy(self.contract.standardized(seen))
         if self._state is None or len(self._state) != len(batch):
             self._state = self.policy.initial_state(len(batch))
         acted = self.policy.act(batch, self._state, Moment(0, self.random, None, self._greedy(greedy)))

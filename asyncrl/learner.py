@@ -89,17 +89,17 @@ class Learner:
 
     def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:
         """What one update takes a step on each, in order."""
-        experience, scale, clip = self._experience, self._contract.reward_scale, self._contract.reward_clip
+        experience, rewards = self._experience, self._contract.rewards
         if isinstance(experience, Stored):
             assert self.replay is not None
             for rollout in rollouts:
                 self.replay.extend(rollout)
             due = experience.options.due
             count = due(self.step + self._steps_of(rollouts)) - due(self.step)
-            for sample in self.replay.samples(count, random, min(1.0, self.step / self._steps), scale, clip):
+            for sample in self.replay.samples(count, random, min(1.0, self.step / self._steps), rewards):
                 yield sample.to(self._device)
             return
-        batch = Batch.of(rollouts, scale, clip).to(self._device)
+        batch = Batch.of(rollouts, rewards).to(self._device)
         with torch.no_grad():
             batch = self._algorithm.prepare(self.network, self._target, batch)
         for _ in range(experience.epochs):

@@ -10,7 +10,7 @@ import asyncrl
 ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
 errors version
-serialization randomness spaces rollout interruption presets optimizers
+serialization randomness spaces rewards rollout interruption presets optimizers
 envs returns distributions exploration
 networks experience
 algorithms schedule

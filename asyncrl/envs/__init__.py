@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from asyncrl.envs import atari
@@ -21,8 +22,24 @@ def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
     """What `env_id` means under `options`. Raises UsageError for an id or a combination that is not to be had."""
     options = options or EnvOptions()
     if atari.claims(env_id):
+        if options.standardize or options.episode_steps:
+            raise UsageError(f"{env_id}: --standardize is not for images, and --episode-steps is --episode-frames here")
         return atari.describe(env_id, options)
-    return gymnasium_family.describe(env_id, options)
+    contract = gymnasium_family.describe(env_id, options)
+    return _with_measured_observations(contract, options.standardize) if options.standardize else contract
+
+
+def _with_measured_observations(contract: Contract, steps: int) -> Contract:
+    """The same with the mean and the spread of each number of an observation over `steps` random steps."""
+    random, envs = np.random.default_rng(0), 8
+    environments = Environments(contract, envs)
+    seen = [environments.reset(list(range(envs)))]
+    while len(seen) * envs < steps:
+        seen.append(environments.step(contract.spaces.actions.random(random, envs)).observation)
+    environments.close()
+    flat = np.concatenate(seen).reshape(-1, contract.spaces.observation_size).astype(np.float64)
+    mean, spread = flat.mean(0), flat.std(0) + 1e-6
+    return dataclasses.replace(contract, observation_mean=tuple(mean.tolist()), observation_spread=tuple(spread.tolist()))
 
 
 def make(env_id: str, num_envs: int, seed: int | None = None, **options: Any) -> VectorEnv:

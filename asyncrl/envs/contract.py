@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
+from asyncrl.rewards import Rewards
 from asyncrl.spaces import Spaces
 
 __all__ = ["Backend", "Contract", "EnvOptions"]
@@ -33,6 +36,12 @@ class EnvOptions:
     """Learn from rewards clipped to ± this value; scores are always reported unclipped. 0: no clipping."""
     reward_scale: float = 1.0
     """Learn from rewards multiplied by this value (before clipping)."""
+    final_reward: float | None = None
+    """Learn from this reward where an episode terminates, instead of the environment's."""
+    episode_steps: int | None = None
+    """Steps after which an episode is truncated. Default: what the environment's id says."""
+    standardize: int = 0
+    """Subtract observations' mean and divide by their spread, both measured over so many random steps."""
     frame_skip: int | None = None
     """Atari: emulator frames per step, for ids that have none of their own (…NoFrameskip-v4). Default 4."""
     sticky: float | None = None
@@ -70,6 +79,12 @@ class Contract:
     """Each frame is the maximum of the last two."""
     reward_clip: float | None = None
     reward_scale: float = 1.0
+    final_reward: float | None = None
+    """What a step that terminates is learned from with, instead of its reward."""
+    observation_mean: tuple[float, ...] = ()
+    """What is subtracted from each number of an observation; () for nothing."""
+    observation_spread: tuple[float, ...] = ()
+    """What it is divided by then."""
     life_loss: bool = False
     """A lost life ends the return while training."""
     noop_max: int = 0
@@ -80,15 +95,33 @@ class Contract:
     autoreset: str = "next-step"
     versions: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def rewards(self) -> Rewards:
+        """What is learned from the environment's rewards."""
+        return Rewards(self.reward_scale, self.reward_clip, self.final_reward)
+
+    def standardized(self, observation: np.ndarray) -> np.ndarray:
+        """Observations [B, *O] as networks see them."""
+        if not self.observation_mean:
+            return observation
+        mean, spread = (np.array(x, np.float32) for x in (self.observation_mean, self.observation_spread))
+        shape = self.spaces.observation_shape
+        found: np.ndarray = (observation - mean.reshape(shape)) / spread.reshape(shape)
+        return found
+
     def lines(self) -> list[str]:
         """The contract as a person reads it."""
         reward = "as given" if not self.reward_clip else f"clipped to ±{self.reward_clip:g}"
         if self.reward_scale != 1:
             reward = f"× {self.reward_scale:g}, {reward}"
+        if self.final_reward is not None:
+            reward += f", {self.final_reward:g} for a step that terminates"
         observation = "×".join(map(str, self.spaces.observation_shape)) + f" {self.spaces.observation_dtype}"
         rows = {
             "environment": f"{self.env} ({self.family}, {self.backend.value})",
-            "observation": observation + (f", the last {self.frame_stack} frames" if self.frame_stack > 1 else ""),
+            "observation": observation
+            + (f", the last {self.frame_stack} frames" if self.frame_stack > 1 else "")
+            + (", standardized" if self.observation_mean else ""),
             "actions": f"{self.spaces.actions} ({self.action_set})",
             "frame skip": f"{self.frame_skip}" + (", max of the last two frames" if self.max_pool else ""),
             "sticky actions": f"probability {self.sticky:g}",

@@ -85,7 +85,7 @@ class Environments:
         if dtype.kind == "f" and not np.isfinite(converted).all():
             bad = int(np.argwhere(~np.isfinite(converted))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
-        return converted
+        return self.contract.standardized(converted)
 
     def _guard(self, verb: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:

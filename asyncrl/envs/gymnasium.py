@@ -21,18 +21,21 @@ from asyncrl.spaces import spaces_of
 
 __all__ = ["build", "describe", "known_ids"]
 
-_COMMON = {"backend", "reward_clip", "reward_scale"}
+_OWN = {"backend", "reward_clip", "reward_scale", "final_reward", "episode_steps", "standardize"}
+"""The options that mean something here."""
 
 
 def describe(env_id: str, options: EnvOptions) -> Contract:
     """The contract of one registered id under `options`."""
     spec = _spec(env_id)
     for option in dataclasses.fields(options):
-        if option.name not in _COMMON and getattr(options, option.name) is not None:
+        if option.name not in _OWN and getattr(options, option.name) is not None:
             raise UsageError(f"--{option.name.replace('_', '-')} is for Atari; {env_id} has no such setting.")
     backend = options.backend
     if backend is Backend.AUTO:
         backend = Backend.NATIVE if spec.vector_entry_point else Backend.SYNC
+    if options.episode_steps is not None and options.episode_steps < 1:
+        raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
     if backend is Backend.NATIVE and not spec.vector_entry_point:
         raise UsageError(f"{env_id} has no vector environment of its own; use --backend sync or async.")
     with _complaints(env_id), contextlib.closing(gymnasium.make(env_id)) as env:
@@ -44,15 +47,17 @@ def describe(env_id: str, options: EnvOptions) -> Contract:
         spaces=spaces,
         reward_clip=options.reward_clip or None,
         reward_scale=options.reward_scale,
-        episode_cap=spec.max_episode_steps,
+        final_reward=options.final_reward,
+        episode_cap=options.episode_steps or spec.max_episode_steps,
         versions={"gymnasium": version("gymnasium")},
     )
 
 
 def build(contract: Contract, num_envs: int, *, render: bool = False) -> VectorEnv:
     """`num_envs` copies behind Gymnasium's vector API, next-step autoreset; with `render`, ones that draw themselves."""
+    cap: dict[str, Any] = {} if contract.episode_cap is None else {"max_episode_steps": contract.episode_cap}
     if contract.backend is Backend.NATIVE and not render:
-        return gymnasium.make_vec(contract.env, num_envs, vectorization_mode="vector_entry_point")
+        return gymnasium.make_vec(contract.env, num_envs, vectorization_mode="vector_entry_point", **cap)
     settings: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
     mode = "sync"
     if contract.backend is Backend.ASYNC and not render:
@@ -61,7 +66,7 @@ def build(contract: Contract, num_envs: int, *, render: bool = False) -> VectorE
     own: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     with _complaints(contract.env):
         return gymnasium.make_vec(
-            contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, wrappers=[Guarded], **own
+            contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, wrappers=[Guarded], **own, **cap
         )
 
 

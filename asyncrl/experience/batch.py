@@ -10,6 +10,7 @@ from operator import itemgetter, methodcaller
 import torch
 from torch import Tensor
 
+from asyncrl.rewards import Rewards
 from asyncrl.rollout import Rollout
 
 __all__ = ["Batch", "stack_frames"]
@@ -24,7 +25,7 @@ class Batch:
     action: Tensor
     """[T, N, …] as `Actions` says"""
     reward: Tensor
-    """[T, N] float32, scaled and clipped as the contract says"""
+    """[T, N] float32, as the contract says"""
     terminated: Tensor
     """[T, N] bool"""
     valid: Tensor
@@ -35,14 +36,14 @@ class Batch:
     """[T, N, …] what the policy said when it acted, and what `Algorithm.prepare` adds"""
 
     @classmethod
-    def of(cls, rollouts: Sequence[Rollout], reward_scale: float = 1.0, reward_clip: float | None = None) -> Batch:
+    def of(cls, rollouts: Sequence[Rollout], rewards: Rewards | None = None) -> Batch:
         """Copy rollouts out of their slots."""
-        reward = torch.cat([r.reward for r in rollouts], 1) * reward_scale
+        reward, terminated = (torch.cat([getattr(r, name) for r in rollouts], 1) for name in ("reward", "terminated"))
         return cls(
             observation=stack_frames(rollouts),
             action=torch.cat([r.action for r in rollouts], 1),
-            reward=reward if reward_clip is None else reward.clamp(-reward_clip, reward_clip),
-            terminated=torch.cat([r.terminated for r in rollouts], 1),
+            reward=(rewards or Rewards()).learned(reward, terminated),
+            terminated=terminated,
             valid=torch.cat([r.valid for r in rollouts], 1),
             state=torch.cat([r.state for r in rollouts]),
             acted={name: torch.cat([r.acted[name] for r in rollouts], 1) for name in rollouts[0].acted},

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from asyncrl.errors import UsageError
 from asyncrl.experience.priorities import SumTree
+from asyncrl.rewards import Rewards
 from asyncrl.rollout import Field, Layout, Rollout
 
 __all__ = ["Replay", "ReplayOptions", "ReplayPlan", "Sample", "Storage"]
@@ -78,7 +79,7 @@ class Sample:
     action: Tensor
     """[N, …] as `Actions` says"""
     reward: Tensor
-    """[n, N] float32, scaled and clipped as the contract says; 0 after the episode's end"""
+    """[n, N] float32, as the contract says; 0 after the episode's end"""
     later: Tensor
     """[N, *O] the observation n steps later; where the episode was over before, its true last one"""
     steps: Tensor
@@ -158,23 +159,21 @@ class Replay:
                     self._expect(actor, newest, newest + 1)
 
     def samples(
-        self, count: int, random: torch.Generator, progress: float, scale: float = 1.0, clip: float | None = None
+        self, count: int, random: torch.Generator, progress: float = 0.0, rewards: Rewards | None = None
     ) -> Iterator[Sample]:
         """`count` batches of stored steps; `progress` is the share of the run that is over.
 
-        Rewards are multiplied by `scale` and clipped to ± `clip`. Priorities that change between two batches count.
+        Priorities that change between two batches count.
         """
         size = self._options.batch_size
         if self._tree is not None:
             for _ in range(count):
-                yield self._sample(*self._by_priority(random, size, progress), scale, clip)
+                yield self._sample(*self._by_priority(random, size, progress), rewards or Rewards())
         elif count:
-            everything = self._sample(*self._uniform(random, size * count), torch.ones(size * count), scale, clip)
+            everything = self._sample(*self._uniform(random, size * count), torch.ones(size * count), rewards or Rewards())
             yield from everything.split(size)
 
-    def _sample(
-        self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, scale: float, clip: float | None
-    ) -> Sample:
+    def _sample(self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, rewards: Rewards) -> Sample:
         """What is stored in these rows of these environments of these actors, [N] each."""
         n = self._window
         ahead = row + np.arange(n + 1)[:, None]  # [n+1, N]
@@ -185,13 +184,13 @@ class Replay:
             alive[k + 1] = alive[k] & ~terminated[k] & ~reset[k + 1]
         alive = alive[:-1]
         steps = alive.sum(0)
-        reward = torch.where(alive, self._flat("reward")[at[:-1]], 0.0) * scale
+        reward = torch.where(alive, rewards.learned(self._flat("reward")[at[:-1]], terminated), 0.0)
         here, there = self._observe(np.tile(actor, 2), np.concatenate([row, row + steps.numpy()]), np.tile(env, 2)).chunk(2)
         action = self._flat("action")[at[0]]
         return Sample(
             observation=here,
             action=action.long() if not action.is_floating_point() else action,
-            reward=reward if not clip else reward.clamp(-clip, clip),
+            reward=reward,
             later=there,
             steps=steps,
             terminated=(alive & terminated).any(0),

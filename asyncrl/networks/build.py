@@ -8,7 +8,7 @@ from enum import Enum
 import torch
 
 from asyncrl.errors import UsageError
-from asyncrl.networks.encoders import A3C, NATURE, PADDED, ConvolutionalEncoder, MlpEncoder, RadialEncoder
+from asyncrl.networks.encoders import A3C, NATURE, PADDED, SAME, Activation, ConvolutionalEncoder, MlpEncoder, RadialEncoder
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.spaces import Spaces
@@ -24,19 +24,21 @@ class Network(Enum):
     A3C_CNN = "a3c-cnn"
     NATURE_CNN = "nature-cnn"
     PADDED_CNN = "padded-cnn"
+    SAME_CNN = "same-cnn"
     RADIAL = "radial"
 
 
 DESCRIPTIONS = {
     Network.AUTO: "nature-cnn for images, mlp for everything else",
-    Network.MLP: "dense tanh layers (--hidden), one tower for the policy and one for the value",
+    Network.MLP: "dense layers (--hidden, --activation), one tower for the policy and one for the value",
     Network.A3C_CNN: "conv 16 8×8/4, conv 32 4×4/2, dense 256 (Mnih et al. 2013, 2016)",
     Network.NATURE_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, dense 512 (Mnih et al. 2015)",
+    Network.SAME_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, padded to keep borders, dense 512 (rlk)",
     Network.RADIAL: "fixed random features of several widths (--radial-gammas), nothing learned below the heads",
     Network.PADDED_CNN: "conv 32 8×8/4, conv 64 4×4/2, both padded by 2, dense 256 (tf-a3c-gpu)",
 }
 
-_CONVOLUTIONS = {Network.A3C_CNN: A3C, Network.NATURE_CNN: NATURE, Network.PADDED_CNN: PADDED}
+_CONVOLUTIONS = {Network.A3C_CNN: A3C, Network.NATURE_CNN: NATURE, Network.PADDED_CNN: PADDED, Network.SAME_CNN: SAME}
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,16 @@ class NetworkConfig:
     """Network: auto takes nature-cnn for images and mlp for everything else."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each dense layer (mlp only)."""
+    activation: Activation = Activation.TANH
+    """What follows each of them."""
     radial_gammas: tuple[float, ...] = (100.0, 1.0, 0.02)
     """γ of the kernels exp(−γ·|x − x′|²) that features stand for (radial only)."""
     radial_features: int = 60
     """Features of each γ."""
     centered: bool = True
     """Take the mean out of every kernel of the first convolution, so that a uniform background is nothing."""
+    difference: bool = False
+    """Look at differences of successive frames instead of frames."""
     recurrent: Recurrent = Recurrent.NONE
     """What the network remembers with, between encoder and heads."""
     recurrent_size: int = 256
@@ -88,7 +94,7 @@ def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Convol
     """A new encoder, [N, *O] → [N, encoder.features], that computes in `dtype`."""
     kind = resolve(config, spaces)
     if kind is Network.MLP:
-        return MlpEncoder(spaces, config.hidden, dtype, noisy=config.noisy)
+        return MlpEncoder(spaces, config.hidden, config.activation, dtype, noisy=config.noisy)
     if kind is Network.RADIAL:
         return RadialEncoder(spaces, config.radial_gammas, config.radial_features)
     convolutions, features = _CONVOLUTIONS[kind]
@@ -96,4 +102,14 @@ def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Convol
         raise UsageError(
             f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}"
         )
-    return ConvolutionalEncoder(spaces, convolutions, features, dtype, centered=config.centered, noisy=config.noisy)
+    if config.difference and spaces.observation_shape[0] < 2:
+        raise UsageError("--difference takes observations of two frames or more; raise --frame-stack")
+    return ConvolutionalEncoder(
+        spaces,
+        convolutions,
+        features,
+        dtype,
+        centered=config.centered,
+        difference=config.difference,
+        noisy=config.noisy,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,21 @@ __all__ = [
     "A3C",
     "NATURE",
     "PADDED",
+    "SAME",
+    "Activation",
     "Convolution",
     "ConvolutionalEncoder",
     "MlpEncoder",
     "RadialEncoder",
     "keep_in_compute_dtype",
 ]
+
+
+class Activation(Enum):
+    """What follows a dense layer."""
+
+    TANH = "tanh"
+    RELU = "relu"
 
 
 class Convolution(NamedTuple):
@@ -46,6 +56,10 @@ PADDED = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2)), 256
 """tf-a3c-gpu's: 84 → 21 → 11 pixels, 7,744 features."""
 
 
+SAME = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2), Convolution(64, 3, 1, 1)), 512
+"""reinforcement-learning-keras': 84 → 21 → 11 → 11 pixels, 7,744 features."""
+
+
 class ConvolutionalEncoder(nn.Module):
     """Convolutions and one dense layer, ReLU after each, on uint8 frames [N, C, H, W]."""
 
@@ -57,11 +71,13 @@ class ConvolutionalEncoder(nn.Module):
         dtype: torch.dtype,
         *,
         centered: bool,
+        difference: bool = False,
         noisy: bool = False,
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
-        channels = spaces.observation_shape[0]
+        channels = spaces.observation_shape[0] - difference
+        self._difference = difference
         self.convolutions = nn.ModuleList([FrameConv2d(channels, *convolutions[0], centered=centered)])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
@@ -76,21 +92,29 @@ class ConvolutionalEncoder(nn.Module):
         """The first convolution's kernels [F, C, k, k] and its answers [F, h, w] to one observation, both float32."""
         layer = self.convolutions[0]
         assert isinstance(layer, FrameConv2d)
-        return layer.kernels().float(), F.relu(layer(observation.to(self.dtype)))[0].float()
+        return layer.kernels().float(), F.relu(layer(self._frames(observation)))[0].float()
+
+    def _frames(self, observation: Tensor) -> Tensor:
+        """What is convolved: 0…255 is exact in bfloat16 too, and so are differences."""
+        x = observation.to(self.dtype)
+        return x[:, 1:] - x[:, :-1] if self._difference else x
 
     def _convolve(self, observation: Tensor) -> Tensor:
-        x = observation.to(self.dtype)  # 0…255 is exact in bfloat16 too
+        x = self._frames(observation)
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
         return x.flatten(1)
 
 
 class MlpEncoder(nn.Module):
-    """Dense layers with tanh; observations of any shape are flattened."""
+    """Dense layers; observations of any shape are flattened."""
 
-    def __init__(self, spaces: Spaces, hidden: Sequence[int], dtype: torch.dtype, *, noisy: bool = False) -> None:
+    def __init__(
+        self, spaces: Spaces, hidden: Sequence[int], activation: Activation, dtype: torch.dtype, *, noisy: bool = False
+    ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, hidden[-1]
+        self._activate = torch.tanh if activation is Activation.TANH else F.relu
         sizes = [spaces.observation_size, *hidden]
         layer = NoisyLinear if noisy else Linear
         self.layers = nn.ModuleList(layer(a, b) for a, b in itertools.pairwise(sizes))
@@ -98,7 +122,7 @@ class MlpEncoder(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.flatten(1).to(self.dtype)
         for layer in self.layers:
-            x = torch.tanh(layer(x))
+            x = self._activate(layer(x))
         return x
 
 

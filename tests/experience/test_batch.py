@@ -17,6 +17,7 @@ from asyncrl.experience import Batch
 from asyncrl.experience.batch import stack_frames
 from asyncrl.networks import Network, NetworkConfig, bind
 from asyncrl.randomness import Stream, generator
+from asyncrl.rewards import Rewards
 from asyncrl.rollout import Field, Layout, Rollout, Ticket
 
 ENVS = 2
@@ -96,7 +97,7 @@ def two_steps(rewards: list[float]) -> Rollout:
 
 @pytest.mark.parametrize(("clip", "expected"), [(None, [-10.0, 0.5]), (1.0, [-1.0, 0.5]), (0.25, [-0.25, 0.25])])
 def test_rewards_are_scaled_then_clipped(clip: float | None, expected: list[float]) -> None:
-    assert Batch.of([two_steps([-5.0, 0.25])], reward_scale=2.0, reward_clip=clip).reward[:, 0].tolist() == expected
+    assert Batch.of([two_steps([-5.0, 0.25])], Rewards(2.0, clip)).reward[:, 0].tolist() == expected
 
 
 def test_rollouts_are_columns_in_the_order_given() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from asyncrl.errors import UsageError
 from asyncrl.experience import Replay, ReplayOptions, ReplayPlan, Sample, Storage
 from asyncrl.experience.priorities import SumTree
+from asyncrl.rewards import Rewards
 from asyncrl.rollout import Field, Layout, Rollout
 
 ENVS = 2
@@ -177,8 +178,8 @@ def test_rewards_are_scaled_then_clipped() -> None:
     replay = Replay(ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10), 1))
     for _ in range(8):
         replay.extend(world.rollout(0))
-    ways = ((1.0, None), (2.0, 1.0))
-    plain, changed = (next(replay.samples(1, torch.Generator().manual_seed(1), 0.0, *way)) for way in ways)
+    ways = (Rewards(), Rewards(2.0, 1.0))
+    plain, changed = (next(replay.samples(1, torch.Generator().manual_seed(1), 0.0, way)) for way in ways)
     assert torch.equal(changed.reward, (2 * plain.reward).clamp(-1, 1))
 
 
