@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import Algorithm, Moment, Policy
+from asyncrl.algorithms import Acted, Algorithm, Moment, Policy
+from asyncrl.bots import BotOptions, Cast
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience import Episodes
@@ -42,6 +44,8 @@ class ActorSpec:
     """Where the network acts."""
     actors: int = 1
     """Actors of the run."""
+    bots: BotOptions = field(default_factory=BotOptions)
+    """Who else plays."""
 
     def policy(self) -> Policy:
         """What this actor acts with, before it has weights."""
@@ -73,6 +77,8 @@ class Actor:
         self._experience = spec.algorithm.experience()
         self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
+        spaces, bots = spec.contract.spaces, spec.bots
+        self._cast = None if bots.bot is None else Cast(bots, spaces.actions, spec.seed, index, spec.envs)
         self._begin(Stream.ENVIRONMENT, spec.first_update)
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
@@ -108,6 +114,7 @@ class Actor:
         with self._naming():
             observation = self.environments.reset(environment_seeds(spec.seed, stream, spec.envs, self.index, *address))
         self._observation = torch.from_numpy(observation)
+        self._beginning: np.ndarray = np.ones(spec.envs, dtype=bool)
         self._age: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
         self._state: Tensor = self.policy.initial_state(spec.envs)
         self._age_at_border, self._state_at_border = self._age, self._state
@@ -141,6 +148,8 @@ class Actor:
         """Act once and write step `t`."""
         slot.frames[t + self._stack - 1] = self._newest()
         acted = self.policy.act(self._observation, self._state, moment)
+        if self._cast is not None:
+            acted = self._let_bots_play(self._cast, acted, ticket, t)
         with self._naming(ticket):
             step = self.environments.step(acted.action.numpy())
         slot.action[t] = acted.action
@@ -150,8 +159,16 @@ class Actor:
         slot.terminated[t] = torch.from_numpy(step.terminated)
         slot.reset[t + 1] = torch.from_numpy(step.over)
         self._observation = torch.from_numpy(step.observation)
+        self._beginning = slot.reset[t].numpy().copy()
         self._age = torch.where(slot.reset[t], 0, (self._age + 1).clamp(max=self._stack - 1))
         self._state = torch.where(slot.reset[t][:, None], 0.0, acted.state)
+
+    def _let_bots_play(self, cast: Cast, acted: Acted, ticket: Ticket, t: int) -> Acted:
+        """What the policy did, with what bots do instead."""
+        cast.begin(self._beginning, ticket.step, (ticket.number, t))
+        chance = np.zeros(self.spec.envs, dtype=bool) if acted.random is None else acted.random.numpy()
+        done = cast.play(acted.action.numpy(), chance, self._observation.numpy(), self.environments.infos)
+        return acted._replace(action=torch.from_numpy(done))
 
     def _newest(self) -> Tensor:
         """The newest frames, [B, *frame]."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from asyncrl.algorithms import Algorithm, algorithm_named
+from asyncrl.bots import BotOptions
 from asyncrl.envs import Contract, EnvOptions
 from asyncrl.errors import UsageError
 from asyncrl.experience import Episodes, Stored
@@ -90,6 +91,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     environment: EnvOptions = field(default_factory=EnvOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    bots: BotOptions = field(default_factory=BotOptions)
     steps: int = 1_000_000
     """Length of the run, in environment steps over all actors."""
     seed: int = 1
@@ -170,6 +172,7 @@ class RunConfig:
         try:
             self.algorithm.check(contract.spaces, self.network)
             self.optimizer.check()
+            self._check_bots(contract)
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
         network = resolve_network(self.network, contract.spaces)
@@ -220,6 +223,20 @@ class RunConfig:
             eval_every=self.eval_every or (self.steps // 20 if self.target_return is not None else 0),
             log_every=self.log_every or max(1, self.steps // 400),
         )
+
+    def _check_bots(self, contract: Contract) -> None:
+        self.bots.check()
+        experience = self.algorithm.experience()
+        if self.bots.bot is None:
+            return
+        if not isinstance(experience, Stored):
+            raise UsageError(f"--bot fills a replay memory, and {self.algorithm.name} has none; dqn, c51 and qr-dqn have")
+        if self.bots.bot_prefill >= self.steps:
+            raise UsageError(f"--bot-prefill {self.bots.bot_prefill} leaves nothing of {self.steps} steps to learn in")
+        if self.bots.bot_prefill > experience.options.learning_starts:
+            raise UsageError(
+                f"--bot-prefill {self.bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
+            )
 
     def _check_counts(self) -> None:
         positive = (

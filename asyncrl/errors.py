@@ -4,7 +4,8 @@
 
     AsyncRLError
     ├── UsageError               the user's mistake; the command line exits with 2
-    │   └── CheckpointError      a checkpoint that is damaged, truncated or foreign
+    │   ├── CheckpointError      a checkpoint that is damaged, truncated or foreign
+    │   └── BotFault             a bot raised, or did what is no action
     ├── EnvironmentFault         an environment raised, or broke its contract
     ├── ActorDied                an actor's process or thread ended without a word
     ├── ScheduleError            a rollout or weights other than the schedule says; a bug of ours
@@ -21,6 +22,7 @@ from collections.abc import Iterable
 __all__ = [
     "ActorDied",
     "AsyncRLError",
+    "BotFault",
     "CheckpointError",
     "DivergenceError",
     "EnvironmentFault",
@@ -40,6 +42,10 @@ class UsageError(AsyncRLError):
 
 class CheckpointError(UsageError):
     """A checkpoint cannot be used; the message names the file and the reason."""
+
+
+class BotFault(UsageError):
+    """A bot raised, or did what is no action; the message names its file and line."""
 
 
 class EnvironmentFault(AsyncRLError):

@@ -118,8 +118,8 @@ class Exploration:
         return epsilon if step < every else epsilon + self.epsilon_perturbation * (1 - step % every / every)
 
 
-def explore(best: Tensor, actions: int, epsilon: Tensor | float, random: torch.Generator) -> Tensor:
-    """`best` [B] int64, each replaced by a uniformly random action with its probability `epsilon`."""
+def explore(best: Tensor, actions: int, epsilon: Tensor | float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`best` [B] int64, each replaced by a uniformly random action with its probability `epsilon`; and where [B] it was."""
     chance = torch.rand(best.shape, generator=random, dtype=torch.float64)
     other = torch.randint(actions, best.shape, generator=random)
-    return torch.where(chance < epsilon, other, best)
+    return torch.where(chance < epsilon, other, best), chance < epsilon

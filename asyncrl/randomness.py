@@ -25,6 +25,7 @@ class Stream(IntEnum):
     SEAT = 5
     EPISODE = 6
     FEATURES = 7
+    BOT = 8
 
 
 def _sequence(root: int, stream: Stream, *address: int) -> np.random.SeedSequence:

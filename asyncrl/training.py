@@ -17,7 +17,7 @@ from asyncrl.algorithms import Policy
 from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
-from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
+from asyncrl.errors import ActorDied, BotFault, DivergenceError, EnvironmentFault
 from asyncrl.evaluation import Evaluation, evaluate
 from asyncrl.experience import Archive, Replay, ReplayPlan, Stored
 from asyncrl.interruption import StopRequest, listening
@@ -116,6 +116,7 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
         first_update,
         config.acting_device,
         config.actors,
+        config.bots,
     )
 
 
@@ -189,7 +190,7 @@ class Desk:
         """A checkpoint at the end of the block, also where an environment, an actor or the gradient failed."""
         try:
             yield
-        except (EnvironmentFault, ActorDied, DivergenceError):
+        except (EnvironmentFault, BotFault, ActorDied, DivergenceError):
             self._save()
             self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self._run.path}.")
             raise

@@ -41,8 +41,9 @@ def test_epsilon_falls_linearly_to_the_floor_and_stays(step: int) -> None:
 
 def test_an_action_is_random_with_its_own_environments_probability() -> None:
     best, epsilon = torch.full((3, 10_000), 2).flatten(), torch.tensor([0.0, 0.4, 1.0]).repeat_interleave(10_000)
-    action = explore(best, 4, epsilon, torch.Generator().manual_seed(1)).view(3, 10_000)
+    action, random = (x.view(3, 10_000) for x in explore(best, 4, epsilon, torch.Generator().manual_seed(1)))
     assert [float((row == 2).double().mean()) for row in action] == pytest.approx([1.0, 0.7, 0.25], abs=0.015)
+    assert (action[~random] == 2).all()
     assert (torch.bincount(action[2], minlength=4) / 10_000).tolist() == pytest.approx([0.25] * 4, abs=0.015)
 
 

@@ -11,7 +11,7 @@ ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
 errors version
 serialization randomness spaces rewards rollout interruption presets optimizers
-envs returns distributions exploration
+envs returns distributions exploration bots
 networks experience
 algorithms schedule
 actor learner config statistics

@@ -41,6 +41,8 @@ class Acted(NamedTuple):
     """[B, S] what the network remembers"""
     extras: dict[str, Tensor]
     """[B, …] what the loss will need of this moment; kept in the rollout"""
+    random: Tensor | None = None
+    """[B] bool: actions that are not the policy's choice but chance"""
 
 
 class Loss(NamedTuple):

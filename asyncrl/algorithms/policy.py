@@ -67,7 +67,7 @@ class Policy:
         count = self._spaces.actions.count
         if count is None:
             raise UsageError("--epsilon is for environments with one discrete choice per action")
-        return acted._replace(action=explore(acted.action, count, moment.epsilon, moment.random))
+        return acted._replace(action=explore(acted.action, count, moment.epsilon, moment.random)[0])
 
     @torch.no_grad()
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -44,11 +44,11 @@ class ValueMethod(Algorithm):
 
     def act(self, network: QNetwork, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
         q, _, state = network(observation[None], state)
-        action = q[0].argmax(-1)
+        action, random = q[0].argmax(-1), None
         if moment.seats is not None:
             epsilon = self.exploration.epsilon(moment.step, moment.seats)
-            action = explore(action, q.shape[-1], epsilon, moment.random)
-        return Acted(action, state, {})
+            action, random = explore(action, q.shape[-1], epsilon, moment.random)
+        return Acted(action, state, {}, random)
 
 
 def chosen(q: Tensor, action: Tensor) -> Tensor:

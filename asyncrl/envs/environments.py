@@ -44,6 +44,8 @@ class Environments:
         self._is_atari = contract.family == "atari"
         self._steps = 0
         self._seeds: list[int] = []
+        self.infos: dict[str, Any] = {}
+        """What the last reset or step told besides, as vector environments do: an array per name."""
         self.vector: VectorEnv
         if self._is_atari:
             self.vector = atari.build(contract, num_envs, threads, training=training)
@@ -56,7 +58,7 @@ class Environments:
         """Begin anew; one seed per environment. Returns the observations, [B, *O]."""
         self._seeds, self._steps = list(seeds), 0
         form: Any = atari.seeds(seeds) if self._is_atari else gymnasium_family.seeds(self.vector, seeds)
-        observation, _ = self._guard("reset", self.vector.reset, seed=form)
+        observation, self.infos = self._guard("reset", self.vector.reset, seed=form)
         return self._observation(observation)
 
     def step(self, action: np.ndarray) -> Step:
@@ -64,6 +66,7 @@ class Environments:
         self._steps += 1
         result = self._guard("step", self.vector.step, self.contract.spaces.actions.for_environment(action))
         observation, reward, terminated, truncated, infos = result
+        self.infos = infos
         if self._is_atari:
             over = atari.ended(self.contract, terminated, truncated, infos, self._training)
         else:
