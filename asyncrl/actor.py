@@ -46,6 +46,8 @@ class ActorSpec:
     """Actors of the run."""
     bots: BotOptions = field(default_factory=BotOptions)
     """Who else plays."""
+    offline: str | None = None
+    """A dataset that is dealt out instead of playing."""
 
     def policy(self) -> Policy:
         """What this actor acts with, before it has weights."""

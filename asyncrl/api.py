@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ import numpy as np
 import psutil
 import torch
 
-from asyncrl import checkpoint, hogwild, training
+from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.algorithms import Moment, Policy, algorithm_named
+from asyncrl.bots import BotPlayer
 from asyncrl.config import EngineKind, RunConfig
 from asyncrl.envs import Contract, View, describe
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
+from asyncrl.imitation import CloningOptions, Epoch, clone
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
+from asyncrl.networks import Recurrent
 from asyncrl.presets import automatic, read_preset
 from asyncrl.randomness import Stream, generator
 from asyncrl.run import Run, checkpoint_folder
@@ -29,7 +33,19 @@ from asyncrl.serialization import to_json
 from asyncrl.training import Outcome
 from asyncrl.video import Screen
 
-__all__ = ["Agent", "configure", "evaluate", "load", "newest_checkpoint", "play", "resume", "start", "train"]
+__all__ = [
+    "Agent",
+    "configure",
+    "evaluate",
+    "load",
+    "newest_checkpoint",
+    "play",
+    "pretrain",
+    "record",
+    "resume",
+    "start",
+    "train",
+]
 
 
 def configure(env: str, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
@@ -198,8 +214,82 @@ class Agent:
         action = spaces.actions.for_environment(acted.action.numpy())
         return action[0] if single else action
 
+    def player(self, *, greedy: bool | None = None, epsilon: float = 0.0) -> datasets.Player:
+        """What plays episodes with this agent's policy."""
+        state, moment = self.policy.initial_state(1), Moment(0, self.random, None, self._greedy(greedy), epsilon)
+
+        def play_on(observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
+            nonlocal state
+            if begins:
+                state = self.policy.initial_state(1)
+            acted = self.policy.act(torch.from_numpy(self.contract.standardized(observation)), state, moment)
+            state = acted.state
+            return np.asarray(acted.action)
+
+        return play_on
+
     def _greedy(self, greedy: bool | None) -> bool:
         return self.checkpoint.config.eval_greedy if greedy is None else greedy
+
+
+def record(
+    player: Path | str | Agent,
+    out: str,
+    episodes: int = 20,
+    seed: int = 1,
+    *,
+    bot: str | None = None,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+) -> list[float]:
+    """Write a Minari dataset of an agent's play, or of a bot's in the environment `player`; returns the scores.
+
+    Raises UsageError where the dataset is there already.
+    """
+    if episodes < 1:
+        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
+    _check_epsilon(epsilon)
+    if bot is not None:
+        contract, who = describe(str(player)), bot
+        play_on: datasets.Player = BotPlayer(bot, contract.spaces.actions)
+    else:
+        agent = player if isinstance(player, Agent) else load(player)
+        contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)
+        play_on = agent.player(greedy=greedy, epsilon=epsilon)
+    played = list(datasets.record(play_on, contract, episodes, seed))
+    datasets.write(out, contract, played, who)
+    return [one.score for one in played]
+
+
+def pretrain(
+    config: RunConfig,
+    data: str,
+    options: CloningOptions | None = None,
+    run_dir: Path | str | None = None,
+    note: Callable[[Epoch], None] = lambda epoch: None,
+) -> tuple[Run, Epoch, Evaluation | None]:
+    """Imitate a dataset; the run that is written is one to evaluate, to play and to begin with (`init_from`)."""
+    contract = describe(config.env, config.environment)
+    config = config.resolved(contract)
+    if config.network.recurrent is not Recurrent.NONE:
+        raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")
+    episodes = datasets.read(data, contract)
+    learner = training.make_learner(config, contract, stores=False)
+    run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
+    with Monitor([JsonLines(run.path)]).open() as monitor:
+        began = time.monotonic()
+
+        def write(epoch: Epoch) -> None:
+            facts = {"step": 0, "update": 0, "time": round(time.monotonic() - began, 3), "kind": "pretrain"}
+            monitor.write({**facts, **epoch._asdict()})
+            note(epoch)
+
+        best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write)
+        path = run.checkpoint_path(0)
+        seconds = time.monotonic() - began
+        checkpoint.save(path, learner.state(), step=0, update=0, seconds=seconds, contract=contract, config=config)
+        run.mark("latest", path)
+    return run, best, evaluate(run.path, config.eval_episodes, config.seed) if config.eval_episodes else None
 
 
 def load(name: Path | str) -> Agent:

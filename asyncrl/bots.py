@@ -23,7 +23,7 @@ from asyncrl.errors import BotFault, UsageError, near_matches
 from asyncrl.randomness import Stream, uniform
 from asyncrl.spaces import Actions
 
-__all__ = ["Bot", "BotOptions", "Cast", "Script", "open_bot"]
+__all__ = ["Bot", "BotOptions", "BotPlayer", "Cast", "Script", "open_bot"]
 
 Bot = Callable[[np.ndarray, dict[str, Any]], Any]
 
@@ -114,6 +114,19 @@ def _what_happened(problem: BaseException) -> str:
     return f"raised {type(problem).__name__}: {problem} ({last.filename}, line {last.lineno})"
 
 
+class BotPlayer:
+    """A bot that plays one environment, as `datasets.Player`."""
+
+    def __init__(self, place: str, actions: Actions) -> None:
+        self._place, self._actions = place, actions
+        self._make = open_bot(place)
+
+    def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
+        if begins:
+            self._bot = self._make()
+        return ask(self._bot, self._place, self._actions, observation, info, 0)[None]
+
+
 class Cast:
     """The bots of one actor's environments, and which of them play."""
 
@@ -142,26 +155,25 @@ class Cast:
         """
         done = action.copy()
         for env, bot in enumerate(self._bots):
-            own = self._ask(bot, observation[env], {k: v[env] for k, v in infos.items() if _has_rows(v, len(action))})
+            own = ask(bot, self._options.bot or "", self._actions, observation, infos, env)
             if self._playing[env] or (self._options.bot_explores and random[env]):
                 done[env] = own
         return done
 
-    def _ask(self, bot: Bot, observation: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        try:
-            answer = bot(observation, info)
-        except Exception as problem:
-            raise BotFault(f"--bot {self._options.bot} {_what_happened(problem)}") from problem
-        return self._policys(answer)
 
-    def _policys(self, answer: Any) -> np.ndarray:
-        """An action of the environment as a policy gives it."""
-        actions, choice = self._actions, np.zeros(0)
-        with contextlib.suppress(TypeError, ValueError):
-            choice = np.asarray(answer).astype(np.int64) - np.array(actions.first).reshape(actions.policy_shape)
-        if choice.shape != actions.policy_shape or (choice < 0).any() or (choice >= np.array(actions.choices)).any():
-            raise BotFault(f"--bot {self._options.bot} did {answer!r}, which is no action here: there are {actions}")
-        return choice
+def ask(bot: Bot, place: str, actions: Actions, observation: np.ndarray, infos: dict[str, Any], env: int) -> np.ndarray:
+    """What `bot` does in one of B environments, as a policy gives it. Raises BotFault where that is no action."""
+    info = {name: rows[env] for name, rows in infos.items() if _has_rows(rows, len(observation))}
+    try:
+        answer = bot(observation[env], info)
+    except Exception as problem:
+        raise BotFault(f"--bot {place} {_what_happened(problem)}") from problem
+    choice = np.zeros(0)
+    with contextlib.suppress(TypeError, ValueError):
+        choice = actions.of_policy(np.asarray(answer)[None])[0]
+    if choice.shape != actions.policy_shape or (choice < 0).any() or (choice >= np.array(actions.choices)).any():
+        raise BotFault(f"--bot {place} did {answer!r}, which is no action here: there are {actions}")
+    return choice
 
 
 def _has_rows(value: Any, count: int) -> bool:

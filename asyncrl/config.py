@@ -92,6 +92,10 @@ class RunConfig:
     environment: EnvOptions = field(default_factory=EnvOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     bots: BotOptions = field(default_factory=BotOptions)
+    init_from: str | None = None
+    """Begin with the weights of this run, checkpoint or pretrained agent."""
+    offline: str | None = None
+    """Learn from this dataset instead of playing (methods with a replay memory)."""
     steps: int = 1_000_000
     """Length of the run, in environment steps over all actors."""
     seed: int = 1
@@ -173,6 +177,7 @@ class RunConfig:
             self.algorithm.check(contract.spaces, self.network)
             self.optimizer.check()
             self._check_bots(contract)
+            self._check_offline()
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
         network = resolve_network(self.network, contract.spaces)
@@ -237,6 +242,16 @@ class RunConfig:
             raise UsageError(
                 f"--bot-prefill {self.bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
             )
+
+    def _check_offline(self) -> None:
+        if self.offline is None:
+            return
+        if not isinstance(self.algorithm.experience(), Stored):
+            raise UsageError(
+                f"--offline fills a replay memory, and {self.algorithm.name} has none; dqn, c51 and qr-dqn have"
+            )
+        if self.bots.bot is not None:
+            raise UsageError("--offline plays nothing, and so does a --bot then; leave out one of them")
 
     def _check_counts(self) -> None:
         positive = (

@@ -160,6 +160,11 @@ class Member(Learner):
         kept = {f"{name}.{i}": x for i, own in enumerate(self.shared.statistics) for name, x in own.items()}
         return {**super().state(), "optimizer": kept}
 
+    def adopt(self, weights: Tensor) -> None:
+        super().adopt(weights)
+        for shared in (self.shared.weights, self.shared.target):
+            shared.copy_(self.weights[: len(shared)])
+
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
         shared = self.shared
         super().restore({**state, "optimizer": {}}, updates, step)

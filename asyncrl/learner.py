@@ -148,6 +148,16 @@ class Learner:
             state["replay"] = self.replay.state()
         return {name: tensors for name, tensors in state.items() if tensors}
 
+    def adopt(self, weights: Tensor) -> None:
+        """Begin with these weights [P], in the target network too. Raises CheckpointError where there are more or fewer."""
+        if weights.shape != self.weights.shape:
+            raise CheckpointError(
+                f"weights to begin with are of another network: {weights.numel():,} numbers, not {self.weights.numel():,}"
+            )
+        self.weights.detach().copy_(weights)
+        if self._target is not self.network:
+            copy_into(self._target, self.weights)
+
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
         """Take over a saved state: environments begin anew. Raises CheckpointError where it does not fit this network."""
         self._fill(dict(named_views(self.network, self.weights)), state["weights"])

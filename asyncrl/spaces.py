@@ -65,6 +65,17 @@ class Actions:
             converted = action + (self.first[0] if self.count is not None else np.array(self.first))
         return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)
 
+    def of_policy(self, action: np.ndarray) -> np.ndarray:
+        """The inverse: an environment's actions [B, *shape] as a policy gives them."""
+        action = action.reshape(len(action), *self.policy_shape)
+        if not self.is_continuous:
+            return action.astype(np.int64) - (self.first[0] if self.count is not None else np.array(self.first))
+        low, high = np.array(self.low), np.array(self.high)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        least, most = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        scaled: np.ndarray = (2 * action - least - most) / (most - least)
+        return scaled.astype(np.float32)
+
     def random(self, random: np.random.Generator, count: int) -> np.ndarray:
         """`count` uniformly random actions as a policy gives them."""
         if self.is_continuous:

@@ -23,7 +23,7 @@ from asyncrl.experience import Archive, Replay, ReplayPlan, Stored
 from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
-from asyncrl.run import Run
+from asyncrl.run import Run, checkpoint_folder
 from asyncrl.statistics import Episode, Statistics
 
 __all__ = ["Desk", "Outcome", "actor_spec", "make_learner", "replay_plan", "train"]
@@ -85,10 +85,10 @@ def train(
     return Outcome(learner.updates, learner.step, statistics.seconds, stop.signal, evaluation)
 
 
-def make_learner(config: RunConfig, contract: Contract) -> Learner:
-    """The learner of a resolved configuration."""
+def make_learner(config: RunConfig, contract: Contract, *, stores: bool = True) -> Learner:
+    """The learner of a resolved configuration; without `stores`, it has no replay memory to learn from."""
     dtype, device = config.precision.dtype, torch.device(config.device.value)
-    plan = replay_plan(config, contract)
+    plan = replay_plan(config, contract) if stores else None
     replay = None if plan is None else Replay(plan)
     return Learner(
         config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps, replay
@@ -117,6 +117,7 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
         config.acting_device,
         config.actors,
         config.bots,
+        config.offline,
     )
 
 
@@ -151,6 +152,8 @@ class Desk:
         self._best_mean = -float("inf")
         if resume is not None:
             self._restore(resume)
+        elif config.init_from is not None:
+            learner.adopt(checkpoint.load(checkpoint_folder(config.init_from)).weights())
         self._step_before = learner.step
         self._recorded = -1  # the update of the newest record
         self.reached = False

@@ -14,8 +14,10 @@ serialization randomness spaces rewards rollout interruption presets optimizers
 envs returns distributions exploration bots
 networks experience
 algorithms schedule
+datasets
 actor learner config statistics
-engines checkpoint evaluation video monitor run filters
+playback
+engines checkpoint evaluation video monitor run filters imitation
 training
 hogwild
 api

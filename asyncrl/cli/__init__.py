@@ -15,6 +15,8 @@ COMMANDS = {
     "train": "train an agent, or continue a run",
     "evaluate": "score an agent over many episodes",
     "play": "watch an agent, in a window or as a video",
+    "record": "record an agent's or a bot's play as a dataset",
+    "pretrain": "imitate what was recorded",
     "inspect": "say what a run or checkpoint holds",
     "bench": "measure this machine: environment, acting, learning, all together",
     "list": "list algorithms, environments, presets, networks",

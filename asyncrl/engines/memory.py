@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asyncrl.actor import Actor
 from asyncrl.errors import ScheduleError
+from asyncrl.playback import Collector
 from asyncrl.rollout import Field, Layout, Ticket
 
 __all__ = ["Memory", "MemoryPlan"]
@@ -78,7 +78,7 @@ class Memory:
         self._versions[buffer] = version
         self._newest[0] = version
 
-    def fill(self, actor: Actor, ticket: Ticket) -> None:
+    def fill(self, actor: Collector, ticket: Ticket) -> None:
         """Have `actor` make the rollout that `ticket` orders, with the weights it says."""
         slot = self.slots[ticket.slot]
         slot.stamp.fill_(_WRITING)

@@ -8,10 +8,11 @@ from multiprocessing.connection import Connection
 
 from torch import Tensor
 
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.actor import ActorSpec
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.engines.workers import Workers
+from asyncrl.playback import open_actor
 from asyncrl.rollout import Ticket
 
 __all__ = ["Processes"]
@@ -39,7 +40,7 @@ class Processes(LocalEngine):
 def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: Tensor) -> None:
     """Make the rollouts that are ordered."""
     views = Memory(plan, memory)
-    with contextlib.closing(Actor(spec, index)) as actor:
+    with contextlib.closing(open_actor(spec, index)) as actor:
         while True:
             ticket = pipe.recv()
             views.fill(actor, ticket)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.actor import ActorSpec
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
+from asyncrl.playback import Collector, open_actor
 from asyncrl.rollout import Ticket
 
 __all__ = ["Serial"]
@@ -17,11 +18,11 @@ class Serial(LocalEngine):
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         super().__init__(Memory(plan, plan.allocate(shared=False)), patience=0.0)
-        self._actors: list[Actor] = []
+        self._actors: list[Collector] = []
         self._made: list[Ticket] = []
         try:
             for index in range(actors):
-                self._actors.append(Actor(spec, index))
+                self._actors.append(open_actor(spec, index))
         except BaseException:
             self.close()
             raise

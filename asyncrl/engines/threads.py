@@ -10,11 +10,12 @@ from threading import Thread
 
 import torch
 
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.actor import ActorSpec
 from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError
+from asyncrl.playback import open_actor
 from asyncrl.rollout import Ticket
 
 __all__ = ["Threads"]
@@ -58,7 +59,7 @@ class Threads(LocalEngine):
     def _serve(self, spec: ActorSpec, index: int) -> None:
         torch.set_num_threads(1)  # of this thread; the learner's is set before
         try:
-            with contextlib.closing(Actor(spec, index)) as actor:
+            with contextlib.closing(open_actor(spec, index)) as actor:
                 while not self._closing and (ticket := self._orders[index].get()) is not None:
                     self._memory.fill(actor, ticket)
                     self._answers.put(ticket)

@@ -1,0 +1,68 @@
+"""asyncrl pretrain ALGO ENV --data DATASET"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from asyncrl.api import configure, pretrain
+from asyncrl.cli.options import parse
+from asyncrl.config import RunConfig
+from asyncrl.errors import UsageError
+from asyncrl.imitation import CloningOptions, Epoch
+
+
+@dataclass(frozen=True)
+class Imitation:
+    data: str = ""
+    """The Minari dataset to imitate."""
+    cloning: CloningOptions = field(default_factory=CloningOptions)
+    run_dir: Path | None = None
+    """The run's folder. Default: runs/ALGO-ENV-TIME."""
+    quiet: bool = False
+    """Say nothing until the end."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    run: RunConfig
+    imitation: Imitation
+
+
+def run(arguments: Sequence[str]) -> int:
+    words = [a for a in arguments[:2] if not a.startswith("-")]
+    if len(words) < 2 and not {"-h", "--help"} & set(arguments):
+        raise UsageError("which algorithm and environment? asyncrl pretrain ALGO ENV --data DATASET")
+    base = configure(words[1] if len(words) > 1 else "", words[0] if words else None)
+    positional: Any = tyro.MISSING
+    asked = parse(
+        Arguments,
+        "pretrain ALGO",
+        arguments[1:] if words else arguments,
+        "Learn to do what was recorded; `train --init-from RUN` goes on from there.",
+        Arguments(dataclasses.replace(base, env=positional), Imitation()),
+    )
+    imitation = asked.imitation
+    if not imitation.data:
+        raise UsageError("what shall be imitated? --data DATASET (asyncrl record writes one)")
+
+    def say(epoch: Epoch) -> None:
+        if not imitation.quiet:
+            print(
+                f"epoch {epoch.number:>4}   loss {epoch.loss:.4f}   on other episodes {epoch.validation_loss:.4f}   "
+                f"agreement {epoch.agreement:.1%}",
+                flush=True,
+            )
+
+    made, best, score = pretrain(asked.run, imitation.data, imitation.cloning, imitation.run_dir, say)
+    print(f"best epoch {best.number}: agreement {best.agreement:.1%} on episodes it did not learn from")
+    if score is not None:
+        print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
+    print(f"run folder: {made.path}")
+    print(f"go on with: asyncrl train {asked.run.algorithm.name} {asked.run.env} --init-from {made.path}")
+    return 0

@@ -1,0 +1,153 @@
+"""Recorded play, as Minari datasets (minari.farama.org): written from any player, read back as demonstrations."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces as gym
+
+from asyncrl.envs import Contract, Environments
+from asyncrl.errors import UsageError
+from asyncrl.randomness import Stream, environment_seeds
+from asyncrl.spaces import Actions, Spaces, spaces_of
+
+__all__ = ["Demonstration", "Player", "read", "record", "write"]
+
+Player = Callable[[np.ndarray, dict[str, Any], bool], np.ndarray]
+"""(observations [1, *O] as the environment shows them, info, does an episode begin) → actions [1, …] of a policy"""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode that somebody played."""
+
+    observation: np.ndarray
+    """[T+1, *O] as the environment showed them"""
+    action: np.ndarray
+    """[T, …] as `Actions` says"""
+    reward: np.ndarray
+    """[T] float32"""
+    terminated: bool
+    """It ended by itself; else it was cut off"""
+
+    @property
+    def score(self) -> float:
+        return float(self.reward.sum())
+
+
+def record(player: Player, contract: Contract, episodes: int, seed: int) -> Iterator[Demonstration]:
+    """Have somebody play episodes, one after the other, under `contract`."""
+    with contextlib.closing(Environments(contract, 1, training=False)) as environments:
+        for seed_of_one in environment_seeds(seed, Stream.EVALUATION, episodes):
+            seen = [environments.reset([seed_of_one])]
+            done: list[np.ndarray] = []
+            got: list[float] = []
+            while True:
+                action = player(seen[-1], environments.infos, not done)
+                step = environments.step(action)
+                seen.append(step.observation.copy())
+                done.append(action[0].copy())
+                got.append(step.reward[0])
+                if step.over[0]:
+                    yield Demonstration(np.concatenate(seen), np.array(done), np.array(got), bool(step.terminated[0]))
+                    break
+
+
+def write(name: str, contract: Contract, episodes: Sequence[Demonstration], player: str) -> None:
+    """A new dataset. Raises UsageError for a name that is malformed or taken: nothing is ever overwritten."""
+    minari = _minari()
+    if _exists(name):
+        raise UsageError(f"there is a dataset {name} already; choose another --out")
+    actions = contract.spaces.actions
+    buffers = [
+        minari.data_collector.EpisodeBuffer(
+            id=i,
+            observations=one.observation,
+            actions=actions.for_environment(one.action),
+            rewards=one.reward,
+            terminations=np.arange(len(one.reward)) == (len(one.reward) - 1 if one.terminated else -1),
+            truncations=np.arange(len(one.reward)) == (-1 if one.terminated else len(one.reward) - 1),
+            infos={},
+        )
+        for i, one in enumerate(episodes)
+    ]
+    description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract.lines())
+    spaces = {"observation_space": _observations(contract.spaces), "action_space": _actions(actions)}
+    with warnings.catch_warnings(action="ignore"):  # what Minari would like to know besides
+        try:
+            minari.create_dataset_from_buffers(name, buffers, **spaces, algorithm_name=player, description=description)
+        except ValueError as problem:
+            raise UsageError(f"--out {name}: {problem}") from None
+
+
+def read(name: str, contract: Contract) -> list[Demonstration]:
+    """The episodes of a dataset. Raises UsageError where it is missing, damaged, empty, or of other spaces."""
+    minari = _minari()
+    try:
+        dataset = minari.load_dataset(name)
+        found = spaces_of(name, dataset.observation_space, dataset.action_space)
+        _compare(name, found, contract)
+        episodes = [
+            Demonstration(
+                np.asarray(one.observations, contract.spaces.observation_dtype),
+                contract.spaces.actions.of_policy(np.asarray(one.actions)),
+                np.asarray(one.rewards, np.float32),
+                bool(one.terminations[-1]),
+            )
+            for one in dataset.iterate_episodes()
+            if len(one.rewards)
+        ]
+    except (FileNotFoundError, ValueError) as problem:
+        raise UsageError(f"dataset {name}: {problem}") from None
+    except (OSError, KeyError, RuntimeError) as problem:
+        raise UsageError(f"dataset {name} is damaged: {problem}") from None
+    if not episodes:
+        raise UsageError(f"dataset {name} is empty")
+    return episodes
+
+
+def _compare(name: str, found: Spaces, contract: Contract) -> None:
+    ours = contract.spaces
+    if (found.observation_shape, found.observation_dtype) != (ours.observation_shape, ours.observation_dtype):
+        raise UsageError(
+            f"dataset {name} has observations {found.observation_shape} {found.observation_dtype}, and {contract.env} "
+            f"{ours.observation_shape} {ours.observation_dtype}"
+        )
+    if str(found.actions) != str(ours.actions):
+        raise UsageError(f"dataset {name} has actions {found.actions}, and {contract.env} {ours.actions}")
+
+
+def _exists(name: str) -> bool:
+    try:
+        return name in _minari().list_local_datasets()
+    except FileNotFoundError:  # no dataset was ever written
+        return False
+
+
+def _minari() -> Any:
+    try:
+        import minari
+        import minari.data_collector
+    except ImportError:
+        raise UsageError("datasets need a package: pip install 'asyncrl[data]'") from None
+    return minari
+
+
+def _observations(spaces: Spaces) -> gym.Box:
+    low, high = (0, 255) if spaces.observation_dtype == "uint8" else (-np.inf, np.inf)
+    return gym.Box(low, high, spaces.observation_shape, np.dtype(spaces.observation_dtype).type)
+
+
+def _actions(actions: Actions) -> gym.Space[Any]:
+    if actions.count is not None:
+        return gym.Discrete(actions.count, start=actions.first[0])
+    if actions.is_continuous:
+        low, high = (np.array(x, actions.dtype).reshape(actions.shape) for x in (actions.low, actions.high))
+        return gym.Box(low, high, actions.shape, np.dtype(actions.dtype).type)
+    shape = actions.shape or (actions.parts,)
+    return gym.MultiDiscrete(np.array(actions.choices).reshape(shape), start=np.array(actions.first).reshape(shape))

@@ -1,0 +1,168 @@
+"""Recorded play: written, read back, imitated, and learned from without playing."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asyncrl import datasets
+from asyncrl.actor import ActorSpec
+from asyncrl.api import configure, evaluate, pretrain, record, start
+from asyncrl.datasets import Demonstration
+from asyncrl.envs import EnvOptions, describe
+from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.experience import stack_frames
+from asyncrl.imitation import CloningOptions
+from asyncrl.playback import Playback
+from asyncrl.rollout import Ticket
+from asyncrl.training import actor_spec
+
+pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
+CORRIDOR = "worlds:Corridor-v0"
+SMALL: dict[str, Any] = dict(
+    actors=1, envs_per_actor=4, learning_starts=100, capacity=2_000, batch_size=32, engine="serial"
+)
+BOTS = "def right():\n    return lambda observation, info: 1\n"
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where datasets lie."""
+    (tmp_path / "shelf").mkdir()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "shelf"))
+
+
+@pytest.fixture
+def walked(tmp_path: Path) -> str:
+    """Ten episodes of a bot that walks to the goal."""
+    (tmp_path / "bots.py").write_text(BOTS)
+    record(CORRIDOR, "corridor/right-v0", 10, bot=f"{tmp_path / 'bots.py'}:right")
+    return "corridor/right-v0"
+
+
+@pytest.fixture
+def chance() -> str:
+    """Sixty episodes of random actions."""
+    contract = describe(CORRIDOR)
+    datasets.write(
+        "corridor/chance-v0", contract, list(datasets.record(random_player(CORRIDOR), contract, 60, 1)), "chance"
+    )
+    return "corridor/chance-v0"
+
+
+def random_player(env: str) -> datasets.Player:
+    random, actions = np.random.default_rng(1), describe(env).spaces.actions
+    return lambda observation, info, begins: actions.random(random, 1)
+
+
+@pytest.mark.parametrize("env", [CORRIDOR, "Pendulum-v1", "ALE/Pong-v5"])
+def test_what_is_written_is_what_is_read(env: str) -> None:
+    contract = describe(env, EnvOptions(episode_frames=400) if "ALE" in env else None)
+    played = list(datasets.record(random_player(env), contract, 2, seed=1))
+    datasets.write("any/play-v0", contract, played, "random")
+    for one, again in zip(played, datasets.read("any/play-v0", contract), strict=True):
+        assert np.array_equal(one.observation, again.observation)
+        assert again.action == pytest.approx(one.action, abs=1e-6)
+        assert np.array_equal(one.reward, again.reward)
+        assert one.terminated == again.terminated
+
+
+def test_a_recorded_agent_plays_as_it_is_evaluated(tmp_path: Path, walked: str) -> None:
+    run, *_ = pretrain(configure(CORRIDOR, "a3c", eval_greedy=True), walked, run_dir=tmp_path / "run")
+    assert record(run.path, "corridor/again-v0", 5) == pytest.approx(evaluate(run.path, 5).returns)
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "dqn", "c51"])
+def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: str) -> None:
+    epochs = []
+    config = configure(CORRIDOR, algorithm, eval_greedy=True, eval_episodes=10)
+    _, best, score = pretrain(
+        config, walked, CloningOptions(imitation_epochs=60, imitation_rate=1e-2), tmp_path / "run", epochs.append
+    )
+    assert best.agreement == 1.0
+    assert score is not None
+    assert score.mean == pytest.approx(np.mean([one.score for one in datasets.read(walked, describe(CORRIDOR))]), abs=0.02)
+    assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
+
+
+def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str) -> None:
+    """There is nothing to learn from chance: what is learned by heart does not help with other episodes."""
+    epochs: list[Any] = []
+    options = CloningOptions(imitation_epochs=500, patience=3, imitation_rate=3e-2)
+    config = configure(CORRIDOR, "a3c", eval_episodes=0)
+    _, best, _ = pretrain(config, chance, options, tmp_path / "run", epochs.append)
+    assert len(epochs) == best.number + 3 < 500
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "dqn"])
+def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, algorithm: str) -> None:
+    run, *_ = pretrain(configure(CORRIDOR, algorithm, eval_episodes=0), walked, run_dir=tmp_path / "run")
+    more = SMALL if algorithm == "dqn" else dict(actors=1, envs_per_actor=4, t_max=5)
+    config = configure(CORRIDOR, algorithm, **more, init_from=str(run.path), steps=20, eval_episodes=10, eval_greedy=True)
+    _, outcome = start(config, tmp_path / "trained")
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
+    with pytest.raises(CheckpointError, match="weights to begin with are of another network"):
+        start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
+
+
+def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
+    config = configure(CORRIDOR, "dqn", **SMALL, offline=walked, t_max=7).resolved(describe(CORRIDOR))
+    spec: ActorSpec = actor_spec(config, describe(CORRIDOR))
+    playback, layout = Playback(spec, 0), spec.layout()
+    episodes = datasets.read(walked, spec.contract)
+    slots = [layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0) for _ in range(9)]
+    for number, slot in enumerate(slots):
+        playback.collect(Ticket(number, 0, 0, 0, 0), slot)
+    seen = torch.cat([stack_frames([slot])[:-1] for slot in slots])
+    reset = torch.cat([slot.reset[:-1] for slot in slots])
+    for column in range(4):
+        row = 0
+        for episode in [episodes[(column * 10 // 4 + i) % 10] for i in range(10)]:
+            steps = len(episode.reward)
+            if row + steps >= len(seen):
+                break
+            assert np.array_equal(seen[row : row + steps + 1, column], episode.observation)
+            assert reset[row : row + steps + 1, column].tolist() == [False] * steps + [True]
+            row += steps + 1
+    for before, after in itertools.pairwise(slots):
+        assert torch.equal(before.frames[-1], after.frames[0])
+        assert torch.equal(before.reset[-1], after.reset[0])
+
+
+def test_the_corridor_is_learned_from_chance_without_playing(tmp_path: Path, chance: str) -> None:
+    more = dict(steps=4_000, offline=chance, learning_rate=2e-3, target_every=100, discount=0.9)
+    config = configure(CORRIDOR, "dqn", **SMALL, **more, eval_episodes=20, eval_greedy=True)
+    _, outcome = start(config, tmp_path / "run")
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.mean > 0.95
+
+
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: str) -> None:
+    cart, corridor = describe("CartPole-v1"), describe(CORRIDOR)
+    with pytest.raises(UsageError, match=r"has observations \(6,\) float32, and CartPole-v1 \(4,\)"):
+        datasets.read(walked, cart)
+    with pytest.raises(UsageError, match="dataset corridor/left-v0"):
+        datasets.read("corridor/left-v0", corridor)
+    with pytest.raises(UsageError, match="there is a dataset corridor/right-v0 already"):
+        datasets.write(walked, corridor, [], "nobody")
+    with pytest.raises(UsageError, match="Malformed dataset ID"):
+        datasets.write("not a name", corridor, datasets.read(walked, corridor), "nobody")
+    file = tmp_path / "shelf" / "corridor" / "right-v0" / "data" / "main_data.hdf5"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UsageError, match="dataset corridor/right-v0 is damaged"):
+        datasets.read(walked, corridor)
+
+
+def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
+    contract = describe(CORRIDOR)
+    (one,) = datasets.record(random_player(CORRIDOR), contract, 1, 1)
+    assert isinstance(one, Demonstration)
+    datasets.write("corridor/one-v0", contract, [one], "chance")
+    with pytest.raises(UsageError, match="two episodes or more"):
+        pretrain(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")
