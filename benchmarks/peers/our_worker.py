@@ -1,6 +1,6 @@
 """How fast asyncrl trains, in the peer's arrangement: prints one JSON object.
 
-python our_worker.py ENV ENVS T SECONDS ENGINE
+python our_worker.py a2c|dqn ENV ENVS T SECONDS ENGINE
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class Stopwatch:
 
 
 def main() -> None:
-    env, envs, steps, seconds, engine = sys.argv[1:]
+    method, env, envs, steps, seconds, engine = sys.argv[1:]
     prepare()
+    memory = dict(capacity=50_000, learning_starts=1_000, double=False, n_step=1)
     config = configure(
         env,
-        "a3c",
+        {"a2c": "a3c", "dqn": "dqn"}[method],
         steps=10**9,
         network="nature-cnn",
         centered=False,
@@ -59,6 +60,7 @@ def main() -> None:
         eval_episodes=0,
         checkpoint_every=10**9,
         log_every=int(envs) * int(steps) * 10,
+        **(memory if method == "dqn" else {}),
     )
     stopwatch = Stopwatch(float(seconds))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""How fast Stable-Baselines3's A2C trains: runs in the peer's own virtual environment and prints one JSON object.
+"""How fast Stable-Baselines3 trains: runs in the peer's own virtual environment and prints one JSON object.
 
-python sb3_worker.py ENV ENVS T SECONDS subproc|dummy
+python sb3_worker.py a2c|dqn ENV ENVS T SECONDS subproc|dummy|single
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from importlib.metadata import version
 
 import ale_py
 import gymnasium
-from stable_baselines3 import A2C
+from stable_baselines3 import A2C, DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
@@ -39,10 +40,16 @@ class Stopwatch(BaseCallback):
 
 
 def main() -> None:
-    env, envs, steps, seconds, kind = sys.argv[1:]
+    method, env, envs, steps, seconds, kind = sys.argv[1:]
     gymnasium.register_envs(ale_py)
-    vector = make_atari_env(env, int(envs), seed=1, vec_env_cls={"subproc": SubprocVecEnv, "dummy": DummyVecEnv}[kind])
-    model = A2C("CnnPolicy", VecFrameStack(vector, 4), n_steps=int(steps), seed=1)
+    count, classes = 1 if kind == "single" else int(envs), {"subproc": SubprocVecEnv}
+    vector = VecFrameStack(make_atari_env(env, count, seed=1, vec_env_cls=classes.get(kind, DummyVecEnv)), 4)
+    model: BaseAlgorithm
+    if method == "a2c":
+        model = A2C("CnnPolicy", vector, n_steps=int(steps), seed=1)
+    else:
+        memory = {"buffer_size": 50_000, "learning_starts": 1_000, "batch_size": 32}
+        model = DQN("CnnPolicy", vector, train_freq=int(steps), gradient_steps=count, **memory, seed=1)
     stopwatch = Stopwatch(float(seconds))
     model.learn(10**9, callback=stopwatch)
     (began, first), (ended, last) = stopwatch.marks[0], stopwatch.marks[-1]
@@ -50,7 +57,7 @@ def main() -> None:
         json.dumps(
             {
                 "steps_per_second": (last - first) / (ended - began),
-                "parameters": sum(p.numel() for p in model.policy.parameters()),
+                "parameters": sum(p.numel() for p in (model.policy if method == "a2c" else model.q_net).parameters()),
                 "versions": {name: version(name) for name in ("stable-baselines3", "torch", "ale-py", "gymnasium")},
             }
         )

@@ -1,0 +1,104 @@
+"""End-to-end training speed against Stable-Baselines3's A2C and DQN, in one run on one machine.
+
+    .venv/bin/python benchmarks/peers/compare.py a2c --repeats 3 --seconds 30
+    .venv/bin/python benchmarks/peers/compare.py dqn --repeats 3 --seconds 30
+
+Both train on PongNoFrameskip-v4 with the Nature network (its parameters are counted on both sides), 84×84 gray frames,
+stack 4, frame skip 4 with the maximum of two frames and clipped rewards. A2C: 16 environments, one update for every
+16 × T steps. DQN: a memory of 50,000 steps, 32 samples for every four steps (the peer with one environment and with 16).
+They take turns, so that a machine that drifts drifts for both; a warm-up of 5 s is not counted. The peer runs in a virtual
+environment of its own, made here once, with the same torch, and its better arrangement counts. Results go to
+benchmarks/results/compare-a2c.json or compare-dqn.json and, as a table, to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from asyncrl.bench.usage import machine
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+VENV = HERE.parent / ".peers" / "sb3"
+RESULTS = HERE.parent / "results"
+PACKAGES = ("stable-baselines3==2.9.2", "torch==2.13.0", "ale-py", "opencv-python-headless")
+PARAMETERS = {"a2c": 1_687_719, "dqn": 1_687_206}
+KINDS = {
+    "a2c": {"asyncrl": ("processes", "threads"), "sb3": ("dummy", "subproc")},
+    "dqn": {"asyncrl": ("processes", "threads"), "sb3": ("single", "dummy")},
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    method: Annotated[Literal["a2c", "dqn"], tyro.conf.Positional]
+    env: str = "PongNoFrameskip-v4"
+    """Environment id that both sides know."""
+    envs: int = 16
+    """Environments on each side."""
+    t: tuple[int, ...] | None = None
+    """Steps per rollout. Default: 5, as the peer has it, and 20 for a2c; 4 for dqn."""
+    repeats: int = 3
+    """Measurements of each kind, of which the median counts."""
+    seconds: float = 30.0
+    """Time that each measurement counts."""
+
+
+def peer_python() -> Path:
+    """The peer's interpreter, installed on first use."""
+    python = VENV / "bin" / "python"
+    if not (VENV / "installed").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", *PACKAGES], check=True)
+        (VENV / "installed").touch()
+    return python
+
+
+def measure(asked: Arguments, side: str, kind: str, steps: int) -> dict[str, Any]:
+    """One measurement of one side in a process of its own."""
+    python, worker = (sys.executable, "our_worker.py") if side == "asyncrl" else (peer_python(), "sb3_worker.py")
+    words = [python, HERE / worker, asked.method, asked.env, asked.envs, steps, asked.seconds, kind]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{side} ({kind}) ended with {done.returncode}:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert found["parameters"] == PARAMETERS[asked.method], found
+    print(f"{side:<8} {kind:<10} T={steps:<3} {found['steps_per_second']:>8,.0f} steps/s", file=sys.stderr, flush=True)
+    return {"side": side, "kind": kind, "t": steps, **found}
+
+
+def main() -> None:
+    asked = tyro.cli(Arguments, description=__doc__)
+    peer_python()
+    lengths, kinds = asked.t or {"a2c": (5, 20), "dqn": (4,)}[asked.method], KINDS[asked.method]
+    sides = [(side, kind) for side, own in kinds.items() for kind in own]
+    runs = [measure(asked, *side, steps) for steps in lengths for _ in range(asked.repeats) for side in sides]
+
+    def median(side: str, kind: str, steps: int) -> float:
+        return statistics.median(
+            r["steps_per_second"] for r in runs if (r["side"], r["kind"], r["t"]) == (side, kind, steps)
+        )
+
+    print("| T | " + " | ".join(f"{side}, {kind}" for side, kind in sides) + " | best to best |")
+    print("|---" * (len(sides) + 2) + "|")
+    ratios = {}
+    for steps in lengths:
+        rates = {side: [median(side, kind, steps) for kind in own] for side, own in kinds.items()}
+        ratios[steps] = max(rates["asyncrl"]) / max(rates["sb3"])
+        row = " | ".join(f"{rate:,.0f}" for rate in rates["asyncrl"] + rates["sb3"])
+        print(f"| {steps} | {row} | {ratios[steps]:.2f} × |")
+    report = {"command": " ".join(sys.argv), "machine": machine(), "ratios": ratios, "runs": runs}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"compare-{asked.method}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
