@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -23,6 +24,7 @@ from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
+from asyncrl.human import Person
 from asyncrl.imitation import CloningOptions, Epoch, clone
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent
@@ -31,7 +33,7 @@ from asyncrl.randomness import Stream, generator
 from asyncrl.run import Run, checkpoint_folder
 from asyncrl.serialization import to_json
 from asyncrl.training import Outcome
-from asyncrl.video import Screen
+from asyncrl.video import Screen, Window
 
 __all__ = [
     "Agent",
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "newest_checkpoint",
     "play",
+    "play_yourself",
     "pretrain",
     "record",
     "resume",
@@ -258,6 +261,22 @@ def record(
         play_on = agent.player(greedy=greedy, epsilon=epsilon)
     played = list(datasets.record(play_on, contract, episodes, seed))
     datasets.write(out, contract, played, who)
+    return [one.score for one in played]
+
+
+def play_yourself(env: str, games: int = 1, seed: int = 1, out: str | None = None) -> list[float]:
+    """Play `games` games at the keyboard, in a window; returns the scores. `out` names a dataset to write them to.
+
+    Closing the window ends it; games that were finished count.
+    """
+    contract = describe(env)
+    played: list[datasets.Demonstration] = []
+    with contextlib.closing(View(contract)) as view, Window(env, view.frames_per_second) as window:
+        person = Person(view, window, view.meanings(), contract.spaces.actions.count)
+        with contextlib.suppress(KeyboardInterrupt):
+            played.extend(datasets.record(person, contract, games, seed, view))
+    if out is not None and played:
+        datasets.write(out, contract, played, "a person")
     return [one.score for one in played]
 
 

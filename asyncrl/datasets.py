@@ -6,12 +6,12 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces as gym
 
-from asyncrl.envs import Contract, Environments
+from asyncrl.envs import Contract, Environments, Step
 from asyncrl.errors import UsageError
 from asyncrl.randomness import Stream, environment_seeds
 from asyncrl.spaces import Actions, Spaces, spaces_of
@@ -40,16 +40,43 @@ class Demonstration:
         return float(self.reward.sum())
 
 
-def record(player: Player, contract: Contract, episodes: int, seed: int) -> Iterator[Demonstration]:
-    """Have somebody play episodes, one after the other, under `contract`."""
-    with contextlib.closing(Environments(contract, 1, training=False)) as environments:
+class Stage(Protocol):
+    """One environment to play in, as `View` is."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Begin an episode; returns the observation, [1, *O]."""
+
+    def step(self, action: np.ndarray) -> Step: ...
+
+    @property
+    def infos(self) -> dict[str, Any]:
+        """What the last reset or step told besides."""
+
+
+class _Alone(Environments):
+    """One environment that nobody looks at."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__(contract, 1, training=False)
+
+    def reset(self, seed: Any) -> np.ndarray:
+        return super().reset([seed])
+
+
+def record(
+    player: Player, contract: Contract, episodes: int, seed: int, stage: Stage | None = None
+) -> Iterator[Demonstration]:
+    """Have somebody play episodes, one after the other, under `contract`, on a stage of its own or on this one."""
+    with contextlib.ExitStack() as stack:
+        if stage is None:
+            stage = stack.enter_context(contextlib.closing(_Alone(contract)))
         for seed_of_one in environment_seeds(seed, Stream.EVALUATION, episodes):
-            seen = [environments.reset([seed_of_one])]
+            seen = [stage.reset(seed_of_one)]
             done: list[np.ndarray] = []
             got: list[float] = []
             while True:
-                action = player(seen[-1], environments.infos, not done)
-                step = environments.step(action)
+                action = player(seen[-1], stage.infos, not done)
+                step = stage.step(action)
                 seen.append(step.observation.copy())
                 done.append(action[0].copy())
                 got.append(step.reward[0])

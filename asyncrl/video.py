@@ -81,6 +81,8 @@ class Window:
                 "a window needs pygame: pip install 'asyncrl[classic]' — or write a file with --video game.mp4"
             ) from None
         self._pygame, self._pause = pygame, 1 / frames_per_second
+        self.pressed: set[str] = set()
+        """Names of the keys that are held down: "left", "space", "a", …"""
         self._surface: Any = None
         try:
             pygame.display.init()
@@ -100,12 +102,21 @@ class Window:
                 self._surface = pygame.display.set_mode(size)
             except pygame.error as problem:
                 raise UsageError(f"no window can be opened ({problem}); write a file with --video game.mp4") from None
-        if any(event.type == pygame.QUIT for event in pygame.event.get()):
-            raise KeyboardInterrupt
+        self._listen()
         image = pygame.surfarray.make_surface(picture.swapaxes(0, 1))
         self._surface.blit(pygame.transform.scale(image, size), (0, 0))
         pygame.display.flip()
         time.sleep(max(0.0, self._pause - (time.monotonic() - began)))
+
+    def _listen(self) -> None:
+        pygame = self._pygame
+        for event in pygame.event.get():
+            if event.type == pygame.QUIT:
+                raise KeyboardInterrupt
+            if event.type == pygame.KEYDOWN:
+                self.pressed.add(pygame.key.name(event.key))
+            elif event.type == pygame.KEYUP:
+                self.pressed.discard(pygame.key.name(event.key))
 
     def __enter__(self) -> Window:
         return self

@@ -1,4 +1,4 @@
-"""asyncrl play RUN"""
+"""asyncrl play RUN · asyncrl play ENV --human"""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asyncrl.api import load, play
+from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import mode, parse
-from asyncrl.envs import View
+from asyncrl.envs import View, describe
 from asyncrl.errors import UsageError
+from asyncrl.human import keys_help
 from asyncrl.video import Screen, Window, open_video
 
 
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder, a checkpoint folder, or a pretrained name (asyncrl list pretrained)."""
+    """A run folder, a checkpoint folder, or a pretrained name (asyncrl list pretrained); with --human, an environment."""
     video: Path | None = None
     """Write a .mp4 or .gif file. Default: open a window."""
     episodes: int = 1
@@ -32,12 +33,20 @@ class Arguments:
     """Draw actions from the policy. Default: as the run was evaluated."""
     epsilon: float = 0.0
     """Probability that an action is replaced by a random one."""
+    human: bool = False
+    """Play yourself, at the keyboard."""
+    record: str | None = None
+    """Write what you played as this Minari dataset."""
 
 
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "play", arguments, "Watch an agent play.")
     if asked.episodes < 1:
         raise UsageError(f"--episodes must be 1 or more, not {asked.episodes}")
+    if asked.human:
+        return _play_yourself(asked)
+    if asked.record is not None:
+        raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
     greedy = mode(asked.greedy, asked.sample)
     agent = load(asked.run)
     with contextlib.closing(View(agent.contract)) as view, _screen(asked.video, agent.contract.env, view) as screen:
@@ -47,6 +56,16 @@ def run(arguments: Sequence[str]) -> int:
             print(f"game {game + 1}: {score:g}", flush=True)
     if asked.video is not None:
         print(f"video: {asked.video}")
+    return 0
+
+
+def _play_yourself(asked: Arguments) -> int:
+    contract = describe(asked.run)
+    print(f"{asked.run}: close the window to end. " + keys_help(contract), flush=True)
+    for game, score in enumerate(play_yourself(asked.run, asked.episodes, asked.seed, asked.record), 1):
+        print(f"game {game}: {score:g}")
+    if asked.record is not None:
+        print(f"dataset: {asked.record}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -99,6 +100,12 @@ def ended(
 def seeds(values: Sequence[int]) -> np.ndarray:
     """One seed per game, as `reset` takes them."""
     return np.asarray(values, dtype=np.int32)
+
+
+def meanings(contract: Contract) -> list[str]:
+    """What each action does, as NOOP or UPFIRE."""
+    with contextlib.closing(gymnasium.make(contract.env, full_action_space=contract.action_set.startswith("all"))) as env:
+        return list(env.unwrapped.get_action_meanings())
 
 
 def known_ids() -> list[str]:

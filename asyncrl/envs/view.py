@@ -33,10 +33,23 @@ class View:
     @property
     def frames_per_second(self) -> float:
         """At which the environment runs in real time."""
-        contract = self._environments.contract
+        contract = self.contract
         if self._twin is not None:
             return 60 / contract.frame_skip
         return float(self._environments.vector.metadata.get("render_fps", 30))
+
+    @property
+    def contract(self) -> Contract:
+        return self._environments.contract
+
+    @property
+    def infos(self) -> dict[str, Any]:
+        """What the last reset or step told besides."""
+        return self._environments.infos
+
+    def meanings(self) -> list[str]:
+        """What each action does; [] where nobody says."""
+        return atari.meanings(self.contract) if self._twin is not None else []
 
     def reset(self, seed: int) -> np.ndarray:
         """Begin an episode; returns the observation, [1, *O]."""
@@ -46,7 +59,7 @@ class View:
 
     def step(self, action: np.ndarray) -> Step:
         if self._twin is not None:
-            self._picture, *_ = self._twin.step(self._environments.contract.spaces.actions.for_environment(action))
+            self._picture, *_ = self._twin.step(self.contract.spaces.actions.for_environment(action))
         return self._environments.step(action)
 
     def picture(self) -> np.ndarray:
@@ -58,7 +71,7 @@ class View:
         except gymnasium.error.DependencyNotInstalled as problem:
             raise UsageError(f"drawing this environment needs a package: {problem}") from None
         if rendered is None or rendered[0] is None:
-            raise UsageError(f"{self._environments.contract.env} cannot draw itself (it has no render mode rgb_array)")
+            raise UsageError(f"{self.contract.env} cannot draw itself (it has no render mode rgb_array)")
         return np.asarray(rendered[0], dtype=np.uint8)
 
     def close(self) -> None:
