@@ -105,7 +105,8 @@ def seeds(values: Sequence[int]) -> np.ndarray:
 def meanings(contract: Contract) -> list[str]:
     """What each action does, as NOOP or UPFIRE."""
     with contextlib.closing(gymnasium.make(contract.env, full_action_space=contract.action_set.startswith("all"))) as env:
-        return list(env.unwrapped.get_action_meanings())
+        emulator: Any = env.unwrapped
+        return list(emulator.get_action_meanings())
 
 
 def known_ids() -> list[str]:
