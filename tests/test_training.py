@@ -21,8 +21,9 @@ ENGINES = ["serial", "threads", "processes"]
 BATCH = 64
 FREE: dict[str, Any] = dict(schedule="free", steps=20 * BATCH, actors=2, envs_per_actor=4, t_max=8, eval_episodes=0)
 FREE |= dict(seed=5, log_every=BATCH)
-VERSIONS = dict(CartPole=1, Pendulum=1, Acrobot=1, MountainCar=0)
-EXAMPLES = {"ALE/*": "ALE/Pong-v5"} | {f"{name}-v*": f"{name}-v{v}" for name, v in VERSIONS.items()}
+VERSIONS = dict(CartPole=1, Pendulum=1, Acrobot=1, MountainCar=0, LunarLander=3)
+EXAMPLES = {"ALE/*": "ALE/Pong-v5", "LunarLander*-v*": "LunarLanderContinuous-v3"}
+EXAMPLES |= {f"{name}-v*": f"{name}-v{v}" for name, v in VERSIONS.items()}
 
 
 @pytest.fixture
