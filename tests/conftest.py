@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from hypothesis import settings
@@ -16,3 +19,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("P
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 settings.register_profile("asyncrl", deadline=None)  # a busy machine is no failure
 settings.load_profile("asyncrl")
+
+with warnings.catch_warnings(action="ignore"), contextlib.suppress(ImportError):
+    importlib.import_module("Box2D")  # its types warn when they are made; as an error that takes the process down
