@@ -122,7 +122,7 @@ class RunConfig:
     """What the network's body computes in."""
     learner_threads: int | None = None
     """Threads of the learner's arithmetic; part of what makes a run reproducible. Default: half the cores, or all of
-    them with a replay memory, where acting is the smaller part."""
+    them where convolutions learn from a replay memory: acting is the smaller part there."""
     env_threads: int = 1
     """Threads that step one actor's environments (Atari)."""
     target_return: float | None = None
@@ -225,7 +225,7 @@ class RunConfig:
             engine=self._resolve_engine(contract, device),
             device=device,
             precision=_resolve_precision(self.precision, network),
-            learner_threads=self.learner_threads or self._default_threads(),
+            learner_threads=self.learner_threads or self._default_threads(network),
             eval_every=self.eval_every or (self.steps // 20 if self.target_return is not None else 0),
             log_every=self.log_every or max(1, self.steps // 400),
         )
@@ -254,8 +254,9 @@ class RunConfig:
         if self.bots.bot is not None:
             raise UsageError("--offline plays nothing, and so does a --bot then; leave out one of them")
 
-    def _default_threads(self) -> int:
-        return cores() if isinstance(self.algorithm.experience(), Stored) else max(1, cores() // 2)
+    def _default_threads(self, network: Network) -> int:
+        acting_is_little = isinstance(self.algorithm.experience(), Stored) and network is not Network.MLP
+        return cores() if acting_is_little else max(1, cores() // 2)
 
     def _check_counts(self) -> None:
         positive = (
