@@ -75,7 +75,7 @@ class Actor:
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.spec, self.index = spec, index
         self.policy = spec.policy()
-        self.environments = Environments(spec.contract, spec.envs, spec.env_threads)
+        self.environments = Environments(spec.contract.of_actor(index), spec.envs, spec.env_threads)
         self._experience = spec.algorithm.experience()
         self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack

@@ -19,7 +19,7 @@ from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.algorithms import Moment, Policy, algorithm_named
 from asyncrl.bots import BotPlayer
 from asyncrl.config import EngineKind, RunConfig
-from asyncrl.envs import Contract, View, describe
+from asyncrl.envs import Contract, View, describe, describe_mix
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
@@ -101,7 +101,7 @@ def _places(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
 
 def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None) -> tuple[Run, Outcome]:
     """Begin and finish a run."""
-    contract = describe(config.env, config.environment)
+    contract = describe_mix(config.env_ids, config.environment)
     config = config.resolved(contract)
     _check_memory(config, contract)
     run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
@@ -142,7 +142,7 @@ def resume(
     config = RunConfig.from_json({**newest.config.to_json(), **changes})
     if (config.engine is EngineKind.HOGWILD) != (newest.config.engine is EngineKind.HOGWILD):
         raise UsageError(f"{run.path} cannot go on with --engine {config.engine.value}: hogwild keeps other things in mind")
-    contract = describe(config.env, config.environment)
+    contract = describe_mix(config.env_ids, config.environment)
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
     config = config.resolved(contract)
@@ -324,17 +324,25 @@ def load(name: Path | str) -> Agent:
 
 
 def evaluate(
-    name: Path | str | Agent, episodes: int = 30, seed: int = 1, *, greedy: bool | None = None, epsilon: float = 0.0
+    name: Path | str | Agent,
+    episodes: int = 30,
+    seed: int = 1,
+    *,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+    env: str | None = None,
 ) -> Evaluation:
     """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores.
 
-    `epsilon` is the probability that an action is replaced by a random one.
+    `epsilon` is the probability that an action is replaced by a random one; `env` says which environment, where it was
+    trained in several.
     """
     if episodes < 1:
         raise UsageError(f"--episodes must be 1 or more, not {episodes}")
     _check_epsilon(epsilon)
     agent = name if isinstance(name, Agent) else load(name)
-    return play_episodes(agent.policy, agent.contract, episodes, seed, greedy=agent._greedy(greedy), epsilon=epsilon)
+    contract = agent.contract.named(env)
+    return play_episodes(agent.policy, contract, episodes, seed, greedy=agent._greedy(greedy), epsilon=epsilon)
 
 
 def play(

@@ -92,6 +92,8 @@ class RunConfig:
     environment: EnvOptions = field(default_factory=EnvOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     bots: BotOptions = field(default_factory=BotOptions)
+    also: tuple[str, ...] = ()
+    """More environments with the same spaces, in which the same agent is trained: actors take turns. As --env A --env B."""
     init_from: str | None = None
     """Begin with the weights of this run, checkpoint or pretrained agent."""
     offline: str | None = None
@@ -177,6 +179,7 @@ class RunConfig:
         try:
             self.algorithm.check(contract.spaces, self.network)
             self.optimizer.check()
+            self._check_mix()
             self._check_bots(contract)
             self._check_offline()
         except UsageError as problem:
@@ -229,6 +232,17 @@ class RunConfig:
             eval_every=self.eval_every or (self.steps // 20 if self.target_return is not None else 0),
             log_every=self.log_every or max(1, self.steps // 400),
         )
+
+    @property
+    def env_ids(self) -> tuple[str, ...]:
+        """Every environment that it is trained in."""
+        return (self.env, *self.also)
+
+    def _check_mix(self) -> None:
+        if self.actors < len(self.env_ids):
+            raise UsageError(f"--actors {self.actors}: {len(self.env_ids)} environments need an actor each")
+        if self.also and self.offline is not None:
+            raise UsageError("--offline takes the dataset of one environment")
 
     def _check_bots(self, contract: Contract) -> None:
         self.bots.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,12 @@ class Evaluation:
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     """Steps."""
+
+    @classmethod
+    def of(cls, several: Iterable[Evaluation]) -> Evaluation:
+        """All episodes of several evaluations."""
+        returns, lengths = zip(*((one.returns, one.lengths) for one in several), strict=True)
+        return cls(tuple(itertools.chain(*returns)), tuple(itertools.chain(*lengths)))
 
     @property
     def mean(self) -> float:

@@ -58,11 +58,19 @@ class Statistics:
     """Gathers over the updates since the last record; returns are the environments' own, unclipped."""
 
     def __init__(
-        self, experience: Experience, actors: int, envs: int, frame_skip: int, slots: int, seconds: float = 0.0
+        self,
+        experience: Experience,
+        actors: Sequence[str],
+        envs: int,
+        frame_skip: int,
+        slots: int,
+        seconds: float = 0.0,
     ) -> None:
-        self._experience = experience
-        self._counters = [EpisodeCounter(actor, envs) for actor in range(actors)]
+        """`actors`: which environment each of them has."""
+        self._experience, self._actors = experience, actors
+        self._counters = [EpisodeCounter(actor, envs) for actor in range(len(actors))]
         self._window: deque[float] = deque(maxlen=WINDOW)
+        self._windows = {env: deque[float](maxlen=WINDOW) for env in actors}
         self._frame_skip, self._slots = frame_skip, slots
         self._began = time.monotonic() - seconds
         self._update = self._step = 0
@@ -78,6 +86,7 @@ class Statistics:
             if record["kind"] == "episode":
                 self.episodes += 1
                 self._window.append(record["return"])
+                self._windows[self._actors[record["actor"]]].append(record["return"])
         self._reset()
 
     @property
@@ -116,7 +125,9 @@ class Statistics:
         """Note episodes that ended, and the policy lag of rollouts that were learned from."""
         self._lags += lags
         self.episodes += len(episodes)
-        self._window.extend(episode.score for episode in episodes)
+        for episode in episodes:
+            self._window.append(episode.score)
+            self._windows[self._actors[episode.actor]].append(episode.score)
 
     def updated(self, update: int, step: int, metrics: Mapping[str, Tensor | float]) -> None:
         """Note that `update` updates and `step` steps are made; metrics stay on their device until a record is made."""
@@ -124,7 +135,14 @@ class Statistics:
 
     def records(self, episodes: Iterable[Episode]) -> list[Record]:
         """Finished episodes as records."""
-        return [self._record("episode", **{"return": e.score}, length=e.length, actor=e.actor, env=e.env) for e in episodes]
+        return [
+            self._record("episode", **{"return": e.score}, length=e.length, **self._place(e.actor), env=e.env)
+            for e in episodes
+        ]
+
+    def _place(self, actor: int) -> dict[str, Any]:
+        """Whose episode it was, and in which environment where there are several."""
+        return {"actor": actor} | ({"environment": self._actors[actor]} if len(self._windows) > 1 else {})
 
     def record(self) -> Record:
         """The record of the updates since the last one."""
@@ -136,6 +154,7 @@ class Statistics:
             frames_per_second=round(rate * self._frame_skip, 1),
             episodes=self.episodes,
             mean_return=round(float(np.mean(self._window)), 4) if self._window else None,
+            **self._each({env: float(np.mean(scores)) for env, scores in self._windows.items() if scores}),
             policy_lag=round(float(np.mean(self._lags)), 3) if self._lags else None,
             policy_lag_max=int(max(self._lags, default=0)),
             queue_fill=round(float(np.mean(self._queue)) / self._slots, 4) if self._queue else None,
@@ -149,10 +168,14 @@ class Statistics:
     def _record(self, kind: str, **values: Any) -> Record:
         return {"step": self._step, "update": self._update, "time": round(self.seconds, 3), "kind": kind, **values}
 
-    def evaluated(self, returns: Iterable[float], mode: str) -> Record:
-        """The record of an evaluation."""
+    def evaluated(self, returns: Iterable[float], mode: str, means: Mapping[str, float]) -> Record:
+        """The record of an evaluation; `means` by environment."""
         values = list(returns)
-        return self._record("eval", mode=mode, **summary(values), returns=values)
+        return self._record("eval", mode=mode, **summary(values), **self._each(means), returns=values)
+
+    def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Means by environment, where there are several."""
+        return {"means": {env: round(mean, 4) for env, mean in means.items()}} if len(self._windows) > 1 else {}
 
     def _reset(self) -> None:
         self._since, self._step_since = time.monotonic(), self._step

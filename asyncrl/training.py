@@ -140,7 +140,7 @@ class Desk:
         self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
         self.statistics = Statistics(
             config.algorithm.experience(),
-            config.actors,
+            [contract.of_actor(actor).env for actor in range(config.actors)],
             config.envs_per_actor,
             contract.frame_skip,
             config.queue_size or 1,
@@ -211,10 +211,14 @@ class Desk:
         if self._evaluated is None or self._evaluated[0] != update:
             self._policy.load(self._learner.weights.cpu())
             greedy = config.eval_greedy
-            result = evaluate(self._policy, self._contract, config.eval_episodes, config.seed, greedy=greedy)
+            scores = {
+                contract.env: evaluate(self._policy, contract, config.eval_episodes, config.seed, greedy=greedy)
+                for contract in self._contract.mix
+            }
+            result = Evaluation.of(scores.values())
             self._evaluated = update, result
-            mode = "greedy" if greedy else "sample"
-            self._monitor.write(self.statistics.evaluated(result.returns, mode))
+            means = {env: score.mean for env, score in scores.items()}
+            self._monitor.write(self.statistics.evaluated(result.returns, "greedy" if greedy else "sample", means))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
                 self._run.mark("best", self._save())

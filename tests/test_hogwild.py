@@ -303,7 +303,7 @@ def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch
 
 def test_the_live_view_shows_a_run_without_a_queue() -> None:
     config, contract = resolved()
-    statistics = Statistics(config.algorithm.experience(), 2, 4, contract.frame_skip, slots=2)
+    statistics = Statistics(config.algorithm.experience(), [contract.env] * 2, 4, contract.frame_skip, slots=2)
     statistics.updated(1, 80, {"loss": 0.5})
     screen = io.StringIO()
     view = Live("hogwild", config.steps, Console(file=screen, force_terminal=True, width=100))

@@ -27,6 +27,8 @@ class Arguments:
     """Draw actions from the policy. Default: as the run was evaluated."""
     epsilon: float = 0.0
     """Probability that an action is replaced by a random one."""
+    env: str | None = None
+    """Which of its environments, where it was trained in several. Default: the first."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -34,13 +36,14 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "evaluate", arguments, "Score an agent in its own environment, under its contract.")
     agent = load(asked.run)
-    result = evaluate(agent, asked.episodes, asked.seed, greedy=mode(asked.greedy, asked.sample), epsilon=asked.epsilon)
+    greedy = mode(asked.greedy, asked.sample)
+    result = evaluate(agent, asked.episodes, asked.seed, greedy=greedy, epsilon=asked.epsilon, env=asked.env)
     facts = summary(list(result.returns))
     if asked.json:
-        print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(agent.contract)}))
+        print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(agent.contract.named(asked.env))}))
         return 0
     low, high = facts["iqm_interval"]
-    print("\n".join(agent.contract.lines()))
+    print("\n".join(agent.contract.named(asked.env).lines()))
     print(
         f"\n{facts['episodes']} episodes of {agent.checkpoint.path}\n"
         f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)\n"

@@ -33,6 +33,8 @@ class Arguments:
     """Draw actions from the policy. Default: as the run was evaluated."""
     epsilon: float = 0.0
     """Probability that an action is replaced by a random one."""
+    env: str | None = None
+    """Which of its environments, where it was trained in several. Default: the first."""
     human: bool = False
     """Play yourself, at the keyboard."""
     record: str | None = None
@@ -49,7 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
     greedy = mode(asked.greedy, asked.sample)
     agent = load(asked.run)
-    with contextlib.closing(View(agent.contract)) as view, _screen(asked.video, agent.contract.env, view) as screen:
+    contract = agent.contract.named(asked.env)
+    with contextlib.closing(View(contract)) as view, _screen(asked.video, contract.env, view) as screen:
         for game in range(asked.episodes):
             seed, epsilon = asked.seed + game, asked.epsilon
             score = play(agent, view, screen, seed, greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps)

@@ -114,15 +114,9 @@ def _continue(arguments: Sequence[str]) -> int:
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
     """ALGO, ENV and --preset, which decide what the other options are; and those."""
-    rest, preset = list(arguments), None
-    for i, argument in enumerate(rest):
-        if argument == "--preset" or argument.startswith("--preset="):
-            _, equals, value = argument.partition("=")
-            if not equals and i + 1 == len(rest):
-                raise UsageError("--preset needs a name (asyncrl list presets)")
-            preset = value if equals else rest[i + 1]
-            del rest[i : i + (1 if equals else 2)]
-            break
+    rest = list(arguments)
+    presets, wanted = _take_out(rest, "--preset"), _take_out(rest, "--env")
+    preset = presets[-1] if presets else None
     if preset is not None:
         data = read_preset(preset)
         algorithm: str | None = data["algorithm"]["name"]
@@ -138,12 +132,28 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
         algorithm = words.pop(0)
     elif words and preset is None:
         algorithm_named(words[0])  # complains
-    env = words[0] if words else env
+    env, *also = [*words, *wanted] or [env]
+    if also:
+        rest += ["--also", *map(str, also)]
     if algorithm is not None:
         algorithm_named(algorithm)
     if env is None and not {"-h", "--help"} & set(rest):
         raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return algorithm, env, preset, rest
+
+
+def _take_out(words: list[str], option: str) -> list[str]:
+    """Remove every `option VALUE` and `option=VALUE` from `words`; returns the values."""
+    values = []
+    for i in reversed(range(len(words))):
+        if words[i].startswith(f"{option}="):
+            values.append(words.pop(i).partition("=")[2])
+        elif words[i] == option:
+            if i + 1 == len(words):
+                raise UsageError(f"{option} needs a name (asyncrl list {option[2:]}s)")
+            values.append(words.pop(i + 1))
+            del words[i]
+    return values[::-1]
 
 
 def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,18 @@ from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
 
-__all__ = ["Backend", "Contract", "EnvOptions", "Environments", "Step", "View", "describe", "known_ids", "make"]
+__all__ = [
+    "Backend",
+    "Contract",
+    "EnvOptions",
+    "Environments",
+    "Step",
+    "View",
+    "describe",
+    "describe_mix",
+    "known_ids",
+    "make",
+]
 
 
 def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
@@ -27,6 +39,16 @@ def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
         return atari.describe(env_id, options)
     contract = gymnasium_family.describe(env_id, options)
     return _with_measured_observations(contract, options.standardize) if options.standardize else contract
+
+
+def describe_mix(env_ids: Sequence[str], options: EnvOptions | None = None) -> Contract:
+    """What several ids mean that one agent is trained in. Raises UsageError where their spaces are not the same."""
+    first, *others = (describe(env_id, options) for env_id in env_ids)
+    for other in others:
+        if other.spaces != first.spaces:
+            mine, its = (f"{c.spaces.observation_shape} and actions {c.spaces.actions}" for c in (first, other))
+            raise UsageError(f"{first.env} has observations {mine}, {other.env} {its}: one agent takes the same in all")
+    return dataclasses.replace(first, others=tuple(others))
 
 
 def _with_measured_observations(contract: Contract, steps: int) -> Contract:

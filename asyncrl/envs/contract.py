@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
 
+from asyncrl.errors import UsageError, near_matches
 from asyncrl.rewards import Rewards
 from asyncrl.spaces import Spaces
 
@@ -94,6 +95,25 @@ class Contract:
     """Steps after which an episode is truncated; None: not known to Gymnasium."""
     autoreset: str = "next-step"
     versions: dict[str, str] = field(default_factory=dict)
+    others: tuple[Contract, ...] = ()
+    """Of the other environments that an agent is trained in at the same time: actors take turns."""
+
+    @property
+    def mix(self) -> tuple[Contract, ...]:
+        """Of every environment."""
+        return (replace(self, others=()), *self.others)
+
+    def of_actor(self, index: int) -> Contract:
+        """Of the environments of one actor."""
+        return self.mix[index % len(self.mix)]
+
+    def named(self, env: str | None) -> Contract:
+        """Of one environment of the mix; None: of the first. Raises UsageError for one that is not in it."""
+        found = [contract for contract in self.mix if env in (None, contract.env)]
+        if not found:
+            known = [contract.env for contract in self.mix]
+            raise UsageError(f"it was trained in {', '.join(known)}, not in {env!r}{near_matches(str(env), known)}")
+        return found[0]
 
     @property
     def rewards(self) -> Rewards:
@@ -131,7 +151,9 @@ class Contract:
             "episode cap": "none known" if self.episode_cap is None else f"{self.episode_cap} steps",
             "autoreset": self.autoreset,
         }
-        return [f"{name:<20}{value}" for name, value in rows.items()]
+        also = [f"{'':<20}{other.env} ({other.family}, {other.backend.value}) too" for other in self.others]
+        lines = [f"{name:<20}{value}" for name, value in rows.items()]
+        return [lines[0], *also, *lines[1:]]
 
     def differences(self, other: Contract) -> list[str]:
         """What differs, as `frame_skip: 4, not 1`; versions and backends may differ."""

@@ -13,7 +13,7 @@ from asyncrl.statistics import Record
 
 __all__ = ["JsonLines", "TensorBoard"]
 
-_NOT_SCALARS = {"step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions"}
+_NOT_SCALARS = {"step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions", "means"}
 
 
 class JsonLines:
@@ -59,6 +59,8 @@ class TensorBoard:
         for name, value in record.items():
             if name not in _NOT_SCALARS and value is not None:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        for env, mean in record.get("means", {}).items():
+            self._writer.add_scalar(f"{record['kind']}/mean of {env.replace('/', '-')}", mean, record["step"])
         for action, share in enumerate(record.get("actions") or []):
             self._writer.add_scalar(f"actions/{action}", share, record["step"])
         for name, values in (("return", self._returns), ("length", self._lengths)):
