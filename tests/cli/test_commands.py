@@ -183,7 +183,7 @@ def test_doctor_names_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
 
 CORRIDOR = "train a3c worlds:Corridor-v0"
 MISTAKES = {
-    "trian": "did you mean 'train'?",
+    "trian": "did you mean 'train'",
     "train a3 CartPole-v1": "there is no algorithm 'a3'; did you mean 'a3c'?",
     "train a3c CartPol-v1": "there is no environment 'CartPol-v1'; did you mean 'CartPole-v1'",
     "train a3c ALE/Pongg-v5": "there is no Atari environment 'ALE/Pongg-v5'; did you mean 'ALE/Pong-v5'",
