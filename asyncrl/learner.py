@@ -97,13 +97,23 @@ class Learner:
             due = experience.options.due
             count = due(self.step + self._steps_of(rollouts)) - due(self.step)
             for sample in self.replay.samples(count, random, min(1.0, self.step / self._steps), rewards):
-                yield sample.to(self._device)
+                yield from self._batches(sample.to(self._device), experience.options.batch_size, random)
             return
         batch = Batch.of(rollouts, rewards).to(self._device)
         with torch.no_grad():
             batch = self._algorithm.prepare(self.network, self._target, batch)
         for _ in range(experience.epochs):
             yield from [batch] if experience.minibatches == 1 else batch.minibatches(experience.minibatches, random)
+
+    def _batches(self, sample: Sample, size: int, random: torch.Generator) -> Iterator[Sample]:
+        """A sample in batches of `size`. While the target network stays as it is, it is asked about all of them at once."""
+        parts = sample.split(size) if self._algorithm.target_rate else [sample]
+        for part in parts:
+            if self._noisy:
+                resample(self._target, random)
+            with torch.no_grad():
+                prepared: Sample = self._algorithm.prepare(self.network, self._target, part)
+            yield from prepared.split(size)
 
     def _steps_of(self, rollouts: Sequence[Rollout]) -> int:
         return sum(self._experience.count(rollout) for rollout in rollouts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.errors import UsageError
-from asyncrl.experience import Batch, Experience
+from asyncrl.experience import Experience
 from asyncrl.exploration import Seats
 from asyncrl.networks import Network, NetworkConfig
 from asyncrl.optimizers import OptimizerConfig
@@ -103,8 +103,8 @@ class Algorithm:
         """Choose actions for observations [B, *O]; `state` [B, S] is what the network remembers."""
         raise NotImplementedError
 
-    def prepare(self, network: Any, target: Any, batch: Batch) -> Batch:
-        """What is computed once for an update that goes through its batch several times."""
+    def prepare(self, network: Any, target: Any, batch: Any) -> Any:
+        """What is computed once for an update that goes through its batch several times, or for several batches at once."""
         return batch
 
     def loss(self, network: Any, target: Any, batch: Any) -> Loss:

@@ -51,13 +51,12 @@ class C51(ReplayedValueMethod):
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
-            later, best = self.next_action(network, target, batch)
-            probability = at_action(later.outputs, best).softmax(-1)  # [N, K]
+            probability = self.later_outputs(network, batch).softmax(-1)  # [N, K]
             support: Tensor = target.support
             moved = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * support
             wanted = project(moved, probability, support)
         said = look(network, batch.observation)
-        log_probability = at_action(said.outputs, batch.action).log_softmax(-1)
+        log_probability = at_action(said.outputs[0], batch.action).log_softmax(-1)
         cost = -(wanted * log_probability).sum(-1)
         entropy = -torch.special.xlogy(wanted, wanted).sum(-1)
         loss = (batch.weight * cost).mean()

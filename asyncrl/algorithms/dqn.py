@@ -44,13 +44,13 @@ class DQN(ReplayedValueMethod):
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
-            later, best = self.next_action(network, target, batch)
-            y = batch.returns(self.discount) + batch.bootstrap(self.discount) * at_action(later.q, best)
-        q = look(network, batch.observation).q
+            after = self.later_outputs(network, batch).squeeze(-1)
+            y = batch.returns(self.discount) + batch.bootstrap(self.discount) * after
+        q = look(network, batch.observation).q[0]
         value = at_action(q, batch.action)
         penalty = F.smooth_l1_loss if self.penalty is Penalty.HUBER else F.mse_loss
         loss = (batch.weight * penalty(value, y, reduction="none")).mean()
         if self.conservative:
-            loss = loss + self.conservative * (q[0].logsumexp(-1) - value).mean()
+            loss = loss + self.conservative * (q.logsumexp(-1) - value).mean()
         errors = (y - value).detach().abs()
         return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(errors=errors)

@@ -37,11 +37,10 @@ class QRDQN(ReplayedValueMethod):
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
-            later, best = self.next_action(network, target, batch)
-            after = at_action(later.outputs, best)  # [N, K]
+            after = self.later_outputs(network, batch)  # [N, K]
             wanted = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * after
         said = look(network, batch.observation)
-        cost = quantile_loss(at_action(said.outputs, batch.action), wanted)
+        cost = quantile_loss(at_action(said.outputs[0], batch.action), wanted)
         loss = (batch.weight * cost).mean()
         return Loss.of(loss, q=said.q.amax(-1).mean(), target=wanted.mean())._replace(errors=cost.detach())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -56,11 +56,14 @@ class ReplayedValueMethod(ValueMethod):
     def experience(self) -> Stored:
         return Stored(self.t_max, window=self.n_step, options=self.replay)
 
-    def next_action(self, network: Any, target: Any, sample: Sample) -> tuple[ActionValues, Tensor]:
-        """What the target network says of `sample.later`, and the best action [N] there."""
-        said = look(target, sample.later)
-        q = look(network, sample.later).q if self.double else said.q
-        return said, q[0].argmax(-1)
+    def prepare(self, network: Any, target: Any, batch: Sample) -> Sample:
+        said = look(target, batch.later)
+        return replace(batch, later_q=said.q[0], later_outputs=said.outputs[0])
+
+    def later_outputs(self, network: Any, sample: Sample) -> Tensor:
+        """[N, K] what the target network says of the best action in `sample.later`."""
+        q = look(network, sample.later).q[0] if self.double else sample.later_q
+        return at_action(sample.later_outputs, q.argmax(-1))
 
 
 def look(network: Any, observation: Tensor) -> ActionValues:
@@ -70,5 +73,5 @@ def look(network: Any, observation: Tensor) -> ActionValues:
 
 
 def at_action(x: Tensor, action: Tensor) -> Tensor:
-    """[N, …]: of x [1, N, A, …] what belongs to action [N]."""
-    return x[0, torch.arange(len(action), device=action.device), action]
+    """[N, …]: of x [N, A, …] what belongs to action [N]."""
+    return x[torch.arange(len(action), device=action.device), action]

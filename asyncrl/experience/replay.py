@@ -20,6 +20,10 @@ from asyncrl.rollout import Field, Layout, Rollout
 __all__ = ["Replay", "ReplayOptions", "ReplayPlan", "Sample", "Storage"]
 
 
+_TOGETHER = 16
+"""Batches that are put together at once: many small ones cost more than a large one."""
+
+
 class Storage(Enum):
     """Where stored steps lie."""
 
@@ -90,6 +94,10 @@ class Sample:
     """[N] float32: what each step counts for; 1 where sampling is uniform"""
     index: Tensor
     """[N] int64: where each step is stored"""
+    later_q: Tensor
+    """[N, A] what the target network says of `later`; [N, 0] until the algorithm has prepared the sample"""
+    later_outputs: Tensor
+    """[N, A, K] what that is made of"""
 
     def to(self, device: torch.device) -> Sample:
         """The same on `device`."""
@@ -161,17 +169,18 @@ class Replay:
     def samples(
         self, count: int, random: torch.Generator, progress: float = 0.0, rewards: Rewards | None = None
     ) -> Iterator[Sample]:
-        """`count` batches of stored steps; `progress` is the share of the run that is over.
+        """`count` batches of stored steps, many together; `progress` is the share of the run that is over.
 
-        Priorities that change between two batches count.
+        By priority it is one at a time: priorities that change between two batches count.
         """
-        size = self._options.batch_size
+        size, rewards = self._options.batch_size, rewards or Rewards()
         if self._tree is not None:
             for _ in range(count):
-                yield self._sample(*self._by_priority(random, size, progress), rewards or Rewards())
-        elif count:
-            everything = self._sample(*self._uniform(random, size * count), torch.ones(size * count), rewards or Rewards())
-            yield from everything.split(size)
+                yield self._sample(*self._by_priority(random, size, progress), rewards)
+            return
+        for done in range(0, count, _TOGETHER):
+            steps = size * min(_TOGETHER, count - done)
+            yield self._sample(*self._uniform(random, steps), torch.ones(steps), rewards)
 
     def _sample(self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, rewards: Rewards) -> Sample:
         """What is stored in these rows of these environments of these actors, [N] each."""
@@ -196,6 +205,8 @@ class Replay:
             terminated=(alive & terminated).any(0),
             weight=weight,
             index=at[0],
+            later_q=torch.zeros(len(row), 0),
+            later_outputs=torch.zeros(len(row), 0, 0),
         )
 
     def rows(self, since: np.ndarray) -> dict[str, Tensor]:
@@ -313,8 +324,7 @@ class Replay:
         border = self._flat("reset")[at] | torch.from_numpy(rows < 0)
         border[:, -1] = False  # what the newest frame's own step does comes after it
         foreign = border.flip(1).cumsum(1).flip(1) > 0
-        if foreign.any():
-            frames[foreign] = 0
+        frames[foreign.nonzero(as_tuple=True)] = 0  # only these: a mask would go over all of them
         return frames
 
 

@@ -16,7 +16,7 @@ from tables import QTable
 from torch import Tensor
 
 from asyncrl.actor import Actor
-from asyncrl.algorithms import C51, DQN, QRDQN, Moment, Policy
+from asyncrl.algorithms import C51, DQN, QRDQN, Loss, Moment, Policy
 from asyncrl.algorithms.c51 import project
 from asyncrl.algorithms.dqn import Penalty
 from asyncrl.algorithms.qr_dqn import quantile_loss
@@ -43,7 +43,17 @@ def sample(
     ones = torch.ones(len(states))
     seen, then = (torch.tensor(x, dtype=torch.float32)[:, None] for x in (states, later))
     reward = torch.tensor(rewards, dtype=torch.float32).T
-    return Sample(seen, torch.tensor(actions), reward, then, torch.tensor(steps), torch.tensor(over), ones, ones.long())
+    nothing = torch.zeros(len(states), 0), torch.zeros(len(states), 0, 0)
+    return Sample(
+        seen, torch.tensor(actions), reward, then, torch.tensor(steps), torch.tensor(over), ones, ones.long(), *nothing
+    )
+
+
+def loss_of(algorithm: DQN, network: QTable, target: QTable, batch: Sample) -> Loss:
+    """As a learner has it computed."""
+    with torch.no_grad():
+        prepared = algorithm.prepare(network, target, batch)
+    return algorithm.loss(network, target, prepared)
 
 
 THREE = sample([0, 1, 2], [1, 0, 0], [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0]], [2, 2, 0], [2, 1, 2], [False, False, True])
@@ -54,7 +64,7 @@ THREE = sample([0, 1, 2], [1, 0, 0], [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0]], [2, 2
 def test_the_target_is_the_return_and_the_target_networks_value_where_it_goes_on(double: bool, at_two: float) -> None:
     """Double: the network's best action in state 2 is 1, of which the target network thinks 1 and not 6."""
     algorithm = DQN(discount=0.5, n_step=2, double=double, penalty=Penalty.SQUARED)
-    loss = algorithm.loss(QTable(Q), QTable(OTHER), THREE)
+    loss = loss_of(algorithm, QTable(Q), QTable(OTHER), THREE)
     y = torch.tensor([1 + 0.5 * 2 + 0.25 * at_two, 3 + 0.5 * at_two, 4 + 0.5 * 5])
     errors = (y - torch.tensor([2.0, 3.0, 0.5])).abs()
     assert torch.allclose(loss.errors, errors)
@@ -65,16 +75,15 @@ def test_what_counts_less_moves_less() -> None:
     gradients = []
     for weight in (1.0, 0.25):
         table = QTable(Q)
-        DQN().loss(table, QTable(OTHER), replace(THREE, weight=torch.full((3,), weight))).total.backward()
+        loss_of(DQN(), table, QTable(OTHER), replace(THREE, weight=torch.full((3,), weight))).total.backward()
         gradients.append(table.q.grad)
     assert torch.allclose(0.25 * gradients[0], gradients[1])
 
 
 def test_the_conservative_penalty_pulls_down_what_was_not_done() -> None:
     table = QTable(Q)
-    (
-        DQN(conservative=1.0).loss(table, QTable(OTHER), THREE).total - DQN().loss(table, QTable(OTHER), THREE).total
-    ).backward()
+    with_it, without = (loss_of(DQN(conservative=c), table, QTable(OTHER), THREE).total for c in (1.0, 0.0))
+    (with_it - without).backward()
     pulled = Q.softmax(-1)
     pulled[torch.arange(3), torch.tensor([1, 0, 0])] -= 1
     assert torch.allclose(table.q.grad, pulled / 3, atol=1e-6)
@@ -100,7 +109,7 @@ def test_dqn_finds_the_exact_values_of_a_chain(switches: dict[str, Any]) -> None
     optimizer = torch.optim.SGD(table.parameters(), lr=5.0)
     for _ in range(200):
         optimizer.zero_grad()
-        DQN(discount=0.9, **switches).loss(table, table, batch).total.backward()
+        loss_of(DQN(discount=0.9, **switches), table, table, batch).total.backward()
         optimizer.step()
     assert torch.allclose(table.q.detach(), exact, atol=1e-3)
 

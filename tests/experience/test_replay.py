@@ -167,7 +167,8 @@ def test_what_is_sampled_is_what_happened(
         if prioritized:
             assert replay._tree is not None
             assert set(places(np.flatnonzero(replay._tree.priorities), plan, world)) == wanted
-    drawn = list(replay.samples(10, random, 0.5))
+    drawn = [part for sample in replay.samples(10, random, 0.5) for part in sample.split(300)]
+    assert len(drawn) == 10
     for sample in drawn[:2]:
         check(sample, plan, world, window)
     assert {place for s in drawn for place in places(s.index.numpy(), plan, world)} == wanted
