@@ -180,7 +180,7 @@ class RunConfig:
             self.algorithm.check(contract.spaces, self.network)
             self.optimizer.check()
             self._check_mix()
-            self._check_bots(contract)
+            self._check_bots()
             self._check_offline()
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
@@ -244,29 +244,30 @@ class RunConfig:
         if self.also and self.offline is not None:
             raise UsageError("--offline takes the dataset of one environment")
 
-    def _check_bots(self, contract: Contract) -> None:
-        self.bots.check()
-        experience = self.algorithm.experience()
-        if self.bots.bot is None:
+    def _check_bots(self) -> None:
+        bots, experience = self.bots, self.algorithm.experience()
+        bots.check()
+        if bots.bot is None:
             return
         if not isinstance(experience, Stored):
-            raise UsageError(f"--bot fills a replay memory, and {self.algorithm.name} has none; dqn, c51 and qr-dqn have")
-        if self.bots.bot_prefill >= self.steps:
-            raise UsageError(f"--bot-prefill {self.bots.bot_prefill} leaves nothing of {self.steps} steps to learn in")
-        if self.bots.bot_prefill > experience.options.learning_starts:
+            raise self._without_memory("--bot")
+        if bots.bot_prefill >= self.steps:
+            raise UsageError(f"--bot-prefill {bots.bot_prefill} leaves nothing of {self.steps} steps to learn in")
+        if bots.bot_prefill > experience.options.learning_starts:
             raise UsageError(
-                f"--bot-prefill {self.bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
+                f"--bot-prefill {bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
             )
 
     def _check_offline(self) -> None:
         if self.offline is None:
             return
         if not isinstance(self.algorithm.experience(), Stored):
-            raise UsageError(
-                f"--offline fills a replay memory, and {self.algorithm.name} has none; dqn, c51 and qr-dqn have"
-            )
+            raise self._without_memory("--offline")
         if self.bots.bot is not None:
             raise UsageError("--offline plays nothing, and so does a --bot then; leave out one of them")
+
+    def _without_memory(self, option: str) -> UsageError:
+        return UsageError(f"{option} fills a replay memory, and {self.algorithm.name} has none; dqn, c51 and qr-dqn have")
 
     def _default_threads(self, network: Network) -> int:
         acting_is_little = isinstance(self.algorithm.experience(), Stored) and network is not Network.MLP

@@ -3,7 +3,8 @@
 from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, stack_frames
 from asyncrl.experience.kinds import Episodes, Experience, Fresh, Stored
-from asyncrl.experience.replay import Replay, ReplayOptions, ReplayPlan, Sample, Storage
+from asyncrl.experience.options import ReplayOptions, ReplayPlan, Storage
+from asyncrl.experience.replay import Replay, Sample
 
 __all__ = [
     "Archive",

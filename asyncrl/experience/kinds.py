@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from asyncrl.experience.replay import ReplayOptions
+from asyncrl.experience.options import ReplayOptions
 from asyncrl.rollout import Rollout
 
 __all__ = ["Episodes", "Experience", "Fresh", "Stored"]
