@@ -1,6 +1,6 @@
 """The learning curves of runs beside each other, as a table: training returns, means of the last 100 episodes.
 
-    .venv/bin/python benchmarks/curves.py benchmarks/results/pong/*.jsonl
+.venv/bin/python benchmarks/curves.py benchmarks/results/pong/*.jsonl
 """
 
 from __future__ import annotations
