@@ -17,7 +17,12 @@ from asyncrl.cli.options import parse
 from asyncrl.config import cores, has_bfloat16
 from asyncrl.version import __version__
 
-EXTRAS = {"atari": ("ale-py", "opencv-python-headless"), "classic": ("pygame-ce",)}
+EXTRAS = {
+    "atari": ("ale-py", "opencv-python-headless"),
+    "box2d": ("Box2D",),
+    "classic": ("pygame-ce",),
+    "data": ("minari", "h5py"),
+}
 _GIB = 2**30
 
 
