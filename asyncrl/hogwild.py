@@ -20,6 +20,7 @@ from torch import Tensor
 from asyncrl import checkpoint
 from asyncrl.actor import Actor
 from asyncrl.algorithms import Loss
+from asyncrl.arithmetic import compute_with
 from asyncrl.config import RunConfig
 from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.workers import Workers
@@ -49,7 +50,7 @@ def train(
     Workers go on during an evaluation. Where it reaches the target return, the run ends with the weights that were
     evaluated, and what workers did in the meantime is forgotten.
     """
-    torch.set_num_threads(1)
+    compute_with(1)
     everyone = Member.alone(config, contract)
     desk = Desk(config, contract, run, monitor, everyone, resume, versions=0)
     with listening() as stop:

@@ -14,6 +14,7 @@ from torch import Tensor
 from asyncrl import checkpoint
 from asyncrl.actor import ActorSpec
 from asyncrl.algorithms import Policy
+from asyncrl.arithmetic import compute_with
 from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
@@ -51,7 +52,7 @@ def train(
     environment or an actor raised, and DivergenceError.
     """
     assert config.learner_threads is not None
-    torch.set_num_threads(config.learner_threads)
+    compute_with(config.learner_threads)
     learner, schedule = make_learner(config, contract), config.make_schedule()
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
     first, statistics = learner.updates, desk.statistics

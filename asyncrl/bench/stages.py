@@ -19,6 +19,7 @@ import torch
 
 from asyncrl.actor import Actor
 from asyncrl.algorithms import Moment
+from asyncrl.arithmetic import compute_with
 from asyncrl.config import RunConfig, cores
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import Contract, Environments
@@ -64,7 +65,7 @@ def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float
 
 
 def _measure(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
-    torch.set_num_threads(1)
+    compute_with(1)
     work = {Stage.ENVIRONMENT: _environment, Stage.ACTING: _acting, Stage.LEARNING: _learning}[stage]
     once, steps = work(config, contract)
     once()

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-import torch
-
 from asyncrl.actor import ActorSpec
+from asyncrl.arithmetic import compute_with
 from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
@@ -57,7 +56,7 @@ class Threads(LocalEngine):
         return heard
 
     def _serve(self, spec: ActorSpec, index: int) -> None:
-        torch.set_num_threads(1)  # of this thread; the learner's is set before
+        compute_with(1)  # of this thread; the learner's is set before
         try:
             with contextlib.closing(open_actor(spec, index)) as actor:
                 while not self._closing and (ticket := self._orders[index].get()) is not None:

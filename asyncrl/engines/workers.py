@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from typing import Any
 
-import torch
-import torch.multiprocessing  # registers how tensors in shared memory cross to another process
+import torch.multiprocessing  # noqa: F401  registers how tensors in shared memory cross to another process
 
+from asyncrl.arithmetic import compute_with
 from asyncrl.errors import ActorDied, AsyncRLError
 
 __all__ = ["Workers", "prepare"]
@@ -107,7 +107,7 @@ def _live(serve: Callable[..., None], index: int, pipe: Connection, arguments: S
     """A worker's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    compute_with(1)
     with contextlib.suppress(*_LOST):  # whoever started it has gone
         try:
             serve(index, pipe, *arguments)

@@ -19,8 +19,9 @@ from asyncrl.rollout import Rollout
 __all__ = ["Replay", "Sample"]
 
 
-_TOGETHER = 16
-"""Batches that are put together at once: many small ones cost more than a large one."""
+_TOGETHER, _CACHE = 16, 4 * 2**20
+"""Batches, and bytes of observations, that are put together at once: many small batches cost more than a large one,
+but what was put together should still be in the processor's cache when it is learned from."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Replay:
             offset += field.nbytes
         self.newest = np.zeros(plan.actors, dtype=np.int64)
         """[A] number of each actor's newest row"""
+        self._observation_nbytes = self._stack * plan.layout.frame.nbytes
         self._tree = SumTree(math.prod(self._shape)) if self._options.prioritized else None
         self._highest = 1.0  # priority of a step that was never learned from
 
@@ -127,8 +129,9 @@ class Replay:
             for _ in range(count):
                 yield self._sample(*self._by_priority(random, size, progress), rewards)
             return
-        for done in range(0, count, _TOGETHER):
-            steps = size * min(_TOGETHER, count - done)
+        together = min(_TOGETHER, max(1, _CACHE // (2 * size * self._observation_nbytes)))
+        for done in range(0, count, together):
+            steps = size * min(together, count - done)
             yield self._sample(*self._uniform(random, steps), torch.ones(steps), rewards)
 
     def _sample(self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, rewards: Rewards) -> Sample:
@@ -267,7 +270,7 @@ class Replay:
         back = np.arange(self._stack)[::-1]
         rows = row[:, None] - back  # [M, S], oldest first
         at = self._at(actor[:, None], rows, env[:, None])
-        frames = self._flat("frames")[at]
+        frames = self._flat("frames").index_select(0, at.flatten()).unflatten(0, at.shape)  # faster than [at]
         if self._stack == 1:
             return frames[:, 0]
         border = self._flat("reset")[at] | torch.from_numpy(rows < 0)
