@@ -270,9 +270,8 @@ class Replay:
         back = np.arange(self._stack)[::-1]
         rows = row[:, None] - back  # [M, S], oldest first
         at = self._at(actor[:, None], rows, env[:, None])
-        frames = (
-            self._flat("frames").index_select(0, at.flatten()).view(*at.shape, *self._views["frames"].shape[3:])
-        )  # faster than [at]
+        frames = self._flat("frames")
+        frames = frames.index_select(0, at.flatten()).view(*at.shape, *frames.shape[1:])  # faster than [at]
         if self._stack == 1:
             return frames[:, 0]
         border = self._flat("reset")[at] | torch.from_numpy(rows < 0)
