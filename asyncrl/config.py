@@ -314,7 +314,7 @@ class RunConfig:
             return self.engine
         if device is Device.CUDA:
             return EngineKind.THREADS
-        return EngineKind.PROCESSES if contract.spaces.is_image and cores() > 1 else EngineKind.SERIAL
+        return EngineKind.PROCESSES if contract.spaces.has_images and cores() > 1 else EngineKind.SERIAL
 
     def lines(self) -> list[str]:
         """The (resolved) configuration as a person reads it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -12,7 +13,10 @@ from gymnasium import spaces
 
 from asyncrl.errors import UsageError
 
-__all__ = ["Actions", "Spaces", "spaces_of"]
+__all__ = ["SMALLEST_IMAGE", "Actions", "Entry", "Spaces", "pack", "spaces_of"]
+
+SMALLEST_IMAGE = 36
+"""Height and width that the convolutional networks need, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -94,36 +98,135 @@ class Actions:
 
 
 @dataclass(frozen=True)
-class Spaces:
-    """The shape and dtype of one observation, and what an action is.
+class Entry:
+    """One part of an observation that has several. They are kept as bytes, one after the other."""
 
-    `observation_dtype` is NumPy's name ("uint8", "float32").
+    name: str
+    """Its keys, as "camera.left"; "" for the whole observation."""
+    shape: tuple[int, ...]
+    """Of images: channels, height, width."""
+    dtype: str
+    """NumPy's name: uint8, int64 or float32."""
+    choices: int = 0
+    """How many there are, where it is a choice: networks see it as that many zeros and a one."""
+    channels_last: bool = False
+    """The environment gives height × width × channels."""
+
+    @property
+    def is_image(self) -> bool:
+        """Large enough for convolutions."""
+        return self.dtype == "uint8" and len(self.shape) >= 3 and min(self.shape[-2:]) >= SMALLEST_IMAGE
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def of(self, value: Any) -> np.ndarray:
+        """[B, *shape] of what the environment gave. Raises ValueError where that has another shape."""
+        array = np.asarray(value)
+        if self.channels_last and array.ndim >= 3:
+            array = np.moveaxis(array, -1, -3)
+        if array.shape[1:] != self.shape:
+            raise ValueError(f"returned observations {self.name!r} of shape {array.shape[1:]}, its space says {self.shape}")
+        return array.astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The shape and dtype of one observation as networks take it, and what an action is.
+
+    `observation_dtype` is NumPy's name ("uint8", "float32"). An observation with `entries` is uint8 [bytes], or
+    [frames, bytes].
     """
 
     observation_shape: tuple[int, ...]
     observation_dtype: str
     actions: Actions
+    entries: tuple[Entry, ...] = ()
+    """The parts of an observation that is no array."""
+    channels_last: bool = False
+    """The environment gives height × width × channels."""
 
     @property
     def is_image(self) -> bool:
         """uint8 with channels, height and width: what the convolutional networks take."""
-        return self.observation_dtype == "uint8" and len(self.observation_shape) == 3
+        return not self.entries and Entry("", self.observation_shape, self.observation_dtype).is_image
+
+    @property
+    def has_images(self) -> bool:
+        """Is there one in it?"""
+        return self.is_image or any(entry.is_image for entry in self.entries)
 
     @property
     def observation_size(self) -> int:
         return math.prod(self.observation_shape)
 
+    def stacked(self, frames: int) -> Spaces:
+        """The same where the last `frames` observations are one, oldest first."""
+        shape = self.observation_shape
+        if frames == 1:
+            return self
+        return replace(self, observation_shape=(frames, *(shape[1:] if self._is_gray else shape)))
+
+    @property
+    def _is_gray(self) -> bool:
+        return not self.entries and len(self.observation_shape) == 3 and self.observation_shape[0] == 1
+
+
+def pack(spaces: Spaces, observation: Any) -> np.ndarray:
+    """A batch of the environment's observations as networks take them, without stacking: [B, *O].
+
+    Raises ValueError where a part has not the shape that its space says.
+    """
+    if not spaces.entries:
+        array = np.asarray(observation)
+        return (np.moveaxis(array, -1, -3) if spaces.channels_last else array).astype(spaces.observation_dtype, copy=False)
+    parts = [entry.of(_part(observation, entry.name)) for entry in spaces.entries]
+    return np.concatenate([np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8) for x in parts], 1)
+
 
 def spaces_of(env_id: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> Spaces:
     """Read one environment's spaces. Raises UsageError for those that nothing here can take."""
-    if not isinstance(observation, spaces.Box):
-        raise UsageError(f"{env_id} has {type(observation).__name__} observations; asyncrl takes Box observations.")
-    dtype = np.dtype(observation.dtype)
-    return Spaces(
-        observation_shape=tuple(int(n) for n in observation.shape),
-        observation_dtype="float32" if dtype.kind == "f" else dtype.name,
-        actions=_actions_of(env_id, action),
-    )
+    actions = _actions_of(env_id, action)
+    entries = tuple(_entries(env_id, observation, ""))
+    if isinstance(observation, spaces.Box):
+        (whole,) = entries
+        dtype = np.dtype(observation.dtype)
+        own = "float32" if dtype.kind == "f" else dtype.name
+        return Spaces(whole.shape, own, actions, channels_last=whole.channels_last)
+    return Spaces((sum(entry.nbytes for entry in entries),), "uint8", actions, entries)
+
+
+def _entries(env_id: str, space: gymnasium.Space[Any], name: str) -> Iterator[Entry]:
+    """The leaves of an observation space, in order."""
+    inner = f"{name}." if name else ""
+    match space:
+        case spaces.Dict():
+            for key, part in space.spaces.items():
+                yield from _entries(env_id, part, f"{inner}{key}")
+        case spaces.Tuple():
+            for place, part in enumerate(space.spaces):
+                yield from _entries(env_id, part, f"{inner}{place}")
+        case spaces.Discrete():
+            yield Entry(name, (), "int64", choices=int(space.n) + int(space.start))
+        case spaces.Box() | spaces.MultiBinary() | spaces.MultiDiscrete():
+            shape = tuple(int(n) for n in space.shape)
+            last = space.dtype == np.uint8 and len(shape) == 3 and shape[2] <= 4 < min(shape[:2])
+            dtype = "uint8" if space.dtype == np.uint8 else "float32"
+            yield Entry(name, (shape[2], *shape[:2]) if last else shape, dtype, channels_last=last)
+        case _:
+            where = f"in {name!r} " if name else ""
+            raise UsageError(
+                f"{env_id} has {type(space).__name__} observations {where}; asyncrl takes Box, Discrete, MultiDiscrete, "
+                "MultiBinary, and Dict and Tuple of them."
+            )
+
+
+def _part(observation: Any, name: str) -> Any:
+    """What lies under the keys `name` of an observation."""
+    for key in filter(None, name.split(".")):
+        observation = observation[int(key)] if isinstance(observation, tuple | list) else observation[key]
+    return observation
 
 
 def _actions_of(env_id: str, action: gymnasium.Space[Any]) -> Actions:

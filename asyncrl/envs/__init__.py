@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from asyncrl.envs import atari
-from asyncrl.envs import gymnasium as gymnasium_family
-from asyncrl.envs.contract import Backend, Contract, EnvOptions
+from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
+from asyncrl.envs.families import FAMILIES, family_of
+from asyncrl.envs.options import Backend, EnvOptions, Protocol
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
 
@@ -21,6 +21,7 @@ __all__ = [
     "Contract",
     "EnvOptions",
     "Environments",
+    "Protocol",
     "Step",
     "View",
     "describe",
@@ -33,11 +34,7 @@ __all__ = [
 def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
     """What `env_id` means under `options`. Raises UsageError for an id or a combination that is not to be had."""
     options = options or EnvOptions()
-    if atari.claims(env_id):
-        if options.standardize or options.episode_steps:
-            raise UsageError(f"{env_id}: --standardize is not for images, and --episode-steps is --episode-frames here")
-        return atari.describe(env_id, options)
-    contract = gymnasium_family.describe(env_id, options)
+    contract = family_of(env_id).describe(env_id, options)
     return _with_measured_observations(contract, options.standardize) if options.standardize else contract
 
 
@@ -83,4 +80,4 @@ def make(env_id: str, num_envs: int, seed: int | None = None, **options: Any) ->
 
 def known_ids() -> list[str]:
     """Every environment id that this installation knows."""
-    return atari.known_ids() + gymnasium_family.known_ids()
+    return [env_id for family in FAMILIES for env_id in family.known_ids()]

@@ -6,112 +6,174 @@ import contextlib
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
 
-from asyncrl.envs.contract import Backend, Contract, EnvOptions
+from asyncrl.envs.contract import Contract
+from asyncrl.envs.family import Family
+from asyncrl.envs.options import Backend, EnvOptions, Protocol
 from asyncrl.errors import UsageError, near_matches
-from asyncrl.spaces import Spaces, spaces_of
+from asyncrl.spaces import spaces_of
 
-__all__ = ["build", "camera", "claims", "describe", "ended", "known_ids", "seeds"]
+__all__ = ["Atari"]
 
 INSTALL = "pip install 'asyncrl[atari]'"
+SCREEN = (210, 160)
+"""Height and width of what a person sees, in pixels."""
 _OURS = re.compile(r"^(ALE/.*|[A-Za-z0-9]+(NoFrameskip|Deterministic)-v\d+)$")
+_DETERMINISTIC = re.compile(r"^([A-Za-z0-9]+)Deterministic-v([04])$")
 
 
-def claims(env_id: str) -> bool:
-    """Is this an Atari id, known or not?"""
-    if _OURS.match(env_id):
-        return True
-    return (env_id not in gymnasium.registry and env_id in _registry()) or _is_ours(gymnasium.registry.get(env_id))
+class _Rules(NamedTuple):
+    """What a protocol says; None: what the id says."""
+
+    sticky: float | None
+    noop_max: int
+    skip: int | None
+    stack: int
+    size: int | None
+    gray: bool
+    reward_clip: float
 
 
-def describe(env_id: str, options: EnvOptions) -> Contract:
-    """The contract of one Atari id under `options`."""
-    if options.backend not in (Backend.AUTO, Backend.NATIVE):
-        raise UsageError(
-            f"{env_id}: Atari is stepped by ale-py's C++ threads; --backend {options.backend.value} is not for it."
+_PROTOCOLS = {
+    None: _Rules(None, 30, None, 4, 84, True, 1.0),
+    Protocol.MNIH2016: _Rules(0.0, 30, 4, 4, 84, True, 1.0),
+    Protocol.MACHADO2018: _Rules(0.25, 0, 4, 4, 84, True, 1.0),
+    Protocol.RAW: _Rules(0.0, 0, 1, 1, None, False, 0.0),
+}
+
+
+class Atari(Family):
+    """Every name of every game that ships with ale-py."""
+
+    name = "atari"
+    stacks = True
+    options = frozenset(
+        {
+            *("frame_skip", "frame_stack", "screen_size", "gray", "sticky", "noop_max"),
+            *("life_loss", "full_actions", "episode_frames", "protocol"),
+        }
+    )
+
+    def claims(self, env_id: str) -> bool:
+        if _OURS.match(env_id):
+            return True
+        return (env_id not in gymnasium.registry and env_id in _registry()) or _is_ours(gymnasium.registry.get(env_id))
+
+    def known_ids(self) -> list[str]:
+        """Every `ALE/…-v5` id; [] without ale-py."""
+        return sorted(name for name in _registry() if name.startswith("ALE/"))
+
+    def describe(self, env_id: str, options: EnvOptions) -> Contract:
+        if options.env_backend not in (Backend.AUTO, Backend.NATIVE):
+            asked = f"--env-backend {options.env_backend.value}"
+            raise UsageError(f"{env_id}: Atari is stepped by ale-py's C++ threads; {asked} is not for it.")
+        if options.standardize or options.episode_steps:
+            raise UsageError(f"{env_id}: --standardize is not for images, and --episode-steps is --episode-frames here")
+        options.refuse_all_but(self.options, env_id)
+        rules, kwargs = _PROTOCOLS[options.protocol], _spec(env_id).kwargs
+        skip = _frame_skip(env_id, kwargs["frameskip"], options.frame_skip, rules.skip)
+        frames = _or(options.episode_frames, int(kwargs["max_num_frames_per_episode"]))
+        full = _or(options.full_actions, bool(kwargs["full_action_space"]))
+        stack, gray, size = _or(options.frame_stack, rules.stack), _or(options.gray, rules.gray), rules.size
+        size = _or(options.screen_size, size)
+        height, width = (size, size) if size else SCREEN
+        probe = _vector(
+            kwargs["game"],
+            1,
+            full_action_space=full,
+            stack_num=stack,
+            grayscale=gray,
+            img_height=height,
+            img_width=width,
         )
-    spec = _spec(env_id)
-    kwargs = spec.kwargs
-    size, stack = _or(options.screen_size, 84), _or(options.frame_stack, 4)
-    skip = _frame_skip(env_id, kwargs["frameskip"], options.frame_skip)
-    frames = _or(options.episode_frames, int(kwargs["max_num_frames_per_episode"]))
-    full = _or(options.full_actions, bool(kwargs["full_action_space"]))
-    probe = _vector(kwargs["game"], 1, full_action_space=full)
-    actions = spaces_of(env_id, probe.single_observation_space, probe.single_action_space).actions
-    probe.close()
-    return Contract(
-        env=env_id,
-        family="atari",
-        backend=Backend.NATIVE,
-        spaces=Spaces((stack, size, size), "uint8", actions),
-        frame_skip=skip,
-        sticky=_or(options.sticky, float(kwargs["repeat_action_probability"])),
-        frame_stack=stack,
-        screen_size=size,
-        max_pool=skip > 1,
-        reward_clip=_or(options.reward_clip, 1.0) or None,
-        reward_scale=options.reward_scale,
-        life_loss=_or(options.life_loss, False),
-        noop_max=_or(options.noop_max, 30),
-        fire_reset=False,
-        action_set="all 18" if full else "the game's own",
-        episode_cap=frames // skip,
-        versions={"ale-py": version("ale-py"), "gymnasium": version("gymnasium")},
-    )
+        spaces = spaces_of(env_id, probe.single_observation_space, probe.single_action_space)
+        probe.close()
+        return Contract(
+            env=env_id,
+            family=self.name,
+            backend=Backend.NATIVE,
+            spaces=spaces,
+            frame_skip=skip,
+            sticky=_or(options.sticky, _or(rules.sticky, float(kwargs["repeat_action_probability"]))),
+            frame_stack=stack,
+            screen_size=size,
+            gray=gray,
+            max_pool=skip > 1,
+            reward_clip=_or(options.reward_clip, rules.reward_clip) or None,
+            reward_scale=options.reward_scale,
+            life_loss=_or(options.life_loss, False),
+            noop_max=_or(options.noop_max, rules.noop_max),
+            fire_reset=False,
+            action_set="all 18" if full else "the game's own",
+            episode_cap=frames // skip,
+            versions={"ale-py": version("ale-py"), "gymnasium": version("gymnasium")},
+        )
+
+    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+        height, width = (contract.screen_size, contract.screen_size) if contract.screen_size else SCREEN
+        vector = _vector(
+            _spec(contract.env).kwargs["game"],
+            num_envs,
+            num_threads=threads,
+            stack_num=contract.frame_stack,
+            grayscale=contract.gray,
+            img_height=height,
+            img_width=width,
+            **_rules(contract),
+            life_loss_info=contract.life_loss and training,
+        )
+        return _Filmed(vector, contract) if render else vector
+
+    def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
+        return np.asarray(values, dtype=np.int32)
+
+    def over(
+        self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
+    ) -> np.ndarray:
+        """With `life_loss`, not every end of a return is the end of the game."""
+        if contract.life_loss and training:
+            return np.asarray((terminated & (infos["lives"] == 0)) | truncated)
+        return np.asarray(terminated | truncated)
+
+    def meanings(self, contract: Contract) -> list[str]:
+        spec, full = _spec(contract.env), contract.action_set.startswith("all")
+        with contextlib.closing(gymnasium.make(spec, full_action_space=full)) as env:
+            emulator: Any = env.unwrapped
+            return list(emulator.get_action_meanings())
 
 
-def build(contract: Contract, num_envs: int, threads: int, *, training: bool) -> VectorEnv:
-    """`num_envs` games in one vector environment with `threads` C++ threads."""
-    return _vector(
-        _spec(contract.env).kwargs["game"],
-        num_envs,
-        num_threads=threads,
-        stack_num=contract.frame_stack,
-        img_height=contract.screen_size,
-        img_width=contract.screen_size,
-        **_rules(contract),
-        life_loss_info=contract.life_loss and training,
-    )
+class _Filmed(VectorWrapper):
+    """Games and their twins, which show what a person sees: 210×160 RGB.
 
-
-def camera(contract: Contract) -> VectorEnv:
-    """A twin of one evaluation game that shows what a person sees: 210×160 RGB, the same rules.
-
-    Stepped with the same seed and actions it plays the same game.
+    A twin has the same rules and plays the same game, because it gets the same seed and actions.
     """
-    game = _spec(contract.env).kwargs["game"]
-    return _vector(game, 1, grayscale=False, stack_num=1, img_height=210, img_width=160, **_rules(contract))
 
+    def __init__(self, env: VectorEnv, contract: Contract) -> None:
+        super().__init__(env)
+        game = _spec(contract.env).kwargs["game"]
+        look = dict(grayscale=False, stack_num=1, img_height=SCREEN[0], img_width=SCREEN[1])
+        self._twin = _vector(game, env.num_envs, **look, **_rules(contract))
+        self.metadata = {**env.metadata, "render_fps": 60 / contract.frame_skip}
 
-def ended(
-    contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
-) -> np.ndarray:
-    """[B] bool: the game is over and the next step resets. With `life_loss`, not every end of a return is."""
-    if contract.life_loss and training:
-        return np.asarray((terminated & (infos["lives"] == 0)) | truncated)
-    return np.asarray(terminated | truncated)
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._pictures, _ = self._twin.reset(seed=seed, options=options)
+        return self.env.reset(seed=seed, options=options)
 
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self._pictures, *_ = self._twin.step(actions)
+        return self.env.step(actions)
 
-def seeds(values: Sequence[int]) -> np.ndarray:
-    """One seed per game, as `reset` takes them."""
-    return np.asarray(values, dtype=np.int32)
+    def render(self) -> tuple[np.ndarray, ...]:
+        return tuple(self._pictures[:, 0])
 
-
-def meanings(contract: Contract) -> list[str]:
-    """What each action does, as NOOP or UPFIRE."""
-    with contextlib.closing(gymnasium.make(contract.env, full_action_space=contract.action_set.startswith("all"))) as env:
-        emulator: Any = env.unwrapped
-        return list(emulator.get_action_meanings())
-
-
-def known_ids() -> list[str]:
-    """Every `ALE/…-v5` id; [] without ale-py."""
-    return sorted(name for name in _registry() if name.startswith("ALE/"))
+    def close(self, **kwargs: Any) -> None:
+        self._twin.close(**kwargs)
+        self.env.close(**kwargs)
 
 
 def _rules(contract: Contract) -> dict[str, Any]:
@@ -136,9 +198,15 @@ def _vector(game: str, num_envs: int, **settings: Any) -> VectorEnv:
     return vector
 
 
-def _frame_skip(env_id: str, own: Any, asked: int | None) -> int:
+def _frame_skip(env_id: str, own: Any, asked: int | None, rule: int | None) -> int:
+    if asked is None and rule is not None:
+        return rule
     if not isinstance(own, int):
-        raise UsageError(f"{env_id} skips a random number of frames {own}; use {_v5(env_id)} or a …NoFrameskip-v4 id.")
+        if asked is not None:
+            return asked
+        raise UsageError(
+            f"{env_id} skips a random number of frames {own}; use {_v5(env_id)} or a …NoFrameskip-v4 id, or --frame-skip N."
+        )
     if own > 1 and asked is not None:
         raise UsageError(
             f"{env_id} already skips {own} frames; --frame-skip {asked} would skip twice. "
@@ -168,9 +236,15 @@ def _is_ours(spec: Any) -> bool:
 
 
 def _spec(env_id: str) -> Any:
+    """What an id means; …Deterministic-v0 and -v4, which ale-py has no more, are …NoFrameskip with a frame skip of 4."""
     registry = _registry()
     if not registry:
         raise UsageError(f"{env_id} is an Atari game: {INSTALL}")
+    if old := _DETERMINISTIC.match(env_id):
+        same = registry.get(f"{old[1]}NoFrameskip-v{old[2]}")
+        if same is not None:
+            skip = 3 if old[1] == "SpaceInvaders" else 4  # its lasers blink every fourth frame
+            return gymnasium.envs.registration.EnvSpec(env_id, same.entry_point, kwargs={**same.kwargs, "frameskip": skip})
     if env_id not in registry:
         hint = f"; did you mean {_v5(env_id)!r}?" if _v5(env_id) in registry else near_matches(env_id, registry)
         raise UsageError(f"there is no Atari environment {env_id!r}{hint} (asyncrl list envs)")

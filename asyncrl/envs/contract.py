@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from typing import Any
 
 import numpy as np
 
+from asyncrl.envs.options import Backend
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.rewards import Rewards
 from asyncrl.spaces import Spaces
 
-__all__ = ["Backend", "Contract", "EnvOptions"]
-
-
-class Backend(Enum):
-    """Who steps the environments of one actor."""
-
-    AUTO = "auto"
-    """The fastest that fits: `native` where there is one, else `sync`."""
-    NATIVE = "native"
-    """The package's own vector environment (ale-py's C++ threads, Gymnasium's vector entry point)."""
-    SYNC = "sync"
-    """One after the other, in the actor itself."""
-    ASYNC = "async"
-    """Each in a worker process of its own: for environments whose step takes milliseconds."""
-
-
-@dataclass(frozen=True)
-class EnvOptions:
-    """What a user may ask of an environment. None: what the environment's id and family say."""
-
-    backend: Backend = Backend.AUTO
-    """Who steps the environments."""
-    reward_clip: float | None = None
-    """Learn from rewards clipped to ± this value; scores are always reported unclipped. 0: no clipping."""
-    reward_scale: float = 1.0
-    """Learn from rewards multiplied by this value (before clipping)."""
-    final_reward: float | None = None
-    """Learn from this reward where an episode terminates, instead of the environment's."""
-    episode_steps: int | None = None
-    """Steps after which an episode is truncated. Default: what the environment's id says."""
-    standardize: int = 0
-    """Subtract observations' mean and divide by their spread, both measured over so many random steps."""
-    frame_skip: int | None = None
-    """Atari: emulator frames per step, for ids that have none of their own (…NoFrameskip-v4). Default 4."""
-    sticky: float | None = None
-    """Atari: probability that the emulator repeats the previous action."""
-    frame_stack: int | None = None
-    """Atari: newest frames that make one observation. Default 4."""
-    screen_size: int | None = None
-    """Atari: height and width of a gray frame, in pixels. Default 84."""
-    noop_max: int | None = None
-    """Atari: at most this many no-op frames begin an episode. Default 30."""
-    life_loss: bool | None = None
-    """Atari: a lost life ends the return (training only; the game goes on). Default off."""
-    full_actions: bool | None = None
-    """Atari: all 18 actions instead of the game's own. Default off."""
-    episode_frames: int | None = None
-    """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
+__all__ = ["Contract"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +30,9 @@ class Contract:
     """Probability that the previous action is repeated."""
     frame_stack: int = 1
     screen_size: int | None = None
-    """Height and width of a gray frame, in pixels; None where frames are left as they are."""
+    """Height and width of a frame, in pixels; None where frames are left as they are."""
+    gray: bool = False
+    """Frames are brightness alone."""
     max_pool: bool = False
     """Each frame is the maximum of the last two."""
     reward_clip: float | None = None
@@ -94,6 +51,8 @@ class Contract:
     episode_cap: int | None = None
     """Steps after which an episode is truncated; None: not known to Gymnasium."""
     autoreset: str = "next-step"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else the family was asked for, and what the environment's constructor is given ("kwargs"); JSON."""
     versions: dict[str, str] = field(default_factory=dict)
     others: tuple[Contract, ...] = ()
     """Of the other environments that an agent is trained in at the same time: actors take turns."""
@@ -151,6 +110,7 @@ class Contract:
             "episode cap": "none known" if self.episode_cap is None else f"{self.episode_cap} steps",
             "autoreset": self.autoreset,
         }
+        rows |= {name.replace("_", " "): json.dumps(value) for name, value in self.settings.items() if value}
         also = [f"{'':<20}{other.env} ({other.family}, {other.backend.value}) too" for other in self.others]
         lines = [f"{name:<20}{value}" for name, value in rows.items()]
         return [lines[0], *also, *lines[1:]]

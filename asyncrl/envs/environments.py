@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from asyncrl.envs import atari
-from asyncrl.envs import gymnasium as gymnasium_family
 from asyncrl.envs.contract import Contract
+from asyncrl.envs.families import family_named
 from asyncrl.envs.guarded import fault_of
+from asyncrl.envs.observations import Observations
 from asyncrl.errors import EnvironmentFault
 
 __all__ = ["Environments", "Step"]
@@ -41,24 +41,22 @@ class Environments:
         self, contract: Contract, num_envs: int, threads: int = 1, *, training: bool = True, render: bool = False
     ) -> None:
         self.contract, self.num_envs, self._training = contract, num_envs, training
-        self._is_atari = contract.family == "atari"
+        self._family = family_named(contract.family)
         self._steps = 0
         self._seeds: list[int] = []
         self.infos: dict[str, Any] = {}
         """What the last reset or step told besides, as vector environments do: an array per name."""
-        self.vector: VectorEnv
-        if self._is_atari:
-            self.vector = atari.build(contract, num_envs, threads, training=training)
-        else:
-            self.vector = gymnasium_family.build(contract, num_envs, render=render)
+        self.vector: VectorEnv = self._family.build(contract, num_envs, threads, training=training, render=render)
+        if self.vector.single_observation_space.shape != contract.spaces.observation_shape:
+            stack = 1 if self._family.stacks else contract.frame_stack
+            self.vector = Observations(self.vector, contract.spaces, stack)
         shape, dtype = contract.spaces.observation_shape, contract.spaces.observation_dtype
         self._expected = (num_envs, *shape), np.dtype(dtype)
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Begin anew; one seed per environment. Returns the observations, [B, *O]."""
         self._seeds, self._steps = list(seeds), 0
-        form: Any = atari.seeds(seeds) if self._is_atari else gymnasium_family.seeds(self.vector, seeds)
-        observation, self.infos = self._guard("reset", self.vector.reset, seed=form)
+        observation, self.infos = self._guard("reset", self.vector.reset, seed=self._family.seeds(self.vector, seeds))
         return self._observation(observation)
 
     def step(self, action: np.ndarray) -> Step:
@@ -67,10 +65,7 @@ class Environments:
         result = self._guard("step", self.vector.step, self.contract.spaces.actions.for_environment(action))
         observation, reward, terminated, truncated, infos = result
         self.infos = infos
-        if self._is_atari:
-            over = atari.ended(self.contract, terminated, truncated, infos, self._training)
-        else:
-            over = gymnasium_family.ended(terminated, truncated)
+        over = self._family.over(self.contract, terminated, truncated, infos, self._training)
         reward = np.asarray(reward, dtype=np.float32)
         if not np.isfinite(reward).all():
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")

@@ -1,115 +1,91 @@
-"""Any environment in Gymnasium's registry, through Gymnasium's own vector environments."""
+"""Any environment in Gymnasium's registry, and classes and functions of the user's own."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import importlib
-import traceback
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+import os
+import sys
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
-from asyncrl.envs.contract import Backend, Contract, EnvOptions
-from asyncrl.envs.guarded import Guarded
-from asyncrl.errors import EnvironmentFault, UsageError, near_matches
-from asyncrl.spaces import spaces_of
+from asyncrl.envs.contract import Contract
+from asyncrl.envs.options import Backend, EnvOptions
+from asyncrl.envs.single import SingleFamily, complaints
+from asyncrl.errors import UsageError, near_matches
 
-__all__ = ["build", "describe", "known_ids"]
-
-_OWN = {"backend", "reward_clip", "reward_scale", "final_reward", "episode_steps", "standardize"}
-"""The options that mean something here."""
+__all__ = ["Gymnasium"]
 
 
-def describe(env_id: str, options: EnvOptions) -> Contract:
-    """The contract of one registered id under `options`."""
-    spec = _spec(env_id)
-    for option in dataclasses.fields(options):
-        if option.name not in _OWN and getattr(options, option.name) is not None:
-            raise UsageError(f"--{option.name.replace('_', '-')} is for Atari; {env_id} has no such setting.")
-    backend = options.backend
-    if backend is Backend.AUTO:
-        backend = Backend.NATIVE if spec.vector_entry_point else Backend.SYNC
-    if options.episode_steps is not None and options.episode_steps < 1:
-        raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
-    if backend is Backend.NATIVE and not spec.vector_entry_point:
-        raise UsageError(f"{env_id} has no vector environment of its own; use --backend sync or async.")
-    with _complaints(env_id), contextlib.closing(gymnasium.make(env_id)) as env:
-        spaces = spaces_of(env_id, env.observation_space, env.action_space)
-    return Contract(
-        env=env_id,
-        family="gymnasium",
-        backend=backend,
-        spaces=spaces,
-        reward_clip=options.reward_clip or None,
-        reward_scale=options.reward_scale,
-        final_reward=options.final_reward,
-        episode_cap=options.episode_steps or spec.max_episode_steps,
-        versions={"gymnasium": version("gymnasium")},
-    )
+class Gymnasium(SingleFamily):
+    """What nobody else claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function that makes one)."""
 
+    name = "gymnasium"
 
-def build(contract: Contract, num_envs: int, *, render: bool = False) -> VectorEnv:
-    """`num_envs` copies behind Gymnasium's vector API, next-step autoreset; with `render`, ones that draw themselves."""
-    cap: dict[str, Any] = {} if contract.episode_cap is None else {"max_episode_steps": contract.episode_cap}
-    if contract.backend is Backend.NATIVE and not render:
-        return gymnasium.make_vec(contract.env, num_envs, vectorization_mode="vector_entry_point", **cap)
-    settings: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-    mode = "sync"
-    if contract.backend is Backend.ASYNC and not render:
-        mode = "async"
-        settings |= {"context": "spawn"}  # not forked from where torch lives: a worker does without
-    own: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-    with _complaints(contract.env):
-        return gymnasium.make_vec(
-            contract.env, num_envs, vectorization_mode=mode, vector_kwargs=settings, wrappers=[Guarded], **own, **cap
-        )
+    def claims(self, env_id: str) -> bool:
+        return True
 
+    def known_ids(self) -> list[str]:
+        """Every id in the registry that is not an alias of Atari's."""
+        return sorted(name for name, spec in gymnasium.registry.items() if "ale_py" not in str(spec.entry_point))
 
-def seeds(vector: VectorEnv, values: Sequence[int]) -> Any:
-    """As `reset` takes them: a native vector environment draws all its episodes from one stream."""
-    return list(values) if isinstance(vector, SyncVectorEnv | AsyncVectorEnv) else values[0]
+    def describe(self, env_id: str, options: EnvOptions) -> Contract:
+        options.refuse_all_but(self.options, env_id)
+        spec = _spec(env_id)
+        native = isinstance(spec, gymnasium.envs.registration.EnvSpec) and spec.vector_entry_point is not None
+        backend = options.env_backend
+        if backend is Backend.AUTO:
+            backend = Backend.NATIVE if native and not options.env_kwargs else Backend.SYNC
+        if backend is Backend.NATIVE and not native:
+            raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async.")
+        cap = options.episode_steps or getattr(spec, "max_episode_steps", None)
+        return self.contract(env_id, options, backend=backend, episode_cap=cap)
 
+    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+        if contract.backend is not Backend.NATIVE or render:
+            return super().build(contract, num_envs, threads, training=training, render=render)
+        _spec(contract.env)
+        cap: dict[str, Any] = {} if contract.episode_cap is None else {"max_episode_steps": contract.episode_cap}
+        return gymnasium.make_vec(_name(contract.env), num_envs, vectorization_mode="vector_entry_point", **cap)
 
-def ended(terminated: np.ndarray, truncated: np.ndarray) -> np.ndarray:
-    """[B] bool: the episode is over and the next step resets."""
-    return np.asarray(terminated | truncated)
-
-
-def known_ids() -> list[str]:
-    """Every id in the registry that is not an alias of Atari's."""
-    return sorted(name for name, spec in gymnasium.registry.items() if "ale_py" not in str(spec.entry_point))
+    def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
+        found = _spec(contract.env)
+        own = dict(contract.settings.get("kwargs", {}))
+        if render:
+            own["render_mode"] = "rgb_array"
+        if not isinstance(found, gymnasium.envs.registration.EnvSpec):
+            made: gymnasium.Env[Any, Any] = found(**own)
+            return made
+        # Our own checks and our own cap are around it.
+        return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, **own)
 
 
 def _spec(env_id: str) -> Any:
-    module, colon, name = env_id.rpartition(":")
+    """The registry's entry for an id, or the class or function that it names."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        found = getattr(_imported(module, env_id), name, None)
+        if callable(found):
+            return found
     try:
-        if module:  # "module:Env-v0": importing the module registers the id
-            with _complaints(env_id):
-                importlib.import_module(module)
         return gymnasium.spec(name)
-    except ImportError as problem:
-        raise UsageError(f"{env_id}: {problem}") from None
     except gymnasium.error.Error:
-        known = [f"{module}{colon}{name}" for name in gymnasium.registry]
+        known = [*gymnasium.registry, *(vars(sys.modules[module]) if module else ())]
+        known = [f"{module}:{name}" if module else name for name in known if not name.startswith("_")]
         raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} (asyncrl list envs)") from None
 
 
-@contextlib.contextmanager
-def _complaints(env_id: str) -> Iterator[None]:
-    """Say of an environment that cannot be made what to install, or what it raised."""
+def _imported(module: str, env_id: str) -> Any:
+    """A module of the user's, also from the folder that the command was called in."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
-        yield
-    except gymnasium.error.DependencyNotInstalled as problem:
-        raise UsageError(f"{env_id} needs a package that is not installed: {problem}") from None
-    except ImportError:
-        raise
-    except Exception as problem:
-        if isinstance(problem, TypeError) and "render_mode" in str(problem):
-            raise UsageError(f"{env_id} cannot draw itself: its constructor takes no render_mode") from None
-        message = f"{env_id} raised {type(problem).__name__} when it was made: {problem}"
-        raise EnvironmentFault(message, traceback.format_exc()) from problem
+        with complaints(env_id):
+            return importlib.import_module(module)
+    except ImportError as problem:
+        raise UsageError(f"{env_id}: {problem}") from None
+
+
+def _name(env_id: str) -> str:
+    return env_id.rpartition(":")[2]

@@ -7,35 +7,23 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from asyncrl.envs import atari
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
+from asyncrl.envs.families import family_named
 from asyncrl.errors import UsageError
 
 __all__ = ["View"]
 
 
 class View:
-    """One environment under `contract` and its pictures as a person sees them, [H, W, 3] uint8.
-
-    An Atari game is watched through a twin: it shows 210×160 RGB, has the same rules, and plays the
-    same game because it gets the same seed and actions.
-    """
+    """One environment under `contract` and its pictures as a person sees them, [H, W, 3] uint8."""
 
     def __init__(self, contract: Contract) -> None:
-        self._twin: Any = None
-        if contract.family == "atari":
-            self._environments = Environments(contract, 1, training=False)
-            self._twin = atari.camera(contract)
-        else:
-            self._environments = Environments(contract, 1, training=False, render=True)
+        self._environments = Environments(contract, 1, training=False, render=True)
 
     @property
     def frames_per_second(self) -> float:
         """At which the environment runs in real time."""
-        contract = self.contract
-        if self._twin is not None:
-            return 60 / contract.frame_skip
         return float(self._environments.vector.metadata.get("render_fps", 30))
 
     @property
@@ -49,23 +37,17 @@ class View:
 
     def meanings(self) -> list[str]:
         """What each action does; [] where nobody says."""
-        return atari.meanings(self.contract) if self._twin is not None else []
+        return family_named(self.contract.family).meanings(self.contract)
 
     def reset(self, seed: int) -> np.ndarray:
         """Begin an episode; returns the observation, [1, *O]."""
-        if self._twin is not None:
-            self._picture, _ = self._twin.reset(seed=atari.seeds([seed]))
         return self._environments.reset([seed])
 
     def step(self, action: np.ndarray) -> Step:
-        if self._twin is not None:
-            self._picture, *_ = self._twin.step(self.contract.spaces.actions.for_environment(action))
         return self._environments.step(action)
 
     def picture(self) -> np.ndarray:
         """The environment as it is now."""
-        if self._twin is not None:
-            return np.asarray(self._picture[0, 0])
         try:
             rendered = self._environments.vector.render()
         except gymnasium.error.DependencyNotInstalled as problem:
@@ -76,5 +58,3 @@ class View:
 
     def close(self) -> None:
         self._environments.close()
-        if self._twin is not None:
-            self._twin.close()

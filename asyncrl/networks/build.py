@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
 
 from asyncrl.errors import UsageError
-from asyncrl.networks.encoders import A3C, NATURE, PADDED, SAME, Activation, ConvolutionalEncoder, MlpEncoder, RadialEncoder
+from asyncrl.networks.encoders import (
+    A3C,
+    NATURE,
+    PADDED,
+    SAME,
+    Activation,
+    CompositeEncoder,
+    ConvolutionalEncoder,
+    Encoder,
+    MlpEncoder,
+    RadialEncoder,
+)
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.recurrent import Recurrent
-from asyncrl.spaces import Spaces
+from asyncrl.spaces import SMALLEST_IMAGE, Spaces
 
 __all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve"]
 
@@ -75,12 +86,16 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
     """The network that `config` means for `spaces`. Raises UsageError where it does not fit."""
     kind = config.network
     if kind is Network.AUTO:
-        return Network.NATURE_CNN if spaces.is_image else Network.MLP
-    if kind in _CONVOLUTIONS and not spaces.is_image:
+        return Network.NATURE_CNN if spaces.has_images else Network.MLP
+    if kind in _CONVOLUTIONS and not spaces.has_images:
         raise UsageError(
-            f"--network {kind.value} takes uint8 images; these observations are "
-            f"{spaces.observation_dtype} of shape {spaces.observation_shape}: use --network mlp"
+            f"--network {kind.value} takes uint8 images of {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more; these "
+            f"observations are {spaces.observation_dtype} of shape {spaces.observation_shape}: use --network mlp"
         )
+    if kind in (Network.MLP, Network.RADIAL) and any(entry.is_image for entry in spaces.entries):
+        raise UsageError(f"--network {kind.value} takes no images, and these observations have some: use nature-cnn")
+    if kind is Network.RADIAL and spaces.entries:
+        raise UsageError("--network radial takes observations that are one array: use --network mlp")
     if min(config.radial_gammas, default=0.0) <= 0 or config.radial_features < 1:
         raise UsageError(
             f"--radial-gammas {config.radial_gammas} and --radial-features {config.radial_features} must be positive"
@@ -90,20 +105,20 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
     return kind
 
 
-def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> ConvolutionalEncoder | MlpEncoder | RadialEncoder:
+def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Encoder:
     """A new encoder, [N, *O] → [N, encoder.features], that computes in `dtype`."""
+    if spaces.entries:
+        convolve = config if config.network in _CONVOLUTIONS else replace(config, network=Network.NATURE_CNN)
+        flat = replace(config, network=Network.MLP)
+        return CompositeEncoder(spaces, lambda part: encoder(convolve if part.is_image else flat, part, dtype))
     kind = resolve(config, spaces)
     if kind is Network.MLP:
         return MlpEncoder(spaces, config.hidden, config.activation, dtype, noisy=config.noisy)
     if kind is Network.RADIAL:
         return RadialEncoder(spaces, config.radial_gammas, config.radial_features)
-    convolutions, features = _CONVOLUTIONS[kind]
-    if min(spaces.observation_shape[1:]) < 36:
-        raise UsageError(
-            f"--network {kind.value} needs frames of at least 36×36 pixels, not {spaces.observation_shape[1:]}"
-        )
     if config.difference and spaces.observation_shape[0] < 2:
         raise UsageError("--difference takes observations of two frames or more; raise --frame-stack")
+    convolutions, features = _CONVOLUTIONS[kind]
     return ConvolutionalEncoder(
         spaces,
         convolutions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, NoisyLinear
 from asyncrl.randomness import Stream, generator
-from asyncrl.spaces import Spaces
+from asyncrl.spaces import Entry, Spaces
 
 __all__ = [
     "A3C",
@@ -22,8 +22,10 @@ __all__ = [
     "PADDED",
     "SAME",
     "Activation",
+    "CompositeEncoder",
     "Convolution",
     "ConvolutionalEncoder",
+    "Encoder",
     "MlpEncoder",
     "RadialEncoder",
     "keep_in_compute_dtype",
@@ -61,7 +63,7 @@ SAME = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2), Convolution(64, 3, 1
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions and one dense layer, ReLU after each, on uint8 frames [N, C, H, W]."""
+    """Convolutions and one dense layer, ReLU after each, on uint8 frames [N, …, H, W]: frames × colours are channels."""
 
     def __init__(
         self,
@@ -76,9 +78,10 @@ class ConvolutionalEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
-        channels = spaces.observation_shape[0] - difference
+        channels = spaces.observation_shape[:-2]
         self._difference = difference
-        self.convolutions = nn.ModuleList([FrameConv2d(channels, *convolutions[0], centered=centered)])
+        count = math.prod(channels) - difference * math.prod(channels[1:])
+        self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered)])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
         with torch.no_grad():
@@ -97,7 +100,8 @@ class ConvolutionalEncoder(nn.Module):
     def _frames(self, observation: Tensor) -> Tensor:
         """What is convolved: 0…255 is exact in bfloat16 too, and so are differences."""
         x = observation.to(self.dtype)
-        return x[:, 1:] - x[:, :-1] if self._difference else x
+        x = x[:, 1:] - x[:, :-1] if self._difference else x
+        return x.flatten(1, -3)
 
     def _convolve(self, observation: Tensor) -> Tensor:
         x = self._frames(observation)
@@ -148,6 +152,43 @@ class RadialEncoder(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.flatten(1).float()
         return self._scale * torch.cos(F.linear(x, self.directions, self.phases))
+
+
+class CompositeEncoder(nn.Module):
+    """An encoder for each entry of an observation that has several; their features side by side.
+
+    Observations are bytes, [N, bytes] or [N, frames, bytes]. A choice is seen as zeros and a one.
+    """
+
+    def __init__(self, spaces: Spaces, make: Callable[[Spaces], Encoder]) -> None:
+        """`make`: the encoder of one entry, whose spaces it is given."""
+        super().__init__()
+        self._entries = spaces.entries
+        self._stack = spaces.observation_shape[0] if len(spaces.observation_shape) > 1 else 1
+        parts = [make(self._seen(entry, spaces)) for entry in spaces.entries]
+        self.parts = nn.ModuleList(parts)
+        self.features: int = sum(part.features for part in parts)
+
+    def _seen(self, entry: Entry, spaces: Spaces) -> Spaces:
+        """What the encoder of an entry takes."""
+        if entry.choices:
+            return Spaces((self._stack * entry.choices,), "float32", spaces.actions)
+        return Spaces(entry.shape, entry.dtype, spaces.actions).stacked(self._stack)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        sizes = [entry.nbytes for entry in self._entries]
+        parts = zip(self.parts, self._entries, torch.split(observation, sizes, -1), strict=True)
+        return torch.cat([part(self._read(entry, x)) for part, entry, x in parts], -1)
+
+    def _read(self, entry: Entry, x: Tensor) -> Tensor:
+        """An entry's bytes [N, …] as what they are."""
+        value = x.contiguous().view(getattr(torch, entry.dtype))
+        if entry.choices:
+            return F.one_hot(value, entry.choices).flatten(1).float()
+        return value.reshape(*x.shape[:-1], *entry.shape)
+
+
+Encoder = ConvolutionalEncoder | MlpEncoder | RadialEncoder | CompositeEncoder
 
 
 def keep_in_compute_dtype(network: nn.Module) -> None:

@@ -13,7 +13,7 @@ from asyncrl.errors import EnvironmentFault, UsageError
 
 
 def play(env: str, backend: Backend, steps: int, envs: int = 2) -> list[Step]:
-    environments = Environments(describe(env, EnvOptions(backend=backend)), envs)
+    environments = Environments(describe(env, EnvOptions(env_backend=backend)), envs)
     actions = np.random.default_rng(0)
     try:
         environments.reset([2 * i + 2 for i in range(envs)])
@@ -38,11 +38,15 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
 @pytest.mark.parametrize(
     ("env", "options", "sentence"),
     [
-        ("CartPole-v1", EnvOptions(sticky=0.25), "--sticky is for Atari; CartPole-v1 has no such setting"),
-        ("CartPole-v1", EnvOptions(frame_stack=1), "--frame-stack is for Atari"),
+        ("CartPole-v1", EnvOptions(sticky=0.25), "CartPole-v1 has no such setting as --sticky, which was 0.25"),
+        ("CartPole-v1", EnvOptions(frame_stack=1), "no such setting as --frame-stack, which was 1"),
         ("Cartpol-v1", EnvOptions(), "there is no environment 'Cartpol-v1'; did you mean 'CartPole-v1'"),
         ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: No module named 'nowhere'"),
-        ("Acrobot-v1", EnvOptions(backend=Backend.NATIVE), "no vector environment of its own; use --backend sync or async"),
+        (
+            "Acrobot-v1",
+            EnvOptions(env_backend=Backend.NATIVE),
+            "no vector environment of its own; use --env-backend sync or async",
+        ),
     ],
 )
 def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
@@ -70,7 +74,7 @@ def test_worker_processes_play_the_same_game_as_the_actor_itself() -> None:
 
 @pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])
 def test_every_environment_has_a_seed_of_its_own(backend: Backend) -> None:
-    environments = Environments(describe("CartPole-v1", EnvOptions(backend=backend)), 3)
+    environments = Environments(describe("CartPole-v1", EnvOptions(env_backend=backend)), 3)
     one, other = environments.reset([2, 9, 2]), environments.reset([9, 2, 9])
     environments.close()
     assert np.array_equal(one[[1, 0, 1]], other)
@@ -91,7 +95,7 @@ def test_the_step_after_an_episodes_last_only_resets(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", [Backend.NATIVE, Backend.SYNC])
 def test_an_episode_is_truncated_at_its_cap(backend: Backend) -> None:
-    environments = Environments(describe("CartPole-v1", EnvOptions(backend=backend)), 2)
+    environments = Environments(describe("CartPole-v1", EnvOptions(env_backend=backend)), 2)
     observation, lengths = environments.reset([2, 4]), 0
     while True:
         step = environments.step((observation[:, 2] + observation[:, 3] > 0).astype(np.int64))  # balances
@@ -107,7 +111,7 @@ import os, sys, torch, numpy
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import Backend, EnvOptions, Environments, describe
 prepare()
-environments = Environments(describe("worlds:Confessing-v0", EnvOptions(backend=Backend.ASYNC)), 2)
+environments = Environments(describe("worlds:Confessing-v0", EnvOptions(env_backend=Backend.ASYNC)), 2)
 workers = environments.reset([2, 4])
 environments.close()
 assert os.getpid() not in workers[:, 0] and workers[0, 0] != workers[1, 0], "not processes of their own"

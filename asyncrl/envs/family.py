@@ -1,0 +1,61 @@
+"""What a family of environments says of itself; each is one file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from asyncrl.envs.contract import Contract
+from asyncrl.envs.options import EnvOptions
+
+__all__ = ["Family"]
+
+
+class Family(ABC):
+    """Environments that come from one package. It is imported when the first of them is asked for."""
+
+    name: ClassVar[str]
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `EnvOptions` that mean something here, besides those that do everywhere."""
+
+    stacks: ClassVar[bool] = False
+    """Do its vector environments put frames together themselves?"""
+
+    @abstractmethod
+    def claims(self, env_id: str) -> bool:
+        """Is this an id of the family, known or not?"""
+
+    @abstractmethod
+    def known_ids(self) -> list[str]:
+        """Every id that this installation has."""
+
+    @abstractmethod
+    def describe(self, env_id: str, options: EnvOptions) -> Contract:
+        """What an id means. Raises UsageError for what is not to be had, with the line that installs it."""
+
+    @abstractmethod
+    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+        """`num_envs` environments behind Gymnasium's vector API, next-step autoreset.
+
+        `threads`: how many may step them. `training=False` leaves out what is only for learning. With `render`,
+        `render()` gives a picture [H, W, 3] uint8 of each, and `metadata["render_fps"]` says how many a second are
+        real time.
+        """
+
+    def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
+        """One seed per environment, as `vector.reset` takes them."""
+        return list(values)
+
+    def over(
+        self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
+    ) -> np.ndarray:
+        """[B] bool: the episode is over and the next step resets."""
+        return np.asarray(terminated | truncated)
+
+    def meanings(self, contract: Contract) -> list[str]:
+        """What each action does, as NOOP or UPFIRE; [] where nobody says."""
+        return []

@@ -1,0 +1,55 @@
+"""From what environments show to what rollouts keep: one array, channels first, the newest frames together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from asyncrl.spaces import Spaces, pack
+
+__all__ = ["Observations"]
+
+
+class Observations(VectorWrapper):
+    """Gives observations [B, *O] as `spaces` says, stacks of `stack` frames included; what fits already is let through.
+
+    Frames from before an episode are zero. Raises ValueError for an observation that its space forbids.
+    """
+
+    def __init__(self, env: VectorEnv, spaces: Spaces, stack: int) -> None:
+        super().__init__(env)
+        shape, dtype = spaces.observation_shape, np.dtype(spaces.observation_dtype)
+        self.single_observation_space = gymnasium.spaces.Box(*_bounds(dtype), shape, dtype.type)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
+        self._spaces = spaces
+        self._frames = np.zeros((self.num_envs, *shape), dtype) if stack > 1 else None
+        self._over = np.zeros(self.num_envs, dtype=bool)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, infos = self.env.reset(seed=seed, options=options)
+        self._over[:] = True
+        return self._seen(observation), infos
+
+    def step(self, actions: Any) -> tuple[np.ndarray, Any, Any, Any, dict[str, Any]]:
+        observation, reward, terminated, truncated, infos = self.env.step(actions)
+        seen = self._seen(observation)
+        self._over = np.asarray(terminated) | np.asarray(truncated)
+        return seen, reward, terminated, truncated, infos
+
+    def _seen(self, observation: Any) -> np.ndarray:
+        newest = pack(self._spaces, observation)
+        if self._frames is None:
+            return newest
+        frames = np.empty_like(self._frames)  # who has seen the last one may keep it
+        frames[:, :-1] = self._frames[:, 1:]
+        frames[self._over, :-1] = 0
+        frames[:, -1] = newest
+        self._frames = frames
+        return frames
+
+
+def _bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    return (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)

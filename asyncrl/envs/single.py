@@ -1,0 +1,109 @@
+"""Families whose environments are made one at a time, as Gymnasium's are, and stepped side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import traceback
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from asyncrl.envs.contract import Contract
+from asyncrl.envs.family import Family
+from asyncrl.envs.guarded import Guarded
+from asyncrl.envs.options import Backend, EnvOptions
+from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.spaces import Actions, Spaces, spaces_of
+
+__all__ = ["SingleFamily", "complaints", "kwargs_of"]
+
+
+class SingleFamily(Family):
+    """A family that makes one environment after the other (`make_one`)."""
+
+    options = frozenset({"env_kwargs", "final_reward", "episode_steps", "standardize"})
+    packages: tuple[str, ...] = ("gymnasium",)
+    """Whose versions a contract notes."""
+
+    @abstractmethod
+    def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
+        """One environment whose observations are single frames; with `render`, in the mode rgb_array."""
+
+    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+        make = partial(_made, self, contract, render)
+        with complaints(contract.env):
+            if contract.backend is Backend.ASYNC and not render:
+                return AsyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, context="spawn")
+            return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
+        """A native vector environment draws all its episodes from one stream."""
+        return list(values) if isinstance(vector.unwrapped, SyncVectorEnv | AsyncVectorEnv) else values[0]
+
+    def contract(self, env_id: str, options: EnvOptions, **fields: Any) -> Contract:
+        """What `env_id` means; `fields` are those of `Contract` that this family decides, besides the common ones.
+
+        An environment is made to see its spaces.
+        """
+        if options.episode_steps is not None and options.episode_steps < 1:
+            raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
+        backend = Backend.SYNC if options.env_backend is Backend.AUTO else options.env_backend
+        common: dict[str, Any] = dict(
+            env=env_id,
+            family=self.name,
+            backend=backend,
+            reward_clip=options.reward_clip or None,
+            reward_scale=options.reward_scale,
+            final_reward=options.final_reward,
+            episode_cap=options.episode_steps,
+            versions={name: version(name) for name in self.packages},
+        )
+        common |= fields
+        if kwargs := kwargs_of(options):
+            common["settings"] = common.get("settings", {}) | {"kwargs": kwargs}
+        unseen = Contract(**common, spaces=Spaces((), "float32", Actions()))
+        with complaints(env_id), contextlib.closing(self.make_one(unseen, render=False)) as env:
+            spaces = spaces_of(env_id, env.observation_space, env.action_space)
+        return dataclasses.replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
+
+
+def kwargs_of(options: EnvOptions) -> dict[str, Any]:
+    """--env-kwargs as an object. Raises UsageError where it is none."""
+    if options.env_kwargs is None:
+        return {}
+    try:
+        found = json.loads(options.env_kwargs)
+    except ValueError as problem:
+        raise UsageError(f"--env-kwargs {options.env_kwargs!r} is no JSON: {problem}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"--env-kwargs {options.env_kwargs!r} is no JSON object, as '{{\"size\": 8}}' is")
+    return found
+
+
+def _made(family: SingleFamily, contract: Contract, render: bool) -> gymnasium.Env[Any, Any]:
+    """One environment that holds to its contract, in whatever process steps it."""
+    env = Guarded(family.make_one(contract, render=render))
+    return env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
+
+
+@contextlib.contextmanager
+def complaints(env_id: str) -> Iterator[None]:
+    """Say of an environment that cannot be made what to install, or what it raised."""
+    try:
+        yield
+    except gymnasium.error.DependencyNotInstalled as problem:
+        raise UsageError(f"{env_id} needs a package that is not installed: {problem}") from None
+    except (ImportError, UsageError, EnvironmentFault):
+        raise
+    except Exception as problem:
+        if isinstance(problem, TypeError) and "render_mode" in str(problem):
+            raise UsageError(f"{env_id} cannot draw itself: its constructor takes no render_mode") from None
+        message = f"{env_id} raised {type(problem).__name__} when it was made: {problem}"
+        raise EnvironmentFault(message, traceback.format_exc()) from problem
