@@ -9,7 +9,7 @@ import asyncrl
 
 ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
-errors version
+errors version arithmetic
 serialization randomness spaces rewards rollout interruption presets optimizers
 envs returns distributions exploration bots
 networks experience

@@ -37,7 +37,7 @@ configs = st.builds(
     optimizer=st.builds(OptimizerConfig, st.sampled_from(Optimizer), learning_rate=reals, anneal=st.booleans()),
     environment=st.builds(
         EnvOptions,
-        backend=st.sampled_from(Backend),
+        env_backend=st.sampled_from(Backend),
         sticky=st.none() | reals,
         life_loss=st.none() | st.booleans(),
         frame_skip=st.none() | st.integers(),
