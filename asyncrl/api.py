@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.algorithms import Moment, Policy, algorithm_named
 from asyncrl.bots import BotPlayer
 from asyncrl.config import EngineKind, RunConfig
-from asyncrl.envs import Contract, View, describe, describe_mix
+from asyncrl.envs import Contract, EnvOptions, View, describe, describe_mix
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
@@ -32,6 +32,7 @@ from asyncrl.presets import automatic, read_preset
 from asyncrl.randomness import Stream, generator
 from asyncrl.run import Run, checkpoint_folder
 from asyncrl.serialization import to_json
+from asyncrl.spaces import pack
 from asyncrl.training import Outcome
 from asyncrl.video import Screen, Window
 
@@ -194,6 +195,24 @@ class Agent:
         """The environment that it was trained in."""
         return self.checkpoint.contract
 
+    def contract_of(self, env: str | None = None, rules: EnvOptions | None = None, *, force: bool = False) -> Contract:
+        """Its contract, of the environment `env` (default: the first that it was trained in) under other `rules`.
+
+        Raises UsageError for what differs, unless `force`; and for spaces that are not those it was trained with.
+        """
+        known = {contract.env: contract for contract in self.contract.mix}
+        own = self.contract.named(env if env in known or not force else None)
+        rules = (rules or EnvOptions()).over(self.checkpoint.config.environment)
+        if env in (None, own.env) and rules == self.checkpoint.config.environment:
+            return own
+        asked = describe(env or own.env, rules)
+        if asked.spaces != own.spaces:
+            raise UsageError(f"{asked.env} as asked for has other spaces: {asked.spaces}, not {own.spaces}")
+        differences = asked.differences(own)
+        if differences and not force:
+            raise UsageError(f"that is another contract ({'; '.join(differences)}): --force plays under it all the same")
+        return asked
+
     def reset(self) -> None:
         """Forget what was seen: episodes begin. It makes a difference with a recurrent network only."""
         self._state = None
@@ -201,10 +220,13 @@ class Agent:
     def act(self, observation: np.ndarray, *, greedy: bool | None = None) -> np.ndarray:
         """Actions for observations [B, *O], as the environment takes them; one action for one observation [*O].
 
+        One observation may also be what an environment with Dict, Tuple or Discrete observations gives.
         `greedy` takes the most probable action, else one is drawn; None: as the run was evaluated. A recurrent
         network remembers what it saw since `reset`, B environments at a time.
         """
         spaces = self.contract.spaces
+        if spaces.entries and not isinstance(observation, np.ndarray):
+            return np.asarray(self.act(pack(spaces, _batch_of_one(observation)), greedy=greedy)[0])
         single = observation.shape == spaces.observation_shape
         if not single and observation.shape[1:] != spaces.observation_shape:
             raise UsageError(f"expected observations [B, *{spaces.observation_shape}], got {observation.shape}")
@@ -233,6 +255,15 @@ class Agent:
 
     def _greedy(self, greedy: bool | None) -> bool:
         return self.checkpoint.config.eval_greedy if greedy is None else greedy
+
+
+def _batch_of_one(observation: Any) -> Any:
+    """The same with an axis more in every part."""
+    if isinstance(observation, Mapping):
+        return {key: _batch_of_one(part) for key, part in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(_batch_of_one(part) for part in observation)
+    return np.asarray(observation)[None]
 
 
 def record(
@@ -331,17 +362,19 @@ def evaluate(
     greedy: bool | None = None,
     epsilon: float = 0.0,
     env: str | None = None,
+    rules: EnvOptions | None = None,
+    force: bool = False,
 ) -> Evaluation:
     """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores.
 
     `epsilon` is the probability that an action is replaced by a random one; `env` says which environment, where it was
-    trained in several.
+    trained in several. Another environment and other `rules` are another contract: it takes `force`.
     """
     if episodes < 1:
         raise UsageError(f"--episodes must be 1 or more, not {episodes}")
     _check_epsilon(epsilon)
     agent = name if isinstance(name, Agent) else load(name)
-    contract = agent.contract.named(env)
+    contract = agent.contract_of(env, rules, force=force)
     return play_episodes(agent.policy, contract, episodes, seed, greedy=agent._greedy(greedy), epsilon=epsilon)
 
 

@@ -79,6 +79,8 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         return hint(data)
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
+    if hint is Any:
+        return data
     expected = origin or hint
     if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):
         raise UsageError(f"{where or 'value'}: expected {expected.__name__}, got {data!r}")

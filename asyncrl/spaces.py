@@ -121,6 +121,10 @@ class Entry:
     def nbytes(self) -> int:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
+    def __str__(self) -> str:
+        what = f"one of {self.choices}" if self.choices else "×".join(map(str, self.shape)) + f" {self.dtype}"
+        return f"{self.name}: {what}" if self.name else what
+
     def of(self, value: Any) -> np.ndarray:
         """[B, *shape] of what the environment gave. Raises ValueError where that has another shape."""
         array = np.asarray(value)
@@ -160,6 +164,11 @@ class Spaces:
     @property
     def observation_size(self) -> int:
         return math.prod(self.observation_shape)
+
+    def __str__(self) -> str:
+        if self.entries:
+            return ", ".join(map(str, self.entries))
+        return str(Entry("", self.observation_shape, self.observation_dtype))
 
     def stacked(self, frames: int) -> Spaces:
         """The same where the last `frames` observations are one, oldest first."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import mode, parse
+from asyncrl.envs import EnvOptions
 from asyncrl.serialization import to_json
 from asyncrl.statistics import summary
 
@@ -29,6 +31,10 @@ class Arguments:
     """Probability that an action is replaced by a random one."""
     env: str | None = None
     """Which of its environments, where it was trained in several. Default: the first."""
+    rules: EnvOptions = field(default_factory=EnvOptions)
+    """Other rules than it was trained under."""
+    force: bool = False
+    """Play under another contract than it was trained under."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -37,13 +43,15 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "evaluate", arguments, "Score an agent in its own environment, under its contract.")
     agent = load(asked.run)
     greedy = mode(asked.greedy, asked.sample)
-    result = evaluate(agent, asked.episodes, asked.seed, greedy=greedy, epsilon=asked.epsilon, env=asked.env)
+    contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
+    how: Any = dict(greedy=greedy, epsilon=asked.epsilon, env=asked.env, rules=asked.rules, force=asked.force)
+    result = evaluate(agent, asked.episodes, asked.seed, **how)
     facts = summary(list(result.returns))
     if asked.json:
-        print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(agent.contract.named(asked.env))}))
+        print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(contract)}))
         return 0
     low, high = facts["iqm_interval"]
-    print("\n".join(agent.contract.named(asked.env).lines()))
+    print("\n".join(contract.lines()))
     print(
         f"\n{facts['episodes']} episodes of {agent.checkpoint.path}\n"
         f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)\n"

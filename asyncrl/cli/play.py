@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import mode, parse
-from asyncrl.envs import View, describe
+from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
 from asyncrl.human import keys_help
 from asyncrl.video import Screen, Window, open_video
@@ -35,6 +35,10 @@ class Arguments:
     """Probability that an action is replaced by a random one."""
     env: str | None = None
     """Which of its environments, where it was trained in several. Default: the first."""
+    rules: EnvOptions = field(default_factory=EnvOptions)
+    """Other rules than it was trained under."""
+    force: bool = False
+    """Play under another contract than it was trained under."""
     human: bool = False
     """Play yourself, at the keyboard."""
     record: str | None = None
@@ -51,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
     greedy = mode(asked.greedy, asked.sample)
     agent = load(asked.run)
-    contract = agent.contract.named(asked.env)
+    contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     with contextlib.closing(View(contract)) as view, _screen(asked.video, contract.env, view) as screen:
         for game in range(asked.episodes):
             seed, epsilon = asked.seed + game, asked.epsilon

@@ -115,7 +115,9 @@ def _continue(arguments: Sequence[str]) -> int:
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
     """ALGO, ENV and --preset, which decide what the other options are; and those."""
     rest = list(arguments)
-    presets, wanted = _take_out(rest, "--preset"), _take_out(rest, "--env")
+    presets, wanted, imports = (_take_out(rest, option) for option in ("--preset", "--env", "--import"))
+    if imports:
+        rest += ["--imports", *imports]
     preset = presets[-1] if presets else None
     if preset is not None:
         data = read_preset(preset)
@@ -150,7 +152,7 @@ def _take_out(words: list[str], option: str) -> list[str]:
             values.append(words.pop(i).partition("=")[2])
         elif words[i] == option:
             if i + 1 == len(words):
-                raise UsageError(f"{option} needs a name (asyncrl list {option[2:]}s)")
+                raise UsageError(f"{option} needs a name")
             values.append(words.pop(i + 1))
             del words[i]
     return values[::-1]

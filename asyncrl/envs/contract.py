@@ -95,10 +95,9 @@ class Contract:
             reward = f"× {self.reward_scale:g}, {reward}"
         if self.final_reward is not None:
             reward += f", {self.final_reward:g} for a step that terminates"
-        observation = "×".join(map(str, self.spaces.observation_shape)) + f" {self.spaces.observation_dtype}"
         rows = {
             "environment": f"{self.env} ({self.family}, {self.backend.value})",
-            "observation": observation
+            "observation": str(self.spaces)
             + (f", the last {self.frame_stack} frames" if self.frame_stack > 1 else "")
             + (", standardized" if self.observation_mean else ""),
             "actions": f"{self.spaces.actions} ({self.action_set})",

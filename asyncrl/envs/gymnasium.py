@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -32,7 +33,7 @@ class Gymnasium(SingleFamily):
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
         options.refuse_all_but(self.options, env_id)
-        spec = _spec(env_id)
+        spec = _spec(env_id, options.imports)
         native = isinstance(spec, gymnasium.envs.registration.EnvSpec) and spec.vector_entry_point is not None
         backend = options.env_backend
         if backend is Backend.AUTO:
@@ -40,17 +41,18 @@ class Gymnasium(SingleFamily):
         if backend is Backend.NATIVE and not native:
             raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async.")
         cap = options.episode_steps or getattr(spec, "max_episode_steps", None)
-        return self.contract(env_id, options, backend=backend, episode_cap=cap)
+        settings = {"imports": list(options.imports)} if options.imports else {}
+        return self.contract(env_id, options, backend=backend, episode_cap=cap, settings=settings)
 
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
         if contract.backend is not Backend.NATIVE or render:
             return super().build(contract, num_envs, threads, training=training, render=render)
-        _spec(contract.env)
+        _spec(contract.env, contract.settings.get("imports", ()))
         cap: dict[str, Any] = {} if contract.episode_cap is None else {"max_episode_steps": contract.episode_cap}
         return gymnasium.make_vec(_name(contract.env), num_envs, vectorization_mode="vector_entry_point", **cap)
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
-        found = _spec(contract.env)
+        found = _spec(contract.env, contract.settings.get("imports", ()))
         own = dict(contract.settings.get("kwargs", {}))
         if render:
             own["render_mode"] = "rgb_array"
@@ -61,8 +63,10 @@ class Gymnasium(SingleFamily):
         return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, **own)
 
 
-def _spec(env_id: str) -> Any:
-    """The registry's entry for an id, or the class or function that it names."""
+def _spec(env_id: str, imports: Sequence[str] = ()) -> Any:
+    """The registry's entry for an id, or the class or function that it names, after these modules are imported."""
+    for module in imports:
+        _imported(module, f"--import {module}")
     module, _, name = env_id.rpartition(":")
     if module:
         found = getattr(_imported(module, env_id), name, None)
@@ -71,8 +75,8 @@ def _spec(env_id: str) -> Any:
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error:
-        known = [*gymnasium.registry, *(vars(sys.modules[module]) if module else ())]
-        known = [f"{module}:{name}" if module else name for name in known if not name.startswith("_")]
+        own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []
+        known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
         raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} (asyncrl list envs)") from None
 
 
@@ -81,7 +85,7 @@ def _imported(module: str, env_id: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        with complaints(env_id):
+        with complaints(env_id, "was imported"):
             return importlib.import_module(module)
     except ImportError as problem:
         raise UsageError(f"{env_id}: {problem}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 from asyncrl.errors import UsageError
@@ -44,6 +44,8 @@ class EnvOptions:
     """Who steps the environments."""
     env_kwargs: str | None = None
     """What the environment's constructor is given besides, as JSON: '{"size": 8}'."""
+    imports: tuple[str, ...] = ()
+    """Modules that register environments, to be imported first. As --import MODULE."""
     reward_clip: float | None = None
     """Learn from rewards clipped to ± this value; scores are always reported unclipped. 0: no clipping."""
     reward_scale: float = 1.0
@@ -75,6 +77,12 @@ class EnvOptions:
     episode_frames: int | None = None
     """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
 
+    def over(self, own: EnvOptions) -> EnvOptions:
+        """`own` with what is asked for here."""
+        plain = EnvOptions()
+        asked = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)}
+        return replace(own, **asked)
+
     def refuse_all_but(self, understood: frozenset[str], env_id: str) -> None:
         """Raise UsageError for what is asked for and means nothing to `env_id`, whose family understands these."""
         plain = EnvOptions()
@@ -84,5 +92,5 @@ class EnvOptions:
                 raise UsageError(f"{env_id} has no such setting as --{option.name.replace('_', '-')}, which was {asked}")
 
 
-EVERYWHERE = frozenset({"env_backend", "reward_clip", "reward_scale"})
+EVERYWHERE = frozenset({"env_backend", "imports", "reward_clip", "reward_scale"})
 """The options that mean something to every environment."""

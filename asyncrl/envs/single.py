@@ -7,7 +7,7 @@ import dataclasses
 import json
 import traceback
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -66,10 +66,11 @@ class SingleFamily(Family):
             versions={name: version(name) for name in self.packages},
         )
         common |= fields
-        if kwargs := kwargs_of(options):
+        kwargs = kwargs_of(options)
+        if kwargs:
             common["settings"] = common.get("settings", {}) | {"kwargs": kwargs}
         unseen = Contract(**common, spaces=Spaces((), "float32", Actions()))
-        with complaints(env_id), contextlib.closing(self.make_one(unseen, render=False)) as env:
+        with complaints(env_id, given=kwargs), contextlib.closing(self.make_one(unseen, render=False)) as env:
             spaces = spaces_of(env_id, env.observation_space, env.action_space)
         return dataclasses.replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
 
@@ -94,8 +95,8 @@ def _made(family: SingleFamily, contract: Contract, render: bool) -> gymnasium.E
 
 
 @contextlib.contextmanager
-def complaints(env_id: str) -> Iterator[None]:
-    """Say of an environment that cannot be made what to install, or what it raised."""
+def complaints(env_id: str, when: str = "was made", given: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Say of an environment that cannot be made what to install, what it was `given` in vain, or what it raised."""
     try:
         yield
     except gymnasium.error.DependencyNotInstalled as problem:
@@ -105,5 +106,8 @@ def complaints(env_id: str) -> Iterator[None]:
     except Exception as problem:
         if isinstance(problem, TypeError) and "render_mode" in str(problem):
             raise UsageError(f"{env_id} cannot draw itself: its constructor takes no render_mode") from None
-        message = f"{env_id} raised {type(problem).__name__} when it was made: {problem}"
+        if given:
+            kind = type(problem).__name__
+            raise UsageError(f"{env_id} was given --env-kwargs {json.dumps(given)} and raised {kind}: {problem}") from None
+        message = f"{env_id} raised {type(problem).__name__} when it {when}: {problem}"
         raise EnvironmentFault(message, traceback.format_exc()) from problem
