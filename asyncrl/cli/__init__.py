@@ -18,6 +18,7 @@ COMMANDS = {
     "record": "record an agent's or a bot's play as a dataset",
     "pretrain": "imitate what was recorded",
     "inspect": "say what a run or checkpoint holds",
+    "repro": "play the episode of a crash capsule again",
     "bench": "measure this machine: environment, acting, learning, all together",
     "list": "list algorithms, environments, presets, networks",
     "doctor": "check this machine and installation",

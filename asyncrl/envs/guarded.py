@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["Guarded", "fault_of"]
+__all__ = ["Checked", "Guarded", "fault_of"]
 
 
 class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -39,7 +41,44 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation
 
 
-def fault_of(problem: Exception, verb: str) -> EnvironmentFault:
+class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The same for any space, and every answer is held against Gymnasium's interface.
+
+    A fault without a traceback is a broken contract: an answer that is no pair or five-tuple, an observation of
+    another shape, kind or structure than the space's or that is not finite, a reward that is not one finite number.
+    Bounds are not checked: many environments leave theirs now and then, and nothing here relies on them.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._space = env.observation_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        with _telling("reset"):
+            answer = self.env.reset(seed=seed, options=options)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise EnvironmentFault(f"returned {_described(answer)} from reset, not a pair of observation and info")
+        observation, info = answer
+        _check_observation(self._space, observation)
+        _check_info(info)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        try:  # as `_telling`, at a third of its cost
+            answer = self.env.step(action)
+        except Exception as problem:
+            raise fault_of(problem, "step") from problem
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            raise EnvironmentFault(
+                f"returned {_described(answer)} from step, not the five observation, reward, terminated, truncated, info"
+            )
+        observation, reward, terminated, truncated, info = answer
+        _check_observation(self._space, observation)
+        _check_info(info)
+        return observation, _reward(reward), _flag("terminated", terminated), _flag("truncated", truncated), info
+
+
+def fault_of(problem: BaseException, verb: str) -> EnvironmentFault:
     """What an environment raised in `verb`, to be called where it was caught."""
     if isinstance(problem, EnvironmentFault):  # a worker's comes wrapped in another of its type
         inner = problem.args[0]
@@ -53,3 +92,67 @@ def _telling(verb: str) -> Iterator[None]:
         yield
     except Exception as problem:
         raise fault_of(problem, verb) from problem
+
+
+def _check_observation(space: gymnasium.Space[Any], observation: Any, name: str = "an observation") -> None:
+    match space:
+        case spaces.Box():
+            _check_array(space, observation, name)
+        case spaces.Dict():
+            if not isinstance(observation, Mapping) or observation.keys() != space.spaces.keys():
+                keys = sorted(space.spaces)
+                raise EnvironmentFault(f"returned {name} that is {_described(observation)}, its space has the keys {keys}")
+            for key, part in space.spaces.items():
+                _check_observation(part, observation[key], f"{name}[{key!r}]")
+        case spaces.Tuple():
+            if not isinstance(observation, tuple) or len(observation) != len(space.spaces):
+                parts = len(space.spaces)
+                raise EnvironmentFault(f"returned {name} that is {_described(observation)}, its space has {parts} parts")
+            for index, part in enumerate(space.spaces):
+                _check_observation(part, observation[index], f"{name}[{index}]")
+        case _:
+            if not space.contains(observation):
+                raise EnvironmentFault(f"returned {name} that is {observation!r}, its space is {space}")
+
+
+def _check_array(space: spaces.Box, observation: Any, name: str) -> None:
+    if np.shape(observation) != space.shape:
+        raise EnvironmentFault(f"returned {name} of shape {np.shape(observation)}, its space says {space.shape}")
+    values = np.asarray(observation)
+    if values.dtype != space.dtype and not np.can_cast(values.dtype, space.dtype, "same_kind"):
+        raise EnvironmentFault(f"returned {name} of dtype {values.dtype}, its space says {space.dtype}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        where = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
+        raise EnvironmentFault(f"returned {name} that is not finite: {values[where]} at {where}")
+
+
+def _check_info(info: Any) -> None:
+    if not isinstance(info, dict):
+        raise EnvironmentFault(f"returned the info {_described(info)}, which is no dict")
+
+
+def _reward(reward: Any) -> float:
+    if type(reward) is not float:
+        values = np.asarray(reward) if isinstance(reward, int | float | np.generic | np.ndarray) else None
+        if values is None or values.size != 1 or values.dtype.kind not in "biuf":
+            raise EnvironmentFault(f"returned the reward {_described(reward)}, which is not one number")
+        reward = float(values.item())
+    if not math.isfinite(reward):
+        raise EnvironmentFault(f"returned the reward {reward}")
+    return float(reward)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | int | np.bool_ | np.integer):
+        raise EnvironmentFault(f"returned the {name} {_described(value)}, which is neither true nor false")
+    return bool(value)
+
+
+def _described(value: Any) -> str:
+    """A value of the wrong kind in a few words."""
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with the keys {sorted(map(str, value))}"
+    text = repr(value)
+    return f"{text if len(text) <= 40 else text[:40] + '…'} ({type(value).__name__})"

@@ -146,6 +146,7 @@ OPTIONS = {
     "record": ["--out", "--bot"],
     "pretrain dqn worlds:Corridor-v0": ["--data", "--imitation-epochs", "--run-dir"],
     "inspect": ["--json"],
+    "repro": ["--step-timeout"],
     "bench": ["--seconds", "--network"],
     "list": ["presets", "networks"],
     "doctor": ["--help"],

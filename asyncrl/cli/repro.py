@@ -1,0 +1,49 @@
+"""asyncrl repro CAPSULE"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncrl.cli.options import parse
+from asyncrl.envs import capsule
+from asyncrl.errors import UsageError
+
+_ABOUT = (
+    "Play the episode of a crash capsule again, in a worker process of its own. "
+    "Exits with 0 if it fails in the same way at the same step, with 1 if it does not, with 2 if there is no such capsule."
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    capsule: Path
+    """The file: capsule-ENV-….json."""
+    step_timeout: float = 60.0
+    """Seconds that a step or a reset may take; what takes longer hangs."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    asked = parse(Arguments, "repro", arguments, _ABOUT)
+    if not asked.step_timeout > 0:
+        raise UsageError(f"--step-timeout must be positive, not {asked.step_timeout:g}")
+    found = capsule.load(asked.capsule)
+    make = functools.partial(capsule.make_one, found.env, found.kwargs)
+    outcome = capsule.replay(found, make, step_timeout=asked.step_timeout)
+    place = f"step {outcome.steps} of the episode with seed {found.seed}"
+    if outcome.failure is None:
+        print(f"{found.env} went through {place}; the capsule says that it {found.what} in step {found.steps}.")
+    else:
+        print(outcome.failure.traceback, end="")
+        print(f"{found.env} {outcome.failure.what} ({place})")
+        if not outcome.reproduced:
+            print(f"This is another failure: the capsule says that it {found.what} in step {found.steps}.")
+    if outcome.reproduced:
+        return 0
+    now = capsule.versions()
+    for name, then in found.versions.items():
+        if now.get(name) != then:
+            print(f"The capsule was written with {name} {then}, this is {now.get(name)}.")
+    return 1

@@ -1,0 +1,79 @@
+"""The memory that a vector environment and its workers share: a row for each environment."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+__all__ = ["Board", "nameless_file"]
+
+_ALIGNMENT = 64
+
+
+class Board:
+    """Views on a shared file, the same on both sides because both know the spaces.
+
+    Observations have two buffers that are written in turn, so whatever becomes of a step, what was seen before it is
+    whole. What a space cannot say as an array of one shape is no part of the file: there, `observation` and
+    `action` are arrays of objects that each side has for itself.
+    """
+
+    observation: np.ndarray
+    """[2, B, *O]"""
+    action: np.ndarray
+    """[B, *A]"""
+    reward: np.ndarray
+    """[B] float64"""
+    terminated: np.ndarray
+    """[B] bool"""
+    truncated: np.ndarray
+    """[B] bool"""
+
+    def __init__(
+        self, file: int, num_envs: int, observation: gymnasium.Space[Any], action: gymnasium.Space[Any], *, allocate: bool
+    ) -> None:
+        self.shares_observation, self.shares_action = _is_array(observation), _is_array(action)
+        fields: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            "observation": _field((2, num_envs), observation),
+            "action": _field((num_envs,), action),
+            "reward": ((num_envs,), np.dtype(np.float64)),
+            "terminated": ((num_envs,), np.dtype(np.bool_)),
+            "truncated": ((num_envs,), np.dtype(np.bool_)),
+        }
+        offsets, end = {}, 0
+        for name, (shape, dtype) in fields.items():
+            if dtype.kind != "O":
+                offsets[name] = end
+                end += -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        if allocate:
+            os.ftruncate(file, end)
+        memory = mmap.mmap(file, end)
+        for name, (shape, dtype) in fields.items():
+            shared = name in offsets
+            array = np.ndarray(shape, dtype, memory, offsets[name]) if shared else np.empty(shape, dtype)
+            setattr(self, name, array)
+
+
+def nameless_file() -> int:
+    """The descriptor of an empty file in memory, which is gone with the last process that has it open."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("asyncrl-environments")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _is_array(space: gymnasium.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+
+def _field(rows: tuple[int, ...], space: gymnasium.Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    if not _is_array(space):
+        return rows, np.dtype(object)
+    return (*rows, *(space.shape or ())), np.dtype(space.dtype)

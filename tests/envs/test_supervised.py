@@ -1,0 +1,362 @@
+"""Supervised workers: what works is as in SyncVectorEnv, what fails is started again, and what cannot go on says so."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faulty
+import gymnasium
+import numpy as np
+import psutil
+import pytest
+from gymnasium.vector import SyncVectorEnv
+
+from asyncrl.cli import main
+from asyncrl.envs import capsule
+from asyncrl.envs.guarded import Checked
+from asyncrl.envs.supervised import SupervisedVectorEnv, Supervision
+from asyncrl.errors import EnvironmentFault, UsageError
+
+
+@contextlib.contextmanager
+def supervised(name: str, num_envs: int = 1, /, *, kwargs: dict[str, Any] | None = None, **rules: Any) -> Iterator[Any]:
+    kwargs = kwargs or {}
+    make = functools.partial(getattr(faulty, name), **kwargs)
+    vector = SupervisedVectorEnv(make, num_envs, env_id=f"faulty:{name}", kwargs=kwargs, supervision=Supervision(**rules))
+    with contextlib.closing(vector):
+        yield vector
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    gc.collect()
+    open_before = len(os.listdir("/proc/self/fd"))
+    yield
+    gc.collect()  # what a raised error's frames hold
+    assert [p for p in psutil.Process().children() if "asyncrl.envs.worker" in " ".join(p.cmdline())] == []
+    assert len(os.listdir("/proc/self/fd")) <= open_before
+
+
+def played(vector: Any, steps: int, seed: int = 7) -> list[Any]:
+    """All that comes out of `steps` steps with the same actions each time, and of the reset before them."""
+    random = np.random.default_rng(3)
+    came: list[Any] = [vector.reset(seed=seed)]
+    for _ in range(steps):
+        came.append(vector.step(random.integers(vector.single_action_space.n, size=vector.num_envs)))
+    return came
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[Any]:
+    """What is played where nothing fails."""
+    with supervised("Counting") as vector:
+        return played(vector, 14)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, tuple | list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_first_episodes_are_those_of_gymnasiums_sync_vector_env() -> None:
+    make = functools.partial(gymnasium.make, "CartPole-v1")
+    sync = SyncVectorEnv([make] * 2)
+    vector = SupervisedVectorEnv(make, 2, env_id="CartPole-v1", kwargs={})
+    with contextlib.closing(vector):
+        assert (vector.observation_space, vector.action_space) == (sync.observation_space, sync.action_space)
+        assert vector.metadata == sync.metadata
+        begun, others = vector.reset(seed=5), sync.reset(seed=5)
+        assert_same(begun, others)
+        random, running = np.random.default_rng(0), np.ones(2, bool)
+        while running.any():
+            actions = random.integers(2, size=2)
+            one, other = vector.step(actions), sync.step(actions)
+            assert_same([x[running] for x in one[:4]], [x[running] for x in other[:4]])
+            running &= ~(one[2] | one[3])
+        memory = [psutil.Process(worker.pid).memory_full_info() for worker in vector._workers]
+        assert max(m.rss for m in memory) < 90 * 2**20
+
+
+def test_infos_structures_and_what_is_not_an_array_are_gymnasiums_too() -> None:
+    with supervised("Structured", 2, kwargs={"at": -1}) as vector:
+        sync = SyncVectorEnv([functools.partial(faulty.Structured, at=-1)] * 2)
+        assert_same(vector.reset(seed=[4, 9]), sync.reset(seed=[4, 9]))
+        vector.action_space.seed(1)
+        for _ in range(5):
+            actions = vector.action_space.sample()
+            assert_same(vector.step(actions), sync.step(actions))
+
+
+def test_every_episode_has_a_seed_of_its_own_that_follows_from_the_first() -> None:
+    with supervised("Counting", 2) as vector:
+        seeds = [vector.reset(seed=[6, 7])[1]["seed"]]
+        for step in range(1, 26):
+            *_, truncated, infos = vector.step(np.zeros(2, int))
+            assert truncated.all() == (step % 13 == 12)
+            if step % 13 == 0:
+                seeds.append(infos["seed"])
+        again = vector.reset()[1]["seed"]
+    assert len(np.unique([*seeds, again])) == 6
+    assert all((s % 2 == [0, 1]).all() for s in seeds), "training's are even, evaluation's odd"
+
+
+def test_workers_have_no_torch_and_see_when_it_is_their_turn(whole: list[Any]) -> None:
+    assert [came[0][0, 1:].tolist() for came in whole] == [[step % 13, 0] for step in range(15)]
+
+
+FLAKY = ["Leaving", "Killed", "Exiting"]
+
+
+@pytest.mark.parametrize("name", FLAKY)
+def test_a_worker_that_fails_once_leaves_no_trace_in_what_is_seen(tmp_path: Path, whole: list[Any], name: str) -> None:
+    with supervised(name, kwargs={"once": str(tmp_path)}) as vector:
+        assert_same(played(vector, 8), whole[:9])
+        assert vector.restarted == 1
+
+
+def test_structures_are_replayed_too(tmp_path: Path) -> None:
+    folder = str(tmp_path / "capsules")
+    with supervised("Structured", kwargs={"once": str(tmp_path)}, capsules=folder) as vector:
+        sync = SyncVectorEnv([functools.partial(faulty.Structured, at=-1)])
+        assert_same(vector.reset(seed=1), sync.reset(seed=1))
+        for _ in range(7):
+            actions = vector.action_space.sample()
+            assert_same(vector.step(actions), sync.step(actions))
+        assert vector.restarted == 1
+    outcome = capsule.replay(capsule.load(vector.capsules[0]), faulty.Structured)
+    assert outcome.reproduced
+
+
+def test_a_reset_that_fails_once_is_made_again_and_one_that_always_does_gets_another_seed(tmp_path: Path) -> None:
+    with supervised("Raising", kwargs={"at": 0, "once": str(tmp_path)}) as vector:
+        assert vector.reset(seed=4)[1]["seed"] == [4]
+        assert vector.restarted == 1
+    with (
+        supervised("Raising", kwargs={"at": 0}, restarts=2) as vector,
+        pytest.raises(EnvironmentFault, match=r"seed \d{5,}; after 2 restarts"),
+    ):
+        vector.reset(seed=4)
+    assert vector.restarted == 2
+
+
+def test_an_episode_that_fails_again_is_truncated_until_the_budget_is_used_up(tmp_path: Path) -> None:
+    with supervised("Raising", kwargs={"at": 3}, restarts=3, capsules=str(tmp_path / "capsules")) as vector:
+        vector.reset(seed=4)
+        seen = [vector.step([1]) for _ in range(3)]
+        assert_same(seen[2][0], seen[1][0])
+        assert [float(x[0]) for x in seen[2][1:4]] == [0.0, False, True]
+        assert seen[2][4]["restarted"].all()
+        assert vector.restarted == 2
+        observation, reward, terminated, truncated, infos = vector.step([1])
+        assert (observation[0, 1], reward, terminated, truncated) == (0, 0, False, False)
+        assert infos["seed"] != 4
+        with pytest.raises(EnvironmentFault, match="raised RuntimeError in step: the walk collapsed") as caught:
+            played(vector, 3)
+    assert "after 3 restarts; asyncrl repro" in str(caught.value)
+    assert 'raise RuntimeError("the walk collapsed")' in caught.value.traceback
+    assert len(vector.capsules) == len(list((tmp_path / "capsules").iterdir())) == 4
+
+
+def test_an_episode_that_cannot_be_repeated_is_truncated(tmp_path: Path) -> None:
+    with supervised("Forgetful", kwargs={"once": str(tmp_path)}) as vector:
+        assert played(vector, 5)[-1][4]["restarted"].all()
+        assert vector.restarted == 1
+
+
+def test_a_worker_that_hangs_is_killed_and_where_it_hung_is_told() -> None:
+    with supervised("Hanging", step_timeout=1.0, restarts=0) as vector:
+        with pytest.raises(EnvironmentFault, match=r"did not answer within 1 s \(in step 5") as caught:
+            played(vector, 5)
+        assert "faulty.py" in caught.value.traceback
+
+
+def test_a_worker_that_grows_too_large_is_replaced(tmp_path: Path, whole: list[Any]) -> None:
+    with supervised("Leaking", kwargs={"once": str(tmp_path)}, memory_limit=100) as vector:
+        assert_same(played(vector, 14), whole)
+        assert vector.restarted == 1
+    with (
+        supervised("Leaking", memory_limit=100, restarts=0) as vector,
+        pytest.raises(EnvironmentFault, match=r"used 1\d\d MiB, more than --memory-limit 100"),
+    ):
+        played(vector, 14)
+
+
+def test_within_an_episode_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: list[Any]) -> None:
+    monkeypatch.setattr("asyncrl.envs.supervised._STEPS_BETWEEN_WEIGHINGS", 6)
+    with supervised("Leaking", kwargs={"once": str(tmp_path)}, memory_limit=100) as vector:
+        assert_same(played(vector, 8), whole[:9])
+        assert vector.restarted == 1
+    with supervised("Leaking", memory_limit=100) as vector:  # its successor leaks as much
+        (*_, truncated, infos) = played(vector, 6)[-1]
+        assert (truncated.all(), infos["restarted"].all(), vector.restarted) == (True, True, 2)
+
+
+BROKEN = {
+    "Blind": r"returned an observation that is not finite: nan at \(0,\)",
+    "Priceless": "returned the reward nan",
+    "Unrewarding": r"returned the reward None \(NoneType\), which is not one number",
+    "Shapeless": r"returned an observation of shape \(2,\), its space says \(3,\)",
+    "Complex": "returned an observation of dtype complex128, its space says float64",
+    "FourFold": "returned a tuple of 4 from step, not the five",
+    "Misspelt": r"returned an observation that is a dict with the keys \['age', 'wlak'\], its space has the keys",
+    "Nested": r"returned an observation\['walk'\] of shape \(3,\), its space says \(2,\)",
+    "Uncounted": r"returned an observation\['age'\] that is 20, its space is Discrete\(20\)",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_contract_is_named(name: str) -> None:
+    env = Checked(getattr(faulty, name)())
+    env.reset(seed=7)
+    with pytest.raises(EnvironmentFault, match=BROKEN[name]) as caught:
+        env.step({"go": 1, "by": np.zeros(2)} if issubclass(getattr(faulty, name), faulty.Structured) else 1)
+    assert caught.value.traceback == ""
+
+
+@pytest.mark.parametrize("name", ["Shapeless", "Secretive"])
+def test_a_broken_contract_is_not_tried_again(name: str) -> None:
+    with supervised(name) as vector:
+        with pytest.raises(EnvironmentFault, match=r"returned .*\(in step 1 of the episode with seed 7\)"):
+            played(vector, 1)
+        assert vector.restarted == 0
+
+
+def test_an_environment_that_cannot_be_made_says_why() -> None:
+    def make() -> Any:
+        raise OSError("no display")
+
+    with pytest.raises(EnvironmentFault, match="raised OSError in its making: no display") as caught:
+        SupervisedVectorEnv(make, 1, env_id="broken", kwargs={})
+    assert "no display" in caught.value.traceback
+
+
+def test_actions_of_another_shape_or_kind_are_refused() -> None:
+    with supervised("Counting") as vector:
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            vector.step([0])
+        vector.reset(seed=1)
+        with pytest.raises(ValueError, match=r"actions have the shape \(2,\), not \(1,\)"):
+            vector.step([0, 0])
+        with pytest.raises(TypeError, match="Cannot cast"):
+            vector.step([0.5])
+        with pytest.raises(ValueError, match="seeds are one per environment: 1, not 2"):
+            vector.reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"step_timeout": 0}, "--step-timeout must be positive, not 0"),
+        ({"memory_limit": 0}, "--memory-limit must be 1 or more, not 0"),
+        ({"restarts": -1}, "--restarts must be 0 or more, not -1"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Supervision(**rules)
+
+
+@pytest.fixture(scope="module")
+def capsule_text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("capsules")
+    with supervised("Aborting", capsules=str(folder), restarts=0) as vector, contextlib.suppress(EnvironmentFault):
+        played(vector, 5)
+    (path,) = folder.iterdir()
+    return path.read_text()
+
+
+@pytest.fixture
+def crashed(capsule_text: str, tmp_path: Path) -> Path:
+    """A capsule of an abort in the fifth step."""
+    path = tmp_path / "capsule.json"
+    path.write_text(capsule_text)
+    return path
+
+
+def test_a_capsule_brings_the_crash_back(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = json.loads(crashed.read_text())
+    assert (held["env"], held["seed"], held["steps"], held["what"]) == ("faulty:Aborting", 7, 5, "died with signal SIGABRT")
+    assert len(held["actions"]) == 5
+    assert "faulty.py" in held["traceback"], "Python's own words on a crash in native code"
+    assert main(["repro", str(crashed)]) == 0
+    printed = capsys.readouterr().out
+    assert "faulty:Aborting died with signal SIGABRT (step 5 of the episode with seed 7)" in printed
+    assert "in fail" in printed
+
+
+def test_a_capsule_that_brings_nothing_back_says_so(crashed: Path) -> None:
+    crashed.write_text(
+        crashed.read_text().replace('"kwargs": {}', '"kwargs": {"at": 4}').replace('"numpy": "', '"numpy": "0')
+    )
+    line = [sys.executable, "-m", "asyncrl", "repro", str(crashed)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "This is another failure: the capsule says that it died with signal SIGABRT in step 5." in done.stdout
+    assert "with numpy 0" in done.stdout
+    crashed.write_text(crashed.read_text().replace('"at": 4', '"at": 9'))
+    assert main(["repro", str(crashed)]) == 1
+
+
+DAMAGE = {
+    "cannot be read as a crash capsule": lambda text: text[:100],
+    "is no crash capsule: it has no 'env'": lambda text: "{}",
+    "is no crash capsule: it holds no JSON object": lambda text: "[1]",
+    "its 'seed' cannot be '7'": lambda text: text.replace('"seed": 7', '"seed": "7"'),
+    "its 'kind' cannot be 'tired'": lambda text: text.replace('"kind": "died"', '"kind": "tired"'),
+    "actions are none of Discrete(3)": lambda text: text.replace('"actions": [', '"actions": ["left", '),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGE)
+def test_a_damaged_capsule_is_a_mistake_in_one_sentence(
+    crashed: Path, capsys: pytest.CaptureFixture[str], message: str
+) -> None:
+    crashed.write_text(DAMAGE[message](crashed.read_text()))
+    assert main(["repro", str(crashed)]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_workers_end_with_an_owner_that_is_killed_even_inside_a_step() -> None:
+    code = textwrap.dedent("""
+        import functools, faulty
+        from asyncrl.envs.supervised import SupervisedVectorEnv
+        vector = SupervisedVectorEnv(faulty.Hanging, 1, env_id="faulty:Hanging", kwargs={})
+        vector.reset(seed=1)
+        for _ in range(4):
+            vector.step([0])
+        print("\\n".join(str(worker.pid) for worker in vector._workers), flush=True)
+        vector.step([0])
+    """)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        worker = psutil.Process(int(owner.stdout.readline()))
+        worker.send_signal(signal.SIGINT)
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert worker.status() == psutil.STATUS_SLEEPING
+        owner.kill()
+    assert psutil.wait_procs([worker], timeout=30)[1] == []
