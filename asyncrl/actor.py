@@ -105,6 +105,7 @@ class Actor:
             slot.reset[-1] = True
         if border == steps:
             self._age_at_border, self._state_at_border = self._age, self._state
+        slot.restarts[0] = self.environments.restarts
         self._keep(slot, border)
 
     def close(self) -> None:

@@ -54,6 +54,8 @@ class Rollout:
     """[T+1, B] bool: step t resets, its action is ignored (or it is padding). Row T belongs to the next rollout."""
     stamp: Tensor
     """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
+    restarts: Tensor
+    """[1] int64: workers of the actor's environments that were started again, since the run began."""
     acted: Mapping[str, Tensor]
     """[T, B, …] what the policy said when it acted, by name"""
 
@@ -129,6 +131,7 @@ class Layout:
             "terminated": Field((t, b), torch.bool),
             "reset": Field((t + 1, b), torch.bool),
             "stamp": Field((3,), torch.int64),
+            "restarts": Field((1,), torch.int64),
             **{f"acted.{name}": Field((t, b, *field.shape), field.dtype) for name, field in self.acted},
         }
 

@@ -10,13 +10,14 @@ import types
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from asyncrl.errors import CheckpointError, UsageError, near_matches
+
+if TYPE_CHECKING:  # environment workers do without torch
+    from torch import Tensor
 
 __all__ = [
     "file_facts",
@@ -114,15 +115,19 @@ def write_atomically(path: Path, text: str) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as one safetensors file and have it on disk on return."""
-    safetensors.torch.save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+    from safetensors.torch import save_file
+
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises CheckpointError where it is none."""
+    from safetensors.torch import load_file
+
     try:
-        return safetensors.torch.load_file(path)
+        return load_file(path)
     except (OSError, safetensors.SafetensorError) as problem:
         raise CheckpointError(f"{path} cannot be read as safetensors: {problem}") from None
 

@@ -73,6 +73,7 @@ class Statistics:
         self._windows = {env: deque[float](maxlen=WINDOW) for env in actors}
         self._frame_skip, self._slots = frame_skip, slots
         self._began = time.monotonic() - seconds
+        self._restarts = [0] * len(actors)
         self._update = self._step = 0
         self._actions: np.ndarray = np.zeros(0, dtype=np.int64)
         self.episodes = 0
@@ -107,6 +108,7 @@ class Statistics:
         for ticket, rollout in rollouts.items():
             rollout.check(ticket)
             lags.append(update - int(rollout.stamp[2]))
+            self._restarts[ticket.actor] = int(rollout.restarts)
             episodes += self._counters[ticket.actor].finished(self._experience.own(rollout))
         self._queue.append(waiting)
         self._count_actions(rollouts.values())
@@ -159,6 +161,7 @@ class Statistics:
             policy_lag_max=int(max(self._lags, default=0)),
             queue_fill=round(float(np.mean(self._queue)) / self._slots, 4) if self._queue else None,
             actions=[round(float(x), 4) for x in self._actions / max(1, self._actions.sum())] or None,
+            **({"worker_restarts": sum(self._restarts)} if any(self._restarts) else {}),
             **{f"{stage}_share": round(seconds / elapsed, 4) for stage, seconds in self._stages.items()},
             **{name: float(f"{float(value):.6g}") for name, value in self._metrics.items()},
         )

@@ -56,7 +56,7 @@ def train(
     learner, schedule = make_learner(config, contract), config.make_schedule()
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
     first, statistics = learner.updates, desk.statistics
-    spec = actor_spec(config, contract, first)
+    spec = actor_spec(config, contract.with_capsules(str(run.path / "capsules")), first)
     plan = MemoryPlan(
         spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, spec.device
     )

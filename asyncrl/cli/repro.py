@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncrl.cli.options import parse
-from asyncrl.envs import capsule
+from asyncrl.envs import Contract, capsule
+from asyncrl.envs.families import family_named
+from asyncrl.envs.single import SingleFamily
 from asyncrl.errors import UsageError
+from asyncrl.serialization import from_json
 
 _ABOUT = (
     "Play the episode of a crash capsule again, in a worker process of its own. "
@@ -30,7 +33,11 @@ def run(arguments: Sequence[str]) -> int:
     if not asked.step_timeout > 0:
         raise UsageError(f"--step-timeout must be positive, not {asked.step_timeout:g}")
     found = capsule.load(asked.capsule)
-    make = functools.partial(capsule.make_one, found.env, found.kwargs)
+    contract = from_json(Contract, found.contract, f"{asked.capsule}: contract")
+    family = family_named(contract.family)
+    if not isinstance(family, SingleFamily):
+        raise UsageError(f"{asked.capsule} is of {contract.env}, which is not made one at a time")
+    make = functools.partial(family.capped, contract, render=False)
     outcome = capsule.replay(found, make, step_timeout=asked.step_timeout)
     place = f"step {outcome.steps} of the episode with seed {found.seed}"
     if outcome.failure is None:

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.families import FAMILIES, family_of
-from asyncrl.envs.options import Backend, EnvOptions, Protocol
+from asyncrl.envs.options import Backend, EnvOptions, Protocol, Supervision
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
 
@@ -23,6 +23,7 @@ __all__ = [
     "Environments",
     "Protocol",
     "Step",
+    "Supervision",
     "View",
     "describe",
     "describe_mix",

@@ -1,11 +1,10 @@
 """Crash capsules: a JSON file from which an episode that ended in a failure can be played again.
 
-It holds the environment's id and arguments, the seed of the episode, all its actions, and what went wrong.
+It holds the environment's contract, the seed of the episode, all its actions, and what went wrong.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import platform
@@ -24,17 +23,15 @@ from asyncrl.envs.worker import Failure, Kind
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.version import __version__
 
-__all__ = ["Capsule", "Outcome", "load", "make_one", "replay", "versions", "write"]
+__all__ = ["Capsule", "Outcome", "load", "replay", "versions", "write"]
 
 
 @dataclass(frozen=True)
 class Capsule:
     """One failure, and the way to it."""
 
-    env: str
-    """The environment's id."""
-    kwargs: dict[str, Any]
-    """What it was made with: `make_one(env, kwargs)`."""
+    contract: dict[str, Any]
+    """What the environment was made by: a `Contract` as JSON."""
     seed: int
     """What the episode was reset with."""
     options: dict[str, Any] | None
@@ -54,10 +51,14 @@ class Capsule:
     versions: dict[str, str] = field(default_factory=dict)
     """Of Python and the packages."""
 
+    @property
+    def env(self) -> str:
+        """The environment's id."""
+        return str(self.contract.get("env"))
+
 
 _TYPES: dict[str, Any] = {
-    "env": str,
-    "kwargs": dict,
+    "contract": dict,
     "seed": int,
     "options": dict | None,
     "steps": int,
@@ -90,8 +91,7 @@ def versions() -> dict[str, str]:
 
 def write(
     folder: str | Path,
-    env: str,
-    kwargs: dict[str, Any],
+    contract: dict[str, Any],
     *,
     seed: int,
     options: dict[str, Any] | None,
@@ -102,8 +102,7 @@ def write(
 ) -> Path:
     """Write a capsule as a new file in `folder`, which is made; returns its path."""
     capsule = Capsule(
-        env=env,
-        kwargs=kwargs,
+        contract=contract,
         seed=seed,
         options=options,
         steps=len(actions),
@@ -117,7 +116,7 @@ def write(
     lines = [f'  "{name}": {json.dumps(value, default=repr)}' for name, value in vars(capsule).items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     Path(folder).mkdir(parents=True, exist_ok=True)
-    name = f"capsule-{re.sub(r'[^A-Za-z0-9.]+', '_', env)}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    name = f"capsule-{re.sub(r'[^A-Za-z0-9.]+', '_', contract['env'])}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     number = 1
     while True:
         path = Path(folder) / f"{name}-{number}.json"
@@ -168,16 +167,6 @@ def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, ste
     finally:
         worker.kill()
         place.close()
-
-
-def make_one(env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """An environment by its id: `Id-v0`, `module:Id-v0` or `package.module:Class`."""
-    module, _, name = env_id.rpartition(":")
-    made = getattr(importlib.import_module(module), name, None) if module else None
-    if made is not None:
-        env: gymnasium.Env[Any, Any] = made(**kwargs)
-        return env
-    return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
 
 
 def _played(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncrl.envs.options import Backend
+from asyncrl.envs.options import Backend, Supervision
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.rewards import Rewards
 from asyncrl.spaces import Spaces
@@ -54,6 +54,8 @@ class Contract:
     settings: dict[str, Any] = field(default_factory=dict)
     """What else the family was asked for, and what the environment's constructor is given ("kwargs"); JSON."""
     versions: dict[str, str] = field(default_factory=dict)
+    supervision: Supervision = field(default_factory=Supervision)
+    """Of worker processes."""
     others: tuple[Contract, ...] = ()
     """Of the other environments that an agent is trained in at the same time: actors take turns."""
 
@@ -73,6 +75,11 @@ class Contract:
             known = [contract.env for contract in self.mix]
             raise UsageError(f"it was trained in {', '.join(known)}, not in {env!r}{near_matches(str(env), known)}")
         return found[0]
+
+    def with_capsules(self, folder: str) -> Contract:
+        """The same with crash capsules in `folder`, unless they have their own."""
+        watched = replace(self.supervision, capsules=self.supervision.capsules or folder)
+        return replace(self, supervision=watched, others=tuple(other.with_capsules(folder) for other in self.others))
 
     @property
     def rewards(self) -> Rewards:
@@ -115,7 +122,7 @@ class Contract:
         return [lines[0], *also, *lines[1:]]
 
     def differences(self, other: Contract) -> list[str]:
-        """What differs, as `frame_skip: 4, not 1`; versions and backends may differ."""
-        names = [n for n in self.__dataclass_fields__ if n not in ("versions", "backend")]
+        """What differs, as `frame_skip: 4, not 1`; versions, backends and their supervision may differ."""
+        names = [n for n in self.__dataclass_fields__ if n not in ("versions", "backend", "supervision")]
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
         return [f"{n}: {mine}, not {theirs}" for n, mine, theirs in pairs if mine != theirs]

@@ -12,6 +12,7 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.families import family_named
 from asyncrl.envs.guarded import fault_of
 from asyncrl.envs.observations import Observations
+from asyncrl.envs.options import Backend
 from asyncrl.errors import EnvironmentFault
 
 __all__ = ["Environments", "Step"]
@@ -71,6 +72,11 @@ class Environments:
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
         return Step(self._observation(observation), reward, np.asarray(terminated), over)
 
+    @property
+    def restarts(self) -> int:
+        """Worker processes that failed and were started again."""
+        return int(getattr(self.vector.unwrapped, "restarted", 0))
+
     def close(self) -> None:
         self.vector.close()
 
@@ -93,5 +99,7 @@ class Environments:
             raise self._fault(str(fault), fault.traceback) from problem
 
     def _fault(self, what: str, trace: str = "") -> EnvironmentFault:
+        if self.contract.backend is Backend.ASYNC:  # the worker's episode was named
+            return EnvironmentFault(f"{self.contract.env} {what}", trace)
         seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")
         return EnvironmentFault(f"{self.contract.env} {what} (step {self._steps}, seeds {seeds})", trace)

@@ -14,39 +14,17 @@ from gymnasium import spaces
 
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["Checked", "Guarded", "fault_of"]
-
-
-class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Raises EnvironmentFault with the environment's own traceback for whatever it raises.
-
-    Vector environments bring only an exception's value out of a worker, and some quietly broadcast an
-    observation of the wrong shape; both are caught here, before them.
-    """
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        with _telling("reset"):
-            observation, info = self.env.reset(seed=seed, options=options)
-        return self._checked(observation), info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        with _telling("step"):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._checked(observation), reward, terminated, truncated, info
-
-    def _checked(self, observation: Any) -> Any:
-        expected = self.observation_space.shape
-        if expected is not None and np.shape(observation) != expected:
-            raise EnvironmentFault(f"returned an observation of shape {np.shape(observation)}, its space says {expected}")
-        return observation
+__all__ = ["Checked", "fault_of"]
 
 
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The same for any space, and every answer is held against Gymnasium's interface.
+    """Raises EnvironmentFault with the environment's own traceback for whatever it raises or returns against the rules.
 
-    A fault without a traceback is a broken contract: an answer that is no pair or five-tuple, an observation of
-    another shape, kind or structure than the space's or that is not finite, a reward that is not one finite number.
-    Bounds are not checked: many environments leave theirs now and then, and nothing here relies on them.
+    Vector environments bring only an exception's value out of a worker, and some quietly broadcast an observation of
+    the wrong shape; both are caught here, before them. A fault without a traceback is a broken contract: an answer
+    that is no pair or five-tuple, an observation of another shape, kind or structure than the space's or that is not
+    finite, a reward that is not one finite number. Bounds are not checked: many environments leave theirs now and
+    then, and nothing here relies on them.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
 from asyncrl.errors import UsageError
 
-__all__ = ["EVERYWHERE", "Backend", "EnvOptions", "Protocol"]
+__all__ = ["EVERYWHERE", "Backend", "EnvOptions", "Protocol", "Supervision"]
 
 
 class Backend(Enum):
@@ -37,11 +37,36 @@ class Protocol(Enum):
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """What workers may do, and what is done for those that fail."""
+
+    step_timeout: float = 60.0
+    """Workers: seconds that a step or a reset may take; one that takes longer hangs, and is killed."""
+    memory_limit: int | None = None
+    """Workers: MiB of resident memory that each may have after an episode, and after every 100th step."""
+    restarts: int = 10
+    """Workers: how many of an actor's are started again where they failed; then the run saves and stops."""
+    capsules: str | None = None
+    """Workers: folder of the crash capsules, one for every failure (asyncrl repro). Default: the run's own."""
+
+    def check(self) -> None:
+        """Raise UsageError for what is out of range."""
+        if not self.step_timeout > 0:
+            raise UsageError(f"--step-timeout must be positive, not {self.step_timeout:g}")
+        if self.memory_limit is not None and self.memory_limit < 1:
+            raise UsageError(f"--memory-limit must be 1 or more, not {self.memory_limit}")
+        if self.restarts < 0:
+            raise UsageError(f"--restarts must be 0 or more, not {self.restarts}")
+
+
+@dataclass(frozen=True)
 class EnvOptions:
     """What a user may ask of an environment. None: what the environment's id and family say."""
 
     env_backend: Backend = Backend.AUTO
     """Who steps the environments."""
+    supervision: Supervision = field(default_factory=Supervision)
+    """Of worker processes (--env-backend async)."""
     env_kwargs: str | None = None
     """What the environment's constructor is given besides, as JSON: '{"size": 8}'."""
     imports: tuple[str, ...] = ()
@@ -85,6 +110,7 @@ class EnvOptions:
 
     def refuse_all_but(self, understood: frozenset[str], env_id: str) -> None:
         """Raise UsageError for what is asked for and means nothing to `env_id`, whose family understands these."""
+        self.supervision.check()
         plain = EnvOptions()
         for option in fields(self):
             asked = getattr(self, option.name)
@@ -92,5 +118,5 @@ class EnvOptions:
                 raise UsageError(f"{env_id} has no such setting as --{option.name.replace('_', '-')}, which was {asked}")
 
 
-EVERYWHERE = frozenset({"env_backend", "imports", "reward_clip", "reward_scale"})
+EVERYWHERE = frozenset({"env_backend", "supervision", "imports", "reward_clip", "reward_scale"})
 """The options that mean something to every environment."""

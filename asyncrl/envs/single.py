@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import traceback
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
-from asyncrl.envs.guarded import Guarded
+from asyncrl.envs.guarded import Checked
 from asyncrl.envs.options import Backend, EnvOptions
+from asyncrl.envs.seeding import Reseeded
+from asyncrl.envs.supervised import SupervisedVectorEnv
 from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.serialization import to_json
 from asyncrl.spaces import Actions, Spaces, spaces_of
 
 __all__ = ["SingleFamily", "complaints", "kwargs_of"]
@@ -37,15 +40,21 @@ class SingleFamily(Family):
         """One environment whose observations are single frames; with `render`, in the mode rgb_array."""
 
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
-        make = partial(_made, self, contract, render)
+        make = partial(self.capped, contract, render=render)
         with complaints(contract.env):
             if contract.backend is Backend.ASYNC and not render:
-                return AsyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, context="spawn")
-            return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+                how = to_json(replace(contract, others=()))
+                return SupervisedVectorEnv(make, num_envs, contract=how, supervision=contract.supervision)
+            return SyncVectorEnv([lambda: Checked(Reseeded(make()))] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    def capped(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
+        """`make_one`, truncated at the contract's cap."""
+        env = self.make_one(contract, render=render)
+        return env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         """A native vector environment draws all its episodes from one stream."""
-        return list(values) if isinstance(vector.unwrapped, SyncVectorEnv | AsyncVectorEnv) else values[0]
+        return list(values) if isinstance(vector.unwrapped, SyncVectorEnv | SupervisedVectorEnv) else values[0]
 
     def contract(self, env_id: str, options: EnvOptions, **fields: Any) -> Contract:
         """What `env_id` means; `fields` are those of `Contract` that this family decides, besides the common ones.
@@ -63,6 +72,7 @@ class SingleFamily(Family):
             reward_scale=options.reward_scale,
             final_reward=options.final_reward,
             episode_cap=options.episode_steps,
+            supervision=options.supervision,
             versions={name: version(name) for name in self.packages},
         )
         common |= fields
@@ -72,7 +82,7 @@ class SingleFamily(Family):
         unseen = Contract(**common, spaces=Spaces((), "float32", Actions()))
         with complaints(env_id, given=kwargs), contextlib.closing(self.make_one(unseen, render=False)) as env:
             spaces = spaces_of(env_id, env.observation_space, env.action_space)
-        return dataclasses.replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
+        return replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
 
 
 def kwargs_of(options: EnvOptions) -> dict[str, Any]:
@@ -86,12 +96,6 @@ def kwargs_of(options: EnvOptions) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"--env-kwargs {options.env_kwargs!r} is no JSON object, as '{{\"size\": 8}}' is")
     return found
-
-
-def _made(family: SingleFamily, contract: Contract, render: bool) -> gymnasium.Env[Any, Any]:
-    """One environment that holds to its contract, in whatever process steps it."""
-    env = Guarded(family.make_one(contract, render=render))
-    return env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
 
 
 @contextlib.contextmanager

@@ -15,38 +15,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from asyncrl.envs import capsule
+from asyncrl.envs.options import Supervision
 from asyncrl.envs.process import Failed, Workplace
+from asyncrl.envs.seeding import episode_seed
 from asyncrl.envs.worker import Failure, Kind
-from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.errors import EnvironmentFault
 
-__all__ = ["SupervisedVectorEnv", "Supervision"]
+__all__ = ["SupervisedVectorEnv"]
 
 _FAREWELL = 5.0
 """Seconds that workers have to close their environments; then they are killed."""
 
 _STEPS_BETWEEN_WEIGHINGS = 100
-
-
-@dataclass(frozen=True)
-class Supervision:
-    """What workers may do, and what is done for those that fail."""
-
-    step_timeout: float = 60.0
-    """Seconds that a step or a reset may take; a worker that takes longer hangs, and is killed."""
-    memory_limit: int | None = None
-    """MiB of resident memory that a worker's own process may have after an episode, and after every 100th step."""
-    restarts: int = 10
-    """Workers that are started for ones that failed, over the life of the vector environment; then it raises."""
-    capsules: str | None = None
-    """The folder that gets a crash capsule for every failure (`asyncrl repro`). None: none are written."""
-
-    def __post_init__(self) -> None:
-        if not self.step_timeout > 0:
-            raise UsageError(f"--step-timeout must be positive, not {self.step_timeout:g}")
-        if self.memory_limit is not None and self.memory_limit < 1:
-            raise UsageError(f"--memory-limit must be 1 or more, not {self.memory_limit}")
-        if self.restarts < 0:
-            raise UsageError(f"--restarts must be 0 or more, not {self.restarts}")
 
 
 @dataclass
@@ -66,25 +46,19 @@ class _Episode:
     """The next step resets."""
 
     def __post_init__(self) -> None:
-        self.seed = self.root if self.number == 0 else _episode_seed(self.root, self.number)
+        self.seed = episode_seed(self.root, self.number)
 
     def next(self) -> _Episode:
         return _Episode(self.root, self.number + 1)
 
 
-def _episode_seed(root: int, number: int) -> int:
-    """31 bits, odd where `root` is odd: seeds for training and for evaluation never meet."""
-    (word,) = np.random.SeedSequence([root, number]).generate_state(1)
-    return (int(word) & 0x7FFF_FFFE) | (root & 1)
-
-
 class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` environments in a worker process each, next-step autoreset.
 
-    It gives what Gymnasium's SyncVectorEnv gives, but for one thing: every episode is reset with a seed that follows
-    from the environment's first seed and the number of the episode, where SyncVectorEnv's later ones go on with the
-    generator. So what an environment does depends on its seed and actions alone, and a worker that failed can be
-    replaced by one that is reset with the episode's seed and repeats its actions.
+    It gives what Gymnasium's SyncVectorEnv gives of environments that are `Reseeded`: every episode is reset with a seed
+    that follows from the environment's first seed and the number of the episode. So what an environment does depends on
+    its seed and actions alone, and a worker that failed can be replaced by one that is reset with the episode's seed and
+    repeats its actions.
 
     A worker fails if its environment raises, if it dies, hangs, or grows too large. A new one then plays the episode
     again and, if it sees exactly what was seen last, tries the step anew; whoever steps the environments notices
@@ -101,14 +75,13 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         make: Callable[[], gymnasium.Env[Any, Any]],
         num_envs: int,
         *,
-        env_id: str,
-        kwargs: dict[str, Any],
+        contract: dict[str, Any],
         supervision: Supervision | None = None,
     ) -> None:
         self.num_envs, self.restarted = num_envs, 0
         self.capsules: list[Path] = []
         """The crash capsules that were written."""
-        self._env_id, self._kwargs, self._supervision = env_id, kwargs, supervision or Supervision()
+        self._contract, self._supervision = contract, supervision or Supervision()
         self._place = Workplace(make, num_envs)
         self._workers = [self._place.start(row) for row in range(num_envs)]
         try:
@@ -328,8 +301,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         try:
             path = capsule.write(
                 supervision.capsules,
-                self._env_id,
-                self._kwargs,
+                self._contract,
                 seed=episode.seed,
                 options=episode.options,
                 actions=episode.actions,

@@ -182,7 +182,8 @@ class CompositeEncoder(nn.Module):
 
     def _read(self, entry: Entry, x: Tensor) -> Tensor:
         """An entry's bytes [N, …] as what they are."""
-        value = x.contiguous().view(getattr(torch, entry.dtype))
+        value = x if entry.dtype == "uint8" else x.clone(memory_format=torch.contiguous_format)  # aligned
+        value = value.view(getattr(torch, entry.dtype))
         if entry.choices:
             return F.one_hot(value, entry.choices).flatten(1).float()
         return value.reshape(*x.shape[:-1], *entry.shape)

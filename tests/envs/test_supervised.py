@@ -24,17 +24,28 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from asyncrl.cli import main
-from asyncrl.envs import capsule
+from asyncrl.envs import Backend, Contract, capsule
 from asyncrl.envs.guarded import Checked
-from asyncrl.envs.supervised import SupervisedVectorEnv, Supervision
+from asyncrl.envs.options import Supervision
+from asyncrl.envs.supervised import SupervisedVectorEnv
 from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.serialization import to_json
+from asyncrl.spaces import Actions, Spaces
+
+
+def contract_of(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """As JSON."""
+    spaces = Spaces((), "float32", Actions())
+    settings = {"kwargs": kwargs}
+    found: dict[str, Any] = to_json(Contract(f"faulty:{name}", "gymnasium", Backend.ASYNC, spaces, settings=settings))
+    return found
 
 
 @contextlib.contextmanager
 def supervised(name: str, num_envs: int = 1, /, *, kwargs: dict[str, Any] | None = None, **rules: Any) -> Iterator[Any]:
     kwargs = kwargs or {}
     make = functools.partial(getattr(faulty, name), **kwargs)
-    vector = SupervisedVectorEnv(make, num_envs, env_id=f"faulty:{name}", kwargs=kwargs, supervision=Supervision(**rules))
+    vector = SupervisedVectorEnv(make, num_envs, contract=contract_of(name, kwargs), supervision=Supervision(**rules))
     with contextlib.closing(vector):
         yield vector
 
@@ -83,7 +94,7 @@ def assert_same(one: Any, other: Any) -> None:
 def test_first_episodes_are_those_of_gymnasiums_sync_vector_env() -> None:
     make = functools.partial(gymnasium.make, "CartPole-v1")
     sync = SyncVectorEnv([make] * 2)
-    vector = SupervisedVectorEnv(make, 2, env_id="CartPole-v1", kwargs={})
+    vector = SupervisedVectorEnv(make, 2, contract={"env": "CartPole-v1"})
     with contextlib.closing(vector):
         assert (vector.observation_space, vector.action_space) == (sync.observation_space, sync.action_space)
         assert vector.metadata == sync.metadata
@@ -248,7 +259,7 @@ def test_an_environment_that_cannot_be_made_says_why() -> None:
         raise OSError("no display")
 
     with pytest.raises(EnvironmentFault, match="raised OSError in its making: no display") as caught:
-        SupervisedVectorEnv(make, 1, env_id="broken", kwargs={})
+        SupervisedVectorEnv(make, 1, contract={"env": "broken"})
     assert "no display" in caught.value.traceback
 
 
@@ -275,7 +286,7 @@ def test_actions_of_another_shape_or_kind_are_refused() -> None:
 )
 def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Supervision(**rules)
+        Supervision(**rules).check()
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +308,8 @@ def crashed(capsule_text: str, tmp_path: Path) -> Path:
 
 def test_a_capsule_brings_the_crash_back(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = json.loads(crashed.read_text())
-    assert (held["env"], held["seed"], held["steps"], held["what"]) == ("faulty:Aborting", 7, 5, "died with signal SIGABRT")
+    assert held["contract"]["env"] == "faulty:Aborting"
+    assert (held["seed"], held["steps"], held["what"]) == (7, 5, "died with signal SIGABRT")
     assert len(held["actions"]) == 5
     assert "faulty.py" in held["traceback"], "Python's own words on a crash in native code"
     assert main(["repro", str(crashed)]) == 0
@@ -321,7 +333,7 @@ def test_a_capsule_that_brings_nothing_back_says_so(crashed: Path) -> None:
 
 DAMAGE = {
     "cannot be read as a crash capsule": lambda text: text[:100],
-    "is no crash capsule: it has no 'env'": lambda text: "{}",
+    "is no crash capsule: it has no 'contract'": lambda text: "{}",
     "is no crash capsule: it holds no JSON object": lambda text: "[1]",
     "its 'seed' cannot be '7'": lambda text: text.replace('"seed": 7', '"seed": "7"'),
     "its 'kind' cannot be 'tired'": lambda text: text.replace('"kind": "died"', '"kind": "tired"'),
@@ -344,7 +356,7 @@ def test_workers_end_with_an_owner_that_is_killed_even_inside_a_step() -> None:
     code = textwrap.dedent("""
         import functools, faulty
         from asyncrl.envs.supervised import SupervisedVectorEnv
-        vector = SupervisedVectorEnv(faulty.Hanging, 1, env_id="faulty:Hanging", kwargs={})
+        vector = SupervisedVectorEnv(faulty.Hanging, 1, contract={"env": "faulty:Hanging"})
         vector.reset(seed=1)
         for _ in range(4):
             vector.step([0])
