@@ -220,9 +220,9 @@ def _entries(env_id: str, space: gymnasium.Space[Any], name: str) -> Iterator[En
             yield Entry(name, (), "int64", choices=int(space.n) + int(space.start))
         case spaces.Box() | spaces.MultiBinary() | spaces.MultiDiscrete():
             shape = tuple(int(n) for n in space.shape)
-            last = space.dtype == np.uint8 and len(shape) == 3 and shape[2] <= 4 < min(shape[:2])
+            last = space.dtype == np.uint8 and len(shape) >= 3 and shape[-1] <= 4 < min(shape[-3:-1])
             dtype = "uint8" if space.dtype == np.uint8 else "float32"
-            yield Entry(name, (shape[2], *shape[:2]) if last else shape, dtype, channels_last=last)
+            yield Entry(name, (*shape[:-3], shape[-1], *shape[-3:-1]) if last else shape, dtype, channels_last=last)
         case _:
             where = f"in {name!r} " if name else ""
             raise UsageError(

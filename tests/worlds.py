@@ -120,6 +120,35 @@ class Confessing(Corridor):
         return np.array([os.getpid(), "torch" in sys.modules], dtype=np.float64)
 
 
+class Toolbox(gymnasium.Env[Any, Any]):
+    """Five steps; each is worth 1 if the second choice is the tool that is shown."""
+
+    def __init__(self) -> None:
+        parts = gymnasium.spaces.Tuple(
+            (gymnasium.spaces.Box(0, 255, (40, 44, 3), np.uint8), gymnasium.spaces.MultiBinary(3))
+        )
+        numbers = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float64)
+        self.observation_space = gymnasium.spaces.Dict(
+            {"shown": parts, "tool": gymnasium.spaces.Discrete(3, start=1), "noise": numbers}
+        )
+        self.action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps, self._tool = 0, 0
+        return self._see(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        right, self._steps = float(action[1] == self._tool), self._steps + 1
+        self._tool = int(self.np_random.integers(3))
+        return self._see(), right, self._steps == 5, False, {}
+
+    def _see(self) -> dict[str, Any]:
+        picture = np.full((40, 44, 3), 80 * self._tool, np.uint8)
+        bits = np.eye(3, dtype=np.int8)[self._tool]
+        return {"shown": (picture, bits), "tool": np.int64(self._tool + 1), "noise": self.np_random.uniform(-1, 1, 2)}
+
+
 class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
     """CartPole of which only the positions are seen: how fast they change has to be remembered."""
 
@@ -137,5 +166,5 @@ class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
 
 
 gymnasium.register(id="BlindCartPole-v0", entry_point=BlindCartPole)
-for _world in (Corridor, Dawdling, Failing, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing):
+for _world in (Corridor, Dawdling, Failing, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing, Toolbox):
     gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)

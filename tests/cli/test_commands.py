@@ -198,7 +198,7 @@ MISTAKES = {
     f"{CORRIDOR} --lag -1": "--lag must be 0 or more, not -1",
     f"{CORRIDOR} --learning-rate 0": "--learning-rate must be positive, not 0",
     f"{CORRIDOR} --queue-size 3": "takes exactly 4",
-    f"{CORRIDOR} --sticky 0.25": "--sticky is for Atari",
+    f"{CORRIDOR} --sticky 0.25": "no such setting as --sticky",
     "train --resume nowhere": "there is no run folder nowhere",
     "train --resume .": ". is not a run folder",
     "evaluate nowhere": "there is no run folder nowhere",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ale_py
 import cv2
 import numpy as np
 import pytest
 
-from asyncrl.envs import Backend, Contract, Environments, EnvOptions, Step, View, describe
+from asyncrl.envs import Backend, Contract, Environments, EnvOptions, Protocol, Step, View, describe
 from asyncrl.errors import UsageError
 
 
@@ -86,6 +88,39 @@ def test_a_frame_is_what_the_raw_emulator_shows() -> None:
         assert np.array_equal(step.observation[0, -1], expected)
         assert step.reward[0] == reward
     assert any(step.reward[0] for step in played)
+
+
+def test_the_raw_protocol_shows_every_frame_of_the_screen() -> None:
+    contract = describe("ALE/Pong-v5", EnvOptions(protocol=Protocol.RAW))
+    assert contract.spaces.observation_shape == (1, 3, 210, 160)
+    assert (contract.frame_skip, contract.sticky, contract.noop_max, contract.reward_clip) == (1, 0, 0, None)
+    played = play(Environments(contract, 1), [2], 60)
+    raw = ale_py.ALEInterface()
+    raw.setFloat("repeat_action_probability", 0.0)
+    raw.loadROM(ale_py.roms.get_rom_path("pong"))
+    raw.reset_game()
+    actions = np.random.default_rng(0)
+    for step in played[1:]:
+        raw.act(raw.getMinimalActionSet()[actions.integers(0, 6, 1)[0]])
+        assert np.array_equal(step.observation[0, 0], raw.getScreenRGB().transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "rules"),
+    [
+        ("ALE/Pong-v5", EnvOptions(protocol=Protocol.MNIH2016), (4, 0.0, 30, True)),
+        ("PongNoFrameskip-v4", EnvOptions(protocol=Protocol.MACHADO2018), (4, 0.25, 0, True)),
+        ("ALE/Pong-v5", EnvOptions(protocol=Protocol.MACHADO2018, sticky=0.1, gray=False), (4, 0.1, 0, False)),
+        ("PongDeterministic-v4", EnvOptions(), (4, 0.0, 30, True)),
+        ("SpaceInvadersDeterministic-v0", EnvOptions(), (3, 0.25, 30, True)),
+        ("Pong-v0", EnvOptions(frame_skip=3), (3, 0.25, 30, True)),
+    ],
+)
+def test_names_and_protocols_mean_what_they_say(env: str, options: EnvOptions, rules: tuple[Any, ...]) -> None:
+    contract = describe(env, options)
+    assert (contract.frame_skip, contract.sticky, contract.noop_max, contract.gray) == rules
+    assert contract.spaces.observation_shape == ((4, 84, 84) if contract.gray else (4, 3, 84, 84))
+    play(Environments(contract, 1), [2], 2)
 
 
 def test_sticky_actions_make_the_game_another() -> None:
