@@ -71,6 +71,12 @@ class Environments:
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
         return Step(self._observation(observation), reward, np.asarray(terminated), over)
 
+    @property
+    def measures(self) -> dict[str, np.ndarray]:
+        """[B] for each number, besides the rewards, that says how the episodes stand; of the last step."""
+        names = self._family.measures(self.contract)
+        return {name: np.asarray(self.infos[name]) for name in names if name in self.infos}
+
     def close(self) -> None:
         self.vector.close()
 
