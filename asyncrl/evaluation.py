@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -28,16 +28,26 @@ class Evaluation:
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     """Steps."""
+    measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """What the environment tells besides: its numbers when each episode ended, by name (`Family.measures`)."""
 
     @classmethod
     def of(cls, several: Iterable[Evaluation]) -> Evaluation:
         """All episodes of several evaluations."""
-        returns, lengths = zip(*((one.returns, one.lengths) for one in several), strict=True)
-        return cls(tuple(itertools.chain(*returns)), tuple(itertools.chain(*lengths)))
+        several = list(several)
+        names = dict.fromkeys(name for one in several for name in one.measures)
+        measures = {name: tuple(itertools.chain(*(one.measures.get(name, ()) for one in several))) for name in names}
+        returns = itertools.chain(*(one.returns for one in several))
+        return cls(tuple(returns), tuple(itertools.chain(*(one.lengths for one in several))), measures)
 
     @property
     def mean(self) -> float:
         return statistics.fmean(self.returns)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The mean of each measure."""
+        return {name: statistics.fmean(values) for name, values in self.measures.items()}
 
 
 def evaluate(
@@ -52,27 +62,26 @@ def evaluate(
     quota = np.array([episodes // count + (i < episodes % count) for i in range(count)])
     environments = Environments(contract, count, threads=cores(), training=False)
     random = generator(seed, Stream.EVALUATION)
-    returns: list[list[float]] = [[] for _ in range(count)]
-    lengths: list[list[int]] = [[] for _ in range(count)]
+    ended: list[list[Evaluation]] = [[] for _ in range(count)]
     score, length, resetting = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
     try:
         observation = environments.reset(environment_seeds(seed, Stream.EVALUATION, count))
         state, moment = policy.initial_state(count), Moment(0, random, None, greedy, epsilon)
-        while (np.array([len(r) for r in returns]) < quota).any():
+        while (np.array([len(played) for played in ended]) < quota).any():
             acted = policy.act(torch.from_numpy(observation), state, moment)
             state = torch.where(torch.from_numpy(resetting)[:, None], 0.0, acted.state)
             observation, reward, _, over = environments.step(acted.action.numpy())
             score += reward * ~resetting
             length += ~resetting
             for i in np.flatnonzero(over):
-                if len(returns[i]) < quota[i]:
-                    returns[i].append(float(score[i]))
-                    lengths[i].append(int(length[i]))
+                if len(ended[i]) < quota[i]:
+                    told = {name: (float(values[i]),) for name, values in environments.measures.items()}
+                    ended[i].append(Evaluation((float(score[i]),), (int(length[i]),), told))
                 score[i], length[i] = 0, 0
             resetting = over
     finally:
         environments.close()
-    return Evaluation(tuple(itertools.chain(*returns)), tuple(itertools.chain(*lengths)))
+    return Evaluation.of(itertools.chain(*ended))
 
 
 class Scene(NamedTuple):

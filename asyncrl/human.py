@@ -13,14 +13,16 @@ from asyncrl.video import Window
 
 __all__ = ["Person", "keys_help"]
 
-_ARROWS = ("UP", "DOWN", "LEFT", "RIGHT")
+_KEYS = {"up": ("UP",), "down": ("DOWN",), "left": ("LEFT",), "right": ("RIGHT",), "space": ("FIRE", "A"), "x": ("B",)}
+"""What each key does, in the words of meanings."""
 
 
 class Person:
     """Sees every picture in a window and answers with keys, as `datasets.Player`.
 
-    Actions with meanings (Atari's) are done by the arrows and the space bar. Others have digits, and the left and right
-    arrows for the first and the last; while nothing is pressed the middle one is done, or of two the one before.
+    Actions with meanings are done by the arrows, the space bar (fire, A) and X (B). Others have digits, and the
+    left and right arrows for the first and the last; while nothing is pressed the middle one is done, or of two the one
+    before.
     """
 
     def __init__(self, view: View, window: Window, meanings: Sequence[str], count: int | None) -> None:
@@ -28,6 +30,7 @@ class Person:
             raise UsageError("a person can play environments with one discrete choice per action")
         self._view, self._window, self._count = view, window, count
         self._meanings = {_parts(name): action for action, name in enumerate(meanings)}
+        self._parts = frozenset[str]().union(*self._meanings)
         self._before = 0
 
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
@@ -36,8 +39,8 @@ class Person:
 
     def _chosen(self, pressed: set[str]) -> int:
         if self._meanings:
-            held = frozenset(_ARROWS) & {key.upper() for key in pressed} | ({"FIRE"} if "space" in pressed else set())
-            return self._meanings.get(held, self._meanings.get(frozenset(), 0))
+            held = frozenset(part for key in pressed for part in _KEYS.get(key, ()))
+            return self._meanings.get(held & self._parts, self._meanings.get(frozenset(), 0))
         digits = [int(key) for key in pressed if key.isdigit() and int(key) < self._count]
         if digits:
             self._before = digits[0]
@@ -52,10 +55,14 @@ def keys_help(contract: Contract) -> str:
     """Which keys there are."""
     if contract.family == "atari":
         return "Arrows and the space bar."
+    if contract.family == "mario":
+        return "Arrows; the space bar jumps, X runs."
     last = (contract.spaces.actions.count or 1) - 1
     return f"Digits 0 … {last}; the left arrow is 0, the right one {last}."
 
 
 def _parts(meaning: str) -> frozenset[str]:
-    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}."""
-    return frozenset(part for part in (*_ARROWS, "FIRE") if part in meaning)
+    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}, RIGHT A → {RIGHT, A}."""
+    return frozenset(
+        {part for part in ("UP", "DOWN", "LEFT", "RIGHT", "FIRE") if part in meaning} | {"A", "B"} & {*meaning.split()}
+    )

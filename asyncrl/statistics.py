@@ -171,10 +171,13 @@ class Statistics:
     def _record(self, kind: str, **values: Any) -> Record:
         return {"step": self._step, "update": self._update, "time": round(self.seconds, 3), "kind": kind, **values}
 
-    def evaluated(self, returns: Iterable[float], mode: str, means: Mapping[str, float]) -> Record:
-        """The record of an evaluation; `means` by environment."""
-        values = list(returns)
-        return self._record("eval", mode=mode, **summary(values), **self._each(means), returns=values)
+    def evaluated(
+        self, returns: Iterable[float], mode: str, means: Mapping[str, float], measures: Mapping[str, float]
+    ) -> Record:
+        """The record of an evaluation; `means` by environment, `measures` are means too."""
+        values, told = list(returns), {name: round(mean, 4) for name, mean in measures.items()}
+        told_too = {"measures": told} if told else {}
+        return self._record("eval", mode=mode, **summary(values), **self._each(means), **told_too, returns=values)
 
     def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Means by environment, where there are several."""

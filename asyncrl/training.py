@@ -219,7 +219,8 @@ class Desk:
             result = Evaluation.of(scores.values())
             self._evaluated = update, result
             means = {env: score.mean for env, score in scores.items()}
-            self._monitor.write(self.statistics.evaluated(result.returns, "greedy" if greedy else "sample", means))
+            mode = "greedy" if greedy else "sample"
+            self._monitor.write(self.statistics.evaluated(result.returns, mode, means, result.measured))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
                 self._run.mark("best", self._save())

@@ -48,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     result = evaluate(agent, asked.episodes, asked.seed, **how)
     facts = summary(list(result.returns))
     if asked.json:
-        print(json.dumps({**facts, "returns": list(result.returns), "contract": to_json(contract)}))
+        told = {"returns": result.returns, "measures": result.measures, "contract": contract}
+        print(json.dumps({**facts, **{name: to_json(value) for name, value in told.items()}}))
         return 0
     low, high = facts["iqm_interval"]
     print("\n".join(contract.lines()))
@@ -59,4 +60,6 @@ def run(arguments: Sequence[str]) -> int:
         f"IQM     {facts['iqm']:.2f}, 95 % interval {low:.2f} … {high:.2f} (bootstrap over episodes)\n"
         f"range   {min(result.returns):g} … {max(result.returns):g}, mean length {fmean(result.lengths):,.0f} steps"
     )
+    for name, values in result.measures.items():
+        print(f"{name}: mean {fmean(values):.2f}, range {min(values):g} … {max(values):g}")
     return 0

@@ -12,11 +12,12 @@ from gymnasium.vector import VectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.families import FAMILIES, family_of
-from asyncrl.envs.options import Backend, EnvOptions, Protocol, Supervision
+from asyncrl.envs.options import ActionSet, Backend, EnvOptions, Protocol, Supervision
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
 
 __all__ = [
+    "ActionSet",
     "Backend",
     "Contract",
     "EnvOptions",

@@ -77,6 +77,12 @@ class Environments:
         """Worker processes that failed and were started again."""
         return int(getattr(self.vector.unwrapped, "restarted", 0))
 
+    @property
+    def measures(self) -> dict[str, np.ndarray]:
+        """[B] for each number, besides the rewards, that says how the episodes stand; of the last step."""
+        names = self._family.measures(self.contract)
+        return {name: np.asarray(self.infos[name]) for name in names if name in self.infos}
+
     def close(self) -> None:
         self.vector.close()
 

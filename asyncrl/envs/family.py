@@ -59,3 +59,7 @@ class Family(ABC):
     def meanings(self, contract: Contract) -> list[str]:
         """What each action does, as NOOP or UPFIRE; [] where nobody says."""
         return []
+
+    def measures(self, contract: Contract) -> tuple[str, ...]:
+        """Names in the infos whose numbers at an episode's end are reported by evaluations, besides its return."""
+        return ()

@@ -7,7 +7,7 @@ from enum import Enum
 
 from asyncrl.errors import UsageError
 
-__all__ = ["EVERYWHERE", "Backend", "EnvOptions", "Protocol", "Supervision"]
+__all__ = ["EVERYWHERE", "ActionSet", "Backend", "EnvOptions", "Protocol", "Supervision"]
 
 
 class Backend(Enum):
@@ -23,6 +23,17 @@ class Backend(Enum):
     """One after the other, in the actor itself."""
     ASYNC = "async"
     """Each in a supervised worker process of its own: for environments whose step takes milliseconds, or that crash."""
+
+
+class ActionSet(Enum):
+    """Which buttons Super Mario has, as gym-super-mario-bros names them."""
+
+    RIGHT_ONLY = "right-only"
+    """5 actions: to the right, running and jumping"""
+    SIMPLE = "simple"
+    """7: these, jumping where he stands, and to the left"""
+    COMPLEX = "complex"
+    """12: these, running and jumping to the left, down and up"""
 
 
 class Protocol(Enum):
@@ -101,6 +112,10 @@ class EnvOptions:
     """Atari: all 18 actions instead of the game's own. Default off."""
     episode_frames: int | None = None
     """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
+    action_set: ActionSet | None = None
+    """Super Mario: which buttons he has. Default simple."""
+    stuck_steps: int | None = None
+    """Super Mario: truncate an episode when x_pos has not grown for so many steps. 0: never."""
 
     def over(self, own: EnvOptions) -> EnvOptions:
         """`own` with what is asked for here."""

@@ -13,7 +13,10 @@ from asyncrl.statistics import Record
 
 __all__ = ["JsonLines", "TensorBoard"]
 
-_NOT_SCALARS = {"step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions", "means"}
+_NOT_SCALARS = {
+    *("step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions"),
+    *("means", "measures"),
+}
 
 
 class JsonLines:
@@ -61,6 +64,8 @@ class TensorBoard:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
         for env, mean in record.get("means", {}).items():
             self._writer.add_scalar(f"{record['kind']}/mean of {env.replace('/', '-')}", mean, record["step"])
+        for name, mean in record.get("measures", {}).items():
+            self._writer.add_scalar(f"{record['kind']}/{name}", mean, record["step"])
         for action, share in enumerate(record.get("actions") or []):
             self._writer.add_scalar(f"actions/{action}", share, record["step"])
         for name, values in (("return", self._returns), ("length", self._lengths)):

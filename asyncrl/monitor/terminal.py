@@ -79,9 +79,10 @@ class Plain:
     def write(self, record: Record) -> None:
         self._progress.take(record)
         if record["kind"] == "eval":
+            measures = "".join(f", {name} {mean:.4g}" for name, mean in record.get("measures", {}).items())
             print(
                 f"evaluation at step {record['step']:,} ({record['mode']}): mean {record['mean']:.2f}, "
-                f"median {record['median']:.2f}, IQM {record['iqm']:.2f} over {record['episodes']} episodes",
+                f"median {record['median']:.2f}, IQM {record['iqm']:.2f}{measures} over {record['episodes']} episodes",
                 flush=True,
             )
         last = record["step"] >= self._progress.steps
