@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -59,6 +60,8 @@ class Actions:
 
     def for_environment(self, action: np.ndarray) -> np.ndarray:
         """A policy's actions [B, …] as the environment takes them, [B, *shape]; numbers are clipped to the bounds."""
+        if self._are_the_same:
+            return action
         converted: np.ndarray
         if self.is_continuous:
             low, high = np.array(self.low), np.array(self.high)
@@ -68,6 +71,11 @@ class Actions:
         else:
             converted = action + (self.first[0] if self.count is not None else np.array(self.first))
         return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)
+
+    @cached_property
+    def _are_the_same(self) -> bool:
+        """Does the environment take what a policy gives?"""
+        return self.count is not None and self.first == (0,) and self.dtype == "int64"
 
     def of_policy(self, action: np.ndarray) -> np.ndarray:
         """The inverse: an environment's actions [B, *shape] as a policy gives them."""
