@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
+import asyncrl
 from asyncrl.api import configure, newest_checkpoint, start
 from asyncrl.checkpoint import Checkpoint
 from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
@@ -84,3 +86,22 @@ def test_a_gradient_too_long_for_its_norm_ends_the_run_the_same_way(tmp_path: Pa
     with pytest.raises(DivergenceError, match=r"gradient of \w+(\.\w+)+ .*at update 0"):
         start(configure("worlds:Exploding-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
     assert saved_in(tmp_path / "run").update == 0
+
+
+def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_path: Path) -> None:
+    """They are started again, repeat the episode so far, and are counted."""
+    settings: dict[str, Any] = dict(
+        env_backend="async", restarts=100, actors=1, envs_per_actor=2, steps=120, t_max=5, eval_episodes=0
+    )
+    crumbs = tmp_path / "crumbs"
+    crumbs.mkdir()
+    flaky = json.dumps({"once": str(crumbs)})
+    calm = asyncrl.train("faulty:Counting", "a3c", run_dir=tmp_path / "calm", **settings)
+    crashing = asyncrl.train("faulty:Raising", "a3c", run_dir=tmp_path / "crashing", env_kwargs=flaky, **settings)
+    one, other = (asyncrl.load(run.path).checkpoint.weights() for run in (calm, crashing))
+    assert one.equal(other)
+    crashes = len(list(crumbs.iterdir()))
+    assert crashes >= 6
+    records = [json.loads(line) for line in (crashing.path / "metrics.jsonl").read_text().splitlines()]
+    assert max(record.get("worker_restarts", 0) for record in records) == crashes
+    assert len(list((crashing.path / "capsules").iterdir())) == crashes
