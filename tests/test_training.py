@@ -23,6 +23,7 @@ FREE: dict[str, Any] = dict(schedule="free", steps=20 * BATCH, actors=2, envs_pe
 FREE |= dict(seed=5, log_every=BATCH)
 VERSIONS = dict(CartPole=1, Pendulum=1, Acrobot=1, MountainCar=0, LunarLander=3)
 EXAMPLES = {"ALE/*": "ALE/Pong-v5", "LunarLander*-v*": "LunarLanderContinuous-v3"}
+EXAMPLES |= {"SuperMarioBros-*": "SuperMarioBros-1-1-v0"}
 EXAMPLES |= {f"{name}-v*": f"{name}-v{v}" for name, v in VERSIONS.items()}
 
 

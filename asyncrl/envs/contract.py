@@ -31,8 +31,8 @@ class Contract:
     frame_stack: int = 1
     screen_size: int | None = None
     """Height and width of a frame, in pixels; None where frames are left as they are."""
-    gray: bool = False
-    """Frames are brightness alone."""
+    gray: bool = True
+    """Frames, where they are made smaller, are brightness alone."""
     max_pool: bool = False
     """Each frame is the maximum of the last two."""
     reward_clip: float | None = None

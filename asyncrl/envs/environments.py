@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -69,7 +68,7 @@ class Environments:
         self.infos = infos
         over = self._family.over(self.contract, terminated, truncated, infos, self._training)
         reward = np.asarray(reward, dtype=np.float32)
-        if not _is_finite(reward):
+        if not np.isfinite(reward).all():
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
         return Step(self._observation(observation), reward, np.asarray(terminated), over)
 
@@ -93,7 +92,7 @@ class Environments:
             got = getattr(observation, "shape", type(observation).__name__)
             raise self._fault(f"returned observations of shape {got}, its space says {shape}")
         converted: np.ndarray = observation.astype(dtype, copy=False)
-        if dtype.kind == "f" and not _is_finite(converted):
+        if dtype.kind == "f" and not np.isfinite(converted).all():
             bad = int(np.argwhere(~np.isfinite(converted))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
         return self.contract.standardized(converted)
@@ -110,9 +109,3 @@ class Environments:
             return EnvironmentFault(f"{self.contract.env} {what}", trace)
         seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")
         return EnvironmentFault(f"{self.contract.env} {what} (step {self._steps}, seeds {seeds})", trace)
-
-
-def _is_finite(x: np.ndarray) -> bool:
-    """Every number of it. A sum of squares is quick, and not finite where one of them is not, or is enormous."""
-    flat = x.ravel()
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(x).all())
