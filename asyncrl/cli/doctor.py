@@ -22,6 +22,7 @@ EXTRAS = {
     "box2d": ("Box2D",),
     "classic": ("pygame-ce",),
     "data": ("minari", "h5py"),
+    "vizdoom": ("vizdoom", "opencv-python-headless"),
 }
 _GIB = 2**30
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from asyncrl.envs.atari import Atari
 from asyncrl.envs.family import Family
 from asyncrl.envs.gymnasium import Gymnasium
+from asyncrl.envs.vizdoom import VizDoom
 
 __all__ = ["FAMILIES", "family_named", "family_of"]
 
-FAMILIES: tuple[Family, ...] = (Atari(), Gymnasium())
+FAMILIES: tuple[Family, ...] = (Atari(), VizDoom(), Gymnasium())
 
 
 def family_of(env_id: str) -> Family:

@@ -46,7 +46,7 @@ class Observations(VectorWrapper):
         frames = np.empty_like(self._frames)  # who has seen the last one may keep it
         frames[:, :-1] = self._frames[:, 1:]
         frames[self._over, :-1] = 0
-        frames[:, -1] = newest
+        frames[:, -1] = newest.reshape(frames[:, -1].shape)  # a gray frame has a channel, a stack of them has not
         self._frames = frames
         return frames
 
