@@ -14,20 +14,22 @@ from asyncrl.video import Window
 __all__ = ["Person", "keys_help"]
 
 _ARROWS = ("UP", "DOWN", "LEFT", "RIGHT")
+_WORDS = {"FORWARD": "UP", "BACKWARD": "DOWN", "ATTACK": "FIRE"}
+"""Doom's for the same."""
 
 
 class Person:
     """Sees every picture in a window and answers with keys, as `datasets.Player`.
 
-    Actions with meanings (Atari's) are done by the arrows and the space bar. Others have digits, and the left and right
-    arrows for the first and the last; while nothing is pressed the middle one is done, or of two the one before.
+    Actions with meanings (Atari's, Doom's) are done by the arrows and the space bar. Others have digits, and the left and
+    right arrows for the first and the last; while nothing is pressed the middle one is done, or of two the one before.
     """
 
     def __init__(self, view: View, window: Window, meanings: Sequence[str], count: int | None) -> None:
         if count is None:
             raise UsageError("a person can play environments with one discrete choice per action")
         self._view, self._window, self._count = view, window, count
-        self._meanings = {_parts(name): action for action, name in enumerate(meanings)}
+        self._meanings = {_parts(name): action for action, name in reversed(list(enumerate(meanings)))}
         self._before = 0
 
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
@@ -50,12 +52,13 @@ class Person:
 
 def keys_help(contract: Contract) -> str:
     """Which keys there are."""
-    if contract.family == "atari":
+    if contract.family in ("atari", "vizdoom"):
         return "Arrows and the space bar."
     last = (contract.spaces.actions.count or 1) - 1
     return f"Digits 0 … {last}; the left arrow is 0, the right one {last}."
 
 
 def _parts(meaning: str) -> frozenset[str]:
-    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}."""
-    return frozenset(part for part in (*_ARROWS, "FIRE") if part in meaning)
+    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}, MOVE_LEFT+ATTACK → {LEFT, FIRE}."""
+    words = {word: word for word in (*_ARROWS, "FIRE")} | _WORDS
+    return frozenset(part for word, part in words.items() if word in meaning)

@@ -76,7 +76,7 @@ class EnvOptions:
     """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
 
     game_variables: bool | None = None
-    """VizDoom: observations have the numbers that the scenario tells (health, ammunition) besides the screen. Default off."""
+    """VizDoom: see the numbers that the scenario tells (health, ammunition) besides the screen. Default off."""
 
     def refuse_all_but(self, understood: frozenset[str], env_id: str) -> None:
         """Raise UsageError for what is asked for and means nothing to `env_id`, whose family understands these."""

@@ -33,7 +33,11 @@ class Frames(gymnasium.ObservationWrapper[Any, Any, Any]):
         self.observation_space = Dict({**space, key: frame}) if isinstance(space, Dict) and key else frame
 
     def observation(self, observation: Any) -> Any:
-        return self._frame(observation) if self._key is None else observation | {self._key: self._frame(observation[self._key])}
+        return (
+            self._frame(observation)
+            if self._key is None
+            else observation | {self._key: self._frame(observation[self._key])}
+        )
 
     def _frame(self, picture: np.ndarray) -> np.ndarray:
         cv2, square = self._cv2, (self._size, self._size)

@@ -73,7 +73,9 @@ class VizDoom(SingleFamily):
         scenario = _scenario(env_id, kwargs_of(options))
         if options.game_variables and not scenario.variables:
             raise UsageError(f"{env_id} tells no game variables; its scenario has no available_game_variables")
-        caps = [-(-scenario.timeout // skip)] * (scenario.timeout > 0) + [options.episode_steps] * bool(options.episode_steps)
+        caps = [-(-scenario.timeout // skip)] * (scenario.timeout > 0) + [options.episode_steps] * bool(
+            options.episode_steps
+        )
         return self.contract(
             env_id,
             options,
@@ -81,7 +83,7 @@ class VizDoom(SingleFamily):
             frame_stack=stack,
             screen_size=size,
             gray=options.gray is not False,
-            episode_cap=min(caps, default=None),
+            episode_cap=min(filter(None, caps), default=None),
             action_set=scenario.action_set,
             settings={"game_variables": scenario.variables} if options.game_variables else {},
         )
@@ -111,11 +113,10 @@ class _Played(gymnasium.Wrapper[Any, Any, Any, Any]):
     step that reaches it is truncated and seen. After a death what was seen before is seen again.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], timeout: int, variables: bool) -> None:
+    def __init__(self, env: Any, timeout: int, variables: bool) -> None:
+        """`env`: the package's, in which a step is as many tics as its `frame_skip` says."""
         super().__init__(env)
-        self._game: Any = env
-        self._timeout, self._variables, self._skip = timeout, variables, self._game.frame_skip
-        assert isinstance(env.observation_space, Dict)
+        self._game, self._timeout, self._variables, self._skip = env, timeout, variables, env.frame_skip
         screen = env.observation_space["screen"]
         told = {"gamevariables": env.observation_space["gamevariables"]} if variables else {}
         self.observation_space = Dict({"screen": screen, **told}) if variables else screen
@@ -213,7 +214,9 @@ def _scenario(env_id: str, kwargs: dict[str, Any]) -> _Scenario:
     buttons = [button.name for button in game.get_available_buttons() if not package.is_delta_button(button)]
     deltas = len(game.get_available_buttons()) - len(buttons)
     if not buttons:
-        raise UsageError(f"{env_id} has no buttons that are pressed or not, which asyncrl needs: add some to available_buttons")
+        raise UsageError(
+            f"{env_id} has no buttons that are pressed or not, which asyncrl needs: add some to available_buttons"
+        )
     most = min(int(own.get("max_buttons_pressed", 0)), len(buttons))
     together = {0: "any together", 1: "one or none"}.get(most, f"up to {most} together")
     fixed = {"available_buttons": buttons, "episode_timeout": 0, "screen_format": "RGB24"}
@@ -252,7 +255,7 @@ def _package() -> Path:
 
 def _config(spec: Any) -> str:
     """Path of the .cfg that an id stands for."""
-    return os.path.join(import_module("vizdoom").scenarios_path, spec.kwargs["scenario_config_file"])
+    return os.path.join(str(import_module("vizdoom").scenarios_path), spec.kwargs["scenario_config_file"])
 
 
 def _registry() -> dict[str, Any]:
