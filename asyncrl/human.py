@@ -15,6 +15,8 @@ __all__ = ["Person", "keys_help"]
 
 _KEYS = {"up": ("UP",), "down": ("DOWN",), "left": ("LEFT",), "right": ("RIGHT",), "space": ("FIRE", "A"), "x": ("B",)}
 """What each key does, in the words of meanings."""
+_WORDS = {"FORWARD": "UP", "BACKWARD": "DOWN", "ATTACK": "FIRE"}
+"""Doom's for the same."""
 
 
 class Person:
@@ -29,7 +31,7 @@ class Person:
         if count is None:
             raise UsageError("a person can play environments with one discrete choice per action")
         self._view, self._window, self._count = view, window, count
-        self._meanings = {_parts(name): action for action, name in enumerate(meanings)}
+        self._meanings = {_parts(name): action for action, name in reversed(list(enumerate(meanings)))}
         self._parts = frozenset[str]().union(*self._meanings)
         self._before = 0
 
@@ -53,7 +55,7 @@ class Person:
 
 def keys_help(contract: Contract) -> str:
     """Which keys there are."""
-    if contract.family == "atari":
+    if contract.family in ("atari", "vizdoom"):
         return "Arrows and the space bar."
     if contract.family == "mario":
         return "Arrows; the space bar jumps, X runs."
@@ -62,7 +64,6 @@ def keys_help(contract: Contract) -> str:
 
 
 def _parts(meaning: str) -> frozenset[str]:
-    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}, RIGHT A → {RIGHT, A}."""
-    return frozenset(
-        {part for part in ("UP", "DOWN", "LEFT", "RIGHT", "FIRE") if part in meaning} | {"A", "B"} & {*meaning.split()}
-    )
+    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}, MOVE_LEFT+ATTACK → {LEFT, FIRE}, RIGHT A → {RIGHT, A}."""
+    words = {word: word for word in ("UP", "DOWN", "LEFT", "RIGHT", "FIRE")} | _WORDS
+    return frozenset({part for word, part in words.items() if word in meaning} | {"A", "B"} & {*meaning.split()})

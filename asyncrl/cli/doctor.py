@@ -23,6 +23,7 @@ EXTRAS = {
     "classic": ("pygame-ce",),
     "data": ("minari", "h5py"),
     "mario": ("gym-super-mario-bros", "nes-py", "opencv-python-headless"),
+    "vizdoom": ("vizdoom", "opencv-python-headless"),
 }
 _GIB = 2**30
 

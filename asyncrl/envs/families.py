@@ -6,10 +6,11 @@ from asyncrl.envs.atari import Atari
 from asyncrl.envs.family import Family
 from asyncrl.envs.gymnasium import Gymnasium
 from asyncrl.envs.mario import Mario
+from asyncrl.envs.vizdoom import VizDoom
 
 __all__ = ["FAMILIES", "family_named", "family_of"]
 
-FAMILIES: tuple[Family, ...] = (Atari(), Mario(), Gymnasium())
+FAMILIES: tuple[Family, ...] = (Atari(), Mario(), VizDoom(), Gymnasium())
 
 
 def family_of(env_id: str) -> Family:

@@ -18,6 +18,9 @@ from asyncrl.errors import UsageError, near_matches
 
 __all__ = ["Gymnasium"]
 
+_OTHERS = ("ale_py", "vizdoom.")
+"""Packages whose ids other families list."""
+
 
 class Gymnasium(SingleFamily):
     """What nobody else claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function that makes one)."""
@@ -28,8 +31,12 @@ class Gymnasium(SingleFamily):
         return True
 
     def known_ids(self) -> list[str]:
-        """Every id in the registry that is not an alias of Atari's."""
-        return sorted(name for name, spec in gymnasium.registry.items() if "ale_py" not in str(spec.entry_point))
+        """Every id in the registry that is not another family's."""
+        return sorted(
+            name
+            for name, spec in gymnasium.registry.items()
+            if not any(package in str(spec.entry_point) for package in _OTHERS)
+        )
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
         options.refuse_all_but(self.options, env_id)

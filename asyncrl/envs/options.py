@@ -123,6 +123,9 @@ class EnvOptions:
         asked = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)}
         return replace(own, **asked)
 
+    game_variables: bool | None = None
+    """VizDoom: see the numbers that the scenario tells (health, ammunition) besides the screen. Default off."""
+
     def refuse_all_but(self, understood: frozenset[str], env_id: str) -> None:
         """Raise UsageError for what is asked for and means nothing to `env_id`, whose family understands these."""
         self.supervision.check()
