@@ -29,7 +29,7 @@ lint: .venv/installed-test
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,minigrid,procgen,test]'
 	@touch $@
 
 clean:

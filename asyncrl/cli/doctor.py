@@ -22,6 +22,9 @@ EXTRAS = {
     "box2d": ("Box2D",),
     "classic": ("pygame-ce",),
     "data": ("minari", "h5py"),
+    "envpool": ("envpool",),
+    "procgen": ("envpool", "PyQt5-Qt5"),
+    "minigrid": ("minigrid",),
 }
 _GIB = 2**30
 
