@@ -29,7 +29,8 @@ lint: .venv/installed-test
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,vizdoom,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,minigrid,procgen,vizdoom,test]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mario]' || echo "no Super Mario: nes-py is built by a C++ compiler; its tests are skipped"
 	@touch $@
 
 clean:

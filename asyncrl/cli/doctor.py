@@ -24,6 +24,9 @@ EXTRAS = {
     "data": ("minari", "h5py"),
     "mario": ("gym-super-mario-bros", "nes-py", "opencv-python-headless"),
     "vizdoom": ("vizdoom", "opencv-python-headless"),
+    "envpool": ("envpool",),
+    "procgen": ("envpool", "PyQt5-Qt5"),
+    "minigrid": ("minigrid",),
 }
 _GIB = 2**30
 

@@ -36,7 +36,7 @@ __all__ = [
 def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
     """What `env_id` means under `options`. Raises UsageError for an id or a combination that is not to be had."""
     options = options or EnvOptions()
-    contract = family_of(env_id).describe(env_id, options)
+    contract = family_of(env_id, options).describe(env_id, options)
     return _with_measured_observations(contract, options.standardize) if options.standardize else contract
 
 
@@ -82,4 +82,4 @@ def make(env_id: str, num_envs: int, seed: int | None = None, **options: Any) ->
 
 def known_ids() -> list[str]:
     """Every environment id that this installation knows."""
-    return [env_id for family in FAMILIES for env_id in family.known_ids()]
+    return [env_id for family in FAMILIES for env_id in family.known_ids() if family_of(env_id) is family]

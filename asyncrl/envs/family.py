@@ -22,6 +22,9 @@ class Family(ABC):
     options: ClassVar[frozenset[str]] = frozenset()
     """Fields of `EnvOptions` that mean something here, besides those that do everywhere."""
 
+    also_in_envpool: ClassVar[bool] = False
+    """May `--env-backend envpool` give its ids to envpool?"""
+
     stacks: ClassVar[bool] = False
     """Do its vector environments put frames together themselves?"""
 

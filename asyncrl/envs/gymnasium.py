@@ -26,6 +26,7 @@ class Gymnasium(SingleFamily):
     """What nobody else claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function that makes one)."""
 
     name = "gymnasium"
+    also_in_envpool = True
 
     def claims(self, env_id: str) -> bool:
         return True

@@ -63,6 +63,8 @@ class SingleFamily(Family):
         """
         if options.episode_steps is not None and options.episode_steps < 1:
             raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
+        if options.env_backend is Backend.ENVPOOL:
+            raise UsageError(f"{env_id} is not stepped by envpool; use --env-backend sync or async.")
         backend = Backend.SYNC if options.env_backend is Backend.AUTO else options.env_backend
         common: dict[str, Any] = dict(
             env=env_id,
