@@ -27,11 +27,14 @@ class Observations(VectorWrapper):
         self._spaces = spaces
         self._frames = np.zeros((self.num_envs, *shape), dtype) if stack > 1 else None
         self._over = np.zeros(self.num_envs, dtype=bool)
+        """[B] what is seen next begins an episode"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         observation, infos = self.env.reset(seed=seed, options=options)
-        self._over[:] = True
-        return self._seen(observation), infos
+        self._over = np.ones(self.num_envs, dtype=bool)
+        seen = self._seen(observation)
+        self._over = np.zeros(self.num_envs, dtype=bool)
+        return seen, infos
 
     def step(self, actions: Any) -> tuple[np.ndarray, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, infos = self.env.step(actions)

@@ -1,0 +1,68 @@
+"""Football: the minimap is what is learned from and what is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asyncrl import evaluate, train
+from asyncrl.envs import Environments, EnvOptions, View, describe
+from asyncrl.errors import UsageError
+
+pytest.importorskip("envpool", reason="pip install 'asyncrl[football]'")
+CLOSE = "academy_empty_goal_close"
+
+
+def test_a_scenario_has_several_names_and_one_contract() -> None:
+    contract = describe(CLOSE)
+    assert (contract.family, contract.frame_stack, contract.spaces.actions.count) == ("football", 4, 19)
+    assert contract.spaces.observation_shape == (4, 4, 72, 96)
+    for name in (f"football/{CLOSE}", f"gfootball/{CLOSE}-v1"):
+        assert describe(name).differences(contract) == [f"env: {name}, not {CLOSE}"]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "sentence"),
+    [
+        ("academy_empty_goal_clse", EnvOptions(), "no football scenario .*; did you mean 'academy_empty_goal_close'"),
+        (CLOSE, EnvOptions(sticky=0.1), "has no such setting as --sticky"),
+    ],
+)
+def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        describe(env, options)
+
+
+def test_a_stack_holds_the_newest_minimap_last_and_none_of_an_earlier_episode() -> None:
+    environments = Environments(describe(CLOSE), 1)
+    before = environments.reset([2])
+    assert not before[0, :3].any()
+    assert set(np.unique(before)) == {0, 255}
+    shots, begun = 0, False
+    for t in range(400):
+        step = environments.step(np.array([12 if t % 10 == 9 else 5]))  # to the right, and a shot now and then
+        if begun:
+            assert not step.observation[0, :3].any()
+            shots += 1
+        else:
+            assert np.array_equal(step.observation[0, :-1], before[0, 1:])
+        before, begun = step.observation, bool(step.over[0])
+    assert shots >= 2, "episodes end with a goal"
+
+
+def test_the_picture_shows_pitch_teams_and_ball() -> None:
+    view = View(describe(CLOSE))
+    view.reset(2)
+    picture = view.picture()
+    view.close()
+    assert picture.shape == (576, 768, 3)
+    for colour in ((46, 125, 50), (255, 255, 255), (33, 90, 220), (214, 40, 40)):
+        assert (np.abs(picture.astype(int) - colour).sum(-1) < 40).any(), colour
+    assert len(view.meanings()) == 19
+
+
+def test_it_trains(tmp_path: Path) -> None:
+    run = train(CLOSE, "ppo", steps=600, t_max=16, envs_per_actor=4, eval_episodes=0, run_dir=tmp_path / "run")
+    assert 0 <= evaluate(run.path, episodes=1).mean <= 1
