@@ -23,7 +23,9 @@ FREE: dict[str, Any] = dict(schedule="free", steps=20 * BATCH, actors=2, envs_pe
 FREE |= dict(seed=5, log_every=BATCH)
 VERSIONS = dict(CartPole=1, Pendulum=1, Acrobot=1, MountainCar=0, LunarLander=3)
 EXAMPLES = {"ALE/*": "ALE/Pong-v5", "LunarLander*-v*": "LunarLanderContinuous-v3"}
-EXAMPLES |= {"SuperMarioBros-*": "SuperMarioBros-1-1-v0"}
+EXAMPLES |= {"SuperMarioBros-*": "SuperMarioBros-1-1-v0", "VizdoomBasic-v*": "VizdoomBasic-v1"}
+EXAMPLES |= {"academy_*": "academy_empty_goal_close", "MiniGrid-Empty-*": "MiniGrid-Empty-8x8-v0"}
+PACKAGES = {"SuperMarioBros": "gym_super_mario_bros", "Vizdoom": "vizdoom", "academy": "envpool", "MiniGrid": "minigrid"}
 EXAMPLES |= {f"{name}-v*": f"{name}-v{v}" for name, v in VERSIONS.items()}
 
 
@@ -99,6 +101,9 @@ def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) 
     tables = read_preset(name)
     env = EXAMPLES[tables["environments"][0]] if tables["environments"] else tables["run"]["env"]
     algorithm = tables["algorithm"]["name"]
+    for family, package in PACKAGES.items():
+        if env.startswith(family):
+            pytest.importorskip(package, reason=f"{env} needs {package}")
     config = configure(env, preset=name)
     if tables["environments"]:
         assert automatic(algorithm, env) == name
