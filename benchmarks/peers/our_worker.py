@@ -44,7 +44,7 @@ class Stopwatch:
 def main() -> None:
     method, env, envs, steps, seconds, engine = sys.argv[1:]
     prepare()
-    memory = dict(capacity=50_000, learning_starts=1_000, double=False, n_step=1)
+    memory = dict(capacity=50_000, learning_starts=1_000, double=False, n_step=1, dueling=False, target_every=10_000)
     config = configure(
         env,
         {"a2c": "a3c", "dqn": "dqn"}[method],
