@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from asyncrl import train
 from asyncrl.envs import Backend, Environments, EnvOptions, Step, describe
 from asyncrl.errors import UsageError
 
-pytest.importorskip("envpool", reason="pip install 'asyncrl[envpool]'")
+if find_spec("envpool") is None:  # not imported here: Procgen's Qt goes first
+    pytest.skip("pip install 'asyncrl[envpool]'", allow_module_level=True)
 POOLED = EnvOptions(env_backend=Backend.ENVPOOL)
 
 
