@@ -205,7 +205,11 @@ class Agent:
         rules = (rules or EnvOptions()).over(self.checkpoint.config.environment)
         if env in (None, own.env) and rules == self.checkpoint.config.environment:
             return own
-        asked = describe(env or own.env, rules)
+        asked = dataclasses.replace(
+            describe(env or own.env, dataclasses.replace(rules, standardize=0)),
+            observation_mean=own.observation_mean,  # as it learned them
+            observation_spread=own.observation_spread,
+        )
         if asked.spaces != own.spaces:
             raise UsageError(f"{asked.env} as asked for has other spaces: {asked.spaces}, not {own.spaces}")
         differences = asked.differences(own)

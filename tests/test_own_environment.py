@@ -89,3 +89,11 @@ def test_packed_observations_are_stored_and_every_engine_gives_the_same_weights(
         asyncrl.train("FrozenLake-v1", "dqn", run_dir=tmp_path / engine, engine=engine, seed=3, **settings)
     one, other = (asyncrl.load(tmp_path / engine).checkpoint.weights() for engine in ("serial", "processes"))
     assert one.equal(other)
+
+
+def test_under_other_rules_observations_are_standardized_as_they_were_learned(tmp_path: Path) -> None:
+    run = asyncrl.train("MountainCar-v0", "linear-q", steps=320, eval_episodes=0, run_dir=tmp_path / "run")
+    agent = asyncrl.load(run.path)
+    longer = agent.contract_of(rules=asyncrl.envs.EnvOptions(episode_steps=1500), force=True)
+    assert longer.differences(agent.contract) == ["episode_cap: 1500, not 200"]
+    assert longer.observation_mean == agent.contract.observation_mean != ()
