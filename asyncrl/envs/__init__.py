@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.families import FAMILIES, family_of
-from asyncrl.envs.options import ActionSet, Backend, EnvOptions, Protocol, Supervision
+from asyncrl.envs.options import ActionSet, Backend, EnvOptions, FootballRewards, Protocol, Supervision
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
 
@@ -22,6 +22,7 @@ __all__ = [
     "Contract",
     "EnvOptions",
     "Environments",
+    "FootballRewards",
     "Protocol",
     "Step",
     "Supervision",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.envpool import EnvPool
-from asyncrl.envs.minimap import Minimap
+from asyncrl.envs.minimap import Minimap, ball_of
+from asyncrl.envs.options import EnvOptions, FootballRewards
 from asyncrl.errors import UsageError, near_matches
 
 __all__ = ["ACTIONS", "SCENARIOS", "Football"]
@@ -30,13 +32,14 @@ ACTIONS = (
 """The engine's default set, in order."""
 _OURS = re.compile(r"^(gfootball/.*|football/.*|(academy_|\d+_vs_\d+)\w*(-v1)?)$")
 _PICTURES_PER_SECOND = 10
+_CHECKPOINTS = 10
 
 
 class Football(EnvPool):
     """``academy_empty_goal_close``, ``football/academy_empty_goal_close`` or ``gfootball/academy_empty_goal_close-v1``."""
 
     name = "football"
-    options = frozenset({"env_kwargs", "episode_steps", "final_reward", "frame_stack"})
+    options = frozenset({"env_kwargs", "episode_steps", "final_reward", "football_rewards", "frame_stack"})
     default_stack = 4
 
     def claims(self, env_id: str) -> bool:
@@ -52,12 +55,45 @@ class Football(EnvPool):
             raise UsageError(f"there is no football scenario {env_id!r}{near_matches(scenario, SCENARIOS)}")
         return super().task(_task(scenario))
 
+    def describe(self, env_id: str, options: EnvOptions) -> Contract:
+        contract, rewards = super().describe(env_id, options), options.football_rewards or FootballRewards.SCORING
+        return replace(contract, settings=contract.settings | {"rewards": rewards.value})
+
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
         vector = super().build(contract, num_envs, threads, training=training, render=False)
+        if contract.settings.get("rewards") == FootballRewards.CHECKPOINTS.value:
+            vector = _Checkpoints(vector)
         return _Drawn(vector) if render else vector
 
     def meanings(self, contract: Contract) -> list[str]:
         return list(ACTIONS)
+
+
+class _Checkpoints(VectorWrapper):
+    """0.1 for each of ten distances to the goal, 0.99 … 0.19, at which our team has the ball for the first time.
+
+    A goal brings those that are left, so that an episode with one is worth 2 (Kurach et al. 2020, section 2.4).
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        super().__init__(env)
+        self._collected, self._over = np.zeros(env.num_envs, dtype=np.int64), np.zeros(env.num_envs, dtype=bool)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._collected[:], self._over = 0, np.zeros(self.num_envs, dtype=bool)
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        planes, reward, terminated, truncated, infos = self.env.step(actions)
+        self._collected[self._over] = 0
+        distance = np.linalg.norm(ball_of(planes) - (1.0, 0.0), axis=1)
+        reached = np.floor((0.99 - distance) / 0.8 * (_CHECKPOINTS - 1) + 1e-9).astype(np.int64) + 1
+        reached = np.where(np.asarray(infos["ball_owned_team"]) == 0, reached, 0)
+        reached = np.where(reward > 0, _CHECKPOINTS, reached.clip(0, _CHECKPOINTS))
+        reached = np.where(self._over, 0, np.maximum(reached, self._collected))
+        shaped = reward + (reached - self._collected) / _CHECKPOINTS
+        self._collected, self._over = reached, np.asarray(terminated | truncated)
+        return planes, shaped, terminated, truncated, infos
 
 
 class _Drawn(VectorWrapper):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Minimap"]
+__all__ = ["Minimap", "ball_of"]
 
 HEIGHT, WIDTH = 72, 96
 """Of a minimap, in cells."""
@@ -47,6 +47,12 @@ class Minimap:
                 _pixel(0.6, across), text, fill=_WHITE, font=font, anchor=anchor, stroke_width=_FINE, stroke_fill=_BLACK
             )
         return np.asarray(image.resize((WIDTH * _CELL, HEIGHT * _CELL), Image.Resampling.LANCZOS), dtype=np.uint8)
+
+
+def ball_of(planes: np.ndarray) -> np.ndarray:
+    """Where the ball is on minimaps [B, 72, 96, 4], in the engine's units: x and y, [B, 2]."""
+    row, column = np.divmod(planes[..., BALL].reshape(len(planes), -1).argmax(1), WIDTH)
+    return np.stack([(column - (WIDTH - 1) / 2) / _UNIT_X, (row - (HEIGHT - 1) / 2) / _UNIT_Y], 1)
 
 
 def _pitch() -> Any:

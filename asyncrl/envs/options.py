@@ -7,7 +7,7 @@ from enum import Enum
 
 from asyncrl.errors import UsageError
 
-__all__ = ["EVERYWHERE", "ActionSet", "Backend", "EnvOptions", "Protocol", "Supervision"]
+__all__ = ["EVERYWHERE", "ActionSet", "Backend", "EnvOptions", "FootballRewards", "Protocol", "Supervision"]
 
 
 class Backend(Enum):
@@ -45,6 +45,15 @@ class Protocol(Enum):
     """sticky actions of 0.25, no no-ops, whole games (Machado et al. 2018)"""
     RAW = "raw"
     """every frame as it is on the screen: 210×160 RGB, nothing skipped, stacked or clipped"""
+
+
+class FootballRewards(Enum):
+    """What football is rewarded with."""
+
+    SCORING = "scoring"
+    """1 for a goal, -1 for one against"""
+    CHECKPOINTS = "checkpoints"
+    """besides, 0.1 for each tenth of the way to the goal that the ball is carried first (Kurach et al. 2020)"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ class EnvOptions:
     """Atari: all 18 actions instead of the game's own. Default off."""
     episode_frames: int | None = None
     """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
+    football_rewards: FootballRewards | None = None
+    """Football: what is rewarded. Default scoring."""
     action_set: ActionSet | None = None
     """Super Mario: which buttons he has. Default simple."""
     stuck_steps: int | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asyncrl import evaluate, train
-from asyncrl.envs import Environments, EnvOptions, View, describe
+from asyncrl.envs import Environments, EnvOptions, FootballRewards, View, describe
 from asyncrl.errors import UsageError
 
 if find_spec("envpool") is None:  # not imported here: Procgen's Qt goes first
@@ -52,6 +52,26 @@ def test_a_stack_holds_the_newest_minimap_last_and_none_of_an_earlier_episode() 
             assert np.array_equal(step.observation[0, :-1], before[0, 1:])
         before, begun = step.observation, bool(step.over[0])
     assert shots >= 2, "episodes end with a goal"
+
+
+def test_checkpoints_are_rewarded_once_and_a_goal_brings_the_rest() -> None:
+    contract = describe(CLOSE, EnvOptions(football_rewards=FootballRewards.CHECKPOINTS))
+    shaped, plain = Environments(contract, 1), Environments(describe(CLOSE), 1)
+    shaped.reset([2])
+    plain.reset([2])
+    returns, goals, earned = [], [], np.zeros(2)
+    for t in range(400):
+        action = np.array([12 if t % 10 == 9 else 5])
+        one, other = shaped.step(action), plain.step(action)
+        assert np.array_equal(one.observation, other.observation)
+        assert round(10 * float(one.reward[0] - other.reward[0]), 4) in range(11)
+        earned += [one.reward[0], other.reward[0]]
+        if one.over[0]:
+            returns.append(round(float(earned[0]), 4))
+            goals.append(float(earned[1]))
+            earned[:] = 0
+    assert goals.count(1.0) >= 2
+    assert all(earned == 2 for earned, goal in zip(returns, goals, strict=True) if goal == 1)
 
 
 def test_the_picture_shows_pitch_teams_and_ball() -> None:
