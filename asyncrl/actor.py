@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asyncrl.actor_state import ActorState
 from asyncrl.algorithms import Acted, Algorithm, Moment, Policy
 from asyncrl.bots import BotOptions, Cast
 from asyncrl.envs import Contract, Environments
@@ -39,7 +40,7 @@ class ActorSpec:
     dtype: torch.dtype
     """What the network's body computes in."""
     first_update: int = 0
-    """Where the run, or its continuation, begins: environments of a continued run are seeded anew."""
+    """Where the run, or its continuation, begins: environments that cannot go on are seeded anew."""
     device: str = "cpu"
     """Where the network acts."""
     actors: int = 1
@@ -48,6 +49,8 @@ class ActorSpec:
     """Who else plays."""
     offline: str | None = None
     """A dataset that is dealt out instead of playing."""
+    states: Mapping[int, ActorState] = field(default_factory=dict)
+    """By actor: where those go on that can, in a continued run."""
 
     def policy(self) -> Policy:
         """What this actor acts with, before it has weights."""
@@ -69,7 +72,7 @@ class ActorSpec:
 class Actor:
     """One actor: B environments, a copy of the weights, a stream of random numbers.
 
-    What a rollout hands on to the next one is kept in `_before`, a copy of the slot's end.
+    What a rollout hands on to the next one is kept in `_tail`, a copy of the slot's end.
     """
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
@@ -81,7 +84,10 @@ class Actor:
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
         self._cast = None if bots.bot is None else Cast(bots, spaces.actions, spec.seed, index, spec.envs)
-        self._begin(Stream.ENVIRONMENT, spec.first_update)
+        self._tail: Rollout | None = None
+        state = spec.states.get(index)
+        if state is None or not self._go_on(state):
+            self._begin(Stream.ENVIRONMENT, spec.first_update)
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""
@@ -93,7 +99,7 @@ class Actor:
         known = self._continue(slot)
         for t in range(known, steps):
             if t == border:
-                self._age_at_border, self._state_at_border = self._age, self._state
+                slot.next_age[0], slot.next_state[0] = self._age, self._state
             self._step(t, slot, moment, ticket)
             if whole:
                 slot.reset[t + 1] |= slot.reset[t]
@@ -104,9 +110,11 @@ class Actor:
         if whole:
             slot.reset[-1] = True
         if border == steps:
-            self._age_at_border, self._state_at_border = self._age, self._state
+            slot.next_age[0], slot.next_state[0] = self._age, self._state
+        slot.next_age[1], slot.next_state[1] = self._age, self._state
         slot.restarts[0] = self.environments.restarts
-        self._keep(slot, border)
+        slot.episode[:] = torch.tensor(self.environments.episode_seeds or -1)
+        self._tail = slot.tail(border)
 
     def close(self) -> None:
         self.environments.close()
@@ -120,32 +128,29 @@ class Actor:
         self._beginning: np.ndarray = np.ones(spec.envs, dtype=bool)
         self._age: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
         self._state: Tensor = self.policy.initial_state(spec.envs)
-        self._age_at_border, self._state_at_border = self._age, self._state
-        self._before: Rollout | None = None
+        self._tail = None
+
+    def _go_on(self, state: ActorState) -> bool:
+        """Come back to where another actor was between two rollouts. False where environments do not come back there."""
+        if self._cast is not None:  # nobody knows what a bot has in mind
+            return False
+        tail = state.tail
+        with self._naming():
+            observation, over = self.environments.go_on(tail.episode.tolist(), [played.numpy() for played in state.actions])
+        self._observation = torch.from_numpy(observation)
+        self._age, self._state, self._tail = tail.next_age[1], tail.next_state[1], tail
+        return torch.equal(self._newest(), tail.frames[-1]) and torch.equal(torch.from_numpy(over), tail.reset[-1])
 
     def _continue(self, slot: Rollout) -> int:
         """Begin `slot` with what is known of the rollout before it; returns how many steps that is."""
-        slot.age.copy_(self._age_at_border)
-        slot.state.copy_(self._state_at_border)
-        before = self._before
-        if before is None:
-            slot.frames[: self._stack - 1] = self._frames(self._observation)[:-1]
-            slot.reset[0] = False
-            return 0
-        known = len(before.reward)
-        slot.frames[: known + self._stack - 1] = before.frames
-        slot.reset[: known + 1] = before.reset
-        for name in ("action", "reward", "terminated"):
-            getattr(slot, name)[:known] = getattr(before, name)
-        for name, value in before.acted.items():
-            slot.acted[name][:known] = value
-        return known
-
-    def _keep(self, slot: Rollout, border: int) -> None:
-        """Copy what the next rollout begins with: the steps after `border`, and the older frames of its first stack."""
-        per_step = {name: getattr(slot, name)[border:].clone() for name in ("action", "reward", "terminated", "reset")}
-        acted = {name: value[border:].clone() for name, value in slot.acted.items()}
-        self._before = replace(slot, frames=slot.frames[border:-1].clone(), acted=acted, **per_step)
+        slot.fresh[0] = self._tail is None
+        if self._tail is not None:
+            return slot.begin_with(self._tail)
+        slot.age.copy_(self._age)
+        slot.state.copy_(self._state)
+        slot.frames[: self._stack - 1] = self._frames(self._observation)[:-1]
+        slot.reset[0] = False
+        return 0
 
     def _step(self, t: int, slot: Rollout, moment: Moment, ticket: Ticket) -> None:
         """Act once and write step `t`."""

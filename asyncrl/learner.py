@@ -169,7 +169,7 @@ class Learner:
             copy_into(self._target, self.weights)
 
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
-        """Take over a saved state: environments begin anew. Raises CheckpointError where it does not fit this network."""
+        """Take over a saved state. Raises CheckpointError where it does not fit this network."""
         self._fill(dict(named_views(self.network, self.weights)), state["weights"])
         if self._target is not self.network:
             self._fill(dict(self._target.named_parameters()), state["target"])
@@ -178,7 +178,6 @@ class Learner:
         self._optimizer.state[self._optimized] = {n: x.to(self._device) if x.dim() else x for n, x in optimizer.items()}
         if self.replay is not None:
             self.replay.restore(state.get("replay", {}))
-            self.replay.interrupt()
         self.updates, self.step = updates, step
 
     @staticmethod

@@ -54,10 +54,16 @@ class Playback:
         episodes = read(spec.offline or "", spec.contract)
         columns, total = range(index * spec.envs, (index + 1) * spec.envs), spec.actors * spec.envs
         self._moments = [_moments(episodes, column * len(episodes) // total) for column in columns]
-        self._now = [next(moments) for moments in self._moments]
+        self._actors = spec.actors
+        self._now: list[Moment] = []
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
-        """Fill `slot` with the next steps."""
+        """Fill `slot` with the next steps; a continued run's first ones come after those that were dealt out."""
+        if not self._now:
+            dealt = ticket.number // self._actors * len(slot.reward)
+            self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._moments]
+        slot.fresh[0] = False
+        slot.episode.fill_(-1)
         slot.age.zero_()
         slot.state.zero_()
         stack = len(slot.frames) - len(slot.reward)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -56,6 +56,14 @@ class Rollout:
     """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
     restarts: Tensor
     """[1] int64: workers of the actor's environments that were started again, since the run began."""
+    fresh: Tensor
+    """[1] bool: every environment was just reset, nothing before belongs to its episode."""
+    next_age: Tensor
+    """[2, B] int32: as `age`, before the next rollout's first step, and after this one's last."""
+    next_state: Tensor
+    """[2, B, S] float32: as `state`, likewise."""
+    episode: Tensor
+    """[B] int64: what each environment's episode was reset with, after the last step; -1 where that says nothing."""
     acted: Mapping[str, Tensor]
     """[T, B, …] what the policy said when it acted, by name"""
 
@@ -77,6 +85,36 @@ class Rollout:
         per_step = dict(frames=self.frames[:-missing], reset=self.reset[:-missing])
         per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
         return replace(self, **per_step, acted={name: x[:steps] for name, x in self.acted.items()})
+
+    def tail(self, border: int) -> Rollout:
+        """A copy of what the next rollout begins with: the steps from `border` on, the frames of its first stack."""
+        per_step = ("frames", "action", "reward", "terminated", "reset")
+        fields = {name: getattr(self, name)[border:] if name in per_step else getattr(self, name) for name in _names()}
+        copies = {name: x.clone() for name, x in fields.items()}
+        return Rollout(**copies, acted={name: x[border:].clone() for name, x in self.acted.items()})
+
+    def begin_with(self, tail: Rollout) -> int:
+        """Write what the rollout before left over as the first steps; returns how many that are."""
+        known, older = len(tail.reward), len(tail.frames) - 1
+        self.age.copy_(tail.next_age[0])
+        self.state.copy_(tail.next_state[0])
+        self.frames[:older] = tail.frames[:-1]
+        self.reset[: known + 1] = tail.reset
+        for name in ("action", "reward", "terminated"):
+            getattr(self, name)[:known] = getattr(tail, name)
+        for name, value in tail.acted.items():
+            self.acted[name][:known] = value
+        return known
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its fields by name; `of` takes them."""
+        return {name: getattr(self, name) for name in _names()} | {f"acted.{name}": x for name, x in self.acted.items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Rollout:
+        """The rollout whose `tensors` these are."""
+        acted = {name.removeprefix("acted."): x for name, x in tensors.items() if name.startswith("acted.")}
+        return cls(**{name: tensors[name] for name in _names()}, acted=acted)
 
     def check(self, ticket: Ticket) -> None:
         """Raise ScheduleError unless this is the rollout that `ticket` ordered."""
@@ -132,6 +170,10 @@ class Layout:
             "reset": Field((t + 1, b), torch.bool),
             "stamp": Field((3,), torch.int64),
             "restarts": Field((1,), torch.int64),
+            "fresh": Field((1,), torch.bool),
+            "next_age": Field((2, b), torch.int32),
+            "next_state": Field((2, b, self.state), torch.float32),
+            "episode": Field((b,), torch.int64),
             **{f"acted.{name}": Field((t, b, *field.shape), field.dtype) for name, field in self.acted},
         }
 
@@ -146,5 +188,9 @@ class Layout:
         for name, field in self.fields().items():
             views[name] = field.view(memory, offset)
             offset += field.nbytes
-        acted = {name: views.pop(f"acted.{name}") for name, _ in self.acted}
-        return Rollout(**views, acted=acted)
+        return Rollout.of(views)
+
+
+def _names() -> list[str]:
+    """Of a rollout's fields, without what the policy said."""
+    return [field.name for field in fields(Rollout) if field.name != "acted"]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from asyncrl.experience import Experience
@@ -44,6 +45,8 @@ class EpisodeCounter:
     def finished(self, rollout: Rollout) -> list[Episode]:
         """Take in the next rollout; returns the episodes that ended in it."""
         found = []
+        if rollout.fresh:
+            self.restore(np.zeros_like(self._return), np.zeros_like(self._length))
         rewards, valid, over = rollout.reward.numpy(), rollout.valid.numpy(), rollout.over.numpy()
         for t in range(len(rewards)):
             self._return += rewards[t] * valid[t]
@@ -52,6 +55,14 @@ class EpisodeCounter:
                 found.append(Episode(float(self._return[env]), int(self._length[env]), self._actor, int(env)))
                 self._return[env], self._length[env] = 0, 0
         return found
+
+    def state(self) -> tuple[np.ndarray, np.ndarray]:
+        """[B] return and length of the episodes that go on; `restore` takes them."""
+        return self._return.copy(), self._length.copy()
+
+    def restore(self, score: np.ndarray, length: np.ndarray) -> None:
+        """Go on with what `state` gave."""
+        self._return, self._length = score.copy(), length.copy()
 
 
 class Statistics:
@@ -80,9 +91,17 @@ class Statistics:
         self._metrics: Mapping[str, Tensor | float] = {}
         self._reset()
 
-    def restore(self, update: int, step: int, records: Iterable[Record]) -> None:
-        """Go on from `update` and the records of the run's earlier part."""
+    def state(self) -> dict[str, Tensor]:
+        """[A, B] return and length of the episodes that go on."""
+        scores, lengths = zip(*(counter.state() for counter in self._counters), strict=True)
+        return {"return": torch.from_numpy(np.stack(scores)), "length": torch.from_numpy(np.stack(lengths))}
+
+    def restore(self, update: int, step: int, records: Iterable[Record], state: Mapping[str, Tensor]) -> None:
+        """Go on from `update`, the records of the run's earlier part, and its `state`, {} where that is not known."""
         self._update, self._step = update, step
+        if state:
+            for counter, score, length in zip(self._counters, state["return"], state["length"], strict=True):
+                counter.restore(score.numpy(), length.numpy())
         for record in records:
             if record["kind"] == "episode":
                 self.episodes += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from asyncrl import checkpoint
 from asyncrl.actor import ActorSpec
+from asyncrl.actor_state import ActorState, ActorStates
 from asyncrl.algorithms import Policy
 from asyncrl.arithmetic import compute_with
 from asyncrl.config import RunConfig
@@ -20,10 +21,11 @@ from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, BotFault, DivergenceError, EnvironmentFault
 from asyncrl.evaluation import Evaluation, evaluate
-from asyncrl.experience import Archive, Replay, ReplayPlan, Stored
+from asyncrl.experience import Archive, Episodes, Replay, ReplayPlan, Stored
 from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
+from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run, checkpoint_folder
 from asyncrl.statistics import Episode, Statistics
 
@@ -57,6 +59,7 @@ def train(
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
     first, statistics = learner.updates, desk.statistics
     spec = actor_spec(config, contract.with_capsules(str(run.path / "capsules")), first)
+    spec = replace(spec, states=desk.states_to_go_on_from)
     plan = MemoryPlan(
         spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, spec.device
     )
@@ -77,6 +80,7 @@ def train(
                 episodes = statistics.consume(update, rollouts, engine.ready)
                 with statistics.time("learning"):
                     metrics = learner.update(list(rollouts.values()))
+                desk.follow(rollouts)
                 if learner.updates % config.publish_every == 0:
                     engine.publish(learner.updates, learner.weights)
                 engine.request(schedule.following(update, list(rollouts)))
@@ -137,16 +141,21 @@ class Desk:
     ) -> None:
         """`versions`: how many published versions of the weights are kept with a checkpoint."""
         self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
+        experience = config.algorithm.experience()
         self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
         self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
         self.statistics = Statistics(
-            config.algorithm.experience(),
+            experience,
             [contract.of_actor(actor).env for actor in range(config.actors)],
             config.envs_per_actor,
             contract.frame_skip,
             config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
         )
+        self._actors = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
+        self.states_to_go_on_from: dict[int, ActorState] = {}
+        """By actor; {} in a new run."""
+        self._resumed = resume is not None
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self._evaluated: tuple[int, Evaluation] | None = None
         self._saved = -1
@@ -165,6 +174,17 @@ class Desk:
     def recent(self) -> dict[int, Tensor]:
         """The published versions of the weights that rollouts in the making were ordered with."""
         return dict(self._versions)
+
+    def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
+        """Note where the actors are after `rollouts`, which were learned from."""
+        if self._actors is None:
+            return
+        self._actors.follow(rollouts)
+        anew = [str(ticket.actor) for ticket, rollout in rollouts.items() if rollout.fresh]
+        if anew and self._resumed:
+            self._monitor.say(
+                f"New episodes for actors {', '.join(anew)}: their environments cannot go on where they were."
+            )
 
     def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode]) -> bool:
         """Do what is due. True: the target return is reached."""
@@ -235,7 +255,9 @@ class Desk:
         path = self._run.checkpoint_path(step)
         if self._saved != update:
             older = {str(version): weights for version, weights in self._versions if version != update}
-            tensors = {**self._learner.state(), **({"recent": older} if older else {})}
+            actors = {} if self._actors is None else self._actors.tensors()
+            extra = {"recent": older, "actors": actors, "episodes": self.statistics.state() if actors else {}}
+            tensors = {**self._learner.state(), **{name: kept for name, kept in extra.items() if kept}}
             checkpoint.save(
                 path,
                 tensors,
@@ -252,13 +274,15 @@ class Desk:
         return path
 
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
-        names = ("weights", "optimizer", "target", "replay", "recent")
+        names = ("weights", "optimizer", "target", "replay", "recent", "actors", "episodes")
         state = {name: resume.tensors(name) for name in names if resume.has(name)}
-        older = state.pop("recent", {})
+        older, actors, episodes = (state.pop(name, {}) for name in ("recent", "actors", "episodes"))
         if self._archive is not None:
             self._archive.read(resume.replay)
         self._learner.restore(state, resume.update, resume.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
-        self.statistics.restore(resume.update, resume.step, self._run.records())
+        if self._actors is not None:
+            self.states_to_go_on_from = self._actors.restore(actors)
+        self.statistics.restore(resume.update, resume.step, self._run.records(), episodes)
         self._best_mean = self._run.best_mean()
         self._saved = resume.update

@@ -22,7 +22,7 @@ from asyncrl.errors import CheckpointError
 from asyncrl.run import Run
 
 SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, seed=5, engine="serial")
-TENSORS = ["weights.safetensors", "optimizer.safetensors", "recent.safetensors"]
+TENSORS = [f"{name}.safetensors" for name in ("weights", "optimizer", "recent", "actors", "episodes")]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
 errors version arithmetic
 serialization randomness spaces rewards rollout interruption presets optimizers
-envs returns distributions exploration bots
+envs returns distributions exploration bots actor_state
 networks experience
 algorithms schedule
 datasets

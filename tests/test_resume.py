@@ -61,9 +61,13 @@ def weights_of(folder: Path) -> str:
     return newest_checkpoint(Run.open(folder)).weights_sha256
 
 
-def trained(folder: Path) -> list[dict[str, Any]]:
+def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == "train"]
+    return [record for record in records if record["kind"] == kind]
+
+
+def trained(folder: Path) -> list[dict[str, Any]]:
+    return recorded(folder, "train")
 
 
 def save(path: Path, tensors: dict[str, dict[str, torch.Tensor]], like: checkpoint.Checkpoint) -> None:
@@ -75,6 +79,54 @@ def damage(path: Path) -> Path:
     file = path / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     return file
+
+
+SHORT = {**SMALL, "steps": 2000, "log_every": 1}
+del SHORT["t_max"]
+STORED: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, n_step=3)
+
+
+@pytest.mark.parametrize(
+    ("env", "algorithm", "settings"),
+    [
+        ("worlds:Corridor-v0", "a3c", dict(lag=2, publish_every=2)),
+        ("CartPole-v1", "a3c", dict(recurrent="lstm", engine="processes")),
+        ("CartPole-v1", "one-step-sarsa", {}),
+        ("CartPole-v1", "reinforce", dict(longest_episode=50)),
+        ("CartPole-v1", "dqn", dict(STORED, prioritized=True, noisy=True)),
+        ("CartPole-v1", "c51", dict(STORED, env_backend="async", envs_per_actor=1, actors=2)),
+        ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
+        ("ALE/Breakout-v5", "dqn", dict(STORED, life_loss=True, noop_max=5, steps=700, replay_ratio=0.05)),
+        ("VizdoomBasic-v1", "dqn", dict(STORED, actors=1, envs_per_actor=2, steps=300)),
+    ],
+)
+def test_a_run_that_was_interrupted_is_the_run_that_was_not(
+    tmp_path: Path, env: str, algorithm: str, settings: dict[str, Any]
+) -> None:
+    """The same weights, the same episodes with the same returns: twice stopped, it went on in the midst of episodes."""
+    config = configure(env, algorithm, **{**SHORT, **settings})
+    start(config, tmp_path / "whole")
+    run, outcome = start(config, tmp_path / "stopped", Listener(STOPPED))
+    assert outcome.signal == signal.SIGTERM
+    resume(run.path, Listener(2 * STOPPED))
+    resume(run.path)
+    assert weights_of(run.path) == weights_of(tmp_path / "whole")
+    played, whole = (
+        [(r["step"], r["actor"], r["env"], r["return"], r["length"]) for r in recorded(folder, "episode")]
+        for folder in (run.path, tmp_path / "whole")
+    )
+    assert played == whole
+
+
+def test_environments_that_do_not_come_back_begin_new_episodes_and_it_is_said(tmp_path: Path) -> None:
+    config = configure("worlds:Forgetful", "dqn", **{**SHORT, **STORED})
+    run, _ = start(config, tmp_path / "run", Listener(STOPPED))
+    view = Listener()
+    _, outcome = resume(run.path, view)
+    assert outcome is not None
+    assert outcome.step >= SHORT["steps"]
+    said = [line for line in view.said if line.startswith("New episodes")]
+    assert said == ["New episodes for actors 0, 1, 2: their environments cannot go on where they were."]
 
 
 def test_what_follows_depends_on_the_checkpoint_alone_on_every_engine(interrupted: Path, tmp_path: Path) -> None:
@@ -117,7 +169,8 @@ def test_a_learner_that_was_restored_is_saved_as_the_same_files(copied: Path, tm
     learner.restore({name: found.tensors(name) for name in ("weights", "optimizer")}, found.update, found.step)
     save(tmp_path / "again", learner.state(), found)
     again = checkpoint.load(tmp_path / "again")
-    assert again.files == {name: facts for name, facts in found.files.items() if name != "recent.safetensors"}
+    of_others = {"recent.safetensors", "actors.safetensors", "episodes.safetensors"}
+    assert again.files == {name: facts for name, facts in found.files.items() if name not in of_others}
 
 
 def test_a_checkpoint_holds_the_older_weights_that_rollouts_in_the_making_were_ordered_with(copied: Path) -> None:

@@ -46,6 +46,13 @@ class Corridor(gymnasium.Env[np.ndarray, int]):
         return np.eye(6, dtype=np.float32)[self._cell]
 
 
+class Forgetful(Corridor):
+    """The same, but nothing that is seen comes back: the light is never the same."""
+
+    def _see(self) -> np.ndarray:
+        return super()._see() * np.float32(random.SystemRandom().uniform(0.9, 1.0))
+
+
 class Dawdling(Corridor):
     """The same, but each step takes a random time: no seed, so every run has another timing."""
 

@@ -57,8 +57,28 @@ class Environments:
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Begin anew; one seed per environment. Returns the observations, [B, *O]."""
         self._seeds, self._steps = list(seeds), 0
-        observation, self.infos = self._guard("reset", self.vector.reset, seed=self._family.seeds(self.vector, seeds))
-        return self._observation(observation)
+        return self._reset(seeds)
+
+    @property
+    def episode_seeds(self) -> list[int] | None:
+        """[B] what each environment's episode was reset with; None where `go_on` cannot make it of that."""
+        return self._family.episode_seeds(self.vector)
+
+    def go_on(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Come where episodes with these seeds are after these actions, B × [L, …]: all are played again, side by side,
+        those with fewer actions begin later.
+
+        Returns the observations [B, *O], and [B] bool: the episode is over, the next step resets.
+        """
+        observation, over = self.reset(seeds), np.zeros(self.num_envs, dtype=bool)
+        lengths = np.array([len(played) for played in actions])
+        for remaining in range(lengths.max(), -1, -1):
+            begins = lengths == remaining
+            if begins.any() and remaining < lengths.max():
+                observation, over = self._reset(seeds, begins), over & ~begins
+            if remaining:
+                observation, _, _, over = self.step(np.stack([_action(own, remaining) for own in actions]))
+        return observation, over
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment once; `action` [B, …] is a policy's (`Actions`)."""
@@ -86,6 +106,13 @@ class Environments:
     def close(self) -> None:
         self.vector.close()
 
+    def _reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> np.ndarray:
+        """Begin anew in the environments of `mask` [B], in all without it; `seeds` are one per environment."""
+        how: dict[str, Any] = {} if mask is None else {"options": {"reset_mask": mask}}
+        own = self._family.seeds(self.vector, seeds)
+        observation, self.infos = self._guard("reset", self.vector.reset, seed=own, **how)
+        return self._observation(observation)
+
     def _observation(self, observation: Any) -> np.ndarray:
         shape, dtype = self._expected
         if not isinstance(observation, np.ndarray) or observation.shape != shape:
@@ -109,3 +136,9 @@ class Environments:
             return EnvironmentFault(f"{self.contract.env} {what}", trace)
         seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")
         return EnvironmentFault(f"{self.contract.env} {what} (step {self._steps}, seeds {seeds})", trace)
+
+
+def _action(actions: np.ndarray, remaining: int) -> np.ndarray:
+    """Of an episode's actions [L, …] the one with `remaining` to go; any where it has not begun yet."""
+    nothing = np.zeros_like(actions, shape=actions.shape[1:])
+    return np.asarray(actions[-min(remaining, len(actions))]) if len(actions) else nothing

@@ -53,6 +53,13 @@ class Family(ABC):
         """One seed per environment, as `vector.reset` takes them."""
         return list(values)
 
+    def episode_seeds(self, vector: VectorEnv) -> list[int] | None:
+        """[B] what each environment's episode was reset with; None where that and its actions do not make an episode.
+
+        Who has them understands the option `reset_mask` of `reset`: [B] bool, environments outside it stay as they are.
+        """
+        return None
+
     def over(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
     ) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from asyncrl.envs.cartpole import SeededCartPole
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.single import SingleFamily, complaints
@@ -57,6 +58,8 @@ class Gymnasium(SingleFamily):
             return super().build(contract, num_envs, threads, training=training, render=render)
         _spec(contract.env, contract.settings.get("imports", ()))
         cap: dict[str, Any] = {} if contract.episode_cap is None else {"max_episode_steps": contract.episode_cap}
+        if "CartPoleVectorEnv" in str(gymnasium.spec(_name(contract.env)).vector_entry_point):
+            return SeededCartPole(num_envs, **cap)
         return gymnasium.make_vec(_name(contract.env), num_envs, vectorization_mode="vector_entry_point", **cap)
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:

@@ -30,10 +30,14 @@ class Observations(VectorWrapper):
         """[B] what is seen next begins an episode"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        begins = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         observation, infos = self.env.reset(seed=seed, options=options)
-        self._over = np.ones(self.num_envs, dtype=bool)
+        before = self._frames
+        self._over = self._over | begins
         seen = self._seen(observation)
-        self._over = np.zeros(self.num_envs, dtype=bool)
+        self._over = self._over & ~begins
+        if before is not None:
+            seen[~begins] = before[~begins]
         return seen, infos
 
     def step(self, actions: Any) -> tuple[np.ndarray, Any, Any, Any, dict[str, Any]]:

@@ -5,32 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
-import numpy as np
 
-__all__ = ["Reseeded", "episode_seed"]
+__all__ = ["Reseeded", "next_seed"]
+
+_STRIDE = 2 * 663_608_941
+"""Twice an odd number next to 2^30 / φ: seeds come back after 2^30 episodes, and those of neighbours are far apart."""
 
 
-def episode_seed(root: int, number: int) -> int:
-    """Of an environment's episode `number` (from 0) since it was reset with `root`, which is the first one's.
+def next_seed(seed: int) -> int:
+    """Of the episode after the one with `seed`.
 
-    31 bits, odd where `root` is odd: seeds for training and for evaluation never meet.
+    31 bits, odd where `seed` is odd: seeds for training and for evaluation never meet.
     """
-    if number == 0:
-        return root
-    (word,) = np.random.SeedSequence([root, number]).generate_state(1)
-    return (int(word) & 0x7FFF_FFFE) | (root & 1)
+    return (seed + _STRIDE) % 2**31
 
 
 class Reseeded(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A reset without a seed takes `episode_seed` instead of going on with the environment's generator."""
+    """A reset without a seed takes the next one instead of going on with the environment's generator."""
 
-    _root: int | None = None
-    _number = 0
+    episode_seed: int | None = None
+    """What this episode was reset with."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        if seed is not None:
-            self._root, self._number = seed, 0
-        elif self._root is not None:
-            self._number += 1
-            seed = episode_seed(self._root, self._number)
+        if seed is None and self.episode_seed is not None:
+            seed = next_seed(self.episode_seed)
+        self.episode_seed = seed
         return self.env.reset(seed=seed, options=options)

@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from asyncrl.envs.cartpole import SeededCartPole
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
 from asyncrl.envs.guarded import Checked
@@ -53,8 +54,15 @@ class SingleFamily(Family):
         return env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
-        """A native vector environment draws all its episodes from one stream."""
-        return list(values) if isinstance(vector.unwrapped, SyncVectorEnv | SupervisedVectorEnv) else values[0]
+        """Another native vector environment draws all its episodes from one stream."""
+        each = isinstance(vector.unwrapped, SyncVectorEnv | SupervisedVectorEnv | SeededCartPole)
+        return list(values) if each else values[0]
+
+    def episode_seeds(self, vector: VectorEnv) -> list[int] | None:
+        seeded: Any = vector.unwrapped
+        if isinstance(seeded, SyncVectorEnv):
+            return [env.get_wrapper_attr("episode_seed") for env in seeded.envs]
+        return getattr(seeded, "episode_seeds", None)
 
     def contract(self, env_id: str, options: EnvOptions, **fields: Any) -> Contract:
         """What `env_id` means; `fields` are those of `Contract` that this family decides, besides the common ones.

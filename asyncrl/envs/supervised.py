@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from asyncrl.envs import capsule
 from asyncrl.envs.options import Supervision
 from asyncrl.envs.process import Failed, Workplace
-from asyncrl.envs.seeding import episode_seed
+from asyncrl.envs.seeding import next_seed
 from asyncrl.envs.worker import Failure, Kind
 from asyncrl.errors import EnvironmentFault
 
@@ -33,32 +33,24 @@ _STEPS_BETWEEN_WEIGHINGS = 100
 class _Episode:
     """An environment's episode: all that is needed to come where it is."""
 
-    root: int
-    """What the environment was reset with."""
-    number: int = 0
-    """How many episodes there were since."""
-    seed: int = field(init=False)
-    """What this episode is reset with."""
+    seed: int
+    """What it is reset with."""
     options: dict[str, Any] | None = None
     """The reset's options; only the first episode has any."""
     actions: list[Any] = field(default_factory=list)
     is_over: bool = False
     """The next step resets."""
 
-    def __post_init__(self) -> None:
-        self.seed = episode_seed(self.root, self.number)
-
     def next(self) -> _Episode:
-        return _Episode(self.root, self.number + 1)
+        return _Episode(next_seed(self.seed))
 
 
 class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` environments in a worker process each, next-step autoreset.
 
     It gives what Gymnasium's SyncVectorEnv gives of environments that are `Reseeded`: every episode is reset with a seed
-    that follows from the environment's first seed and the number of the episode. So what an environment does depends on
-    its seed and actions alone, and a worker that failed can be replaced by one that is reset with the episode's seed and
-    repeats its actions.
+    that follows from the one before. So what an environment does depends on its seed and actions alone, and a worker that
+    failed can be replaced by one that is reset with the episode's seed and repeats its actions.
 
     A worker fails if its environment raises, if it dies, hangs, or grows too large. A new one then plays the episode
     again and, if it sees exactly what was seen last, tries the step anew; whoever steps the environments notices
@@ -109,18 +101,24 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin new episodes. An int seeds environment i with ``seed + i``; None goes on with the next episodes.
 
-        Returns the observations, [B, *O], and the infos, an array per name.
+        The option `reset_mask`, [B] bool, says in which environments; the others stay as they are. Returns the
+        observations, [B, *O], and the infos, an array per name.
         """
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"seeds are one per environment: {self.num_envs}, not {len(seeds)}")
-        self._episodes = [self._begun(i, None if seeds is None else seeds[i], options) for i in range(self.num_envs)]
+        own = dict(options or {})
+        mask = own.pop("reset_mask", None)
+        chosen = range(self.num_envs) if mask is None else [int(i) for i in np.flatnonzero(mask)]
+        begun = {i: self._begun(i, None if seeds is None else seeds[i], own or None) for i in chosen}
+        self._episodes = [begun[i] if i in begun else self._episodes[i] for i in range(self.num_envs)]
         self._buffer ^= 1
-        for i in range(self.num_envs):
+        self._board.observation[self._buffer] = self._board.observation[1 - self._buffer]
+        for i in chosen:
             self._ask_reset(i)
         infos: dict[str, Any] = {}
         deadline = self._deadline()
-        for i in range(self.num_envs):
+        for i in chosen:
             try:
                 info = self._hear(i, deadline)
             except Failed as problem:
@@ -172,6 +170,11 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     def __del__(self) -> None:
         if not self.closed and hasattr(self, "_workers"):
             self.close()
+
+    @property
+    def episode_seeds(self) -> list[int]:
+        """What each environment's episode was reset with."""
+        return [episode.seed for episode in self._episodes]
 
     def _begun(self, i: int, seed: int | None, options: dict[str, Any] | None) -> _Episode:
         if seed is not None:

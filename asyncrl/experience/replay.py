@@ -93,6 +93,8 @@ class Replay:
     def extend(self, rollout: Rollout) -> None:
         """Store a rollout's steps; the oldest ones make room."""
         actor, steps = int(rollout.stamp[1]), len(rollout.reward)
+        if rollout.fresh:
+            self._interrupt(actor)
         first = int(self.newest[actor])
         rows = torch.arange(first, first + steps + 1) % self._shape[1]
         if self._tree is not None:
@@ -105,17 +107,6 @@ class Replay:
         self.newest[actor] = first + steps
         if self._tree is not None:
             self._expect(actor, first, first + steps)
-
-    def interrupt(self) -> None:
-        """Environments begin new episodes: what was seen last is the end of the old ones."""
-        for actor, newest in enumerate(self.newest.tolist()):
-            if newest:
-                if self._tree is not None:
-                    self._forget(actor, newest, newest + 1)
-                self._views["reset"][actor, newest % self._shape[1]] = True
-                self.newest[actor] = newest + 1
-                if self._tree is not None:
-                    self._expect(actor, newest, newest + 1)
 
     def samples(
         self, count: int, random: torch.Generator, progress: float = 0.0, rewards: Rewards | None = None
@@ -238,6 +229,18 @@ class Replay:
     def _oldest_at(self, newest: np.ndarray) -> np.ndarray:
         first: np.ndarray = newest - self._shape[1] + 1
         return np.where(first > 0, first + self._stack - 1, 0)
+
+    def _interrupt(self, actor: int) -> None:
+        """The actor's environments begin new episodes: what was seen last is the end of the old ones."""
+        newest = int(self.newest[actor])
+        if newest == 0:
+            return
+        if self._tree is not None:
+            self._forget(actor, newest, newest + 1)
+        self._views["reset"][actor, newest % self._shape[1]] = True
+        self.newest[actor] = newest + 1
+        if self._tree is not None:
+            self._expect(actor, newest, newest + 1)
 
     def _forget(self, actor: int, first: int, last: int) -> None:
         """Take the priorities of rows that are too old when the newest row is not `first` any more but `last`."""

@@ -34,9 +34,7 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, eve
         if event == "write":
             archive.write(str(number))
         elif event == "interrupt":
-            replay.interrupt()
-            for life in (life for lives in world.lives for life in lives):
-                life.interrupt()
+            world.interrupt()
         else:
             replay.extend(world.rollout(int(event)))
             for sample in replay.samples(1, torch.Generator().manual_seed(number), 0.5):

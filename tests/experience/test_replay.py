@@ -70,13 +70,22 @@ class World:
         random = np.random.default_rng(seed)
         self.layout = Layout(steps, ENVS, stack, Field((1,), torch.float32), Field((), torch.int64))
         self.lives = [[Life(stack, random) for _ in range(ENVS)] for _ in range(actors)]
+        self._interrupted: set[int] = set()
         for life in (life for lives in self.lives for life in lives):
             life.begin()
+
+    def interrupt(self) -> None:
+        """Every actor's next rollout begins new episodes."""
+        self._interrupted = set(range(len(self.lives)))
 
     def rollout(self, actor: int) -> Rollout:
         """The next one of this actor, as it would fill a slot."""
         slot = self.layout.slot(torch.zeros(self.layout.nbytes, dtype=torch.uint8), 0)
-        slot.stamp[1] = actor
+        slot.stamp[1], slot.fresh[0] = actor, actor in self._interrupted
+        if slot.fresh:
+            self._interrupted.remove(actor)
+            for life in self.lives[actor]:
+                life.interrupt()
         stack, steps = self.layout.stack, self.layout.steps
         for env, life in enumerate(self.lives[actor]):
             first = len(life.rows) - 1
@@ -153,9 +162,7 @@ def test_what_is_sampled_is_what_happened(
     replay, random = Replay(plan), torch.Generator().manual_seed(seed)
     for event in [0] * 5 + [actors - 1] * 5 + events:
         if event == "interrupt":
-            replay.interrupt()
-            for life in (life for lives in world.lives for life in lives):
-                life.interrupt()
+            world.interrupt()
         else:
             replay.extend(world.rollout(int(event) % actors))
         wanted = {

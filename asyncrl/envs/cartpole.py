@@ -1,0 +1,56 @@
+"""CartPole's own vector environment, whose episodes begin with seeds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+from asyncrl.envs.seeding import next_seed
+
+__all__ = ["SeededCartPole"]
+
+
+class SeededCartPole(CartPoleVectorEnv):
+    """Gymnasium draws the beginnings of all episodes from one generator; here each is where ``CartPole-v1`` begins
+    when it is reset with the episode's seed.
+    """
+
+    state: Any
+    """[4, B] float64"""
+    episode_seeds: list[int]
+    """[B] what each environment's episode was reset with"""
+
+    def reset(
+        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin new episodes; an int seeds environment i with ``seed + i``. With the option `reset_mask`, [B] bool, the
+        environments outside it stay as they are.
+        """
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        if mask.all():
+            super().reset(seed=0)
+            self.episode_seeds = list(seeds)
+        self.prev_done[mask] = False
+        self.steps[mask] = 0
+        for i in np.flatnonzero(mask).tolist():
+            self._begin(i, int(seeds[i]))
+        return self.state.T.astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        over = np.flatnonzero(self.prev_done).tolist()
+        result = super().step(action)
+        if over:
+            for i in over:
+                self._begin(i, next_seed(self.episode_seeds[i]))
+            result[0][over] = self.state[:, over].T
+        return result
+
+    def _begin(self, i: int, seed: int) -> None:
+        self.episode_seeds[i] = seed
+        self.state[:, i] = np.random.default_rng(seed).uniform(self.low, self.high, 4)

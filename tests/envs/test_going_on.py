@@ -1,0 +1,88 @@
+"""An environment comes back to where it was by its episode's seed and actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncrl.envs import Environments, EnvOptions, describe
+from asyncrl.envs.options import Backend
+from asyncrl.envs.seeding import next_seed
+
+SEEDS = [10, 20, 30]
+
+
+def play(environments: Environments, steps: int, random: np.random.Generator) -> tuple[Any, list[list[np.ndarray]]]:
+    """The last step, and what was done in each environment since its episode began."""
+    actions = environments.contract.spaces.actions
+    assert actions.count is not None
+    past: list[list[np.ndarray]] = [[] for _ in range(environments.num_envs)]
+    over = np.zeros(environments.num_envs, dtype=bool)
+    for _ in range(steps):
+        action = random.integers(actions.count, size=environments.num_envs)
+        step = environments.step(action)
+        past = [[] if ended else [*own, done] for own, done, ended in zip(past, action, over, strict=True)]
+        over = step.over
+    return step, past
+
+
+def come_back(env: str, steps: int, **options: Any) -> None:
+    """Two copies, one of which was brought to where the other one is, see and get the same from there on."""
+    contract = describe(env, EnvOptions(**options))
+    one, other = Environments(contract, len(SEEDS)), Environments(contract, len(SEEDS))
+    try:
+        one.reset(SEEDS)
+        step, past = play(one, steps, np.random.default_rng(steps))
+        assert one.episode_seeds is not None
+        observation, over = other.go_on(one.episode_seeds, [np.array(own, dtype=np.int64) for own in past])
+        assert np.array_equal(observation, step.observation)
+        assert np.array_equal(over, step.over)
+        for seed in range(60):
+            mine, its = (play(each, 1, np.random.default_rng(seed))[0] for each in (one, other))
+            assert all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
+        assert one.episode_seeds == other.episode_seeds
+    finally:
+        one.close()
+        other.close()
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps=st.integers(1, 120), backend=st.sampled_from([Backend.NATIVE, Backend.SYNC]))
+def test_cartpole(steps: int, backend: Backend) -> None:
+    come_back("CartPole-v1", steps, env_backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("env", "steps", "options"),
+    [
+        ("CartPole-v1", 77, dict(env_backend=Backend.ASYNC)),
+        ("ALE/Breakout-v5", 150, dict(life_loss=True)),
+        ("MiniGrid-Empty-8x8-v0", 50, {}),
+        ("VizdoomBasic-v1", 90, {}),
+    ],
+)
+def test_families(env: str, steps: int, options: dict[str, Any]) -> None:
+    come_back(env, steps, **options)
+
+
+def test_the_native_cartpole_plays_the_very_episodes_of_the_single_one() -> None:
+    ours, theirs = (
+        Environments(describe("CartPole-v1", EnvOptions(env_backend=backend)), len(SEEDS))
+        for backend in (Backend.NATIVE, Backend.SYNC)
+    )
+    assert np.array_equal(ours.reset(SEEDS), theirs.reset(SEEDS))
+    for seed in range(300):
+        mine, its = (play(each, 1, np.random.default_rng(seed))[0] for each in (ours, theirs))
+        assert all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True)), seed
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_seeds_of_training_and_evaluation_never_meet(seed: int) -> None:
+    later = next_seed(seed)
+    assert 0 <= later < 2**31
+    assert later != seed
+    assert later % 2 == seed % 2
