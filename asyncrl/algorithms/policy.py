@@ -60,7 +60,6 @@ class Policy:
         """Actions for observations [B, *O]. A noisy network has new noise every time, and none in evaluations."""
         if self._noisy:
             resample(self._network, None if moment.seats is None else moment.random)
-            moment = moment._replace(seats=None)
         acted = self._algorithm.act(self._ask, observation, state, moment)
         if not moment.epsilon:
             return acted

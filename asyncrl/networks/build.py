@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 import torch
 
@@ -21,6 +23,7 @@ from asyncrl.networks.encoders import (
     RadialEncoder,
 )
 from asyncrl.networks.initialization import Init
+from asyncrl.networks.layers import Linear, NoisyLinear
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.spaces import SMALLEST_IMAGE, Spaces
 
@@ -77,9 +80,16 @@ class NetworkConfig:
     dueling: bool = False
     """Action values are a value plus advantages of mean 0 (methods with action values)."""
     noisy: bool = False
-    """Dense layers have random weights whose spread is learned; they explore instead of ε (methods with action values)."""
+    """Dense layers, save one that sees the observation itself, have random weights whose spread is learned (methods with
+    action values). They explore besides ε; alone with --epsilon-start 0 --epsilon-floors 0."""
+    noise: float = 0.5
+    """σ0: where the spread of noisy weights begins, times √inputs."""
     init: Init = Init.ORTHOGONAL
     """How weights begin."""
+
+    def dense(self) -> Callable[[int, int], Linear]:
+        """What makes a dense layer of so many inputs and outputs."""
+        return partial(NoisyLinear, spread=self.noise) if self.noisy else Linear
 
 
 def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
@@ -100,6 +110,8 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
         raise UsageError(
             f"--radial-gammas {config.radial_gammas} and --radial-features {config.radial_features} must be positive"
         )
+    if config.noise < 0:
+        raise UsageError(f"--noise must be 0 or more, not {config.noise:g}")
     if not config.hidden or min(config.hidden) < 1:
         raise UsageError(f"--hidden {config.hidden}: every layer needs at least one unit")
     return kind
@@ -113,7 +125,7 @@ def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Encode
         return CompositeEncoder(spaces, lambda part: encoder(convolve if part.is_image else flat, part, dtype))
     kind = resolve(config, spaces)
     if kind is Network.MLP:
-        return MlpEncoder(spaces, config.hidden, config.activation, dtype, noisy=config.noisy)
+        return MlpEncoder(spaces, config.hidden, config.activation, dtype, config.dense())
     if kind is Network.RADIAL:
         return RadialEncoder(spaces, config.radial_gammas, config.radial_features)
     if config.difference and spaces.observation_shape[0] < 2:
@@ -124,7 +136,7 @@ def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Encode
         convolutions,
         features,
         dtype,
+        config.dense(),
         centered=config.centered,
         difference=config.difference,
-        noisy=config.noisy,
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, NoisyLinear
+from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear
 from asyncrl.randomness import Stream, generator
 from asyncrl.spaces import Entry, Spaces
 
@@ -71,10 +71,10 @@ class ConvolutionalEncoder(nn.Module):
         convolutions: Sequence[Convolution],
         features: int,
         dtype: torch.dtype,
+        dense: Callable[[int, int], Linear] = Linear,
         *,
         centered: bool,
         difference: bool = False,
-        noisy: bool = False,
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
@@ -86,7 +86,7 @@ class ConvolutionalEncoder(nn.Module):
             self.convolutions.append(Conv2d(before.channels, *layer))
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8)).shape[1]
-        self.dense = (NoisyLinear if noisy else Linear)(flat, features)
+        self.dense = dense(flat, features)
 
     def forward(self, observation: Tensor) -> Tensor:
         return F.relu(self.dense(self._convolve(observation)))
@@ -111,17 +111,25 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class MlpEncoder(nn.Module):
-    """Dense layers; observations of any shape are flattened."""
+    """Dense layers; observations of any shape are flattened.
+
+    The first layer is never noisy: small observations would be lost in the noise of their biases.
+    """
 
     def __init__(
-        self, spaces: Spaces, hidden: Sequence[int], activation: Activation, dtype: torch.dtype, *, noisy: bool = False
+        self,
+        spaces: Spaces,
+        hidden: Sequence[int],
+        activation: Activation,
+        dtype: torch.dtype,
+        dense: Callable[[int, int], Linear] = Linear,
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, hidden[-1]
         self._activate = torch.tanh if activation is Activation.TANH else F.relu
         sizes = [spaces.observation_size, *hidden]
-        layer = NoisyLinear if noisy else Linear
-        self.layers = nn.ModuleList(layer(a, b) for a, b in itertools.pairwise(sizes))
+        kinds = [Linear, *[dense] * (len(hidden) - 1)]
+        self.layers = nn.ModuleList(kind(a, b) for kind, (a, b) in zip(kinds, itertools.pairwise(sizes), strict=True))
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.flatten(1).to(self.dtype)

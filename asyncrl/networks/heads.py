@@ -11,7 +11,7 @@ from asyncrl.distributions import Distribution, distribution, parameter_count
 from asyncrl.networks.body import Body
 from asyncrl.networks.build import Network, NetworkConfig, resolve
 from asyncrl.networks.initialization import initialize
-from asyncrl.networks.layers import Linear, NoisyLinear
+from asyncrl.networks.layers import Linear
 from asyncrl.spaces import Spaces
 
 __all__ = ["ActionValues", "ActorCritic", "CategoricalQNetwork", "PolicyValue", "QNetwork"]
@@ -81,7 +81,7 @@ class QNetwork(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → action values, K outputs an action.
 
     `--dueling` adds up a value and advantages of mean 0 (Wang et al. 2016, equation 9), both linear in the body's
-    features; `--noisy` makes all dense layers noisy.
+    features; `--noisy` makes them noisy.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class QNetwork(nn.Module):
         self.actions, self.outputs = spaces.actions.count, outputs
         self.body = Body(config, spaces, dtype)
         self.state_size = self.body.state_size
-        layer = NoisyLinear if config.noisy else Linear
+        layer = config.dense()
         self.q = layer(self.body.features, self.actions * outputs)
         self.value = layer(self.body.features, outputs) if config.dueling else None
         heads = [self.q] if self.value is None else [self.q, self.value]

@@ -25,18 +25,18 @@ class Linear(nn.Linear):
 class NoisyLinear(Linear):
     """A dense layer whose weights are random: w + σ·ε with factorized noise ε = f(ε_out)·f(ε_in)ᵀ, f(x) = sgn(x)·√|x|.
 
-    w and σ are learned (Fortunato et al. 2018, equations 9 … 11); σ begins at 0.5 / √inputs. Without noise, which is
+    w and σ are learned (Fortunato et al. 2018, equations 9 … 11); σ begins at `spread` / √inputs. Without noise, which is
     how it begins and how agents are evaluated, it is the dense layer w. `resample` draws new noise.
     """
 
     noise_in: Tensor
     noise_out: Tensor
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, spread: float = 0.5) -> None:
         super().__init__(inputs, outputs)
-        spread = 0.5 / math.sqrt(inputs)
-        self.weight_spread = nn.Parameter(torch.full((outputs, inputs), spread))
-        self.bias_spread = nn.Parameter(torch.full((outputs,), spread))
+        sigma = spread / math.sqrt(inputs)
+        self.weight_spread = nn.Parameter(torch.full((outputs, inputs), sigma))
+        self.bias_spread = nn.Parameter(torch.full((outputs,), sigma))
         self.register_buffer("noise_in", torch.zeros(inputs), persistent=False)
         self.register_buffer("noise_out", torch.zeros(outputs), persistent=False)
 
