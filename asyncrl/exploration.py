@@ -69,6 +69,9 @@ class Exploration:
     """Steps of the run after which the floor is reached."""
     epsilon_decay: Decay = Decay.LINEAR
     """How it gets there."""
+    epsilon_hold: bool = False
+    """Hold a random action until the rollout ends, --t-max steps: that leads further than as many single ones do
+    (Dabney et al. 2021, "Temporally-Extended ε-Greedy Exploration", with one duration)."""
     epsilon_assignment: Assignment = Assignment.SAMPLED
     """How floors are given out."""
     epsilon_perturbation: float = 0.0

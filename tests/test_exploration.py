@@ -9,8 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncrl.algorithms import DQN, Moment, Policy
+from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.exploration import Assignment, Exploration, Seats, explore
+from asyncrl.networks import Network, NetworkConfig
+from asyncrl.randomness import Stream, generator
 
 
 def test_floors_are_drawn_with_the_papers_probabilities() -> None:
@@ -45,6 +49,23 @@ def test_an_action_is_random_with_its_own_environments_probability() -> None:
     assert [float((row == 2).double().mean()) for row in action] == pytest.approx([1.0, 0.7, 0.25], abs=0.015)
     assert (action[~random] == 2).all()
     assert (torch.bincount(action[2], minlength=4) / 10_000).tolist() == pytest.approx([0.25] * 4, abs=0.015)
+
+
+def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
+    spaces, envs = describe("CartPole-v1").spaces, 64
+    algorithm = DQN(exploration=Exploration(0.5, (0.5,), (1.0,), epsilon_hold=True))
+    policy = Policy(algorithm, NetworkConfig(Network.MLP), spaces, torch.float32)
+    done = []
+    for rollout in (1, 2):
+        moment = Moment(0, generator(0, Stream.ACTOR, rollout), Seats.of(0, 0, envs))
+        acted = [policy.act(torch.randn(envs, 4), torch.zeros(envs, 0), moment) for _ in range(5)]
+        chance = torch.stack([each.random for each in acted if each.random is not None])
+        assert (chance == chance[0]).all()
+        assert 16 < int(chance[0].sum()) < 48
+        done.append(torch.stack([each.action for each in acted])[:, chance[0]])
+        assert (done[-1] == done[-1][0]).all()
+        assert set(done[-1][0].tolist()) == {0, 1}
+    assert done[0].shape != done[1].shape or not torch.equal(*done)
 
 
 @pytest.mark.parametrize(

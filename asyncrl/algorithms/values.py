@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
@@ -47,7 +48,10 @@ class ValueMethod(Algorithm):
         action, random = q[0].argmax(-1), None
         if moment.seats is not None:
             epsilon = self.exploration.epsilon(moment.step, moment.seats)
-            action, random = explore(action, q.shape[-1], epsilon, moment.random)
+            chance = moment.random
+            if self.exploration.epsilon_hold:  # what is drawn at one step of a rollout is drawn at all
+                chance = torch.Generator().manual_seed(chance.initial_seed())
+            action, random = explore(action, q.shape[-1], epsilon, chance)
         return Acted(action, state, {}, random)
 
 
