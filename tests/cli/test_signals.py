@@ -80,8 +80,11 @@ def assert_all_have_ended(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_run_that_is_ended_from_outside_can_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with training(tmp_path, "worlds:Dawdling-v0", "--actors", "2", "--envs-per-actor", "4") as (child, started):
+def test_a_run_that_is_ended_from_outside_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    settings = ["--actors", "2", "--envs-per-actor", "4", "--no-anneal"]
+    with training(tmp_path, "worlds:Dawdling-v0", *settings) as (child, started):
         os.kill(child.pid, number)
         assert child.wait(60) == code
         assert_all_have_ended(started)
@@ -91,9 +94,13 @@ def test_a_run_that_is_ended_from_outside_can_go_on(tmp_path: Path, number: sign
         assert f"stopped by {number.name} at step {saved.step:,}" in (tmp_path / "out").read_text()
         assert (tmp_path / "err").read_text().strip() == STOPPING
 
-    assert main(["train", "--resume", str(run), "--steps", str(saved.step + 1_000), "--no-video", "--quiet"]) == 0
+    end, whole = ["--steps", str(saved.step + 1_000), "--no-video", "--quiet"], tmp_path / "whole"
+    assert main(["train", "--resume", str(run), *end]) == 0
+    assert main(["train", "a3c", "worlds:Dawdling-v0", *settings, "--run-dir", str(whole), "--engine", "serial", *end]) == 0
+    uninterrupted = checkpoint.load(whole / "checkpoints" / (whole / "latest").read_text().strip())
     resumed = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
     assert resumed.step >= saved.step + 1_000
+    assert (resumed.step, resumed.weights_sha256) == (uninterrupted.step, uninterrupted.weights_sha256)
     updates = [
         record["update"]
         for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
