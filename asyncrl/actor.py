@@ -19,7 +19,7 @@ from asyncrl.experience import Episodes
 from asyncrl.exploration import Seats
 from asyncrl.networks import NetworkConfig
 from asyncrl.randomness import Stream, environment_seeds, generator
-from asyncrl.rollout import Field, Layout, Rollout, Ticket
+from asyncrl.rollout import Field, Layout, Rollout, Tail, Ticket
 
 __all__ = ["Actor", "ActorSpec"]
 
@@ -84,7 +84,7 @@ class Actor:
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
         self._cast = None if bots.bot is None else Cast(bots, spaces.actions, spec.seed, index, spec.envs)
-        self._tail: Rollout | None = None
+        self._tail: Tail | None = None
         state = spec.states.get(index)
         if state is None or not self._go_on(state):
             self._begin(Stream.ENVIRONMENT, spec.first_update)
@@ -138,7 +138,7 @@ class Actor:
         with self._naming():
             observation, over = self.environments.go_on(tail.episode.tolist(), [played.numpy() for played in state.actions])
         self._observation = torch.from_numpy(observation)
-        self._age, self._state, self._tail = tail.next_age[1], tail.next_state[1], tail
+        self._age, self._state, self._tail = tail.age[1], tail.state[1], tail
         return torch.equal(self._newest(), tail.frames[-1]) and torch.equal(torch.from_numpy(over), tail.reset[-1])
 
     def _continue(self, slot: Rollout) -> int:

@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.rollout import Rollout, Ticket
+from asyncrl.rollout import Rollout, Tail, Ticket
 
 __all__ = ["ActorState", "ActorStates"]
 
@@ -24,7 +25,7 @@ LONGEST = 200_000
 class ActorState:
     """All that an actor hands on from one rollout to the next."""
 
-    tail: Rollout
+    tail: Tail
     """What the next rollout begins with."""
     actions: list[Tensor]
     """B × [L, …]: what was done in each environment since its episode began; L differs."""
@@ -39,7 +40,7 @@ class ActorState:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> ActorState:
         """The state whose `tensors` these are."""
-        tail = Rollout.of({name.removeprefix("tail."): x for name, x in tensors.items() if name.startswith("tail.")})
+        tail = Tail.of({name.removeprefix("tail."): x for name, x in tensors.items() if name.startswith("tail.")})
         actions = tensors["actions"].to(tail.action.dtype)
         return cls(tail, list(torch.split_with_sizes(actions, tensors["lengths"].tolist())))
 
@@ -81,17 +82,17 @@ class _Followed:
 
     def __init__(self, overlap: int) -> None:
         self._overlap = overlap
-        self._tail: Rollout | None = None
+        self._tail: Tail | None = None
         self._past: deque[Tensor] = deque()
         """[T, B, …] each"""
         self._steps = 0
         """T of all of them"""
-        self._length = torch.zeros(0, dtype=torch.int64)
+        self._length: np.ndarray = np.zeros(0, dtype=np.int64)
         """[B] steps since each episode began"""
 
     def begin(self, state: ActorState) -> None:
         self._tail = state.tail
-        self._length = torch.tensor([len(played) for played in state.actions])
+        self._length = np.array([len(played) for played in state.actions])
         self._steps = int(self._length.max())
         past = state.tail.action.new_zeros(self._steps, len(state.actions), *state.tail.action.shape[2:])
         for env, played in enumerate(state.actions):
@@ -102,13 +103,15 @@ class _Followed:
         known = self._overlap
         if self._tail is None or rollout.fresh:
             self._past.clear()
-            known, self._steps, self._length = 0, 0, torch.zeros(rollout.reward.shape[1], dtype=torch.int64)
+            known, self._steps, self._length = 0, 0, np.zeros(rollout.reward.shape[1], dtype=np.int64)
         self._past.append(rollout.action[known:].clone())
-        self._steps += len(self._past[-1])
-        resets = rollout.reset[known:-1]
-        since = torch.arange(len(resets), 0, -1)[:, None]  # from each step until the end, itself counted in
-        self._length = torch.where(resets, since - 1, len(resets) + self._length).amin(0)
-        while len(self._past) > 1 and self._steps - len(self._past[0]) >= int(self._length.max()):
+        resets = rollout.reset[known:-1].numpy()
+        self._steps += len(resets)
+        self._length = self._length + len(resets)
+        for t, env in zip(*resets.nonzero(), strict=True):
+            self._length[env] = len(resets) - 1 - t
+        longest = int(self._length.max())
+        while len(self._past) > 1 and self._steps - len(self._past[0]) >= longest:
             self._steps -= len(self._past.popleft())
         if self._steps > LONGEST:
             self._past.clear()

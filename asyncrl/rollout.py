@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asyncrl.errors import ScheduleError
 
-__all__ = ["Field", "Layout", "Rollout", "Ticket"]
+__all__ = ["Field", "Layout", "Rollout", "Tail", "Ticket"]
 
 _ALIGNMENT = 64  # bytes: a cache line, so that no two fields share one
 
@@ -86,18 +86,25 @@ class Rollout:
         per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
         return replace(self, **per_step, acted={name: x[:steps] for name, x in self.acted.items()})
 
-    def tail(self, border: int) -> Rollout:
+    def tail(self, border: int) -> Tail:
         """A copy of what the next rollout begins with: the steps from `border` on, the frames of its first stack."""
-        per_step = ("frames", "action", "reward", "terminated", "reset")
-        fields = {name: getattr(self, name)[border:] if name in per_step else getattr(self, name) for name in _names()}
-        copies = {name: x.clone() for name, x in fields.items()}
-        return Rollout(**copies, acted={name: x[border:].clone() for name, x in self.acted.items()})
+        return Tail(
+            frames=self.frames[border:].clone(),
+            age=self.next_age.clone(),
+            state=self.next_state.clone(),
+            action=self.action[border:].clone(),
+            reward=self.reward[border:].clone(),
+            terminated=self.terminated[border:].clone(),
+            reset=self.reset[border:].clone(),
+            episode=self.episode.clone(),
+            acted={name: x[border:].clone() for name, x in self.acted.items()},
+        )
 
-    def begin_with(self, tail: Rollout) -> int:
+    def begin_with(self, tail: Tail) -> int:
         """Write what the rollout before left over as the first steps; returns how many that are."""
         known, older = len(tail.reward), len(tail.frames) - 1
-        self.age.copy_(tail.next_age[0])
-        self.state.copy_(tail.next_state[0])
+        self.age.copy_(tail.age[0])
+        self.state.copy_(tail.state[0])
         self.frames[:older] = tail.frames[:-1]
         self.reset[: known + 1] = tail.reset
         for name in ("action", "reward", "terminated"):
@@ -105,16 +112,6 @@ class Rollout:
         for name, value in tail.acted.items():
             self.acted[name][:known] = value
         return known
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Its fields by name; `of` takes them."""
-        return {name: getattr(self, name) for name in _names()} | {f"acted.{name}": x for name, x in self.acted.items()}
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Rollout:
-        """The rollout whose `tensors` these are."""
-        acted = {name.removeprefix("acted."): x for name, x in tensors.items() if name.startswith("acted.")}
-        return cls(**{name: tensors[name] for name in _names()}, acted=acted)
 
     def check(self, ticket: Ticket) -> None:
         """Raise ScheduleError unless this is the rollout that `ticket` ordered."""
@@ -124,6 +121,41 @@ class Rollout:
                 f"slot {ticket.slot} holds rollout {number} of actor {actor} made with weights {version}; "
                 f"{ticket} was ordered."
             )
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What a rollout leaves to the next one of its actor: its last K steps, which are the next one's first."""
+
+    frames: Tensor
+    """[K+S, B, *frame], the newest one last"""
+    age: Tensor
+    """[2, B] int32: as a rollout's, before those K steps and after them"""
+    state: Tensor
+    """[2, B, S] float32, likewise"""
+    action: Tensor
+    """[K, B, …]"""
+    reward: Tensor
+    """[K, B] float32"""
+    terminated: Tensor
+    """[K, B] bool"""
+    reset: Tensor
+    """[K+1, B] bool"""
+    episode: Tensor
+    """[B] int64"""
+    acted: Mapping[str, Tensor]
+    """[K, B, …]"""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its fields by name; `of` takes them."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "acted"}
+        return own | {f"acted.{name}": x for name, x in self.acted.items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Tail:
+        """The tail whose `tensors` these are."""
+        acted = {name.removeprefix("acted."): x for name, x in tensors.items() if name.startswith("acted.")}
+        return cls(**{name: x for name, x in tensors.items() if not name.startswith("acted.")}, acted=acted)
 
 
 class Field(NamedTuple):
@@ -188,9 +220,5 @@ class Layout:
         for name, field in self.fields().items():
             views[name] = field.view(memory, offset)
             offset += field.nbytes
-        return Rollout.of(views)
-
-
-def _names() -> list[str]:
-    """Of a rollout's fields, without what the policy said."""
-    return [field.name for field in fields(Rollout) if field.name != "acted"]
+        acted = {name: views.pop(f"acted.{name}") for name, _ in self.acted}
+        return Rollout(**views, acted=acted)
