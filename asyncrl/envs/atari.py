@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -16,7 +15,6 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions, Protocol
-from asyncrl.envs.seeding import next_seed
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.spaces import spaces_of
 
@@ -129,11 +127,10 @@ class Atari(Family):
             **_rules(contract),
             life_loss_info=contract.life_loss and training,
         )
-        return _Seeded(_Filmed(vector, contract) if render else vector, partial(self.over, contract, training=training))
+        return _Filmed(vector, contract) if render else vector
 
-    def episode_seeds(self, vector: VectorEnv) -> list[int]:
-        seeded: Any = vector
-        return list(map(int, seeded.episode_seeds))
+    def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
+        return np.asarray(values, dtype=np.int32)
 
     def over(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
@@ -148,36 +145,6 @@ class Atari(Family):
         with contextlib.closing(gymnasium.make(spec, full_action_space=full)) as env:
             emulator: Any = env.unwrapped
             return list(emulator.get_action_meanings())
-
-
-class _Seeded(VectorWrapper):
-    """Games whose every episode has a seed of its own: ale-py begins one with the generators of the one before."""
-
-    episode_seeds: np.ndarray
-    """[B] int32: what each game's episode was reset with"""
-
-    def __init__(self, env: VectorEnv, over: Callable[..., np.ndarray]) -> None:
-        """`over` says of `terminated`, `truncated` and `infos` whether ale-py resets in the next step."""
-        super().__init__(env)
-        self._is_over = over
-        self._over: np.ndarray = np.zeros(env.num_envs, dtype=bool)
-
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """One seed per game; with the option `reset_mask`, [B] bool, games outside it stay as they are."""
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        seeds = np.asarray(seed, dtype=np.int32)
-        self.episode_seeds = seeds if mask.all() else np.where(mask, seeds, self.episode_seeds)
-        self._over = np.zeros(self.num_envs, dtype=bool) if mask.all() else self._over & ~mask
-        return self.env.reset(seed=self.episode_seeds[mask], options=None if mask.all() else {"reset_mask": mask})
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        begins = self._over
-        observation, reward, terminated, truncated, infos = self.env.step(actions)
-        self._over = self._is_over(terminated, truncated, infos)
-        if begins.any():
-            seeds = [next_seed(int(seed)) for seed in self.episode_seeds]
-            observation, infos = self.reset(seed=seeds, options={"reset_mask": begins})
-        return observation, reward, terminated, truncated, infos
 
 
 class _Filmed(VectorWrapper):

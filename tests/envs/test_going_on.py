@@ -60,7 +60,6 @@ def test_cartpole(steps: int, backend: Backend) -> None:
     ("env", "steps", "options"),
     [
         ("CartPole-v1", 77, dict(env_backend=Backend.ASYNC)),
-        ("ALE/Breakout-v5", 150, dict(life_loss=True)),
         ("MiniGrid-Empty-8x8-v0", 50, {}),
         ("VizdoomBasic-v1", 90, {}),
     ],
