@@ -17,7 +17,7 @@ from asyncrl.rollout import Rollout, Tail, Ticket
 
 __all__ = ["ActorState", "ActorStates"]
 
-LONGEST = 200_000
+_LONGEST = 200_000
 """Steps of an episode beyond which it is not played again: a continued run begins a new one."""
 
 
@@ -113,7 +113,7 @@ class _Followed:
         longest = int(self._length.max())
         while len(self._past) > 1 and self._steps - len(self._past[0]) >= longest:
             self._steps -= len(self._past.popleft())
-        if self._steps > LONGEST:
+        if self._steps > _LONGEST:
             self._past.clear()
             self._steps = 0
         self._tail = rollout.tail(len(rollout.reward) - self._overlap)

@@ -31,8 +31,8 @@ class Ticket(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """Views on one slot. Row t holds what was seen, done and got at step t.
+class Steps:
+    """T steps of B environments. Row t holds what was seen, done and got at step t.
 
     Autoreset is next-step: the observation after an episode's last step is that episode's true last
     one, and the step that follows only resets. `reset` marks those steps; no loss may see them.
@@ -40,10 +40,6 @@ class Rollout:
 
     frames: Tensor
     """[T+S, B, *frame] single frames; the stack of S that was seen at step t ends in row t+S-1."""
-    age: Tensor
-    """[B] int32: how many frames before the newest one at step 0 belong to the same episode."""
-    state: Tensor
-    """[B, S] float32: what the network that acted remembered before step 0."""
     action: Tensor
     """[T, B, …] as `Actions` says"""
     reward: Tensor
@@ -52,6 +48,20 @@ class Rollout:
     """[T, B] bool: the future is worth nothing"""
     reset: Tensor
     """[T+1, B] bool: step t resets, its action is ignored (or it is padding). Row T belongs to the next rollout."""
+    episode: Tensor
+    """[B] int64: what each environment's episode was reset with, after the last step; -1 where that says nothing."""
+    acted: Mapping[str, Tensor]
+    """[T, B, …] what the policy said when it acted, by name"""
+
+
+@dataclass(frozen=True)
+class Rollout(Steps):
+    """Views on one slot."""
+
+    age: Tensor
+    """[B] int32: how many frames before the newest one at step 0 belong to the same episode."""
+    state: Tensor
+    """[B, S] float32: what the network that acted remembered before step 0."""
     stamp: Tensor
     """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
     restarts: Tensor
@@ -62,10 +72,6 @@ class Rollout:
     """[2, B] int32: as `age`, before the next rollout's first step, and after this one's last."""
     next_state: Tensor
     """[2, B, S] float32: as `state`, likewise."""
-    episode: Tensor
-    """[B] int64: what each environment's episode was reset with, after the last step; -1 where that says nothing."""
-    acted: Mapping[str, Tensor]
-    """[T, B, …] what the policy said when it acted, by name"""
 
     @property
     def valid(self) -> Tensor:
@@ -124,27 +130,13 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Tail:
-    """What a rollout leaves to the next one of its actor: its last K steps, which are the next one's first."""
+class Tail(Steps):
+    """What a rollout leaves to the next one of its actor: its last steps, which are the next one's first."""
 
-    frames: Tensor
-    """[K+S, B, *frame], the newest one last"""
     age: Tensor
-    """[2, B] int32: as a rollout's, before those K steps and after them"""
+    """[2, B] int32: as a rollout's, before these steps and after them."""
     state: Tensor
-    """[2, B, S] float32, likewise"""
-    action: Tensor
-    """[K, B, …]"""
-    reward: Tensor
-    """[K, B] float32"""
-    terminated: Tensor
-    """[K, B] bool"""
-    reset: Tensor
-    """[K+1, B] bool"""
-    episode: Tensor
-    """[B] int64"""
-    acted: Mapping[str, Tensor]
-    """[K, B, …]"""
+    """[2, B, S] float32: as a rollout's, likewise."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Its fields by name; `of` takes them."""

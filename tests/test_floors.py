@@ -18,6 +18,7 @@ datasets
 actor learner config statistics
 playback
 engines checkpoint evaluation video monitor run filters imitation
+agent
 human
 training
 hogwild
