@@ -100,6 +100,9 @@ class _Followed:
         self._past = deque([past])
 
     def extend(self, rollout: Rollout) -> None:
+        if (rollout.episode < 0).any():  # nobody could come back
+            self._tail = None
+            return
         known = self._overlap
         if self._tail is None or rollout.fresh:
             self._past.clear()
@@ -119,7 +122,7 @@ class _Followed:
         self._tail = rollout.tail(len(rollout.reward) - self._overlap)
 
     def state(self) -> ActorState | None:
-        if self._tail is None or self._length.max() > self._steps or (self._tail.episode < 0).any():
+        if self._tail is None or self._length.max() > self._steps:
             return None
         past = torch.cat(list(self._past))
         return ActorState(self._tail, [past[len(past) - n :, env].clone() for env, n in enumerate(self._length.tolist())])

@@ -59,10 +59,11 @@ class Playback:
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the next steps; a continued run's first ones come after those that were dealt out."""
-        if not self._now:
+        begins = not self._now
+        if begins:
             dealt = ticket.number // self._actors * len(slot.reward)
             self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._moments]
-        slot.fresh[0] = False
+        slot.fresh[0] = begins and ticket.version < 0  # schedule free: others may have dealt more, so less is known
         slot.episode.fill_(-1)
         slot.age.zero_()
         slot.state.zero_()

@@ -59,7 +59,7 @@ def train(
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
     first, statistics = learner.updates, desk.statistics
     spec = actor_spec(config, contract.with_capsules(str(run.path / "capsules")), first)
-    spec = replace(spec, states=desk.states_to_go_on_from)
+    spec = replace(spec, states=desk.actor_states)
     plan = MemoryPlan(
         spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, spec.device
     )
@@ -152,9 +152,9 @@ class Desk:
             config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
         )
-        self._actors = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
-        self.states_to_go_on_from: dict[int, ActorState] = {}
-        """By actor; {} in a new run."""
+        self._followed = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
+        self.actor_states: dict[int, ActorState] = {}
+        """By actor: where a continued run goes on; {} in a new one."""
         self._resumed = resume is not None
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self._evaluated: tuple[int, Evaluation] | None = None
@@ -177,9 +177,9 @@ class Desk:
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
         """Note where the actors are after `rollouts`, which were learned from."""
-        if self._actors is None:
+        if self._followed is None:
             return
-        self._actors.follow(rollouts)
+        self._followed.follow(rollouts)
         anew = [str(ticket.actor) for ticket, rollout in rollouts.items() if rollout.fresh]
         if anew and self._resumed:
             self._monitor.say(
@@ -255,7 +255,7 @@ class Desk:
         path = self._run.checkpoint_path(step)
         if self._saved != update:
             older = {str(version): weights for version, weights in self._versions if version != update}
-            actors = {} if self._actors is None else self._actors.tensors()
+            actors = {} if self._followed is None else self._followed.tensors()
             extra = {"recent": older, "actors": actors, "episodes": self.statistics.state() if actors else {}}
             tensors = {**self._learner.state(), **{name: kept for name, kept in extra.items() if kept}}
             checkpoint.save(
@@ -281,8 +281,8 @@ class Desk:
             self._archive.read(resume.replay)
         self._learner.restore(state, resume.update, resume.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
-        if self._actors is not None:
-            self.states_to_go_on_from = self._actors.restore(actors)
+        if self._followed is not None:
+            self.actor_states = self._followed.restore(actors)
         self.statistics.restore(resume.update, resume.step, self._run.records(), episodes)
         self._best_mean = self._run.best_mean()
         self._saved = resume.update
