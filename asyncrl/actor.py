@@ -113,7 +113,8 @@ class Actor:
             slot.next_age[0], slot.next_state[0] = self._age, self._state
         slot.next_age[1], slot.next_state[1] = self._age, self._state
         slot.restarts[0] = self.environments.restarts
-        slot.episode[:] = torch.tensor(self.environments.episode_seeds or -1)
+        origins = self.environments.origins
+        slot.origin[:] = -1 if origins is None else torch.from_numpy(origins)
         self._tail = slot.tail(border)
 
     def close(self) -> None:
@@ -136,7 +137,8 @@ class Actor:
             return False
         tail = state.tail
         with self._naming():
-            observation, over = self.environments.go_on(tail.episode.tolist(), [played.numpy() for played in state.actions])
+            seeds, past = tail.origin[0].tolist(), [played.numpy() for played in state.actions]
+            observation, over = self.environments.go_on(seeds, past)
         self._observation = torch.from_numpy(observation)
         self._age, self._state, self._tail = tail.age[1], tail.state[1], tail
         return torch.equal(self._newest(), tail.frames[-1]) and torch.equal(torch.from_numpy(over), tail.reset[-1])

@@ -1,6 +1,7 @@
 """Where an actor is between two rollouts, as data: a continued run goes on there as if it had never stopped.
 
-An environment's episode is its seed and its actions, which rollouts carry; playing them again leads to where it was.
+Where an environment is follows from what it was last seeded with and from its actions since, which rollouts carry: playing
+them again leads there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from asyncrl.rollout import Rollout, Tail, Ticket
 __all__ = ["ActorState", "ActorStates"]
 
 _LONGEST = 200_000
-"""Steps of an episode beyond which it is not played again: a continued run begins a new one."""
+"""Steps since the seed beyond which they are not played again: a continued run begins a new episode."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ActorState:
     tail: Tail
     """What the next rollout begins with."""
     actions: list[Tensor]
-    """B × [L, …]: what was done in each environment since its episode began; L differs."""
+    """B × [L, …]: what was done in each environment since it was seeded; L differs."""
 
     def tensors(self) -> dict[str, Tensor]:
         """As tensors by name; `of` takes them."""
@@ -78,7 +78,7 @@ class ActorStates:
 
 
 class _Followed:
-    """One actor: the actions of its rollouts, as far back as the oldest episode that goes on."""
+    """One actor: the actions of its rollouts, as far back as the oldest seed."""
 
     def __init__(self, overlap: int) -> None:
         self._overlap = overlap
@@ -87,33 +87,26 @@ class _Followed:
         """[T, B, …] each"""
         self._steps = 0
         """T of all of them"""
-        self._length: np.ndarray = np.zeros(0, dtype=np.int64)
-        """[B] steps since each episode began"""
 
     def begin(self, state: ActorState) -> None:
         self._tail = state.tail
-        self._length = np.array([len(played) for played in state.actions])
-        self._steps = int(self._length.max())
+        self._steps = max(map(len, state.actions))
         past = state.tail.action.new_zeros(self._steps, len(state.actions), *state.tail.action.shape[2:])
         for env, played in enumerate(state.actions):
             past[self._steps - len(played) :, env] = played
         self._past = deque([past])
 
     def extend(self, rollout: Rollout) -> None:
-        if (rollout.episode < 0).any():  # nobody could come back
+        if (rollout.origin < 0).any():  # nobody could come back
             self._tail = None
             return
         known = self._overlap
         if self._tail is None or rollout.fresh:
             self._past.clear()
-            known, self._steps, self._length = 0, 0, np.zeros(rollout.reward.shape[1], dtype=np.int64)
+            known, self._steps = 0, 0
         self._past.append(rollout.action[known:].clone())
-        resets = rollout.reset[known:-1].numpy()
-        self._steps += len(resets)
-        self._length = self._length + len(resets)
-        for t, env in zip(*resets.nonzero(), strict=True):
-            self._length[env] = len(resets) - 1 - t
-        longest = int(self._length.max())
+        self._steps += len(rollout.reward) - known
+        longest = int(rollout.origin[1].max())
         while len(self._past) > 1 and self._steps - len(self._past[0]) >= longest:
             self._steps -= len(self._past.popleft())
         if self._steps > _LONGEST:
@@ -122,7 +115,7 @@ class _Followed:
         self._tail = rollout.tail(len(rollout.reward) - self._overlap)
 
     def state(self) -> ActorState | None:
-        if self._tail is None or self._length.max() > self._steps:
+        if self._tail is None or self._tail.origin[1].max() > self._steps:
             return None
-        past = torch.cat(list(self._past))
-        return ActorState(self._tail, [past[len(past) - n :, env].clone() for env, n in enumerate(self._length.tolist())])
+        past, since = torch.cat(list(self._past)), self._tail.origin[1].tolist()
+        return ActorState(self._tail, [past[len(past) - n :, env].clone() for env, n in enumerate(since)])

@@ -64,7 +64,7 @@ class Playback:
             dealt = ticket.number // self._actors * len(slot.reward)
             self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._moments]
         slot.fresh[0] = begins and ticket.version < 0  # schedule free: others may have dealt more, so less is known
-        slot.episode.fill_(-1)
+        slot.origin.fill_(-1)
         slot.age.zero_()
         slot.state.zero_()
         stack = len(slot.frames) - len(slot.reward)

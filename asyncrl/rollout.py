@@ -48,8 +48,9 @@ class Steps:
     """[T, B] bool: the future is worth nothing"""
     reset: Tensor
     """[T+1, B] bool: step t resets, its action is ignored (or it is padding). Row T belongs to the next rollout."""
-    episode: Tensor
-    """[B] int64: what each environment's episode was reset with, after the last step; -1 where that says nothing."""
+    origin: Tensor
+    """[2, B] int64: what each environment was last seeded with, and how many steps before the end; -1 where that does not
+    say where it is."""
     acted: Mapping[str, Tensor]
     """[T, B, …] what the policy said when it acted, by name"""
 
@@ -102,7 +103,7 @@ class Rollout(Steps):
             reward=self.reward[border:].clone(),
             terminated=self.terminated[border:].clone(),
             reset=self.reset[border:].clone(),
-            episode=self.episode.clone(),
+            origin=self.origin.clone(),
             acted={name: x[border:].clone() for name, x in self.acted.items()},
         )
 
@@ -197,7 +198,7 @@ class Layout:
             "fresh": Field((1,), torch.bool),
             "next_age": Field((2, b), torch.int32),
             "next_state": Field((2, b, self.state), torch.float32),
-            "episode": Field((b,), torch.int64),
+            "origin": Field((2, b), torch.int64),
             **{f"acted.{name}": Field((t, b, *field.shape), field.dtype) for name, field in self.acted},
         }
 

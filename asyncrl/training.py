@@ -31,6 +31,9 @@ from asyncrl.statistics import Episode, Statistics
 
 __all__ = ["Desk", "Outcome", "actor_spec", "make_learner", "replay_plan", "train"]
 
+_LONG = 2_000
+"""Steps that environments play again of which the user is told."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -283,6 +286,9 @@ class Desk:
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
         if self._followed is not None:
             self.actor_states = self._followed.restore(actors)
+            longest = max((len(played) for state in self.actor_states.values() for played in state.actions), default=0)
+            if longest >= _LONG:
+                self._monitor.say(f"Environments play up to {longest:,} steps again, to come where they were.")
         self.statistics.restore(resume.update, resume.step, self._run.records(), episodes)
         self._best_mean = self._run.best_mean()
         self._saved = resume.update

@@ -97,6 +97,7 @@ STORED: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, 
         ("CartPole-v1", "c51", dict(STORED, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
         ("VizdoomBasic-v1", "dqn", dict(STORED, actors=1, envs_per_actor=2, steps=300)),
+        ("ALE/Breakout-v5", "dqn", dict(STORED, steps=700, replay_ratio=0.05, life_loss=True, noop_max=5)),
     ],
 )
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(

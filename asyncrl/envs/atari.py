@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions, Protocol
+from asyncrl.envs.seeding import next_seed
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.spaces import spaces_of
 
@@ -23,6 +25,9 @@ __all__ = ["Atari"]
 INSTALL = "pip install 'asyncrl[atari]'"
 SCREEN = (210, 160)
 """Height and width of what a person sees, in pixels."""
+SEEDED_EVERY = 20_000
+"""Steps after which a game's next episode takes a new seed. A continued run plays again what was played since. More often
+would cost: ale-py loads the game anew to seed it, 82 ms, the time of some 500 steps."""
 _OURS = re.compile(r"^(ALE/.*|[A-Za-z0-9]+(NoFrameskip|Deterministic)-v\d+)$")
 _DETERMINISTIC = re.compile(r"^([A-Za-z0-9]+)Deterministic-v([04])$")
 
@@ -127,10 +132,15 @@ class Atari(Family):
             **_rules(contract),
             life_loss_info=contract.life_loss and training,
         )
-        return _Filmed(vector, contract) if render else vector
+        over = partial(self.over, contract, training=training)
+        return _Reseeded(_Filmed(vector, contract) if render else vector, over)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         return np.asarray(values, dtype=np.int32)
+
+    def origins(self, vector: VectorEnv) -> np.ndarray | None:
+        seeded: Any = vector
+        return np.array([seeded.seeds, seeded.since])
 
     def over(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
@@ -145,6 +155,41 @@ class Atari(Family):
         with contextlib.closing(gymnasium.make(spec, full_action_space=full)) as env:
             emulator: Any = env.unwrapped
             return list(emulator.get_action_meanings())
+
+
+class _Reseeded(VectorWrapper):
+    """Games that get a new seed now and then: without one, an episode goes on with the generators of the one before."""
+
+    seeds: np.ndarray
+    """[B] int64: what each game was last seeded with"""
+    since: np.ndarray
+    """[B] int64: steps since then"""
+
+    def __init__(self, env: VectorEnv, over: Callable[..., np.ndarray]) -> None:
+        """`over` says of `terminated`, `truncated` and `infos` whether ale-py resets in the next step."""
+        super().__init__(env)
+        self._is_over = over
+        self._over: np.ndarray = np.zeros(env.num_envs, dtype=bool)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """One seed per game; with the option `reset_mask`, [B] bool, games outside it stay as they are."""
+        begins: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        seeds, nothing = np.asarray(seed, dtype=np.int64), np.zeros(self.num_envs, dtype=np.int64)
+        whole = bool(begins.all())
+        self.seeds = seeds if whole else np.where(begins, seeds, self.seeds)
+        self.since = nothing if whole else np.where(begins, nothing, self.since)
+        self._over = self._over & ~begins
+        return self.env.reset(seed=self.seeds[begins].astype(np.int32), options=None if whole else {"reset_mask": begins})
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        late = self._over & (self.since >= SEEDED_EVERY)
+        observation, reward, terminated, truncated, infos = self.env.step(actions)
+        self._over = self._is_over(terminated, truncated, infos)
+        self.since += 1
+        if late.any():
+            seeds = [next_seed(seed) for seed in self.seeds.tolist()]
+            observation, infos = self.reset(seed=seeds, options={"reset_mask": late})
+        return observation, reward, terminated, truncated, infos
 
 
 class _Filmed(VectorWrapper):

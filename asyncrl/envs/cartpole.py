@@ -20,8 +20,13 @@ class SeededCartPole(CartPoleVectorEnv):
 
     state: Any
     """[4, B] float64"""
-    episode_seeds: list[int]
+    _seeds: list[int]
     """[B] what each environment's episode was reset with"""
+
+    @property
+    def origins(self) -> np.ndarray:
+        """[2, B] int64: what each environment's episode was reset with, and its steps."""
+        return np.array([self._seeds, self.steps], dtype=np.int64)
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
@@ -35,7 +40,7 @@ class SeededCartPole(CartPoleVectorEnv):
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if mask.all():
             super().reset(seed=0)
-            self.episode_seeds = list(seeds)
+            self._seeds = list(seeds)
         self.prev_done[mask] = False
         self.steps[mask] = 0
         for i in np.flatnonzero(mask).tolist():
@@ -47,10 +52,10 @@ class SeededCartPole(CartPoleVectorEnv):
         result = super().step(action)
         if over:
             for i in over:
-                self._begin(i, next_seed(self.episode_seeds[i]))
+                self._begin(i, next_seed(self._seeds[i]))
             result[0][over] = self.state[:, over].T
         return result
 
     def _begin(self, i: int, seed: int) -> None:
-        self.episode_seeds[i] = seed
+        self._seeds[i] = seed
         self.state[:, i] = np.random.default_rng(seed).uniform(self.low, self.high, 4)

@@ -60,13 +60,15 @@ class Environments:
         return self._reset(seeds)
 
     @property
-    def episode_seeds(self) -> list[int] | None:
-        """[B] what each environment's episode was reset with; None where `go_on` cannot make it of that."""
-        return self._family.episode_seeds(self.vector)
+    def origins(self) -> np.ndarray | None:
+        """[2, B] int64: what each environment was last seeded with, and how many steps ago; None where `go_on` cannot come
+        back from there.
+        """
+        return self._family.origins(self.vector)
 
     def go_on(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Come where episodes with these seeds are after these actions, B × [L, …]: all are played again, side by side,
-        those with fewer actions begin later.
+        """Come where environments with these seeds are after these actions, B × [L, …]: all are played again, side by
+        side, those with fewer actions begin later.
 
         Returns the observations [B, *O], and [B] bool: the episode is over, the next step resets.
         """
@@ -139,6 +141,6 @@ class Environments:
 
 
 def _action(actions: np.ndarray, remaining: int) -> np.ndarray:
-    """Of an episode's actions [L, …] the one with `remaining` to go; any where it has not begun yet."""
+    """Of an environment's actions [L, …] the one with `remaining` to go; any where it has not begun yet."""
     nothing = np.zeros_like(actions, shape=actions.shape[1:])
     return np.asarray(actions[-min(remaining, len(actions))]) if len(actions) else nothing

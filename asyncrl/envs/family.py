@@ -53,8 +53,9 @@ class Family(ABC):
         """One seed per environment, as `vector.reset` takes them."""
         return list(values)
 
-    def episode_seeds(self, vector: VectorEnv) -> list[int] | None:
-        """[B] what each environment's episode was reset with; None where that and its actions do not make an episode.
+    def origins(self, vector: VectorEnv) -> np.ndarray | None:
+        """[2, B] int64: what each environment was last seeded with, and how many steps ago; None where that and what was
+        done since do not say where it is. Of the step that resets, a seed that it takes is 0 steps ago.
 
         Who has them understands the option `reset_mask` of `reset`: [B] bool, environments outside it stay as they are.
         """

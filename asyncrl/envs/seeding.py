@@ -1,4 +1,4 @@
-"""Every episode has a seed of its own: what happens in it depends on that seed and its actions alone."""
+"""What happens in an environment depends on what it was seeded with and on its actions since; most are at every episode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STRIDE = 2 * 663_608_941
 
 
 def next_seed(seed: int) -> int:
-    """Of the episode after the one with `seed`.
+    """What follows `seed`.
 
     31 bits, odd where `seed` is odd: seeds for training and for evaluation never meet.
     """
@@ -23,11 +23,17 @@ def next_seed(seed: int) -> int:
 class Reseeded(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A reset without a seed takes the next one instead of going on with the environment's generator."""
 
-    episode_seed: int | None = None
+    seed: int | None = None
     """What this episode was reset with."""
+    steps = 0
+    """Of this episode."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        if seed is None and self.episode_seed is not None:
-            seed = next_seed(self.episode_seed)
-        self.episode_seed = seed
+        if seed is None and self.seed is not None:
+            seed = next_seed(self.seed)
+        self.seed, self.steps = seed, 0
         return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.env.step(action)

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.envs.cartpole import SeededCartPole
@@ -58,11 +59,11 @@ class SingleFamily(Family):
         each = isinstance(vector.unwrapped, SyncVectorEnv | SupervisedVectorEnv | SeededCartPole)
         return list(values) if each else values[0]
 
-    def episode_seeds(self, vector: VectorEnv) -> list[int] | None:
+    def origins(self, vector: VectorEnv) -> np.ndarray | None:
         seeded: Any = vector.unwrapped
         if isinstance(seeded, SyncVectorEnv):
-            return [env.get_wrapper_attr("episode_seed") for env in seeded.envs]
-        return getattr(seeded, "episode_seeds", None)
+            return np.array([[env.get_wrapper_attr(name) for env in seeded.envs] for name in ("seed", "steps")])
+        return getattr(seeded, "origins", None)
 
     def contract(self, env_id: str, options: EnvOptions, **fields: Any) -> Contract:
         """What `env_id` means; `fields` are those of `Contract` that this family decides, besides the common ones.

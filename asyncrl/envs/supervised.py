@@ -172,9 +172,9 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             self.close()
 
     @property
-    def episode_seeds(self) -> list[int]:
-        """What each environment's episode was reset with."""
-        return [episode.seed for episode in self._episodes]
+    def origins(self) -> np.ndarray:
+        """[2, B] int64: what each environment's episode was reset with, and its steps."""
+        return np.array([(episode.seed, len(episode.actions)) for episode in self._episodes]).T
 
     def _begun(self, i: int, seed: int | None, options: dict[str, Any] | None) -> _Episode:
         if seed is not None:

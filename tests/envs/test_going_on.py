@@ -1,4 +1,4 @@
-"""An environment comes back to where it was by its episode's seed and actions."""
+"""An environment comes back to where it was by its seed and its actions since."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncrl.envs import Environments, EnvOptions, describe
+from asyncrl.envs import Environments, EnvOptions, atari, describe
 from asyncrl.envs.options import Backend
 from asyncrl.envs.seeding import next_seed
 
 SEEDS = [10, 20, 30]
 
 
-def play(environments: Environments, steps: int, random: np.random.Generator) -> tuple[Any, list[list[np.ndarray]]]:
-    """The last step, and what was done in each environment since its episode began."""
+def play(environments: Environments, steps: int, random: np.random.Generator) -> tuple[Any, np.ndarray]:
+    """The last step, and what was done in each environment."""
     actions = environments.contract.spaces.actions
     assert actions.count is not None
-    past: list[list[np.ndarray]] = [[] for _ in range(environments.num_envs)]
-    over = np.zeros(environments.num_envs, dtype=bool)
+    past = []
     for _ in range(steps):
-        action = random.integers(actions.count, size=environments.num_envs)
-        step = environments.step(action)
-        past = [[] if ended else [*own, done] for own, done, ended in zip(past, action, over, strict=True)]
-        over = step.over
-    return step, past
+        past.append(random.integers(actions.count, size=environments.num_envs))
+        step = environments.step(past[-1])
+    return step, np.array(past).T
 
 
 def come_back(env: str, steps: int, **options: Any) -> None:
@@ -37,14 +34,15 @@ def come_back(env: str, steps: int, **options: Any) -> None:
     try:
         one.reset(SEEDS)
         step, past = play(one, steps, np.random.default_rng(steps))
-        assert one.episode_seeds is not None
-        observation, over = other.go_on(one.episode_seeds, [np.array(own, dtype=np.int64) for own in past])
+        assert one.origins is not None
+        seeds, since = one.origins.tolist()
+        observation, over = other.go_on(seeds, [own[len(own) - n :] for own, n in zip(past, since, strict=True)])
         assert np.array_equal(observation, step.observation)
         assert np.array_equal(over, step.over)
         for seed in range(60):
             mine, its = (play(each, 1, np.random.default_rng(seed))[0] for each in (one, other))
             assert all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
-        assert one.episode_seeds == other.episode_seeds
+        assert np.array_equal(one.origins, other.origins)
     finally:
         one.close()
         other.close()
@@ -66,6 +64,13 @@ def test_cartpole(steps: int, backend: Backend) -> None:
 )
 def test_families(env: str, steps: int, options: dict[str, Any]) -> None:
     come_back(env, steps, **options)
+
+
+@pytest.mark.parametrize("steps", [250, 601])
+@pytest.mark.parametrize("seeded_every", [60, 20_000])
+def test_atari_over_the_ends_of_many_games(monkeypatch: pytest.MonkeyPatch, seeded_every: int, steps: int) -> None:
+    monkeypatch.setattr(atari, "SEEDED_EVERY", seeded_every)
+    come_back("ALE/Breakout-v5", steps, life_loss=True)
 
 
 def test_the_native_cartpole_plays_the_very_episodes_of_the_single_one() -> None:
