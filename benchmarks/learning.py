@@ -3,8 +3,10 @@
     .venv/bin/python benchmarks/learning.py a3c CartPole-v1 --seeds 5 --target 475
     .venv/bin/python benchmarks/learning.py a3c ALE/Pong-v5 --target 18
 
-Each seed is one call of `asyncrl train` with the preset's settings and what `--options` adds. Seconds
-are wall time, of training and of the whole command with start and evaluation. Results go to
+Each seed is one call of `asyncrl train` with the preset's settings and what `--options` adds, and one of
+`asyncrl evaluate`, which scores the agent that is kept (of the best evaluation) over 100 episodes that nobody
+has seen; that is what counts. Seconds are wall time, of training and of the whole command with start and
+evaluations. Results go to
 benchmarks/results/learning-ALGO-ENV.json and, as a table, to standard output.
 """
 
@@ -26,6 +28,8 @@ import tyro
 from asyncrl.bench.usage import machine
 
 RESULTS = Path(__file__).parent / "results"
+UNSEEN = "1000003"
+"""Seed of the episodes that the agent which is kept is scored over."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,18 @@ class Arguments:
     """More options of `asyncrl train`, as one string."""
 
 
+def asyncrl(*words: str) -> str:
+    """What a command prints."""
+    return subprocess.run([sys.executable, "-m", "asyncrl", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def train(asked: Arguments, seed: int, folder: Path) -> dict[str, Any]:
-    """One run; what its last evaluation says."""
-    command = [sys.executable, "-m", "asyncrl", "train", asked.algorithm, asked.env]
+    """One run; what its last evaluation says, and how good the agent is that it kept."""
     began = time.monotonic()
-    subprocess.run(
-        [*command, "--seed", str(seed), "--run-dir", str(folder), "--quiet", "--no-video", *shlex.split(asked.options)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    how = ["--seed", str(seed), "--run-dir", str(folder), "--quiet", "--no-video", *shlex.split(asked.options)]
+    asyncrl("train", asked.algorithm, asked.env, *how)
     seconds = time.monotonic() - began
+    kept = json.loads(asyncrl("evaluate", str(folder), "--episodes", "100", "--seed", UNSEEN, "--json"))
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     score = next(r for r in reversed(records) if r["kind"] == "eval")
     last = next(r for r in reversed(records) if r["kind"] == "train")
@@ -60,7 +66,9 @@ def train(asked: Arguments, seed: int, folder: Path) -> dict[str, Any]:
         "training_seconds": last["time"],
         "command_seconds": round(seconds, 1),
         "steps_per_second": statistics.median(rates),
-        "learned": score["mean"] >= asked.target,
+        "kept": kept["mean"],
+        "kept_step": kept["step"],
+        "learned": kept["mean"] >= asked.target,
     }
 
 
@@ -72,10 +80,12 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"learning-{asked.algorithm}-{asked.env.replace('/', '-')}.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
-    print("| seed | steps | mean return | median | IQM (95 %) | training | whole command |\n|---|---|---|---|---|---|---|")
+    print("| seed | steps | mean return | median | IQM (95 %) | kept (of step) | training | whole command |")
+    print("|---" * 8 + "|")
     for r in runs:
         iqm = "{:.1f} ({:.1f} … {:.1f})".format(r["iqm"], *r["iqm_interval"])
         score = f"| {r['seed']} | {r['step']:,} | {r['mean']:.1f} | {r['median']:.1f} | {iqm} |"
+        score += f" {r['kept']:.1f} ({r['kept_step']:,}) |"
         print(f"{score} {r['training_seconds']:.0f} s | {r['command_seconds']:.0f} s |")
     print(f"{sum(r['learned'] for r in runs)} of {len(runs)} seeds reached {asked.target:g}")
 

@@ -48,8 +48,9 @@ def run(arguments: Sequence[str]) -> int:
     result = evaluate(agent, asked.episodes, asked.seed, **how)
     facts = summary(list(result.returns))
     if asked.json:
+        agent_of = {"checkpoint": str(agent.checkpoint.path), "step": agent.checkpoint.step}
         told = {"returns": result.returns, "measures": result.measures, "contract": contract}
-        print(json.dumps({**facts, **{name: to_json(value) for name, value in told.items()}}))
+        print(json.dumps({**agent_of, **facts, **{name: to_json(value) for name, value in told.items()}}))
         return 0
     low, high = facts["iqm_interval"]
     print("\n".join(contract.lines()))

@@ -75,6 +75,7 @@ def test_evaluate_prints_one_json_object_and_the_same_seed_gives_the_same_scores
     assert len(one["returns"]) == one["episodes"] == 7
     assert one["mean"] == pytest.approx(sum(one["returns"]) / 7)
     assert one["contract"]["env"] == "worlds:Corridor-v0"
+    assert Path(one["checkpoint"]).name == f"{one['step']:012d}"
 
 
 def test_inspect_tells_what_the_checkpoint_holds(trained: Path, tmp_path: Path) -> None:
