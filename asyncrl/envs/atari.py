@@ -140,7 +140,7 @@ class Atari(Family):
 
     def origins(self, vector: VectorEnv) -> np.ndarray | None:
         seeded: Any = vector
-        return np.array([seeded.seeds, seeded.since])
+        return np.array(seeded.origins)
 
     def over(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
@@ -160,34 +160,29 @@ class Atari(Family):
 class _Reseeded(VectorWrapper):
     """Games that get a new seed now and then: without one, an episode goes on with the generators of the one before."""
 
-    seeds: np.ndarray
-    """[B] int64: what each game was last seeded with"""
-    since: np.ndarray
-    """[B] int64: steps since then"""
-
     def __init__(self, env: VectorEnv, over: Callable[..., np.ndarray]) -> None:
         """`over` says of `terminated`, `truncated` and `infos` whether ale-py resets in the next step."""
         super().__init__(env)
         self._is_over = over
         self._over: np.ndarray = np.zeros(env.num_envs, dtype=bool)
+        self.origins: np.ndarray = np.zeros((2, env.num_envs), dtype=np.int64)
+        """[2, B] what each game was last seeded with, and how many steps ago"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """One seed per game; with the option `reset_mask`, [B] bool, games outside it stay as they are."""
         begins: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        seeds, nothing = np.asarray(seed, dtype=np.int64), np.zeros(self.num_envs, dtype=np.int64)
-        whole = bool(begins.all())
-        self.seeds = seeds if whole else np.where(begins, seeds, self.seeds)
-        self.since = nothing if whole else np.where(begins, nothing, self.since)
+        seeds: Any = np.asarray(seed, dtype=np.int32)[begins]
+        self.origins[0, begins], self.origins[1, begins] = seeds, 0
         self._over = self._over & ~begins
-        return self.env.reset(seed=self.seeds[begins].astype(np.int32), options=None if whole else {"reset_mask": begins})
+        return self.env.reset(seed=seeds, options={"reset_mask": begins})
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        late = self._over & (self.since >= SEEDED_EVERY)
+        late = self._over & (self.origins[1] >= SEEDED_EVERY)
         observation, reward, terminated, truncated, infos = self.env.step(actions)
         self._over = self._is_over(terminated, truncated, infos)
-        self.since += 1
+        self.origins[1] += 1
         if late.any():
-            seeds = [next_seed(seed) for seed in self.seeds.tolist()]
+            seeds = [next_seed(seed) for seed in self.origins[0].tolist()]
             observation, infos = self.reset(seed=seeds, options={"reset_mask": late})
         return observation, reward, terminated, truncated, infos
 
