@@ -166,6 +166,9 @@ def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
     if outcome.evaluation is not None:
         score = outcome.evaluation
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes after {outcome.seconds:,.0f} s")
+        best = made.marked("best")
+        if best is not None and best != made.marked("latest"):
+            print(f"the best was {made.best_mean():.2f}, at step {int(best.name):,}: that agent is kept to play")
     if video:
         _record(made)
     print(f"run folder: {made.path}")

@@ -18,7 +18,8 @@ from asyncrl.run import checkpoint_folder
 from asyncrl.statistics import Record
 
 WARM_UP = 5.0
-ACTORS = 2
+ACTORS = {"a2c": 2, "dqn": 1}
+"""DQN's learner has both cores."""
 
 
 class Stopwatch:
@@ -52,9 +53,9 @@ def main() -> None:
         network="nature-cnn",
         centered=False,
         t_max=int(steps),
-        actors=ACTORS,
-        envs_per_actor=int(envs) // ACTORS,
-        rollouts_per_update=ACTORS,
+        actors=ACTORS[method],
+        envs_per_actor=int(envs) // ACTORS[method],
+        rollouts_per_update=ACTORS[method],
         lag=1,
         engine=engine,
         eval_episodes=0,

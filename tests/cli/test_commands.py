@@ -78,6 +78,16 @@ def test_evaluate_prints_one_json_object_and_the_same_seed_gives_the_same_scores
     assert Path(one["checkpoint"]).name == f"{one['step']:012d}"
 
 
+def test_the_best_agent_is_kept_to_play_and_a_run_that_ends_with_a_worse_one_says_so(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = [{**record, **({"mean": 99.0} if record["kind"] == "eval" else {})} for record in records]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in best))
+    done = command("train", "--resume", run, "--steps", 4000, "--no-video", cwd=tmp_path)
+    assert "the best was 99.00, at step 2,000: that agent is kept to play" in done.stdout
+    assert json.loads(command("evaluate", run, "--json", cwd=tmp_path).stdout)["step"] == 2000
+
+
 def test_inspect_tells_what_the_checkpoint_holds(trained: Path, tmp_path: Path) -> None:
     facts = json.loads(command("inspect", trained, "--json", cwd=tmp_path).stdout)
     manifest = json.loads((trained / "checkpoints" / "000000002000" / "manifest.json").read_text())
