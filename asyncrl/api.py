@@ -101,6 +101,8 @@ def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | Non
     contract = describe_mix(config.env_ids, config.environment)
     config = config.resolved(contract)
     _check_memory(config, contract)
+    if config.offline is not None:
+        datasets.check(config.offline, contract)
     run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
     return run, _train(config, contract, run, view, None)
 

@@ -12,11 +12,11 @@ import numpy as np
 from gymnasium import spaces as gym
 
 from asyncrl.envs import Contract, Environments, Step
-from asyncrl.errors import UsageError
+from asyncrl.errors import UsageError, near_matches
 from asyncrl.randomness import Stream, environment_seeds
 from asyncrl.spaces import Actions, Spaces, spaces_of
 
-__all__ = ["Demonstration", "Player", "read", "record", "write"]
+__all__ = ["Demonstration", "Player", "check", "read", "record", "write"]
 
 Player = Callable[[np.ndarray, dict[str, Any], bool], np.ndarray]
 """(observations [1, *O] as the environment shows them, info, does an episode begin) → actions [1, …] of a policy"""
@@ -88,7 +88,7 @@ def record(
 def write(name: str, contract: Contract, episodes: Sequence[Demonstration], player: str) -> None:
     """A new dataset. Raises UsageError for a name that is malformed or taken: nothing is ever overwritten."""
     minari = _minari()
-    if _exists(name):
+    if name in _known():
         raise UsageError(f"there is a dataset {name} already; choose another --out")
     actions = contract.spaces.actions
     buffers = [
@@ -112,13 +112,16 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
             raise UsageError(f"--out {name}: {problem}") from None
 
 
+def check(name: str, contract: Contract) -> None:
+    """Raise UsageError where a dataset is missing or of other spaces; its episodes are not looked at."""
+    with _complaints(name):
+        _open(name, contract)
+
+
 def read(name: str, contract: Contract) -> list[Demonstration]:
     """The episodes of a dataset. Raises UsageError where it is missing, damaged, empty, or of other spaces."""
-    minari = _minari()
-    try:
-        dataset = minari.load_dataset(name)
-        found = spaces_of(name, dataset.observation_space, dataset.action_space)
-        _compare(name, found, contract)
+    with _complaints(name):
+        dataset = _open(name, contract)
         episodes = [
             Demonstration(
                 np.asarray(one.observations, contract.spaces.observation_dtype),
@@ -129,13 +132,29 @@ def read(name: str, contract: Contract) -> list[Demonstration]:
             for one in dataset.iterate_episodes()
             if len(one.rewards)
         ]
-    except (FileNotFoundError, ValueError) as problem:
-        raise UsageError(f"dataset {name}: {problem}") from None
-    except (OSError, KeyError, RuntimeError) as problem:
-        raise UsageError(f"dataset {name} is damaged: {problem}") from None
     if not episodes:
         raise UsageError(f"dataset {name} is empty")
     return episodes
+
+
+def _open(name: str, contract: Contract) -> Any:
+    dataset = _minari().load_dataset(name)
+    _compare(name, spaces_of(name, dataset.observation_space, dataset.action_space), contract)
+    return dataset
+
+
+@contextlib.contextmanager
+def _complaints(name: str) -> Iterator[None]:
+    """Say what is wrong with a dataset that Minari cannot read."""
+    try:
+        yield
+    except FileNotFoundError:
+        near = near_matches(name, _known())
+        raise UsageError(f"there is no dataset {name} here{near}; a published one: minari download {name}") from None
+    except ValueError as problem:
+        raise UsageError(f"dataset {name}: {problem}") from None
+    except (OSError, KeyError, RuntimeError) as problem:
+        raise UsageError(f"dataset {name} is damaged: {problem}") from None
 
 
 def _compare(name: str, found: Spaces, contract: Contract) -> None:
@@ -149,11 +168,11 @@ def _compare(name: str, found: Spaces, contract: Contract) -> None:
         raise UsageError(f"dataset {name} has actions {found.actions}, and {contract.env} {ours.actions}")
 
 
-def _exists(name: str) -> bool:
+def _known() -> list[str]:
     try:
-        return name in _minari().list_local_datasets()
+        return list(_minari().list_local_datasets())
     except FileNotFoundError:  # no dataset was ever written
-        return False
+        return []
 
 
 def _minari() -> Any:

@@ -150,8 +150,12 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
     cart, corridor = describe("CartPole-v1"), describe(CORRIDOR)
     with pytest.raises(UsageError, match=r"has observations \(6,\) float32, and CartPole-v1 \(4,\)"):
         datasets.read(walked, cart)
-    with pytest.raises(UsageError, match="dataset corridor/left-v0"):
-        datasets.read("corridor/left-v0", corridor)
+    with pytest.raises(UsageError, match="there is no dataset corridor/rigth-v0 here; did you mean 'corridor/right-v0'"):
+        datasets.read("corridor/rigth-v0", corridor)
+    for env, dataset in (("CartPole-v1", walked), (CORRIDOR, "corridor/left-v0")):
+        with pytest.raises(UsageError, match=f"dataset {dataset}"):
+            start(configure(env, "dqn", offline=dataset), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="there is a dataset corridor/right-v0 already"):
         datasets.write(walked, corridor, [], "nobody")
     with pytest.raises(UsageError, match="Malformed dataset ID"):
