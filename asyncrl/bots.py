@@ -71,6 +71,8 @@ def open_bot(place: str) -> Callable[[], Bot]:
     file, colon, name = place.rpartition(":")
     if not colon or not name.isidentifier():
         raise UsageError(f"--bot {place}: expected FILE.py:NAME or MODULE:NAME")
+    if file.endswith(".py") and not Path(file).is_file():
+        raise UsageError(f"--bot {place}: there is no file {file}")
     try:
         module = _from_file(Path(file)) if file.endswith(".py") else importlib.import_module(file)
     except ImportError as problem:
@@ -97,8 +99,6 @@ def open_bot(place: str) -> Callable[[], Bot]:
 
 
 def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"--bot: there is no file {path}")
     name = f"asyncrl_bot_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -147,7 +147,7 @@ def test_a_bots_mistake_is_named_with_its_file(tmp_path: Path, bots: Path, name:
     [
         ("dqn", dict(bot_share=1.0), "--bot-share must be 0 or more and below 1, not 1"),
         ("dqn", dict(bot_share=0.5), "need a bot: --bot FILE.py:NAME"),
-        ("dqn", dict(bot="bots.py:to_the_right", bot_share=0.5), "there is no file bots.py"),
+        ("dqn", dict(bot="bots.py:to_the_right", bot_share=0.5), "bots.py:to_the_right: there is no file bots.py$"),
         ("dqn", dict(bot="HERE:to_the_rigth", bot_share=0.5), "has no 'to_the_rigth'; did you mean 'to_the_right'"),
         ("dqn", dict(bot="HERE:to_the_right"), "--bot plays nothing yet"),
         ("dqn", dict(bot="HERE:to_the_right", bot_prefill=500), "--learning-starts must be as much or more"),
