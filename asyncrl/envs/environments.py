@@ -90,7 +90,7 @@ class Environments:
         self.infos = infos
         over = self._family.over(self.contract, terminated, truncated, infos, self._training)
         reward = np.asarray(reward, dtype=np.float32)
-        if not np.isfinite(reward).all():
+        if not _is_finite(reward):
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
         return Step(self._observation(observation), reward, np.asarray(terminated), over)
 
@@ -121,7 +121,7 @@ class Environments:
             got = getattr(observation, "shape", type(observation).__name__)
             raise self._fault(f"returned observations of shape {got}, its space says {shape}")
         converted: np.ndarray = observation.astype(dtype, copy=False)
-        if dtype.kind == "f" and not np.isfinite(converted).all():
+        if dtype.kind == "f" and not _is_finite(converted):
             bad = int(np.argwhere(~np.isfinite(converted))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
         return self.contract.standardized(converted)
@@ -138,6 +138,11 @@ class Environments:
             return EnvironmentFault(f"{self.contract.env} {what}", trace)
         seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")
         return EnvironmentFault(f"{self.contract.env} {what} (step {self._steps}, seeds {seeds})", trace)
+
+
+def _is_finite(x: np.ndarray) -> bool:
+    """Every number of x is. Counting them takes half the time of `all`."""
+    return int(np.count_nonzero(np.isfinite(x))) == x.size
 
 
 def _action(actions: np.ndarray, remaining: int) -> np.ndarray:

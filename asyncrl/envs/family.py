@@ -65,7 +65,8 @@ class Family(ABC):
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
     ) -> np.ndarray:
         """[B] bool: the episode is over and the next step resets."""
-        return np.asarray(terminated | truncated)
+        ended: np.ndarray = terminated | truncated
+        return ended
 
     def meanings(self, contract: Contract) -> list[str]:
         """What each action does, as NOOP or UPFIRE; [] where nobody says."""
