@@ -5,9 +5,8 @@
 
 Each seed is one call of `asyncrl train` with the preset's settings and what `--options` adds, and one of
 `asyncrl evaluate`, which scores the agent that is kept (of the best evaluation) over 100 episodes that nobody
-has seen; that is what counts. Seconds are wall time, of training and of the whole command with start and
-evaluations. Results go to
-benchmarks/results/learning-ALGO-ENV.json and, as a table, to standard output.
+has seen; that is what counts. Seconds are wall time, of training and of the whole `train` with start and
+evaluations. Results go to benchmarks/results/learning-ALGO-ENV.json and, as a table, to standard output.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class Arguments:
     """More options of `asyncrl train`, as one string."""
 
 
-def asyncrl(*words: str) -> str:
-    """What a command prints."""
+def command(*words: str) -> str:
+    """What `asyncrl` prints when called with `words`."""
     return subprocess.run([sys.executable, "-m", "asyncrl", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -53,9 +52,9 @@ def train(asked: Arguments, seed: int, folder: Path) -> dict[str, Any]:
     """One run; what its last evaluation says, and how good the agent is that it kept."""
     began = time.monotonic()
     how = ["--seed", str(seed), "--run-dir", str(folder), "--quiet", "--no-video", *shlex.split(asked.options)]
-    asyncrl("train", asked.algorithm, asked.env, *how)
+    command("train", asked.algorithm, asked.env, *how)
     seconds = time.monotonic() - began
-    kept = json.loads(asyncrl("evaluate", str(folder), "--episodes", "100", "--seed", UNSEEN, "--json"))
+    kept = json.loads(command("evaluate", str(folder), "--episodes", "100", "--seed", UNSEEN, "--json"))
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     score = next(r for r in reversed(records) if r["kind"] == "eval")
     last = next(r for r in reversed(records) if r["kind"] == "train")

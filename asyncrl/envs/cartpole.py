@@ -6,19 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from asyncrl.envs.seeding import next_seed
 
 __all__ = ["SeededCartPole"]
-
-
-class _Trusting(spaces.MultiDiscrete):
-    """Gymnasium looks at every action, for a fifth of a step's time; policies have only those that there are."""
-
-    def contains(self, x: Any) -> bool:
-        return True
 
 
 class SeededCartPole(CartPoleVectorEnv):
@@ -30,10 +22,6 @@ class SeededCartPole(CartPoleVectorEnv):
     """[4, B] float64"""
     _seeds: list[int]
     """[B] what each environment's episode was reset with"""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.action_space = _Trusting([2] * self.num_envs)
 
     @property
     def origins(self) -> np.ndarray:
