@@ -68,7 +68,7 @@ def train(
     )
 
     with listening() as stop:
-        with desk.saving(), contextlib.closing(open_engine(config.engine, spec, config.actors, plan)) as engine:
+        with contextlib.closing(open_engine(config.engine, spec, config.actors, plan)) as engine, desk.saving():
             published = None
             for version, tickets in schedule.opening(first):
                 if version != published:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -178,3 +179,10 @@ class Nested(Structured):
 class Uncounted(Structured):
     def _answer(self) -> Any:
         return {"walk": np.zeros(2), "age": 20}, 0.0, False, False, {}
+
+
+def hang(index: int, pipe: Connection) -> None:
+    """What a worker does that never ends by itself."""
+    pipe.send(index)
+    while True:
+        time.sleep(60)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faulty
 import psutil
 import pytest
 import torch
@@ -15,6 +17,7 @@ import torch
 import asyncrl
 from asyncrl.api import configure, newest_checkpoint, start
 from asyncrl.checkpoint import Checkpoint
+from asyncrl.engines.workers import Workers
 from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
 from asyncrl.run import Run
 
@@ -105,3 +108,17 @@ def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_p
     records = [json.loads(line) for line in (crashing.path / "metrics.jsonl").read_text().splitlines()]
     assert max(record.get("worker_restarts", 0) for record in records) == crashes
     assert len(list((crashing.path / "capsules").iterdir())) == crashes
+
+
+def test_workers_that_hang_are_killed_also_where_the_wait_for_their_end_is_interrupted() -> None:
+    workers = Workers(faulty.hang, 2)
+    heard: list[int] = []
+    while len(heard) < 2:
+        heard += workers.hear(1.0)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.close()
+    finally:
+        signal.signal(signal.SIGALRM, before)

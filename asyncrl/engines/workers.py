@@ -84,14 +84,18 @@ class Workers:
         return heard
 
     def close(self) -> None:
-        """Close the pipes and wait until all have ended."""
+        """Close the pipes and wait for the end of all; where that takes too long or is interrupted, kill them."""
         for pipe in self._pipes:
             pipe.close()
         deadline = time.monotonic() + _FAREWELL
-        for process in self._processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
+        try:
+            for process in self._processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+        finally:  # also at a second Ctrl-C: Python does not exit before all have ended
+            for process in self._processes:
+                if process.is_alive():
+                    process.kill()
+            for process in self._processes:
                 process.join()
 
     def _death(self, index: int) -> ActorDied:
