@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
@@ -10,7 +11,6 @@ from threading import Thread
 
 from asyncrl.actor import ActorSpec
 from asyncrl.arithmetic import compute_with
-from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError
@@ -18,6 +18,9 @@ from asyncrl.playback import open_actor
 from asyncrl.rollout import Ticket
 
 __all__ = ["Threads"]
+
+_FAREWELL = 30.0
+"""Seconds that actors have to finish their rollouts when they are closed. Threads cannot be killed: who hangs is left."""
 
 
 class Threads(LocalEngine):
@@ -42,8 +45,9 @@ class Threads(LocalEngine):
         self._closing = True
         for orders in self._orders:
             orders.put(None)
+        deadline = time.monotonic() + _FAREWELL
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _hear(self, seconds: float) -> list[Ticket]:
         heard: list[Ticket] = []
