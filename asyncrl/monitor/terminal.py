@@ -20,6 +20,8 @@ from asyncrl.statistics import Record
 __all__ = ["Live", "Plain", "Quiet", "sparkline", "terminal_view"]
 
 _BARS = "▁▂▃▄▅▆▇█"
+_SPAN = 10.0
+"""Seconds over which a rate is taken: single updates come in bursts."""
 
 
 def terminal_view(title: str, steps: int, *, quiet: bool) -> Sink:
@@ -49,15 +51,26 @@ class _Progress:
         self.evaluation: Record = {}
         self.returns: list[float] = []
         self._began: tuple[int, float] | None = None
+        self._recent: deque[tuple[int, float]] = deque()
 
     def take(self, record: Record) -> None:
         if record["kind"] == "train":
             self.train = record
-            self._began = self._began or (record["step"], record["time"])
+            now = record["step"], record["time"]
+            self._began = self._began or now
+            self._recent.append(now)
+            while len(self._recent) > 2 and now[1] - self._recent[1][1] >= _SPAN:
+                self._recent.popleft()
             if record["mean_return"] is not None:
                 self.returns.append(record["mean_return"])
         elif record["kind"] == "eval":
             self.evaluation = record
+
+    @property
+    def steps_per_second(self) -> float:
+        """Of the last ten seconds."""
+        (first, began), (last, now) = self._recent[0], self._recent[-1]
+        return (last - first) / (now - began) if now > began else float(self.train["steps_per_second"])
 
     @property
     def time_left(self) -> str:
@@ -90,7 +103,7 @@ class Plain:
             self._spoke = record["time"]
             score = "–" if record["mean_return"] is None else f"{record['mean_return']:.2f}"
             print(
-                f"step {record['step']:>12,} / {self._progress.steps:,}  {record['steps_per_second']:>9,.0f} steps/s  "
+                f"step {record['step']:>12,} / {self._progress.steps:,}  {self._progress.steps_per_second:>9,.0f} steps/s  "
                 f"return {score:>8}  episodes {record['episodes']:>6,}  lag {record['policy_lag'] or 0:.2f}  "
                 f"left {self._progress.time_left}",
                 flush=True,
@@ -155,8 +168,9 @@ class Live:
         last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
         waiting = train.get("waiting_share", 0.0)
         queue = "none" if train["queue_fill"] is None else f"{train['queue_fill']:.0%} full"
-        rows.add_row("steps/s", f"{train['steps_per_second']:,.0f}", "mean return (100 episodes)", mean)
-        rows.add_row("frames/s", f"{train['frames_per_second']:,.0f}", "last evaluation", best)
+        frames = p.steps_per_second * train["frames_per_second"] / max(train["steps_per_second"], 1e-9)
+        rows.add_row("steps/s", f"{p.steps_per_second:,.0f}", "mean return (100 episodes)", mean)
+        rows.add_row("frames/s", f"{frames:,.0f}", "last evaluation", best)
         rows.add_row("policy lag", f"{train['policy_lag'] or 0:.2f} updates", "episodes", f"{train['episodes']:,}")
         rows.add_row("queue", queue, "last returns", last)
         rows.add_row("learner waits", f"{waiting:.0%} of the time", "entropy", f"{train.get('entropy', float('nan')):.3f}")
