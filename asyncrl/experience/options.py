@@ -115,5 +115,6 @@ class ReplayPlan:
             raise UsageError(f"{self}, {free / 1e9:.1f} GB free: try --capacity {fits}")
 
     def __str__(self) -> str:
-        frame = "×".join(map(str, self.layout.frame.shape)) or "1"
-        return f"{self.options.capacity:,} steps of {frame} frames = {self.nbytes / 1e9:.1f} GB"
+        shape = self.layout.frame.shape
+        seen = "×".join(map(str, shape)) + " frames" if len(shape) > 1 else f"{math.prod(shape)} numbers"
+        return f"{self.options.capacity:,} steps of {seen} = {self.nbytes / 1e9:.1f} GB"
