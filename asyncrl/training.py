@@ -79,7 +79,9 @@ def train(
             while learner.step < config.steps:
                 update = learner.updates
                 with statistics.time("waiting"):
-                    rollouts = engine.collect(schedule.wanted(update))
+                    rollouts = engine.collect(schedule.wanted(update), lambda: bool(stop))
+                if not rollouts:
+                    break  # an environment hangs; what was learned is saved without it
                 episodes = statistics.consume(update, rollouts, engine.ready)
                 with statistics.time("learning"):
                     metrics = learner.update(list(rollouts.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ class Late:
     def request(self, tickets: Sequence[Ticket]) -> None:
         self._held.update((ticket.number, ticket) for ticket in tickets)
 
-    def collect(self, wanted: Sequence[Ticket]) -> dict[Ticket, Rollout]:
+    def collect(self, wanted: Sequence[Ticket], give_up: Callable[[], bool]) -> dict[Ticket, Rollout]:
         self._engine.request([self._held.pop(ticket.number) for ticket in wanted])
-        return self._engine.collect(wanted)
+        return self._engine.collect(wanted, give_up)
 
     def close(self) -> None:
         self._engine.close()

@@ -5,7 +5,7 @@ An engine is four verbs. The same schedule gives the same run on each of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -30,10 +30,11 @@ class Engine(Protocol):
     def request(self, tickets: Sequence[Ticket]) -> None:
         """Order rollouts. Their slots are the actors' from now on."""
 
-    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
+    def collect(self, wanted: Sequence[Ticket] | int, give_up: Callable[[], bool]) -> dict[Ticket, Rollout]:
         """Wait for these rollouts, in this order; or for the first so many.
 
-        Their slots are the caller's until they are ordered anew.
+        Their slots are the caller's until they are ordered anew. Where actors are silent, `give_up` is asked once a
+        second whether to wait no longer: then {}.
 
         Raises EnvironmentFault or ActorDied where an actor ended instead.
         """

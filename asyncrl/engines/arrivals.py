@@ -24,13 +24,18 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def take(self, wanted: Sequence[Ticket] | int) -> list[Ticket]:
-        """Wait for these tickets and return them in this order; or, given a number, for the first so many."""
+    def take(self, wanted: Sequence[Ticket] | int, give_up: Callable[[], bool]) -> list[Ticket]:
+        """Wait for these tickets and return them in this order; or, given a number, for the first so many.
+
+        [] where nothing comes for a second and `give_up` says so.
+        """
         self._listen(0.0)
         heard = time.monotonic()
         while not self._are_ready(wanted):
             if self._listen(1.0):
                 heard = time.monotonic()
+            elif give_up():
+                return []
             elif time.monotonic() - heard > self._patience:
                 raise ActorDied(f"no actor answered within {self._patience:.0f} s; waiting for {self._missing(wanted)}")
         numbers = list(self._ready)[:wanted] if isinstance(wanted, int) else [t.number for t in wanted]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -27,8 +27,8 @@ class LocalEngine:
     def publish(self, version: int, weights: Tensor) -> None:
         self._memory.publish(version, weights)
 
-    def collect(self, wanted: Sequence[Ticket] | int) -> dict[Ticket, Rollout]:
-        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted)}
+    def collect(self, wanted: Sequence[Ticket] | int, give_up: Callable[[], bool]) -> dict[Ticket, Rollout]:
+        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted, give_up)}
 
     def _hear(self, seconds: float) -> list[Ticket]:
         """Tickets of rollouts that became ready; waits for the first at most so long."""

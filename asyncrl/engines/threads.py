@@ -19,7 +19,7 @@ from asyncrl.rollout import Ticket
 
 __all__ = ["Threads"]
 
-_FAREWELL = 30.0
+_FAREWELL = 10.0
 """Seconds that actors have to finish their rollouts when they are closed. Threads cannot be killed: who hangs is left."""
 
 

@@ -109,14 +109,26 @@ def test_a_run_that_is_ended_from_outside_goes_on_as_if_it_had_not_been(
     assert updates == sorted(set(updates))
 
 
-def test_the_second_interrupt_ends_a_run_whose_environment_hangs(tmp_path: Path) -> None:
+def test_a_run_whose_environment_hangs_is_saved_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    with training(tmp_path, "stuck:Stuck-v0", "--actors", "1", "--envs-per-actor", "2") as (child, started):
+        until((tmp_path / "stuck").exists, child)
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.wait(60) == 0
+        assert_all_have_ended(started)
+    run = tmp_path / "run"
+    saved = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
+    assert saved.step >= 720  # 400 steps of two environments, but for two rollouts of 40, of which one hangs
+    assert f"stopped by SIGTERM at step {saved.step:,}" in (tmp_path / "out").read_text()
+
+
+def test_the_second_interrupt_ends_a_run_whose_environment_hangs_without_more_ado(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(STUCK)
     with training(tmp_path, "stuck:Stuck-v0", "--actors", "1", "--envs-per-actor", "2") as (child, started):
         until((tmp_path / "stuck").exists, child)
         os.kill(child.pid, signal.SIGINT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            child.wait(1)  # it still waits for the actor, which may yet answer
-        os.kill(child.pid, signal.SIGINT)
+        until(lambda: STOPPING in (tmp_path / "err").read_text(), child)
+        os.kill(child.pid, signal.SIGINT)  # it waits for the actor, which may yet answer; or for its end
         assert child.wait(60) == 130
         assert_all_have_ended(started)
     assert (tmp_path / "err").read_text().strip().splitlines() == [STOPPING, "asyncrl: stopped"]
