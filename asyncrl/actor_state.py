@@ -33,7 +33,7 @@ class ActorState:
     def tensors(self) -> dict[str, Tensor]:
         """As tensors by name; `of` takes them."""
         actions, lengths = torch.cat(self.actions), torch.tensor([len(played) for played in self.actions])
-        kept = actions if actions.is_floating_point() else actions.to(torch.int16)
+        kept = actions if actions.is_floating_point() else actions.to(torch.int32)
         tail = {f"tail.{name}": x for name, x in self.tail.tensors().items()}
         return {"actions": kept, "lengths": lengths, **tail}
 

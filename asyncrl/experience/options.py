@@ -85,7 +85,7 @@ class ReplayPlan:
     def fields(self) -> dict[str, Field]:
         """What is kept of every row."""
         layout, shape = self.layout, (self.actors, self.rows, self.layout.envs)
-        choice = torch.int16 if not layout.action.dtype.is_floating_point else layout.action.dtype
+        choice = torch.int32 if not layout.action.dtype.is_floating_point else layout.action.dtype
         return {
             "frames": Field((*shape, *layout.frame.shape), layout.frame.dtype),
             "action": Field((*shape, *layout.action.shape), choice),

@@ -48,7 +48,7 @@ class Life:
     def step(self) -> None:
         """Fill the newest row and see the next one."""
         row = self.rows[-1]
-        row.action, row.reward = int(self.random.integers(4)), float(self.random.integers(-3, 4))
+        row.action, row.reward = int(self.random.integers(50_000)), float(self.random.integers(-3, 4))
         if row.reset:
             self.begin()
             return
