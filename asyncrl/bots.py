@@ -169,9 +169,11 @@ def ask(bot: Bot, place: str, actions: Actions, observation: np.ndarray, infos: 
     except Exception as problem:
         raise BotFault(f"--bot {place} {_what_happened(problem)}") from problem
     choice = np.zeros(0)
-    with contextlib.suppress(TypeError, ValueError):
-        choice = actions.of_policy(np.asarray(answer)[None])[0]
-    if choice.shape != actions.policy_shape or (choice < 0).any() or (choice >= np.array(actions.choices)).any():
+    with contextlib.suppress(TypeError, ValueError), np.errstate(invalid="ignore"):
+        given = np.asarray(answer)
+        if actions.is_continuous or (given == given.astype(np.int64)).all():
+            choice = actions.of_policy(given[None])[0]
+    if not actions.permit(choice):
         raise BotFault(f"--bot {place} did {answer!r}, which is no action here: there are {actions}")
     return choice
 

@@ -53,8 +53,8 @@ class Epoch(NamedTuple):
     """nats a step, on what was learned from"""
     validation_loss: float
     """on the other episodes"""
-    agreement: float
-    """Share of their steps in which the most probable action is the recorded one; with numbers as actions, 0"""
+    agreement: float | None
+    """Share of their steps in which the most probable action is the recorded one; None where actions are numbers"""
 
 
 def clone(
@@ -78,7 +78,7 @@ def clone(
     test, train = (_steps([episodes[i] for i in part], contract) for part in (order[:held_out], order[held_out:]))
     network = learner.network
     optimizer = torch.optim.Adam(network.parameters(), options.imitation_rate)
-    best, weights = Epoch(0, np.inf, np.inf, 0.0), learner.weights.clone()
+    best, weights = Epoch(0, np.inf, np.inf, None), learner.weights.clone()
     for number in range(1, options.imitation_epochs + 1):
         losses = []
         for part in torch.split(torch.randperm(len(train[1]), generator=random), options.imitation_batch):
@@ -90,7 +90,8 @@ def clone(
         with torch.no_grad():
             parts = [_surprise(network, *part) for part in zip(*(torch.split(x, 1024) for x in test), strict=True)]
         surprise, agreement = (torch.cat(x).float().mean().item() for x in zip(*parts, strict=True))
-        epoch = Epoch(number, float(np.mean(losses)), surprise, agreement)
+        told = None if contract.spaces.actions.is_continuous else agreement
+        epoch = Epoch(number, float(np.mean(losses)), surprise, told)
         note(epoch)
         if epoch.validation_loss < best.validation_loss:
             best, weights = epoch, learner.weights.clone()

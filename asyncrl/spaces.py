@@ -88,6 +88,14 @@ class Actions:
         scaled: np.ndarray = (2 * action - least - most) / (most - least)
         return scaled.astype(np.float32)
 
+    def permit(self, action: np.ndarray) -> bool:
+        """Is this one action as a policy gives it? Numbers beyond their bounds are; they are clipped."""
+        if action.shape != self.policy_shape:
+            return False
+        if self.is_continuous:
+            return bool(np.isfinite(action).all())
+        return bool(((action >= 0) & (action < np.array(self.choices))).all())
+
     def random(self, random: np.random.Generator, count: int) -> np.ndarray:
         """`count` uniformly random actions as a policy gives them."""
         if self.is_continuous:

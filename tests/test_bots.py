@@ -38,6 +38,9 @@ def confused():
         raise ValueError("which way?")
     return bot
 
+def undecided():
+    return lambda observation, info: 0.5
+
 def nothing():
     return 3
 """
@@ -131,6 +134,7 @@ def test_every_episode_has_a_bot_of_its_own(bots: Path) -> None:
     ("name", "sentence"),
     [
         ("too_far", "too_far did 7, which is no action here: there are 2"),
+        ("undecided", r"undecided did 0\.5, which is no action here: there are 2"),
         ("confused", r"raised ValueError: which way\? \(.*bots.py, line 18\)"),
         ("nothing", "nothing made 3, which is no function"),
     ],

@@ -12,7 +12,7 @@ import torch
 
 from asyncrl import datasets
 from asyncrl.actor import ActorSpec
-from asyncrl.api import configure, evaluate, pretrain, record, start
+from asyncrl.api import configure, evaluate, load, pretrain, record, start
 from asyncrl.datasets import Demonstration
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.errors import CheckpointError, UsageError
@@ -88,6 +88,19 @@ def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: st
     assert score is not None
     assert score.mean == pytest.approx(np.mean([one.score for one in datasets.read(walked, describe(CORRIDOR))]), abs=0.02)
     assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
+
+
+def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path) -> None:
+    (tmp_path / "bots.py").write_text("def brake():\n    return lambda observation, info: [-observation[2] / 4]\n")
+    record("Pendulum-v1", "pendulum/brake-v0", 3, bot=f"{tmp_path / 'bots.py'}:brake")
+    config = configure("Pendulum-v1", "a3c", eval_episodes=0)
+    options = CloningOptions(imitation_epochs=30, imitation_rate=1e-2)
+    run, best, _ = pretrain(config, "pendulum/brake-v0", options, tmp_path / "run")
+    assert best.agreement is None
+    agent = load(run.path)
+    for episode in datasets.read("pendulum/brake-v0", agent.contract):
+        done = np.concatenate([agent.act(one) for one in episode.observation[:-1:20]])
+        assert done == pytest.approx(-episode.observation[:-1:20, 2] / 4, abs=0.3)
 
 
 def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str) -> None:

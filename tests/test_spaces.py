@@ -46,6 +46,21 @@ def test_random_actions_are_of_the_space_and_reach_all_of_it(space: spaces.Space
     assert len(np.unique(taken.reshape(300, -1), axis=0)) > min(100, np.prod(actions.choices or (1000,)) * 0.8)
 
 
+@pytest.mark.parametrize(
+    ("space", "good", "bad"),
+    [
+        (spaces.Discrete(3, start=5), [0, 2], [-1, 3, [1]]),
+        (spaces.MultiDiscrete([2, 3]), [[0, 2], [1, 0]], [[0, 3], [2, 0], [0], 1]),
+        (spaces.Box(-2.0, 2.0, (2,)), [[-1.0, 0.5], [0.0, 3.0]], [[0.0], [0.0, np.nan], 0.0]),
+    ],
+    ids=["discrete", "multi-discrete", "numbers"],
+)
+def test_what_is_an_action_of_a_policy(space: spaces.Space, good: list, bad: list) -> None:
+    permit = actions_of(space).permit
+    assert all(permit(np.array(action)) for action in good)
+    assert not any(permit(np.array(action)) for action in bad)
+
+
 def test_actions_are_described_as_a_person_counts_them() -> None:
     described = [spaces.Discrete(6), spaces.MultiDiscrete([2, 3]), spaces.Box(-2.0, 2.0, (3,))]
     assert [str(actions_of(space)) for space in described] == ["6", "2 × 3", "3 numbers within [-2, 2]"]

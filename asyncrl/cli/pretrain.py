@@ -53,14 +53,13 @@ def run(arguments: Sequence[str]) -> int:
 
     def say(epoch: Epoch) -> None:
         if not imitation.quiet:
-            print(
-                f"epoch {epoch.number:>4}   loss {epoch.loss:.4f}   on other episodes {epoch.validation_loss:.4f}   "
-                f"agreement {epoch.agreement:.1%}",
-                flush=True,
-            )
+            losses = f"loss {epoch.loss:.4f}   on other episodes {epoch.validation_loss:.4f}"
+            agreement = "" if epoch.agreement is None else f"   agreement {epoch.agreement:.1%}"
+            print(f"epoch {epoch.number:>4}   {losses}{agreement}", flush=True)
 
     made, best, score = pretrain(asked.run, imitation.data, imitation.cloning, imitation.run_dir, say)
-    print(f"best epoch {best.number}: agreement {best.agreement:.1%} on episodes it did not learn from")
+    fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
+    print(f"best epoch {best.number}: {fit} on episodes it did not learn from")
     if score is not None:
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
     print(f"run folder: {made.path}")
