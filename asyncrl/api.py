@@ -22,7 +22,7 @@ from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
-from asyncrl.human import Person
+from asyncrl.human import Person, choices
 from asyncrl.imitation import CloningOptions, Epoch, clone
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent
@@ -196,6 +196,7 @@ def record(
     if episodes < 1:
         raise UsageError(f"--episodes must be 1 or more, not {episodes}")
     _check_epsilon(epsilon)
+    datasets.claim(out)
     if bot is not None:
         contract, who = describe(str(player)), bot
         play_on: datasets.Player = BotPlayer(bot, contract.spaces.actions)
@@ -214,9 +215,12 @@ def play_yourself(env: str, games: int = 1, seed: int = 1, out: str | None = Non
     Closing the window ends it; games that were finished count.
     """
     contract = describe(env)
+    count = choices(contract)
+    if out is not None:
+        datasets.claim(out)
     played: list[datasets.Demonstration] = []
     with contextlib.closing(View(contract)) as view, Window(env, view.frames_per_second) as window:
-        person = Person(view, window, view.meanings(), contract.spaces.actions.count)
+        person = Person(view, window, view.meanings(), count)
         with contextlib.suppress(KeyboardInterrupt):
             played.extend(datasets.record(person, contract, games, seed, view))
     if out is not None and played:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from asyncrl.errors import UsageError, near_matches
 from asyncrl.randomness import Stream, environment_seeds
 from asyncrl.spaces import Actions, Spaces, spaces_of
 
-__all__ = ["Demonstration", "Player", "check", "read", "record", "write"]
+__all__ = ["Demonstration", "Player", "check", "claim", "read", "record", "write"]
 
 Player = Callable[[np.ndarray, dict[str, Any], bool], np.ndarray]
 """(observations [1, *O] as the environment shows them, info, does an episode begin) → actions [1, …] of a policy"""
+
+_NAME = re.compile(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+", re.ASCII)
+"""As Minari has it: a namespace has two characters or more."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,20 @@ def record(
                     break
 
 
+def claim(name: str) -> None:
+    """Raise UsageError for a new dataset's name that is malformed or taken, before anybody has played for nothing."""
+    minari = _minari()
+    if not _NAME.fullmatch(name):
+        form = "NAME-v0 or NAMESPACE/NAME-v0, of letters, digits, - and _, the namespace of two or more"
+        raise UsageError(f"dataset {name}: expected {form}")
+    if minari.storage.get_dataset_path(name).exists():
+        raise UsageError(f"there is a dataset {name} already; choose another name")
+
+
 def write(name: str, contract: Contract, episodes: Sequence[Demonstration], player: str) -> None:
     """A new dataset. Raises UsageError for a name that is malformed or taken: nothing is ever overwritten."""
+    claim(name)
     minari = _minari()
-    if name in _known():
-        raise UsageError(f"there is a dataset {name} already; choose another --out")
     actions = contract.spaces.actions
     buffers = [
         minari.data_collector.EpisodeBuffer(
@@ -109,7 +122,7 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
         try:
             minari.create_dataset_from_buffers(name, buffers, **spaces, algorithm_name=player, description=description)
         except ValueError as problem:
-            raise UsageError(f"--out {name}: {problem}") from None
+            raise UsageError(f"dataset {name}: {problem}") from None
 
 
 def check(name: str, contract: Contract) -> None:
@@ -170,8 +183,9 @@ def _compare(name: str, found: Spaces, contract: Contract) -> None:
 
 def _known() -> list[str]:
     try:
-        return list(_minari().list_local_datasets())
-    except FileNotFoundError:  # no dataset was ever written
+        with warnings.catch_warnings(action="ignore"):  # of folders that are no datasets
+            return list(_minari().list_local_datasets())
+    except (FileNotFoundError, ValueError, TypeError):  # there is none; or a folder's name is not a dataset's
         return []
 
 
@@ -179,6 +193,7 @@ def _minari() -> Any:
     try:
         import minari
         import minari.data_collector
+        import minari.storage
     except ImportError:
         raise UsageError("datasets need a package: pip install 'asyncrl[data]'") from None
     return minari

@@ -11,7 +11,7 @@ from asyncrl.envs import Contract, View
 from asyncrl.errors import UsageError
 from asyncrl.video import Window
 
-__all__ = ["Person", "keys_help"]
+__all__ = ["Person", "choices", "keys_help"]
 
 _KEYS = {"up": ("UP",), "down": ("DOWN",), "left": ("LEFT",), "right": ("RIGHT",), "space": ("FIRE", "A"), "x": ("B",)}
 """What each key does, in the words of meanings."""
@@ -27,9 +27,8 @@ class Person:
     before.
     """
 
-    def __init__(self, view: View, window: Window, meanings: Sequence[str], count: int | None) -> None:
-        if count is None:
-            raise UsageError("a person can play environments with one discrete choice per action")
+    def __init__(self, view: View, window: Window, meanings: Sequence[str], count: int) -> None:
+        """`meanings` and `count` of the actions; no meanings where they have none."""
         self._view, self._window, self._count = view, window, count
         self._meanings = {_parts(name): action for action, name in reversed(list(enumerate(meanings)))}
         self._parts = frozenset[str]().union(*self._meanings)
@@ -53,13 +52,21 @@ class Person:
         return self._before
 
 
+def choices(contract: Contract) -> int:
+    """How many actions a person has. Raises UsageError where an action is more than one choice."""
+    actions = contract.spaces.actions
+    if actions.count is None:
+        raise UsageError(f"a person can play where an action is one choice; in {contract.env} it is {actions}")
+    return actions.count
+
+
 def keys_help(contract: Contract) -> str:
-    """Which keys there are."""
+    """Which keys there are. Raises UsageError as `choices`."""
+    last = choices(contract) - 1
     if contract.family in ("atari", "vizdoom"):
         return "Arrows and the space bar."
     if contract.family == "mario":
         return "Arrows; the space bar jumps, X runs."
-    last = (contract.spaces.actions.count or 1) - 1
     return f"Digits 0 … {last}; the left arrow is 0, the right one {last}."
 
 

@@ -108,7 +108,7 @@ class Actions:
             return str(self.count)
         if not self.is_continuous:
             return " × ".join(map(str, self.choices))
-        return f"{self.parts} numbers within " + ", ".join(
+        return f"{self.parts} number{'s' * (self.parts != 1)} within " + ", ".join(
             f"[{a:g}, {b:g}]" for a, b in sorted({*zip(self.low, self.high, strict=True)})
         )
 

@@ -171,12 +171,20 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
         assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="there is a dataset corridor/right-v0 already"):
         datasets.write(walked, corridor, [], "nobody")
-    with pytest.raises(UsageError, match="Malformed dataset ID"):
-        datasets.write("not a name", corridor, datasets.read(walked, corridor), "nobody")
     file = tmp_path / "shelf" / "corridor" / "right-v0" / "data" / "main_data.hdf5"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UsageError, match="dataset corridor/right-v0 is damaged"):
         datasets.read(walked, corridor)
+
+
+@pytest.mark.parametrize("name", ["not a name", "corridor", "c/right-v0", "../right-v0", "corridor/right-v0"])
+def test_a_name_that_cannot_be_is_refused_before_anybody_plays(tmp_path: Path, walked: str, name: str) -> None:
+    (tmp_path / "shelf" / "no dataset" / "data").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "bots.py").write_text("def broken():\n    raise SystemExit('somebody plays')\n")
+    with pytest.raises(UsageError, match=f"dataset {name}"):
+        record(CORRIDOR, name, 1, bot=f"{tmp_path / 'bots.py'}:broken")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
