@@ -83,18 +83,9 @@ def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
     view.close()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
     last = shown[shown.rindex("a3c on Corridor") :]
-    for text in (
-        "steps/s        20",
-        "frames/s       80",
-        "1.25 updates",
-        "40% full",
-        "25% of the time",
-        "0.75",
-        "17",
-        "0.693",
-    ):
+    for text in ("steps/s        20", "frames/s       80", "1.25 updates", "40% full", "25% of the time"):
         assert text in last
-    for text in ("0.50 at 200", "2, 3, 4, 5, 6", "300 / 1,000", "left 0:00:35", "return ▁"):
+    for text in ("0.75", "17", "0.693", "0.50 at 200", "2, 3, 4, 5, 6", "300 / 1,000", "left 0:00:35", "return ▁"):
         assert text in last
     assert shown.startswith("before anything")
 
