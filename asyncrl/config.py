@@ -17,7 +17,7 @@ from asyncrl.errors import UsageError
 from asyncrl.experience import Episodes, Stored
 from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
 from asyncrl.networks import resolve as resolve_network
-from asyncrl.optimizers import OptimizerConfig
+from asyncrl.optimizers import LearningRateSchedule, OptimizerConfig
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.serialization import from_json, to_json
 
@@ -179,6 +179,7 @@ class RunConfig:
         try:
             self.algorithm.check(contract.spaces, self.network)
             self.optimizer.check()
+            self._check_learning_rate()
             self._check_mix()
             self._check_bots()
             self._check_offline()
@@ -256,6 +257,20 @@ class RunConfig:
         if bots.bot_prefill > experience.options.learning_starts:
             raise UsageError(
                 f"--bot-prefill {bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
+            )
+
+    def _check_learning_rate(self) -> None:
+        if self.optimizer.learning_rate_schedule is not LearningRateSchedule.KL:
+            return
+        if not self.algorithm.reports_kl:
+            raise UsageError(
+                f"--learning-rate-schedule kl: {self.algorithm.name} does not measure how far an update moves its policy; "
+                "ppo does"
+            )
+        if self.engine is EngineKind.HOGWILD:
+            raise UsageError(
+                "--learning-rate-schedule kl adapts one learner's rate, and with --engine hogwild every worker learns; "
+                "choose constant or linear"
             )
 
     def _check_offline(self) -> None:
@@ -350,8 +365,17 @@ class RunConfig:
         match data:
             case {"algorithm": {"name": str(name), **hyperparameters}}:
                 algorithm = from_json(algorithm_named(name), hyperparameters, "algorithm")
-                return from_json(cls, {**data, "algorithm": algorithm})
+                return from_json(cls, {**data, "algorithm": algorithm, "optimizer": _renamed(data.get("optimizer", {}))})
         raise UsageError(f"algorithm: expected a table with a name, got {data.get('algorithm')!r}")
+
+
+def _renamed(optimizer: Any) -> Any:
+    """An optimizer's settings with today's names: until 0.1.0, `anneal` chose between two schedules."""
+    if not isinstance(optimizer, dict) or not isinstance(optimizer.get("anneal"), bool):
+        return optimizer
+    schedule = LearningRateSchedule.LINEAR if optimizer["anneal"] else LearningRateSchedule.CONSTANT
+    kept = {name: value for name, value in optimizer.items() if name != "anneal"}
+    return {"learning_rate_schedule": schedule.value, **kept}
 
 
 def cores() -> int:

@@ -13,7 +13,7 @@ from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import Batch, Replay, Sample, Stored
 from asyncrl.networks import NetworkConfig, bind, copy_into, named_views, resample
-from asyncrl.optimizers import OptimizerConfig, clip_
+from asyncrl.optimizers import LearningRate, OptimizerConfig, clip_
 from asyncrl.randomness import Stream, generator
 from asyncrl.rollout import Rollout
 
@@ -38,6 +38,7 @@ class Learner:
         """`replay`: what stores rollouts, for an algorithm that learns from `Stored` experience."""
         self._algorithm, self._optimization, self._contract = algorithm, optimizer, contract
         self._seed, self._device, self._steps = seed, device, steps
+        self._learning_rate = LearningRate(optimizer, steps)
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay = replay
         random = generator(seed, Stream.NETWORK)
@@ -67,7 +68,7 @@ class Learner:
         Raises DivergenceError, and keeps the weights, where the gradient is not finite.
         """
         rollouts = self._experience.trimmed(rollouts)
-        rate = self._optimization.learning_rate_at(self.step, self._steps)
+        rate = self._learning_rate.at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         metrics: dict[str, Tensor] = {}
@@ -83,6 +84,8 @@ class Learner:
             metrics["gradient_norm"] = self._descend(loss, rollouts)
             if isinstance(part, Sample) and self.replay is not None and loss.errors is not None:
                 self.replay.prioritize(part.index.cpu(), loss.errors.cpu())
+        if self._learning_rate.is_adaptive:
+            self._learning_rate.adapt(float(metrics["kl"]))
         self.updates += 1
         self._count(self._steps_of(rollouts))
         return {**metrics, "learning_rate": torch.tensor(rate)}
@@ -143,7 +146,8 @@ class Learner:
         return bool(every) and self.step // every > before // every
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Weights by parameter name, the optimizer's vectors by name, and those of a target network; priorities.
+        """Weights by parameter name, the optimizer's vectors by name, and those of a target network; an adaptive learning
+        rate; priorities.
 
         What a replay memory stores is kept elsewhere (`Archive`).
         """
@@ -151,6 +155,7 @@ class Learner:
         state = {
             "weights": dict(named_views(self.network, self.weights)),
             "optimizer": {name: x for name, x in optimizer.items() if isinstance(x, Tensor)},
+            "learning_rate": self._learning_rate.state(),
         }
         if self._target is not self.network:
             state["target"] = {name: x.detach() for name, x in self._target.named_parameters()}
@@ -176,6 +181,7 @@ class Learner:
         # Counters of the optimizer stay on the CPU, as torch wants them.
         optimizer = state.get("optimizer", {})
         self._optimizer.state[self._optimized] = {n: x.to(self._device) if x.dim() else x for n, x in optimizer.items()}
+        self._learning_rate.restore(state.get("learning_rate", {}))
         if self.replay is not None:
             self.replay.restore(state.get("replay", {}))
         self.updates, self.step = updates, step

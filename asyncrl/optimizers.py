@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -12,7 +12,17 @@ from torch import Tensor
 
 from asyncrl.errors import UsageError
 
-__all__ = ["Clipping", "Optimizer", "OptimizerConfig", "RMSprop", "Sharing", "clip_", "statistics"]
+__all__ = [
+    "Clipping",
+    "LearningRate",
+    "LearningRateSchedule",
+    "Optimizer",
+    "OptimizerConfig",
+    "RMSprop",
+    "Sharing",
+    "clip_",
+    "statistics",
+]
 
 
 class Optimizer(Enum):
@@ -46,6 +56,16 @@ class Clipping(Enum):
     NONE = "none"
 
 
+class LearningRateSchedule(Enum):
+    """How the learning rate moves during a run."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    """falls linearly over the run's steps"""
+    KL = "kl"
+    """follows how far each update moves the policy, so that it moves by about `target_kl` (ppo)"""
+
+
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer and the schedule of its learning rate."""
@@ -54,12 +74,15 @@ class OptimizerConfig:
     """How a gradient becomes a step."""
     learning_rate: float = 7e-4
     """η at the beginning."""
-    anneal: bool = True
-    """Lower the learning rate linearly over the run's steps."""
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.LINEAR
+    """How the learning rate moves during a run."""
     anneal_to: float = 0.0
-    """Share of the learning rate that is left at the end."""
+    """Linear schedule: share of the learning rate that is left at the end."""
     anneal_steps: int | None = None
-    """Steps over which it falls; constant after them. Default: the run's."""
+    """Linear schedule: steps over which it falls; constant after them. Default: the run's."""
+    target_kl: float = 0.01
+    """KL schedule: how far an update should move the policy, in nats. The learning rate is multiplied by 1.5 after an
+    update that moved it less than half as far, and divided by 1.5 after one that moved it more than twice as far."""
     momentum: float | None = None
     """Of sgd and rmsprop-outside (default 0); β₁ of adam (default 0.9)."""
     decay: float = 0.99
@@ -75,7 +98,7 @@ class OptimizerConfig:
 
     def check(self) -> None:
         """Raise UsageError for constants out of range."""
-        for name in ("learning_rate", "optimizer_epsilon", "max_gradient_norm"):
+        for name in ("learning_rate", "optimizer_epsilon", "max_gradient_norm", "target_kl"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
         for name in ("anneal_to", "decay", "momentum"):
@@ -83,13 +106,6 @@ class OptimizerConfig:
                 raise UsageError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
         if self.anneal_steps is not None and self.anneal_steps < 1:
             raise UsageError(f"--anneal-steps must be 1 or more, not {self.anneal_steps}")
-
-    def learning_rate_at(self, step: int, steps: int) -> float:
-        """The learning rate when `step` of the run's `steps` have been learned from."""
-        if not self.anneal:
-            return self.learning_rate
-        progress = min(1.0, step / (self.anneal_steps or steps))
-        return self.learning_rate * (1 - (1 - self.anneal_to) * progress)
 
     def build(self, weights: Tensor) -> torch.optim.Optimizer:
         """The optimizer of the weight vector [P]."""
@@ -105,6 +121,48 @@ class OptimizerConfig:
                 )
             case Optimizer.SGD:
                 return torch.optim.SGD([weights], rate, momentum=self.momentum or 0.0)
+
+
+class LearningRate:
+    """The learning rate of a run of `steps` environment steps, from update to update."""
+
+    LOWEST, HIGHEST = 1e-6, 1e-2
+    """Bounds of the KL schedule, unless the initial learning rate lies outside them."""
+    FACTOR = 1.5
+
+    def __init__(self, config: OptimizerConfig, steps: int) -> None:
+        self._config, self._steps = config, steps
+        self._adapted = config.learning_rate
+
+    def at(self, step: int) -> float:
+        """The learning rate of the next update, when `step` steps have been learned from."""
+        config = self._config
+        if config.learning_rate_schedule is not LearningRateSchedule.LINEAR:
+            return self._adapted
+        progress = min(1.0, step / (config.anneal_steps or self._steps))
+        return config.learning_rate * (1 - (1 - config.anneal_to) * progress)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Does it depend on what updates do?"""
+        return self._config.learning_rate_schedule is LearningRateSchedule.KL
+
+    def adapt(self, kl: float) -> None:
+        """Take note of how far an update moved the policy: KL(before || after) in nats, averaged over its states."""
+        config = self._config
+        if kl > 2 * config.target_kl:
+            self._adapted = max(self._adapted / self.FACTOR, min(self.LOWEST, config.learning_rate))
+        elif kl < config.target_kl / 2:
+            self._adapted = min(self._adapted * self.FACTOR, max(self.HIGHEST, config.learning_rate))
+
+    def state(self) -> dict[str, Tensor]:
+        """What `restore` takes; {} where the schedule depends on the step alone."""
+        return {"adapted": torch.tensor(self._adapted, dtype=torch.float64)} if self.is_adaptive else {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with what `state` gave."""
+        if state:
+            self._adapted = float(state["adapted"])
 
 
 def statistics(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]:

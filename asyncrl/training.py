@@ -279,7 +279,7 @@ class Desk:
         return path
 
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
-        names = ("weights", "optimizer", "target", "replay", "recent", "actors", "episodes")
+        names = ("weights", "optimizer", "learning_rate", "target", "replay", "recent", "actors", "episodes")
         state = {name: resume.tensors(name) for name in names if resume.has(name)}
         older, actors, episodes = (state.pop(name, {}) for name in ("recent", "actors", "episodes"))
         if self._archive is not None:

@@ -12,8 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asyncrl.errors import UsageError
-from asyncrl.optimizers import Clipping, Optimizer, OptimizerConfig, RMSprop, clip_, statistics
+from asyncrl.optimizers import (
+    Clipping,
+    LearningRate,
+    LearningRateSchedule,
+    Optimizer,
+    OptimizerConfig,
+    RMSprop,
+    clip_,
+    statistics,
+)
 
+KL = OptimizerConfig(learning_rate=1e-3, learning_rate_schedule=LearningRateSchedule.KL, target_kl=0.01)
 GRADIENTS = [[0.5, -2.0, 0.0], [1.0, 0.25, -1e-3], [-3.0, 0.25, 4.0], [0.1, 0.0, 4.0]]
 
 
@@ -71,14 +81,45 @@ def test_the_state_survives_a_round_trip() -> None:
     ("settings", "rates"),
     [
         (dict(), [0.4, 0.3, 0.0]),
-        (dict(anneal=False), [0.4, 0.4, 0.4]),
+        (dict(learning_rate_schedule=LearningRateSchedule.CONSTANT), [0.4, 0.4, 0.4]),
         (dict(anneal_to=0.5), [0.4, 0.35, 0.2]),
         (dict(anneal_steps=50, anneal_to=0.1), [0.4, 0.22, 0.04]),
     ],
 )
 def test_the_learning_rate_falls_linearly_as_far_and_as_fast_as_asked(settings: dict[str, Any], rates: list[float]) -> None:
-    config = OptimizerConfig(learning_rate=0.4, **settings)
-    assert [config.learning_rate_at(step, 100) for step in (0, 25, 100)] == pytest.approx(rates)
+    rate = LearningRate(OptimizerConfig(learning_rate=0.4, **settings), 100)
+    assert [rate.at(step) for step in (0, 25, 100)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("movements", "rate"),
+    [
+        ([0.0049], 1.5e-3),  # less than half of the target
+        ([0.005, 0.01, 0.02], 1e-3),
+        ([0.021], 1e-3 / 1.5),  # more than twice the target
+        ([0.1, 0.1, 0.0], 1e-3 / 1.5),
+        ([0.0] * 20, 1e-2),
+        ([1.0] * 40, 1e-6),
+    ],
+)
+def test_an_adaptive_learning_rate_keeps_the_movement_of_the_policy_near_the_target(
+    movements: list[float], rate: float
+) -> None:
+    adaptive = LearningRate(KL, 100)
+    for kl in movements:
+        adaptive.adapt(kl)
+    assert adaptive.at(50) == pytest.approx(rate)
+
+
+def test_an_adaptive_learning_rate_goes_on_from_its_state() -> None:
+    whole, first, second = (LearningRate(KL, 100) for _ in range(3))
+    for rate in (whole, first):
+        rate.adapt(0.1)
+    second.restore(first.state())
+    for rate in (whole, second):
+        rate.adapt(0.0)
+        rate.adapt(0.0)
+    assert second.at(0) == whole.at(0) == pytest.approx(1.5e-3)
 
 
 @pytest.mark.parametrize("kind", Optimizer)

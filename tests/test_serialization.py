@@ -17,7 +17,7 @@ from asyncrl.envs import Backend, Contract, EnvOptions, describe
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.exploration import Exploration
 from asyncrl.networks import Network, NetworkConfig
-from asyncrl.optimizers import Optimizer, OptimizerConfig
+from asyncrl.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.serialization import (
     from_json,
     load_tensors,
@@ -34,7 +34,12 @@ configs = st.builds(
     RunConfig,
     env=st.text(),
     algorithm=st.builds(A3C, t_max=st.integers(), discount=reals) | st.builds(NStepQ, exploration=explorations),
-    optimizer=st.builds(OptimizerConfig, st.sampled_from(Optimizer), learning_rate=reals, anneal=st.booleans()),
+    optimizer=st.builds(
+        OptimizerConfig,
+        st.sampled_from(Optimizer),
+        learning_rate=reals,
+        learning_rate_schedule=st.sampled_from(LearningRateSchedule),
+    ),
     environment=st.builds(
         EnvOptions,
         env_backend=st.sampled_from(Backend),

@@ -79,6 +79,8 @@ class Algorithm:
     """What it is optimized with unless told otherwise."""
     prefers: ClassVar[Network] = Network.AUTO
     """The kind of network it takes unless told otherwise."""
+    reports_kl: ClassVar[bool] = False
+    """Is there a metric `kl` in its loss: how far the policy has moved in this update, in nats?"""
     target_every = 0
     """Steps between copies of the network into the target network; 0: the network is its own target."""
     target_rate = 0.0

@@ -9,7 +9,7 @@ from asyncrl.algorithms.one_step_q import OneStepQ
 from asyncrl.errors import UsageError
 from asyncrl.exploration import Exploration
 from asyncrl.networks import Network, NetworkConfig
-from asyncrl.optimizers import Clipping, Optimizer, OptimizerConfig
+from asyncrl.optimizers import Clipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.spaces import Spaces
 
 __all__ = ["LinearQ"]
@@ -22,7 +22,7 @@ class LinearQ(OneStepQ):
     name: ClassVar[str] = "linear-q"
     summary: ClassVar[str] = "one-step Q-learning with linear models on fixed radial features, by SGD"
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
-        Optimizer.SGD, 1e-2, anneal=False, gradient_clipping=Clipping.NONE
+        Optimizer.SGD, 1e-2, learning_rate_schedule=LearningRateSchedule.CONSTANT, gradient_clipping=Clipping.NONE
     )
     prefers: ClassVar[Network] = Network.RADIAL
 

@@ -31,6 +31,7 @@ class PPO(Algorithm):
     summary: ClassVar[str] = "proximal policy optimization: clipped ratios, epochs of minibatches (Schulman et al. 2017)"
     network: ClassVar = ActorCritic
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 2.5e-4, decay=0.999)
+    reports_kl: ClassVar[bool] = True
 
     t_max: int = 128
     """Steps per rollout."""

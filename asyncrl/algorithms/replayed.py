@@ -14,7 +14,7 @@ from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions, Sample, Stored
 from asyncrl.exploration import Exploration
 from asyncrl.networks import ActionValues, NetworkConfig, Recurrent
-from asyncrl.optimizers import Optimizer, OptimizerConfig
+from asyncrl.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.spaces import Spaces
 
 __all__ = ["ReplayedValueMethod", "at_action", "look"]
@@ -31,7 +31,12 @@ class ReplayedValueMethod(ValueMethod):
     """
 
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
-        Optimizer.ADAM, 1e-4, anneal=False, decay=0.999, optimizer_epsilon=1.5e-4, max_gradient_norm=10.0
+        Optimizer.ADAM,
+        1e-4,
+        learning_rate_schedule=LearningRateSchedule.CONSTANT,
+        decay=0.999,
+        optimizer_epsilon=1.5e-4,
+        max_gradient_norm=10.0,
     )
 
     t_max: int = 4

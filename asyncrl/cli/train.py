@@ -112,9 +112,25 @@ def _continue(arguments: Sequence[str]) -> int:
     return _report(made, outcome, quiet=asked.quiet, video=asked.video)
 
 
+_FORMER = {"--anneal": "linear", "--no-anneal": "constant"}
+"""Options of 0.1.0 that chose the learning rate's schedule."""
+
+
+def _without_former_names(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with today's names for those that had another until 0.1.0."""
+    words = []
+    for word in arguments:
+        if word in _FORMER:
+            print(f"{word} is now --learning-rate-schedule {_FORMER[word]}; the old name will go", file=sys.stderr)
+            words += ["--learning-rate-schedule", _FORMER[word]]
+        else:
+            words.append(word)
+    return words
+
+
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
     """ALGO, ENV and --preset, which decide what the other options are; and those."""
-    rest = list(arguments)
+    rest = _without_former_names(arguments)
     presets, wanted, imports = (_take_out(rest, option) for option in ("--preset", "--env", "--import"))
     if imports:
         rest += ["--imports", *imports]

@@ -83,7 +83,7 @@ def assert_all_have_ended(processes: list[psutil.Process]) -> None:
 def test_a_run_that_is_ended_from_outside_goes_on_as_if_it_had_not_been(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    settings = ["--actors", "2", "--envs-per-actor", "4", "--no-anneal"]
+    settings = ["--actors", "2", "--envs-per-actor", "4", "--learning-rate-schedule", "constant"]
     with training(tmp_path, "worlds:Dawdling-v0", *settings) as (child, started):
         os.kill(child.pid, number)
         assert child.wait(60) == code
