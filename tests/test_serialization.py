@@ -149,3 +149,13 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path, read: Any) -> None:
     for name in ("damaged", "missing"):
         with pytest.raises(CheckpointError, match=f"{name} cannot be read as"):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("anneal", "schedule"), [(True, LearningRateSchedule.LINEAR), (False, LearningRateSchedule.CONSTANT)]
+)
+def test_a_configuration_of_0_1_0_is_read_with_todays_names(anneal: bool, schedule: LearningRateSchedule) -> None:
+    data = RunConfig("CartPole-v1", A3C()).to_json()
+    del data["optimizer"]["learning_rate_schedule"]
+    data["optimizer"]["anneal"] = anneal
+    assert RunConfig.from_json(data).optimizer.learning_rate_schedule is schedule

@@ -97,6 +97,22 @@ def test_a_queue_that_cannot_work_is_refused(settings: dict[str, Any], reason: s
         configure("worlds:Corridor-v0", "a3c", **settings).resolved(describe("worlds:Corridor-v0"))
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "reason"),
+    [
+        ("a3c", {}, "a3c does not measure how far an update moves its policy; ppo does"),
+        ("ppo", dict(engine="hogwild"), "choose constant or linear"),
+        ("ppo", dict(target_kl=0.0), "--target-kl must be positive, not 0"),
+    ],
+)
+def test_a_learning_rate_that_cannot_follow_the_policy_is_refused(
+    algorithm: str, settings: dict[str, Any], reason: str
+) -> None:
+    config = configure("worlds:Corridor-v0", algorithm, learning_rate_schedule="kl", **settings)
+    with pytest.raises(UsageError, match=reason):
+        config.resolved(describe("worlds:Corridor-v0"))
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) -> None:
     tables = read_preset(name)

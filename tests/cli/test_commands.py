@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from asyncrl.agent import load
 from asyncrl.cli import COMMANDS, main
+from asyncrl.optimizers import LearningRateSchedule
 from asyncrl.version import __version__
 
 TRAIN = ["train", "a3c", "worlds:Corridor-v0", "--steps", "2000", "--envs-per-actor", "4", "--eval-episodes", "5"]
@@ -259,6 +261,13 @@ def test_an_option_that_is_none_is_answered_with_the_near_one(
     printed = capsys.readouterr().err
     assert f"{near} " in printed
     assert "Traceback" not in printed
+
+
+def test_an_option_of_0_1_0_still_works_and_says_its_new_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = "--steps 200 --actors 1 --eval-episodes 0 --no-video --quiet --engine serial"
+    assert main(f"train a3c CartPole-v1 --no-anneal {small} --run-dir {tmp_path / 'run'}".split()) == 0
+    assert load(tmp_path / "run").checkpoint.config.optimizer.learning_rate_schedule is LearningRateSchedule.CONSTANT
+    assert "--no-anneal is now --learning-rate-schedule constant" in capsys.readouterr().err
 
 
 def test_the_first_convolution_can_be_looked_at(tmp_path: Path) -> None:
