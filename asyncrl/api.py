@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from asyncrl import checkpoint, datasets, hogwild, training
@@ -46,6 +47,9 @@ __all__ = [
     "start",
     "train",
 ]
+
+_ENVIRONMENT = 4096
+"""Bytes that any environment takes, at least."""
 
 
 def configure(env: str, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
@@ -109,6 +113,14 @@ def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | Non
 
 def _check_memory(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError where a run would store more than there is room for."""
+    envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
+    frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
+    needed = slots * config.algorithm.experience().rows * config.envs_per_actor * frame + envs * _ENVIRONMENT
+    if needed > (total := psutil.virtual_memory().total):
+        raise UsageError(
+            f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
+            f"or more, and this machine has {total / 1e9:,.0f}: lower --actors, --envs-per-actor or the rollouts' length"
+        )
     plan = training.replay_plan(config, contract)
     if plan is not None:
         on_disk = plan.options.storage is Storage.DISK

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 
 from asyncrl.errors import BotFault, UsageError, near_matches
 from asyncrl.randomness import Stream, uniform
+from asyncrl.ranges import within
 from asyncrl.spaces import Actions
 
 __all__ = ["Bot", "BotOptions", "BotPlayer", "Cast", "Script", "open_bot"]
@@ -55,8 +57,7 @@ class BotOptions:
         """Raise UsageError for what cannot be; a bot's file is run."""
         if not 0 <= self.bot_share < 1:
             raise UsageError(f"--bot-share must be 0 or more and below 1, not {self.bot_share:g}")
-        if self.bot_prefill < 0:
-            raise UsageError(f"--bot-prefill must be 0 or more, not {self.bot_prefill}")
+        within(self, 0, math.inf, "bot_prefill")
         asked = self.bot_share > 0 or self.bot_prefill > 0 or self.bot_explores
         if self.bot is None and asked:
             raise UsageError("--bot-share, --bot-prefill and --bot-explores need a bot: --bot FILE.py:NAME")

@@ -18,6 +18,7 @@ from asyncrl.experience import Episodes, Stored
 from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
 from asyncrl.networks import resolve as resolve_network
 from asyncrl.optimizers import LearningRateSchedule, OptimizerConfig
+from asyncrl.ranges import check_numbers, within
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.serialization import from_json, to_json
 
@@ -293,13 +294,9 @@ class RunConfig:
             "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
             "checkpoint_every keep_checkpoints log_every publish_every"
         )
-        for name in positive.split():
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
-        for name in ("seed", "lag", "eval_every", "eval_episodes"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name.replace('_', '-')} must be 0 or more, not {getattr(self, name)}")
+        within(self, 1, math.inf, *positive.split())
+        within(self, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes")
+        check_numbers(self)
 
     def _resolve_queue(self, rollouts: int) -> int:
         if self.schedule is ScheduleKind.LOCKSTEP:

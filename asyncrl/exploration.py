@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from asyncrl.errors import UsageError
 from asyncrl.randomness import Stream, uniform
+from asyncrl.ranges import within
 
 __all__ = ["Assignment", "Decay", "Exploration", "Seats", "explore"]
 
@@ -81,18 +83,17 @@ class Exploration:
 
     def check(self) -> None:
         """Raise UsageError for what is no probability."""
-        for name in ("epsilon_floors", "epsilon_shares"):
-            if not getattr(self, name) or not all(0 <= x <= 1 for x in getattr(self, name)):
-                raise UsageError(f"--{name.replace('_', '-')} must be numbers between 0 and 1, not {getattr(self, name)}")
+        within(self, 0, 1, "epsilon_floors", "epsilon_shares", "epsilon_perturbation")
+        within(self, 0, math.inf, "epsilon_start")
+        within(self, 1, math.inf, "epsilon_steps", "epsilon_perturbation_every")
+        if not self.epsilon_floors:
+            raise UsageError("--epsilon-floors needs one number or more")
         if len(self.epsilon_floors) != len(self.epsilon_shares):
             raise UsageError(
                 f"--epsilon-floors has {len(self.epsilon_floors)} numbers and --epsilon-shares {len(self.epsilon_shares)}"
             )
         if abs(sum(self.epsilon_shares) - 1) > 1e-6:
             raise UsageError(f"--epsilon-shares must add up to 1, not {sum(self.epsilon_shares):g}")
-        for name in ("epsilon_steps", "epsilon_perturbation_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}")
         if self.epsilon_decay is Decay.COMPOUND and not min(self.epsilon_start, *self.epsilon_floors) > 0:
             raise UsageError(
                 "--epsilon-decay compound never reaches 0: --epsilon-start and --epsilon-floors must be positive"

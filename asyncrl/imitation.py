@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from asyncrl.errors import UsageError
 from asyncrl.learner import Learner
 from asyncrl.networks import PolicyValue
 from asyncrl.randomness import Stream, generator
+from asyncrl.ranges import within
 
 __all__ = ["CloningOptions", "Epoch", "clone"]
 
@@ -38,11 +40,10 @@ class CloningOptions:
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range."""
-        for name in ("imitation_epochs", "imitation_batch", "patience"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}")
-        if not 0 < self.validation < 1 or self.imitation_rate <= 0:
-            raise UsageError("--validation must lie between 0 and 1, and --imitation-rate above 0")
+        within(self, 1, math.inf, "imitation_epochs", "imitation_batch", "patience")
+        within(self, 0, math.inf, "imitation_rate", above=True)
+        if not 0 < self.validation < 1:
+            raise UsageError(f"--validation must lie between 0 and 1, not {self.validation}")
 
 
 class Epoch(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.errors import UsageError
+from asyncrl.ranges import flag, within
 
 __all__ = [
     "Clipping",
@@ -98,14 +100,12 @@ class OptimizerConfig:
 
     def check(self) -> None:
         """Raise UsageError for constants out of range."""
-        for name in ("learning_rate", "optimizer_epsilon", "max_gradient_norm", "target_kl"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
-        for name in ("anneal_to", "decay", "momentum"):
-            if not 0 <= (getattr(self, name) or 0) <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
-        if self.anneal_steps is not None and self.anneal_steps < 1:
-            raise UsageError(f"--anneal-steps must be 1 or more, not {self.anneal_steps}")
+        within(self, 0, math.inf, "learning_rate", "optimizer_epsilon", "max_gradient_norm", "target_kl", above=True)
+        within(self, 0, 1, "anneal_to", "decay", "momentum")
+        within(self, 1, math.inf, "anneal_steps")
+        for name in ("decay", "momentum"):
+            if self.optimizer is Optimizer.ADAM and getattr(self, name) == 1:
+                raise UsageError(f"{flag(name)} must be below 1 with --optimizer adam: at 1 its averages never move")
 
     def build(self, weights: Tensor) -> torch.optim.Optimizer:
         """The optimizer of the weight vector [P]."""

@@ -71,7 +71,7 @@ def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (dict(epsilon_floors=(1.5,), epsilon_shares=(1.0,)), "--epsilon-floors must be numbers between 0 and 1"),
+        (dict(epsilon_floors=(1.5,), epsilon_shares=(1.0,)), "--epsilon-floors must be between 0 and 1"),
         (dict(epsilon_shares=(0.5, 0.5)), "--epsilon-floors has 3 numbers and --epsilon-shares 2"),
         (dict(epsilon_shares=(0.5, 0.3, 0.3)), "--epsilon-shares must add up to 1, not 1.1"),
         (dict(epsilon_steps=0), "--epsilon-steps must be 1 or more, not 0"),

@@ -151,7 +151,7 @@ def test_a_gradient_is_shortened_as_asked(kind: Clipping, expected: list[list[fl
     ("wrong", "sentence"),
     [
         (dict(learning_rate=0.0), "--learning-rate must be positive, not 0"),
-        (dict(decay=1.5), "--decay must lie between 0 and 1, not 1.5"),
+        (dict(decay=1.5), "--decay must be between 0 and 1, not 1.5"),
         (dict(anneal_steps=0), "--anneal-steps must be 1 or more, not 0"),
     ],
 )

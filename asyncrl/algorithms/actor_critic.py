@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asyncrl.algorithms.acting import act_by_policy
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
 from asyncrl.experience import Batch, Episodes
 from asyncrl.networks import ActorCritic, NetworkConfig
 from asyncrl.optimizers import Optimizer, OptimizerConfig
+from asyncrl.ranges import within
 from asyncrl.returns import masked_mean, multistep_errors
 from asyncrl.spaces import Spaces
 
@@ -43,8 +45,9 @@ class EpisodicActorCritic(Algorithm):
     """Weight of the critic's Huber loss."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
-        within(self, 1, float("inf"), "longest_episode")
+        within(self, 1, math.inf, "longest_episode")
         within(self, 0, 1, "discount", "trace_lambda")
+        within(self, 0, math.inf, "entropy_cost", "value_cost")
 
     def experience(self) -> Episodes:
         return Episodes(self.longest_episode)

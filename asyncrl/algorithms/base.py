@@ -8,14 +8,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from asyncrl.errors import UsageError
 from asyncrl.experience import Experience
 from asyncrl.exploration import Seats
 from asyncrl.networks import Network, NetworkConfig
 from asyncrl.optimizers import OptimizerConfig
 from asyncrl.spaces import Spaces
 
-__all__ = ["Acted", "Algorithm", "Loss", "Moment", "within"]
+__all__ = ["Acted", "Algorithm", "Loss", "Moment"]
 
 
 class Moment(NamedTuple):
@@ -112,12 +111,3 @@ class Algorithm:
     def loss(self, network: Any, target: Any, batch: Any) -> Loss:
         """What the gradient is taken of; `target` is the target network, `batch` a Batch, or a Sample of stored steps."""
         raise NotImplementedError
-
-
-def within(algorithm: Algorithm, low: float, high: float, *names: str) -> None:
-    """Raise UsageError for a hyperparameter outside [low, high]."""
-    for name in names:
-        value = getattr(algorithm, name)
-        if not low <= value <= high:
-            limits = f"between {low:g} and {high:g}" if high < float("inf") else f"{low:g} or more"
-            raise UsageError(f"--{name.replace('_', '-')} must be {limits}, not {value}")

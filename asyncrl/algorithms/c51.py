@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Loss, within
+from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
 from asyncrl.errors import UsageError
 from asyncrl.experience import Sample
 from asyncrl.networks import CategoricalQNetwork, NetworkConfig
+from asyncrl.ranges import within
 from asyncrl.spaces import Spaces
 
 __all__ = ["C51", "project"]
@@ -37,7 +38,8 @@ class C51(ReplayedValueMethod):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        within(self, 2, float("inf"), "atoms")
+        within(self, 2, 10_000, "atoms")
+        within(self, -1e30, 1e30, "lowest_return", "highest_return")
         if self.lowest_return >= self.highest_return:
             raise UsageError(
                 f"--lowest-return {self.lowest_return:g} is not below --highest-return {self.highest_return:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -9,10 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch.nn import functional as F
 
-from asyncrl.algorithms.base import Loss, within
+from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
 from asyncrl.experience import Sample
 from asyncrl.networks import NetworkConfig
+from asyncrl.ranges import within
 from asyncrl.spaces import Spaces
 
 __all__ = ["DQN", "Penalty"]
@@ -40,7 +42,7 @@ class DQN(ReplayedValueMethod):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        within(self, 0, float("inf"), "conservative")
+        within(self, 0, math.inf, "conservative")
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():

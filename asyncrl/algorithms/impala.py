@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.acting import act_by_policy
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import ActorCritic, NetworkConfig
+from asyncrl.ranges import within
 from asyncrl.returns import masked_mean, multistep_errors
 from asyncrl.spaces import Spaces
 
@@ -42,9 +44,9 @@ class Impala(Algorithm):
     """Weight of the squared error of the value."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
-        within(self, 1, float("inf"), "t_max")
+        within(self, 1, math.inf, "t_max")
         within(self, 0, 1, "discount", "trace_lambda")
-        within(self, 0, float("inf"), "rho_clip", "c_clip")
+        within(self, 0, math.inf, "rho_clip", "c_clip", "entropy_cost", "value_cost")
 
     def experience(self) -> Fresh:
         return Fresh(self.t_max)

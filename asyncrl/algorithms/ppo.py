@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.acting import act_by_policy
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import ActorCritic, NetworkConfig
 from asyncrl.optimizers import Optimizer, OptimizerConfig
+from asyncrl.ranges import within
 from asyncrl.returns import masked_mean, multistep_errors
 from asyncrl.spaces import Spaces
 
@@ -57,9 +59,9 @@ class PPO(Algorithm):
     """Weight of the squared error of the value."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
-        within(self, 1, float("inf"), "t_max", "epochs", "minibatches")
+        within(self, 1, math.inf, "t_max", "epochs", "minibatches")
         within(self, 0, 1, "discount", "gae_lambda")
-        within(self, 0, float("inf"), "clip", "value_clip", "kl_stop")
+        within(self, 0, math.inf, "clip", "value_clip", "kl_stop", "entropy_cost", "value_cost")
 
     def experience(self) -> Fresh:
         return Fresh(self.t_max, epochs=self.epochs, minibatches=self.minibatches)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asyncrl.algorithms.base import Loss, within
+from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
 from asyncrl.experience import Sample
 from asyncrl.networks import NetworkConfig, QNetwork
+from asyncrl.ranges import within
 from asyncrl.spaces import Spaces
 
 __all__ = ["QRDQN", "quantile_loss"]
@@ -30,7 +31,7 @@ class QRDQN(ReplayedValueMethod):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        within(self, 1, float("inf"), "quantiles")
+        within(self, 1, 10_000, "quantiles")
 
     def build(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> QNetwork:
         return QNetwork(config, spaces, dtype, generator, self.quantiles)

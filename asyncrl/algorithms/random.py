@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from asyncrl.algorithms.acting import act_by_policy
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
 from asyncrl.distributions import distribution, parameter_count
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import NetworkConfig, PolicyValue
+from asyncrl.ranges import within
 from asyncrl.spaces import Spaces
 
 __all__ = ["Dice", "Random"]
@@ -45,7 +47,7 @@ class Random(Algorithm):
     """Steps per rollout."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
-        within(self, 1, float("inf"), "t_max")
+        within(self, 1, math.inf, "t_max")
 
     def experience(self) -> Fresh:
         return Fresh(self.t_max)

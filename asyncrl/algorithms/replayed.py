@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import within
 from asyncrl.algorithms.values import ValueMethod
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions, Sample, Stored
 from asyncrl.exploration import Exploration
 from asyncrl.networks import ActionValues, NetworkConfig, Recurrent
 from asyncrl.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
+from asyncrl.ranges import within
 from asyncrl.spaces import Spaces
 
 __all__ = ["ReplayedValueMethod", "at_action", "look"]
@@ -52,7 +53,7 @@ class ReplayedValueMethod(ValueMethod):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        within(self, 1, float("inf"), "n_step")
+        within(self, 1, math.inf, "n_step")
         within(self, 0, 1, "target_rate")
         self.replay.check(self.n_step)
         if network.recurrent is not Recurrent.NONE:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment, within
+from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
 from asyncrl.errors import UsageError
 from asyncrl.exploration import Exploration, explore
 from asyncrl.networks import NetworkConfig, QNetwork
+from asyncrl.ranges import within
 from asyncrl.returns import masked_mean
 from asyncrl.spaces import Spaces
 
@@ -38,8 +40,8 @@ class ValueMethod(Algorithm):
                 f"{self.name} takes one discrete choice per action, and here an action is {spaces.actions}; "
                 "a3c, impala and ppo can do that"
             )
-        within(self, 1, float("inf"), "t_max")
-        within(self, 0, float("inf"), "target_every")
+        within(self, 1, math.inf, "t_max")
+        within(self, 0, math.inf, "target_every")
         within(self, 0, 1, "discount")
         self.exploration.check()
 

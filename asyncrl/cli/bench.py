@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,8 @@ from asyncrl.bench import Report, bench
 from asyncrl.bench.usage import machine
 from asyncrl.cli.options import parse
 from asyncrl.config import EngineKind
-from asyncrl.errors import UsageError
 from asyncrl.networks import Network
+from asyncrl.ranges import within
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(
         Arguments, "bench", arguments, "Measure this machine with random actions, acting, learning, and all together."
     )
-    if asked.seconds <= 0:
-        raise UsageError(f"--seconds must be positive, not {asked.seconds:g}")
+    within(asked, 0, math.inf, "seconds", above=True)
     names = ("network", "actors", "envs_per_actor", "engine", "lag")
     settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
     report = bench(configure(asked.env, asked.algo, asked.preset, **settings), asked.seconds)

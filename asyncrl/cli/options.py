@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import tyro
 
 from asyncrl.errors import UsageError
+from asyncrl.ranges import check_numbers, within
 
 __all__ = ["mode", "parse"]
 
@@ -29,6 +31,9 @@ def parse(cls: type[T], command: str, arguments: Sequence[str], description: str
         ),
         **extra,
     )
+    check_numbers(parsed)
+    if hasattr(parsed, "seed"):
+        within(parsed, 0, math.inf, "seed")
     return parsed
 
 

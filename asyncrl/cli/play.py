@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from asyncrl.cli.options import mode, parse
 from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
 from asyncrl.human import keys_help
+from asyncrl.ranges import within
 from asyncrl.video import Screen, Window, open_video
 
 
@@ -47,8 +49,7 @@ class Arguments:
 
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "play", arguments, "Watch an agent play.")
-    if asked.episodes < 1:
-        raise UsageError(f"--episodes must be 1 or more, not {asked.episodes}")
+    within(asked, 1, math.inf, "episodes", "max_steps")
     if asked.human:
         return _play_yourself(asked)
     if asked.record is not None:

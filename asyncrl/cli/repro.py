@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from asyncrl.envs import Contract, capsule
 from asyncrl.envs.families import family_named
 from asyncrl.envs.single import SingleFamily
 from asyncrl.errors import UsageError
+from asyncrl.ranges import within
 from asyncrl.serialization import from_json
 
 _ABOUT = (
@@ -30,8 +32,7 @@ class Arguments:
 
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "repro", arguments, _ABOUT)
-    if not asked.step_timeout > 0:
-        raise UsageError(f"--step-timeout must be positive, not {asked.step_timeout:g}")
+    within(asked, 0, math.inf, "step_timeout", above=True)
     found = capsule.load(asked.capsule)
     contract = from_json(Contract, found.contract, f"{asked.capsule}: contract")
     family = family_named(contract.family)

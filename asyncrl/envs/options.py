@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
 from asyncrl.errors import UsageError
+from asyncrl.ranges import check_numbers, flag, within
 
 __all__ = ["EVERYWHERE", "ActionSet", "Backend", "EnvOptions", "FootballRewards", "Protocol", "Supervision"]
 
@@ -71,12 +73,9 @@ class Supervision:
 
     def check(self) -> None:
         """Raise UsageError for what is out of range."""
-        if not self.step_timeout > 0:
-            raise UsageError(f"--step-timeout must be positive, not {self.step_timeout:g}")
-        if self.memory_limit is not None and self.memory_limit < 1:
-            raise UsageError(f"--memory-limit must be 1 or more, not {self.memory_limit}")
-        if self.restarts < 0:
-            raise UsageError(f"--restarts must be 0 or more, not {self.restarts}")
+        within(self, 0, math.inf, "step_timeout", above=True)
+        within(self, 1, math.inf, "memory_limit")
+        within(self, 0, math.inf, "restarts")
 
 
 @dataclass(frozen=True)
@@ -137,14 +136,25 @@ class EnvOptions:
     game_variables: bool | None = None
     """VizDoom: see the numbers that the scenario tells (health, ammunition) besides the screen. Default off."""
 
+    def check(self) -> None:
+        """Raise UsageError for numbers out of range."""
+        self.supervision.check()
+        within(self, 0, math.inf, "reward_clip", "standardize", "stuck_steps")
+        within(self, 0, 1, "sticky")
+        within(self, 0, 10_000, "noop_max")
+        within(self, 1, math.inf, "episode_steps", "episode_frames")
+        within(self, 1, 10_000, "frame_skip", "frame_stack", "screen_size")
+        check_numbers(self)
+
     def refuse_all_but(self, understood: frozenset[str], env_id: str) -> None:
         """Raise UsageError for what is asked for and means nothing to `env_id`, whose family understands these."""
-        self.supervision.check()
+        self.check()
         plain = EnvOptions()
         for option in fields(self):
             asked = getattr(self, option.name)
             if option.name not in EVERYWHERE | understood and asked != getattr(plain, option.name):
-                raise UsageError(f"{env_id} has no such setting as --{option.name.replace('_', '-')}, which was {asked}")
+                value = asked.value if isinstance(asked, Enum) else asked
+                raise UsageError(f"{env_id} has no such setting as {flag(option.name)}, which was {value}")
 
 
 EVERYWHERE = frozenset({"env_backend", "supervision", "imports", "reward_clip", "reward_scale"})

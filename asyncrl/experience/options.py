@@ -9,6 +9,7 @@ from enum import Enum
 import torch
 
 from asyncrl.errors import UsageError
+from asyncrl.ranges import within
 from asyncrl.rollout import Field, Layout
 
 __all__ = ["ReplayOptions", "ReplayPlan", "Storage"]
@@ -45,14 +46,9 @@ class ReplayOptions:
 
     def check(self, window: int) -> None:
         """Raise UsageError for numbers out of range; `window` is the longest return in steps."""
-        for name in ("capacity", "batch_size", "learning_starts"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}")
-        for name in ("priority_exponent", "importance_exponent"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1, not {getattr(self, name)}")
-        if self.replay_ratio <= 0:
-            raise UsageError(f"--replay-ratio must be positive, not {self.replay_ratio}")
+        within(self, 1, math.inf, "capacity", "batch_size", "learning_starts")
+        within(self, 0, 1, "priority_exponent", "importance_exponent")
+        within(self, 0, 1_000, "replay_ratio", above=True)
         if self.capacity < self.batch_size + window:
             raise UsageError(
                 f"--capacity {self.capacity}: a batch of {self.batch_size} steps with returns of {window} steps needs "

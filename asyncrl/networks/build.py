@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -25,6 +26,7 @@ from asyncrl.networks.encoders import (
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import Linear, NoisyLinear
 from asyncrl.networks.recurrent import Recurrent
+from asyncrl.ranges import flag, within
 from asyncrl.spaces import SMALLEST_IMAGE, Spaces
 
 __all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve"]
@@ -87,6 +89,16 @@ class NetworkConfig:
     init: Init = Init.ORTHOGONAL
     """How weights begin."""
 
+    def check(self) -> None:
+        """Raise UsageError for numbers out of range."""
+        within(self, 1, 65_536, "hidden", "recurrent_size")
+        within(self, 1, 1_000_000, "radial_features")
+        within(self, 0, math.inf, "radial_gammas", above=True)
+        within(self, 0, math.inf, "noise")
+        for name in ("hidden", "radial_gammas"):
+            if not getattr(self, name):
+                raise UsageError(f"{flag(name)} needs one number or more")
+
     def dense(self) -> Callable[[int, int], Linear]:
         """What makes a dense layer of so many inputs and outputs."""
         return partial(NoisyLinear, spread=self.noise) if self.noisy else Linear
@@ -94,6 +106,7 @@ class NetworkConfig:
 
 def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
     """The network that `config` means for `spaces`. Raises UsageError where it does not fit."""
+    config.check()
     kind = config.network
     if kind is Network.AUTO:
         return Network.NATURE_CNN if spaces.has_images else Network.MLP
@@ -106,14 +119,6 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
         raise UsageError(f"--network {kind.value} takes no images, and these observations have some: use nature-cnn")
     if kind is Network.RADIAL and spaces.entries:
         raise UsageError("--network radial takes observations that are one array: use --network mlp")
-    if min(config.radial_gammas, default=0.0) <= 0 or config.radial_features < 1:
-        raise UsageError(
-            f"--radial-gammas {config.radial_gammas} and --radial-features {config.radial_features} must be positive"
-        )
-    if config.noise < 0:
-        raise UsageError(f"--noise must be 0 or more, not {config.noise:g}")
-    if not config.hidden or min(config.hidden) < 1:
-        raise UsageError(f"--hidden {config.hidden}: every layer needs at least one unit")
     return kind
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
+import functools
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,20 +18,26 @@ _FOLDER = Path(__file__).parent
 
 def preset_names() -> list[str]:
     """Every preset, as `a3c/atari`."""
-    return sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
+    return list(_presets())
 
 
 def read_preset(name: str) -> dict[str, Any]:
     """A preset's tables. Raises UsageError with near matches."""
     if name not in preset_names():
         raise UsageError(f"there is no preset {name!r}{near_matches(name, preset_names())} (asyncrl list presets)")
-    return tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    return copy.deepcopy(_presets()[name])
+
+
+@functools.cache
+def _presets() -> dict[str, dict[str, Any]]:
+    """The tables of every preset, by name and in the order of names."""
+    names = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
+    return {name: tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8")) for name in names}
 
 
 def automatic(algorithm: str, env: str) -> str | None:
     """The preset that is tuned for this pair: the first whose `environments` has a pattern for `env`."""
-    for name in preset_names():
-        preset = read_preset(name)
+    for name, preset in _presets().items():
         if preset["algorithm"]["name"] == algorithm and any(fnmatch.fnmatch(env, p) for p in preset["environments"]):
             return name
     return None
