@@ -182,7 +182,8 @@ def _train(
 ) -> Outcome:
     if newest is not None:
         run.rewind(newest.update)
-    sinks: list[Sink] = [JsonLines(run.path), TensorBoard(run.path), *([] if view is None else [view])]
+    events = TensorBoard(run.path, resumed_at=None if newest is None else newest.step)
+    sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
     with Monitor(sinks).open() as monitor:
         plan = training.replay_plan(config, contract)
         stored = [] if plan is None else [f"{'replay memory':<20}{plan}, {plan.options.storage.value}"]

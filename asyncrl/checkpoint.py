@@ -27,6 +27,7 @@ from asyncrl.serialization import (
     load_tensors,
     read_json,
     save_tensors,
+    sync_folder,
     tensor_sha256,
     to_json,
     verify_file,
@@ -116,7 +117,7 @@ def save(
     if path.exists():
         os.replace(path, aside)
     os.replace(beside, path)
-    _sync(path.parent)
+    sync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -179,12 +180,3 @@ def _manifest_sha256(manifest: dict[str, Any]) -> str:
     """Hash of all that the manifest says, save the hash itself."""
     facts = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Have a rename on disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,6 +26,7 @@ __all__ = [
     "load_tensors",
     "read_json",
     "save_tensors",
+    "sync_folder",
     "tensor_sha256",
     "to_json",
     "verify_file",
@@ -111,6 +112,16 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have what was renamed in a folder on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from asyncrl import checkpoint
 from asyncrl.actor import ActorSpec
-from asyncrl.actor_state import ActorState, ActorStates
+from asyncrl.actor_state import ActorState
 from asyncrl.algorithms import Policy
 from asyncrl.arithmetic import compute_with
+from asyncrl.checkpointer import Checkpointer
 from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, BotFault, DivergenceError, EnvironmentFault
 from asyncrl.evaluation import Evaluation, evaluate
-from asyncrl.experience import Archive, Episodes, Replay, ReplayPlan, Stored
+from asyncrl.experience import Replay, ReplayPlan, Stored
 from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
@@ -146,24 +145,20 @@ class Desk:
     ) -> None:
         """`versions`: how many published versions of the weights are kept with a checkpoint."""
         self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
-        experience = config.algorithm.experience()
         self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
-        self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
         self.statistics = Statistics(
-            experience,
+            config.algorithm.experience(),
             [contract.of_actor(actor).env for actor in range(config.actors)],
             config.envs_per_actor,
             contract.frame_skip,
             config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
         )
-        self._followed = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
+        self._checkpointer = Checkpointer(config, contract, run, monitor, learner, self.statistics, versions)
         self.actor_states: dict[int, ActorState] = {}
         """By actor: where a continued run goes on; {} in a new one."""
         self._resumed = resume is not None
-        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self._evaluated: tuple[int, Evaluation] | None = None
-        self._saved = -1
         self._best_mean = -float("inf")
         if resume is not None:
             self._restore(resume)
@@ -173,19 +168,16 @@ class Desk:
         self._recorded = -1  # the update of the newest record
         self.reached = False
         """An evaluation has reached the target return."""
-        self._remember()
+        self._checkpointer.remember_weights()
 
     @property
     def recent(self) -> dict[int, Tensor]:
         """The published versions of the weights that rollouts in the making were ordered with."""
-        return dict(self._versions)
+        return self._checkpointer.recent
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
         """Note where the actors are after `rollouts`, which were learned from."""
-        if self._followed is None:
-            return
-        self._followed.follow(rollouts)
-        anew = [str(ticket.actor) for ticket, rollout in rollouts.items() if rollout.fresh]
+        anew = [str(actor) for actor in self._checkpointer.track_actors(rollouts)]
         if anew and self._resumed:
             self._monitor.say(
                 f"New episodes for actors {', '.join(anew)}: their environments cannot go on where they were."
@@ -193,7 +185,7 @@ class Desk:
 
     def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode]) -> bool:
         """Do what is due. True: the target return is reached."""
-        self._remember()
+        self._checkpointer.remember_weights()
         config, update, step = self._config, self._learner.updates, self._learner.step
         self.statistics.updated(update, step, metrics)
         for record in self.statistics.records(episodes):
@@ -204,7 +196,7 @@ class Desk:
             self._recorded = update
         self.reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
         if self._due(config.checkpoint_every) or self.reached:
-            self._save()
+            self._checkpointer.save()
         self._step_before = step
         return self.reached
 
@@ -220,10 +212,10 @@ class Desk:
         try:
             yield
         except (EnvironmentFault, BotFault, ActorDied, DivergenceError):
-            self._save()
+            self._checkpointer.save()
             self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self._run.path}.")
             raise
-        self._save()
+        self._checkpointer.save()
 
     def _due(self, every: int | None) -> bool:
         return every is not None and every > 0 and self._learner.step // every > self._step_before // every
@@ -248,49 +240,12 @@ class Desk:
             self._monitor.write(self.statistics.evaluated(result.returns, mode, means, result.measured))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
-                self._run.mark("best", self._save())
+                self._run.mark("best", self._checkpointer.save())
         return self._evaluated[1]
 
-    def _remember(self) -> None:
-        if self._learner.updates % self._config.publish_every == 0:
-            self._versions.append((self._learner.updates, self._learner.weights.detach().clone()))
-
-    def _save(self) -> Path:
-        update, step = self._learner.updates, self._learner.step
-        path = self._run.checkpoint_path(step)
-        if self._saved != update:
-            older = {str(version): weights for version, weights in self._versions if version != update}
-            actors = {} if self._followed is None else self._followed.tensors()
-            extra = {"recent": older, "actors": actors, "episodes": self.statistics.state() if actors else {}}
-            tensors = {**self._learner.state(), **{name: kept for name, kept in extra.items() if kept}}
-            checkpoint.save(
-                path,
-                tensors,
-                step=step,
-                update=update,
-                seconds=self.statistics.seconds,
-                contract=self._contract,
-                config=self._config,
-                replay=None if self._archive is None else self._archive.write(path.name),
-            )
-            self._run.mark("latest", path)
-            self._run.prune(self._config.keep_checkpoints)
-            self._saved = update
-        return path
-
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
-        names = ("weights", "optimizer", "learning_rate", "target", "replay", "recent", "actors", "episodes")
-        state = {name: resume.tensors(name) for name in names if resume.has(name)}
-        older, actors, episodes = (state.pop(name, {}) for name in ("recent", "actors", "episodes"))
-        if self._archive is not None:
-            self._archive.read(resume.replay)
-        self._learner.restore(state, resume.update, resume.step)
-        self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
-        if self._followed is not None:
-            self.actor_states = self._followed.restore(actors)
-            longest = max((len(played) for state in self.actor_states.values() for played in state.actions), default=0)
-            if longest >= _LONG:
-                self._monitor.say(f"Environments play up to {longest:,} steps again, to come where they were.")
-        self.statistics.restore(resume.update, resume.step, self._run.records(), episodes)
+        self.actor_states = self._checkpointer.restore(resume)
+        longest = max((len(played) for state in self.actor_states.values() for played in state.actions), default=0)
+        if longest >= _LONG:
+            self._monitor.say(f"Environments play up to {longest:,} steps again, to come where they were.")
         self._best_mean = self._run.best_mean()
-        self._saved = resume.update

@@ -19,7 +19,7 @@ datasets
 actor learner config statistics
 playback
 engines checkpoint evaluation video monitor run filters imitation
-agent
+agent checkpointer
 human
 training
 hogwild

@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worlds import Corridor
 
 from asyncrl import checkpoint
@@ -266,3 +267,33 @@ def test_target_networks_moments_priorities_and_published_weights_come_back(
     again = Path(shutil.copytree(run.path, tmp_path / "again"))
     resume(again)
     assert weights_of(again) == weights_of(whole)
+
+
+@pytest.mark.parametrize("engine", ["serial", "hogwild"])
+def test_the_metrics_of_a_checkpoint_are_on_disk_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    left: dict[int, list[str]] = {}
+    write = checkpoint.save
+
+    def save(path: Path, tensors: Any, *, update: int, **facts: Any) -> None:
+        left[update] = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        write(path, tensors, update=update, **facts)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    settings = {**SMALL, "engine": engine, "log_every": 10_000, "steps": 4_000, "checkpoint_every": 200}
+    run, _ = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")
+    whole = [json.dumps(record) for record in run.records()]
+    assert len(left) > 3
+    assert len(whole) > 100
+    for update, lines in left.items():
+        assert lines == [line for line in whole if json.loads(line)["update"] <= update]
+
+
+def test_tensorboard_forgets_what_was_drawn_after_the_checkpoint_that_a_run_goes_on_from(tmp_path: Path) -> None:
+    run, _ = start(configure("worlds:Corridor-v0", "a3c", **SMALL), tmp_path / "run")
+    for newer in run.checkpoints()[1:]:
+        damage(newer)
+    resume(run.path)
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("train/loss")
+    assert [event.step for event in events] == [record["step"] for record in recorded(run.path, "train")]

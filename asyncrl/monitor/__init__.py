@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from asyncrl.monitor.files import JsonLines, TensorBoard
-from asyncrl.monitor.sink import Sink
+from asyncrl.monitor.sink import Durable, Sink
 from asyncrl.monitor.terminal import Live, Plain, Quiet, terminal_view
 from asyncrl.statistics import Record
 
@@ -28,6 +28,12 @@ class Monitor:
         """A sentence for a person."""
         for sink in self._sinks:
             sink.say(line)
+
+    def sync(self) -> None:
+        """Have every record on disk, in sinks that keep them."""
+        for sink in self._sinks:
+            if isinstance(sink, Durable):
+                sink.sync()
 
     @contextmanager
     def open(self) -> Iterator[Monitor]:

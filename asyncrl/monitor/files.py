@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ class JsonLines:
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         self._log.flush()
 
+    def sync(self) -> None:
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+
     def close(self) -> None:
         self._metrics.close()
         self._log.close()
@@ -43,8 +48,10 @@ class JsonLines:
 class TensorBoard:
     """The same as events, episodes as histograms. TensorBoard is imported with the first record: it is slow to import."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
+        """`resumed_at`: the step at which the run goes on; what an earlier part wrote beyond it is void."""
         self._folder = folder / "tensorboard"
+        self._purge_step = None if resumed_at is None else resumed_at + 1
         self._writer: Any = None
         self._returns: list[float] = []
         self._lengths: list[int] = []
@@ -57,8 +64,7 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            resumed = self._folder.exists()  # what an earlier part of the run wrote beyond this step is void
-            self._writer = SummaryWriter(str(self._folder), purge_step=record["step"] if resumed else None)
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
         for name, value in record.items():
             if name not in _NOT_SCALARS and value is not None:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
@@ -75,6 +81,10 @@ class TensorBoard:
 
     def say(self, line: str) -> None:
         pass
+
+    def sync(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         if self._writer is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from asyncrl.statistics import Record
 
-__all__ = ["Sink"]
+__all__ = ["Durable", "Sink"]
 
 
 class Sink(Protocol):
@@ -20,3 +20,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what is left."""
+
+
+@runtime_checkable
+class Durable(Protocol):
+    """A sink whose records outlive the process: before a checkpoint is made, they are on disk."""
+
+    def sync(self) -> None:
+        """Have everything on disk that was written so far."""
