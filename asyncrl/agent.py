@@ -13,6 +13,7 @@ import torch
 
 from asyncrl import checkpoint, datasets
 from asyncrl.algorithms import Moment, Policy
+from asyncrl.arithmetic import standard_modes
 from asyncrl.envs import Contract, EnvOptions, describe
 from asyncrl.errors import UsageError
 from asyncrl.randomness import Stream, generator
@@ -62,6 +63,7 @@ class Agent:
         """Forget what was seen: episodes begin. It makes a difference with a recurrent network only."""
         self._state = None
 
+    @standard_modes()
     def act(self, observation: np.ndarray, *, greedy: bool | None = None) -> np.ndarray:
         """Actions for observations [B, *O], as the environment takes them; one action for one observation [*O].
 
@@ -112,6 +114,7 @@ def _batch_of_one(observation: Any) -> Any:
     return np.asarray(observation)[None]
 
 
+@standard_modes()
 def load(name: Path | str) -> Agent:
     """The agent of a run folder (its best checkpoint, else its latest), a checkpoint folder or a pretrained name.
 

@@ -16,6 +16,7 @@ import psutil
 from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.agent import Agent, load
 from asyncrl.algorithms import algorithm_named
+from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
 from asyncrl.config import EngineKind, RunConfig
 from asyncrl.envs import Contract, EnvOptions, View, describe, describe_mix
@@ -100,6 +101,7 @@ def _places(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
             yield (*prefix, field.name)
 
 
+@standard_modes()
 def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None) -> tuple[Run, Outcome]:
     """Begin and finish a run."""
     contract = describe_mix(config.env_ids, config.environment)
@@ -136,6 +138,7 @@ def train(env: str, algorithm: str | None = None, *, run_dir: Path | str | None 
     return start(configure(env, algorithm, **settings), run_dir)[0]
 
 
+@standard_modes()
 def resume(
     run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, **changes: Any
 ) -> tuple[Run, Outcome | None]:
@@ -192,6 +195,7 @@ def _train(
         return loop(config, contract, run, monitor, newest)
 
 
+@standard_modes()
 def record(
     player: Path | str | Agent,
     out: str,
@@ -241,6 +245,7 @@ def play_yourself(env: str, games: int = 1, seed: int = 1, out: str | None = Non
     return [one.score for one in played]
 
 
+@standard_modes()
 def pretrain(
     config: RunConfig,
     data: str,
@@ -272,6 +277,7 @@ def pretrain(
     return run, best, evaluate(run.path, config.eval_episodes, config.seed) if config.eval_episodes else None
 
 
+@standard_modes()
 def evaluate(
     name: Path | str | Agent,
     episodes: int = 30,
@@ -296,6 +302,7 @@ def evaluate(
     return play_episodes(agent.policy, contract, episodes, seed, greedy=agent.greedily(greedy), epsilon=epsilon)
 
 
+@standard_modes()
 def play(
     agent: Agent,
     view: View,

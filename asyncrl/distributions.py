@@ -90,7 +90,7 @@ class DiagonalGaussian:
         return F.softplus(self.raw_variance) + _LEAST_VARIANCE
 
     def sample(self, random: torch.Generator) -> Tensor:
-        noise = torch.randn(self.mean.shape, generator=random, device=self.mean.device)
+        noise = torch.randn(self.mean.shape, generator=random, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + self.variance.sqrt() * noise
 
     def mode(self) -> Tensor:

@@ -111,7 +111,7 @@ def _steps(episodes: Sequence[Demonstration], contract: Contract) -> tuple[Tenso
 def _surprise(network: nn.Module, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
     """[N] −log π(a|s), and [N] whether the most probable action is the recorded one."""
     size: Any = network.state_size
-    said = network(observation[None], torch.zeros(len(observation), size))
+    said = network(observation[None], torch.zeros(len(observation), size, dtype=torch.float32))
     if isinstance(said, PolicyValue):
         agreed = (
             (said.policy.mode()[0] == action).flatten(1).all(1) if action.dim() > 1 else said.policy.mode()[0] == action

@@ -88,7 +88,7 @@ class Learner:
             self._learning_rate.adapt(float(metrics["kl"]))
         self.updates += 1
         self._count(self._steps_of(rollouts))
-        return {**metrics, "learning_rate": torch.tensor(rate)}
+        return {**metrics, "learning_rate": torch.tensor(rate, dtype=torch.float32)}
 
     def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:
         """What one update takes a step on each, in order."""

@@ -167,12 +167,12 @@ class LearningRate:
 
 def statistics(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]:
     """What the optimizer of `weights` [P] keeps from step to step, as it begins: zeros, by name."""
-    probe = torch.nn.Parameter(torch.zeros(1))
-    probe.grad = torch.zeros(1)
+    probe = torch.nn.Parameter(torch.zeros(1, dtype=torch.float32))
+    probe.grad = torch.zeros_like(probe)
     optimizer = config.build(probe)
     optimizer.step()
     kept = {name: x for name, x in optimizer.state[probe].items() if isinstance(x, Tensor)}
-    return {name: torch.zeros(x.shape if x.dim() == 0 else weights.shape) for name, x in kept.items()}
+    return {name: torch.zeros(x.shape if x.dim() == 0 else weights.shape, dtype=torch.float32) for name, x in kept.items()}
 
 
 def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:

@@ -56,7 +56,7 @@ class A3C(Algorithm):
             bootstrap = target(batch.observation[-1:], state).value  # [1, N]
 
         values = torch.cat([value.detach(), bootstrap])  # [T+1, N]
-        discount = self.discount * ~batch.terminated
+        discount = self.discount * (~batch.terminated).float()
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)

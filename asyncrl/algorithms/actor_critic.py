@@ -60,7 +60,7 @@ class EpisodicActorCritic(Algorithm):
         with torch.no_grad():
             bootstrap = target(batch.observation[-1:], state).value
         values = torch.cat([value.detach(), bootstrap])
-        discount = self.discount * ~batch.terminated
+        discount = self.discount * (~batch.terminated).float()
         errors = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.trace_lambda)
         returns, advantage = values[:-1] + errors, errors
         if self.normalize_advantage:

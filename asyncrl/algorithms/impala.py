@@ -62,7 +62,7 @@ class Impala(Algorithm):
             ratio = (log_prob - batch.acted["log_prob"]).exp()  # ρ_t
             weight, trace = ratio.clamp(max=self.rho_clip), self.trace_lambda * ratio.clamp(max=self.c_clip)
             values = torch.cat([value, bootstrap])
-            discount = self.discount * ~batch.terminated
+            discount = self.discount * (~batch.terminated).float()
             errors = multistep_errors(batch.reward, discount, values, batch.valid, trace, weight)  # v_t − V_t
             target_value = values[:-1] + errors
             after = torch.cat([target_value[1:], bootstrap])  # v_{t+1}

@@ -29,7 +29,7 @@ class NStepQ(ValueMethod):
     def loss(self, network: QNetwork, target: QNetwork, batch: Batch) -> Loss:
         with torch.no_grad():
             best = target(batch.observation, batch.state, batch.valid)[0].amax(-1)  # [T+1, N]
-        discount = self.discount * ~batch.terminated
+        discount = self.discount * (~batch.terminated).float()
         returns = best[:-1] + multistep_errors(batch.reward, discount, best, batch.valid, trace=1.0)
         q = network(batch.observation[:-1], batch.state, batch.valid).q
         return squared_error(q, batch.action, returns, batch.valid)

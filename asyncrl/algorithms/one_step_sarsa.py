@@ -35,7 +35,7 @@ class OneStepSarsa(ValueMethod):
         seen, valid = batch.observation[:-1], batch.valid[:-1]
         with torch.no_grad():
             taken = chosen(target(seen, batch.state, valid)[0], batch.action)  # [T+1, N]
-        discount = self.discount * ~batch.terminated[:-1]
+        discount = self.discount * (~batch.terminated[:-1]).float()
         y = taken[:-1] + multistep_errors(batch.reward[:-1], discount, taken, valid, trace=0.0)
         q = network(seen[:-1], batch.state, valid).q
         return squared_error(q, batch.action[:-1], y, valid)

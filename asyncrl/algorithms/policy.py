@@ -53,7 +53,7 @@ class Policy:
 
     def initial_state(self, count: int) -> Tensor:
         """[B, S] float32: what the network remembers when an episode begins, which is nothing."""
-        return torch.zeros(count, self._network.state_size)
+        return torch.zeros(count, self._network.state_size, dtype=torch.float32)
 
     @torch.no_grad()
     def act(self, observation: Tensor, state: Tensor, moment: Moment) -> Acted:

@@ -71,7 +71,7 @@ class PPO(Algorithm):
 
     def prepare(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Batch:
         values = target(batch.observation, batch.state, batch.valid).value  # [T+1, N]
-        discount = self.discount * ~batch.terminated
+        discount = self.discount * (~batch.terminated).float()
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
         return batch.with_targets(advantage=advantage, value=values[:-1])
 

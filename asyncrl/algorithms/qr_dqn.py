@@ -49,7 +49,7 @@ class QRDQN(ReplayedValueMethod):
 def quantile_loss(quantiles: Tensor, samples: Tensor) -> Tensor:
     """[N]: the quantile Huber loss (equation 10, κ = 1) of `quantiles` [N, K] to `samples` [N, J], summed over K."""
     count = quantiles.shape[1]
-    place = (torch.arange(count, device=quantiles.device) + 0.5) / count
+    place = (torch.arange(count, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / count
     error = samples[:, None, :] - quantiles[:, :, None]  # [N, K, J]
     huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
     return ((place[:, None] - (error.detach() < 0).float()).abs() * huber).mean(2).sum(1)

@@ -28,7 +28,7 @@ class Dice(nn.Module):
     def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
         self.actions = spaces.actions
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float32))
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
         nothing = self.weight.expand(*observation.shape[:2], parameter_count(self.actions))
@@ -56,7 +56,7 @@ class Random(Algorithm):
         acted = act_by_policy(network, observation, state, moment._replace(greedy=False))
         if not acted.action.is_floating_point():
             return acted
-        return acted._replace(action=2 * torch.rand(acted.action.shape, generator=moment.random) - 1)
+        return acted._replace(action=2 * torch.rand(acted.action.shape, generator=moment.random, dtype=torch.float32) - 1)
 
     def loss(self, network: Dice, target: Dice, batch: Batch) -> Loss:
         return Loss.of(0.0 * network.weight.sum())

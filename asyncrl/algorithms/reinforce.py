@@ -65,7 +65,7 @@ class Reinforce(Algorithm):
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, _ = network(batch.observation[:-1], batch.state, batch.valid)
-        nothing = torch.zeros(len(batch.reward) + 1, *batch.reward.shape[1:], device=batch.reward.device)
+        nothing = batch.reward.new_zeros(len(batch.reward) + 1, *batch.reward.shape[1:])
         discount = torch.full_like(batch.reward, self.discount)
         returns = multistep_errors(batch.reward, discount, nothing, batch.valid)  # [T, N]
 

@@ -74,7 +74,9 @@ class ReplayedValueMethod(ValueMethod):
 
 def look(network: Any, observation: Tensor) -> ActionValues:
     """What a network without a memory says of observations [N, *O], one step: T = 1."""
-    said: ActionValues = network(observation[None], torch.zeros(len(observation), 0, device=observation.device))
+    said: ActionValues = network(
+        observation[None], torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
+    )
     return said
 
 

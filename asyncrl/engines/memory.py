@@ -67,7 +67,7 @@ class Memory:
             views.append(field.view(memory, offset))
             offset += field.nbytes
         self._versions, self._newest, *on_cpu = views
-        self._weights = on_cpu[0] if on_cpu else torch.zeros(plan.buffers.shape, device=plan.device)
+        self._weights = on_cpu[0] if on_cpu else torch.zeros(plan.buffers.shape, dtype=torch.float32, device=plan.device)
         self._publish_every = plan.publish_every
 
     def publish(self, version: int, weights: Tensor) -> None:

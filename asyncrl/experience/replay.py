@@ -60,12 +60,12 @@ class Sample:
 
     def returns(self, discount: float) -> Tensor:
         """[N] Σ γ^k·r_k over the steps until `later`."""
-        powers = discount ** torch.arange(len(self.reward), device=self.reward.device)
+        powers = discount ** torch.arange(len(self.reward), dtype=torch.float32, device=self.reward.device)
         return (powers[:, None] * self.reward).sum(0)
 
     def bootstrap(self, discount: float) -> Tensor:
         """[N] what the value of `later` counts for: γ^steps, 0 where the episode terminated."""
-        return torch.where(self.terminated, 0.0, discount**self.steps)
+        return torch.where(self.terminated, 0.0, discount ** self.steps.float())
 
 
 class Replay:
@@ -123,7 +123,7 @@ class Replay:
         together = min(_TOGETHER, max(1, _CACHE // (2 * size * self._observation_nbytes)))
         for done in range(0, count, together):
             steps = size * min(together, count - done)
-            yield self._sample(*self._uniform(random, steps), torch.ones(steps), rewards)
+            yield self._sample(*self._uniform(random, steps), torch.ones(steps, dtype=torch.float32), rewards)
 
     def _sample(self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, rewards: Rewards) -> Sample:
         """What is stored in these rows of these environments of these actors, [N] each."""
@@ -148,8 +148,8 @@ class Replay:
             terminated=(alive & terminated).any(0),
             weight=weight,
             index=at[0],
-            later_q=torch.zeros(len(row), 0),
-            later_outputs=torch.zeros(len(row), 0, 0),
+            later_q=torch.zeros(len(row), 0, dtype=torch.float32),
+            later_outputs=torch.zeros(len(row), 0, 0, dtype=torch.float32),
         )
 
     def rows(self, since: np.ndarray) -> dict[str, Tensor]:

@@ -151,10 +151,10 @@ class RadialEncoder(nn.Module):
         super().__init__()
         self.features, self._scale = len(gammas) * count, math.sqrt(2 / count)
         random = generator(0, Stream.FEATURES)
-        drawn = torch.randn(self.features, spaces.observation_size, generator=random)
-        widths = torch.tensor(gammas).repeat_interleave(count)
+        drawn = torch.randn(self.features, spaces.observation_size, generator=random, dtype=torch.float32)
+        widths = torch.tensor(gammas, dtype=torch.float32).repeat_interleave(count)
         self.register_buffer("directions", drawn * (2 * widths[:, None]).sqrt(), persistent=False)
-        phases = 2 * math.pi * torch.rand(self.features, generator=random)
+        phases = 2 * math.pi * torch.rand(self.features, generator=random, dtype=torch.float32)
         self.register_buffer("phases", phases, persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:

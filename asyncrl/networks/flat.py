@@ -14,7 +14,7 @@ def bind(network: nn.Module) -> tuple[Tensor, Tensor]:
     """Make the parameters (and gradients) of `network` views of one vector each; returns both, [P] float32."""
     size = sum(p.numel() for p in network.parameters())
     device = next(network.parameters()).device
-    weights, gradient = torch.empty(size, device=device), torch.zeros(size, device=device)
+    weights, gradient = (torch.zeros(size, dtype=torch.float32, device=device) for _ in range(2))
     for name, view in named_views(network, weights):
         view.copy_(network.get_parameter(name).detach())
         network.get_parameter(name).data = view

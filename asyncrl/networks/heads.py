@@ -131,7 +131,7 @@ class CategoricalQNetwork(QNetwork):
         high: float,
     ) -> None:
         super().__init__(config, spaces, dtype, generator, outputs)
-        self.register_buffer("support", torch.linspace(low, high, outputs), persistent=False)
+        self.register_buffer("support", torch.linspace(low, high, outputs, dtype=torch.float32), persistent=False)
 
     def expectation(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(-1) @ self.support

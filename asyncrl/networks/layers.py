@@ -18,6 +18,9 @@ __all__ = ["Conv2d", "FrameConv2d", "Linear", "NoisyLinear", "resample"]
 class Linear(nn.Linear):
     """A dense layer."""
 
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, dtype=torch.float32)
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
@@ -35,10 +38,10 @@ class NoisyLinear(Linear):
     def __init__(self, inputs: int, outputs: int, spread: float = 0.5) -> None:
         super().__init__(inputs, outputs)
         sigma = spread / math.sqrt(inputs)
-        self.weight_spread = nn.Parameter(torch.full((outputs, inputs), sigma))
-        self.bias_spread = nn.Parameter(torch.full((outputs,), sigma))
-        self.register_buffer("noise_in", torch.zeros(inputs), persistent=False)
-        self.register_buffer("noise_out", torch.zeros(outputs), persistent=False)
+        self.weight_spread = nn.Parameter(torch.full((outputs, inputs), sigma, dtype=torch.float32))
+        self.bias_spread = nn.Parameter(torch.full((outputs,), sigma, dtype=torch.float32))
+        self.register_buffer("noise_in", torch.zeros(inputs, dtype=torch.float32), persistent=False)
+        self.register_buffer("noise_out", torch.zeros(outputs, dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         noise_in, noise_out = self.noise_in.to(x.dtype), self.noise_out.to(x.dtype)
@@ -48,8 +51,11 @@ class NoisyLinear(Linear):
     def resample(self, random: torch.Generator | None) -> None:
         """New noise; None: no noise."""
         for noise in (self.noise_in, self.noise_out):
-            drawn = torch.zeros(len(noise)) if random is None else torch.randn(len(noise), generator=random)
-            noise.copy_(drawn.sign() * drawn.abs().sqrt())
+            if random is None:
+                noise.zero_()
+            else:
+                drawn = torch.randn(len(noise), generator=random, dtype=torch.float32)
+                noise.copy_(drawn.sign() * drawn.abs().sqrt())
 
 
 def resample(network: nn.Module, random: torch.Generator | None) -> None:
@@ -61,6 +67,9 @@ def resample(network: nn.Module, random: torch.Generator | None) -> None:
 
 class Conv2d(nn.Conv2d):
     """A convolution."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0) -> None:
+        super().__init__(channels, out_channels, kernel, stride, padding, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
@@ -78,7 +87,7 @@ class FrameConv2d(nn.Conv2d):
     def __init__(
         self, channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0, *, centered: bool
     ) -> None:
-        super().__init__(channels, out_channels, kernel, stride, padding)
+        super().__init__(channels, out_channels, kernel, stride, padding, dtype=torch.float32)
         self.centered = centered
 
     def kernels(self) -> Tensor:

@@ -1,0 +1,115 @@
+"""What a process has set for its own purposes changes no run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import asyncrl
+from asyncrl.actor import Actor
+from asyncrl.algorithms import ALGORITHMS
+from asyncrl.api import configure
+from asyncrl.arithmetic import compute_with
+from asyncrl.envs import describe
+from asyncrl.rollout import Ticket
+from asyncrl.training import actor_spec, make_learner
+
+STORED = dict(learning_starts=40, capacity=300, batch_size=16, target_every=80)
+OWN: dict[str, dict[str, Any]] = {
+    "dqn": STORED | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, target_rate=0.01),
+    "c51": STORED | dict(noisy=True),
+    "qr-dqn": STORED,
+    "ppo": dict(t_max=8, minibatches=2, recurrent="gru", recurrent_size=4),
+    "a3c": dict(recurrent="lstm", recurrent_size=4),
+    "reinforce": dict(longest_episode=10),
+    "actor-critic": dict(longest_episode=10),
+}
+CONTINUOUS = ("a3c", "impala", "ppo", "reinforce", "actor-critic")
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def another_device() -> Iterator[None]:
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def no_gradients() -> Iterator[None]:
+    torch.set_grad_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(True)
+
+
+@contextmanager
+def strict_numpy() -> Iterator[None]:
+    with np.errstate(all="raise"), np.printoptions(precision=1, threshold=2):
+        yield
+
+
+def learned(env: str, algorithm: str) -> torch.Tensor:
+    """The weights after four rollouts and updates of a resolved configuration."""
+    small = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", seed=5)
+    config, contract = configure(env, algorithm, **small | OWN.get(algorithm, {})), describe(env)
+    config = config.resolved(contract)
+    compute_with(1)
+    learner, spec = make_learner(config, contract), actor_spec(config, contract)
+    actor, layout = Actor(spec, 0), spec.layout()
+    slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
+    with contextlib.closing(actor):
+        for number in range(4):
+            actor.policy.load(learner.weights)
+            slot.stamp.copy_(torch.tensor([number, 0, number]))
+            actor.collect(Ticket(number, 0, number, 0, learner.step), slot)
+            learner.update([slot])
+    return learner.weights.detach().clone()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env"),
+    [(name, "worlds:Corridor-v0") for name in ALGORITHMS] + [(name, "Pendulum-v1") for name in CONTINUOUS],
+)
+def test_every_algorithm_learns_the_same_where_the_default_dtype_is_float64(algorithm: str, env: str) -> None:
+    expected = learned(env, algorithm)
+    with double_precision():
+        found = learned(env, algorithm)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("defaults", [another_device, no_gradients, torch.inference_mode, strict_numpy])
+def test_other_defaults_of_torch_and_numpy_change_no_run(
+    defaults: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    expected = weights(tmp_path / "expected")
+    with defaults():
+        found = weights(tmp_path / "found")
+    assert torch.equal(found, expected)
+
+
+def weights(folder: Path) -> torch.Tensor:
+    """Of a run that was evaluated, loaded and asked for an action."""
+    run = asyncrl.train("worlds:Corridor-v0", "ppo", run_dir=folder, steps=160, engine="serial", eval_episodes=1)
+    agent = asyncrl.load(run.path)
+    agent.act(np.zeros(6, np.float32))
+    return agent.checkpoint.weights()
