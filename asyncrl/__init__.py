@@ -17,6 +17,7 @@ from asyncrl.errors import (
     DivergenceError,
     EnvironmentFault,
     ScheduleError,
+    SystemFault,
     UsageError,
 )
 from asyncrl.version import __version__
@@ -36,6 +37,7 @@ __all__ = [
     "Evaluation",
     "Run",
     "ScheduleError",
+    "SystemFault",
     "UsageError",
     "__version__",
     "evaluate",

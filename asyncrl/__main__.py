@@ -1,8 +1,6 @@
 """`python -m asyncrl`."""
 
-import sys
-
-from asyncrl.cli import main
+from asyncrl.cli import run_and_exit
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from asyncrl.errors import BotFault, UsageError, near_matches
+from asyncrl.interruption import is_from_keyboard
 from asyncrl.randomness import Stream, uniform
 from asyncrl.ranges import within
 from asyncrl.spaces import Actions
@@ -78,8 +79,8 @@ def open_bot(place: str) -> Callable[[], Bot]:
         module = _from_file(Path(file)) if file.endswith(".py") else importlib.import_module(file)
     except ImportError as problem:
         raise UsageError(f"--bot {place}: {problem}") from None
-    except Exception as problem:
-        raise BotFault(f"--bot {place} {_what_happened(problem)}") from problem
+    except BaseException as problem:
+        raise _fault_of(problem, place) from problem
     if not hasattr(module, name):
         raise UsageError(f"--bot {place}: {file} has no {name!r}{near_matches(name, vars(module))}")
     make = getattr(module, name)
@@ -89,8 +90,8 @@ def open_bot(place: str) -> Callable[[], Bot]:
     def checked() -> Bot:
         try:
             bot = make()
-        except Exception as problem:
-            raise BotFault(f"--bot {place} {_what_happened(problem)}") from problem
+        except BaseException as problem:
+            raise _fault_of(problem, place) from problem
         if not callable(bot):
             raise BotFault(f"--bot {place} made {bot!r}, which is no function of observation and info, and no Script")
         made: Bot = bot
@@ -109,10 +110,13 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _what_happened(problem: BaseException) -> str:
-    """`raised ValueError: … (bot.py, line 7)`: the innermost place in the problem's traceback."""
+def _fault_of(problem: BaseException, place: str) -> BotFault:
+    """`raised ValueError: … (bot.py, line 7)`: the innermost place in the problem's traceback. Ctrl-C is raised on."""
+    if is_from_keyboard(problem):
+        raise problem
     last = traceback.extract_tb(problem.__traceback__)[-1]
-    return f"raised {type(problem).__name__}: {problem} ({last.filename}, line {last.lineno})"
+    raised = ": ".join(filter(None, [type(problem).__name__, str(problem)]))
+    return BotFault(f"--bot {place} raised {raised} ({last.filename}, line {last.lineno})")
 
 
 class BotPlayer:
@@ -167,8 +171,8 @@ def ask(bot: Bot, place: str, actions: Actions, observation: np.ndarray, infos: 
     info = {name: rows[env] for name, rows in infos.items() if _has_rows(rows, len(observation))}
     try:
         answer = bot(observation[env], info)
-    except Exception as problem:
-        raise BotFault(f"--bot {place} {_what_happened(problem)}") from problem
+    except BaseException as problem:
+        raise _fault_of(problem, place) from problem
     choice = np.zeros(0)
     with contextlib.suppress(TypeError, ValueError), np.errstate(invalid="ignore"):
         given = np.asarray(answer)

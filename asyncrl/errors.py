@@ -8,6 +8,7 @@
     │   └── BotFault             a bot raised, or did what is no action
     ├── EnvironmentFault         an environment raised, or broke its contract
     ├── ActorDied                an actor's process or thread ended without a word
+    ├── SystemFault              the operating system refused something: a full disk, a folder that cannot be written
     ├── ScheduleError            a rollout or weights other than the schedule says; a bug of ours
     └── DivergenceError          a gradient that is not finite
 
@@ -16,8 +17,11 @@ Every message is one sentence that names the thing, the value and the remedy.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 __all__ = [
     "ActorDied",
@@ -27,7 +31,9 @@ __all__ = [
     "DivergenceError",
     "EnvironmentFault",
     "ScheduleError",
+    "SystemFault",
     "UsageError",
+    "closing",
     "near_matches",
 ]
 
@@ -66,12 +72,35 @@ class ActorDied(AsyncRLError):
     """An actor ended without reporting a fault (killed, out of memory, a crash in native code)."""
 
 
+class SystemFault(AsyncRLError):
+    """The operating system refused something; the message names the path and the remedy."""
+
+
 class ScheduleError(AsyncRLError):
     """A stamp on a rollout or on weights is not the one that the schedule asks for."""
 
 
 class DivergenceError(AsyncRLError):
     """A gradient is not finite; the weights before it are kept."""
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
+@contextmanager
+def closing(thing: C) -> Iterator[C]:
+    """As `contextlib.closing`; where both the block and `close` fail, it is the block's error that is raised."""
+    try:
+        yield thing
+    except BaseException:
+        with contextlib.suppress(AsyncRLError, OSError):
+            thing.close()
+        raise
+    thing.close()
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:

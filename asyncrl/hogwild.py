@@ -25,7 +25,7 @@ from asyncrl.config import RunConfig
 from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
-from asyncrl.errors import ActorDied
+from asyncrl.errors import ActorDied, closing
 from asyncrl.interruption import listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
@@ -62,6 +62,7 @@ def train(
                 if news and everyone.step < config.steps:  # the end is told when every worker has said its final word
                     _tell(desk, news)
                     news = []
+                stop.listen()
                 if desk.reached or stop:
                     break
             if news:
@@ -233,7 +234,7 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
     lags: list[int] = []
     metrics: dict[str, Tensor] = {}
     told = time.monotonic()
-    with contextlib.closing(Actor(spec, index)) as actor:
+    with closing(Actor(spec, index)) as actor:
         learner.pull()
         while learner.step < config.steps and not pipe.poll():
             seen = learner.updates

@@ -53,6 +53,8 @@ class Learner:
         """Updates made: the version of `weights`."""
         self.step = 0
         """Environment steps learned from."""
+        self.is_updating = False
+        """An update has begun and not ended: the weights are no version's."""
 
     def _take_steps_on(self, weights: Tensor, statistics: dict[str, Tensor]) -> None:
         """Let steps fall on `weights` [P]; `statistics` is what the optimizer keeps, {} at the beginning."""
@@ -67,6 +69,7 @@ class Learner:
 
         Raises DivergenceError, and keeps the weights, where the gradient is not finite.
         """
+        self.is_updating = True
         rollouts = self._experience.trimmed(rollouts)
         rate = self._learning_rate.at(self.step)
         for group in self._optimizer.param_groups:
@@ -88,6 +91,7 @@ class Learner:
             self._learning_rate.adapt(float(metrics["kl"]))
         self.updates += 1
         self._count(self._steps_of(rollouts))
+        self.is_updating = False
         return {**metrics, "learning_rate": torch.tensor(rate, dtype=torch.float32)}
 
     def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:

@@ -18,10 +18,10 @@ from asyncrl.checkpointer import Checkpointer
 from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
-from asyncrl.errors import ActorDied, BotFault, DivergenceError, EnvironmentFault
+from asyncrl.errors import DivergenceError, closing
 from asyncrl.evaluation import Evaluation, evaluate
 from asyncrl.experience import Replay, ReplayPlan, Stored
-from asyncrl.interruption import StopRequest, listening
+from asyncrl.interruption import Interrupt, StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.rollout import Rollout, Ticket
@@ -67,7 +67,8 @@ def train(
     )
 
     with listening() as stop:
-        with contextlib.closing(open_engine(config.engine, spec, config.actors, plan)) as engine, desk.saving():
+        with closing(open_engine(config.engine, spec, config.actors, plan)) as engine, desk.saving():
+            stop.listen()
             published = None
             for version, tickets in schedule.opening(first):
                 if version != published:
@@ -88,6 +89,7 @@ def train(
                 if learner.updates % config.publish_every == 0:
                     engine.publish(learner.updates, learner.weights)
                 engine.request(schedule.following(update, list(rollouts)))
+                stop.listen()
                 if desk.after_update(metrics, episodes) or stop:
                     break
         evaluation = desk.final_evaluation(stop)
@@ -208,12 +210,16 @@ class Desk:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """A checkpoint at the end of the block, also where an environment, an actor or the gradient failed."""
+        """A checkpoint at the end of the block, however it ends: only the second Ctrl-C waits for none."""
         try:
             yield
-        except (EnvironmentFault, BotFault, ActorDied, DivergenceError):
-            self._checkpointer.save()
-            self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self._run.path}.")
+        except Interrupt:
+            raise
+        except BaseException as problem:
+            # What failed in the middle of an update has left weights that are no version's.
+            if isinstance(problem, DivergenceError) or not self._learner.is_updating:
+                self._checkpointer.save()
+                self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self._run.path}.")
             raise
         self._checkpointer.save()
 

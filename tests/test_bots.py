@@ -43,6 +43,11 @@ def undecided():
 
 def nothing():
     return 3
+
+def leaving():
+    def bot(observation, info):
+        raise SystemExit
+    return bot
 """
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, learning_starts=200, capacity=2_000, batch_size=16)
 SMALL |= dict(target_every=200, eval_episodes=0, seed=5, engine="serial", epsilon_steps=1, epsilon_floors=(0.0,))
@@ -137,6 +142,7 @@ def test_every_episode_has_a_bot_of_its_own(bots: Path) -> None:
         ("undecided", r"undecided did 0\.5, which is no action here: there are 2"),
         ("confused", r"raised ValueError: which way\? \(.*bots.py, line 18\)"),
         ("nothing", "nothing made 3, which is no function"),
+        ("leaving", r"raised SystemExit \(.*bots.py, line 29\)"),
     ],
 )
 @pytest.mark.parametrize("engine", ["serial", "processes"])

@@ -19,7 +19,9 @@ from asyncrl.api import configure, newest_checkpoint, start
 from asyncrl.checkpoint import Checkpoint
 from asyncrl.engines.workers import Workers
 from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
+from asyncrl.learner import Learner
 from asyncrl.run import Run
+from asyncrl.training import Desk
 
 ENGINES = ["serial", "threads", "processes"]
 SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, log_every=96)
@@ -67,6 +69,66 @@ def test_an_environment_that_raises_is_named_with_its_traceback_and_the_run_is_s
         start(configure("worlds:Failing-v0", "a3c", engine=engine, **SMALL), tmp_path / "run")
     assert 'raise RuntimeError("the corridor collapsed")' in caught.value.traceback
     assert saved_in(tmp_path / "run").update >= 4
+
+
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    [
+        ("serial", "SystemExit"),
+        ("serial", "KeyboardInterrupt"),
+        ("serial", "GeneratorExit"),
+        ("serial", "MemoryError"),
+        ("threads", "SystemExit"),
+        ("processes", "KeyboardInterrupt"),
+        ("hogwild", "SystemExit"),
+    ],
+)
+def test_an_environment_that_wants_to_leave_has_failed(tmp_path: Path, engine: str, how: str) -> None:
+    config = configure("worlds:Leaving-v0", "a3c", engine=engine, env_kwargs=json.dumps({"how": how}), **SMALL)
+    with pytest.raises(EnvironmentFault, match=f"raised {how} in step: the window was closed") as caught:
+        start(config, tmp_path / "run")
+    assert "raise self._how(" in caught.value.traceback
+    assert saved_in(tmp_path / "run").update >= (0 if engine == "hogwild" else 4)
+
+
+def test_a_worker_whose_environment_wants_to_leave_has_failed(tmp_path: Path) -> None:
+    config = configure("worlds:Leaving-v0", "a3c", engine="serial", env_backend="async", restarts=0, **SMALL)
+    with pytest.raises(EnvironmentFault, match="raised SystemExit in step: the window was closed"):
+        start(config, tmp_path / "run")
+    assert saved_in(tmp_path / "run").update >= 4
+
+
+def test_an_environment_that_leaves_while_it_is_made_or_imported_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\n\ndef make():\n    sys.exit()\n")
+    (tmp_path / "left.py").write_text("import sys\nsys.exit()\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        for env in ("leaves:make", "left:Env"):
+            with pytest.raises(EnvironmentFault, match="raised SystemExit when it was"):
+                start(configure(env, "a3c", **SMALL), tmp_path / "run")
+
+
+def test_what_fails_outside_of_an_update_is_saved_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(desk: Desk, *rest: Any) -> None:
+        if desk._learner.updates == 4:
+            raise SystemExit
+
+    monkeypatch.setattr(Desk, "follow", leave)
+    with pytest.raises(SystemExit):
+        start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
+    assert saved_in(tmp_path / "run").update == 4
+
+
+def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are no version's: whoever resumed from them would not repeat the run."""
+
+    def fail(*rest: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Learner, "_descend", fail)
+    with pytest.raises(MemoryError):
+        start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
+    assert Run.open(tmp_path / "run").checkpoints() == []
 
 
 def test_an_actor_that_crashes_is_named_with_its_signal_and_the_run_is_saved(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import asyncrl
 
 ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
-errors version arithmetic
+errors version arithmetic system
 ranges
 serialization randomness spaces rewards rollout interruption presets optimizers
 envs returns distributions exploration bots actor_state

@@ -5,6 +5,7 @@ An id with a module is imported in whatever process an actor runs in, so these w
 
 from __future__ import annotations
 
+import builtins
 import os
 import random
 import sys
@@ -71,6 +72,22 @@ class Failing(Corridor):
         self._steps += 1
         if self._steps == 40:
             raise RuntimeError("the corridor collapsed")
+        return super().step(action)
+
+
+class Leaving(Corridor):
+    """Raises what is no Exception in its 40th step, as a game whose window is closed does."""
+
+    _steps = 0
+
+    def __init__(self, render_mode: str | None = None, how: str = "SystemExit") -> None:
+        super().__init__(render_mode)
+        self._how: type[BaseException] = getattr(builtins, how)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        if self._steps == 40:
+            raise self._how("the window was closed")
         return super().step(action)
 
 
@@ -173,5 +190,5 @@ class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
 
 
 gymnasium.register(id="BlindCartPole-v0", entry_point=BlindCartPole)
-for _world in (Corridor, Dawdling, Failing, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing, Toolbox):
+for _world in (Corridor, Dawdling, Failing, Leaving, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing, Toolbox):
     gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
+from asyncrl.cli import streams
 from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError, near_matches
+from asyncrl.interruption import holding_interrupts, raising_interrupts
+from asyncrl.system import describe_os_error
 from asyncrl.version import __version__
 
-__all__ = ["main"]
+__all__ = ["main", "run_and_exit"]
 
 COMMANDS = {
     "train": "train an agent, or continue a run",
@@ -27,7 +34,38 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a fault, 2 the user's mistake, 130 after Ctrl-C."""
+    streams.prepare()
     arguments = [*(sys.argv[1:] if argv is None else argv)]  # `list` is a command here
+    with raising_interrupts():
+        try:
+            code = _run(arguments)
+            streams.flush()
+            return code
+        except UsageError as problem:
+            return _complain(str(problem), 2)
+        except EnvironmentFault as fault:
+            return _complain(f"{fault.traceback}\n{fault}".strip(), 1)
+        except AsyncRLError as fault:
+            return _complain(str(fault), 1)
+        except KeyboardInterrupt:
+            return _complain("stopped", 130)
+        except SystemExit as end:
+            return _ended(end)
+        except BrokenPipeError:  # the reader of our output has gone, as in `asyncrl list envs | head`
+            streams.silence()
+            return 0
+        except OSError as problem:
+            return _complain(describe_os_error(problem), 1)
+
+
+def run_and_exit() -> NoReturn:
+    """`main` as a program."""
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C more must not replace the exit code by a traceback
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0 if arguments else 2
@@ -35,26 +73,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"asyncrl {__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
-    try:
-        if command not in COMMANDS:
-            raise UsageError(f"there is no command {command!r}{near_matches(command, COMMANDS)} (asyncrl --help)")
-        return int(importlib.import_module(f"asyncrl.cli.{command}").run(rest))
-    except UsageError as problem:
-        return _complain(str(problem), 2)
-    except EnvironmentFault as fault:
-        return _complain(f"{fault.traceback}\n{fault}".strip(), 1)
-    except AsyncRLError as fault:
-        return _complain(str(fault), 1)
-    except KeyboardInterrupt:
-        return _complain("stopped", 130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `asyncrl list envs | head`
-        sys.stderr.close()
-        return 0
+    if command not in COMMANDS:
+        raise UsageError(f"there is no command {command!r}{near_matches(command, COMMANDS)} (asyncrl --help)")
+    with holding_interrupts():
+        module = importlib.import_module(f"asyncrl.cli.{command}")
+    return int(module.run(rest))
 
 
 def _complain(sentence: str, code: int) -> int:
-    print(f"asyncrl: {sentence}", file=sys.stderr)
+    streams.silence_if_broken()
+    with contextlib.suppress(OSError):
+        print(f"asyncrl: {sentence}", file=sys.stderr)
     return code
+
+
+def _ended(end: SystemExit) -> int:
+    """The exit code where something called `sys.exit`: the parser of the command line, or code that must not."""
+    from asyncrl.cli.options import ParserExit
+
+    if not isinstance(end, ParserExit):
+        return _complain("".join(traceback.format_exception(end)) + "something called sys.exit", 1)
+    streams.silence_if_broken()
+    return int(end.code or 0)
 
 
 def _help() -> str:

@@ -11,26 +11,33 @@ import tyro
 from asyncrl.errors import UsageError
 from asyncrl.ranges import check_numbers, within
 
-__all__ = ["mode", "parse"]
+__all__ = ["ParserExit", "mode", "parse"]
 
 T = TypeVar("T")
 
 
+class ParserExit(SystemExit):
+    """The help was shown (code 0), or a mistake explained (code 2)."""
+
+
 def parse(cls: type[T], command: str, arguments: Sequence[str], description: str, default: Any = None) -> T:
-    """`arguments` as an instance of `cls`. A mistake is explained and exits with 2."""
+    """`arguments` as an instance of `cls`. A mistake is explained and raises ParserExit with 2."""
     extra = {} if default is None else {"default": default}
-    parsed: T = tyro.cli(
-        cls,
-        prog=f"asyncrl {command}",
-        description=description,
-        args=list(arguments),
-        config=(
-            tyro.conf.OmitArgPrefixes,
-            tyro.conf.EnumChoicesFromValues,
-            tyro.conf.PositionalRequiredArgs,
-        ),
-        **extra,
-    )
+    try:
+        parsed: T = tyro.cli(
+            cls,
+            prog=f"asyncrl {command}",
+            description=description,
+            args=list(arguments),
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.EnumChoicesFromValues,
+                tyro.conf.PositionalRequiredArgs,
+            ),
+            **extra,
+        )
+    except SystemExit as end:
+        raise ParserExit(end.code) from None
     check_numbers(parsed)
     if hasattr(parsed, "seed"):
         within(parsed, 0, math.inf, "seed")

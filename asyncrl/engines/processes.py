@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -12,6 +11,7 @@ from asyncrl.actor import ActorSpec
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.engines.workers import Workers
+from asyncrl.errors import closing
 from asyncrl.playback import open_actor
 from asyncrl.rollout import Ticket
 
@@ -40,7 +40,7 @@ class Processes(LocalEngine):
 def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: Tensor) -> None:
     """Make the rollouts that are ordered."""
     views = Memory(plan, memory)
-    with contextlib.closing(open_actor(spec, index)) as actor:
+    with closing(open_actor(spec, index)) as actor:
         while True:
             ticket = pipe.recv()
             views.fill(actor, ticket)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from asyncrl.actor import ActorSpec
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
+from asyncrl.errors import AsyncRLError
 from asyncrl.playback import Collector, open_actor
 from asyncrl.rollout import Ticket
 
@@ -24,7 +26,8 @@ class Serial(LocalEngine):
             for index in range(actors):
                 self._actors.append(open_actor(spec, index))
         except BaseException:
-            self.close()
+            with contextlib.suppress(AsyncRLError):
+                self.close()
             raise
 
     def request(self, tickets: Sequence[Ticket]) -> None:
@@ -33,8 +36,9 @@ class Serial(LocalEngine):
             self._made.append(ticket)
 
     def close(self) -> None:
-        for actor in self._actors:
-            actor.close()
+        with contextlib.ExitStack() as all_of_them:
+            for actor in self._actors:
+                all_of_them.callback(actor.close)
 
     def _hear(self, seconds: float) -> list[Ticket]:
         made, self._made = self._made, []

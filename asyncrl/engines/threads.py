@@ -13,7 +13,7 @@ from asyncrl.actor import ActorSpec
 from asyncrl.arithmetic import compute_with
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
-from asyncrl.errors import ActorDied, AsyncRLError
+from asyncrl.errors import ActorDied, AsyncRLError, closing
 from asyncrl.playback import open_actor
 from asyncrl.rollout import Ticket
 
@@ -62,7 +62,7 @@ class Threads(LocalEngine):
     def _serve(self, spec: ActorSpec, index: int) -> None:
         compute_with(1)  # of this thread; the learner's is set before
         try:
-            with contextlib.closing(open_actor(spec, index)) as actor:
+            with closing(open_actor(spec, index)) as actor:
                 while not self._closing and (ticket := self._orders[index].get()) is not None:
                     self._memory.fill(actor, ticket)
                     self._answers.put(ticket)

@@ -106,7 +106,7 @@ class Environments:
         return {name: np.asarray(self.infos[name]) for name in names if name in self.infos}
 
     def close(self) -> None:
-        self.vector.close()
+        self._guard("close", self.vector.close)
 
     def _reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> np.ndarray:
         """Begin anew in the environments of `mask` [B], in all without it; `seeds` are one per environment."""
@@ -129,7 +129,7 @@ class Environments:
     def _guard(self, verb: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except Exception as problem:
+        except BaseException as problem:
             fault = fault_of(problem, verb)
             raise self._fault(str(fault), fault.traceback) from problem
 

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from asyncrl.errors import EnvironmentFault
+from asyncrl.interruption import is_from_keyboard
 
 __all__ = ["Checked", "fault_of"]
 
@@ -44,7 +45,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:  # as `_telling`, at a third of its cost
             answer = self.env.step(action)
-        except Exception as problem:
+        except BaseException as problem:
             raise fault_of(problem, "step") from problem
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise EnvironmentFault(
@@ -57,18 +58,24 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def fault_of(problem: BaseException, verb: str) -> EnvironmentFault:
-    """What an environment raised in `verb`, to be called where it was caught."""
+    """What an environment raised in `verb`, to be called where it was caught.
+
+    SystemExit, KeyboardInterrupt and the like are faults as others are; only Ctrl-C itself is raised on.
+    """
+    if is_from_keyboard(problem):
+        raise problem
     if isinstance(problem, EnvironmentFault):  # a worker's comes wrapped in another of its type
         inner = problem.args[0]
         return inner if isinstance(inner, EnvironmentFault) else problem
-    return EnvironmentFault(f"raised {type(problem).__name__} in {verb}: {problem}", traceback.format_exc())
+    raised = f"raised {type(problem).__name__} in {verb}"
+    return EnvironmentFault(": ".join(filter(None, [raised, str(problem)])), traceback.format_exc())
 
 
 @contextmanager
 def _telling(verb: str) -> Iterator[None]:
     try:
         yield
-    except Exception as problem:
+    except BaseException as problem:
         raise fault_of(problem, verb) from problem
 
 

@@ -24,6 +24,7 @@ from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.seeding import Reseeded
 from asyncrl.envs.supervised import SupervisedVectorEnv
 from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.interruption import is_from_keyboard
 from asyncrl.serialization import to_json
 from asyncrl.spaces import Actions, Spaces, spaces_of
 
@@ -118,7 +119,9 @@ def complaints(env_id: str, when: str = "was made", given: Mapping[str, Any] | N
         raise UsageError(f"{env_id} needs a package that is not installed: {problem}") from None
     except (ImportError, UsageError, EnvironmentFault):
         raise
-    except Exception as problem:
+    except BaseException as problem:
+        if is_from_keyboard(problem):
+            raise
         if isinstance(problem, TypeError) and "render_mode" in str(problem):
             raise UsageError(f"{env_id} cannot draw itself: its constructor takes no render_mode") from None
         if given:
