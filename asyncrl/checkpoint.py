@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ from asyncrl.serialization import (
 )
 from asyncrl.version import __version__
 
-__all__ = ["Checkpoint", "export", "load", "read", "save", "verify"]
+__all__ = ["Checkpoint", "delete", "export", "is_own", "load", "read", "replay_files", "save", "verify"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+_OWN = re.compile(r"(\.manifest\.json\.tmp|manifest\.json|[a-z_]+\.safetensors)", re.ASCII)
+"""How files in a checkpoint's folder are called."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def save(
 ) -> None:
     """Write a checkpoint folder; `tensors` maps a file's stem to its tensors and has `weights`."""
     beside = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    delete(beside)
     beside.mkdir(parents=True)
     for stem, named in tensors.items():
         save_tensors(beside / f"{stem}.safetensors", named)
@@ -115,10 +118,27 @@ def save(
     _write_manifest(beside, manifest)
     aside = path.with_name(f".{path.name}.old")
     if path.exists():
+        delete(aside)
         os.replace(path, aside)
     os.replace(beside, path)
     sync_folder(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    delete(aside)
+
+
+def is_own(file: Path) -> bool:
+    """Is this a file that `save` writes into a checkpoint's folder, by its name?"""
+    return _OWN.fullmatch(file.name) is not None
+
+
+def delete(path: Path) -> None:
+    """Remove a checkpoint's files, and its folder unless somebody else has put something there; never through a link."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    for file in sorted(filter(is_own, path.iterdir())):  # the manifest first: what is half removed is no checkpoint
+        if file.is_file() and not file.is_symlink():
+            file.unlink()
+    if not any(path.iterdir()):
+        path.rmdir()
 
 
 def export(checkpoint: Checkpoint, folder: Path) -> None:
@@ -156,6 +176,11 @@ def read(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, AttributeError, UsageError) as problem:
         raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None
+
+
+def replay_files(path: Path) -> dict[str, dict[str, Any]]:
+    """The files of a replay memory that a checkpoint needs, by name. Raises CheckpointError where it is damaged."""
+    return read(path).replay
 
 
 def verify(checkpoint: Checkpoint) -> None:

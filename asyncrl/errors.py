@@ -28,6 +28,7 @@ __all__ = [
     "AsyncRLError",
     "BotFault",
     "CheckpointError",
+    "DamageWarning",
     "DivergenceError",
     "EnvironmentFault",
     "ScheduleError",
@@ -101,6 +102,10 @@ def closing(thing: C) -> Iterator[C]:
             thing.close()
         raise
     thing.close()
+
+
+class DamageWarning(UserWarning):
+    """A run's folder has a file that cannot be read and is not needed; the message says what is done without it."""
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
+import os
+import re
 import time
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
+from asyncrl import checkpoint
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
-from asyncrl.errors import CheckpointError, UsageError, near_matches
-from asyncrl.serialization import read_json, to_json, write_atomically
+from asyncrl.errors import CheckpointError, DamageWarning, UsageError, near_matches
+from asyncrl.serialization import read_text, to_json, write_atomically
 from asyncrl.statistics import Record
 from asyncrl.version import __version__
 
@@ -22,6 +27,19 @@ __all__ = ["Run", "checkpoint_folder", "pretrained_names"]
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 _PACKAGES = ("torch", "numpy", "gymnasium", "safetensors")
+_CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
+"""How a run calls its checkpoints."""
+_BROKEN_SAVE = re.compile(r"\.\d{12,}\.(tmp|old)", re.ASCII)
+"""What a save that was interrupted leaves, beside checkpoints and in the replay memory's folder."""
+_REPLAY = re.compile(r"\d{12,}\.safetensors", re.ASCII)
+"""How it calls the files of its replay memory."""
+_FIELDS: dict[str, dict[str, type]] = {
+    "episode": {"return": float, "length": int, "actor": int},
+    "eval": {"mean": float},
+}
+"""What a run that goes on needs of a line of metrics.jsonl, by its kind, besides `step`, `update` and `kind`."""
+_LONGEST_LINE = 16 * 2**20
+"""Bytes of a line of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +93,10 @@ class Run:
         return self.path / "checkpoints" / f"{step:012d}"
 
     def checkpoints(self) -> list[Path]:
-        """Its checkpoints, oldest first."""
+        """Its checkpoints, oldest first: the folders that it has named. What else lies there is somebody else's."""
         folder = self.path / "checkpoints"
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+        named = (path for path in _inside(folder) if _CHECKPOINT.fullmatch(path.name) and path.is_dir())
+        return sorted((path for path in named if any(map(checkpoint.is_own, _inside(path)))), key=lambda p: int(p.name))
 
     def mark(self, name: str, checkpoint: Path) -> None:
         """Let `latest` or `best` point to a checkpoint."""
@@ -85,48 +104,121 @@ class Run:
 
     def marked(self, name: str) -> Path | None:
         """The checkpoint that `latest` or `best` names, if it is there."""
-        file = self.path / name
-        if not file.is_file():
-            return None
-        path = self.path / "checkpoints" / file.read_text().strip()
-        return path if path.is_dir() else None
+        with contextlib.suppress(CheckpointError):  # no mark, or garbage
+            found = read_text(self.path / name, most=100).strip()
+            path = self.path / "checkpoints" / found
+            return path if _CHECKPOINT.fullmatch(found) and path.is_dir() else None
+        return None
+
+    def newest_whole(self) -> Path | None:
+        """The newest checkpoint that can be read; None where there is none."""
+        for path in reversed(self.checkpoints()):
+            with contextlib.suppress(CheckpointError):
+                return checkpoint.load(path).path
+        return None
 
     def records(self) -> list[Record]:
-        """What metrics.jsonl holds; a line that a crash tore is passed over."""
-        file, found = self.path / "metrics.jsonl", []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        """What metrics.jsonl holds. Lines that are damaged are passed over with a warning, a torn last one without."""
+        return [record for _, record in self._records()]
+
+    def _records(self) -> Iterator[tuple[bytes, Record]]:
+        """Each line of metrics.jsonl, and what it says."""
+        path, bad = self.path / "metrics.jsonl", 0
+        if not path.is_file():
+            return
+        with open(path, "rb") as file:
+            for line in _lines(file):
+                record = _record(line)
+                if record is not None:
+                    yield line, record
+                elif line.endswith(b"\n"):
+                    bad += 1
+        if bad:
+            lines = "1 line that is" if bad == 1 else f"{bad:,} lines that are"
+            warnings.warn(f"{path} has {lines} damaged and passed over", DamageWarning, stacklevel=2)
 
     def rewind(self, update: int) -> None:
         """Drop the metrics after `update`, which will be made again; before any sink has the file open."""
-        kept = [json.dumps(record) + "\n" for record in self.records() if record["update"] <= update]
-        write_atomically(self.path / "metrics.jsonl", "".join(kept))
+        beside = self.path / ".metrics.jsonl.tmp"
+        beside.unlink(missing_ok=True)  # what a crash left; and nothing is written through a link
+        with open(beside, "xb") as file:
+            for line, record in self._records():
+                if record["update"] <= update:
+                    file.write(line.rstrip(b"\n") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path / "metrics.jsonl")
 
     def best_mean(self) -> float:
         """The best mean of an evaluation so far; -inf where there was none."""
-        return max((record["mean"] for record in self.records() if record["kind"] == "eval"), default=-math.inf)
+        return max((record["mean"] for _, record in self._records() if record["kind"] == "eval"), default=-math.inf)
 
     def prune(self, keep: int) -> None:
         """Remove all but the best checkpoint and the newest `keep` up to the latest, and what a broken save left.
 
-        Of a replay memory stays what the newest need; the best is there to act.
-
-        Newer ones than the latest are damaged: the run was resumed before them, and will make them again.
+        Of a replay memory stays what the newest need; the best is there to act. Newer ones than the latest are damaged:
+        the run was resumed before them, and will make them again. Files that the run has not written stay, and nothing
+        is removed through a link but files of the replay memory that this run's checkpoints name.
         """
         best, latest = self.marked("best"), self.marked("latest")
-        known = [path for path in self.checkpoints() if latest is None or path.name <= latest.name]
-        for path in [*known[:-keep], *(self.path / "checkpoints").glob(".*")]:
+        known = [path for path in self.checkpoints() if latest is None or int(path.name) <= int(latest.name)]
+        stored = _replay_files(known)
+        needed = _replay_files(known[-keep:])
+        broken = [path for path in _inside(self.path / "checkpoints") if _BROKEN_SAVE.fullmatch(path.name)]
+        for path in [*known[:-keep], *broken]:
             if path != best:
-                shutil.rmtree(path)
-        stored: set[str] = set()
-        for path in known[-keep:]:
-            with contextlib.suppress(CheckpointError):  # a damaged one needs nothing
-                stored |= read_json(path / "manifest.json").get("replay", {}).keys()
-        for file in self.replay_folder.glob("*"):
-            if file.name not in stored:
-                file.unlink()
+                checkpoint.delete(path)
+        if not self.replay_folder.is_symlink():  # it is this run's alone
+            names = (path.name for path in _inside(self.replay_folder))
+            stored |= {name for name in names if _REPLAY.fullmatch(name) or _BROKEN_SAVE.fullmatch(name)}
+        for name in stored - needed:
+            path = self.replay_folder / name
+            if path.is_file() and not path.is_symlink():
+                path.unlink()
+
+
+def _inside(folder: Path) -> Iterable[Path]:
+    """What a folder holds; nothing where there is no folder."""
+    return folder.iterdir() if folder.is_dir() else ()
+
+
+def _replay_files(checkpoints: Iterable[Path]) -> set[str]:
+    """The names of the files that these checkpoints' replay memories are in; a damaged one needs none."""
+    found: set[str] = set()
+    for path in checkpoints:
+        with contextlib.suppress(CheckpointError):
+            found |= checkpoint.replay_files(path).keys()
+    return found
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long, its beginning."""
+    while line := file.readline(_LONGEST_LINE):
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = file.readline(_LONGEST_LINE)
+        yield line if rest is line else line[:80] + rest[-1:]
+
+
+def _record(line: bytes) -> Record | None:
+    """What a line of metrics.jsonl says; None where it is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    fields: dict[str, type] = {"step": int, "update": int, "kind": str} | _FIELDS.get(str(found.get("kind")), {})
+    return found if all(_is_a(kind, found.get(name)) for name, kind in fields.items()) else None
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Is a record's value a text, a number that is finite, or a count?"""
+    if kind is str or isinstance(value, bool):
+        return kind is str and isinstance(value, str)
+    if kind is int:
+        return isinstance(value, int) and 0 <= value < 2**63
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
@@ -138,12 +230,17 @@ def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
     if (path / "manifest.json").is_file():
         return path
     if str(name).startswith("pretrained/") and not path.exists():
-        inside = PRETRAINED / str(name).removeprefix("pretrained/")
-        if not inside.is_dir():
+        if str(name) not in pretrained_names():
             raise UsageError(f"there is no agent {name}{near_matches(str(name), pretrained_names())}")
-        return inside
+        return PRETRAINED / str(name).removeprefix("pretrained/")
     run = Run.open(path)
-    found = run.marked(prefer) or run.marked("latest")
+    for mark in dict.fromkeys((prefer, "latest")):
+        found = run.marked(mark)
+        if found is not None:
+            return found
+        if (path / mark).exists():
+            warnings.warn(f"{path / mark} names no checkpoint of this run; taking the newest", DamageWarning, stacklevel=2)
+    found = run.newest_whole()
     if found is None:
         raise UsageError(f"{path} has no checkpoint yet")
     return found

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -22,14 +23,18 @@ if TYPE_CHECKING:  # environment workers do without torch
     from torch import Tensor
 
 __all__ = [
+    "compare_tensors",
     "file_facts",
     "file_sha256",
     "from_json",
     "load_tensors",
+    "parse_json",
     "read_json",
+    "read_text",
     "save_tensors",
     "sync_folder",
     "tensor_sha256",
+    "tensors_in",
     "to_json",
     "verify_file",
     "write_atomically",
@@ -37,11 +42,16 @@ __all__ = [
 
 T = TypeVar("T")
 
+MOST_BYTES = 16 * 2**20
+"""Of a JSON file, unless its reader allows more: parsed, it takes some twenty times as much memory."""
+_DEEPEST = 64
+"""Levels of tables and lists in a JSON file."""
+
 
 def to_json(value: Any) -> Any:
-    """A dataclass (nested, with enums and tuples) as what `json.dump` takes."""
+    """A dataclass (nested, with enums and tuples) as what `json.dump` takes; without fields of `metadata` saved=False."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if _is_saved(field)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
@@ -77,29 +87,39 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
             return data
         values = [member.value for member in hint]
         if data not in values:
-            raise UsageError(
-                f"{where}: {data!r} is none of {', '.join(map(repr, values))}{near_matches(str(data), values)}"
-            )
+            near = near_matches(data, values) if isinstance(data, str) else ""
+            raise UsageError(f"{where}: {_shown(data)} is none of {', '.join(map(repr, values))}{near}")
         return hint(data)
-    if hint is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
     if hint is Any:
         return data
+    if hint is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) <= sys.float_info.max:
+        return float(data)
     expected = origin or hint
     if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):
-        raise UsageError(f"{where or 'value'}: expected {expected.__name__}, got {data!r}")
+        raise UsageError(f"{where or 'value'}: expected {expected.__name__}, got {_shown(data)}")
     return data
+
+
+def _shown(data: Any) -> str:
+    """A value as a message shows it: not more of it than fits."""
+    text = repr(data)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _is_saved(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("saved", True))
 
 
 def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise UsageError(f"{where or cls.__name__}: expected a table of fields, got {data!r}")
+        raise UsageError(f"{where or cls.__name__}: expected a table of fields, got {_shown(data)}")
     hints = get_type_hints(cls)
-    known = {field.name for field in dataclasses.fields(cls) if field.init}
+    known = {field.name for field in dataclasses.fields(cls) if field.init and _is_saved(field)}
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in known:
-            raise UsageError(f"{prefix}{key} is not a field of {cls.__name__}{near_matches(key, known)}")
+            near = near_matches(key, known) if len(key) < 80 else ""
+            raise UsageError(f"{prefix}{key[:80]} is not a field of {cls.__name__}{near}")
     try:
         return cls(**{key: _decode(hints[key], item, f"{prefix}{key}") for key, item in data.items()})
     except TypeError as problem:
@@ -109,8 +129,9 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text`: after a crash at any moment there is the old file or the new one."""
     beside = path.with_name(f".{path.name}.tmp")
+    beside.unlink(missing_ok=True)  # what a crash left; and nothing is written through a link
     try:
-        with naming(path), open(beside, "w", encoding="utf-8") as file:
+        with naming(path), open(beside, "x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -132,9 +153,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as one safetensors file and have it on disk on return."""
+    """Write tensors as one new safetensors file and have it on disk on return."""
     from safetensors.torch import save_file
 
+    path.unlink(missing_ok=True)  # what a crash left; and nothing is written through a link
     try:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
     except safetensors.SafetensorError as problem:
@@ -146,14 +168,54 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         os.fsync(file.fileno())
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises CheckpointError where it is none."""
+def load_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises CheckpointError where it is none.
+
+    `expected` holds tensors (on the device "meta") of the names, shapes and dtypes that the file must have: it is
+    compared with the file's header before anything of its size is allocated.
+    """
     from safetensors.torch import load_file
 
+    found = tensors_in(path)
+    if expected is not None:
+        compare_tensors(path, found, expected)
     try:
         return load_file(path)
     except (OSError, safetensors.SafetensorError) as problem:
         raise CheckpointError(f"{path} cannot be read as safetensors: {problem}") from None
+
+
+def compare_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError where what a file holds differs from what it must hold in names, shapes or dtypes."""
+    for name in sorted(found.keys() | expected.keys()):
+        given, wanted = found.get(name), expected.get(name)
+        if given is None or wanted is None or (given.shape, given.dtype) != (wanted.shape, wanted.dtype):
+            raise CheckpointError(f"{path} does not fit: {_shown(name)} is {_form(given)}, expected {_form(wanted)}")
+
+
+def _form(tensor: Tensor | None) -> str:
+    """Shape and dtype in a message."""
+    return "missing" if tensor is None else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def tensors_in(path: Path) -> dict[str, Tensor]:
+    """What a safetensors file holds by its header alone: tensors on the device "meta". Raises CheckpointError."""
+    import torch
+
+    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    known |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
+    known |= {"U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "BOOL": torch.bool}
+    found = {}
+    try:
+        with safetensors.safe_open(_plain_file(path), "pt") as file:
+            for name in file.keys():  # noqa: SIM118  it is no mapping
+                part = file.get_slice(name)
+                if part.get_dtype() not in known:
+                    raise CheckpointError(f"{path} has tensors of a dtype that is never written, {part.get_dtype()}")
+                found[name] = torch.empty(part.get_shape(), dtype=known[part.get_dtype()], device="meta")
+    except (OSError, RuntimeError, OverflowError, safetensors.SafetensorError) as problem:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {problem}") from None
+    return found
 
 
 def file_sha256(path: Path) -> str:
@@ -182,9 +244,50 @@ def tensor_sha256(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises CheckpointError that names it where it is damaged."""
+def read_text(path: Path, most: int = MOST_BYTES, kind: str = "text") -> str:
+    """A text file of at most `most` bytes, whose size is looked at first. Raises CheckpointError that names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+        size = _plain_file(path).stat().st_size
+        if size > most:
+            raise CheckpointError(f"{path} has {size:,} bytes; such a file has {most:,} at most")
+        with open(path, "rb") as file:
+            return file.read(most).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise CheckpointError(f"{path} cannot be read as {kind}: {problem}") from None
+
+
+def _plain_file(path: Path) -> Path:
+    """`path`, of which reading does not wait for anybody. Raises OSError where it is missing or no plain file."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is not a plain file")
+    return path
+
+
+def parse_json(text: str) -> Any:
+    """JSON as this package writes it. Raises ValueError, also for keys that occur twice and for what is nested too deep."""
+    try:
+        found = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    level, depth = [found], 0
+    while level:
+        if (depth := depth + 1) > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        inner = (x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list))
+        level = [x for part in inner for x in part if isinstance(x, dict | list)]
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Parse a JSON file of at most `most` bytes. Raises CheckpointError that names it where it is damaged."""
+    try:
+        return parse_json(read_text(path, most, "JSON"))
+    except ValueError as problem:
         raise CheckpointError(f"{path} cannot be read as JSON: {problem}") from None

@@ -103,7 +103,7 @@ class Statistics:
             for counter, score, length in zip(self._counters, state["return"], state["length"], strict=True):
                 counter.restore(score.numpy(), length.numpy())
         for record in records:
-            if record["kind"] == "episode":
+            if record["kind"] == "episode" and record["actor"] < len(self._actors):
                 self.episodes += 1
                 self._window.append(record["return"])
                 self._windows[self._actors[record["actor"]]].append(record["return"])

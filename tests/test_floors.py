@@ -18,7 +18,8 @@ algorithms schedule
 datasets
 actor learner config statistics
 playback
-engines checkpoint evaluation video monitor run filters imitation
+engines checkpoint evaluation video monitor filters imitation
+run
 agent checkpointer
 human
 training

@@ -7,11 +7,12 @@ import importlib
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from asyncrl.cli import streams
-from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError, near_matches
+from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, near_matches
 from asyncrl.interruption import holding_interrupts, raising_interrupts
 from asyncrl.system import describe_os_error
 from asyncrl.version import __version__
@@ -77,7 +78,24 @@ def _run(arguments: Sequence[str]) -> int:
         raise UsageError(f"there is no command {command!r}{near_matches(command, COMMANDS)} (asyncrl --help)")
     with holding_interrupts():
         module = importlib.import_module(f"asyncrl.cli.{command}")
-    return int(module.run(rest))
+    with _warnings_as_sentences():
+        return int(module.run(rest))
+
+
+@contextlib.contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    """Show warnings about a run's folder as sentences; others as Python does."""
+    otherwise = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, DamageWarning):
+            print(f"asyncrl: {message}", file=sys.stderr)
+        else:
+            otherwise(message, category, *place, **options)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _complain(sentence: str, code: int) -> int:

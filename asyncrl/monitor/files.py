@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from asyncrl.errors import UsageError
 from asyncrl.statistics import Record
 
 __all__ = ["JsonLines", "TensorBoard"]
@@ -24,6 +25,9 @@ class JsonLines:
     """metrics.jsonl, one object a line, and log.txt for sentences. Both are appended to on resume."""
 
     def __init__(self, folder: Path) -> None:
+        for file in (folder / "metrics.jsonl", folder / "log.txt"):
+            if file.is_symlink():
+                raise UsageError(f"{file} is a link, and a run writes into its own folder: put a file in its place")
         self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")
         self._log = open(folder / "log.txt", "a", encoding="utf-8")
 
