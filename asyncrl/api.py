@@ -160,7 +160,8 @@ def resume(
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
     config = config.resolved(contract)
-    if newest.step >= config.steps:
+    run.repair_marks(newest.path)
+    if training.is_complete(config, contract, run, newest):
         return run, None
     return run, _train(config, contract, run, view, newest)
 

@@ -26,7 +26,7 @@ from asyncrl.engines.arrivals import PATIENCE
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, closing
-from asyncrl.interruption import listening
+from asyncrl.interruption import StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.networks import copy_into, named_views
@@ -54,21 +54,28 @@ def train(
     everyone = Member.alone(config, contract)
     desk = Desk(config, contract, run, monitor, everyone, resume, versions=0)
     with listening() as stop:
-        with desk.saving(), _workers(config, contract, everyone, desk) as workers:
-            news: list[News] = []
-            for words in _listen(workers, config.actors):
-                news += words
-                everyone.pull()
-                if news and everyone.step < config.steps:  # the end is told when every worker has said its final word
-                    _tell(desk, news)
-                    news = []
-                stop.listen()
-                if desk.reached or stop:
-                    break
-            if news:
-                _tell(desk, news)
+        desk.begin(stop)
+        if not desk.is_trained:
+            _learn(config, contract, everyone, desk, stop)
         evaluation = desk.final_evaluation(stop)
     return Outcome(everyone.updates, everyone.step, desk.statistics.seconds, stop.signal, evaluation)
+
+
+def _learn(config: RunConfig, contract: Contract, everyone: Member, desk: Desk, stop: StopRequest) -> None:
+    """Have workers learn; until the run's steps are made, the target return is reached, or `stop`."""
+    with desk.saving(), _workers(config, contract, everyone, desk) as workers:
+        news: list[News] = []
+        for words in _listen(workers, config.actors):
+            news += words
+            everyone.pull()
+            if news and everyone.step < config.steps:  # the end is told when every worker has said its final word
+                _tell(desk, news)
+                news = []
+            stop.listen()
+            if desk.reached or stop:
+                break
+        if news:
+            _tell(desk, news)
 
 
 def _tell(desk: Desk, news: Sequence[News]) -> None:

@@ -19,7 +19,7 @@ from asyncrl import checkpoint
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DamageWarning, UsageError, near_matches
-from asyncrl.serialization import read_text, to_json, write_atomically
+from asyncrl.serialization import read_text, sync_folder, to_json, write_atomically
 from asyncrl.statistics import Record
 from asyncrl.version import __version__
 
@@ -148,10 +148,31 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self.path / "metrics.jsonl")
+        sync_folder(self.path)
+
+    def repair_marks(self, newest: Path) -> None:
+        """Set `latest` and `best` anew as of the checkpoint `newest`: a kill may have come before they were set."""
+        self._mark_anew("latest", newest)
+        saved = dict.fromkeys((path for path in self.checkpoints() if int(path.name) <= int(newest.name)), -math.inf)
+        for record in self.records():
+            path = self.checkpoint_path(record["step"])
+            if record["kind"] == "eval" and path in saved:
+                saved[path] = max(saved[path], record["mean"])
+        best = max(reversed(saved), key=lambda path: saved[path])
+        if saved[best] > -math.inf:
+            self._mark_anew("best", best)
+        elif (marked := self.marked("best")) is not None and int(marked.name) > int(newest.name):
+            (self.path / "best").unlink()
+
+    def _mark_anew(self, name: str, checkpoint: Path) -> None:
+        if self.marked(name) != checkpoint:
+            self.mark(name, checkpoint)
 
     def best_mean(self) -> float:
-        """The best mean of an evaluation so far; -inf where there was none."""
-        return max((record["mean"] for _, record in self._records() if record["kind"] == "eval"), default=-math.inf)
+        """The mean of the evaluation that `best` stands for; -inf where there was none."""
+        best = self.marked("best")
+        evaluations = (record for record in self.records() if record["kind"] == "eval")
+        return max((r["mean"] for r in evaluations if self.checkpoint_path(r["step"]) == best), default=-math.inf)
 
     def prune(self, keep: int) -> None:
         """Remove all but the best checkpoint and the newest `keep` up to the latest, and what a broken save left.

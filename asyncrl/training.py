@@ -26,9 +26,10 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run, checkpoint_folder
+from asyncrl.schedule import Free, Lockstep
 from asyncrl.statistics import Episode, Statistics
 
-__all__ = ["Desk", "Outcome", "actor_spec", "make_learner", "replay_plan", "train"]
+__all__ = ["Desk", "Outcome", "actor_spec", "is_complete", "make_learner", "replay_plan", "train"]
 
 _LONG = 2_000
 """Steps that environments play again of which the user is told."""
@@ -59,41 +60,74 @@ def train(
     compute_with(config.learner_threads)
     learner, schedule = make_learner(config, contract), config.make_schedule()
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
+    with listening() as stop:
+        desk.begin(stop)
+        if not desk.is_trained:
+            _learn(config, contract, learner, schedule, desk, stop)
+        evaluation = desk.final_evaluation(stop)
+    return Outcome(learner.updates, learner.step, desk.statistics.seconds, stop.signal, evaluation)
+
+
+def _learn(
+    config: RunConfig, contract: Contract, learner: Learner, schedule: Lockstep | Free, desk: Desk, stop: StopRequest
+) -> None:
+    """Collect, update, publish, request; until the run's steps are made, the target return is reached, or `stop`."""
     first, statistics = learner.updates, desk.statistics
-    spec = actor_spec(config, contract.with_capsules(str(run.path / "capsules")), first)
+    spec = actor_spec(config, contract.with_capsules(str(desk.run.path / "capsules")), first)
     spec = replace(spec, states=desk.actor_states)
     plan = MemoryPlan(
         spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every, spec.device
     )
+    with closing(open_engine(config.engine, spec, config.actors, plan)) as engine, desk.saving():
+        stop.listen()
+        published = None
+        for version, tickets in schedule.opening(first):
+            if version != published:
+                engine.publish(version, desk.recent[version])
+                published = version
+            engine.request(tickets)
 
-    with listening() as stop:
-        with closing(open_engine(config.engine, spec, config.actors, plan)) as engine, desk.saving():
+        while not desk.is_trained and not stop:
+            update = learner.updates
+            with statistics.time("waiting"):
+                rollouts = engine.collect(schedule.wanted(update), lambda: bool(stop))
+            if not rollouts:
+                break  # an environment hangs; what was learned is saved without it
+            episodes = statistics.consume(update, rollouts, engine.ready)
+            with statistics.time("learning"):
+                metrics = learner.update(list(rollouts.values()))
+            desk.follow(rollouts)
+            if learner.updates % config.publish_every == 0:
+                engine.publish(learner.updates, learner.weights)
+            engine.request(schedule.following(update, list(rollouts)))
             stop.listen()
-            published = None
-            for version, tickets in schedule.opening(first):
-                if version != published:
-                    engine.publish(version, desk.recent[version])
-                    published = version
-                engine.request(tickets)
+            desk.after_update(metrics, episodes)
 
-            while learner.step < config.steps:
-                update = learner.updates
-                with statistics.time("waiting"):
-                    rollouts = engine.collect(schedule.wanted(update), lambda: bool(stop))
-                if not rollouts:
-                    break  # an environment hangs; what was learned is saved without it
-                episodes = statistics.consume(update, rollouts, engine.ready)
-                with statistics.time("learning"):
-                    metrics = learner.update(list(rollouts.values()))
-                desk.follow(rollouts)
-                if learner.updates % config.publish_every == 0:
-                    engine.publish(learner.updates, learner.weights)
-                engine.request(schedule.following(update, list(rollouts)))
-                stop.listen()
-                if desk.after_update(metrics, episodes) or stop:
-                    break
-        evaluation = desk.final_evaluation(stop)
-    return Outcome(learner.updates, learner.step, statistics.seconds, stop.signal, evaluation)
+
+def is_complete(config: RunConfig, contract: Contract, run: Run, saved: checkpoint.Checkpoint) -> bool:
+    """Is everything done that `config` asks for, of a run whose newest checkpoint is `saved`?"""
+    evaluation = _recorded_evaluation(config, contract, run, saved.update)
+    trained = saved.step >= config.steps or _is_enough(config, evaluation)
+    return trained and (evaluation is not None or not config.eval_episodes)
+
+
+def _recorded_evaluation(config: RunConfig, contract: Contract, run: Run, update: int) -> Evaluation | None:
+    """What the metrics say of an evaluation of version `update`; None where there is none as `config` asks for it."""
+    asked = _mode(config), config.eval_episodes * len(contract.mix)
+    for record in reversed(run.records()):
+        told = record.get("mode"), len(record.get("returns", ()))
+        if (record["kind"], record["update"], told) == ("eval", update, asked):
+            return Evaluation(tuple(record["returns"]), ())
+    return None
+
+
+def _mode(config: RunConfig) -> str:
+    return "greedy" if config.eval_greedy else "sample"
+
+
+def _is_enough(config: RunConfig, evaluation: Evaluation | None) -> bool:
+    """Does an evaluation reach the target return?"""
+    return config.target_return is not None and evaluation is not None and evaluation.mean >= config.target_return
 
 
 def make_learner(config: RunConfig, contract: Contract, *, stores: bool = True) -> Learner:
@@ -146,7 +180,8 @@ class Desk:
         versions: int,
     ) -> None:
         """`versions`: how many published versions of the weights are kept with a checkpoint."""
-        self._config, self._contract, self._run, self._monitor, self._learner = config, contract, run, monitor, learner
+        self._config, self._contract, self._monitor, self._learner = config, contract, monitor, learner
+        self.run = run
         self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
         self.statistics = Statistics(
             config.algorithm.experience(),
@@ -161,21 +196,34 @@ class Desk:
         """By actor: where a continued run goes on; {} in a new one."""
         self._resumed = resume is not None
         self._evaluated: tuple[int, Evaluation] | None = None
+        self._evaluated_step = 0  # of the newest evaluation
         self._best_mean = -float("inf")
+        self._recorded = -1  # the update of the newest record
         if resume is not None:
             self._restore(resume)
         elif config.init_from is not None:
             learner.adopt(checkpoint.load(checkpoint_folder(config.init_from)).weights())
         self._step_before = learner.step
-        self._recorded = -1  # the update of the newest record
-        self.reached = False
+        self.reached = self._evaluated is not None and _is_enough(config, self._evaluated[1])
         """An evaluation has reached the target return."""
         self._checkpointer.remember_weights()
+
+    @property
+    def is_trained(self) -> bool:
+        """Nothing is left to learn: the run's steps are made, or the target return is reached."""
+        return self.reached or self._learner.step >= self._config.steps
 
     @property
     def recent(self) -> dict[int, Tensor]:
         """The published versions of the weights that rollouts in the making were ordered with."""
         return self._checkpointer.recent
+
+    def begin(self, stop: StopRequest) -> None:
+        """Save a new run, so that it can go on from its first moment; make the evaluation that a resumed one lacks."""
+        if not self._resumed:
+            self._checkpointer.save()
+        elif not stop:
+            self._evaluate_if_due()
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
         """Note where the actors are after `rollouts`, which were learned from."""
@@ -185,8 +233,8 @@ class Desk:
                 f"New episodes for actors {', '.join(anew)}: their environments cannot go on where they were."
             )
 
-    def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode]) -> bool:
-        """Do what is due. True: the target return is reached."""
+    def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode]) -> None:
+        """Record the update; evaluate and save where that is due."""
         self._checkpointer.remember_weights()
         config, update, step = self._config, self._learner.updates, self._learner.step
         self.statistics.updated(update, step, metrics)
@@ -196,11 +244,10 @@ class Desk:
         if due and self._recorded != update:
             self._monitor.write(self.statistics.record())
             self._recorded = update
-        self.reached = self._due(config.eval_every) and self._is_enough(self._evaluate())
+        self._evaluate_if_due()
         if self._due(config.checkpoint_every) or self.reached:
             self._checkpointer.save()
         self._step_before = step
-        return self.reached
 
     def final_evaluation(self, stop: StopRequest) -> Evaluation | None:
         """The evaluation of the last weights; there is none after a signal."""
@@ -219,16 +266,18 @@ class Desk:
             # What failed in the middle of an update has left weights that are no version's.
             if isinstance(problem, DivergenceError) or not self._learner.is_updating:
                 self._checkpointer.save()
-                self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self._run.path}.")
+                self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self.run.path}.")
             raise
         self._checkpointer.save()
 
     def _due(self, every: int | None) -> bool:
         return every is not None and every > 0 and self._learner.step // every > self._step_before // every
 
-    def _is_enough(self, evaluation: Evaluation) -> bool:
-        target = self._config.target_return
-        return target is not None and evaluation.mean >= target
+    def _evaluate_if_due(self) -> None:
+        """Due is an evaluation where none was made since a multiple of `eval_every`: a kill may have come before it."""
+        every = self._config.eval_every if self._config.eval_episodes else 0
+        if every and self._learner.step // every > self._evaluated_step // every:
+            self.reached = _is_enough(self._config, self._evaluate())
 
     def _evaluate(self) -> Evaluation:
         config, update = self._config, self._learner.updates
@@ -240,13 +289,12 @@ class Desk:
                 for contract in self._contract.mix
             }
             result = Evaluation.of(scores.values())
-            self._evaluated = update, result
+            self._evaluated, self._evaluated_step = (update, result), self._learner.step
             means = {env: score.mean for env, score in scores.items()}
-            mode = "greedy" if greedy else "sample"
-            self._monitor.write(self.statistics.evaluated(result.returns, mode, means, result.measured))
+            self._monitor.write(self.statistics.evaluated(result.returns, _mode(config), means, result.measured))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
-                self._run.mark("best", self._checkpointer.save())
+                self.run.mark("best", self._checkpointer.save())
         return self._evaluated[1]
 
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
@@ -254,4 +302,11 @@ class Desk:
         longest = max((len(played) for state in self.actor_states.values() for played in state.actions), default=0)
         if longest >= _LONG:
             self._monitor.say(f"Environments play up to {longest:,} steps again, to come where they were.")
-        self._best_mean = self._run.best_mean()
+        self._best_mean = self.run.best_mean()
+        evaluation = _recorded_evaluation(self._config, self._contract, self.run, resume.update)
+        self._evaluated = None if evaluation is None else (resume.update, evaluation)
+        for record in self.run.records():
+            if record["kind"] == "eval":
+                self._evaluated_step = record["step"]
+            elif record["kind"] == "train":
+                self._recorded = record["update"]

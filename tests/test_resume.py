@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from worlds import Corridor
 
 from asyncrl import checkpoint
 from asyncrl.api import configure, newest_checkpoint, resume, start
-from asyncrl.config import EngineKind
+from asyncrl.config import EngineKind, RunConfig
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.learner import Learner
+from asyncrl.monitor import JsonLines
 from asyncrl.run import Run
 
 BATCH, STOPPED, UPDATES = 96, 7, 20
@@ -297,3 +300,77 @@ def test_tensorboard_forgets_what_was_drawn_after_the_checkpoint_that_a_run_goes
     resume(run.path)
     events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("train/loss")
     assert [event.step for event in events] == [record["step"] for record in recorded(run.path, "train")]
+
+
+def outline(folder: Path) -> dict[str, Any]:
+    """All of a run that does not depend on the clock."""
+    unclocked = [{n: x for n, x in record.items() if n != "time"} for record in Run.open(folder).records()]
+    marks = {name: (folder / name).read_text() for name in ("latest", "best")}
+    trained = [(record["step"], record["loss"]) for record in unclocked if record["kind"] == "train"]
+    return {"marks": marks, "train": trained, "others": [record for record in unclocked if record["kind"] != "train"]}
+
+
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[RunConfig], Iterator[Path]]:
+    """Trains to the end; gives every state of the run's folder that a kill would have left on the way."""
+
+    def states(config: RunConfig) -> Iterator[Path]:
+        run, left = tmp_path / "run", tmp_path / "left"
+        rename, write = os.replace, JsonLines.write
+
+        def keep() -> None:
+            if (run / "latest").is_file():
+                shutil.copytree(run, left / str(len(list(left.glob("*")))))
+
+        def replace(source: Path, target: Path) -> None:
+            keep()
+            rename(source, target)
+
+        def write_and_keep(self: JsonLines, record: dict[str, Any]) -> None:
+            write(self, record)
+            keep()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            patch.setattr(JsonLines, "write", write_and_keep)
+            start(config, run)
+        yield from sorted(left.iterdir(), key=lambda path: int(path.name))
+
+    return states
+
+
+@pytest.mark.parametrize("target_return", [None, -1.0])
+def test_wherever_a_run_is_killed_it_ends_as_the_one_that_was_not(
+    tmp_path: Path, killed: Callable[[RunConfig], Iterator[Path]], target_return: float | None
+) -> None:
+    settings = SMALL | dict(
+        log_every=2 * BATCH, steps=6 * BATCH, eval_every=2 * BATCH, checkpoint_every=3 * BATCH, eval_episodes=2
+    )
+    config = configure("worlds:Corridor-v0", "a3c", **settings, target_return=target_return)
+    states = list(killed(config))
+    assert len(states) > (25 if target_return is None else 10)
+    expected, weights = outline(tmp_path / "run"), weights_of(tmp_path / "run")
+    for folder in states:
+        resume(folder)
+        assert outline(folder) == expected
+        assert weights_of(folder) == weights
+        assert resume(folder)[1] is None, "nothing is left to do"
+
+
+@pytest.mark.parametrize("engine", ["serial", "hogwild"])
+def test_a_run_is_complete_when_its_last_weights_are_evaluated(tmp_path: Path, engine: str) -> None:
+    config = configure("worlds:Corridor-v0", "a3c", **{**SMALL, "eval_episodes": 3, "engine": engine})
+    run, _ = start(config, tmp_path / "run")
+    expected = outline(run.path)
+    lines = (run.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["kind"] == "eval"
+    (run.path / "metrics.jsonl").write_text("".join(lines[:-1]))
+    (run.path / "best").unlink()
+    _, outcome = resume(run.path)
+    assert outcome is not None
+    assert outline(run.path) == expected
+    assert resume(run.path)[1] is None
+    _, outcome = resume(run.path, eval_episodes=4)
+    assert outcome is not None
+    assert outcome.evaluation is not None
+    assert len(outcome.evaluation.returns) == 4, "as many as are asked for now"
