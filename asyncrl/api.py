@@ -18,10 +18,10 @@ from asyncrl.agent import Agent, load
 from asyncrl.algorithms import algorithm_named
 from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
-from asyncrl.config import EngineKind, RunConfig
+from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.envs import Contract, EnvOptions, View, describe, describe_mix
 from asyncrl.errors import CheckpointError, UsageError, near_matches
-from asyncrl.evaluation import Evaluation, watch
+from asyncrl.evaluation import Evaluation, cut_off, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
 from asyncrl.human import Person, choices
@@ -206,23 +206,28 @@ def record(
     bot: str | None = None,
     greedy: bool | None = None,
     epsilon: float = 0.0,
+    max_steps: int | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> list[float]:
     """Write a Minari dataset of an agent's play, or of a bot's in the environment `player`; returns the scores.
 
-    Raises UsageError where the dataset is there already.
+    Episodes are cut off as in `evaluate`; `say` is told how many. Raises UsageError where the dataset is there already.
     """
-    if episodes < 1:
-        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
-    _check_epsilon(epsilon)
+    _check_play(episodes, epsilon, max_steps)
     datasets.claim(out)
     if bot is not None:
         contract, who = describe(str(player)), bot
+        limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
         play_on: datasets.Player = BotPlayer(bot, contract.spaces.actions)
     else:
         agent = player if isinstance(player, Agent) else load(player)
         contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)
+        limit = max_steps or agent.checkpoint.config.episode_limit(contract)
         play_on = agent.player(greedy=greedy, epsilon=epsilon)
-    played = list(datasets.record(play_on, contract, episodes, seed))
+    played = list(datasets.record(play_on, contract, episodes, seed, limit=limit))
+    count = sum(len(one.reward) == limit and not one.terminated for one in played)
+    if count and limit is not None:
+        say(cut_off(count, episodes, limit))
     datasets.write(out, contract, played, who)
     return [one.score for one in played]
 
@@ -289,18 +294,30 @@ def evaluate(
     env: str | None = None,
     rules: EnvOptions | None = None,
     force: bool = False,
+    envs: int | None = None,
+    max_steps: int | None = None,
 ) -> Evaluation:
     """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores.
 
     `epsilon` is the probability that an action is replaced by a random one; `env` says which environment, where it was
-    trained in several. Another environment and other `rules` are another contract: it takes `force`.
+    trained in several. Another environment and other `rules` are another contract: it takes `force`. `envs` environments
+    are stepped side by side, and an episode is cut off after `max_steps` (None: as while training, see `RunConfig`).
     """
-    if episodes < 1:
-        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
-    _check_epsilon(epsilon)
+    _check_play(episodes, epsilon, max_steps)
+    if envs is not None and envs < 1:
+        raise UsageError(f"--eval-envs must be 1 or more, not {envs}")
     agent = name if isinstance(name, Agent) else load(name)
-    contract = agent.contract_of(env, rules, force=force)
-    return play_episodes(agent.policy, contract, episodes, seed, greedy=agent.greedily(greedy), epsilon=epsilon)
+    contract, config = agent.contract_of(env, rules, force=force), agent.checkpoint.config
+    return play_episodes(
+        agent.policy,
+        contract,
+        episodes,
+        seed,
+        greedy=agent.greedily(greedy),
+        epsilon=epsilon,
+        envs=envs or config.evaluation_envs(contract),
+        limit=max_steps or config.episode_limit(contract),
+    )
 
 
 @standard_modes()
@@ -313,18 +330,30 @@ def play(
     greedy: bool | None = None,
     epsilon: float = 0.0,
     most_steps: int | None = None,
+    progress: Callable[[int], None] = lambda step: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> float:
-    """Play one episode onto a screen; returns its score."""
-    _check_epsilon(epsilon)
+    """Play one episode onto a screen; returns its score. It is cut off as in `evaluate`, and `say` is told.
+
+    `progress` is called with the number of each step, and what it raises ends the game.
+    """
+    _check_play(1, epsilon, most_steps)
+    limit = most_steps or agent.checkpoint.config.episode_limit(view.contract)
     score = 0.0
     for step, scene in enumerate(watch(agent.policy, view, seed, greedy=agent.greedily(greedy), epsilon=epsilon)):
+        progress(step)
         screen.show(scene.picture)
         score = scene.score
-        if step == most_steps:
+        if step == limit and not scene.over:
+            say(cut_off(1, 1, limit))
             break
     return score
 
 
-def _check_epsilon(epsilon: float) -> None:
+def _check_play(episodes: int, epsilon: float, max_steps: int | None) -> None:
+    if episodes < 1:
+        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
     if not 0 <= epsilon <= 1:
         raise UsageError(f"--epsilon must be between 0 and 1, not {epsilon:g}")
+    if max_steps is not None and max_steps < 1:
+        raise UsageError(f"--max-steps must be 1 or more, not {max_steps}")

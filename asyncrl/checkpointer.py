@@ -69,6 +69,7 @@ class Checkpointer:
         update, step = self._learner.updates, self._learner.step
         path = self._run.checkpoint_path(step)
         if self._saved != update:
+            self._monitor.status(f"saving a checkpoint at step {step:,}")
             self._monitor.sync()
             checkpoint.save(
                 path,
@@ -83,6 +84,7 @@ class Checkpointer:
             self._run.mark("latest", path)
             self._run.prune(self._config.keep_checkpoints)
             self._saved = update
+            self._monitor.status("")
         return path
 
     def _tensors(self, update: int) -> dict[str, dict[str, Tensor]]:

@@ -12,7 +12,7 @@ import torch
 
 from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.bots import BotOptions
-from asyncrl.envs import Contract, EnvOptions
+from asyncrl.envs import Contract, EnvOptions, is_batched
 from asyncrl.errors import UsageError
 from asyncrl.experience import Episodes, Stored
 from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
@@ -22,7 +22,10 @@ from asyncrl.ranges import check_numbers, within
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.serialization import from_json, to_json
 
-__all__ = ["Device", "EngineKind", "Precision", "RunConfig", "ScheduleKind", "cores", "has_bfloat16"]
+__all__ = ["EPISODE_LIMIT", "Device", "EngineKind", "Precision", "RunConfig", "ScheduleKind", "cores", "has_bfloat16"]
+
+EPISODE_LIMIT = 27_000
+"""Steps after which an episode that nothing else ends is cut off where nobody learns from it: half an hour of Atari."""
 
 
 class EngineKind(Enum):
@@ -80,6 +83,8 @@ class RunConfig:
         "eval_every",
         "eval_episodes",
         "eval_greedy",
+        "eval_envs",
+        "eval_episode_steps",
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
@@ -136,6 +141,12 @@ class RunConfig:
     """Episodes of an evaluation; 0: none."""
     eval_greedy: bool = False
     """Evaluate the most probable action instead of sampling from the policy."""
+    eval_envs: int | None = None
+    """Environments that an evaluation steps side by side: another number plays the same episodes, but draws other actions
+    unless it is greedy. Default: as many as an actor has; 64 of Atari's, EnvPool's and CartPole's."""
+    eval_episode_steps: int | None = None
+    """Steps after which an evaluation's episode is cut off. Default: where an environment has no episode cap, as many as
+    the run has, at least 1 000 and at most 27 000 (half an hour of Atari)."""
     checkpoint_every: int = 250_000
     """Steps between checkpoints; there is always one at the end."""
     keep_checkpoints: int = 3
@@ -164,6 +175,18 @@ class RunConfig:
     def acting_device(self) -> str:
         """Where the network acts: beside the learner where both are in one process, else on the CPU."""
         return "cpu" if self.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) else self.device.value
+
+    def evaluation_envs(self, contract: Contract) -> int:
+        """How many environments an evaluation steps side by side: no more than there were in one process while training,
+        where each is an object of its own. A simulator may allow one instance only.
+        """
+        return self.eval_envs or (64 if is_batched(contract) else self.envs_per_actor)
+
+    def episode_limit(self, contract: Contract) -> int | None:
+        """Steps after which an episode outside of training is cut off; None where the environment's cap does it."""
+        if self.eval_episode_steps is not None or contract.episode_cap is not None:
+            return self.eval_episode_steps
+        return min(max(self.steps, 1_000), EPISODE_LIMIT)
 
     def make_schedule(self) -> Lockstep | Free:
         """The schedule of a resolved configuration."""
@@ -292,11 +315,15 @@ class RunConfig:
     def _check_counts(self) -> None:
         positive = (
             "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
-            "checkpoint_every keep_checkpoints log_every publish_every"
+            "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps"
         )
         within(self, 1, math.inf, *positive.split())
         within(self, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes")
         check_numbers(self)
+        if self.target_return is not None and not self.eval_episodes:
+            raise UsageError(
+                f"--target-return {self.target_return:g} needs evaluations: --eval-episodes must be 1 or more, not 0"
+            )
 
     def _resolve_queue(self, rollouts: int) -> int:
         if self.schedule is ScheduleKind.LOCKSTEP:

@@ -68,9 +68,18 @@ class _Alone(Environments):
 
 
 def record(
-    player: Player, contract: Contract, episodes: int, seed: int, stage: Stage | None = None
+    player: Player,
+    contract: Contract,
+    episodes: int,
+    seed: int,
+    stage: Stage | None = None,
+    *,
+    limit: int | None = None,
 ) -> Iterator[Demonstration]:
-    """Have somebody play episodes, one after the other, under `contract`, on a stage of its own or on this one."""
+    """Have somebody play episodes, one after the other, under `contract`, on a stage of its own or on this one.
+
+    Each is cut off after `limit` steps.
+    """
     with contextlib.ExitStack() as stack:
         if stage is None:
             stage = stack.enter_context(contextlib.closing(_Alone(contract)))
@@ -84,7 +93,7 @@ def record(
                 seen.append(step.observation.copy())
                 done.append(action[0].copy())
                 got.append(step.reward[0])
-                if step.over[0]:
+                if step.over[0] or len(done) == limit:
                     yield Demonstration(np.concatenate(seen), np.array(done), np.array(got), bool(step.terminated[0]))
                     break
 

@@ -69,20 +69,20 @@ def _learn(config: RunConfig, contract: Contract, everyone: Member, desk: Desk, 
             news += words
             everyone.pull()
             if news and everyone.step < config.steps:  # the end is told when every worker has said its final word
-                _tell(desk, news)
+                _tell(desk, news, stop)
                 news = []
             stop.listen()
             if desk.reached or stop:
                 break
         if news:
-            _tell(desk, news)
+            _tell(desk, news, stop)
 
 
-def _tell(desk: Desk, news: Sequence[News]) -> None:
+def _tell(desk: Desk, news: Sequence[News], stop: StopRequest) -> None:
     """Have done what is due."""
     episodes = [episode for word in news for episode in word.episodes]
     desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
-    desk.after_update(news[-1].metrics, episodes)
+    desk.after_update(news[-1].metrics, episodes, stop)
 
 
 class News(NamedTuple):

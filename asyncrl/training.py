@@ -12,14 +12,14 @@ from torch import Tensor
 from asyncrl import checkpoint
 from asyncrl.actor import ActorSpec
 from asyncrl.actor_state import ActorState
-from asyncrl.algorithms import Policy
 from asyncrl.arithmetic import compute_with
 from asyncrl.checkpointer import Checkpointer
 from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
-from asyncrl.errors import DivergenceError, closing
-from asyncrl.evaluation import Evaluation, evaluate
+from asyncrl.errors import DivergenceError, EnvironmentFault, closing
+from asyncrl.evaluation import Evaluation
+from asyncrl.evaluator import Evaluator
 from asyncrl.experience import Replay, ReplayPlan, Stored
 from asyncrl.interruption import Interrupt, StopRequest, listening
 from asyncrl.learner import Learner
@@ -101,7 +101,7 @@ def _learn(
                 engine.publish(learner.updates, learner.weights)
             engine.request(schedule.following(update, list(rollouts)))
             stop.listen()
-            desk.after_update(metrics, episodes)
+            desk.after_update(metrics, episodes, stop)
 
 
 def is_complete(config: RunConfig, contract: Contract, run: Run, saved: checkpoint.Checkpoint) -> bool:
@@ -166,6 +166,15 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
     )
 
 
+@contextlib.contextmanager
+def _explained(what: str, remedy: str) -> Iterator[None]:
+    """Say of an environment's fault that it was not in training, and what to do."""
+    try:
+        yield
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{what} failed: {fault} ({remedy})", fault.traceback) from fault
+
+
 class Desk:
     """What happens beside the learning: records, evaluations, checkpoints, each when it is due."""
 
@@ -182,7 +191,7 @@ class Desk:
         """`versions`: how many published versions of the weights are kept with a checkpoint."""
         self._config, self._contract, self._monitor, self._learner = config, contract, monitor, learner
         self.run = run
-        self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
+        self._evaluator = Evaluator(config, contract, monitor)
         self.statistics = Statistics(
             config.algorithm.experience(),
             [contract.of_actor(actor).env for actor in range(config.actors)],
@@ -223,7 +232,7 @@ class Desk:
         if not self._resumed:
             self._checkpointer.save()
         elif not stop:
-            self._evaluate_if_due()
+            self._evaluate_if_due(stop)
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
         """Note where the actors are after `rollouts`, which were learned from."""
@@ -233,8 +242,8 @@ class Desk:
                 f"New episodes for actors {', '.join(anew)}: their environments cannot go on where they were."
             )
 
-    def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode]) -> None:
-        """Record the update; evaluate and save where that is due."""
+    def after_update(self, metrics: Mapping[str, Tensor | float], episodes: list[Episode], stop: StopRequest) -> None:
+        """Record the update; evaluate and save where that is due. `stop` ends an evaluation."""
         self._checkpointer.remember_weights()
         config, update, step = self._config, self._learner.updates, self._learner.step
         self.statistics.updated(update, step, metrics)
@@ -244,7 +253,7 @@ class Desk:
         if due and self._recorded != update:
             self._monitor.write(self.statistics.record())
             self._recorded = update
-        self._evaluate_if_due()
+        self._evaluate_if_due(stop)
         if self._due(config.checkpoint_every) or self.reached:
             self._checkpointer.save()
         self._step_before = step
@@ -253,7 +262,9 @@ class Desk:
         """The evaluation of the last weights; there is none after a signal."""
         if stop or not self._config.eval_episodes:
             return None
-        return self._evaluate()
+        again = f"the run is saved: asyncrl evaluate {self.run.path} --eval-envs 1 evaluates it in one environment"
+        with _explained("the evaluation after the last step", again):
+            return self._evaluate(stop)
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
@@ -273,25 +284,25 @@ class Desk:
     def _due(self, every: int | None) -> bool:
         return every is not None and every > 0 and self._learner.step // every > self._step_before // every
 
-    def _evaluate_if_due(self) -> None:
+    def _evaluate_if_due(self, stop: StopRequest) -> None:
         """Due is an evaluation where none was made since a multiple of `eval_every`: a kill may have come before it."""
         every = self._config.eval_every if self._config.eval_episodes else 0
         if every and self._learner.step // every > self._evaluated_step // every:
-            self.reached = _is_enough(self._config, self._evaluate())
+            what = f"the evaluation after {self._learner.step:,} steps"
+            with _explained(what, "--eval-every 0 evaluates at the end alone"):
+                self.reached = _is_enough(self._config, self._evaluate(stop))
 
-    def _evaluate(self) -> Evaluation:
-        config, update = self._config, self._learner.updates
+    def _evaluate(self, stop: StopRequest) -> Evaluation | None:
+        """Of the weights as they are; None where `stop` ended it."""
+        update = self._learner.updates
         if self._evaluated is None or self._evaluated[0] != update:
-            self._policy.load(self._learner.weights.cpu())
-            greedy = config.eval_greedy
-            scores = {
-                contract.env: evaluate(self._policy, contract, config.eval_episodes, config.seed, greedy=greedy)
-                for contract in self._contract.mix
-            }
+            scores = self._evaluator.scores(self._learner.weights, stop)
+            if scores is None:
+                return None
             result = Evaluation.of(scores.values())
             self._evaluated, self._evaluated_step = (update, result), self._learner.step
             means = {env: score.mean for env, score in scores.items()}
-            self._monitor.write(self.statistics.evaluated(result.returns, _mode(config), means, result.measured))
+            self._monitor.write(self.statistics.evaluated(result.returns, _mode(self._config), means, result.measured))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
                 self.run.mark("best", self._checkpointer.save())

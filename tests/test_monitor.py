@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -83,11 +84,58 @@ def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
     view.close()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
     last = shown[shown.rindex("a3c on Corridor") :]
-    for text in ("steps/s        20", "frames/s       80", "1.25 updates", "40% full", "25% of the time"):
+    for text in ("steps/s       20", "frames/s      80", "1.25 updates", "40% full", "25% of the time"):
         assert text in last
-    for text in ("0.75", "17", "0.693", "0.50 at 200", "2, 3, 4, 5, 6", "300 / 1,000", "left 0:00:35", "return ▁"):
+    for text in (
+        "0.75 (last 100)",
+        "17",
+        "0.693",
+        "0.50 at 200",
+        "2, 3, 4, 5, 6",
+        "300 / 1,000",
+        "left 0:00:35",
+        "return ▁",
+    ):
         assert text in last
     assert shown.startswith("before anything")
+
+
+@given(st.integers(20, 200), st.text(st.characters(exclude_categories=["C", "Z"]), max_size=90))
+@example(80, "evaluating: 3 of 30 episodes in an_environment_with_a_long_name:AndAClassWithALongerOne")
+def test_the_panel_is_as_wide_as_the_terminal_and_never_wraps(width: int, text: str) -> None:
+    heights = set()
+    for status in ("", text):
+        written = StringIO()
+        view = Live(f"a3c on {text}", 320_000_000, Console(file=written, width=width, color_system=None))
+        for _ in range(5):
+            view.write({"kind": "episode", "step": 200, "return": -1234.567})
+        view.write(train_record(123_456_789, 1.0, mean_return=-1234.567))
+        view.write({**eval_record(123_456_789), "mean": -123_456.789})
+        view.status(status)
+        view.close()  # where nothing can be drawn over, it is shown at the end
+        lines = written.getvalue().splitlines()
+        assert {cell_len(line) for line in lines} == {width}
+        heights.add(len(lines))
+    assert heights == {9}
+
+
+def test_the_panel_says_what_is_done_beside_the_learning() -> None:
+    written = StringIO()
+    view = Live("a3c on Corridor", 1_000, Console(file=written, force_terminal=True, width=80, color_system=None))
+    view.write(train_record(300, 11.0))
+    view.status("evaluating: 3 of 30 episodes")
+    view.close()
+    assert "evaluating: 3 of 30 episodes" in written.getvalue()
+
+
+def test_plain_lines_say_that_it_evaluates_when_that_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = Plain(1_000)
+    for seconds, done in [(100, 0), (109, 3), (111, 5), (112, 6), (122, 9), (123, None), (200, 0)]:
+        monkeypatch.setattr("time.monotonic", lambda seconds=seconds: seconds)
+        view.status("" if done is None else f"evaluating: {done} of 30 episodes")
+    assert capsys.readouterr().out.splitlines() == ["evaluating: 5 of 30 episodes", "evaluating: 9 of 30 episodes"]
 
 
 def test_lines_of_json_hold_every_record_and_are_appended_to(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import os
 import random
+import signal
 import sys
 import time
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 
 
 class Corridor(gymnasium.Env[np.ndarray, int]):
@@ -61,6 +63,54 @@ class Dawdling(Corridor):
         if random.SystemRandom().random() < 0.05:
             time.sleep(random.SystemRandom().random() * 0.01)
         return super().step(action)
+
+
+class Endless(Corridor):
+    """The same, but nothing ends it: no goal, no cap."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, *_ = super().step(action)
+        return observation, reward, False, False, {}
+
+
+class Alerting(Endless):
+    """Asks its process to stop in the third step of an evaluation, whose seeds are odd."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self._evaluates = seed is not None and seed % 2 == 1
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self._evaluates and self._age == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().step(action)
+
+
+class Lonely(Corridor):
+    """Of which a process can have one at a time."""
+
+    open: ClassVar = False
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        if Lonely.open:
+            raise RuntimeError("the simulator is running already")
+        Lonely.open = True
+
+    def close(self) -> None:
+        Lonely.open = False
+
+
+class Painter(Corridor):
+    """Draws what it was told to."""
+
+    drawn: ClassVar[Any] = None
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": None}
+
+    def render(self) -> Any:
+        if isinstance(self.drawn, Exception):
+            raise self.drawn
+        return self.drawn
 
 
 class Failing(Corridor):
@@ -189,6 +239,25 @@ class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
         return observation[::2], reward, terminated, truncated, info
 
 
+class EndlessVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
+    """As a package's own vector environment, which takes no cap."""
+
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs: int) -> None:
+        self._all = gymnasium.vector.SyncVectorEnv([Endless] * num_envs)
+        self.num_envs, self.render_mode = num_envs, None
+        for name in ("observation_space", "action_space", "single_observation_space", "single_action_space"):
+            setattr(self, name, getattr(self._all, name))
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return self._all.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        return self._all.step(actions)
+
+
+gymnasium.register(id="Endless-v0", vector_entry_point=EndlessVector, entry_point=Endless)
 gymnasium.register(id="BlindCartPole-v0", entry_point=BlindCartPole)
 for _world in (Corridor, Dawdling, Failing, Leaving, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing, Toolbox):
     gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)

@@ -72,7 +72,8 @@ def bench(config: RunConfig, seconds: float) -> Report:
     rates = {stage: found.steps_per_second for stage, found in alone.items()}
     bound = 1 / sum(1 / rate for rate in rates.values())
     steps = max(20 * config.batch_steps, round(bound * seconds))
-    trial = replace(config, steps=steps, eval_episodes=0, eval_every=0, checkpoint_every=2 * steps, log_every=steps // 100)
+    unwatched: dict[str, Any] = dict(eval_episodes=0, eval_every=0, target_return=None)
+    trial = replace(config, steps=steps, checkpoint_every=2 * steps, log_every=steps // 100, **unwatched)
     ear = _Ear()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
         start(trial, Path(folder) / "run", ear)

@@ -11,6 +11,7 @@ from typing import Any
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import mode, parse
 from asyncrl.envs import EnvOptions
+from asyncrl.evaluation import cut_off
 from asyncrl.serialization import to_json
 from asyncrl.statistics import summary
 
@@ -29,6 +30,10 @@ class Arguments:
     """Draw actions from the policy. Default: as the run was evaluated."""
     epsilon: float = 0.0
     """Probability that an action is replaced by a random one."""
+    eval_envs: int | None = None
+    """Environments that are stepped side by side. Default: as while training."""
+    max_steps: int | None = None
+    """Cut off each episode after so many steps. Default: as while training, where nothing else ends it."""
     env: str | None = None
     """Which of its environments, where it was trained in several. Default: the first."""
     rules: EnvOptions = field(default_factory=EnvOptions)
@@ -45,11 +50,12 @@ def run(arguments: Sequence[str]) -> int:
     greedy = mode(asked.greedy, asked.sample)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     how: Any = dict(greedy=greedy, epsilon=asked.epsilon, env=asked.env, rules=asked.rules, force=asked.force)
+    how |= dict(envs=asked.eval_envs, max_steps=asked.max_steps)
     result = evaluate(agent, asked.episodes, asked.seed, **how)
     facts = summary(list(result.returns))
     if asked.json:
         agent_of = {"checkpoint": str(agent.checkpoint.path), "step": agent.checkpoint.step}
-        told = {"returns": result.returns, "measures": result.measures, "contract": contract}
+        told = {"returns": result.returns, "measures": result.measures, "cut_off": result.cut_off, "contract": contract}
         print(json.dumps({**agent_of, **facts, **{name: to_json(value) for name, value in told.items()}}))
         return 0
     low, high = facts["iqm_interval"]
@@ -61,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
         f"IQM     {facts['iqm']:.2f}, 95 % interval {low:.2f} … {high:.2f} (bootstrap over episodes)\n"
         f"range   {min(result.returns):g} … {max(result.returns):g}, mean length {fmean(result.lengths):,.0f} steps"
     )
+    if result.cut_off:
+        print(cut_off(result.cut_off, len(result.returns), max(result.lengths)))
     for name, values in result.measures.items():
         print(f"{name}: mean {fmean(values):.2f}, range {min(values):g} … {max(values):g}")
     return 0

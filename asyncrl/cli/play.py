@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import mode, parse
@@ -28,7 +29,7 @@ class Arguments:
     seed: int = 1
     """Of the first game; the next ones count up."""
     max_steps: int | None = None
-    """End each game after so many steps. Default: play it to its end."""
+    """End each game after so many steps. Default: play it to its end; without an episode cap, as in evaluations."""
     greedy: bool = False
     """Take the most probable action. Default: as the run was evaluated."""
     sample: bool = False
@@ -60,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     with contextlib.closing(View(contract)) as view, _screen(asked.video, contract.env, view) as screen:
         for game in range(asked.episodes):
             seed, epsilon = asked.seed + game, asked.epsilon
-            score = play(agent, view, screen, seed, greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps)
+            how: Any = dict(greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps, say=print)
+            score = play(agent, view, screen, seed, **how)
             print(f"game {game + 1}: {score:g}", flush=True)
     if asked.video is not None:
         print(f"video: {asked.video}")

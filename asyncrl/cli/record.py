@@ -29,6 +29,8 @@ class Arguments:
     """Draw actions from the policy. Default: as the run was evaluated."""
     epsilon: float = 0.0
     """Probability that an action is replaced by a random one."""
+    max_steps: int | None = None
+    """Cut off each episode after so many steps. Default: where nothing else ends it, as evaluations do."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
         bot=asked.bot,
         greedy=mode(asked.greedy, asked.sample),
         epsilon=asked.epsilon,
+        max_steps=asked.max_steps,
+        say=print,
     )
     print(f"{asked.out}: {len(scores)} episodes, mean return {statistics.fmean(scores):.2f}")
     return 0

@@ -19,7 +19,9 @@ from asyncrl.cli.options import parse
 from asyncrl.config import EngineKind, RunConfig
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
-from asyncrl.errors import UsageError
+from asyncrl.errors import AsyncRLError, UsageError
+from asyncrl.evaluation import Interrupted
+from asyncrl.interruption import listening
 from asyncrl.monitor import terminal_view
 from asyncrl.presets import automatic, read_preset
 from asyncrl.run import Run
@@ -185,25 +187,31 @@ def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
         best = made.marked("best")
         if best is not None and best != made.marked("latest"):
             print(f"the best was {made.best_mean():.2f}, at step {int(best.name):,}: that agent is kept to play")
-    if video:
-        _record(made)
+    stopped = _record(made, quiet=quiet) if video else None
     print(f"run folder: {made.path}")
     if not quiet:
         print(f"watch it: asyncrl play {made.path}")
-    return 0
+    return 130 if stopped == signal.SIGINT else 0
 
 
-def _record(made: Run) -> None:
-    """One game of the best agent; an environment that cannot be drawn is no fault of the run."""
+def _record(made: Run, *, quiet: bool) -> int | None:
+    """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the signal that stopped it."""
     agent = load(made.path)
-    folder = made.path / "videos"
-    folder.mkdir(exist_ok=True)
-    try:
-        with contextlib.closing(View(agent.contract)) as view:
-            path = folder / f"{agent.checkpoint.path.name}.mp4"
-            with open_video(path, view.frames_per_second) as screen:
-                score = play(agent, view, screen, seed=1)
-    except UsageError as problem:
-        print(f"no video: {problem}", file=sys.stderr)
-    else:
-        print(f"video of one game ({score:g}): {path}")
+    path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
+    with listening() as stop:
+
+        def progress(step: int) -> None:
+            if stop:
+                raise Interrupted("the recording was stopped")
+
+        try:
+            if not quiet:
+                print("recording a game …", flush=True)
+            path.parent.mkdir(exist_ok=True)
+            with contextlib.closing(View(agent.contract)) as view, open_video(path, view.frames_per_second) as screen:
+                score = play(agent, view, screen, seed=1, progress=progress)
+        except (AsyncRLError, Interrupted, OSError) as problem:
+            print(f"no video: {problem}", file=sys.stderr)
+        else:
+            print(f"video of one game ({score:g}): {path}")
+    return stop.signal

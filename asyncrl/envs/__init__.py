@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
-from asyncrl.envs.families import FAMILIES, family_of
+from asyncrl.envs.families import FAMILIES, family_named, family_of
 from asyncrl.envs.options import ActionSet, Backend, EnvOptions, FootballRewards, Protocol, Supervision
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
@@ -29,6 +29,7 @@ __all__ = [
     "View",
     "describe",
     "describe_mix",
+    "is_batched",
     "known_ids",
     "make",
 ]
@@ -79,6 +80,11 @@ def make(env_id: str, num_envs: int, seed: int | None = None, **options: Any) ->
     if seed is not None:
         environments.reset([seed + i for i in range(num_envs)])
     return environments.vector
+
+
+def is_batched(contract: Contract) -> bool:
+    """Are its environments stepped together in native code, any number of them in one process?"""
+    return family_named(contract.family).is_batched(contract)
 
 
 def known_ids() -> list[str]:

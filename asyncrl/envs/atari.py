@@ -119,6 +119,9 @@ class Atari(Family):
             versions={"ale-py": version("ale-py"), "gymnasium": version("gymnasium")},
         )
 
+    def is_batched(self, contract: Contract) -> bool:
+        return True
+
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
         height, width = (contract.screen_size, contract.screen_size) if contract.screen_size else SCREEN
         vector = _vector(

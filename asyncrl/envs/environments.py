@@ -60,6 +60,16 @@ class Environments:
         return self._reset(seeds)
 
     @property
+    def can_restart(self) -> bool:
+        """May some of the environments begin anew while the others go on?"""
+        return self.origins is not None
+
+    def restart(self, seeds: Sequence[int], mask: np.ndarray) -> np.ndarray:
+        """Begin anew in the environments of `mask` [B]; the seeds of others are not used. Returns all observations."""
+        self._seeds = [seed if begins else before for before, seed, begins in zip(self._seeds, seeds, mask, strict=True)]
+        return self._reset(seeds, mask)
+
+    @property
     def origins(self) -> np.ndarray | None:
         """[2, B] int64: what each environment was last seeded with, and how many steps ago; None where `go_on` cannot come
         back from there.

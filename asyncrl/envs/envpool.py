@@ -110,6 +110,9 @@ class EnvPool(Family):
     default_stack = 1
     """Frames that make one observation."""
 
+    def is_batched(self, contract: Contract) -> bool:
+        return True
+
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
         task = _Task(self.task(contract.env), contract.settings.get("kwargs", {}), contract.episode_cap)
         if render and task.module.startswith(_UNDRAWN):

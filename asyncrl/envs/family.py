@@ -49,6 +49,10 @@ class Family(ABC):
         real time.
         """
 
+    def is_batched(self, contract: Contract) -> bool:
+        """Are its environments stepped together in native code, any number of them in one process?"""
+        return False
+
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         """One seed per environment, as `vector.reset` takes them."""
         return list(values)

@@ -53,6 +53,9 @@ class Gymnasium(SingleFamily):
         settings = {"imports": list(options.imports)} if options.imports else {}
         return self.contract(env_id, options, backend=backend, episode_cap=cap, settings=settings)
 
+    def is_batched(self, contract: Contract) -> bool:
+        return contract.backend is Backend.NATIVE and contract.env in ("CartPole-v0", "CartPole-v1")
+
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
         if contract.backend is not Backend.NATIVE or render:
             return super().build(contract, num_envs, threads, training=training, render=render)

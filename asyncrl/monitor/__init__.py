@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from asyncrl.monitor.files import JsonLines, TensorBoard
-from asyncrl.monitor.sink import Durable, Sink
+from asyncrl.monitor.sink import Display, Durable, Sink
 from asyncrl.monitor.terminal import Live, Plain, Quiet, terminal_view
 from asyncrl.statistics import Record
 
@@ -19,6 +19,7 @@ class Monitor:
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
+        self._displays = [sink for sink in self._sinks if isinstance(sink, Display)]
 
     def write(self, record: Record) -> None:
         for sink in self._sinks:
@@ -34,6 +35,11 @@ class Monitor:
         for sink in self._sinks:
             if isinstance(sink, Durable):
                 sink.sync()
+
+    def status(self, text: str) -> None:
+        """What the run is doing while it is not learning, for those who look on; "" where it is learning again."""
+        for display in self._displays:
+            display.status(text)
 
     @contextmanager
     def open(self) -> Iterator[Monitor]:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from asyncrl.statistics import Record
 
-__all__ = ["Durable", "Sink"]
+__all__ = ["Display", "Durable", "Sink"]
 
 
 class Sink(Protocol):
@@ -28,3 +28,11 @@ class Durable(Protocol):
 
     def sync(self) -> None:
         """Have everything on disk that was written so far."""
+
+
+@runtime_checkable
+class Display(Protocol):
+    """A sink that also shows what the run is doing while it is not learning."""
+
+    def status(self, text: str) -> None:
+        """Show for example "evaluating: 3 of 30 episodes"; "" where it is learning again."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections import deque
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
@@ -19,6 +21,7 @@ from asyncrl.statistics import Record
 
 __all__ = ["Live", "Plain", "Quiet", "sparkline", "terminal_view"]
 
+_ONE_LINE: Any = dict(no_wrap=True, overflow="ellipsis")
 _BARS = "▁▂▃▄▅▆▇█"
 _SPAN = 10.0
 """Seconds over which a rate is taken: single updates come in bursts."""
@@ -88,6 +91,7 @@ class Plain:
     def __init__(self, steps: int) -> None:
         self._progress = _Progress(steps)
         self._spoke = -1e9
+        self._since: float | None = None
 
     def write(self, record: Record) -> None:
         self._progress.take(record)
@@ -111,6 +115,16 @@ class Plain:
 
     def say(self, line: str) -> None:
         print(line, flush=True)
+
+    def status(self, text: str) -> None:
+        """One line in ten seconds while it takes that long."""
+        now = time.monotonic()
+        self._since = now if not text or self._since is None else self._since
+        if text and now - self._since >= 10:
+            self._since = now
+            print(text, flush=True)
+        if not text:
+            self._since = None
 
     def close(self) -> None:
         pass
@@ -136,6 +150,7 @@ class Live:
         self._title = title
         self._progress = _Progress(steps)
         self._last_episodes: deque[Record] = deque(maxlen=5)
+        self._status = ""
         self._console = console or Console()
         self._live: RichLive | None = None
 
@@ -144,10 +159,12 @@ class Live:
             self._last_episodes.append(record)
             return
         self._progress.take(record)
-        if self._live is None:
-            self._live = RichLive(self._view(), console=self._console, refresh_per_second=4)
-            self._live.start()
-        self._live.update(self._view())
+        self._show()
+
+    def status(self, text: str) -> None:
+        if text != self._status:
+            self._status = text
+            self._show()
 
     def say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False)
@@ -156,28 +173,37 @@ class Live:
         if self._live is not None:
             self._live.stop()
 
+    def _show(self) -> None:
+        if self._live is None:
+            self._live = RichLive(self._view(), console=self._console, refresh_per_second=4)
+            self._live.start()
+        self._live.update(self._view())
+
     def _view(self) -> RenderableType:
         p, train = self._progress, self._progress.train
         if not train:
-            return Panel(Text("waiting for the first rollouts …"), title=self._title)
-        rows = Table.grid(padding=(0, 2))
-        for _ in range(4):
-            rows.add_column()
+            return self._panel(Text(self._status or "waiting for the first rollouts …", **_ONE_LINE))
         mean = "–" if train["mean_return"] is None else f"{train['mean_return']:.2f}"
-        best = f"{p.evaluation['mean']:.2f} at {p.evaluation['step']:,}" if p.evaluation else "–"
+        evaluated = f"{p.evaluation['mean']:.2f} at {p.evaluation['step']:,}" if p.evaluation else "–"
         last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
-        waiting = train.get("waiting_share", 0.0)
         queue = "none" if train["queue_fill"] is None else f"{train['queue_fill']:.0%} full"
         frames = p.steps_per_second * train["frames_per_second"] / max(train["steps_per_second"], 1e-9)
-        rows.add_row("steps/s", f"{p.steps_per_second:,.0f}", "mean return (100 episodes)", mean)
-        rows.add_row("frames/s", f"{frames:,.0f}", "last evaluation", best)
+        rows = Table.grid(padding=(0, 2), expand=True)
+        for ratio in (None, 2, None, 3):
+            rows.add_column(ratio=ratio, **_ONE_LINE)
+        rows.add_row("steps/s", f"{p.steps_per_second:,.0f}", "mean return", f"{mean} (last 100)")
+        rows.add_row("frames/s", f"{frames:,.0f}", "evaluation", evaluated)
         rows.add_row("policy lag", f"{train['policy_lag'] or 0:.2f} updates", "episodes", f"{train['episodes']:,}")
         rows.add_row("queue", queue, "last returns", last)
-        rows.add_row("learner waits", f"{waiting:.0%} of the time", "entropy", f"{train.get('entropy', float('nan')):.3f}")
+        entropy = f"{train['entropy']:.3f}" if "entropy" in train else "–"
+        rows.add_row("learner idle", f"{train.get('waiting_share', 0.0):.0%} of the time", "entropy", entropy)
         bar = Table.grid(padding=(0, 2), expand=True)
-        bar.add_column()
-        bar.add_column(ratio=1)
-        bar.add_column()
+        for ratio in (None, 1, None):
+            bar.add_column(ratio=ratio, **_ONE_LINE)
         bar.add_row(f"{train['step']:,} / {p.steps:,}", ProgressBar(p.steps, train["step"]), f"left {p.time_left}")
-        curve = Text(f"return {sparkline(p.returns, 60)}")
-        return Panel(Group(rows, curve, bar), title=self._title)
+        width = max(1, min(60, self._console.width - len("│ return  │")))
+        curve = Text(f"return {sparkline(p.returns, width)}", **_ONE_LINE)
+        return self._panel(Group(rows, curve, Text(self._status, **_ONE_LINE) if self._status else bar))
+
+    def _panel(self, inside: RenderableType) -> Panel:
+        return Panel(inside, title=Text(self._title, **_ONE_LINE))
