@@ -64,8 +64,8 @@ class Evaluation:
 
 def cut_off(count: int, episodes: int, limit: int, option: str = "--max-steps") -> str:
     """The sentence for a person when episodes were cut off, and which option says where."""
-    them = "the episode" if episodes == 1 else f"{count} of {episodes} episodes"
-    return f"{them} had not ended after {limit:,} steps ({option}) and {'counts' if episodes == 1 else 'count'} with the return until then"
+    them, they = ("the episode", "it counts") if episodes == 1 else (f"{count} of {episodes} episodes", "they count")
+    return f"{them} had not ended after {limit:,} steps ({option}); {they} with the return until then"
 
 
 def _ignore(episodes: int) -> None:

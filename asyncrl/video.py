@@ -29,6 +29,20 @@ class Screen(Protocol):
     def __exit__(self, kind: Any, fault: Any, trace: TracebackType | None) -> None: ...
 
 
+def _size(picture: np.ndarray) -> tuple[int, int]:
+    height, width = picture.shape[:2]
+    return height, width
+
+
+def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture of this height and width: one of another size is scaled as far as it fits, on black."""
+    if _size(picture) == size:
+        return picture
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.pad(Image.fromarray(np.ascontiguousarray(picture)), size[::-1]))
+
+
 def open_video(path: Path, frames_per_second: float) -> VideoFile:
     """A .mp4 or .gif file. Raises UsageError for another ending or a folder that is not there."""
     if path.suffix not in (".mp4", ".gif"):
@@ -45,6 +59,7 @@ class VideoFile:
         import imageio.v2 as imageio
 
         self._path, self._beside = path, path.with_name(f".{path.stem}.tmp{path.suffix}")
+        self._size: tuple[int, int] | None = None
         if path.suffix == ".gif":
             # A GIF counts hundredths of a second, and viewers slow down what is under two of them.
             duration = max(20, round(100 / frames_per_second) * 10)
@@ -53,10 +68,12 @@ class VideoFile:
             self._writer = imageio.get_writer(self._beside, fps=frames_per_second, macro_block_size=2, quality=8)
 
     def show(self, picture: np.ndarray) -> None:
+        self._size = self._size or _size(picture)
+        picture = _fitted(picture, self._size)
         factor = 1 if self._path.suffix == ".gif" else max(1, -(-_SMALLEST // max(picture.shape[:2])))
         picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
-        height, width = (n - n % 2 for n in picture.shape[:2])  # H.264 wants even sizes
-        self._writer.append_data(np.ascontiguousarray(picture[:height, :width]))
+        height, width = (n % 2 for n in picture.shape[:2])  # H.264 wants even sizes
+        self._writer.append_data(np.pad(picture, ((0, height), (0, width), (0, 0)), mode="edge"))
 
     def __enter__(self) -> VideoFile:
         return self
@@ -84,6 +101,7 @@ class Window:
         self.pressed: set[str] = set()
         """Names of the keys that are held down: "left", "space", "a", …"""
         self._surface: Any = None
+        self._size: tuple[int, int] | None = None
         try:
             pygame.display.init()
         except pygame.error as problem:
@@ -94,7 +112,9 @@ class Window:
 
     def show(self, picture: np.ndarray) -> None:
         began, pygame = time.monotonic(), self._pygame
-        height, width = picture.shape[:2]
+        self._size = self._size or _size(picture)
+        picture = _fitted(picture, self._size)
+        height, width = self._size
         factor = max(1, -(-_SMALLEST // max(height, width)))
         size = width * factor, height * factor
         if self._surface is None:

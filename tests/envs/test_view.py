@@ -1,0 +1,119 @@
+"""Pictures of an environment: whatever it draws is a picture of red, green and blue, or one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from worlds import Painter
+
+from asyncrl.envs import View, describe
+from asyncrl.errors import UsageError
+from asyncrl.video import open_video
+
+
+@contextlib.contextmanager
+def painted(drawn: Any) -> Iterator[View]:
+    """A view of an environment that draws this."""
+    with contextlib.closing(View(describe("worlds:Painter"))) as view:
+        view.reset(1)
+        Painter.drawn = drawn
+        yield view
+
+
+SHAPES = st.tuples(st.integers(5, 9), st.integers(5, 9))
+LAYOUTS = ["gray", "gray channel", "rgb", "rgba", "channels first"]
+
+
+@given(
+    SHAPES, st.sampled_from(LAYOUTS), st.sampled_from(["uint8", "int64", "float32", "float64"]), st.booleans(), st.data()
+)
+def test_every_layout_and_dtype_of_a_picture_shows_the_same_colours(
+    size: tuple[int, int], layout: str, dtype: str, to_one: bool, data: st.DataObject
+) -> None:
+    expected = data.draw(arrays.arrays(np.uint8, (*size, 3), elements=st.sampled_from([0, 255]), fill=st.nothing()))
+    expected[0, 0] = 255  # else nobody knows what white is
+    if layout.startswith("gray"):
+        expected[:] = expected[:, :, :1]
+    drawn = (expected // 255 if to_one else expected).astype(dtype)
+    match layout:
+        case "gray":
+            drawn = drawn[:, :, 0]
+        case "gray channel":
+            drawn = drawn[:, :, :1]
+        case "rgba":
+            drawn = np.concatenate([drawn, drawn[:, :, :1]], axis=2)
+        case "channels first":
+            drawn = np.moveaxis(drawn, 2, 0)
+    with painted(drawn) as view:
+        picture = view.picture()
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_a_dark_picture_after_a_bright_one_stays_dark() -> None:
+    bright, dark = np.full((8, 8, 3), 200.0), np.full((8, 8, 3), 1.0)
+    with painted(bright) as view:
+        assert view.picture().max() == 200
+        Painter.drawn = dark
+        assert view.picture().max() == 1
+
+
+NO_PICTURES = {
+    "None": (None, "it has no render mode rgb_array"),
+    "not implemented": (NotImplementedError(), "it has no render mode rgb_array"),
+    "a fault": (RuntimeError("no display"), "its render raised RuntimeError: no display"),
+    "a list": ([np.zeros((8, 8, 3), np.uint8)] * 3, "its render gave a list"),
+    "text": ("....", "its render gave a str"),
+    "a number": (3, "its render gave a int"),
+    "words": (np.array([["a"]]), "its render gave a ndarray, which is no array of pixels"),
+    "a row": (np.zeros(8), r"its render gave an array of shape \(8,\)"),
+    "nothing": (np.zeros((0, 8, 3)), r"its render gave an array of shape \(0, 8, 3\)"),
+    "two channels": (np.zeros((8, 8, 2)), r"its render gave an array of shape \(8, 8, 2\)"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PICTURES)
+def test_what_is_no_picture_is_refused_in_a_sentence(what: str) -> None:
+    drawn, why = NO_PICTURES[what]
+    with painted(drawn) as view, pytest.raises(UsageError, match=f"worlds:Painter cannot be drawn: {why}"):
+        view.picture()
+
+
+@pytest.mark.parametrize(
+    ("speed", "expected"),
+    [(None, 30), (0, 30), (-5, 30), ("fast", 30), (float("nan"), 30), (float("inf"), 30), (7, 7), ("12", 12), (1e9, 240)],
+)
+def test_an_environment_that_knows_no_speed_is_shown_at_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, speed: Any, expected: float
+) -> None:
+    monkeypatch.setitem(Painter.metadata, "render_fps", speed)
+    with painted(None) as view:
+        assert view.frames_per_second == expected
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=4))
+def test_pictures_of_other_sizes_are_fitted_into_the_first_ones(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("video") / "game.gif"
+    with open_video(path, 10) as video:
+        for number, size in enumerate(sizes):
+            video.show(np.full((*size, 3), 50 * number + 50, np.uint8))
+    height, width = (n + n % 2 for n in sizes[0])
+    assert imageio.imread(path, index=None).shape[1:] == (height, width, 3)  # equal pictures are one
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (431, 433), (32, 192)])
+def test_a_film_can_be_made_of_every_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    with open_video(tmp_path / "game.mp4", 10) as video:
+        video.show(np.zeros((*size, 3), np.uint8))
+    assert (tmp_path / "game.mp4").stat().st_size > 0
