@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.agent import Agent, load
@@ -19,7 +18,9 @@ from asyncrl.algorithms import algorithm_named
 from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
 from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
-from asyncrl.envs import Contract, EnvOptions, View, describe, describe_mix
+from asyncrl.engines import workers
+from asyncrl.engines.shared_memory import available_memory
+from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_mix, env_id_of, sources
 from asyncrl.errors import CheckpointError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, cut_off, watch
 from asyncrl.evaluation import evaluate as play_episodes
@@ -53,12 +54,13 @@ _ENVIRONMENT = 4096
 """Bytes that any environment takes, at least."""
 
 
-def configure(env: str, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
+def configure(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
     """A run's configuration: the preset (by name, or the one tuned for this pair), then `settings`.
 
-    `settings` are fields of `RunConfig`, the algorithm, or what is nested in them (`EnvOptions`, `NetworkConfig`,
-    `OptimizerConfig`, …).
+    `env` is an id, an environment's class or a function that makes one. `settings` are fields of `RunConfig`, the
+    algorithm, or what is nested in them (`EnvOptions`, `NetworkConfig`, `OptimizerConfig`, …).
     """
+    env = env_id_of(env)
     name = preset or automatic(algorithm or "a3c", env)
     data = read_preset(name) if name else {"algorithm": {"name": algorithm or "a3c"}}
     if algorithm not in (None, data["algorithm"]["name"]):
@@ -82,6 +84,8 @@ def configure(env: str, algorithm: str | None = None, preset: str | None = None,
         for name in path:
             table = table.setdefault(name, {})
         table[last] = value
+    if isinstance(config.get("also"), list | tuple):
+        config["also"] = [env_id_of(one) for one in config["also"]]
     return RunConfig.from_json(config)
 
 
@@ -106,6 +110,7 @@ def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | Non
     """Begin and finish a run."""
     contract = describe_mix(config.env_ids, config.environment)
     config = config.resolved(contract)
+    _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
         datasets.check(config.offline, contract)
@@ -113,24 +118,36 @@ def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | Non
     return run, _train(config, contract, run, view, None)
 
 
+def _prepare_engine(config: RunConfig, contract: Contract) -> None:
+    """Start what the engine needs. Raises UsageError for environments that cannot be sent to its processes."""
+    if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
+        workers.prepare()
+        sources.dump(contract)
+    else:
+        workers.dismiss()
+
+
 def _check_memory(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError where a run would store more than there is room for."""
     envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
     frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
     needed = slots * config.algorithm.experience().rows * config.envs_per_actor * frame + envs * _ENVIRONMENT
-    if needed > (total := psutil.virtual_memory().total):
+    if needed > (free := available_memory()):
         raise UsageError(
             f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
-            f"or more, and this machine has {total / 1e9:,.0f}: lower --actors, --envs-per-actor or the rollouts' length"
+            f"or more, and {free / 1e9:,.0f} GB are free: lower --actors, --envs-per-actor or the rollouts' length"
         )
     plan = training.replay_plan(config, contract)
     if plan is not None:
         on_disk = plan.options.storage is Storage.DISK
-        plan.check(shutil.disk_usage(".").free if on_disk else psutil.virtual_memory().available)
+        plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
 
 
-def train(env: str, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
+def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
     """Train an agent; returns the run, of which `load` makes an agent.
+
+    `env` is an id, an environment's class or a function that makes one. Only what is found in a module, or has an id that
+    a module registers, can be found by other processes that evaluate or resume the run.
 
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
     >>> agent = load(run.path)
@@ -163,6 +180,7 @@ def resume(
     run.repair_marks(newest.path)
     if training.is_complete(config, contract, run, newest):
         return run, None
+    _prepare_engine(config, contract)
     return run, _train(config, contract, run, view, newest)
 
 
@@ -198,7 +216,7 @@ def _train(
 
 @standard_modes()
 def record(
-    player: Path | str | Agent,
+    player: Path | Agent | EnvSource,
     out: str,
     episodes: int = 20,
     seed: int = 1,
@@ -216,11 +234,11 @@ def record(
     _check_play(episodes, epsilon, max_steps)
     datasets.claim(out)
     if bot is not None:
-        contract, who = describe(str(player)), bot
+        contract, who = describe(str(player) if isinstance(player, Path | Agent) else player), bot
         limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
         play_on: datasets.Player = BotPlayer(bot, contract.spaces.actions)
     else:
-        agent = player if isinstance(player, Agent) else load(player)
+        agent = player if isinstance(player, Agent) else load(player)  # type: ignore[arg-type]  # load says what is wrong
         contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)
         limit = max_steps or agent.checkpoint.config.episode_limit(contract)
         play_on = agent.player(greedy=greedy, epsilon=epsilon)
@@ -232,7 +250,7 @@ def record(
     return [one.score for one in played]
 
 
-def play_yourself(env: str, games: int = 1, seed: int = 1, out: str | None = None) -> list[float]:
+def play_yourself(env: EnvSource, games: int = 1, seed: int = 1, out: str | None = None) -> list[float]:
     """Play `games` games at the keyboard, in a window; returns the scores. `out` names a dataset to write them to.
 
     Closing the window ends it; games that were finished count.
@@ -242,7 +260,7 @@ def play_yourself(env: str, games: int = 1, seed: int = 1, out: str | None = Non
     if out is not None:
         datasets.claim(out)
     played: list[datasets.Demonstration] = []
-    with contextlib.closing(View(contract)) as view, Window(env, view.frames_per_second) as window:
+    with contextlib.closing(View(contract)) as view, Window(contract.env, view.frames_per_second) as window:
         person = Person(view, window, view.meanings(), count)
         with contextlib.suppress(KeyboardInterrupt):
             played.extend(datasets.record(person, contract, games, seed, view))
@@ -291,7 +309,7 @@ def evaluate(
     *,
     greedy: bool | None = None,
     epsilon: float = 0.0,
-    env: str | None = None,
+    env: EnvSource | None = None,
     rules: EnvOptions | None = None,
     force: bool = False,
     envs: int | None = None,
@@ -307,7 +325,10 @@ def evaluate(
     if envs is not None and envs < 1:
         raise UsageError(f"--eval-envs must be 1 or more, not {envs}")
     agent = name if isinstance(name, Agent) else load(name)
-    contract, config = agent.contract_of(env, rules, force=force), agent.checkpoint.config
+    contract, config = (
+        agent.contract_of(None if env is None else env_id_of(env), rules, force=force),
+        agent.checkpoint.config,
+    )
     return play_episodes(
         agent.policy,
         contract,

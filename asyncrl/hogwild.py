@@ -11,8 +11,9 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from asyncrl.algorithms import Loss
 from asyncrl.arithmetic import compute_with
 from asyncrl.config import RunConfig
 from asyncrl.engines.arrivals import PATIENCE
+from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, closing
@@ -31,7 +33,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.networks import copy_into, named_views
 from asyncrl.optimizers import Sharing, statistics
-from asyncrl.rollout import Rollout, Ticket
+from asyncrl.rollout import Field, Rollout, Ticket
 from asyncrl.run import Run
 from asyncrl.statistics import Episode, EpisodeCounter
 from asyncrl.training import Desk, Outcome, actor_spec
@@ -107,36 +109,64 @@ class News(NamedTuple):
 
 @dataclass(frozen=True)
 class Shared:
-    """Memory that all workers write to without locks. It has no name: nothing can be left behind."""
+    """Memory that all workers write to without locks; `fields` are the tensors in it, by name."""
 
-    weights: Tensor
-    """[P] float32"""
-    target: Tensor
-    """[P] float32; [0] without a target network"""
-    statistics: list[dict[str, Tensor]]
-    """The optimizer's, by name: one for all, or one for each worker"""
-    steps: Tensor
-    """[W] int64: each worker counts its own, so that no count is lost"""
-    updates: Tensor
-    """[W] int64"""
+    memory: SharedMemory
+    fields: dict[str, Field]
+    copies: int
+    """Of the optimizer's statistics"""
 
     @classmethod
     def allocate(cls, config: RunConfig, weights: Tensor) -> Shared:
         """As a run begins."""
         copies = config.actors if config.optimizer.optimizer_statistics is Sharing.OWN else 1
-        target = weights if config.algorithm.target_every else weights[:0]
         counters = torch.zeros(config.actors, dtype=torch.int64)
-        return cls(
-            _shared(weights),
-            _shared(target),
-            [{name: _shared(x) for name, x in statistics(config.optimizer, weights).items()} for _ in range(copies)],
-            _shared(counters),
-            _shared(counters),
-        )
+        target = weights if config.algorithm.target_every else weights[:0]
+        tensors = {"weights": weights, "target": target, "steps": counters, "updates": counters}
+        for i in range(copies):
+            tensors |= {f"{i}.{name}": x for name, x in statistics(config.optimizer, weights).items()}
+        fields = {name: Field(tuple(x.shape), x.dtype) for name, x in tensors.items()}
+        shared = cls(SharedMemory.allocate(sum(field.nbytes for field in fields.values())), fields, copies)
+        for name, x in tensors.items():
+            shared._views[name].copy_(x.detach())
+        return shared
 
+    def __reduce__(self) -> Any:
+        return Shared, (self.memory, self.fields, self.copies)  # views are made anew in another process
 
-def _shared(x: Tensor) -> Tensor:
-    return x.detach().clone().share_memory_()  # type: ignore[no-untyped-call,no-any-return]
+    @cached_property
+    def _views(self) -> dict[str, Tensor]:
+        views, offset = {}, 0
+        for name, field in self.fields.items():
+            views[name] = field.view(self.memory.tensor, offset)
+            offset += field.nbytes
+        return views
+
+    @property
+    def weights(self) -> Tensor:
+        """[P] float32"""
+        return self._views["weights"]
+
+    @property
+    def target(self) -> Tensor:
+        """[P] float32; [0] without a target network"""
+        return self._views["target"]
+
+    @cached_property
+    def statistics(self) -> list[dict[str, Tensor]]:
+        """The optimizer's, by name: one for all, or one for each worker"""
+        own = [(key.partition("."), view) for key, view in self._views.items()]
+        return [{name: view for (copy, _, name), view in own if copy == str(i)} for i in range(self.copies)]
+
+    @property
+    def steps(self) -> Tensor:
+        """[W] int64: each worker counts its own, so that no count is lost"""
+        return self._views["steps"]
+
+    @property
+    def updates(self) -> Tensor:
+        """[W] int64"""
+        return self._views["updates"]
 
 
 class Member(Learner):
@@ -203,7 +233,7 @@ class Member(Learner):
 @contextlib.contextmanager
 def _workers(config: RunConfig, contract: Contract, everyone: Member, desk: Desk) -> Iterator[Workers]:
     """A process per actor; when they have ended, `everyone` has what they did, or what reached the target return."""
-    workers = Workers(_work, config.actors, config, contract, everyone.shared, everyone.updates)
+    workers = Workers(_work, config.actors, contract, config, contract, everyone.shared, everyone.updates)
     try:
         yield workers
     finally:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -59,7 +60,7 @@ class Run:
         """A new folder. Raises UsageError where one is in the way: nothing is ever overwritten."""
         if path is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
-            name = f"{config.algorithm.name}-{config.env.replace('/', '-').replace(':', '-')}-{stamp}"
+            name = f"{config.algorithm.name}-{re.sub('[^a-zA-Z0-9_.+-]+', '-', config.env)}-{stamp}"
             path = _unused(Path("runs") / name)
         if (path / "config.json").exists():
             raise UsageError(f"{path} already holds a run; choose another --run-dir, or continue it with --resume {path}")
@@ -247,6 +248,8 @@ def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
 
     Of a run it is the one marked `prefer` ("best" or "latest"), else the latest.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"an agent is named by its run folder, as run.path, not by {reprlib.repr(name)}")
     path = Path(name)
     if (path / "manifest.json").is_file():
         return path

@@ -18,6 +18,7 @@ import asyncrl
 from asyncrl.api import configure, newest_checkpoint, start
 from asyncrl.checkpoint import Checkpoint
 from asyncrl.engines.workers import Workers
+from asyncrl.envs import describe
 from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
 from asyncrl.learner import Learner
 from asyncrl.run import Run
@@ -28,14 +29,10 @@ SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, 
 
 
 def children_of_ours() -> list[psutil.Process]:
-    """All but multiprocessing's own two; actors are forked from the fork server and look like it, one floor below."""
+    """All but the fork server, which the next run takes."""
     me = psutil.Process()
-    services = {
-        p
-        for p in me.children()
-        if {"forkserver", "resource_tracker"} & set(" ".join(p.cmdline()).replace(".", " ").split())
-    }
-    return [p for p in me.children(recursive=True) if p not in services]
+    servers = [child for child in me.children() if "asyncrl.engines.workers" in " ".join(child.cmdline())]
+    return [child for child in me.children(recursive=True) if child not in servers]
 
 
 def shared_files_of_ours() -> set[str]:
@@ -132,7 +129,9 @@ def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkey
 
 
 def test_an_actor_that_crashes_is_named_with_its_signal_and_the_run_is_saved(tmp_path: Path) -> None:
-    with pytest.raises(ActorDied, match=r"actor [012] died \(killed by SIGABRT\)"):
+    with pytest.raises(
+        ActorDied, match=r"actor [012] died \(killed by SIGABRT\) in worlds:Crashing-v0; --env-backend async"
+    ):
         start(configure("worlds:Crashing-v0", "a3c", engine="processes", **SMALL), tmp_path / "run")
     assert saved_in(tmp_path / "run").update >= 4
 
@@ -173,7 +172,7 @@ def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_p
 
 
 def test_workers_that_hang_are_killed_also_where_the_wait_for_their_end_is_interrupted() -> None:
-    workers = Workers(faulty.hang, 2)
+    workers = Workers(faulty.hang, 2, describe("CartPole-v1"))
     heard: list[int] = []
     while len(heard) < 2:
         heard += workers.hear(1.0)

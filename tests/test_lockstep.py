@@ -176,7 +176,7 @@ def test_weights_that_are_being_written_are_never_taken(tmp_path: Path) -> None:
     config = config.resolved(contract)
     spec = ActorSpec(config.algorithm, config.network, contract, 1, 2, 1, torch.float32)
     plan = MemoryPlan(spec.layout(), 1, 2, 100)
-    memory = Memory(plan, plan.allocate(shared=False))
+    memory = Memory(plan, plan.allocate())
     memory.publish(0, torch.zeros(100))
     taken = []
 

@@ -6,11 +6,11 @@ that is what the machine can do at this stage if nothing else runs.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from multiprocessing.connection import Connection
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -22,7 +22,9 @@ from asyncrl.algorithms import Moment
 from asyncrl.arithmetic import compute_with
 from asyncrl.config import RunConfig, cores
 from asyncrl.engines import Memory, MemoryPlan
+from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract, Environments
+from asyncrl.errors import ActorDied
 from asyncrl.experience import Stored
 from asyncrl.exploration import Seats
 from asyncrl.randomness import Stream, environment_seeds, generator
@@ -57,11 +59,22 @@ class Capacity(NamedTuple):
 
 def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
     """Measure one stage; `config` is resolved."""
-    context = multiprocessing.get_context("forkserver")
-    with context.Pool(cores()) as pool:
-        jobs = [pool.apply_async(_measure, (stage, config, contract, seconds)) for _ in range(cores())]
-        found = [job.get(timeout=60 + 10 * seconds) for job in jobs]
+    workers = Workers(_serve, cores(), contract, stage, config, contract, seconds)
+    found: list[Capacity] = []
+    deadline = time.monotonic() + 60 + 10 * seconds
+    try:
+        while len(found) < cores():
+            if time.monotonic() > deadline:
+                raise ActorDied(f"measuring {stage.value} alone took longer than {60 + 10 * seconds:g} s")
+            found += workers.hear(1.0)
+    finally:
+        workers.close()
     return Capacity(sum(f.steps_per_second for f in found), fmean(f.seconds_per_call for f in found))
+
+
+def _serve(index: int, pipe: Connection, stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> None:
+    pipe.send(_measure(stage, config, contract, seconds))
+    pipe.poll(None)  # until it is closed
 
 
 def _measure(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
@@ -106,7 +119,7 @@ def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], objec
     spec, count = actor_spec(config, contract), config.rollouts_per_update or 1
     learner = make_learner(config, contract)
     plan = MemoryPlan(spec.layout(), count, 1, learner.weights.numel())
-    memory, actor = Memory(plan, plan.allocate(shared=False)), Actor(spec, 0)
+    memory, actor = Memory(plan, plan.allocate()), Actor(spec, 0)
     memory.publish(0, learner.weights)
     for number in range(count):
         memory.fill(actor, Ticket(number, 0, 0, number, 0))

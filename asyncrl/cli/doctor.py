@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 import psutil
 import torch
 
 from asyncrl.cli.options import parse
 from asyncrl.config import cores, has_bfloat16
+from asyncrl.engines.shared_memory import available_memory
 from asyncrl.version import __version__
 
 EXTRAS = {
@@ -41,8 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     memory = psutil.virtual_memory()
     print(f"asyncrl {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(f"cores               {cores()} of {os.cpu_count()}")
-    print(f"memory              {memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free")
-    print(f"shared memory       {_shared()}")
+    print(f"memory              {available_memory() / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free")
     print(f"torch               {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
     print(f"bfloat16            {'yes: --precision auto uses it' if has_bfloat16() else 'no: --precision auto means fp32'}")
     print(f"GPU                 {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none that torch sees'}")
@@ -58,12 +56,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _shared() -> str:
-    """Rollouts of process actors live there; containers often have 64 MiB only."""
-    if not Path("/dev/shm").is_dir():
-        return "no /dev/shm on this system"
-    free = shutil.disk_usage("/dev/shm").free
-    warning = "" if free > _GIB else "; too small for --engine processes with many environments (docker run --shm-size 2g)"
-    return f"{free / _GIB:.1f} GiB free in /dev/shm{warning}"

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 
 from asyncrl.algorithms import ALGORITHMS, algorithm_named
 from asyncrl.api import configure, load, newest_checkpoint, play, resume, start
 from asyncrl.cli.options import parse
-from asyncrl.config import EngineKind, RunConfig
+from asyncrl.config import EngineKind, RunConfig, cores
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
+from asyncrl.envs.families import family_of
 from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.evaluation import Interrupted
 from asyncrl.interruption import listening
@@ -81,9 +83,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _begin(arguments: Sequence[str]) -> int:
-    prepare()  # actors' imports go on while we read the command line
     algorithm, env, preset, rest = _split(arguments)
     base = configure(env or "", algorithm, preset)
+    if _takes_processes(base, rest):
+        prepare()  # actors' imports go on while we read the command line
     positional: Any = tyro.MISSING
     asked = parse(
         NewRun,
@@ -99,11 +102,20 @@ def _begin(arguments: Sequence[str]) -> int:
     return _report(made, outcome, quiet=output.quiet, video=output.video)
 
 
+def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
+    """Will actors be processes, as far as can be told before the command line is read?"""
+    engine = [base.engine.value, *_take_out([*words], "--engine")][-1]
+    if engine == EngineKind.AUTO.value:
+        return cores() > 1 and family_of(base.env).shows_pictures and not torch.cuda.is_available()
+    return engine in (EngineKind.PROCESSES.value, EngineKind.HOGWILD.value)
+
+
 def _continue(arguments: Sequence[str]) -> int:
-    prepare()
     words = [a.removeprefix("--resume=") for a in arguments if a != "--resume"]
     asked = parse(ContinuedRun, "train --resume", words, "Continue a run from its newest good checkpoint.")
     config = newest_checkpoint(Run.open(asked.resume)).config
+    if (asked.engine or config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
+        prepare()
     steps = asked.steps or config.steps
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=asked.quiet)
     changes = {} if asked.engine is None else {"engine": asked.engine}

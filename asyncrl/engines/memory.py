@@ -50,10 +50,9 @@ class MemoryPlan:
     def buffers(self) -> Field:
         return Field((self.weight_buffers, self.weights), torch.float32)
 
-    def allocate(self, *, shared: bool) -> Tensor:
-        """The memory itself, [nbytes] uint8. Shared memory has no name: nothing can be left behind."""
-        memory = torch.zeros(self.nbytes, dtype=torch.uint8)
-        return memory.share_memory_() if shared else memory  # type: ignore[no-untyped-call]
+    def allocate(self) -> Tensor:
+        """The memory itself, [nbytes] uint8, for actors in this process."""
+        return torch.zeros(self.nbytes, dtype=torch.uint8)
 
 
 class Memory:

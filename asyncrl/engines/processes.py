@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from torch import Tensor
-
 from asyncrl.actor import ActorSpec
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
+from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.errors import closing
 from asyncrl.playback import open_actor
@@ -22,9 +21,9 @@ class Processes(LocalEngine):
     """Orders go out, tickets of finished rollouts come back."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
-        memory = plan.allocate(shared=True)
-        super().__init__(Memory(plan, memory))
-        self._workers = Workers(_serve, actors, spec, plan, memory)
+        memory = SharedMemory.allocate(plan.nbytes)
+        super().__init__(Memory(plan, memory.tensor))
+        self._workers = Workers(_serve, actors, spec.contract, spec, plan, memory)
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
@@ -37,9 +36,9 @@ class Processes(LocalEngine):
         return self._workers.hear(seconds)
 
 
-def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: Tensor) -> None:
+def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: SharedMemory) -> None:
     """Make the rollouts that are ordered."""
-    views = Memory(plan, memory)
+    views = Memory(plan, memory.tensor)
     with closing(open_actor(spec, index)) as actor:
         while True:
             ticket = pipe.recv()

@@ -19,7 +19,7 @@ class Serial(LocalEngine):
     """Makes each rollout when it is ordered."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
-        super().__init__(Memory(plan, plan.allocate(shared=False)), patience=0.0)
+        super().__init__(Memory(plan, plan.allocate()), patience=0.0)
         self._actors: list[Collector] = []
         self._made: list[Ticket] = []
         try:

@@ -27,7 +27,7 @@ class Threads(LocalEngine):
     """Orders go into each actor's queue, tickets of finished rollouts come back through one."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
-        super().__init__(Memory(plan, plan.allocate(shared=False)))
+        super().__init__(Memory(plan, plan.allocate()))
         self._orders: list[SimpleQueue[Ticket | None]] = [SimpleQueue() for _ in range(actors)]
         self._answers: SimpleQueue[Ticket | AsyncRLError] = SimpleQueue()
         self._closing = False

@@ -13,6 +13,7 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.families import FAMILIES, family_named, family_of
 from asyncrl.envs.options import ActionSet, Backend, EnvOptions, FootballRewards, Protocol, Supervision
+from asyncrl.envs.sources import EnvSource, env_id_of
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches
 
@@ -21,6 +22,7 @@ __all__ = [
     "Backend",
     "Contract",
     "EnvOptions",
+    "EnvSource",
     "Environments",
     "FootballRewards",
     "Protocol",
@@ -29,16 +31,17 @@ __all__ = [
     "View",
     "describe",
     "describe_mix",
+    "env_id_of",
     "is_batched",
     "known_ids",
     "make",
 ]
 
 
-def describe(env_id: str, options: EnvOptions | None = None) -> Contract:
-    """What `env_id` means under `options`. Raises UsageError for an id or a combination that is not to be had."""
-    options = options or EnvOptions()
-    contract = family_of(env_id, options).describe(env_id, options)
+def describe(env_id: EnvSource, options: EnvOptions | None = None) -> Contract:
+    """What `env_id`, an id, a class or a function, means under `options`. Raises UsageError for what is not to be had."""
+    name, options = env_id_of(env_id), options or EnvOptions()
+    contract = family_of(name, options).describe(name, options)
     return _with_measured_observations(contract, options.standardize) if options.standardize else contract
 
 
@@ -65,10 +68,11 @@ def _with_measured_observations(contract: Contract, steps: int) -> Contract:
     return dataclasses.replace(contract, observation_mean=tuple(mean.tolist()), observation_spread=tuple(spread.tolist()))
 
 
-def make(env_id: str, num_envs: int, seed: int | None = None, **options: Any) -> VectorEnv:
+def make(env_id: EnvSource, num_envs: int, seed: int | None = None, **options: Any) -> VectorEnv:
     """A Gymnasium vector environment, next-step autoreset, by the fastest correct way.
 
-    `options` are the fields of `EnvOptions`. With `seed` it is already reset.
+    `env_id` is an id, an environment's class or a function that makes one; `options` are the fields of `EnvOptions`.
+    With `seed` it is already reset.
 
     >>> envs = make("CartPole-v1", num_envs=8, seed=1)
     """

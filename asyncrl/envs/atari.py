@@ -56,6 +56,7 @@ class Atari(Family):
     """Every name of every game that ships with ale-py."""
 
     name = "atari"
+    shows_pictures = True
     stacks = True
     options = frozenset(
         {

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import tempfile
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["Board", "nameless_file"]
+__all__ = ["Board"]
 
 _ALIGNMENT = 64
 
@@ -59,14 +58,6 @@ class Board:
             shared = name in offsets
             array = np.ndarray(shape, dtype, memory, offsets[name]) if shared else np.empty(shape, dtype)
             setattr(self, name, array)
-
-
-def nameless_file() -> int:
-    """The descriptor of an empty file in memory, which is gone with the last process that has it open."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("asyncrl-environments")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def _is_array(space: gymnasium.Space[Any]) -> bool:

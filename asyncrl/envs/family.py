@@ -25,6 +25,9 @@ class Family(ABC):
     also_in_envpool: ClassVar[bool] = False
     """May `--env-backend envpool` give its ids to envpool?"""
 
+    shows_pictures: ClassVar[bool] = False
+    """Are its observations images unless the user asks for something else?"""
+
     stacks: ClassVar[bool] = False
     """Do its vector environments put frames together themselves?"""
 

@@ -39,6 +39,7 @@ class Football(EnvPool):
     """``academy_empty_goal_close``, ``football/academy_empty_goal_close`` or ``gfootball/academy_empty_goal_close-v1``."""
 
     name = "football"
+    shows_pictures = True
     options = frozenset({"env_kwargs", "episode_steps", "final_reward", "football_rewards", "frame_stack"})
     default_stack = 4
 

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from asyncrl import references
 from asyncrl.envs.cartpole import SeededCartPole
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.options import Backend, EnvOptions
@@ -57,9 +58,9 @@ class Gymnasium(SingleFamily):
         return contract.backend is Backend.NATIVE and contract.env in ("CartPole-v0", "CartPole-v1")
 
     def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+        _spec(contract.env, contract.settings.get("imports", ()))  # complains before workers are started
         if contract.backend is not Backend.NATIVE or render:
             return super().build(contract, num_envs, threads, training=training, render=render)
-        _spec(contract.env, contract.settings.get("imports", ()))
         cap: dict[str, Any] = {} if contract.episode_cap is None else {"max_episode_steps": contract.episode_cap}
         if "CartPoleVectorEnv" in str(gymnasium.spec(_name(contract.env)).vector_entry_point):
             return SeededCartPole(num_envs, **cap)
@@ -83,15 +84,28 @@ def _spec(env_id: str, imports: Sequence[str] = ()) -> Any:
         _imported(module, f"--import {module}")
     module, _, name = env_id.rpartition(":")
     if module:
-        found = getattr(_imported(module, env_id), name, None)
+        if references.find(env_id) is None:
+            _imported(module, env_id)
+        found = references.find(env_id)
         if callable(found):
             return found
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error:
-        own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []
-        known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
-        raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} (asyncrl list envs)") from None
+        raise _unknown(env_id) from None
+
+
+def _unknown(env_id: str) -> UsageError:
+    module = env_id.rpartition(":")[0]
+    if module == "__main__" or "<" in env_id:
+        return UsageError(
+            f"the environment {env_id} is code of a script, a notebook or a function, which is not found in this process: "
+            "move it into a module and name it module:Name"
+        )
+    own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []
+    known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
+    where = "asyncrl list envs; --import MODULE for what a module registers"
+    return UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} ({where})")
 
 
 def _imported(module: str, env_id: str) -> Any:

@@ -34,6 +34,7 @@ class Mario(SingleFamily):
     """Every id that the installed version of the package has."""
 
     name = "mario"
+    shows_pictures = True
     packages = ("gymnasium", "gym-super-mario-bros", "nes-py")
     options = frozenset(
         {

@@ -8,10 +8,7 @@ import multiprocessing
 import os
 import pickle
 import select
-import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +17,11 @@ import gymnasium
 import psutil
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from asyncrl.envs.board import Board, nameless_file
+from asyncrl.children import ChildProcess, anonymous_file, how_it_ended
+from asyncrl.envs.board import Board
 from asyncrl.envs.worker import DONE, TELL_YOUR_STACK, Answer, Failure, Kind, Ready
 
 __all__ = ["Failed", "WorkerProcess", "Workplace"]
-
-_BEGIN = "import sys; sys.path[:] = sys.argv[5:]; from asyncrl.envs.worker import main; main(*map(int, sys.argv[1:5]))"
 
 _LONGEST_START = 120.0
 """Seconds that a worker has for its imports and for making its environment, if a step has not more."""
@@ -49,7 +45,7 @@ class Workplace:
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], num_envs: int) -> None:
         self._make, self._num_envs = CloudpickleWrapper(make), num_envs
-        self._memory = nameless_file()
+        self._memory = anonymous_file()
 
     def start(self, row: int) -> WorkerProcess:
         """A new worker for one row of the board; it makes its environment while the caller goes on."""
@@ -71,21 +67,11 @@ class WorkerProcess:
     def __init__(self, place: Workplace, row: int, order: bytes, memory: int) -> None:
         self._place, self._row = place, row
         self._pipe, there = multiprocessing.Pipe()
-        watched, self._lifeline = os.pipe()
-        self._traces = tempfile.TemporaryFile()  # noqa: SIM115  closed in kill
-        inherited = (there.fileno(), watched, memory, self._traces.fileno())
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN, *map(str, inherited), *map(str, sys.path)],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            process_group=0,
-            env={"OMP_NUM_THREADS": "1", **os.environ},
-        )
-        there.close()
-        os.close(watched)
+        self._traces = os.fdopen(anonymous_file(), "w+b")
+        with there:
+            self._process = ChildProcess("asyncrl.envs.worker", (there.fileno(), memory, self._traces.fileno()))
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
-        self._has_ended = False
         self._send(order)
 
     @property
@@ -138,12 +124,9 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it and all that it started, at once."""
-        self._end()
+        self._process.kill()
         self._pipe.close()
         self._traces.close()
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
 
     def close(self) -> None:
         """Let it close its environment; `join` ends it."""
@@ -187,20 +170,11 @@ class WorkerProcess:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             return Failure(Kind.DIED, "closed its worker's pipe", self._last_words())
-        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        hint = "; the machine may be out of memory" if code == -signal.SIGKILL else ""
+        cause, hint = how_it_ended(code)
         return Failure(Kind.DIED, f"died with {cause}{hint}", self._last_words())
 
     def _last_words(self) -> str:
         """Where the process was when it ended, as far as it could write that."""
-        self._end()
+        self._process.kill()
         self._traces.seek(0)
         return self._traces.read().decode(errors="replace")
-
-    def _end(self) -> None:
-        if self._has_ended:
-            return
-        self._has_ended = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # also where the leader is gone: what it started may live
-        self._process.wait()

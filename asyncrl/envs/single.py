@@ -6,7 +6,7 @@ import contextlib
 import json
 import traceback
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from asyncrl.envs import sources
 from asyncrl.envs.cartpole import SeededCartPole
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
@@ -47,7 +48,8 @@ class SingleFamily(Family):
         with complaints(contract.env):
             if contract.backend is Backend.ASYNC and not render:
                 how = to_json(replace(contract, others=()))
-                return SupervisedVectorEnv(make, num_envs, contract=how, supervision=contract.supervision)
+                make_there = partial(_made_elsewhere, sources.dump(contract), contract.env, make)
+                return SupervisedVectorEnv(make_there, num_envs, contract=how, supervision=contract.supervision)
             return SyncVectorEnv([lambda: Checked(Reseeded(make()))] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     def capped(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
@@ -95,6 +97,12 @@ class SingleFamily(Family):
         with complaints(env_id, given=kwargs), contextlib.closing(self.make_one(unseen, render=False)) as env:
             spaces = spaces_of(env_id, env.observation_space, env.action_space)
         return replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
+
+
+def _made_elsewhere(data: bytes, env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
+    """An environment in another process, which is sent what it does not find by itself."""
+    sources.adopt(data, env_id)
+    return make()
 
 
 def kwargs_of(options: EnvOptions) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class VizDoom(SingleFamily):
     """
 
     name = "vizdoom"
+    shows_pictures = True
     options = (SingleFamily.options - {"standardize"}) | {
         *("frame_skip", "frame_stack", "screen_size", "gray", "game_variables"),
     }

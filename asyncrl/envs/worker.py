@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
-import os
 import pickle
 import signal
 from dataclasses import dataclass, field
@@ -76,19 +74,8 @@ class Answer:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def main(pipe: int, lifeline: int, memory: int, traces: int) -> None:
-    """A worker's whole life; the arguments are descriptors that it has inherited.
-
-    Ctrl-C and SIGTERM are not heard: whoever started it decides when it ends. Nobody writes into `lifeline`; when its
-    other end closes, even because its owner was killed, the kernel ends this process group, also inside a step.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for descriptor in (pipe, lifeline, memory, traces):
-        os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+def main(pipe: int, memory: int, traces: int) -> None:
+    """A worker's whole life (`ChildProcess`); the arguments are descriptors that it has inherited."""
     faulthandler.enable(traces)
     faulthandler.register(TELL_YOUR_STACK, traces)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(pipe) as connection:

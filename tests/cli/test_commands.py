@@ -192,7 +192,7 @@ def test_list_lists(capsys: pytest.CaptureFixture[str], what: str, known: str) -
 def test_doctor_names_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran("doctor") == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in (f"asyncrl {__version__}", "cores", "shared memory", "torch", "bfloat16"))
+    assert all(word in printed for word in (f"asyncrl {__version__}", "cores", "memory", "torch", "bfloat16"))
 
 
 CORRIDOR = "train a3c worlds:Corridor-v0"

@@ -42,7 +42,7 @@ def play(
     weights, _ = bind(spec.algorithm.network(network, contract.spaces, torch.float32, generator(7, Stream.NETWORK)))
     rollouts = steps // t_max
     plan = MemoryPlan(spec.layout(), rollouts, 1, len(weights))
-    memory, actor, seen = Memory(plan, plan.allocate(shared=False)), Actor(spec, 0), []
+    memory, actor, seen = Memory(plan, plan.allocate()), Actor(spec, 0), []
     memory.publish(0, weights)
     act = actor.policy.act
 

@@ -63,7 +63,7 @@ def test_the_learner_repeats_what_the_actor_said_over_rollouts_and_episode_ends(
     learned = ActorCritic(config, contract.spaces, torch.float32, torch.Generator().manual_seed(5))
     weights, _ = bind(learned)
     plan = MemoryPlan(spec.layout(), 6, 1, len(weights))
-    memory, actor = Memory(plan, plan.allocate(shared=False)), Actor(spec, 0)
+    memory, actor = Memory(plan, plan.allocate()), Actor(spec, 0)
     memory.publish(0, weights)
     for number in range(6):
         memory.fill(actor, Ticket(number, 0, 0, number, 0))

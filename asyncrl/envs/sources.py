@@ -1,0 +1,73 @@
+"""Where environments come from: what may be given instead of an id, and what other processes need to make them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import reprlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from asyncrl import references
+from asyncrl.envs.contract import Contract
+from asyncrl.errors import UsageError
+
+__all__ = ["EnvSource", "adopt", "dump", "env_id_of"]
+
+EnvSource = str | Callable[..., Any]
+"""An environment's id, its class, or a function that makes one."""
+
+
+def env_id_of(env: Any) -> str:
+    """The id of what was given as an environment. Raises UsageError for what many copies cannot be made of."""
+    if isinstance(env, str):
+        return env
+    spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
+    instead = f"its id {spec.id!r}, " if isinstance(spec, EnvSpec) and spec.id in gymnasium.registry else ""
+    given = f"the environment was given as {reprlib.repr(env)}"
+    if isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv | EnvSpec):
+        raise UsageError(f"{given}, and a run makes many of its own: give {instead}its class, or a function that makes one")
+    if not callable(env):
+        raise UsageError(f"{given}: give an id (asyncrl list envs), its class, or a function that makes one")
+    return references.name_of(env)
+
+
+def dump(contract: Contract) -> bytes:
+    """What another process needs to make these environments besides the modules that it finds itself (`adopt`).
+
+    Raises UsageError where that cannot be sent.
+    """
+    names, specs = [], []
+    for one in contract.mix:
+        module, _, name = one.env.rpartition(":")
+        spec = gymnasium.registry.get(name)
+        if spec is None:
+            names.append(one.env)
+        elif module in ("", "__main__"):  # else importing the module registers it there too
+            specs.append(spec)
+            names += [place for place in _entry_points(spec) if isinstance(place, str)]
+    code = [place for spec in specs for place in _entry_points(spec) if callable(place)]
+    return references.dump(names, [*specs, *code], contract.env)
+
+
+def adopt(data: bytes, env_id: str) -> None:
+    """Know from now on what `dump` sent: in this process, ids mean what they mean where it came from.
+
+    Raises UsageError, which names `env_id`, where it refers to modules that are not found here.
+    """
+    for spec in references.adopt(data, env_id):
+        if not isinstance(spec, EnvSpec):
+            continue
+        if isinstance(spec.entry_point, str):
+            with contextlib.suppress(Exception):  # it may register the id: now, and not when the environment is made
+                importlib.import_module(spec.entry_point.partition(":")[0].partition(".")[0])
+        gymnasium.registry[spec.id] = spec
+
+
+def _entry_points(spec: EnvSpec) -> Iterator[Any]:
+    """The code that a registered id is made with, as `module:Name` or itself."""
+    yield from (spec.entry_point, spec.vector_entry_point)
+    yield from (wrapper.entry_point for wrapper in spec.additional_wrappers)
