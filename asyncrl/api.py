@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from asyncrl.agent import Agent, load
 from asyncrl.algorithms import algorithm_named
 from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
+from asyncrl.changes import changed, setting_paths
 from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
+from asyncrl.divergence import recover
 from asyncrl.engines import workers
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_mix, env_id_of, sources
-from asyncrl.errors import CheckpointError, UsageError, near_matches
+from asyncrl.errors import CheckpointError, DivergenceError, UsageError, near_matches
 from asyncrl.evaluation import Evaluation, cut_off, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
@@ -74,7 +76,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         "environment": dict(data.get("environment", {})),
         "network": {"network": cls.prefers.value, **data.get("network", {})},
     }
-    places = {path[-1]: path for path in [*_places(RunConfig), *_places(cls, "algorithm")]}
+    places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
     del places["env"], places["algorithm"]
     for key, value in settings.items():
         if key not in places:
@@ -93,16 +95,6 @@ def _merged(table: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`table` with what `over` says, also inside of tables."""
     inner = {name: _merged(table[name], value) for name, value in over.items() if isinstance(table.get(name), dict)}
     return {**table, **over, **inner}
-
-
-def _places(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
-    """Where each setting of a dataclass is; those of a nested one are settings too."""
-    for field in dataclasses.fields(cls):
-        default = None if field.default_factory is dataclasses.MISSING else field.default_factory()
-        if dataclasses.is_dataclass(default):
-            yield from _places(default, *prefix, field.name)
-        else:
-            yield (*prefix, field.name)
 
 
 @standard_modes()
@@ -159,20 +151,15 @@ def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str |
 def resume(
     run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, **changes: Any
 ) -> tuple[Run, Outcome | None]:
-    """Continue a run from its newest good checkpoint; None for the outcome where it is complete.
+    """Continue a run from its newest good checkpoint; None for the outcome where nothing is left to do.
 
-    `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`.
+    `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`, and
+    `learning_rate` where the run diverged.
     """
     run = Run.open(Path(run_dir))
     newest = newest_checkpoint(run, view)
-    for name in changes:
-        if name not in RunConfig.CHANGEABLE:
-            raise UsageError(f"{name} cannot change in a run{near_matches(name, RunConfig.CHANGEABLE)}")
-    if steps is not None:
-        changes["steps"] = steps
-    config = RunConfig.from_json({**newest.config.to_json(), **changes})
-    if (config.engine is EngineKind.HOGWILD) != (newest.config.engine is EngineKind.HOGWILD):
-        raise UsageError(f"{run.path} cannot go on with --engine {config.engine.value}: hogwild keeps other things in mind")
+    changes |= {} if steps is None else {"steps": steps}
+    config = changed(newest.config, changes, diverged=newest.diverged)
     contract = describe_mix(config.env_ids, config.environment)
     if differences := newest.contract.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
@@ -181,7 +168,11 @@ def resume(
     if training.is_complete(config, contract, run, newest):
         return run, None
     _prepare_engine(config, contract)
-    return run, _train(config, contract, run, view, newest)
+    before, rate = (one.optimizer.learning_rate for one in (newest.config, config))
+    if config != newest.config:  # asked for once: it holds also where this process is killed before it saves
+        newest = checkpoint.amend(newest, config=config.to_json())
+    note = f"From here on this is another run: --learning-rate {rate:g}, not {before:g}."
+    return run, _train(config, contract, run, view, newest, [note] if rate != before else [])
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoint:
@@ -190,6 +181,7 @@ def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoi
     for path in reversed(run.checkpoints()):
         try:
             found = checkpoint.load(path)
+            found.weights()
             Archive.verify(run.replay_folder, found.replay)
             return found
         except CheckpointError as problem:
@@ -200,18 +192,53 @@ def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoi
 
 
 def _train(
-    config: RunConfig, contract: Contract, run: Run, view: Sink | None, newest: checkpoint.Checkpoint | None
+    config: RunConfig,
+    contract: Contract,
+    run: Run,
+    view: Sink | None,
+    newest: checkpoint.Checkpoint | None,
+    notes: Sequence[str] = (),
 ) -> Outcome:
+    """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
+    plan = training.replay_plan(config, contract)
+    stored = [] if plan is None else [f"{'replay memory':<20}{plan}, {plan.options.storage.value}"]
+    said = ["\n".join([*contract.lines(), *config.lines(), *stored, ""]), *notes]
+    while True:
+        outcome, newest = _train_from(newest, config, contract, run, view, said)
+        if outcome is not None:
+            return outcome
+        assert newest is not None
+        config, said = newest.config, []
+
+
+def _train_from(
+    newest: checkpoint.Checkpoint | None,
+    config: RunConfig,
+    contract: Contract,
+    run: Run,
+    view: Sink | None,
+    said: Sequence[str],
+) -> tuple[Outcome | None, checkpoint.Checkpoint | None]:
+    """Train to the end; or, where the run diverges and is to go back, give the checkpoint to go on from."""
     if newest is not None:
         run.rewind(newest.update)
     events = TensorBoard(run.path, resumed_at=None if newest is None else newest.step)
     sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
     with Monitor(sinks).open() as monitor:
-        plan = training.replay_plan(config, contract)
-        stored = [] if plan is None else [f"{'replay memory':<20}{plan}, {plan.options.storage.value}"]
-        monitor.say("\n".join([*contract.lines(), *config.lines(), *stored, ""]))
+        for sentence in said:
+            monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
-        return loop(config, contract, run, monitor, newest)
+        try:
+            return loop(config, contract, run, monitor, newest), None
+        except DivergenceError as error:
+            back = recover(run, config, error)
+            if back is not None:
+                return None, back
+            saved = f"What was learned until step {newest_checkpoint(run).step:,} is saved in {run.path}"
+            monitor.say(f"{saved}.")
+            raise error.with_remedy(
+                f"{saved}: asyncrl train --resume {run.path} --learning-rate X goes on from there."
+            ) from error
 
 
 @standard_modes()

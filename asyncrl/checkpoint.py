@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.networks import have_diverged
 from asyncrl.serialization import (
     file_facts,
     from_json,
@@ -36,13 +37,27 @@ from asyncrl.serialization import (
 )
 from asyncrl.version import __version__
 
-__all__ = ["Checkpoint", "delete", "export", "is_own", "load", "read", "replay_files", "save", "verify"]
+__all__ = ["Checkpoint", "Rewind", "amend", "delete", "export", "is_own", "load", "read", "replay_files", "save", "verify"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 _OWN = re.compile(r"(\.manifest\.json\.tmp|manifest\.json|[a-z_]+\.safetensors)", re.ASCII)
 """How files in a checkpoint's folder are called."""
+
+
+@dataclass(frozen=True)
+class Rewind:
+    """A run diverged and went back to a checkpoint, to go on from there with a lower learning rate."""
+
+    step: int
+    """Where it diverged."""
+    update: int
+    back_to: int
+    """The update of the checkpoint."""
+    learning_rate: float
+    """From there on."""
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,14 @@ class Checkpoint:
     """Version that wrote it."""
     replay: dict[str, dict[str, Any]]
     """Files of the run's folder `replay` that hold its replay memory: as `files`, oldest first. Acting needs none."""
+    scheduled: bool = True
+    """Made where `checkpoint_every` was due, and so by every run of this configuration."""
+    sound: bool = True
+    """The weights are no longer than training makes them where it does not diverge: `Learner.is_sound`."""
+    rewinds: tuple[Rewind, ...] = ()
+    """How often the run has diverged and gone back, up to here."""
+    diverged: bool = False
+    """The run diverged after this checkpoint."""
 
     def has(self, name: str) -> bool:
         """Is there a file of tensors by this name?"""
@@ -75,11 +98,17 @@ class Checkpoint:
         return load_tensors(self.path / f"{name}.safetensors")
 
     def weights(self) -> Tensor:
-        """The weight vector [P] float32. Raises CheckpointError where its hash is another."""
+        """The weight vector [P] float32. Raises CheckpointError where its hash is another, or where they have diverged."""
         named = self.tensors("weights")
         vector = torch.cat([named[name].float().flatten() for name in self.parameters])
         if tensor_sha256(vector) != self.weights_sha256:
             raise CheckpointError(f"{self.path / WEIGHTS} does not hold the weights that its manifest names")
+        if have_diverged(vector):
+            norm = float(vector.norm())
+            raise CheckpointError(
+                f"{self.path / WEIGHTS} holds weights of a run that diverged (their norm is {norm:.3g}); take an earlier "
+                "checkpoint, or train anew with a lower --learning-rate"
+            )
         return vector
 
 
@@ -93,6 +122,9 @@ def save(
     contract: Contract,
     config: RunConfig,
     replay: Mapping[str, Mapping[str, Any]] | None = None,
+    scheduled: bool = True,
+    sound: bool = True,
+    rewinds: Sequence[Rewind] = (),
 ) -> None:
     """Write a checkpoint folder; `tensors` maps a file's stem to its tensors and has `weights`."""
     beside = path.with_name(f".{path.name}.tmp")
@@ -114,6 +146,9 @@ def save(
         "config": config.to_json(),
         "files": files,
         "replay": dict(replay or {}),
+        "scheduled": scheduled,
+        "sound": sound,
+        "rewinds": to_json(list(rewinds)),
     }
     _write_manifest(beside, manifest)
     aside = path.with_name(f".{path.name}.old")
@@ -123,6 +158,12 @@ def save(
     os.replace(beside, path)
     sync_folder(path.parent)
     delete(aside)
+
+
+def amend(checkpoint: Checkpoint, **facts: Any) -> Checkpoint:
+    """Change what a checkpoint's manifest says: its `config`, `rewinds`, or `diverged`. It is done or not, never half."""
+    _write_manifest(checkpoint.path, {**read_json(checkpoint.path / MANIFEST), **to_json(facts)})
+    return read(checkpoint.path)
 
 
 def is_own(file: Path) -> bool:
@@ -173,6 +214,10 @@ def read(path: Path) -> Checkpoint:
             files=manifest["files"],
             asyncrl=manifest["asyncrl"],
             replay=manifest.get("replay", {}),
+            scheduled=manifest.get("scheduled", True),
+            sound=manifest.get("sound", True),
+            rewinds=from_json(tuple[Rewind, ...], manifest.get("rewinds", []), "rewinds"),
+            diverged=manifest.get("diverged", False),
         )
     except (KeyError, TypeError, AttributeError, UsageError) as problem:
         raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None

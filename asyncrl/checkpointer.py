@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asyncrl import checkpoint
 from asyncrl.actor_state import ActorState, ActorStates
-from asyncrl.config import RunConfig
+from asyncrl.config import OnDivergence, RunConfig
 from asyncrl.envs import Contract
 from asyncrl.experience import Archive, Episodes
 from asyncrl.learner import Learner
@@ -43,6 +43,14 @@ class Checkpointer:
         self._actors = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self._saved = -1
+        self._rewinds: tuple[checkpoint.Rewind, ...] = ()
+        self.is_scheduled = True
+        """A checkpoint is due at this update."""
+
+    @property
+    def rewinds(self) -> tuple[checkpoint.Rewind, ...]:
+        """How often the run has diverged and gone back."""
+        return self._rewinds
 
     @property
     def recent(self) -> dict[int, Tensor]:
@@ -64,11 +72,13 @@ class Checkpointer:
     def save(self) -> Path:
         """Write a checkpoint of this update, unless there is one already, and let `latest` point to it.
 
-        The run's records so far are on disk before it is: a checkpoint never knows more than the metrics.
+        The run's records so far are on disk before it is: a checkpoint never knows more than the metrics. Raises
+        DivergenceError instead of saving weights that have diverged.
         """
         update, step = self._learner.updates, self._learner.step
         path = self._run.checkpoint_path(step)
         if self._saved != update:
+            self._learner.check()
             self._monitor.status(f"saving a checkpoint at step {step:,}")
             self._monitor.sync()
             checkpoint.save(
@@ -80,9 +90,12 @@ class Checkpointer:
                 contract=self._contract,
                 config=self._config,
                 replay=None if self._archive is None else self._archive.write(path.name),
+                scheduled=self.is_scheduled,
+                sound=self._learner.is_sound,
+                rewinds=self._rewinds,
             )
             self._run.mark("latest", path)
-            self._run.prune(self._config.keep_checkpoints)
+            self._run.prune(self._config.keep_checkpoints, scheduled=self._config.on_divergence is OnDivergence.REWIND)
             self._saved = update
             self._monitor.status("")
         return path
@@ -103,5 +116,5 @@ class Checkpointer:
         self._learner.restore(state, saved.update, saved.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
         self._statistics.restore(saved.update, saved.step, self._run.records(), episodes)
-        self._saved = saved.update
+        self._saved, self._rewinds = saved.update, saved.rewinds
         return {} if self._actors is None else self._actors.restore(actors)

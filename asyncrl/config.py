@@ -22,7 +22,17 @@ from asyncrl.ranges import check_numbers, within
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.serialization import from_json, to_json
 
-__all__ = ["EPISODE_LIMIT", "Device", "EngineKind", "Precision", "RunConfig", "ScheduleKind", "cores", "has_bfloat16"]
+__all__ = [
+    "EPISODE_LIMIT",
+    "Device",
+    "EngineKind",
+    "OnDivergence",
+    "Precision",
+    "RunConfig",
+    "ScheduleKind",
+    "cores",
+    "has_bfloat16",
+]
 
 EPISODE_LIMIT = 27_000
 """Steps after which an episode that nothing else ends is cut off where nobody learns from it: half an hour of Atari."""
@@ -72,6 +82,14 @@ class Precision(Enum):
         return torch.bfloat16 if self is Precision.BF16 else torch.float32
 
 
+class OnDivergence(Enum):
+    """What a run does when its gradient or weights are not finite any more."""
+
+    STOP = "stop"
+    REWIND = "rewind"
+    """go back to the last good checkpoint and on with half the learning rate, eight times at most"""
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """A run. Counts of steps are environment steps over all actors (one action in one environment)."""
@@ -88,6 +106,7 @@ class RunConfig:
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
+        "on_divergence",
     )
     """What may differ in the continuation of a run: it changes no weights (in lockstep)."""
 
@@ -151,6 +170,8 @@ class RunConfig:
     """Steps between checkpoints; there is always one at the end."""
     keep_checkpoints: int = 3
     """Checkpoints that are kept, besides the best."""
+    on_divergence: OnDivergence = OnDivergence.STOP
+    """What to do when training diverges. The last good checkpoint is kept in either case."""
     log_every: int | None = None
     """Steps between records of metrics. Default: 400 records a run."""
 

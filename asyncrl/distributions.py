@@ -58,7 +58,7 @@ class Categorical:
         drawn = []
         for logits in self._parts():
             flat = logits.softmax(-1).flatten(0, -2)
-            drawn.append(torch.multinomial(flat, 1, generator=random).view(logits.shape[:-1]))
+            drawn.append(_draw(flat, random).view(logits.shape[:-1]))
         return self._join(drawn)
 
     def mode(self) -> Tensor:
@@ -105,6 +105,16 @@ class DiagonalGaussian:
 
     def cpu(self) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean.cpu(), self.raw_variance.cpu())
+
+
+def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
+    """One column of every row [N, choices]; any where they are not numbers: it is the learner that finds out, in order."""
+    if probabilities.is_cuda:  # no error there could be caught
+        return torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=random)
+    try:
+        return torch.multinomial(probabilities, 1, generator=random)
+    except RuntimeError:
+        return torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=random)
 
 
 def parameter_count(actions: Actions) -> int:

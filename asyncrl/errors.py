@@ -10,7 +10,7 @@
     ├── ActorDied                an actor's process or thread ended without a word
     ├── SystemFault              the operating system refused something: a full disk, a folder that cannot be written
     ├── ScheduleError            a rollout or weights other than the schedule says; a bug of ours
-    └── DivergenceError          a gradient that is not finite
+    └── DivergenceError          a gradient that is not finite, or weights beyond all bounds
 
 Every message is one sentence that names the thing, the value and the remedy.
 """
@@ -82,7 +82,21 @@ class ScheduleError(AsyncRLError):
 
 
 class DivergenceError(AsyncRLError):
-    """A gradient is not finite; the weights before it are kept."""
+    """A gradient is not finite, or weights have grown beyond all bounds.
+
+    `version` is the first version of the weights that is of no use, `step` where that was found.
+    """
+
+    def __init__(self, message: str, version: int = 0, step: int = 0) -> None:
+        super().__init__(message, version, step)
+        self.version, self.step = version, step
+
+    def with_remedy(self, sentence: str) -> DivergenceError:
+        """The same, which says what to do about it."""
+        return DivergenceError(f"{self} {sentence}", self.version, self.step)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class _Closable(Protocol):

@@ -12,12 +12,16 @@ from asyncrl.algorithms import Algorithm, Loss
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import Batch, Replay, Sample, Stored
-from asyncrl.networks import NetworkConfig, bind, copy_into, named_views, resample
+from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, named_views, resample
 from asyncrl.optimizers import LearningRate, OptimizerConfig, clip_
 from asyncrl.randomness import Stream, generator
 from asyncrl.rollout import Rollout
 
 __all__ = ["Learner"]
+
+_REMEDY = "lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
+_GROWTH = 1e5
+"""How many times longer than the initial ones weights may grow, for a run that diverges later to go on from them."""
 
 
 class Learner:
@@ -45,6 +49,7 @@ class Learner:
         self.network = algorithm.build(network, contract.spaces, dtype, random).to(device)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the parameters, of which the network's are views."""
+        self._largest_sound_norm = _GROWTH * max(1.0, float(self.weights.norm()))
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         has_target = algorithm.target_every or algorithm.target_rate
         self._target = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
@@ -67,7 +72,8 @@ class Learner:
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         """Learn from `rollouts`; metrics are scalars, left on the device, of the last minibatch.
 
-        Raises DivergenceError, and keeps the weights, where the gradient is not finite.
+        Raises DivergenceError where a gradient is not finite (no step is taken then), or where the weights have grown
+        beyond all bounds.
         """
         self.is_updating = True
         rollouts = self._experience.trimmed(rollouts)
@@ -91,8 +97,23 @@ class Learner:
             self._learning_rate.adapt(float(metrics["kl"]))
         self.updates += 1
         self._count(self._steps_of(rollouts))
+        self.check()
         self.is_updating = False
         return {**metrics, "learning_rate": torch.tensor(rate, dtype=torch.float32)}
+
+    def check(self) -> None:
+        """Raise DivergenceError where the weights are of no use: nobody acts with them, and they are not saved."""
+        if have_diverged(self.weights):
+            raise DivergenceError(
+                f"the weights have a norm of {float(self.weights.norm()):.3g} after update {self.updates:,}; {_REMEDY}",
+                self.updates,
+                self.step,
+            )
+
+    @property
+    def is_sound(self) -> bool:
+        """Are the weights no longer than training makes them where it does not diverge?"""
+        return bool(self.weights.norm() <= self._largest_sound_norm)
 
     def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:
         """What one update takes a step on each, in order."""
@@ -131,7 +152,7 @@ class Learner:
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = clip_(self._optimization, self._gradient, self._gradients)
         if not torch.isfinite(norm):
-            raise DivergenceError(self._diagnosis(rollouts))
+            raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
         self._optimizer.step()
         if rate := self._algorithm.target_rate:
             with torch.no_grad():
@@ -205,6 +226,5 @@ class Learner:
         actors = ", ".join(str(actor) for actor in sorted({int(rollout.stamp[1]) for rollout in rollouts}))
         return (
             f"the gradient of {worst} is not finite at update {self.updates}, which learns from rollouts of actors "
-            f"{actors}; the weights before it were kept. "
-            "Lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
+            f"{actors}; {_REMEDY}"
         )

@@ -157,12 +157,16 @@ class LearningRate:
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` takes; {} where the schedule depends on the step alone."""
-        return {"adapted": torch.tensor(self._adapted, dtype=torch.float64)} if self.is_adaptive else {}
+        if not self.is_adaptive:
+            return {}
+        values = {"adapted": self._adapted, "initial": self._config.learning_rate}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with what `state` gave."""
+        """Go on with what `state` gave; where the run goes on with another initial rate, in proportion to it."""
         if state:
-            self._adapted = float(state["adapted"])
+            initial = float(state.get("initial", self._config.learning_rate))
+            self._adapted = float(state["adapted"]) * (self._config.learning_rate / initial)
 
 
 def statistics(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]:

@@ -175,8 +175,10 @@ class Run:
         evaluations = (record for record in self.records() if record["kind"] == "eval")
         return max((r["mean"] for r in evaluations if self.checkpoint_path(r["step"]) == best), default=-math.inf)
 
-    def prune(self, keep: int) -> None:
+    def prune(self, keep: int, *, scheduled: bool = False) -> None:
         """Remove all but the best checkpoint and the newest `keep` up to the latest, and what a broken save left.
+
+        What a run that diverges goes back to stays too; `scheduled`: that is what every run of this configuration saves.
 
         Of a replay memory stays what the newest need; the best is there to act. Newer ones than the latest are damaged:
         the run was resumed before them, and will make them again. Files that the run has not written stay, and nothing
@@ -185,10 +187,11 @@ class Run:
         best, latest = self.marked("best"), self.marked("latest")
         known = [path for path in self.checkpoints() if latest is None or int(path.name) <= int(latest.name)]
         stored = _replay_files(known)
-        needed = _replay_files(known[-keep:])
+        kept = {*known[-keep:], *_to_go_back_to(known, keep, scheduled=scheduled)}
+        needed = _replay_files(kept)
         broken = [path for path in _inside(self.path / "checkpoints") if _BROKEN_SAVE.fullmatch(path.name)]
-        for path in [*known[:-keep], *broken]:
-            if path != best:
+        for path in [*known, *broken]:
+            if path != best and path not in kept:
                 checkpoint.delete(path)
         if not self.replay_folder.is_symlink():  # it is this run's alone
             names = (path.name for path in _inside(self.replay_folder))
@@ -202,6 +205,17 @@ class Run:
 def _inside(folder: Path) -> Iterable[Path]:
     """What a folder holds; nothing where there is no folder."""
     return folder.iterdir() if folder.is_dir() else ()
+
+
+def _to_go_back_to(checkpoints: Iterable[Path], keep: int, *, scheduled: bool) -> list[Path]:
+    """The newest checkpoint whose weights are sound; and the newest `keep` where only `scheduled` ones count."""
+    found = []
+    for path in checkpoints:
+        with contextlib.suppress(CheckpointError):  # a damaged one is no place to go back to
+            found.append(checkpoint.read(path))
+    counted = [one for one in found if one.scheduled or not scheduled]
+    sound = [one for one in counted if one.sound]
+    return [one.path for one in [*sound[-1:], *(counted[-keep:] if scheduled else ())]]
 
 
 def _replay_files(checkpoints: Iterable[Path]) -> set[str]:

@@ -20,6 +20,9 @@ SMALLEST_IMAGE = 36
 """Height and width that the convolutional networks need, in pixels."""
 
 
+_LOWEST = np.finfo(np.float32).min
+
+
 @dataclass(frozen=True)
 class Actions:
     """One action: choices, numbered from 0, or numbers, of which ±1 are the bounds.
@@ -59,7 +62,10 @@ class Actions:
         return () if self.count is not None else (self.parts,)
 
     def for_environment(self, action: np.ndarray) -> np.ndarray:
-        """A policy's actions [B, …] as the environment takes them, [B, *shape]; numbers are clipped to the bounds."""
+        """A policy's actions [B, …] as the environment takes them, [B, *shape]; numbers are clipped to the bounds.
+
+        What is not a number becomes the lower bound: of a policy that has diverged, it is the learner that finds out.
+        """
         if self._are_the_same:
             return action
         converted: np.ndarray
@@ -67,7 +73,8 @@ class Actions:
             low, high = np.array(self.low), np.array(self.high)
             bounded = np.isfinite(low) & np.isfinite(high)
             least, most = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-            converted = np.clip((least + most) / 2 + (most - least) / 2 * action, low, high)
+            scaled = (least + most) / 2 + (most - least) / 2 * action
+            converted = np.fmin(np.fmax(scaled, np.maximum(low, _LOWEST)), high)
         else:
             converted = action + (self.first[0] if self.count is not None else np.array(self.first))
         return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)

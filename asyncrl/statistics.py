@@ -198,6 +198,10 @@ class Statistics:
         told_too = {"measures": told} if told else {}
         return self._record("eval", mode=mode, **summary(values), **self._each(means), **told_too, returns=values)
 
+    def rewound(self, number: int, diverged: int, learning_rate: float, reason: str) -> Record:
+        """The record of having gone back to here, for the `number`th time, after the run diverged at step `diverged`."""
+        return self._record("rewind", number=number, diverged=diverged, learning_rate=learning_rate, reason=reason)
+
     def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Means by environment, where there are several."""
         return {"means": {env: round(mean, 4) for env, mean in means.items()}} if len(self._windows) > 1 else {}

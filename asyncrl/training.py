@@ -54,7 +54,7 @@ def train(
     """Train as `config` (resolved) says, from the beginning or from a checkpoint of the same run.
 
     Ends with a checkpoint of the last weights, also after a signal or a fault. Raises what an
-    environment or an actor raised, and DivergenceError.
+    environment or an actor raised, and DivergenceError, after which there is none.
     """
     assert config.learner_threads is not None
     compute_with(config.learner_threads)
@@ -208,6 +208,7 @@ class Desk:
         self._evaluated_step = 0  # of the newest evaluation
         self._best_mean = -float("inf")
         self._recorded = -1  # the update of the newest record
+        self._rewinds_recorded: set[int] = set()
         if resume is not None:
             self._restore(resume)
         elif config.init_from is not None:
@@ -229,6 +230,11 @@ class Desk:
 
     def begin(self, stop: StopRequest) -> None:
         """Save a new run, so that it can go on from its first moment; make the evaluation that a resumed one lacks."""
+        for number, rewind in enumerate(self._checkpointer.rewinds, 1):
+            if number not in self._rewinds_recorded:
+                self._monitor.write(self.statistics.rewound(number, rewind.step, rewind.learning_rate, rewind.reason))
+                back = f"Back to step {self._learner.step:,}, on with --learning-rate {rewind.learning_rate:g}"
+                self._monitor.say(f"Training diverged at step {rewind.step:,}: {rewind.reason} {back} (rewind {number}).")
         if not self._resumed:
             self._checkpointer.save()
         elif not stop:
@@ -246,6 +252,7 @@ class Desk:
         """Record the update; evaluate and save where that is due. `stop` ends an evaluation."""
         self._checkpointer.remember_weights()
         config, update, step = self._config, self._learner.updates, self._learner.step
+        self._checkpointer.is_scheduled = self._due(config.checkpoint_every)
         self.statistics.updated(update, step, metrics)
         for record in self.statistics.records(episodes):
             self._monitor.write(record)
@@ -254,7 +261,7 @@ class Desk:
             self._monitor.write(self.statistics.record())
             self._recorded = update
         self._evaluate_if_due(stop)
-        if self._due(config.checkpoint_every) or self.reached:
+        if self._checkpointer.is_scheduled or self.reached:
             self._checkpointer.save()
         self._step_before = step
 
@@ -275,7 +282,7 @@ class Desk:
             raise
         except BaseException as problem:
             # What failed in the middle of an update has left weights that are no version's.
-            if isinstance(problem, DivergenceError) or not self._learner.is_updating:
+            if not (isinstance(problem, DivergenceError) or self._learner.is_updating):
                 self._checkpointer.save()
                 self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self.run.path}.")
             raise
@@ -296,6 +303,7 @@ class Desk:
         """Of the weights as they are; None where `stop` ended it."""
         update = self._learner.updates
         if self._evaluated is None or self._evaluated[0] != update:
+            self._learner.check()
             scores = self._evaluator.scores(self._learner.weights, stop)
             if scores is None:
                 return None
@@ -321,3 +329,5 @@ class Desk:
                 self._evaluated_step = record["step"]
             elif record["kind"] == "train":
                 self._recorded = record["update"]
+            elif record["kind"] == "rewind":
+                self._rewinds_recorded.add(record.get("number", 0))

@@ -20,7 +20,7 @@ actor learner config statistics
 playback
 engines checkpoint evaluation video monitor filters imitation
 run
-agent checkpointer evaluator
+agent changes checkpointer divergence evaluator
 human
 training
 hogwild

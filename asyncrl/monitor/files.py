@@ -17,7 +17,7 @@ __all__ = ["JsonLines", "TensorBoard"]
 
 _NOT_SCALARS = {
     *("step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions"),
-    *("means", "measures"),
+    *("means", "measures", "reason"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve
 from asyncrl.networks.encoders import ConvolutionalEncoder, keep_in_compute_dtype
-from asyncrl.networks.flat import bind, copy_into, named_views
+from asyncrl.networks.flat import bind, copy_into, have_diverged, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import resample
@@ -22,6 +22,7 @@ __all__ = [
     "Recurrent",
     "bind",
     "copy_into",
+    "have_diverged",
     "keep_in_compute_dtype",
     "named_views",
     "resample",

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-__all__ = ["bind", "copy_into", "named_views"]
+__all__ = ["LARGEST_NORM", "bind", "copy_into", "have_diverged", "named_views"]
+
+LARGEST_NORM = 1e10
+"""Norm of all weights beyond which they are taken for diverged: ten million times that of a network that has learned."""
 
 
 def bind(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -21,6 +24,11 @@ def bind(network: nn.Module) -> tuple[Tensor, Tensor]:
     for name, view in named_views(network, gradient):
         network.get_parameter(name).grad = view
     return weights, gradient
+
+
+def have_diverged(weights: Tensor) -> bool:
+    """Are weights [P] not finite, or beyond what training could bring back?"""
+    return not bool(weights.detach().norm() < LARGEST_NORM)
 
 
 @torch.no_grad()

@@ -1,0 +1,54 @@
+"""What may change in the continuation of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from asyncrl.config import EngineKind, RunConfig
+from asyncrl.errors import UsageError, near_matches
+from asyncrl.ranges import flag
+from asyncrl.serialization import to_json
+
+__all__ = ["changed", "check_change", "setting_paths"]
+
+
+def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
+    """Where each setting of a dataclass is; those of a nested one are settings too."""
+    for field in dataclasses.fields(cls):
+        default = None if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(default):
+            yield from setting_paths(default, *prefix, field.name)
+        else:
+            yield (*prefix, field.name)
+
+
+def changed(config: RunConfig, changes: Mapping[str, Any], *, diverged: bool) -> RunConfig:
+    """The configuration of a run with `changes` from now on. Raises UsageError for what cannot change."""
+    for name in changes:
+        check_change(config, name, diverged=diverged)
+    own = {name: value for name, value in changes.items() if name != "learning_rate"}
+    rate = changes.get("learning_rate", config.optimizer.learning_rate)
+    optimizer = {**to_json(config.optimizer), "learning_rate": rate}
+    new = RunConfig.from_json({**config.to_json(), **own, "optimizer": optimizer})
+    if (new.engine is EngineKind.HOGWILD) != (config.engine is EngineKind.HOGWILD):
+        raise UsageError(
+            f"a run of --engine {config.engine.value} cannot go on with --engine {new.engine.value}: hogwild's checkpoints "
+            "hold other optimizer states than one learner's"
+        )
+    return new
+
+
+def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
+    """Raise UsageError for a setting that cannot change in the continuation of a run, with the reason."""
+    if name in (*RunConfig.CHANGEABLE, "steps") or (name == "learning_rate" and diverged):
+        return
+    if name == "learning_rate":
+        raise UsageError("--learning-rate cannot change in a run that has not diverged: it decides the weights")
+    places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]}
+    if name not in places:
+        raise UsageError(f"there is no setting {name!r}{near_matches(name, places)}")
+    why = "belongs to the environment's contract" if places[name][0] == "environment" else "decides the weights"
+    may = ", ".join(flag(one) for one in ("steps", *RunConfig.CHANGEABLE))
+    raise UsageError(f"{flag(name)} cannot change in a run: it {why}; what may change is {may}")
