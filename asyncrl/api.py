@@ -56,6 +56,9 @@ _ENVIRONMENT = 4096
 """Bytes that any environment takes, at least."""
 
 
+_WHERE = {Storage.RAM: "in memory", Storage.DISK: "on disk"}
+
+
 def configure(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
     """A run's configuration: the preset (by name, or the one tuned for this pair), then `settings`.
 
@@ -201,7 +204,7 @@ def _train(
 ) -> Outcome:
     """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
     plan = training.replay_plan(config, contract)
-    stored = [] if plan is None else [f"{'replay memory':<20}{plan}, {plan.options.storage.value}"]
+    stored = [] if plan is None else [f"{'replay memory':<20}{plan} {_WHERE[plan.options.storage]}"]
     said = ["\n".join([*contract.lines(), *config.lines(), *stored, ""]), *notes]
     while True:
         outcome, newest = _train_from(newest, config, contract, run, view, said)

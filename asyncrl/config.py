@@ -383,7 +383,9 @@ class RunConfig:
             f"{self.precision.value} on {self.device.value}" + self._why_no_gpu(),
             "actors": f"{self.actors} × {self.envs_per_actor} environments, engine {self.engine.value}",
             "schedule": self._order(),
-            "updates": self._lengths() + f", seed {self.seed}",
+            "length": self._lengths(),
+            "evaluation": self._evaluations(),
+            "seed": f"{self.seed}",
         }
         return [f"{name:<20}{value}" for name, value in rows.items()]
 
@@ -397,8 +399,15 @@ class RunConfig:
 
     def _lengths(self) -> str:
         if self.updates is None:
-            return f"{self.rollouts_per_update or self.actors} × {self.envs_per_actor} whole episodes each"
-        return f"{self.updates:,} of {self.batch_steps:,} steps"
+            episodes = (self.rollouts_per_update or self.actors) * self.envs_per_actor
+            return f"{self.steps:,} steps, an update after every {episodes:,} whole episode{'s' * (episodes > 1)}"
+        return f"{self.steps:,} steps, an update after every {self.batch_steps:,}"
+
+    def _evaluations(self) -> str:
+        if not self.eval_episodes:
+            return "none"
+        when = f"every {self.eval_every:,} steps and at the end" if self.eval_every else "at the end"
+        return f"{self.eval_episodes:,} episodes {when}, actions {'most probable' if self.eval_greedy else 'sampled'}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the algorithm's name."""

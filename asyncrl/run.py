@@ -24,7 +24,7 @@ from asyncrl.serialization import read_text, sync_folder, to_json, write_atomica
 from asyncrl.statistics import Record
 from asyncrl.version import __version__
 
-__all__ = ["Run", "checkpoint_folder", "pretrained_names"]
+__all__ = ["Run", "checkpoint_folder", "newer_checkpoint", "pretrained_names"]
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 _PACKAGES = ("torch", "numpy", "gymnasium", "safetensors")
@@ -260,13 +260,15 @@ def _is_a(kind: type, value: object) -> bool:
 def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
     """The checkpoint that `name` means: a checkpoint folder, a run folder or a pretrained name.
 
-    Of a run it is the one marked `prefer` ("best" or "latest"), else the latest.
+    Of a run it is the one marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest say which.
     """
     if not isinstance(name, str | os.PathLike):
         raise UsageError(f"an agent is named by its run folder, as run.path, not by {reprlib.repr(name)}")
     path = Path(name)
     if (path / "manifest.json").is_file():
         return path
+    if path.name in ("best", "latest") and path.is_file():
+        path, prefer = path.parent, path.name
     if str(name).startswith("pretrained/") and not path.exists():
         if str(name) not in pretrained_names():
             raise UsageError(f"there is no agent {name}{near_matches(str(name), pretrained_names())}")
@@ -282,6 +284,17 @@ def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
     if found is None:
         raise UsageError(f"{path} has no checkpoint yet")
     return found
+
+
+def newer_checkpoint(name: str | Path, chosen: Path) -> str:
+    """The sentence for a person where the run `name` has a newer checkpoint than the `chosen` one; else ""."""
+    run = Run(Path(name))
+    latest = run.marked("latest") if (run.path / "config.json").is_file() else None
+    if latest is None or latest == chosen:
+        return ""
+    return (
+        f"step {int(chosen.name):,} is the best of {run.path}; its newest, step {int(latest.name):,}, is {run.path}/latest"
+    )
 
 
 def pretrained_names() -> list[str]:

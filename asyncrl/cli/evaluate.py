@@ -12,6 +12,7 @@ from asyncrl.api import evaluate, load
 from asyncrl.cli.options import mode, parse
 from asyncrl.envs import EnvOptions
 from asyncrl.evaluation import cut_off
+from asyncrl.run import newer_checkpoint
 from asyncrl.serialization import to_json
 from asyncrl.statistics import summary
 
@@ -19,7 +20,8 @@ from asyncrl.statistics import summary
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder, a checkpoint folder, or a pretrained name (asyncrl list pretrained)."""
+    """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name (asyncrl
+    list pretrained)."""
     episodes: int = 30
     """How many episodes."""
     seed: int = 1
@@ -58,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         told = {"returns": result.returns, "measures": result.measures, "cut_off": result.cut_off, "contract": contract}
         print(json.dumps({**agent_of, **facts, **{name: to_json(value) for name, value in told.items()}}))
         return 0
+    if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
+        print(newer)
     low, high = facts["iqm_interval"]
     print("\n".join(contract.lines()))
     print(

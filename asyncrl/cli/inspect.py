@@ -10,14 +10,14 @@ from pathlib import Path
 from asyncrl import checkpoint
 from asyncrl.api import load
 from asyncrl.cli.options import parse
-from asyncrl.run import checkpoint_folder
+from asyncrl.run import checkpoint_folder, newer_checkpoint
 from asyncrl.serialization import to_json
 
 
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder (its latest checkpoint), a checkpoint folder, or a pretrained name."""
+    """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name."""
     json: bool = False
     """Print one JSON object and nothing else."""
     filters: Path | None = None
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(
         Arguments, "inspect", arguments, "Say what a run or a checkpoint holds, after checking every file's hash."
     )
-    found = checkpoint.load(checkpoint_folder(asked.run, prefer="latest"))
+    found = checkpoint.load(checkpoint_folder(asked.run))
     if asked.filters is not None:
         from asyncrl.filters import draw_filters
 
@@ -47,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     if asked.json:
         print(json.dumps(facts))
         return 0
+    if newer := newer_checkpoint(asked.run, found.path):
+        print(newer)
     print(f"{found.path}: written by asyncrl {found.asyncrl}, every file as its manifest says")
     print(f"{'algorithm':<20}{found.config.algorithm.name}, {found.config.network.network.value}")
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")

@@ -15,13 +15,15 @@ from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
 from asyncrl.human import keys_help
 from asyncrl.ranges import within
+from asyncrl.run import newer_checkpoint
 from asyncrl.video import Screen, Window, open_video
 
 
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder, a checkpoint folder, or a pretrained name (asyncrl list pretrained); with --human, an environment."""
+    """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name (asyncrl
+    list pretrained); with --human, an environment."""
     video: Path | None = None
     """Write a .mp4 or .gif file. Default: open a window."""
     episodes: int = 1
@@ -58,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     greedy = mode(asked.greedy, asked.sample)
     agent = load(asked.run)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
+    if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
+        print(newer, flush=True)
     with contextlib.closing(View(contract)) as view, _screen(asked.video, contract.env, view) as screen:
         for game in range(asked.episodes):
             seed, epsilon = asked.seed + game, asked.epsilon

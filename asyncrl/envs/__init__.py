@@ -32,6 +32,7 @@ __all__ = [
     "describe",
     "describe_mix",
     "env_id_of",
+    "ids_by_family",
     "is_batched",
     "known_ids",
     "make",
@@ -93,4 +94,9 @@ def is_batched(contract: Contract) -> bool:
 
 def known_ids() -> list[str]:
     """Every environment id that this installation knows."""
-    return [env_id for family in FAMILIES for env_id in family.known_ids() if family_of(env_id) is family]
+    return [env_id for ids in ids_by_family().values() for env_id in ids]
+
+
+def ids_by_family() -> dict[str, list[str]]:
+    """Every environment id that this installation knows, by the name of its family."""
+    return {family.name: [env_id for env_id in family.known_ids() if family_of(env_id) is family] for family in FAMILIES}

@@ -108,9 +108,10 @@ class ReplayPlan:
         if self.nbytes > free:
             fits = 10 ** int(math.log10(options.capacity * free / self.nbytes))
             fits *= max(1, int(options.capacity * free / self.nbytes / fits))
-            raise UsageError(f"{self}, {free / 1e9:.1f} GB free: try --capacity {fits}")
+            raise UsageError(f"a replay memory of {self} does not fit into {free / 1e9:.1f} GB: try --capacity {fits}")
 
     def __str__(self) -> str:
         shape = self.layout.frame.shape
-        seen = "×".join(map(str, shape)) + " frames" if len(shape) > 1 else f"{math.prod(shape)} numbers"
-        return f"{self.options.capacity:,} steps of {seen} = {self.nbytes / 1e9:.1f} GB"
+        seen = "×".join(map(str, shape)) + " frames" if len(shape) > 1 else f"observations of {math.prod(shape)} numbers"
+        size = f"{self.nbytes / 1e9:.1f} GB" if self.nbytes >= 1e9 else f"{self.nbytes / 1e6:.1f} MB"
+        return f"{self.options.capacity:,} steps, {seen}, {size}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncrl.errors import UsageError, near_matches
 
-__all__ = ["automatic", "preset_names", "read_preset"]
+__all__ = ["automatic", "preset_names", "read_preset", "tuned_environments"]
 
 _FOLDER = Path(__file__).parent
 
@@ -33,6 +33,11 @@ def _presets() -> dict[str, dict[str, Any]]:
     """The tables of every preset, by name and in the order of names."""
     names = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
     return {name: tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8")) for name in names}
+
+
+def tuned_environments() -> set[str]:
+    """Patterns of the environments that a preset is chosen for by itself."""
+    return {pattern for preset in _presets().values() for pattern in preset["environments"]}
 
 
 def automatic(algorithm: str, env: str) -> str | None:

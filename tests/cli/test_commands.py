@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from asyncrl.agent import load
 from asyncrl.cli import COMMANDS, main
 from asyncrl.optimizers import LearningRateSchedule
+from asyncrl.presets import read_preset
 from asyncrl.version import __version__
 
 TRAIN = ["train", "a3c", "worlds:Corridor-v0", "--steps", "2000", "--envs-per-actor", "4", "--eval-episodes", "5"]
@@ -189,6 +191,48 @@ def test_list_lists(capsys: pytest.CaptureFixture[str], what: str, known: str) -
     assert known in {line.split()[0] for line in capsys.readouterr().out.splitlines()} | {""}
 
 
+@pytest.mark.parametrize("what", ["algorithms", "envs", "presets", "networks", "presets rainbow/atari"])
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_list_fits_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert ran("list", *what.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 80
+    assert [line for line in lines if len(line) > width] == []
+
+
+def test_environments_can_be_listed_by_family_by_part_of_the_name_and_by_pattern(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = {}
+    for name in ("gymnasium", "cartpole", "CartPole-v?", "*"):
+        assert ran("list", "envs", name) == 0
+        found[name] = set(capsys.readouterr().out.splitlines())
+    assert {"CartPole-v0", "CartPole-v1"} == found["CartPole-v?"] < found["cartpole"] < found["*"]
+    assert {"CartPole-v1", "Pendulum-v1"} < found["gymnasium"] < found["*"]
+
+
+def test_a_presets_name_tells_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("list", "presets", "rainbow/atari") == 0
+    told = capsys.readouterr().out
+    assert tomllib.loads(told[told.index("[algorithm]") :]).items() <= read_preset("rainbow/atari").items()
+    assert "table 1" in told
+    assert "sixteen environments step together" in " ".join(told.split())
+
+
+def test_commands_mean_the_best_agent_of_a_run_and_say_how_to_take_the_latest(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    shutil.copytree(run / "checkpoints" / "000000002000", run / "checkpoints" / "000000003000")
+    (run / "latest").write_text("000000003000\n")
+    for command_line in ("inspect run", "evaluate run --episodes 1"):
+        done = command(*command_line.split(), cwd=tmp_path)
+        assert "step 2,000 is the best of run; its newest, step 3,000, is run/latest" in done.stdout
+    assert command("inspect", "run/latest", cwd=tmp_path).stdout.startswith("run/checkpoints/000000003000: ")
+    assert command("inspect", "run/best", cwd=tmp_path).stdout.startswith("run/checkpoints/000000002000: ")
+
+
 def test_doctor_names_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran("doctor") == 0
     printed = capsys.readouterr().out
@@ -222,6 +266,7 @@ MISTAKES = {
     "evaluate run --episodes 0": "--episodes must be 1 or more, not 0",
     "play run --video x.avi": "--video x.avi: the ending must be .mp4 or .gif",
     "play run --video nowhere/x.gif": "there is no folder nowhere",
+    "list envs nothing-like-it": "nothing here matches 'nothing-like-it'",
     "play run --episodes 0": "--episodes must be 1 or more, not 0",
     "evaluate damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
     "train --resume damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
@@ -233,8 +278,8 @@ def beside(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A working folder with a whole run and a damaged one."""
     for name in ("run", "damaged"):
         shutil.copytree(trained, tmp_path / name)
-    file = tmp_path / "damaged" / "checkpoints" / "000000002000" / "weights.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
+    for file in (tmp_path / "damaged" / "checkpoints").glob("*/weights.safetensors"):
+        file.write_bytes(file.read_bytes()[:1000])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
