@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from asyncrl.envs import Contract, EnvOptions, describe
 from asyncrl.errors import UsageError
 from asyncrl.randomness import Stream, generator
 from asyncrl.run import checkpoint_folder
-from asyncrl.spaces import pack
+from asyncrl.spaces import Spaces, pack
 
 __all__ = ["Agent", "load"]
 
@@ -64,27 +63,60 @@ class Agent:
         self._state = None
 
     @standard_modes()
-    def act(self, observation: np.ndarray, *, greedy: bool | None = None) -> np.ndarray:
-        """Actions for observations [B, *O], as the environment takes them; one action for one observation [*O].
+    def act(self, observation: Any, *, greedy: bool | None = None) -> Any:
+        """The action for what the environment gives, as the environment takes it; or one for each of a batch.
 
-        One observation may also be what an environment with Dict, Tuple or Discrete observations gives.
-        `greedy` takes the most probable action, else one is drawn; None: as the run was evaluated. A recurrent
-        network remembers what it saw since `reset`, B environments at a time.
+        An observation is what the environment or a vector environment of it returns, of any space, or what
+        `envs.make` gives: an array [B, *O], or [*O], of stacked frames where the contract stacks them. The answer to one
+        observation is an action that is in the environment's action space; to B of them, an array [B, …]. `greedy` takes
+        the most probable action, else one is drawn; None: as the run was evaluated. A recurrent network remembers what
+        it saw since `reset`, B environments at a time. Raises UsageError for what is no observation of its environment.
         """
-        spaces = self.contract.spaces
-        if spaces.entries and not isinstance(observation, np.ndarray):
-            return np.asarray(self.act(pack(spaces, _batch_of_one(observation)), greedy=greedy)[0])
-        single = observation.shape == spaces.observation_shape
-        if not single and observation.shape[1:] != spaces.observation_shape:
-            raise UsageError(f"expected observations [B, *{spaces.observation_shape}], got {observation.shape}")
-        seen = np.asarray(observation[None] if single else observation, spaces.observation_dtype)
+        seen, single = self._batch(observation)
         batch = torch.from_numpy(self.contract.standardized(seen))
         if self._state is None or len(self._state) != len(batch):
             self._state = self.policy.initial_state(len(batch))
         acted = self.policy.act(batch, self._state, Moment(0, self.random, None, self.greedily(greedy)))
         self._state = acted.state
-        action = spaces.actions.for_environment(acted.action.numpy())
-        return action[0] if single else action
+        actions = self.contract.spaces.actions
+        action = actions.for_environment(acted.action.numpy())
+        if not single:
+            return action
+        return action[0] if actions.is_discrete else np.asarray(action[0])
+
+    def _batch(self, observation: Any) -> tuple[np.ndarray, bool]:
+        """Observations [B, *O], and whether what was given is only one."""
+        spaces = self.contract.spaces
+        expected = spaces.observation_shape
+        as_kept = Spaces(expected, spaces.observation_dtype, spaces.actions)
+        if spaces.entries:
+            is_kept = isinstance(observation, np.ndarray) and observation.dtype == np.uint8
+            is_kept = is_kept and expected in (observation.shape, observation.shape[1:])
+            readings = [as_kept if is_kept else spaces]
+        else:
+            readings = [spaces, as_kept]
+        try:
+            for reading in readings:
+                part = reading.parts[0]
+                shape = np.shape(part.find(observation))
+                single = shape == part.given_shape
+                if single or shape[1:] == part.given_shape:
+                    seen = pack(reading, observation, check=True, single=single)
+                    if seen.shape[1:] == expected:
+                        return seen, single
+        except ValueError as problem:
+            raise UsageError(f"{problem}; {self._expectation()}") from None
+        raise UsageError(f"an observation of shape {shape}; {self._expectation()}")
+
+    def _expectation(self) -> str:
+        contract = self.contract
+        shape = contract.spaces.observation_shape
+        if contract.frame_stack > 1:
+            return (
+                f"the agent takes the last {contract.frame_stack} frames at once, an array {shape} or a batch of them, as "
+                f"asyncrl.envs.make({contract.env!r}, num_envs) gives it"
+            )
+        return f"the agent takes what {contract.env} gives, {contract.spaces}, or a batch of it"
 
     def player(self, *, greedy: bool | None = None, epsilon: float = 0.0) -> datasets.Player:
         """What plays episodes with this agent's policy."""
@@ -103,15 +135,6 @@ class Agent:
     def greedily(self, greedy: bool | None) -> bool:
         """Does it take the most probable action? None: as the run was evaluated."""
         return self.checkpoint.config.eval_greedy if greedy is None else greedy
-
-
-def _batch_of_one(observation: Any) -> Any:
-    """The same with an axis more in every part."""
-    if isinstance(observation, Mapping):
-        return {key: _batch_of_one(part) for key, part in observation.items()}
-    if isinstance(observation, tuple):
-        return tuple(_batch_of_one(part) for part in observation)
-    return np.asarray(observation)[None]
 
 
 @standard_modes()

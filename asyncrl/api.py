@@ -30,7 +30,7 @@ from asyncrl.experience import Archive, Storage
 from asyncrl.human import Person, choices
 from asyncrl.imitation import CloningOptions, Epoch, clone
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
-from asyncrl.networks import Recurrent
+from asyncrl.networks import Recurrent, unconvolved
 from asyncrl.presets import automatic, read_preset
 from asyncrl.run import Run
 from asyncrl.serialization import to_json
@@ -205,7 +205,8 @@ def _train(
     """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
     plan = training.replay_plan(config, contract)
     stored = [] if plan is None else [f"{'replay memory':<20}{plan} {_WHERE[plan.options.storage]}"]
-    said = ["\n".join([*contract.lines(), *config.lines(), *stored, ""]), *notes]
+    dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
+    said = ["\n".join([*contract.lines(), *config.lines(), *dense, *stored, ""]), *notes]
     while True:
         outcome, newest = _train_from(newest, config, contract, run, view, said)
         if outcome is not None:

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import spaces as gym
 
+from asyncrl.conversion import limits
 from asyncrl.envs import Contract, Environments, Step
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.randomness import Stream, environment_seeds
-from asyncrl.spaces import Actions, Spaces, spaces_of
+from asyncrl.spaces import Actions, Spaces, pack, spaces_of
 
 __all__ = ["Demonstration", "Player", "check", "claim", "read", "record", "write"]
 
@@ -143,10 +144,10 @@ def check(name: str, contract: Contract) -> None:
 def read(name: str, contract: Contract) -> list[Demonstration]:
     """The episodes of a dataset. Raises UsageError where it is missing, damaged, empty, or of other spaces."""
     with _complaints(name):
-        dataset = _open(name, contract)
+        dataset, found = _open(name, contract)
         episodes = [
             Demonstration(
-                np.asarray(one.observations, contract.spaces.observation_dtype),
+                pack(found, one.observations, check=True),
                 contract.spaces.actions.of_policy(np.asarray(one.actions)),
                 np.asarray(one.rewards, np.float32),
                 bool(one.terminations[-1]),
@@ -159,10 +160,12 @@ def read(name: str, contract: Contract) -> list[Demonstration]:
     return episodes
 
 
-def _open(name: str, contract: Contract) -> Any:
+def _open(name: str, contract: Contract) -> tuple[Any, Spaces]:
+    """A dataset and the spaces that it says it has."""
     dataset = _minari().load_dataset(name)
-    _compare(name, spaces_of(name, dataset.observation_space, dataset.action_space), contract)
-    return dataset
+    found = spaces_of(name, dataset.observation_space, dataset.action_space)
+    _compare(name, found, contract)
+    return dataset, found
 
 
 @contextlib.contextmanager
@@ -186,6 +189,8 @@ def _compare(name: str, found: Spaces, contract: Contract) -> None:
             f"dataset {name} has observations {found.observation_shape} {found.observation_dtype}, and {contract.env} "
             f"{ours.observation_shape} {ours.observation_dtype}"
         )
+    if found.entries and found.entries != ours.entries:
+        raise UsageError(f"dataset {name} has observations {found}, and {contract.env} {ours}")
     if str(found.actions) != str(ours.actions):
         raise UsageError(f"dataset {name} has actions {found.actions}, and {contract.env} {ours.actions}")
 
@@ -209,13 +214,13 @@ def _minari() -> Any:
 
 
 def _observations(spaces: Spaces) -> gym.Box:
-    low, high = (0, 255) if spaces.observation_dtype == "uint8" else (-np.inf, np.inf)
-    return gym.Box(low, high, spaces.observation_shape, np.dtype(spaces.observation_dtype).type)
+    dtype = np.dtype(spaces.observation_dtype)
+    return gym.Box(*limits(dtype), spaces.observation_shape, dtype.type)
 
 
 def _actions(actions: Actions) -> gym.Space[Any]:
-    if actions.count is not None:
-        return gym.Discrete(actions.count, start=actions.first[0])
+    if actions.is_discrete:
+        return gym.Discrete(actions.choices[0], start=actions.first[0])
     if actions.is_continuous:
         low, high = (np.array(x, actions.dtype).reshape(actions.shape) for x in (actions.low, actions.high))
         return gym.Box(low, high, actions.shape, np.dtype(actions.dtype).type)

@@ -77,7 +77,8 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
-        return _decode(next(a for a in arguments if a is not type(None)), data, where)
+        members = [a for a in arguments if a is not type(None)]
+        return _decode(type(data) if type(data) in members else members[0], data, where)
     if origin is tuple and isinstance(data, list | tuple):
         return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if origin is dict and isinstance(data, dict):

@@ -46,5 +46,5 @@ def test_train_load_act_evaluate(tmp_path: Path) -> None:
     assert agent.act(observation).shape == (6,)
     assert (agent.act(observation, greedy=True) == agent.act(observation, greedy=True)).all()
     assert len(asyncrl.evaluate(agent, episodes=3).returns) == 3
-    with pytest.raises(UsageError, match="expected observations"):
+    with pytest.raises(UsageError, match=r"an observation of shape \(6, 5\); the agent takes what worlds"):
         agent.act(observation[:, :5])

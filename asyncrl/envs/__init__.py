@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -57,16 +58,35 @@ def describe_mix(env_ids: Sequence[str], options: EnvOptions | None = None) -> C
 
 
 def _with_measured_observations(contract: Contract, steps: int) -> Contract:
-    """The same with the mean and the spread of each number of an observation over `steps` random steps."""
+    """The same with the mean and the spread of each number of an observation over `steps` random steps.
+
+    A number that did not change keeps its scale. Raises UsageError for observations that cannot be standardized.
+    """
+    _refuse_to_standardize(contract)
     random, envs = np.random.default_rng(0), 8
-    environments = Environments(contract, envs)
-    seen = [environments.reset(list(range(envs)))]
-    while len(seen) * envs < steps:
-        seen.append(environments.step(contract.spaces.actions.random(random, envs)).observation)
-    environments.close()
+    with contextlib.closing(Environments(contract, envs)) as environments:
+        seen = [environments.reset(list(range(envs))).copy()]  # an environment may show all in one array
+        while len(seen) * envs < steps:
+            seen.append(environments.step(contract.spaces.actions.random(random, envs)).observation.copy())
     flat = np.concatenate(seen).reshape(-1, contract.spaces.observation_size).astype(np.float64)
-    mean, spread = flat.mean(0), flat.std(0) + 1e-6
+    mean, spread = flat.mean(0), flat.std(0)
+    spread = np.where(spread > 1e-6 * np.maximum(1.0, np.abs(mean)), spread + 1e-6, 1.0)
     return dataclasses.replace(contract, observation_mean=tuple(mean.tolist()), observation_spread=tuple(spread.tolist()))
+
+
+def _refuse_to_standardize(contract: Contract) -> None:
+    """Raise UsageError where rollouts cannot keep what is standardized: learners would see other numbers than actors."""
+    spaces = contract.spaces
+    if spaces.entries or spaces.has_images or spaces.observation_dtype != "float32":
+        raise UsageError(
+            f"--standardize takes observations that are one array of floating-point numbers, and those of {contract.env} "
+            f"are {spaces}: leave it out, or scale them in the environment"
+        )
+    if contract.frame_stack > 1:
+        raise UsageError(
+            f"--standardize is not for --frame-stack {contract.frame_stack}: frames from before an episode are zeros in a "
+            "stack, which are not standardized; use --frame-stack 1"
+        )
 
 
 def make(env_id: EnvSource, num_envs: int, seed: int | None = None, **options: Any) -> VectorEnv:

@@ -8,14 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from asyncrl.conversion import exact
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families import family_named
 from asyncrl.envs.guarded import fault_of
 from asyncrl.envs.observations import Observations
+from asyncrl.envs.observed import report_rounding
 from asyncrl.envs.options import Backend
 from asyncrl.errors import EnvironmentFault
 
 __all__ = ["Environments", "Step"]
+
+
+_ROUNDED = (np.int32, np.uint32, np.int64, np.uint64, np.float64)
+"""Dtypes of numbers that float32, in which networks see them, may round."""
 
 
 class Step(NamedTuple):
@@ -48,11 +54,12 @@ class Environments:
         self.infos: dict[str, Any] = {}
         """What the last reset or step told besides, as vector environments do: an array per name."""
         self.vector: VectorEnv = self._family.build(contract, num_envs, threads, training=training, render=render)
-        if self.vector.single_observation_space.shape != contract.spaces.observation_shape:
-            stack = 1 if self._family.stacks else contract.frame_stack
-            self.vector = Observations(self.vector, contract.spaces, stack)
-        shape, dtype = contract.spaces.observation_shape, contract.spaces.observation_dtype
-        self._expected = (num_envs, *shape), np.dtype(dtype)
+        spaces, stack = contract.spaces, 1 if self._family.stacks else contract.frame_stack
+        unchecked = contract.backend in (Backend.NATIVE, Backend.ENVPOOL)
+        if stack > 1 or not spaces.is_as_given:
+            self.vector = Observations(self.vector, spaces, stack, check=unchecked)
+        self._expected = (num_envs, *spaces.observation_shape), np.dtype(spaces.observation_dtype)
+        self._may_round = unchecked and self.vector.single_observation_space.dtype in _ROUNDED
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Begin anew; one seed per environment. Returns the observations, [B, *O]."""
@@ -130,11 +137,20 @@ class Environments:
         if not isinstance(observation, np.ndarray) or observation.shape != shape:
             got = getattr(observation, "shape", type(observation).__name__)
             raise self._fault(f"returned observations of shape {got}, its space says {shape}")
-        converted: np.ndarray = observation.astype(dtype, copy=False)
-        if dtype.kind == "f" and not _is_finite(converted):
-            bad = int(np.argwhere(~np.isfinite(converted))[0, 0])
+        if observation.dtype != dtype or self._may_round:
+            observation = self._converted(observation, dtype)
+        if dtype.kind == "f" and not _is_finite(observation):
+            bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
-        return self.contract.standardized(converted)
+        return self.contract.standardized(observation)
+
+    def _converted(self, observation: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        if self._may_round and report_rounding(self.contract.env, observation):
+            self._may_round = False
+        try:
+            return exact(observation, dtype)
+        except ValueError as problem:
+            raise self._fault(f"returned an observation that {problem}") from None
 
     def _guard(self, verb: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:

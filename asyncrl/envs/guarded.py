@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
+from asyncrl.envs.observed import ObservationCheck, described
 from asyncrl.errors import EnvironmentFault
 from asyncrl.interruption import is_from_keyboard
 
@@ -23,24 +23,23 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Vector environments bring only an exception's value out of a worker, and some quietly broadcast an observation of
     the wrong shape; both are caught here, before them. A fault without a traceback is a broken contract: an answer
-    that is no pair or five-tuple, an observation of another shape, kind or structure than the space's or that is not
-    finite, a reward that is not one finite number. Bounds are not checked: many environments leave theirs now and
-    then, and nothing here relies on them.
+    that is no pair or five-tuple, an observation that its space forbids (`ObservationCheck`), a reward that is not one
+    finite number. Bounds are not checked: many environments leave theirs now and then, and nothing here relies on
+    them.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        self._space = env.observation_space
+        self._observed = ObservationCheck(env.observation_space, type(env.unwrapped).__name__)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         with _telling("reset"):
             answer = self.env.reset(seed=seed, options=options)
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise EnvironmentFault(f"returned {_described(answer)} from reset, not a pair of observation and info")
+            raise EnvironmentFault(f"returned {described(answer)} from reset, not a pair of observation and info")
         observation, info = answer
-        _check_observation(self._space, observation)
         _check_info(info)
-        return observation, info
+        return self._observed(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:  # as `_telling`, at a third of its cost
@@ -49,10 +48,10 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise fault_of(problem, "step") from problem
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise EnvironmentFault(
-                f"returned {_described(answer)} from step, not the five observation, reward, terminated, truncated, info"
+                f"returned {described(answer)} from step, not the five observation, reward, terminated, truncated, info"
             )
         observation, reward, terminated, truncated, info = answer
-        _check_observation(self._space, observation)
+        observation = self._observed(observation)
         _check_info(info)
         return observation, _reward(reward), _flag("terminated", terminated), _flag("truncated", truncated), info
 
@@ -79,48 +78,16 @@ def _telling(verb: str) -> Iterator[None]:
         raise fault_of(problem, verb) from problem
 
 
-def _check_observation(space: gymnasium.Space[Any], observation: Any, name: str = "an observation") -> None:
-    match space:
-        case spaces.Box():
-            _check_array(space, observation, name)
-        case spaces.Dict():
-            if not isinstance(observation, Mapping) or observation.keys() != space.spaces.keys():
-                keys = sorted(space.spaces)
-                raise EnvironmentFault(f"returned {name} that is {_described(observation)}, its space has the keys {keys}")
-            for key, part in space.spaces.items():
-                _check_observation(part, observation[key], f"{name}[{key!r}]")
-        case spaces.Tuple():
-            if not isinstance(observation, tuple) or len(observation) != len(space.spaces):
-                parts = len(space.spaces)
-                raise EnvironmentFault(f"returned {name} that is {_described(observation)}, its space has {parts} parts")
-            for index, part in enumerate(space.spaces):
-                _check_observation(part, observation[index], f"{name}[{index}]")
-        case _:
-            if not space.contains(observation):
-                raise EnvironmentFault(f"returned {name} that is {observation!r}, its space is {space}")
-
-
-def _check_array(space: spaces.Box, observation: Any, name: str) -> None:
-    if np.shape(observation) != space.shape:
-        raise EnvironmentFault(f"returned {name} of shape {np.shape(observation)}, its space says {space.shape}")
-    values = np.asarray(observation)
-    if values.dtype != space.dtype and not np.can_cast(values.dtype, space.dtype, "same_kind"):
-        raise EnvironmentFault(f"returned {name} of dtype {values.dtype}, its space says {space.dtype}")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        where = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
-        raise EnvironmentFault(f"returned {name} that is not finite: {values[where]} at {where}")
-
-
 def _check_info(info: Any) -> None:
     if not isinstance(info, dict):
-        raise EnvironmentFault(f"returned the info {_described(info)}, which is no dict")
+        raise EnvironmentFault(f"returned the info {described(info)}, which is no dict")
 
 
 def _reward(reward: Any) -> float:
     if type(reward) is not float:
         values = np.asarray(reward) if isinstance(reward, int | float | np.generic | np.ndarray) else None
         if values is None or values.size != 1 or values.dtype.kind not in "biuf":
-            raise EnvironmentFault(f"returned the reward {_described(reward)}, which is not one number")
+            raise EnvironmentFault(f"returned the reward {described(reward)}, which is not one number")
         reward = float(values.item())
     if not math.isfinite(reward):
         raise EnvironmentFault(f"returned the reward {reward}")
@@ -129,15 +96,5 @@ def _reward(reward: Any) -> float:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | int | np.bool_ | np.integer):
-        raise EnvironmentFault(f"returned the {name} {_described(value)}, which is neither true nor false")
+        raise EnvironmentFault(f"returned the {name} {described(value)}, which is neither true nor false")
     return bool(value)
-
-
-def _described(value: Any) -> str:
-    """A value of the wrong kind in a few words."""
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with the keys {sorted(map(str, value))}"
-    text = repr(value)
-    return f"{text if len(text) <= 40 else text[:40] + '…'} ({type(value).__name__})"

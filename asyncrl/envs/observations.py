@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from asyncrl.conversion import limits
+from asyncrl.errors import EnvironmentFault
 from asyncrl.spaces import Spaces, pack
 
 __all__ = ["Observations"]
@@ -16,15 +18,16 @@ __all__ = ["Observations"]
 class Observations(VectorWrapper):
     """Gives observations [B, *O] as `spaces` says, stacks of `stack` frames included; what fits already is let through.
 
-    Frames from before an episode are zero. Raises ValueError for an observation that its space forbids.
+    Frames from before an episode are zero. Raises EnvironmentFault for an observation of another shape than its space's;
+    with `check`, which the vector environment does not do by itself, for values that do not fit.
     """
 
-    def __init__(self, env: VectorEnv, spaces: Spaces, stack: int) -> None:
+    def __init__(self, env: VectorEnv, spaces: Spaces, stack: int, *, check: bool = False) -> None:
         super().__init__(env)
         shape, dtype = spaces.observation_shape, np.dtype(spaces.observation_dtype)
-        self.single_observation_space = gymnasium.spaces.Box(*_bounds(dtype), shape, dtype.type)
+        self.single_observation_space = gymnasium.spaces.Box(*limits(dtype), shape, dtype.type)
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self._spaces = spaces
+        self._spaces, self._check = spaces, check
         self._frames = np.zeros((self.num_envs, *shape), dtype) if stack > 1 else None
         self._over = np.zeros(self.num_envs, dtype=bool)
         """[B] what is seen next begins an episode"""
@@ -47,7 +50,10 @@ class Observations(VectorWrapper):
         return seen, reward, terminated, truncated, infos
 
     def _seen(self, observation: Any) -> np.ndarray:
-        newest = pack(self._spaces, observation)
+        try:
+            newest = pack(self._spaces, observation, check=self._check)
+        except ValueError as problem:
+            raise EnvironmentFault(f"returned {problem}") from None
         if self._frames is None:
             return newest
         frames = np.empty_like(self._frames)  # who has seen the last one may keep it
@@ -56,7 +62,3 @@ class Observations(VectorWrapper):
         frames[:, -1] = newest.reshape(frames[:, -1].shape)  # a gray frame has a channel of its own
         self._frames = frames
         return frames
-
-
-def _bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    return (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)

@@ -1,6 +1,6 @@
 """Networks: encoders, heads, and the one vector that their parameters are kept in."""
 
-from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve
+from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve, unconvolved
 from asyncrl.networks.encoders import ConvolutionalEncoder, keep_in_compute_dtype
 from asyncrl.networks.flat import bind, copy_into, have_diverged, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
@@ -27,4 +27,5 @@ __all__ = [
     "named_views",
     "resample",
     "resolve",
+    "unconvolved",
 ]

@@ -29,7 +29,9 @@ from asyncrl.networks.recurrent import Recurrent
 from asyncrl.ranges import flag, within
 from asyncrl.spaces import SMALLEST_IMAGE, Spaces
 
-__all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve"]
+__all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve", "unconvolved"]
+
+_PIXELS = "uint8, or numbers with the bounds 0 … 1 or 0 … 255"
 
 
 class Network(Enum):
@@ -112,14 +114,30 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
         return Network.NATURE_CNN if spaces.has_images else Network.MLP
     if kind in _CONVOLUTIONS and not spaces.has_images:
         raise UsageError(
-            f"--network {kind.value} takes uint8 images of {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more; these "
-            f"observations are {spaces.observation_dtype} of shape {spaces.observation_shape}: use --network mlp"
+            f"--network {kind.value} takes images of {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more, {_PIXELS}; "
+            f"these observations are {spaces}: use --network mlp"
         )
     if kind in (Network.MLP, Network.RADIAL) and any(entry.is_image for entry in spaces.entries):
         raise UsageError(f"--network {kind.value} takes no images, and these observations have some: use nature-cnn")
     if kind is Network.RADIAL and spaces.entries:
         raise UsageError("--network radial takes observations that are one array: use --network mlp")
     return kind
+
+
+def unconvolved(spaces: Spaces) -> list[str]:
+    """A sentence for each part of an observation that may be meant as an image and is not convolved: why it is not."""
+    sentences = []
+    for part in spaces.parts:
+        height = sorted((1, 1, *part.shape))[-2]  # the shorter side
+        smallest = SMALLEST_IMAGE // 2 if part.dtype == "uint8" and len(part.shape) > 2 else SMALLEST_IMAGE
+        if part.is_image or part.choices or height < smallest:
+            continue
+        if height < SMALLEST_IMAGE:
+            why = f"convolutions need {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more"
+        else:
+            why = f"images are {_PIXELS}, as [height, width], [channels, height, width] or [height, width, channels]"
+        sentences.append(f"mlp for {part}, as {math.prod(part.shape):,} numbers, not convolved: {why}")
+    return sentences
 
 
 def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Encoder:

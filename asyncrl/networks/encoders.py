@@ -63,7 +63,7 @@ SAME = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2), Convolution(64, 3, 1
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions and one dense layer, ReLU after each, on uint8 frames [N, …, H, W]: frames × colours are channels."""
+    """Convolutions and one dense layer, ReLU after each, on frames [N, …, H, W]: frames × colours are channels."""
 
     def __init__(
         self,
@@ -81,7 +81,8 @@ class ConvolutionalEncoder(nn.Module):
         channels = spaces.observation_shape[:-2]
         self._difference = difference
         count = math.prod(channels) - difference * math.prod(channels[1:])
-        self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered)])
+        white = 255.0 if spaces.image_max is None else spaces.image_max
+        self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered, white=white)])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
         with torch.no_grad():
@@ -132,7 +133,7 @@ class MlpEncoder(nn.Module):
         self.layers = nn.ModuleList(kind(a, b) for kind, (a, b) in zip(kinds, itertools.pairwise(sizes), strict=True))
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.flatten(1).to(self.dtype)
+        x = observation.reshape(len(observation), -1).to(self.dtype)
         for layer in self.layers:
             x = self._activate(layer(x))
         return x
@@ -158,7 +159,7 @@ class RadialEncoder(nn.Module):
         self.register_buffer("phases", phases, persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.flatten(1).float()
+        x = observation.reshape(len(observation), -1).float()
         return self._scale * torch.cos(F.linear(x, self.directions, self.phases))
 
 
@@ -181,7 +182,7 @@ class CompositeEncoder(nn.Module):
         """What the encoder of an entry takes."""
         if entry.choices:
             return Spaces((self._stack * entry.choices,), "float32", spaces.actions)
-        return Spaces(entry.shape, entry.dtype, spaces.actions).stacked(self._stack)
+        return Spaces(entry.shape, entry.dtype, spaces.actions, image_max=entry.image_max).stacked(self._stack)
 
     def forward(self, observation: Tensor) -> Tensor:
         sizes = [entry.nbytes for entry in self._entries]

@@ -77,7 +77,7 @@ class Conv2d(nn.Conv2d):
 
 
 class FrameConv2d(nn.Conv2d):
-    """The first convolution: takes pixels of 0…255 as 0…1, and is `centered`: every kernel's mean is taken out.
+    """The first convolution: takes pixels of 0…`white` as 0…1, and is `centered`: every kernel's mean is taken out.
 
     Centered kernels see contrast and are blind to a uniform background, whatever its brightness. Without
     that, the background is the largest part of every gradient, and what moves in front of it is learned late.
@@ -85,10 +85,18 @@ class FrameConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, channels: int, out_channels: int, kernel: int, stride: int, padding: int = 0, *, centered: bool
+        self,
+        channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        padding: int = 0,
+        *,
+        centered: bool,
+        white: float = 255.0,
     ) -> None:
         super().__init__(channels, out_channels, kernel, stride, padding, dtype=torch.float32)
-        self.centered = centered
+        self.centered, self.white = centered, white
 
     def kernels(self) -> Tensor:
         """What pixels of 0…1 are convolved with, [out, in, k, k]."""
@@ -96,4 +104,4 @@ class FrameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        return F.conv2d(x, (self.kernels() / 255).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
+        return F.conv2d(x, (self.kernels() / self.white).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)

@@ -1,0 +1,60 @@
+"""--standardize: what the learner sees is what the actor saw, or it is refused."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+
+from asyncrl.actor import Actor
+from asyncrl.api import configure
+from asyncrl.envs import EnvOptions, describe
+from asyncrl.errors import UsageError
+from asyncrl.rollout import Ticket
+from asyncrl.training import actor_spec
+
+MEASURED = EnvOptions(standardize=400)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        *('shown:Shown {"kind": "bool"}', 'shown:Shown {"kind": "int64"}', 'shown:Shown {"kind": "keys"}'),
+        *('shown:Shown {"kind": "negative"}', 'shown:Shown {"kind": "gray"}', 'shown:Shown {"kind": "float image"}'),
+        *('shown:Shown {"kind": "one choice"}', 'shown:Shown {"kind": "one bit"}'),
+    ],
+)
+def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_refused(env: str) -> None:
+    name, kwargs = env.split(" ", 1)
+    with pytest.raises(UsageError, match=r"--standardize takes observations that are one array of floating-point numbers"):
+        describe(name, EnvOptions(standardize=400, env_kwargs=kwargs))
+
+
+@pytest.mark.parametrize("kind", ["scalar", "float16", "uint16", "float64"])
+def test_the_learner_sees_the_numbers_that_the_actor_saw(kind: str) -> None:
+    options = dict(standardize=400, env_kwargs=f'{{"kind": "{kind}"}}')
+    contract = describe("shown:Shown", EnvOptions(**options))
+    config = configure("shown:Shown", "a3c", actors=1, envs_per_actor=4, **options).resolved(contract)
+    spec, acted_on = actor_spec(config, contract), []
+    slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
+    with contextlib.closing(Actor(spec, 0)) as actor:
+        act = actor.policy.act
+        actor.policy.act = lambda seen, *rest: (acted_on.append(seen.clone()), act(seen, *rest))[1]
+        actor.collect(Ticket(0, 0, 0, 0, 0), slot)
+    assert torch.equal(slot.frames[: len(acted_on)], torch.stack(acted_on))
+    assert float(slot.frames.abs().mean()) == pytest.approx(0.9, abs=0.3), "standardized: neither 0 … 1000 nor 0 … 1"
+
+
+def test_a_number_that_never_changed_keeps_its_scale() -> None:
+    contract = describe("shown:Flag", MEASURED)
+    raised = contract.standardized(np.float32([[0.0, 1.0]]))
+    assert raised[0, 1] == 1.0
+    assert 0.4 < contract.observation_spread[0] < 0.8
+
+
+def test_observations_that_are_one_and_the_same_array_are_measured_step_by_step() -> None:
+    contract = describe("shown:Reusing-v0", MEASURED)
+    assert contract.observation_mean == pytest.approx((24.5,))
+    assert contract.observation_spread == pytest.approx((np.arange(50).std(),), abs=1e-5)
