@@ -104,6 +104,12 @@ def holding_interrupts() -> Iterator[None]:
 
 
 def _raise_interrupt(number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            # An extension module that is being imported may take it for an ImportError, or abort. Nothing is under way yet.
+            os.write(2, b"asyncrl: stopped\n")
+            os._exit(128 + number)
+        frame = frame.f_back
     raise Interrupt
 
 

@@ -63,7 +63,7 @@ def adopt(data: bytes, env_id: str) -> None:
             continue
         if isinstance(spec.entry_point, str):
             with contextlib.suppress(Exception):  # it may register the id: now, and not when the environment is made
-                importlib.import_module(spec.entry_point.partition(":")[0].partition(".")[0])
+                importlib.import_module(spec.entry_point.partition(":")[0])
         gymnasium.registry[spec.id] = spec
 
 

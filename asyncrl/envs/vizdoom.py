@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import subprocess
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -122,13 +123,12 @@ class _Played(gymnasium.Wrapper[Any, Any, Any, Any]):
         told = {"gamevariables": env.observation_space["gamevariables"]} if variables else {}
         self.observation_space = Dict({"screen": screen, **told}) if variables else screen
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": TICS / self._skip}
-        self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._home: _Home | None = None
         self._tics, self._seen = 0, dict[str, np.ndarray]()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if self._home is None and os.name == "posix":
-            self._home = tempfile.TemporaryDirectory(prefix="asyncrl-vizdoom-")
-            _settle(self._game.game, Path(self._home.name))
+            self._home = _Home(self._game.game)
         self._tics = 0
         self._seen, info = self.env.reset(seed=seed, options=options)
         return self._observation(), info
@@ -147,7 +147,7 @@ class _Played(gymnasium.Wrapper[Any, Any, Any, Any]):
     def close(self) -> None:
         super().close()
         if self._home is not None:
-            self._home.cleanup()
+            self._home.remove()
             self._home = None
 
     def _observation(self) -> Any:
@@ -158,24 +158,54 @@ class _Played(gymnasium.Wrapper[Any, Any, Any, Any]):
 _LAUNCH = """#!/bin/sh
 cd {home} || exit 1
 trap '' INT
-(while kill -0 {owner} && kill -0 $$; do sleep 5; done; kill -9 $$) >/dev/null 2>&1 &
+echo $$ > pid
+for word; do
+    [ "$previous" = +viz_instance_id ] && echo "$word" >> instances
+    previous=$word
+done
 exec {executable} "$@"
 """
 
+_CLEAR_UP = """
+cat >/dev/null
+cd "$1" && kill -9 $(cat pid)
+for instance in $(cat instances); do rm -f /dev/shm/ViZDoom*"$instance"; done
+cd / && rm -rf "$1"
+"""
+"""Waits until the process at the other end of its standard input has ended; it does nothing if the folder is gone."""
 
-def _settle(game: Any, home: Path) -> None:
-    """Have the game begin in a folder of its own, where it writes settings; ignore Ctrl-C; and end when this process does.
 
-    Nothing is done where temporary files may not be executed: it writes into the current folder then.
-    """
-    executable = game.get_vizdoom_path() or str(_package() / "vizdoom")
-    launch = home / "vizdoom"
-    quoted = {"home": shlex.quote(str(home)), "executable": shlex.quote(os.path.abspath(executable))}
-    launch.write_text(_LAUNCH.format(owner=os.getpid(), **quoted), encoding="utf-8")
-    launch.chmod(0o700)
-    game.set_doom_config_path(os.devnull)
-    if os.access(launch, os.X_OK):
-        game.set_vizdoom_path(str(launch))
+class _Home:
+    """A folder where a game writes its settings. A process of its own clears up if this one is killed."""
+
+    def __init__(self, game: Any) -> None:
+        """Have `game` begin there and ignore Ctrl-C.
+
+        Nothing is done where temporary files may not be executed: it writes into the current folder then.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="asyncrl-vizdoom-")
+        self._clears_up = subprocess.Popen(
+            ["/bin/sh", "-c", _CLEAR_UP, "clear-up", self._folder.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what ends with this process must not end it
+        )
+        executable = game.get_vizdoom_path() or str(_package() / "vizdoom")
+        launch = Path(self._folder.name) / "vizdoom"
+        quoted = {"home": shlex.quote(self._folder.name), "executable": shlex.quote(os.path.abspath(executable))}
+        launch.write_text(_LAUNCH.format(**quoted), encoding="utf-8")
+        launch.chmod(0o700)
+        game.set_doom_config_path(os.devnull)
+        if os.access(launch, os.X_OK):
+            game.set_vizdoom_path(str(launch))
+
+    def remove(self) -> None:
+        """Remove it; the game has ended."""
+        self._folder.cleanup()
+        assert self._clears_up.stdin is not None
+        self._clears_up.stdin.close()
+        self._clears_up.wait()
 
 
 class _Scenario(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -195,6 +196,23 @@ def test_a_game_ends_with_the_process_that_plays_it_and_not_by_ctrl_c() -> None:
     while running() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert running() == []
+
+
+def test_nothing_is_left_of_a_game_whose_player_is_killed(tmp_path: Path) -> None:
+    code = "import asyncrl.envs, time; envs = asyncrl.envs.make('VizdoomBasic-v1', 1, 2); print(flush=True); time.sleep(60)"
+    before = set(os.listdir("/dev/shm"))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as player:
+        assert player.stdout is not None
+        player.stdout.readline()
+        assert list(tmp_path.glob("asyncrl-vizdoom-*"))
+        assert set(os.listdir("/dev/shm")) - before
+        player.kill()
+    deadline = time.monotonic() + 10
+    while (list(tmp_path.iterdir()) or set(os.listdir("/dev/shm")) - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
+    assert set(os.listdir("/dev/shm")) <= before
 
 
 def running() -> list[int]:
