@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ import numpy as np
 
 from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.agent import Agent, load
-from asyncrl.algorithms import algorithm_named
 from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
-from asyncrl.changes import changed, setting_paths
+from asyncrl.changes import changed
 from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.divergence import recover
+from asyncrl.effects import refuse_ineffective, refuse_unimitated
 from asyncrl.engines import workers
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_mix, env_id_of, sources
-from asyncrl.errors import CheckpointError, DivergenceError, UsageError, near_matches
+from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.evaluation import Evaluation, cut_off, watch
 from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
@@ -31,9 +31,8 @@ from asyncrl.human import Person, choices
 from asyncrl.imitation import CloningOptions, Epoch, clone
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent, unconvolved
-from asyncrl.presets import automatic, read_preset
 from asyncrl.run import Run
-from asyncrl.serialization import to_json
+from asyncrl.settings import configure, settings_of, tailor
 from asyncrl.training import Outcome
 from asyncrl.video import Screen, Window
 
@@ -49,6 +48,7 @@ __all__ = [
     "record",
     "resume",
     "start",
+    "tailor",
     "train",
 ]
 
@@ -59,51 +59,18 @@ _ENVIRONMENT = 4096
 _WHERE = {Storage.RAM: "in memory", Storage.DISK: "on disk"}
 
 
-def configure(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
-    """A run's configuration: the preset (by name, or the one tuned for this pair), then `settings`.
-
-    `env` is an id, an environment's class or a function that makes one. `settings` are fields of `RunConfig`, the
-    algorithm, or what is nested in them (`EnvOptions`, `NetworkConfig`, `OptimizerConfig`, …).
-    """
-    env = env_id_of(env)
-    name = preset or automatic(algorithm or "a3c", env)
-    data = read_preset(name) if name else {"algorithm": {"name": algorithm or "a3c"}}
-    if algorithm not in (None, data["algorithm"]["name"]):
-        raise UsageError(f"preset {name} is for {data['algorithm']['name']}, not {algorithm}")
-    cls = algorithm_named(data["algorithm"]["name"])
-    config: dict[str, Any] = {
-        "env": env,
-        **data.get("run", {}),
-        "algorithm": _merged(to_json(cls()), data["algorithm"]),
-        "optimizer": {**to_json(cls.optimizer), **data.get("optimizer", {})},
-        "environment": dict(data.get("environment", {})),
-        "network": {"network": cls.prefers.value, **data.get("network", {})},
-    }
-    places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
-    del places["env"], places["algorithm"]
-    for key, value in settings.items():
-        if key not in places:
-            raise UsageError(f"there is no setting {key!r}{near_matches(key, places)}")
-        *path, last = places[key]
-        table = config
-        for name in path:
-            table = table.setdefault(name, {})
-        table[last] = value
-    if isinstance(config.get("also"), list | tuple):
-        config["also"] = [env_id_of(one) for one in config["also"]]
-    return RunConfig.from_json(config)
-
-
-def _merged(table: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`table` with what `over` says, also inside of tables."""
-    inner = {name: _merged(table[name], value) for name, value in over.items() if isinstance(table.get(name), dict)}
-    return {**table, **over, **inner}
-
-
 @standard_modes()
-def start(config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None) -> tuple[Run, Outcome]:
-    """Begin and finish a run."""
+def start(
+    config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None, *, asked: Collection[str] = ()
+) -> tuple[Run, Outcome]:
+    """Begin and finish a run.
+
+    Raises UsageError for settings that would have no effect: those `asked` for by name, and all that are not as in the
+    configuration's preset.
+    """
+    asked = settings_of(config, asked)
     contract = describe_mix(config.env_ids, config.environment)
+    refuse_ineffective(config, contract, asked)
     config = config.resolved(contract)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
@@ -147,7 +114,7 @@ def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str |
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
     >>> agent = load(run.path)
     """
-    return start(configure(env, algorithm, **settings), run_dir)[0]
+    return start(tailor(env, algorithm, **settings), run_dir, asked=settings)[0]
 
 
 @standard_modes()
@@ -205,6 +172,8 @@ def _train(
     """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
     plan = training.replay_plan(config, contract)
     stored = [] if plan is None else [f"{'replay memory':<20}{plan} {_WHERE[plan.options.storage]}"]
+    if plan is not None:
+        stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
     dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
     said = ["\n".join([*contract.lines(), *config.lines(), *dense, *stored, ""]), *notes]
     while True:
@@ -307,9 +276,12 @@ def pretrain(
     options: CloningOptions | None = None,
     run_dir: Path | str | None = None,
     note: Callable[[Epoch], None] = lambda epoch: None,
+    *,
+    asked: Collection[str] = (),
 ) -> tuple[Run, Epoch, Evaluation | None]:
     """Imitate a dataset; the run that is written is one to evaluate, to play and to begin with (`init_from`)."""
     contract = describe(config.env, config.environment)
+    refuse_unimitated(settings_of(config, asked))
     config = config.resolved(contract)
     if config.network.recurrent is not Recurrent.NONE:
         raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")

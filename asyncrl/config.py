@@ -113,6 +113,9 @@ class RunConfig:
     env: str
     """Environment id (asyncrl list envs)."""
     algorithm: Algorithm
+    preset: str | None = None
+    """The preset that these settings began with. Default: the one tuned for the algorithm and the environment, else
+    the algorithm's for this kind of environment."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     environment: EnvOptions = field(default_factory=EnvOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -254,14 +257,14 @@ class RunConfig:
             )
         if self.device is Device.CUDA:
             raise UsageError("--engine hogwild learns in processes on the CPU; leave out --device cuda")
-        meaning_nothing = {"rollouts_per_update": (None, 1), "queue_size": (None, self.actors), "publish_every": (1,)}
-        for name, values in meaning_nothing.items():
-            if getattr(self, name) not in values:
-                raise UsageError(
-                    "--engine hogwild: every worker learns from its own rollout at once and copies the weights before the "
-                    f"next; leave out --{name.replace('_', '-')}"
-                )
-        return replace(self, schedule=ScheduleKind.FREE, device=Device.CPU, rollouts_per_update=1, queue_size=self.actors)
+        return replace(
+            self,
+            schedule=ScheduleKind.FREE,
+            device=Device.CPU,
+            rollouts_per_update=1,
+            queue_size=self.actors,
+            publish_every=1,
+        )
 
     def _resolved(self, contract: Contract, network: Network) -> RunConfig:
         rollouts, device = self.rollouts_per_update or self.actors, _resolve_device(self.device)
@@ -275,6 +278,7 @@ class RunConfig:
             device=device,
             precision=_resolve_precision(self.precision, network),
             learner_threads=self.learner_threads or self._default_threads(network),
+            eval_greedy=self.eval_greedy or not self.algorithm.is_stochastic,
             eval_every=self.eval_every or (self.steps // 20 if self.target_return is not None else 0),
             log_every=self.log_every or max(1, self.steps // 400),
         )
@@ -379,6 +383,7 @@ class RunConfig:
     def lines(self) -> list[str]:
         """The (resolved) configuration as a person reads it."""
         rows = {
+            "preset": self.preset or f"none, so {self.algorithm.name}'s defaults, which may not suit this environment",
             "algorithm": f"{self.algorithm.name}, network {self.network.network.value}, "
             f"{self.precision.value} on {self.device.value}" + self._why_no_gpu(),
             "actors": f"{self.actors} × {self.envs_per_actor} environments, engine {self.engine.value}",

@@ -99,6 +99,11 @@ class Exploration:
                 "--epsilon-decay compound never reaches 0: --epsilon-start and --epsilon-floors must be positive"
             )
 
+    @property
+    def falls(self) -> bool:
+        """Is ε higher at the beginning than at the end, in any environment?"""
+        return self.epsilon_start > min(self.epsilon_floors)
+
     def floors(self, seats: Seats) -> Tensor:
         """[B] float64: where each environment's ε ends."""
         floors = torch.tensor(self.epsilon_floors, dtype=torch.float64)

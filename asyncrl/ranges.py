@@ -45,7 +45,7 @@ def check_numbers(options: Any) -> None:
             check_numbers(value)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not _is_storable(number):
-                kind = "fit into 64 bits" if isinstance(number, int) else "be a finite number of 32 bits"
+                kind = "fit into 64 bits" if isinstance(number, int) else "be a finite number below 3.4e38"
                 raise UsageError(f"{flag(field.name)} must {kind}, not {value}")
 
 

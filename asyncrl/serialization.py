@@ -91,6 +91,8 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
             near = near_matches(data, values) if isinstance(data, str) else ""
             raise UsageError(f"{where}: {_shown(data)} is none of {', '.join(map(repr, values))}{near}")
         return hint(data)
+    if hint is int and isinstance(data, float) and data.is_integer():
+        return int(data)  # 1e6 in TOML and Python
     if hint is Any:
         return data
     if hint is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) <= sys.float_info.max:

@@ -18,10 +18,10 @@ algorithms schedule
 datasets
 actor learner config statistics
 playback
-engines checkpoint evaluation video monitor filters imitation
+engines checkpoint evaluation video monitor filters imitation effects
 run
 agent changes checkpointer divergence evaluator
-human
+human settings
 training
 hogwild
 api

@@ -323,9 +323,6 @@ def test_the_live_view_shows_a_run_without_a_queue() -> None:
     [
         (dict(schedule="lockstep"), "have no order that could be kept"),
         (dict(device="cuda"), "leave out --device cuda"),
-        (dict(rollouts_per_update=2), "leave out --rollouts-per-update"),
-        (dict(queue_size=5), "leave out --queue-size"),
-        (dict(publish_every=5), "leave out --publish-every"),
     ],
 )
 def test_what_has_no_meaning_without_an_order_is_refused(settings: dict[str, Any], sentence: str) -> None:

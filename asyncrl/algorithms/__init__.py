@@ -51,8 +51,32 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 }
 
 
+_NEAREST = {
+    "a2c": "A2C is a3c with --lag 0",
+    "a3c-lstm": "that is a3c with --recurrent lstm",
+    "acer": "impala corrects for old experience too",
+    "ape-x": "Ape-X is dqn with --prioritized and --epsilon-assignment ladder",
+    "apex": "Ape-X is dqn with --prioritized and --epsilon-assignment ladder",
+    "appo": "ppo takes rollouts of asynchronous actors",
+    "ddpg": "for continuous actions there are ppo, a3c and impala",
+    "ddqn": "double DQN is dqn with --double",
+    "double-dqn": "that is dqn with --double",
+    "dueling-dqn": "that is dqn with --dueling",
+    "iqn": "qr-dqn learns quantiles of the return",
+    "rainbow": "Rainbow is c51 with --preset rainbow/atari",
+    "sac": "for continuous actions there are ppo, a3c and impala",
+    "td3": "for continuous actions there are ppo, a3c and impala",
+    "tqc": "for continuous actions there are ppo, a3c and impala",
+    "trpo": "ppo holds its steps within a trust region as well",
+    "vpg": "the plain policy gradient is reinforce",
+}
+"""What is nearest here to algorithms that other libraries have."""
+
+
 def algorithm_named(name: str) -> type[Algorithm]:
-    """The algorithm's class. Raises UsageError with near matches."""
+    """The algorithm's class. Raises UsageError that names what is near, or all of them."""
     if name not in ALGORITHMS:
-        raise UsageError(f"there is no algorithm {name!r}{near_matches(name, ALGORITHMS)} (asyncrl list algorithms)")
+        nearest = _NEAREST.get(name.casefold().replace("_", "-"))
+        near = f"; {nearest}" if nearest else near_matches(name, ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
+        raise UsageError(f"there is no algorithm {name!r}{near} (asyncrl list algorithms)")
     return ALGORITHMS[name]

@@ -78,6 +78,8 @@ class Algorithm:
     """What it is optimized with unless told otherwise."""
     prefers: ClassVar[Network] = Network.AUTO
     """The kind of network it takes unless told otherwise."""
+    is_stochastic: ClassVar[bool] = True
+    """Does its policy draw actions? What has none to draw from is always evaluated greedily."""
     reports_kl: ClassVar[bool] = False
     """Is there a metric `kl` in its loss: how far the policy has moved in this update, in nats?"""
     target_every = 0

@@ -25,6 +25,7 @@ class ValueMethod(Algorithm):
     """Acts ε-greedily on Q(s, a; θ) and bootstraps from a target network θ⁻; a subclass says what a target is."""
 
     network: ClassVar[Any] = QNetwork
+    is_stochastic: ClassVar[bool] = False
 
     t_max: int = 5
     """Steps per rollout: gradients are added up over them (the paper's t_max and I_AsyncUpdate)."""

@@ -67,7 +67,9 @@ def run_and_exit() -> NoReturn:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if arguments[1:] and arguments[1] != "help":
+            return _run([*arguments[1:], "--help"])
         print(_help())
         return 0 if arguments else 2
     if arguments[0] == "--version":

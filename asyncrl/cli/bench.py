@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asyncrl.api import configure
+from asyncrl.api import tailor
 from asyncrl.bench import Report, bench
 from asyncrl.bench.usage import machine
 from asyncrl.cli.options import parse
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     within(asked, 0, math.inf, "seconds", above=True)
     names = ("network", "actors", "envs_per_actor", "engine", "lag")
     settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
-    report = bench(configure(asked.env, asked.algo, asked.preset, **settings), asked.seconds)
+    report = bench(tailor(asked.env, asked.algo, asked.preset, **settings), asked.seconds)
     print(json.dumps(report.to_json()) if asked.json else _text(report))
     return 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import tyro
@@ -11,9 +13,40 @@ import tyro
 from asyncrl.errors import UsageError
 from asyncrl.ranges import check_numbers, within
 
-__all__ = ["ParserExit", "mode", "parse"]
+__all__ = ["ParserExit", "given", "mode", "parse"]
 
 T = TypeVar("T")
+
+_COUNTS = tyro.constructors.ConstructorRegistry()
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+
+
+@_COUNTS.primitive_rule
+def _whole_numbers(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    """Whole numbers may be written as 1e6, 1M, 1_000_000 and 1,000,000 too."""
+    if kind.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def whole_number(word: str) -> int:
+    """The whole number that is written as `word`. Raises ValueError where it is none."""
+    found = re.fullmatch(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d{1,3})?)([kmgb]?)", word.strip().casefold())
+    try:
+        number = Decimal("nan" if found is None else re.sub("[_,]", "", found[1])) * (
+            1 if found is None else _FACTORS[found[2]]
+        )
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite() or number != int(number):
+        raise ValueError(f"{word!r} is not a whole number")
+    return int(number)
 
 
 class ParserExit(SystemExit):
@@ -34,6 +67,7 @@ def parse(cls: type[T], command: str, arguments: Sequence[str], description: str
                 tyro.conf.EnumChoicesFromValues,
                 tyro.conf.PositionalRequiredArgs,
             ),
+            registry=_COUNTS,
             **extra,
         )
     except SystemExit as end:
@@ -42,6 +76,12 @@ def parse(cls: type[T], command: str, arguments: Sequence[str], description: str
     if hasattr(parsed, "seed"):
         within(parsed, 0, math.inf, "seed")
     return parsed
+
+
+def given(arguments: Sequence[str], known: Collection[str]) -> set[str]:
+    """The options among `arguments`, by the names of their fields, which are `known`."""
+    words = {word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
+    return {name for name in known if name in words or f"no_{name}" in words}
 
 
 def mode(greedy: bool, sample: bool) -> bool | None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import tyro
 
-from asyncrl.api import configure, pretrain
-from asyncrl.cli.options import parse
+from asyncrl.api import configure, pretrain, tailor
+from asyncrl.cli.options import given, parse
+from asyncrl.cli.words import algorithm_and_env
 from asyncrl.config import RunConfig
 from asyncrl.errors import UsageError
 from asyncrl.imitation import CloningOptions, Epoch
+from asyncrl.settings import leaves
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     words = [a for a in arguments[:2] if not a.startswith("-")]
     if len(words) < 2 and not {"-h", "--help"} & set(arguments):
         raise UsageError("which algorithm and environment? asyncrl pretrain ALGO ENV --data DATASET")
-    base = configure(words[1] if len(words) > 1 else "", words[0] if words else None)
+    algorithm, env = algorithm_and_env(words, "pretrain")
+    base = configure(env or "", algorithm)
     positional: Any = tyro.MISSING
     asked = parse(
         Arguments,
@@ -47,7 +50,9 @@ def run(arguments: Sequence[str]) -> int:
         "Learn to do what was recorded; `train --init-from RUN` goes on from there.",
         Arguments(dataclasses.replace(base, env=positional), Imitation()),
     )
-    imitation = asked.imitation
+    imitation, found = asked.imitation, leaves(asked.run)
+    settings = {name: found[name] for name in given(arguments, found)}
+    config = tailor(asked.run.env, base.algorithm.name, **settings)
     if not imitation.data:
         raise UsageError("what shall be imitated? --data DATASET (asyncrl record writes one)")
 
@@ -57,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
             agreement = "" if epoch.agreement is None else f"   agreement {epoch.agreement:.1%}"
             print(f"epoch {epoch.number:>4}   {losses}{agreement}", flush=True)
 
-    made, best, score = pretrain(asked.run, imitation.data, imitation.cloning, imitation.run_dir, say)
+    made, best, score = pretrain(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
     fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
     print(f"best epoch {best.number}: {fit} on episodes it did not learn from")
     if score is not None:

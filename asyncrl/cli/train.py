@@ -14,9 +14,10 @@ from typing import Any
 import torch
 import tyro
 
-from asyncrl.algorithms import ALGORITHMS, algorithm_named
-from asyncrl.api import configure, load, newest_checkpoint, play, resume, start
-from asyncrl.cli.options import parse
+from asyncrl.algorithms import ALGORITHMS
+from asyncrl.api import configure, load, newest_checkpoint, play, resume, start, tailor
+from asyncrl.cli.options import given, parse
+from asyncrl.cli.words import algorithm_and_env
 from asyncrl.config import EngineKind, RunConfig, cores
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
@@ -25,8 +26,9 @@ from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.evaluation import Interrupted
 from asyncrl.interruption import listening
 from asyncrl.monitor import terminal_view
-from asyncrl.presets import automatic, read_preset
+from asyncrl.presets import read_preset
 from asyncrl.run import Run
+from asyncrl.settings import leaves
 from asyncrl.training import Outcome
 from asyncrl.video import open_video
 
@@ -87,18 +89,23 @@ def _begin(arguments: Sequence[str]) -> int:
     base = configure(env or "", algorithm, preset)
     if _takes_processes(base, rest):
         prepare()  # actors' imports go on while we read the command line
+    if {"-h", "--help"} & set(rest):
+        with contextlib.suppress(AsyncRLError):  # an environment that cannot be made: its kind is not known
+            base = tailor(env or "", algorithm, preset)
     positional: Any = tyro.MISSING
     asked = parse(
         NewRun,
         f"train {base.algorithm.name}",
         [*([env] if env else []), *rest],
-        f"{base.algorithm.summary}. Preset: {preset or automatic(base.algorithm.name, env or '') or 'none'}.",
+        f"{base.algorithm.summary}. Preset: {base.preset or 'none'}.",
         NewRun(dataclasses.replace(base, env=positional)),
     )
-    config, output = asked.run, asked.output
+    output, found = asked.output, leaves(asked.run)
+    settings = {name: found[name] for name in given(rest, found)}
+    config = tailor(asked.run.env, base.algorithm.name, preset, **settings)
     title = f"{config.algorithm.name} on {config.env}"
     view = terminal_view(title, config.steps, quiet=output.quiet)
-    made, outcome = start(config, output.run_dir, view)
+    made, outcome = start(config, output.run_dir, view, asked=settings)
     return _report(made, outcome, quiet=output.quiet, video=output.video)
 
 
@@ -158,17 +165,13 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     words = []
     while rest and not rest[0].startswith("-"):
         words.append(rest.pop(0))
-    if len(words) > 2:
-        raise UsageError(f"unexpected {words[2]!r} after the environment; options begin with --")
-    if len(words) == 2 or (words and words[0] in ALGORITHMS):
-        algorithm = words.pop(0)
-    elif words and preset is None:
-        algorithm_named(words[0])  # complains
-    env, *also = [*words, *wanted] or [env]
+    if preset is not None and len(words) == 1 and words[0] not in ALGORITHMS:
+        words.insert(0, str(algorithm))  # the preset says which
+    named, place = algorithm_and_env(words, "train")
+    algorithm = named or algorithm
+    env, *also = [*([] if place is None else [place]), *wanted] or [env]
     if also:
         rest += ["--also", *map(str, also)]
-    if algorithm is not None:
-        algorithm_named(algorithm)
     if env is None and not {"-h", "--help"} & set(rest):
         raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return algorithm, env, preset, rest

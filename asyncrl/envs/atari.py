@@ -58,6 +58,7 @@ class Atari(Family):
     name = "atari"
     shows_pictures = True
     stacks = True
+    has_threads = True
     options = frozenset(
         {
             *("frame_skip", "frame_stack", "screen_size", "gray", "sticky", "noop_max"),

@@ -58,6 +58,7 @@ class EnvPool(Family):
     """What envpool has and Gymnasium's registry has not; of what both have, what ``--env-backend envpool`` asks for."""
 
     name = "envpool"
+    has_threads = True
     options = frozenset({"env_kwargs", "episode_steps", "final_reward", "frame_stack", "standardize"})
 
     def claims(self, env_id: str) -> bool:

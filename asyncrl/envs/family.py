@@ -28,6 +28,9 @@ class Family(ABC):
     shows_pictures: ClassVar[bool] = False
     """Are its observations images unless the user asks for something else?"""
 
+    has_threads: ClassVar[bool] = False
+    """Do threads (--env-threads) step the environments of an actor?"""
+
     stacks: ClassVar[bool] = False
     """Do its vector environments put frames together themselves?"""
 

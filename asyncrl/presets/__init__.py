@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncrl.errors import UsageError, near_matches
 
-__all__ = ["automatic", "preset_names", "read_preset", "tuned_environments"]
+__all__ = ["automatic", "for_kind", "preset_names", "read_preset", "tuned_environments"]
 
 _FOLDER = Path(__file__).parent
 
@@ -26,6 +26,14 @@ def read_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise UsageError(f"there is no preset {name!r}{near_matches(name, preset_names())} (asyncrl list presets)")
     return copy.deepcopy(_presets()[name])
+
+
+def for_kind(algorithm: str, kind: str) -> str | None:
+    """The algorithm's preset for a kind of environment ("images", "discrete" or "continuous"), by its `kinds`."""
+    for name, preset in _presets().items():
+        if preset["algorithm"]["name"] == algorithm and kind in preset.get("kinds", ()):
+            return name
+    return None
 
 
 @functools.cache

@@ -168,6 +168,18 @@ OPTIONS = {
 }
 
 
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("help") == ran("-h") == ran("help", "help") == 0
+    assert ran("help", "evaluate") == ran("-h", "evaluate") == ran("evaluate", "-h") == 0
+    assert capsys.readouterr().out.count("usage: asyncrl evaluate") == 3
+
+
+def test_help_of_a_pair_names_the_preset_that_it_would_begin_with(capsys: pytest.CaptureFixture[str]) -> None:
+    for env, preset in (("CartPole-v1", "ppo/cartpole"), ("worlds:Corridor-v0", "ppo/discrete")):
+        assert ran("train", "ppo", env, "--help") == 0
+        assert f"Preset: {preset}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", OPTIONS)
 def test_every_command_explains_its_options(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert {line.split()[0] for line in OPTIONS} == set(COMMANDS)
@@ -243,6 +255,21 @@ CORRIDOR = "train a3c worlds:Corridor-v0"
 MISTAKES = {
     "trian": "did you mean 'train'",
     "train a3 CartPole-v1": "there is no algorithm 'a3'; did you mean 'a3c'?",
+    "train CartPole-v1 a3c": "the algorithm comes first: asyncrl train a3c CartPole-v1",
+    "pretrain CartPole-v1 dqn": "the algorithm comes first: asyncrl pretrain dqn CartPole-v1",
+    "train CartPole-v1": "which algorithm? asyncrl train ALGO CartPole-v1",
+    "train sac CartPole-v1": "there is no algorithm 'sac'; for continuous actions there are ppo, a3c and impala",
+    "train A2C CartPole-v1": "there is no algorithm 'A2C'; A2C is a3c with --lag 0",
+    "train nonsense CartPole-v1": "there is no algorithm 'nonsense'; there are a3c, impala, ppo",
+    "train a3c CartPole-v1 --protocol raw": "no such setting as --protocol, which was raw",
+    "train a3c CartPole-v1 --learning-rate nan": "--learning-rate must be a finite number below 3.4e38, not nan",
+    "train a3c CartPole-v1 --momentum 0.5": "--momentum has no effect with --optimizer rmsprop",
+    "train a3c CartPole-v1 --lag 1 --engine hogwild": "--lag has no effect with --engine hogwild",
+    "train dqn CartPole-v1 --target-every 300 --target-rate 0.1": "exclude each other",
+    "train dqn CartPole-v1 --learning-starts 1M": "--learning-starts 1000000: a run of 160,000 steps ends before",
+    "train a3c CartPole-v1 --envs-per-actor 1e9": "lower --actors, --envs-per-actor or the rollouts' length",
+    "evaluate run --seed -1": "--seed must be 0 or more, not -1",
+    "help trian": "did you mean 'train'",
     "train a3c CartPol-v1": "there is no environment 'CartPol-v1'; did you mean 'CartPole-v1'",
     "train a3c ALE/Pongg-v5": "there is no Atari environment 'ALE/Pongg-v5'; did you mean 'ALE/Pong-v5'",
     "train a3c nowhere:Corridor-v0": "No module named 'nowhere'",

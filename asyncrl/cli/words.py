@@ -1,0 +1,24 @@
+"""ALGO and ENV, the words that a command begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncrl.algorithms import ALGORITHMS, algorithm_named
+from asyncrl.errors import UsageError
+
+__all__ = ["algorithm_and_env"]
+
+
+def algorithm_and_env(words: Sequence[str], command: str) -> tuple[str | None, str | None]:
+    """ALGO and ENV of `asyncrl COMMAND ALGO ENV`, None where one is missing. Raises UsageError for no algorithm's name."""
+    if len(words) > 2:
+        raise UsageError(f"unexpected {words[2]!r} after the environment; options begin with --")
+    first, second = (*words, None, None)[:2]
+    if first is None or first in ALGORITHMS:
+        return first, second
+    if second in ALGORITHMS:
+        raise UsageError(f"the algorithm comes first: asyncrl {command} {second} {first}")
+    if second is None and any(mark in first for mark in (":", "/", "-v")):
+        raise UsageError(f"which algorithm? asyncrl {command} ALGO {first} (asyncrl list algorithms)")
+    return algorithm_named(first).name, second
