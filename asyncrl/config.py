@@ -412,7 +412,7 @@ class RunConfig:
         if not self.eval_episodes:
             return "none"
         when = f"every {self.eval_every:,} steps and at the end" if self.eval_every else "at the end"
-        return f"{self.eval_episodes:,} episodes {when}, actions {'most probable' if self.eval_greedy else 'sampled'}"
+        return f"{self.eval_episodes:,} episodes {when}, {'greedy' if self.eval_greedy else 'sampled'}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the algorithm's name."""

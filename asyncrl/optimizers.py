@@ -88,7 +88,8 @@ class OptimizerConfig:
     momentum: float | None = None
     """Of sgd and rmsprop-outside (default 0); β₁ of adam (default 0.9)."""
     decay: float = 0.99
-    """Of the moving average of squared gradients: α of RMSProp, β₂ of adam."""
+    """Of the moving average of squared gradients: α of RMSProp, β₂ of adam. It does not follow --optimizer: adam's usual
+    value is 0.999."""
     optimizer_epsilon: float = 1e-5
     """ε beside the squared gradients. The paper's 0.1 belongs to gradients that are summed, not averaged."""
     optimizer_statistics: Sharing = Sharing.SHARED
@@ -197,8 +198,9 @@ class RMSprop(torch.optim.Optimizer):
     """RMSProp with epsilon *inside* the square root (Mnih et al. 2016, equation 8).
 
     ``g ← α·g + (1 − α)·Δθ²``, ``θ ← θ − η·Δθ / √(g + ε)``. `torch.optim.RMSprop` adds ε outside,
-    which is another step size where ε is as large as the paper's 0.1. There is one learner, so the
-    statistics `g` are shared among all actors by construction (the paper's "Shared RMSProp").
+    which is another step size where ε is as large as the paper's 0.1. The average begins at 0,
+    TensorFlow's at 1. There is one learner, so the statistics `g` are shared among all actors by
+    construction (the paper's "Shared RMSProp").
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, alpha: float = 0.99, eps: float = 0.1) -> None:

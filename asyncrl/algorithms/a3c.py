@@ -37,7 +37,7 @@ class A3C(Algorithm):
     entropy_cost: float = 0.01
     """β: weight of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the squared error of the value."""
+    """Weight of the mean squared error of the value, without ½."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max")

@@ -22,7 +22,9 @@ __all__ = ["Impala"]
 
 @dataclass(frozen=True)
 class Impala(Algorithm):
-    """With ρ_t = π(a_t|s_t) / μ(a_t|s_t), μ the policy that acted: section 4.1, equations 1 and 4."""
+    """With ρ_t = π(a_t|s_t) / μ(a_t|s_t), μ the policy that acted: section 4.1, equations 1 and 4. Losses are means over
+    the steps of an update, where torchbeast's are sums.
+    """
 
     name: ClassVar[str] = "impala"
     summary: ClassVar[str] = "actor-critic with V-trace: corrects for the lag between acting and learning (Espeholt 2018)"
@@ -33,7 +35,8 @@ class Impala(Algorithm):
     discount: float = 0.99
     """γ, per step."""
     trace_lambda: float = 1.0
-    """λ: how far errors reach back, beside the clipped ratios."""
+    """λ: how far errors reach back, beside the clipped ratios. Advantages bootstrap from v_{t+1} whatever λ is, as in the
+    paper; rlax mixes in the value, so that on-policy it is GAE."""
     rho_clip: float = 1.0
     """ρ̄: largest weight of an error; what the value converges to."""
     c_clip: float = 1.0
@@ -41,7 +44,7 @@ class Impala(Algorithm):
     entropy_cost: float = 0.01
     """Weight of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the squared error of the value."""
+    """Weight of the mean squared error of the value, without ½."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max")

@@ -50,13 +50,14 @@ class PPO(Algorithm):
     value_clip: float = 0.0
     """How far a value may move from the one it had at the beginning of the update; 0: as far as it likes."""
     kl_stop: float = 0.0
-    """End an update when the policy has moved this far (nats); 0: never."""
+    """End an update before the first minibatch that finds the policy moved further than this (nats); 0: never. Others
+    stop at 1.5 times what they call target KL."""
     normalize_advantage: bool = True
-    """Advantages of a minibatch have mean 0 and standard deviation 1."""
+    """Advantages of a minibatch have mean 0 and standard deviation 1, the population's."""
     entropy_cost: float = 0.01
     """Weight of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the squared error of the value."""
+    """Weight of the mean squared error of the value, without ½."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max", "epochs", "minibatches")

@@ -42,7 +42,7 @@ class Protocol(Enum):
     """How Atari games are played for scores that can be compared."""
 
     MNIH2016 = "mnih2016"
-    """no sticky actions, the game's own actions, up to 30 no-ops first (Mnih et al. 2013 … 2016)"""
+    """no sticky actions, the game's own actions, 0 to 29 no-ops first (Mnih et al. 2013 … 2016)"""
     MACHADO2018 = "machado2018"
     """sticky actions of 0.25, no no-ops, whole games (Machado et al. 2018)"""
     RAW = "raw"
@@ -103,7 +103,7 @@ class EnvOptions:
     frame_skip: int | None = None
     """Images: frames per step; every action is repeated. Atari: for ids that have none of their own (…NoFrameskip-v4)."""
     frame_stack: int | None = None
-    """Images: newest frames that make one observation."""
+    """Images: newest frames that make one observation; those from before the episode are zero."""
     screen_size: int | None = None
     """Images: height and width of a frame, in pixels."""
     gray: bool | None = None
@@ -113,7 +113,7 @@ class EnvOptions:
     sticky: float | None = None
     """Atari: probability that the emulator repeats the previous action."""
     noop_max: int | None = None
-    """Atari: at most this many no-op frames begin an episode. Default 30."""
+    """Atari: fewer no-op frames than this begin an episode, not counted in its cap. Default 30: from 0 to 29."""
     life_loss: bool | None = None
     """Atari: a lost life ends the return (training only; the game goes on). Default off."""
     full_actions: bool | None = None

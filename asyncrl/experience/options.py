@@ -40,7 +40,8 @@ class ReplayOptions:
     priority_exponent: float = 0.6
     """α: 0 is uniform, 1 in full proportion."""
     importance_exponent: float = 0.4
-    """β at the beginning; it rises to 1 over the run: how much of the bias of sampling is taken back."""
+    """β at the beginning; it rises to 1 over the run: how much of the bias of sampling is taken back. Weights are divided
+    by the largest in their batch."""
     storage: Storage = Storage.RAM
     """Where stored steps lie."""
 

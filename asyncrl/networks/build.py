@@ -87,7 +87,7 @@ class NetworkConfig:
     """Dense layers, save one that sees the observation itself, have random weights whose spread is learned (methods with
     action values). They explore besides ε; alone with --epsilon-start 0 --epsilon-floors 0."""
     noise: float = 0.5
-    """σ0: where the spread of noisy weights begins, times √inputs."""
+    """σ0: where the spread of noisy weights begins, times √inputs. Their means begin as --init says."""
     init: Init = Init.ORTHOGONAL
     """How weights begin."""
 

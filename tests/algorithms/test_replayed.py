@@ -27,7 +27,7 @@ from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions, Sample
 from asyncrl.exploration import Seats
 from asyncrl.learner import Learner
-from asyncrl.networks import Network, NetworkConfig, QNetwork, bind, copy_into, resample
+from asyncrl.networks import Init, Network, NetworkConfig, QNetwork, bind, copy_into, resample
 from asyncrl.randomness import Stream, generator
 from asyncrl.rollout import Ticket
 from asyncrl.training import actor_spec, make_learner
@@ -205,6 +205,17 @@ def test_every_dense_layer_is_noisy_but_the_one_that_sees_the_observation() -> N
     built = DQN().build(shape, spaces, torch.float32, generator(1, Stream.NETWORK))
     spreads = {name: float(x.detach().max()) for name, x in built.named_parameters() if name.endswith("weight_spread")}
     assert spreads == pytest.approx({"body.encoder.layers.1.weight_spread": 0.1 / 4, "q.weight_spread": 0.1 / 5})
+
+
+@pytest.mark.parametrize(("init", "hidden", "head"), [(Init.ORTHOGONAL, 6**0.5, 3**0.5), (Init.FAN_IN, 1, 1)])
+def test_the_means_of_noisy_weights_begin_wider_than_in_the_paper_unless_asked(
+    init: Init, hidden: float, head: float
+) -> None:
+    shape = NetworkConfig(Network.MLP, hidden=(256, 256), noisy=True, init=init)
+    built = DQN().build(shape, describe("CartPole-v1").spaces, torch.float32, generator(1, Stream.NETWORK))
+    width = {name: float(x.detach().std()) * (3 * 256) ** 0.5 for name, x in built.named_parameters()}
+    assert width["body.encoder.layers.1.weight"] == pytest.approx(hidden, rel=0.02)
+    assert width["q.weight"] == pytest.approx(head, rel=0.1)
 
 
 def test_noise_has_the_spread_that_is_learned() -> None:

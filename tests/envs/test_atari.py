@@ -178,3 +178,15 @@ def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_ga
     for step, picture in zip(played, pictures, strict=True):
         gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         assert np.array_equal(cv2.resize(gray, (84, 84), interpolation=cv2.INTER_AREA), step.observation[0, -1])
+
+
+def test_a_game_begins_with_fewer_no_ops_than_noop_max_which_the_cap_does_not_count() -> None:
+    environments = Environments(describe("PongNoFrameskip-v4", EnvOptions(noop_max=3, episode_frames=40)), 30)
+    observation = environments.reset(list(range(30)))
+    assert set(environments.infos["episode_frame_number"].tolist()) == {0, 1, 2}
+    assert observation[:, -1].any()
+    assert not observation[:, :-1].any(), "frames from before the game are zero"
+    over = [environments.step(np.zeros(30, np.int64)).over for _ in range(40 // 4)]
+    environments.close()
+    assert [step.all() for step in over] == [False] * 9 + [True]
+    assert not np.any(over[:-1])
