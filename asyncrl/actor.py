@@ -18,7 +18,7 @@ from asyncrl.errors import EnvironmentFault
 from asyncrl.experience import Episodes
 from asyncrl.exploration import Seats
 from asyncrl.networks import NetworkConfig
-from asyncrl.randomness import Stream, environment_seeds, generator
+from asyncrl.randomness import Stream, environment_seeds, generator, making_seed
 from asyncrl.rollout import Field, Layout, Rollout, Tail, Ticket
 
 __all__ = ["Actor", "ActorSpec"]
@@ -78,7 +78,8 @@ class Actor:
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.spec, self.index = spec, index
         self.policy = spec.policy()
-        self.environments = Environments(spec.contract.of_actor(index), spec.envs, spec.env_threads)
+        making = making_seed(spec.seed, index)
+        self.environments = Environments(spec.contract.of_actor(index), spec.envs, spec.env_threads, seed=making)
         self._experience = spec.algorithm.experience()
         self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack

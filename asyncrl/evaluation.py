@@ -17,7 +17,7 @@ from asyncrl.algorithms import Moment, Policy
 from asyncrl.config import cores
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
-from asyncrl.randomness import Stream, environment_seeds, generator
+from asyncrl.randomness import Stream, environment_seeds, generator, making_seed
 
 __all__ = ["Evaluation", "Interrupted", "Scene", "cut_off", "evaluate", "watch"]
 
@@ -120,7 +120,7 @@ def evaluate(
     called before every step with the number of finished episodes; it may raise `Interrupted`.
     """
     count, most = min(episodes, envs, _STREAMS), math.inf if limit is None else limit
-    environments = Environments(_limited(contract, limit), count, threads=cores(), training=False)
+    environments = Environments(_limited(contract, limit), count, threads=cores(), training=False, seed=making_seed(seed))
     score, length, resetting = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
     with closing(environments):
         plan = _Plan(episodes, count, _STREAMS if environments.can_restart else count)

@@ -33,6 +33,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.networks import copy_into, named_views
 from asyncrl.optimizers import Sharing, statistics
+from asyncrl.randomness import seed_process
 from asyncrl.rollout import Field, Rollout, Ticket
 from asyncrl.run import Run
 from asyncrl.statistics import Episode, EpisodeCounter
@@ -262,6 +263,7 @@ def _listen(workers: Workers, count: int) -> Iterator[list[News]]:
 
 def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: Shared, first: int) -> None:
     """One worker: copy the weights, make a rollout, take a step; until the run's steps are made or the pipe is closed."""
+    seed_process(config.seed, index, first)
     spec = actor_spec(config, contract, first)
     layout, learner = spec.layout(), Member(config, contract, shared, index)
     slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asyncrl.algorithms import Algorithm, Loss
 from asyncrl.envs import Contract
+from asyncrl.envs.generators import lent
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import Batch, Replay, Sample, Stored
 from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, named_views, resample
@@ -46,7 +47,8 @@ class Learner:
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay = replay
         random = generator(seed, Stream.NETWORK)
-        self.network = algorithm.build(network, contract.spaces, dtype, random).to(device)
+        with lent():  # layers draw weights from torch's generator, which are overwritten
+            self.network = algorithm.build(network, contract.spaces, dtype, random).to(device)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the parameters, of which the network's are views."""
         self._largest_sound_norm = _GROWTH * max(1.0, float(self.weights.norm()))
@@ -69,6 +71,7 @@ class Learner:
         if statistics:
             self._optimizer.state[self._optimized] = dict(statistics)
 
+    @torch.enable_grad()  # also where an environment in this process has forbidden it
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         """Learn from `rollouts`; metrics are scalars, left on the device, of the last minibatch.
 

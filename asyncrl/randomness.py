@@ -6,12 +6,13 @@ and on 17 alone. So there is no generator state to save, and none that timing co
 
 from __future__ import annotations
 
+import random
 from enum import IntEnum
 
 import numpy as np
 import torch
 
-__all__ = ["Stream", "environment_seeds", "generator", "uniform"]
+__all__ = ["Stream", "environment_seeds", "generator", "making_seed", "seed_process", "uniform"]
 
 
 class Stream(IntEnum):
@@ -26,6 +27,8 @@ class Stream(IntEnum):
     EPISODE = 6
     FEATURES = 7
     BOT = 8
+    MAKING = 9
+    PROCESS = 10
 
 
 def _sequence(root: int, stream: Stream, *address: int) -> np.random.SeedSequence:
@@ -47,3 +50,16 @@ def environment_seeds(root: int, stream: Stream, count: int, *address: int) -> l
 def uniform(root: int, stream: Stream, count: int, *address: int) -> np.ndarray:
     """[count] float64 in [0, 1): the beginning of the stream at `address`."""
     return np.random.default_rng(_sequence(root, stream, *address)).random(count)
+
+
+def making_seed(root: int, *address: int) -> int:
+    """What the constructors of an actor's environments, or of an evaluation's (address ()), draw follows from this."""
+    return int(_sequence(root, Stream.MAKING, *address).generate_state(1)[0])
+
+
+def seed_process(root: int, *address: int) -> None:
+    """Seed the global generators of a process of ours: where workers are forked from one server, they would be the same."""
+    seed = int(_sequence(root, Stream.PROCESS, *address).generate_state(1)[0])
+    np.random.seed(seed)
+    random.seed(seed)
+    torch.manual_seed(seed)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Acted, Algorithm, Moment
+from asyncrl.envs.generators import lent
 from asyncrl.errors import UsageError
 from asyncrl.exploration import explore
 from asyncrl.networks import (
@@ -41,7 +42,8 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
-        self._network: Any = algorithm.build(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
+        with lent():  # layers draw weights from torch's generator, which are overwritten
+            self._network: Any = algorithm.build(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
         self._ask: Any = self._network if device == "cpu" else self._ask_device

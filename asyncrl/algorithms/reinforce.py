@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from asyncrl.algorithms.acting import act_by_policy
@@ -34,7 +33,7 @@ class Baseline(Enum):
 
 @dataclass(frozen=True)
 class Reinforce(Algorithm):
-    """∇ log π(a_t|s_t)·(G_t − b), G_t = Σ γ^k·r_{t+k} to the end of the episode. Nothing is bootstrapped."""
+    """∇ log π(a_t|s_t)·(G_t − b), G_t = Σ γ^k·r_{t+k} to the first step that terminates. Nothing is bootstrapped."""
 
     name: ClassVar[str] = "reinforce"
     summary: ClassVar[str] = "Monte-Carlo policy gradient on whole episodes (Williams 1992)"
@@ -66,7 +65,7 @@ class Reinforce(Algorithm):
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, _ = network(batch.observation[:-1], batch.state, batch.valid)
         nothing = batch.reward.new_zeros(len(batch.reward) + 1, *batch.reward.shape[1:])
-        discount = torch.full_like(batch.reward, self.discount)
+        discount = self.discount * (~batch.terminated).float()  # a lost life may terminate before the episode's end
         returns = multistep_errors(batch.reward, discount, nothing, batch.valid)  # [T, N]
 
         mean = masked_mean(returns, batch.valid)

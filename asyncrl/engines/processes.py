@@ -12,6 +12,7 @@ from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.errors import closing
 from asyncrl.playback import open_actor
+from asyncrl.randomness import seed_process
 from asyncrl.rollout import Ticket
 
 __all__ = ["Processes"]
@@ -38,6 +39,7 @@ class Processes(LocalEngine):
 
 def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: SharedMemory) -> None:
     """Make the rollouts that are ordered."""
+    seed_process(spec.seed, index)
     views = Memory(plan, memory.tensor)
     with closing(open_actor(spec, index)) as actor:
         while True:

@@ -44,6 +44,8 @@ def describe(env_id: EnvSource, options: EnvOptions | None = None) -> Contract:
     """What `env_id`, an id, a class or a function, means under `options`. Raises UsageError for what is not to be had."""
     name, options = env_id_of(env_id), options or EnvOptions()
     contract = family_of(name, options).describe(name, options)
+    if options.imports:
+        contract = dataclasses.replace(contract, settings={**contract.settings, "imports": list(options.imports)})
     return _with_measured_observations(contract, options.standardize) if options.standardize else contract
 
 

@@ -67,9 +67,10 @@ class Atari(Family):
     )
 
     def claims(self, env_id: str) -> bool:
-        if _OURS.match(env_id):
-            return True
-        return (env_id not in gymnasium.registry and env_id in _registry()) or _is_ours(gymnasium.registry.get(env_id))
+        registered = gymnasium.registry.get(env_id)
+        if registered is not None:
+            return _is_ours(registered)
+        return bool(_OURS.match(env_id)) or env_id in _registry()
 
     def known_ids(self) -> list[str]:
         """Every `ALE/…-v5` id; [] without ale-py."""
@@ -124,7 +125,9 @@ class Atari(Family):
     def is_batched(self, contract: Contract) -> bool:
         return True
 
-    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+    def build(
+        self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
+    ) -> VectorEnv:
         height, width = (contract.screen_size, contract.screen_size) if contract.screen_size else SCREEN
         vector = _vector(
             _spec(contract.env).kwargs["game"],
@@ -137,6 +140,9 @@ class Atari(Family):
             **_rules(contract),
             life_loss_info=contract.life_loss and training,
         )
+        if contract.life_loss and training:
+            assert contract.episode_cap is not None
+            vector = _LivesAtCap(vector, contract.episode_cap)
         over = partial(self.over, contract, training=training)
         return _Reseeded(_Filmed(vector, contract) if render else vector, over)
 
@@ -189,6 +195,29 @@ class _Reseeded(VectorWrapper):
         if late.any():
             seeds = [next_seed(seed) for seed in self.origins[0].tolist()]
             observation, infos = self.reset(seed=seeds, options={"reset_mask": late})
+        return observation, reward, terminated, truncated, infos
+
+
+class _LivesAtCap(VectorWrapper):
+    """Games in which a lost life terminates. ale-py says only that of a life that is lost in the very step of the cap, and
+    resets in the next step; here that step is truncated, too.
+    """
+
+    def __init__(self, env: VectorEnv, cap: int) -> None:
+        super().__init__(env)
+        self._cap = cap
+        self._steps: np.ndarray = np.zeros(env.num_envs, dtype=np.int64)
+        """[B] of each game"""
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._steps[(options or {}).get("reset_mask", slice(None))] = 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observation, reward, terminated, truncated, infos = self.env.step(actions)
+        self._steps += 1
+        truncated = truncated | (terminated & (self._steps >= self._cap))
+        self._steps[truncated | (terminated & (infos["lives"] == 0))] = -1  # the next step resets
         return observation, reward, terminated, truncated, infos
 
 

@@ -44,13 +44,20 @@ class Contract:
     observation_spread: tuple[float, ...] = ()
     """What it is divided by then."""
     life_loss: bool = False
-    """A lost life ends the return while training."""
+    """A lost life ends the return while training, for every algorithm; a recurrent network's memory goes on, as the game
+    does."""
     noop_max: int = 0
     fire_reset: bool = False
     action_set: str = "own"
     episode_cap: int | None = None
     """Steps after which an episode is truncated; None: not known to Gymnasium."""
     autoreset: str = "next-step"
+    shared_generators: str = "as they are"
+    """What becomes of the random generators that a process shares (NumPy's, Python's, torch's), should an environment draw
+    from them: "own per episode" seeds them with each episode's seed, for each environment alone; "own per actor" with an
+    actor's, for its environments together. Either way the same seed gives the same run on every engine. "as they are":
+    nobody seeds them, because native code does not draw from them.
+    """
     settings: dict[str, Any] = field(default_factory=dict)
     """What else the family was asked for, and what the environment's constructor is given ("kwargs"); JSON."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -112,6 +119,8 @@ class Contract:
             rows |= self._atari_rows()
         rows["learned reward"] = self._learned_reward()
         rows["episode cap"] = "none" if self.episode_cap is None else f"{self.episode_cap:,} steps"
+        if self.versions.keys() - {"gymnasium"}:
+            rows["packages"] = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         rows |= {name.replace("_", " "): json.dumps(value) for name, value in self.settings.items() if value}
         return "\n".join(f"{name:<20}{value}" for name, value in rows.items()).split("\n")
 
@@ -133,6 +142,8 @@ class Contract:
 
     def differences(self, other: Contract) -> list[str]:
         """What differs, as `frame_skip: 4, not 1`; versions, backends and their supervision may differ."""
-        names = [n for n in self.__dataclass_fields__ if n not in ("versions", "backend", "supervision")]
+        names = [
+            n for n in self.__dataclass_fields__ if n not in ("versions", "backend", "supervision", "shared_generators")
+        ]
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
         return [f"{n}: {mine}, not {theirs}" for n, mine, theirs in pairs if mine != theirs]

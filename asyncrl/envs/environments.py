@@ -12,6 +12,7 @@ from asyncrl.conversion import exact
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families import family_named
 from asyncrl.envs.guarded import fault_of
+from asyncrl.envs.gymnasium import import_modules
 from asyncrl.envs.observations import Observations
 from asyncrl.envs.observed import report_rounding
 from asyncrl.envs.options import Backend
@@ -41,19 +42,29 @@ class Environments:
     """`num_envs` environments as `contract` says. Faults are reported with environment, seed and step.
 
     `training=False` leaves out what is only for learning (a lost life that ends the return);
-    with `render`, `vector.render()` gives pictures.
+    with `render`, `vector.render()` gives pictures. What their constructors draw follows from `seed`.
     """
 
     def __init__(
-        self, contract: Contract, num_envs: int, threads: int = 1, *, training: bool = True, render: bool = False
+        self,
+        contract: Contract,
+        num_envs: int,
+        threads: int = 1,
+        *,
+        training: bool = True,
+        render: bool = False,
+        seed: int = 0,
     ) -> None:
         self.contract, self.num_envs, self._training = contract, num_envs, training
+        import_modules(contract.settings.get("imports", ()))
         self._family = family_named(contract.family)
         self._steps = 0
         self._seeds: list[int] = []
         self.infos: dict[str, Any] = {}
         """What the last reset or step told besides, as vector environments do: an array per name."""
-        self.vector: VectorEnv = self._family.build(contract, num_envs, threads, training=training, render=render)
+        self.vector: VectorEnv = self._family.build(
+            contract, num_envs, threads, training=training, render=render, seed=seed
+        )
         spaces, stack = contract.spaces, 1 if self._family.stacks else contract.frame_stack
         unchecked = contract.backend in (Backend.NATIVE, Backend.ENVPOOL)
         if stack > 1 or not spaces.is_as_given:

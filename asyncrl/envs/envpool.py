@@ -62,9 +62,9 @@ class EnvPool(Family):
     options = frozenset({"env_kwargs", "episode_steps", "final_reward", "frame_stack", "standardize"})
 
     def claims(self, env_id: str) -> bool:
-        if _PROCGEN.match(env_id):
-            return True
-        return ":" not in env_id and env_id not in gymnasium.registry and env_id in _tasks()
+        if env_id in gymnasium.registry or ":" in env_id:
+            return False
+        return _PROCGEN.match(env_id) is not None or env_id in _tasks()
 
     def known_ids(self) -> list[str]:
         """Every id that is not Gymnasium's too; [] without envpool."""
@@ -114,7 +114,9 @@ class EnvPool(Family):
     def is_batched(self, contract: Contract) -> bool:
         return True
 
-    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+    def build(
+        self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
+    ) -> VectorEnv:
         task = _Task(self.task(contract.env), contract.settings.get("kwargs", {}), contract.episode_cap)
         if render and task.module.startswith(_UNDRAWN):
             raise UsageError(f"{contract.env} cannot be drawn: envpool has no pictures of it")

@@ -47,12 +47,14 @@ class Family(ABC):
         """What an id means. Raises UsageError for what is not to be had, with the line that installs it."""
 
     @abstractmethod
-    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+    def build(
+        self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
+    ) -> VectorEnv:
         """`num_envs` environments behind Gymnasium's vector API, next-step autoreset.
 
         `threads`: how many may step them. `training=False` leaves out what is only for learning. With `render`,
         `render()` gives a picture [H, W, 3] uint8 of each, and `metadata["render_fps"]` says how many a second are
-        real time.
+        real time. What constructors draw from the process's random generators follows from `seed`.
         """
 
     def is_batched(self, contract: Contract) -> bool:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
@@ -44,7 +45,7 @@ class Football(EnvPool):
     default_stack = 4
 
     def claims(self, env_id: str) -> bool:
-        return _OURS.match(env_id) is not None
+        return env_id not in gymnasium.registry and _OURS.match(env_id) is not None
 
     def known_ids(self) -> list[str]:
         """Every scenario as envpool calls it."""
@@ -60,8 +61,10 @@ class Football(EnvPool):
         contract, rewards = super().describe(env_id, options), options.football_rewards or FootballRewards.SCORING
         return replace(contract, settings=contract.settings | {"rewards": rewards.value})
 
-    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
-        vector = super().build(contract, num_envs, threads, training=training, render=False)
+    def build(
+        self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
+    ) -> VectorEnv:
+        vector = super().build(contract, num_envs, threads, training=training, render=False, seed=seed)
         if contract.settings.get("rewards") == FootballRewards.CHECKPOINTS.value:
             vector = _Checkpoints(vector)
         return _Drawn(vector) if render else vector

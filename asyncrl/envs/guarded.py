@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from asyncrl.envs.generators import OwnGenerators
 from asyncrl.envs.observed import ObservationCheck, described
 from asyncrl.errors import EnvironmentFault
 from asyncrl.interruption import is_from_keyboard
 
 __all__ = ["Checked", "fault_of"]
+
+_LARGEST = float(np.finfo(np.float32).max)
+"""Of rewards, which are kept as float32."""
 
 
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -26,34 +30,60 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     that is no pair or five-tuple, an observation that its space forbids (`ObservationCheck`), a reward that is not one
     finite number. Bounds are not checked: many environments leave theirs now and then, and nothing here relies on
     them.
+
+    With `generators`, the environment has its own state of the generators that a process shares.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], generators: OwnGenerators | None = None) -> None:
         super().__init__(env)
         self._observed = ObservationCheck(env.observation_space, type(env.unwrapped).__name__)
+        self._generators = generators
+
+    @classmethod
+    def made(cls, make: Callable[[], gymnasium.Env[Any, Any]], seed: int | None) -> Checked:
+        """A new environment; what its constructor draws from the process's generators follows from `seed`."""
+        generators = OwnGenerators()
+        return cls(generators.make(make, seed), generators)
+
+    @property
+    def borrows(self) -> bool:
+        """Must the process's generators be `lent` to it?"""
+        return self._generators is not None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         with _telling("reset"):
-            answer = self.env.reset(seed=seed, options=options)
+            if self._generators is None:
+                answer = self.env.reset(seed=seed, options=options)
+            else:
+                answer = self._generators.reset(self.env.reset, seed, options)
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise EnvironmentFault(f"returned {described(answer)} from reset, not a pair of observation and info")
+            hint = "" if isinstance(answer, tuple) else "; return observation, {} as Gymnasium's environments do"
+            raise EnvironmentFault(f"returned {described(answer)} from reset, not a pair of observation and info{hint}")
         observation, info = answer
         _check_info(info)
         return self._observed(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:  # as `_telling`, at a third of its cost
-            answer = self.env.step(action)
+            answer = self.env.step(action) if self._generators is None else self._step_watched(action)
         except BaseException as problem:
             raise fault_of(problem, "step") from problem
         if not isinstance(answer, tuple) or len(answer) != 5:
-            raise EnvironmentFault(
-                f"returned {described(answer)} from step, not the five observation, reward, terminated, truncated, info"
-            )
+            five = "the five observation, reward, terminated, truncated, info"
+            old = isinstance(answer, tuple) and len(answer) == 4
+            hint = "; in place of the old gym's done, say terminated and truncated" if old else ""
+            raise EnvironmentFault(f"returned {described(answer)} from step, not {five}{hint}")
         observation, reward, terminated, truncated, info = answer
         observation = self._observed(observation)
         _check_info(info)
         return observation, _reward(reward), _flag("terminated", terminated), _flag("truncated", truncated), info
+
+    def _step_watched(self, action: Any) -> Any:
+        assert self._generators is not None
+        answer = self._generators.step(self.env.step, action)
+        if not self._generators.in_use:
+            self._generators = None
+        return answer
 
 
 def fault_of(problem: BaseException, verb: str) -> EnvironmentFault:
@@ -89,12 +119,15 @@ def _reward(reward: Any) -> float:
         if values is None or values.size != 1 or values.dtype.kind not in "biuf":
             raise EnvironmentFault(f"returned the reward {described(reward)}, which is not one number")
         reward = float(values.item())
-    if not math.isfinite(reward):
-        raise EnvironmentFault(f"returned the reward {reward}")
+    if not -_LARGEST <= reward <= _LARGEST:
+        too_large = f", whose size is above {_LARGEST:.3g}, what float32 holds" if math.isfinite(reward) else ""
+        raise EnvironmentFault(f"returned the reward {reward}{too_large}")
     return float(reward)
 
 
 def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
     if not isinstance(value, bool | int | np.bool_ | np.integer):
         raise EnvironmentFault(f"returned the {name} {described(value)}, which is neither true nor false")
     return bool(value)

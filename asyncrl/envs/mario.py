@@ -44,6 +44,9 @@ class Mario(SingleFamily):
     )
 
     def claims(self, env_id: str) -> bool:
+        registered = gymnasium.registry.get(env_id)
+        if registered is not None and "gym_super_mario_bros" not in str(registered.entry_point):
+            return False
         return re.match(r"SuperMarioBros[^:]*-v\d+$", env_id) is not None
 
     def known_ids(self) -> list[str]:

@@ -115,7 +115,7 @@ class EnvOptions:
     noop_max: int | None = None
     """Atari: fewer no-op frames than this begin an episode, not counted in its cap. Default 30: from 0 to 29."""
     life_loss: bool | None = None
-    """Atari: a lost life ends the return (training only; the game goes on). Default off."""
+    """Atari: a lost life ends the return (training only; the game goes on, and so does a network's memory). Default off."""
     full_actions: bool | None = None
     """Atari: all 18 actions instead of the game's own. Default off."""
     episode_frames: int | None = None

@@ -10,7 +10,7 @@ import pickle
 import select
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -43,13 +43,17 @@ class Workplace:
     board: Board
     """There after `open`."""
 
-    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], num_envs: int) -> None:
-        self._make, self._num_envs = CloudpickleWrapper(make), num_envs
+    def __init__(
+        self, make: Callable[[], gymnasium.Env[Any, Any]], num_envs: int, seeds: Sequence[int] | None = None
+    ) -> None:
+        """`seeds`, one per row: what constructors draw follows from them."""
+        self._make, self._num_envs, self._seeds = CloudpickleWrapper(make), num_envs, seeds
         self._memory = anonymous_file()
 
     def start(self, row: int) -> WorkerProcess:
         """A new worker for one row of the board; it makes its environment while the caller goes on."""
-        return WorkerProcess(self, row, pickle.dumps((self._make, self._num_envs, row)), self._memory)
+        seed = None if self._seeds is None else self._seeds[row]
+        return WorkerProcess(self, row, pickle.dumps((self._make, self._num_envs, row, seed)), self._memory)
 
     def open(self, ready: Ready) -> None:
         """Lay out the board for the spaces that a worker found."""
@@ -110,7 +114,7 @@ class WorkerProcess:
         board = self._place.board
         if not board.shares_observation:
             board.observation[buffer, self._row] = answer.observation
-        return answer.info
+        return {} if answer.info is None else _unpickled(answer.info)
 
     def too_large(self, limit: int | None) -> Failure | None:
         """That it occupies more than `limit` MiB (resident), if it does; one that has just died occupies none."""
@@ -178,3 +182,12 @@ class WorkerProcess:
         self._process.kill()
         self._traces.seek(0)
         return self._traces.read().decode(errors="replace")
+
+
+def _unpickled(info: bytes) -> dict[str, Any]:
+    """An info; {} where it holds what only its worker knows."""
+    try:
+        found: dict[str, Any] = pickle.loads(info)
+    except Exception:
+        return {}
+    return found

@@ -14,16 +14,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from asyncrl.envs import sources
 from asyncrl.envs.cartpole import SeededCartPole
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
-from asyncrl.envs.guarded import Checked
+from asyncrl.envs.generators import OwnGenerators, lent
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.seeding import Reseeded
 from asyncrl.envs.supervised import SupervisedVectorEnv
+from asyncrl.envs.sync import SyncEnvs
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.interruption import is_from_keyboard
 from asyncrl.serialization import to_json
@@ -43,14 +43,17 @@ class SingleFamily(Family):
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
         """One environment whose observations are single frames; with `render`, in the mode rgb_array."""
 
-    def build(self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool) -> VectorEnv:
+    def build(
+        self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
+    ) -> VectorEnv:
         make = partial(self.capped, contract, render=render)
+        seeds = [int(one) >> 1 for one in np.random.SeedSequence(seed).generate_state(num_envs)]
         with complaints(contract.env):
             if contract.backend is Backend.ASYNC and not render:
                 how = to_json(replace(contract, others=()))
-                make_there = partial(_made_elsewhere, sources.dump(contract), contract.env, make)
-                return SupervisedVectorEnv(make_there, num_envs, contract=how, supervision=contract.supervision)
-            return SyncVectorEnv([lambda: Checked(Reseeded(make()))] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+                there = partial(_made_elsewhere, sources.dump(contract), contract.env, make)
+                return SupervisedVectorEnv(there, num_envs, contract=how, supervision=contract.supervision, seeds=seeds)
+            return SyncEnvs(contract.env, make, seeds)
 
     def capped(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
         """`make_one`, truncated at the contract's cap."""
@@ -88,14 +91,18 @@ class SingleFamily(Family):
             episode_cap=options.episode_steps,
             supervision=options.supervision,
             versions={name: version(name) for name in self.packages},
+            shared_generators="own per episode",
         )
         common |= fields
         kwargs = kwargs_of(options)
         if kwargs:
             common["settings"] = common.get("settings", {}) | {"kwargs": kwargs}
         unseen = Contract(**common, spaces=Spaces((), "float32", Actions()))
-        with complaints(env_id, given=kwargs), contextlib.closing(self.make_one(unseen, render=False)) as env:
-            spaces = spaces_of(env_id, env.observation_space, env.action_space)
+        with complaints(env_id, given=kwargs), lent():
+            env = OwnGenerators().make(partial(self.make_one, unseen, render=False), 0)
+            spaces = spaces_of(env_id, *_spaces(env_id, env))
+        with complaints(env_id, "was closed"), lent():
+            env.close()
         return replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
 
 
@@ -103,6 +110,18 @@ def _made_elsewhere(data: bytes, env_id: str, make: Callable[[], gymnasium.Env[A
     """An environment in another process, which is sent what it does not find by itself."""
     sources.adopt(data, env_id)
     return make()
+
+
+def _spaces(env_id: str, env: Any) -> Iterator[gymnasium.Space[Any]]:
+    """The spaces of observations and of actions. Raises UsageError where one is missing, or another package's."""
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        if space is None:
+            raise UsageError(f"{env_id} has no {name}; set self.{name} in its constructor")
+        if not isinstance(space, gymnasium.Space):
+            kind = f"{type(space).__module__}.{type(space).__qualname__}"
+            raise UsageError(f"{env_id} has the {name} {space!r}, a {kind}; asyncrl takes spaces of gymnasium.spaces")
+        yield space
 
 
 def kwargs_of(options: EnvOptions) -> dict[str, Any]:
@@ -130,7 +149,7 @@ def complaints(env_id: str, when: str = "was made", given: Mapping[str, Any] | N
     except BaseException as problem:
         if is_from_keyboard(problem):
             raise
-        if isinstance(problem, TypeError) and "render_mode" in str(problem):
+        if isinstance(problem, TypeError) and "unexpected keyword argument 'render_mode'" in str(problem):
             raise UsageError(f"{env_id} cannot draw itself: its constructor takes no render_mode") from None
         if given:
             kind = type(problem).__name__

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from asyncrl.envs import capsule
+from asyncrl.envs.infos import batched
 from asyncrl.envs.options import Supervision
 from asyncrl.envs.process import Failed, Workplace
 from asyncrl.envs.seeding import next_seed
@@ -69,12 +70,14 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         contract: dict[str, Any],
         supervision: Supervision | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> None:
+        """`seeds`, one per environment: what their constructors draw follows from them."""
         self.num_envs, self.restarted = num_envs, 0
         self.capsules: list[Path] = []
         """The crash capsules that were written."""
         self._contract, self._supervision = contract, supervision or Supervision()
-        self._place = Workplace(make, num_envs)
+        self._place = Workplace(make, num_envs, seeds)
         self._workers = [self._place.start(row) for row in range(num_envs)]
         try:
             readies = [worker.ready(self._supervision.step_timeout) for worker in self._workers]
@@ -116,15 +119,14 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         self._board.observation[self._buffer] = self._board.observation[1 - self._buffer]
         for i in chosen:
             self._ask_reset(i)
-        infos: dict[str, Any] = {}
+        infos: dict[int, dict[str, Any]] = {}
         deadline = self._deadline()
         for i in chosen:
             try:
-                info = self._hear(i, deadline)
+                infos[i] = self._hear(i, deadline)
             except Failed as problem:
-                info = self._reset_again(i, problem.failure)
-            infos = self._add_info(infos, info, i)
-        return self._observations(), infos
+                infos[i] = self._reset_again(i, problem.failure)
+        return self._observations(), batched(infos, self.num_envs)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step every environment once, or reset it where its episode is over.
@@ -142,7 +144,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             else:
                 self._episodes[i].actions.append(action)
                 self._workers[i].ask_step(self._buffer, action)
-        infos: dict[str, Any] = {}
+        infos: dict[int, dict[str, Any]] = {}
         deadline = self._deadline()
         for i, episode in enumerate(self._episodes):
             try:
@@ -154,9 +156,9 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             if self._supervision.memory_limit is not None:
                 info = self._weigh(i, info)
             if info:
-                infos = self._add_info(infos, info, i)
-        board = self._board
-        return self._observations(), board.reward.copy(), board.terminated.copy(), board.truncated.copy(), infos
+                infos[i] = info
+        board, told = self._board, batched(infos, self.num_envs) if infos else {}
+        return self._observations(), board.reward.copy(), board.terminated.copy(), board.truncated.copy(), told
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers; environments have five seconds to close."""

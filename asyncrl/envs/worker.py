@@ -9,7 +9,7 @@ import contextlib
 import faulthandler
 import pickle
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any
@@ -71,7 +71,8 @@ class Answer:
 
     observation: Any = None
     """None where it stands on the board."""
-    info: dict[str, Any] = field(default_factory=dict)
+    info: bytes | None = None
+    """Pickled for itself: whoever cannot read it goes without it."""
 
 
 def main(pipe: int, memory: int, traces: int) -> None:
@@ -85,8 +86,8 @@ def main(pipe: int, memory: int, traces: int) -> None:
 def _live(pipe: Connection, memory: int) -> None:
     order = pipe.recv_bytes()
     try:
-        make, num_envs, row = pickle.loads(order)
-        env = Checked(make())
+        make, num_envs, row, seed = pickle.loads(order)
+        env = Checked.made(make, seed)
         ready = pickle.dumps(Ready(env.observation_space, env.action_space, env.metadata, env.render_mode))
     except BaseException as problem:
         pipe.send_bytes(pickle.dumps(_failure(fault_of(problem, "its making"))))
@@ -136,9 +137,25 @@ class _Desk:
                 return DONE
             observation = None
         try:
-            return pickle.dumps(Answer(observation, info))
+            return pickle.dumps(Answer(observation, _pickled(info)))
         except Exception as problem:
             raise EnvironmentFault(f"returned what no other process can be sent: {problem}") from None
+
+
+def _pickled(info: dict[Any, Any]) -> bytes:
+    """An info, without what cannot be pickled: nothing here needs it."""
+    try:
+        return pickle.dumps(info)
+    except Exception:
+        return pickle.dumps({name: value for name, value in info.items() if _can_be_pickled(name, value)})
+
+
+def _can_be_pickled(*values: Any) -> bool:
+    try:
+        pickle.dumps(values)
+    except Exception:
+        return False
+    return True
 
 
 def _failure(fault: EnvironmentFault) -> Failure:

@@ -284,6 +284,14 @@ def test_reinforce_weighs_every_action_with_what_came_after_it(episodes: list[li
     assert table.value.grad is None or not table.value.grad.any()
 
 
+def test_rewards_after_a_lost_life_do_not_count_for_what_was_done_before_it() -> None:
+    """Two lives of one game, which goes on after the first: returns 1 + 0.5·2, 2, 4 + 0.5·8 and 8."""
+    game = batch([0, 1, 2, 3, 0], [0, 1, 0, 1], [1.0, 2.0, 4.0, 8.0], [False, True, False, True])
+    table = PolicyTable()
+    loss = Reinforce(discount=0.5).loss(table, table, game)
+    assert float(loss.metrics["discounted_return"]) == (2 + 2 + 8 + 8) / 4
+
+
 ONE_EPISODE = batch([0, 1, 2, 3], [0, 1, 0], [1.0, 2.0, 4.0], valid=[True, True, False])  # returns 1 + 0.5·2 and 2
 
 

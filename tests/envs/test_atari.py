@@ -152,6 +152,25 @@ def test_a_lost_life_ends_the_return_in_training_while_the_game_goes_on() -> Non
     assert ended.index(over[0]) == 4  # the fifth of five lives
 
 
+def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_game() -> None:
+    cap = 100
+    contract = describe(
+        "BreakoutNoFrameskip-v4", EnvOptions(sticky=0.0, noop_max=30, life_loss=True, episode_frames=4 * cap)
+    )
+    environments, random = Environments(contract, 8), np.random.default_rng(0)
+    environments.reset(list(range(8)))
+    since, lost = np.zeros(8, dtype=int), 0
+    for _ in range(420):
+        step = environments.step(random.integers(0, 4, 8))
+        since += 1
+        assert not (since > cap).any(), "no game outlasts its cap"
+        assert step.over[since == cap].all()
+        lost += int((step.over & step.terminated & (environments.infos["lives"] > 0)).sum())
+        since[step.over] = -1
+    environments.close()
+    assert lost, "some life was lost in a step of the cap"
+
+
 def test_a_lost_life_is_nothing_special_outside_training() -> None:
     ended, over = lives(training=False)
     assert ended == over == lives(training=True)[1]

@@ -1,0 +1,311 @@
+"""An environment's own state of the random generators that it shares with the rest of its process.
+
+Environments should draw from `np_random`, but many draw from `np.random`, from `random`, from torch's default generator,
+or sample a space. Each of these is one stream for the whole process, or for all copies of a class. Here every environment
+has its own state of each: it is installed for the environment's calls only, and seeded with the episode's seed before every
+reset. So an episode is a function of its seed and its actions on every engine, and no two actors play the same one.
+
+This costs a few microseconds per call. It ends, generator by generator, where an environment has drawn nothing from one
+in its first resets and steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorWrapper
+from numpy.random import mtrand
+
+__all__ = ["OwnGenerators", "lent"]
+
+_WATCHED_RESETS, _WATCHED_STEPS = 20, 1_000
+_MERSENNE_TWISTER = 624 * 4 + 4
+"""Bytes of its state: the key and the position in it."""
+
+_lock = threading.RLock()
+_T = TypeVar("_T")
+_Env = TypeVar("_Env", gymnasium.Env[Any, Any], VectorEnv[Any, Any, Any])
+
+
+@contextlib.contextmanager
+def lent() -> Iterator[None]:
+    """Lend the process's generators to environments, one thread at a time; afterwards they are as they were.
+
+    Only the second half of a pair of normal numbers from `np.random.randn` is lost, if one is pending.
+    """
+    with _lock:
+        torch = _torch()
+        kept = mtrand.get_bit_generator(), random.getstate(), None if torch is None else torch.get_state()
+        try:
+            yield
+        finally:
+            mtrand.set_bit_generator(kept[0])
+            random.setstate(kept[1])
+            if torch is not None:
+                torch.set_state(kept[2])
+
+
+class OwnGenerators:
+    """One environment's state of the shared generators. Where others use them too, its calls are made while they are
+    `lent`.
+    """
+
+    def __init__(self) -> None:
+        self._sources: list[_Source] = [_NumPy(), _Python(), _Torch()]
+        self._drawn: list[_Source] = []
+        """Those that the environment has drawn from."""
+        self._resets = self._steps = 0
+
+    @property
+    def in_use(self) -> bool:
+        """False where the environment has been watched for long enough and has drawn from none."""
+        return bool(self._drawn) or self._watches_resets
+
+    def make(self, make: Callable[[], _Env], seed: int | None) -> _Env:
+        """Call a constructor; what it draws follows from `seed`."""
+        imported = _torch() is not None
+        env = self._make(make, seed)
+        if not imported and _has_drawn_from_torch():  # which could not be seeded before it was imported on the way
+            env.close()
+            env = self._make(make, seed)
+        self._sources += [_Spaces(env), _OwnGenerator(env)]
+        return env
+
+    def reset(self, reset: Callable[..., _T], seed: int | None, options: dict[str, Any] | None) -> _T:
+        """Call an environment's `reset`; what it draws, and its steps after it, follows from `seed`."""
+        if self._steps < _WATCHED_STEPS:
+            self._note_draws()
+        sources = self._sources if self._watches_resets else self._drawn
+        self._resets += 1
+        with _installed(sources):
+            for source in sources:
+                source.seed(seed)
+            result = reset(seed=seed, options=options)
+        if sources is self._sources:
+            self._note_draws()
+        return result
+
+    def step(self, step: Callable[[Any], _T], action: Any) -> _T:
+        """Call an environment's `step`."""
+        if self._steps >= _WATCHED_STEPS:
+            if not self._drawn:
+                return step(action)
+            with _installed(self._drawn):
+                return step(action)
+        self._steps += 1
+        with _installed(self._sources):
+            result = step(action)
+        if self._steps == _WATCHED_STEPS:
+            self._note_draws()
+        return result
+
+    def _make(self, make: Callable[[], _Env], seed: int | None) -> _Env:
+        with _installed(self._sources):
+            for source in self._sources:
+                source.seed(seed)
+            return make()
+
+    @property
+    def _watches_resets(self) -> bool:
+        return self._resets < _WATCHED_RESETS or self._steps < _WATCHED_STEPS
+
+    def _note_draws(self) -> None:
+        self._drawn += [source for source in self._sources if source not in self._drawn and source.has_drawn()]
+
+
+class _Source(Protocol):
+    """One environment's state of one generator."""
+
+    def install(self) -> None:
+        """Make it the process's."""
+
+    def remove(self) -> None:
+        """Take it back. Whoever lent the process's restores that."""
+
+    def seed(self, seed: int | None) -> None:
+        """Seed it, while it is installed; None: from the operating system."""
+
+    def has_drawn(self) -> bool:
+        """Has it moved since it was seeded?"""
+
+
+@contextlib.contextmanager
+def _installed(sources: Sequence[_Source]) -> Iterator[None]:
+    for source in sources:
+        source.install()
+    try:
+        yield
+    finally:
+        for source in sources:
+            source.remove()
+
+
+class _NumPy:
+    """`np.random`: its bit generator is exchanged, which copies nothing."""
+
+    def __init__(self) -> None:
+        self._own = np.random.MT19937(0)
+        self._seeded = self._state()
+
+    def install(self) -> None:
+        mtrand.set_bit_generator(self._own)
+
+    def remove(self) -> None: ...
+
+    def seed(self, seed: int | None) -> None:
+        np.random.seed(None if seed is None else seed % 2**32)
+        self._seeded = self._state()
+
+    def has_drawn(self) -> bool:
+        return self._state() != self._seeded
+
+    def _state(self) -> bytes:
+        return ctypes.string_at(self._own.ctypes.state_address, _MERSENNE_TWISTER)
+
+
+class _Python:
+    """`random`: `getstate` takes longer than a step of many environments, so it is only called after a draw.
+
+    Whether there was one is told by drawing a normal number: it is not the expected one then. That draw is part of the
+    stream.
+    """
+
+    def __init__(self) -> None:
+        self._state: Any = None
+        self._seeded: Any = None
+        self._next = 0.0
+
+    def install(self) -> None:
+        if self._state is not None:
+            random.setstate(self._state)
+
+    def remove(self) -> None:
+        if random.gauss(0.0, 1.0) != self._next:
+            self._keep()
+
+    def seed(self, seed: int | None) -> None:
+        random.seed(seed)
+        self._keep()
+        self._seeded = self._state
+        random.setstate(self._state)
+
+    def has_drawn(self) -> bool:
+        return self._state is not self._seeded
+
+    def _keep(self) -> None:
+        self._state = random.getstate()
+        self._next = random.gauss(0.0, 1.0)
+
+
+class _Torch:
+    """torch's default generator, where torch is imported: workers have none unless their environment has."""
+
+    def __init__(self) -> None:
+        self._state: Any = None
+        self._seeded: Any = None
+
+    def install(self) -> None:
+        if self._state is not None:
+            _torch().set_state(self._state)
+
+    def remove(self) -> None:
+        if self._state is not None:
+            self._state = _torch().get_state()
+
+    def seed(self, seed: int | None) -> None:
+        torch = _torch()
+        if torch is None:
+            return
+        torch.seed() if seed is None else torch.manual_seed(seed)
+        self._state = self._seeded = torch.get_state()
+
+    def has_drawn(self) -> bool:
+        return self._state is not None and not self._state.equal(self._seeded)
+
+
+class _Spaces:
+    """The generators of an environment's spaces, which are often class attributes."""
+
+    def __init__(self, env: Any) -> None:
+        self._spaces = list({id(space): space for space in _spaces_of(env)}.values())
+        self._kept = [space._np_random for space in self._spaces]
+        self._own: list[Any] = [np.random.default_rng(0) for _ in self._spaces]
+        self._seeded: list[Any] = []
+
+    def install(self) -> None:
+        self._kept = [space._np_random for space in self._spaces]
+        for space, own in zip(self._spaces, self._own, strict=True):
+            space._np_random = own
+
+    def remove(self) -> None:
+        self._own = [space.np_random for space in self._spaces]
+        for space, kept in zip(self._spaces, self._kept, strict=True):
+            space._np_random = kept
+
+    def seed(self, seed: int | None) -> None:
+        for place, space in enumerate(self._spaces):
+            space._np_random = np.random.default_rng(None if seed is None else (seed, place))
+        self._seeded = [space.np_random.bit_generator.state for space in self._spaces]
+
+    def has_drawn(self) -> bool:
+        return bool(self._seeded) and [own.bit_generator.state for own in self._own] != self._seeded
+
+
+class _OwnGenerator:
+    """`np_random` of an environment whose `reset` forgets to seed it (``super().reset(seed=seed)``)."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env.unwrapped
+        self._own: Any = None
+        self._seeded: Any = None
+
+    def install(self) -> None: ...
+
+    def remove(self) -> None: ...
+
+    def seed(self, seed: int | None) -> None:
+        if getattr(self._env, "_np_random", self) is self._own:  # nobody else has made one
+            with contextlib.suppress(AttributeError):  # vector environments of single ones cannot be given any
+                self._env.np_random = self._own = np.random.default_rng(seed)
+                self._seeded = self._own.bit_generator.state
+
+    def has_drawn(self) -> bool:
+        is_in_use = self._own is not None and getattr(self._env, "_np_random", None) is self._own
+        return is_in_use and bool(self._own.bit_generator.state != self._seeded)
+
+
+def _spaces_of(env: Any) -> Iterator[spaces.Space[Any]]:
+    """Every space of an environment and its wrappers, and the spaces in them."""
+    layer: Any = env
+    while layer is not None:
+        for name in ("observation_space", "action_space", "single_observation_space", "single_action_space"):
+            yield from _within(getattr(layer, name, None))
+        layer = layer.env if isinstance(layer, gymnasium.Wrapper | VectorWrapper) else None
+
+
+def _within(space: Any) -> Iterator[spaces.Space[Any]]:
+    if isinstance(space, spaces.Space):
+        yield space
+        parts = getattr(space, "spaces", ())
+        for part in parts.values() if isinstance(parts, dict) else parts:
+            yield from _within(part)
+
+
+def _torch() -> Any:
+    """torch's default generator; None where torch is not imported."""
+    return getattr(sys.modules.get("torch"), "default_generator", None)
+
+
+def _has_drawn_from_torch() -> bool:
+    """Has torch's default generator left the state that it is imported with?"""
+    torch = sys.modules.get("torch")
+    return torch is not None and not torch.default_generator.get_state().equal(torch.Generator().get_state())

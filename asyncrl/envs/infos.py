@@ -1,0 +1,50 @@
+"""What environments tell besides: from a dictionary of each to one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["batched"]
+
+
+def batched(infos: Mapping[int, Mapping[Any, Any]], num_envs: int) -> dict[Any, Any]:
+    """The infos of those environments that gave one, by name: an array with a row per environment.
+
+    Numbers and arrays that are alike make an array of numbers, dictionaries a dictionary of arrays, everything else an
+    array of objects. ``_name``, [B] bool, says who gave `name`; the rows of the others are 0, or None.
+    """
+    rows: dict[Any, Any] = {}
+    masks: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(name for info in infos.values() for name in info):
+        given = {i: info[name] for i, info in infos.items() if name in info}
+        rows[name] = _rows(given, num_envs)
+        masks[f"_{name}"] = mask = np.zeros(num_envs, dtype=bool)
+        mask[list(given)] = True
+    return masks | rows
+
+
+def _rows(given: Mapping[int, Any], num_envs: int) -> Any:
+    if all(isinstance(value, dict) for value in given.values()):
+        return batched(given, num_envs)
+    numbers = [_number(value) for value in given.values()]
+    alike = {None if x is None else x.shape for x in numbers}
+    if len(alike) == 1 and None not in alike:
+        dtype = np.result_type(*(x.dtype for x in numbers if x is not None))
+        rows = np.zeros((num_envs, *alike.pop()), dtype)  # type: ignore[misc]
+        rows[list(given)] = numbers
+        return rows
+    objects = np.full(num_envs, None, dtype=object)
+    for i, value in given.items():
+        objects[i] = value
+    return objects
+
+
+def _number(value: Any) -> np.ndarray | None:
+    """A number, or an array of numbers, as an array; None for anything else."""
+    if not isinstance(value, bool | int | float | np.generic | np.ndarray):
+        return None
+    array = np.asarray(value)
+    return array if array.dtype.kind in "biufc" else None

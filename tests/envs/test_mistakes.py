@@ -1,0 +1,101 @@
+"""What is wrong with an environment is named; what is merely unusual trains."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import asyncrl
+from asyncrl.envs import Backend, Environments, EnvOptions, Protocol, describe, envpool
+from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError
+
+MADE = {
+    "WantsSize": (UsageError, "cannot be made: missing a required argument: 'size'; --env-kwargs gives"),
+    "NoEnv": (UsageError, "makes a mistaken.NoEnv, which is no gymnasium.Env; let it inherit"),
+    "Old": (UsageError, r"of the old package gym \(gym.envs.old.Old\); make a gymnasium.Env of it with shimmy"),
+    "nothing": (UsageError, "makes a builtins.NoneType, which is no gymnasium.Env"),
+    "NoSpace": (UsageError, "has no action_space; set self.action_space in its constructor"),
+    "ForeignSpace": (UsageError, r"has the action_space Discrete\(2\), a mistaken.ForeignSpace.Discrete; asyncrl takes"),
+    "CloseRaises": (EnvironmentFault, "raised RuntimeError when it was closed: nothing to close"),
+    "ConstructorRaises": (EnvironmentFault, "raised RuntimeError when it was made: no display"),
+}
+STEPPED = {
+    "FourTuple": "a tuple of 4 from step, not the five .* in place of the old gym's done, say terminated and truncated",
+    "BareReset": "from reset, not a pair of observation and info; return observation, {}",
+    "LargeReward": r"returned the reward -1e\+39, whose size is above 3.4e\+38, what float32 holds",
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_cannot_be_made_is_named(name: str) -> None:
+    kind, sentence = MADE[name]
+    with pytest.raises(kind, match=sentence):
+        describe(f"mistaken:{name}")
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_what_breaks_gymnasiums_interface_is_named(name: str) -> None:
+    environments = Environments(describe(f"mistaken:{name}"), 1)
+    with pytest.raises(EnvironmentFault, match=STEPPED[name]):
+        play(environments)
+
+
+def play(environments: Environments) -> None:
+    environments.reset([2])
+    environments.step(np.zeros(1, dtype=np.int64))
+
+
+@pytest.mark.parametrize("name", ["WantsMode", "ArrayFlags", "WithoutGradients"])
+def test_what_is_unusual_trains(name: str, tmp_path: Path) -> None:
+    try:
+        asyncrl.train(f"mistaken:{name}", "a3c", steps=80, engine="serial", eval_episodes=0, run_dir=tmp_path / "run")
+    finally:
+        torch.set_grad_enabled(True)
+
+
+def test_an_option_that_means_nothing_here_is_named_as_it_was_typed() -> None:
+    with pytest.raises(UsageError, match="no such setting as --protocol, which was raw"):
+        describe("CartPole-v1", EnvOptions(protocol=Protocol.RAW))
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that registers an id which EnvPool has, too."""
+    monkeypatch.setattr(envpool, "_tasks", lambda: {"Shared-v0": ("envpool.box2d", "", {}), "Other-v0": ("", "", {})})
+    module = types.ModuleType("shares_an_id")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(gymnasium.registry, "Shared-v0", gymnasium.envs.registration.EnvSpec("Shared-v0", "mistaken:Right"))
+    return module.__name__
+
+
+def test_who_asks_for_a_module_gets_its_environment_and_nobody_elses(package: str) -> None:
+    contract = describe("Shared-v0", EnvOptions(imports=(package,)))
+    assert (contract.family, contract.settings["imports"]) == ("gymnasium", [package])
+    for env_id, backend in (("Other-v0", Backend.AUTO), ("Shared-v0", Backend.ENVPOOL)):
+        with pytest.raises(UsageError, match=f"EnvPool has an environment '{env_id}' of its own, with which --import"):
+            describe(env_id, EnvOptions(imports=(package,), env_backend=backend))
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "ALE/Pong-v5", "MiniGrid-Empty-5x5-v0", "CoinrunEasy-v0"])
+def test_a_module_that_raises_when_it_is_imported_is_an_error_for_every_family(
+    env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raises_at_import.py").write_text("raise RuntimeError('half installed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(AsyncRLError, match="--import raises_at_import raised RuntimeError when it was imported"):
+        describe(env_id, EnvOptions(imports=("raises_at_import",)))
+
+
+@pytest.mark.parametrize("env_id", ["OurNoFrameskip-v4", "academy_of_ours-v1", "CoinrunEasy-v0", "SuperMarioBros-Ours-v0"])
+def test_what_is_registered_is_not_taken_for_another_familys_because_of_its_name(
+    env_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gymnasium.registry, env_id, gymnasium.envs.registration.EnvSpec(env_id, "mistaken:Right"))
+    contract = describe(env_id)
+    assert (contract.family, contract.spaces.observation_shape) == ("gymnasium", (2,))
