@@ -85,7 +85,7 @@ def record(
         if stage is None:
             stage = stack.enter_context(contextlib.closing(_Alone(contract)))
         for seed_of_one in environment_seeds(seed, Stream.EVALUATION, episodes):
-            seen = [stage.reset(seed_of_one)]
+            seen = [stage.reset(seed_of_one).copy()]  # some environments show everything in one array
             done: list[np.ndarray] = []
             got: list[float] = []
             while True:

@@ -176,8 +176,9 @@ class Entry:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
-        what = f"one of {self.choices}" if self.choices else "×".join(map(str, self.shape)) + f" {self.dtype}"
-        return f"{self.name}: {what.lstrip()}" if self.name else what.lstrip()
+        sizes = "×".join(map(str, self.shape)) or "one"
+        what = f"one of {self.choices}" if self.choices else f"{sizes} {self.dtype}"
+        return f"{self.name}: {what}" if self.name else what
 
     def find(self, observation: Any) -> Any:
         """Its value in an observation. Raises ValueError where there is none."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+from shown import KINDS
 
 from asyncrl import datasets
 from asyncrl.actor import ActorSpec
@@ -20,9 +25,10 @@ from asyncrl.experience import stack_frames
 from asyncrl.imitation import CloningOptions
 from asyncrl.playback import Playback
 from asyncrl.rollout import Ticket
+from asyncrl.spaces import pack
 from asyncrl.training import actor_spec
 
-pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
+minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
 CORRIDOR = "worlds:Corridor-v0"
 SMALL: dict[str, Any] = dict(
     actors=1, envs_per_actor=4, learning_starts=100, capacity=2_000, batch_size=32, engine="serial"
@@ -70,6 +76,51 @@ def test_what_is_written_is_what_is_read(env: str) -> None:
         assert again.action == pytest.approx(one.action, abs=1e-6)
         assert np.array_equal(one.reward, again.reward)
         assert one.terminated == again.terminated
+
+
+@pytest.mark.parametrize(
+    ("kind", "acts"),
+    [("scalar", "one choice"), ("scalar", "one bit"), ("bool", None), ("negative", None), ("keys", None), ("gray", None)],
+)
+def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
+    kind: str, acts: str | None, tmp_path: Path
+) -> None:
+    settings = dict(env_kwargs=json.dumps({"kind": kind, "acts": acts}))
+    contract = describe("shown:Shown", EnvOptions(**settings))
+    random = np.random.default_rng(1)
+    played = list(datasets.record(lambda *_: contract.spaces.actions.random(random, 1), contract, 3, seed=1))
+    datasets.write("any/rare-v0", contract, played, "random")
+    for one, again in zip(played, datasets.read("any/rare-v0", contract), strict=True):
+        assert np.array_equal(one.observation, again.observation)
+        assert np.array_equal(one.action, again.action)
+    config = configure("shown:Shown", "a3c", engine="serial", eval_episodes=0, **settings)
+    _, epoch, _ = pretrain(config, "any/rare-v0", CloningOptions(imitation_epochs=1), tmp_path / "run")
+    assert 0 <= epoch.agreement <= 1
+
+
+@pytest.mark.parametrize("kind", ["gray", "frames last", "negative"])
+def test_a_dataset_of_others_is_read_as_its_environment_is_seen(kind: str) -> None:
+    """It holds what the environment returned, not what networks take."""
+    contract = describe("shown:Shown", EnvOptions(env_kwargs=json.dumps({"kind": kind})))
+    space = KINDS[kind]
+    space.seed(1)
+    seen = [space.sample() for _ in range(4)]
+    together = concatenate(space, seen, create_empty_array(space, 4))
+    flags = dict(terminations=[False, False, True], truncations=[False] * 3, infos={})
+    buffer = minari.data_collector.EpisodeBuffer(
+        id=0, observations=together, actions=np.zeros(3, int), rewards=[0.0] * 3, **flags
+    )
+    with warnings.catch_warnings(action="ignore"):  # of what a published dataset should have
+        minari.create_dataset_from_buffers(
+            "other/rare-v0", [buffer], observation_space=space, action_space=spaces.Discrete(2), algorithm_name="x"
+        )
+    (read,), (own,) = datasets.read("other/rare-v0", contract), minari.load_dataset("other/rare-v0").iterate_episodes()
+    assert np.array_equal(read.observation, pack(contract.spaces, own.observations))
+
+
+def test_every_observation_is_recorded_where_the_environment_shows_them_in_one_array() -> None:
+    (one,) = datasets.record(lambda *_: np.array([0]), describe("shown:Reusing-v0"), 1, seed=1)
+    assert one.observation.ravel().tolist() == [*range(11)]
 
 
 def test_a_recorded_agent_plays_as_it_is_evaluated(tmp_path: Path, walked: str) -> None:

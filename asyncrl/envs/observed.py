@@ -53,7 +53,11 @@ class ObservationCheck:
                 return tuple(self._held(part, value, f"{name}[{i}]") for i, (part, value) in enumerate(each))
         if not space.contains(observation):
             raise EnvironmentFault(f"returned {name} that is {observation!r}, its space is {space}")
-        return _held_by(space, observation, name) if isinstance(observation, np.ndarray) else observation
+        if not isinstance(observation, np.ndarray):
+            return observation
+        if not (self._reported or _is_ordinary(observation)):
+            self._reported = report_rounding(self._env, observation, name)
+        return _held_by(space, observation, name)
 
     def _array(self, space: gymnasium.Space[Any], observation: Any, name: str) -> np.ndarray:
         values = np.asarray(observation)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from generated_spaces import observation_spaces
 from gymnasium import spaces
 from hypothesis import given, settings
+from shown import Reusing
 
+from asyncrl.envs import Environments, describe
 from asyncrl.envs.observed import ObservationCheck
 from asyncrl.errors import EnvironmentFault
 
@@ -76,3 +80,52 @@ def test_digits_that_networks_cannot_see_are_reported_once(dtype: type, capsys: 
     said = capsys.readouterr().err
     assert said.count("rounds it to 1000000064") == 1
     assert "subtract what all observations have in common" in said
+
+
+class Off(Reusing):
+    """Shows a number too many, in an array of another dtype than its space's."""
+
+    single_observation_space = spaces.Box(0, 255, (1,), np.uint8)
+
+    def step(self, actions: Any) -> Any:
+        seen, *others = super().step(actions)
+        return (seen * 60).astype(np.uint16), *others
+
+
+class Beyond(Reusing):
+    """Makes a choice that there is not."""
+
+    single_observation_space = spaces.Dict(n=spaces.Discrete(4, start=1))
+
+    def reset(self, **how: Any) -> Any:
+        seen, info = super().reset(**how)
+        return {"n": seen[:, 0].astype(int) + 1}, info
+
+    def step(self, actions: Any) -> Any:
+        seen, *others = super().step(actions)
+        return {"n": seen[:, 0].astype(int) + 1}, *others
+
+
+for _vector in (Off, Beyond):
+    _single = type("Single", (gymnasium.Env,), dict(observation_space=_vector.single_observation_space))
+    _single.action_space = Reusing.single_action_space
+    gymnasium.register(f"{_vector.__name__}-v0", entry_point=_single, vector_entry_point=_vector)
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        ("Off-v0", r"holds 300 at \(0, 0\), which uint8 cannot hold \(step 5, seeds 1, 2\)"),
+        ("Beyond-v0", r"a part 'n' that is 5, which is none of 1 … 4 \(step 4, seeds 1, 2\)"),
+    ],
+)
+def test_a_vector_environment_is_held_to_its_space_too(env: str, sentence: str) -> None:
+    with contextlib.closing(Environments(describe(env), 2)) as environments:
+        environments.reset([1, 2])
+        with pytest.raises(EnvironmentFault, match=f"{env} returned an observation.* {sentence}"):
+            play(environments)
+
+
+def play(environments: Environments) -> None:
+    for _ in range(9):
+        environments.step(np.zeros(2, int))
