@@ -17,6 +17,7 @@ from asyncrl.agent import Agent, load
 from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
 from asyncrl.changes import changed
+from asyncrl.children import reporting_crashes
 from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.divergence import recover
 from asyncrl.effects import refuse_ineffective, refuse_unimitated
@@ -197,7 +198,7 @@ def _train_from(
         run.rewind(newest.update)
     events = TensorBoard(run.path, resumed_at=None if newest is None else newest.step)
     sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
-    with Monitor(sinks).open() as monitor:
+    with reporting_crashes(), Monitor(sinks).open() as monitor:
         for sentence in said:
             monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train

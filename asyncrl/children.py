@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import importlib
 import os
@@ -10,9 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-__all__ = ["ChildProcess", "anonymous_file", "how_it_ended", "main"]
+__all__ = ["ChildProcess", "anonymous_file", "how_it_ended", "main", "reporting_crashes"]
 
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from asyncrl.children import main; main(*sys.argv[1].split())"
 
@@ -91,6 +92,20 @@ def _end_with(lifeline: int) -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+@contextlib.contextmanager
+def reporting_crashes() -> Iterator[None]:
+    """Have every thread's stack written to standard error where native code, an environment's say, ends this process."""
+    begins = not faulthandler.is_enabled()
+    if begins:
+        with contextlib.suppress(RuntimeError, ValueError, OSError):  # there is no standard error
+            faulthandler.enable()
+    try:
+        yield
+    finally:
+        if begins:
+            faulthandler.disable()
 
 
 def how_it_ended(code: int) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+from asyncrl.children import reporting_crashes
 from asyncrl.cli import streams
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, near_matches
 from asyncrl.interruption import holding_interrupts, raising_interrupts
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_exit() -> NoReturn:
     """`main` as a program."""
-    code = main()
+    with reporting_crashes():
+        code = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C more must not replace the exit code by a traceback
     sys.exit(code)
 

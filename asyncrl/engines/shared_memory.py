@@ -28,12 +28,15 @@ class SharedMemory:
     def allocate(cls, nbytes: int) -> SharedMemory:
         """New memory, all zeros. Raises UsageError where the system gives none."""
         try:
-            return cls(anonymous_file(nbytes))
-        except OSError as problem:
+            memory = cls(anonymous_file(nbytes))
+            assert len(memory.tensor) == nbytes
+        except (OSError, OverflowError) as problem:
+            reason = getattr(problem, "strerror", None) or problem
             raise UsageError(
-                f"{nbytes / 1e6:,.0f} MB of memory for actors and learner cannot be had ({problem.strerror}): take fewer "
+                f"{nbytes / 1e6:,.0f} MB of memory that actors and learner share cannot be had ({reason}): take fewer "
                 "--actors or --envs-per-actor, or --engine threads"
             ) from None
+        return memory
 
     @cached_property
     def tensor(self) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import faulthandler
 import io
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from typing import Any, NoReturn
 import cloudpickle
 
 from asyncrl.arithmetic import compute_with
-from asyncrl.children import how_it_ended
+from asyncrl.children import how_it_ended, reporting_crashes
 from asyncrl.engines.forkserver import NOT_STARTED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources
@@ -173,7 +172,8 @@ def main(control: int) -> None:
     if work is not None:
         index, (pipe, *descriptors) = work
         try:
-            with contextlib.suppress(*_LOST), Connection(pipe) as connection:  # lost: whoever started it has gone
+            # lost: whoever started it has gone
+            with contextlib.suppress(*_LOST), Connection(pipe) as connection, reporting_crashes():
                 _work(index, connection, descriptors)
         except BaseException:
             traceback.print_exc()
@@ -192,8 +192,6 @@ def _leave(code: int) -> NoReturn:
 
 def _work(index: int, pipe: Connection, descriptors: list[int]) -> None:
     """A worker's whole life."""
-    with contextlib.suppress(ValueError, AttributeError, OSError):  # standard error is closed
-        faulthandler.enable()
     compute_with(1)
     try:
         sys.path[:], folder, environment, sent, env_id = pickle.loads(pipe.recv_bytes())

@@ -1,0 +1,148 @@
+"""Processes that serve: what they know of their owner, how they end, and what is said where they cannot be had."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import faulty
+import pytest
+
+from asyncrl.engines import workers as engine_workers
+from asyncrl.engines.shared_memory import SharedMemory
+from asyncrl.engines.workers import Workers
+from asyncrl.envs import Backend, Contract, describe, make
+from asyncrl.errors import ActorDied, UsageError
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    return describe("worlds:Corridor-v0")
+
+
+def answers(workers: Workers, count: int) -> list[Any]:
+    heard: list[Any] = []
+    deadline = time.monotonic() + 60
+    while len(heard) < count and time.monotonic() < deadline:
+        heard += workers.hear(1.0)
+    return heard
+
+
+def surroundings(index: int, pipe: Connection, memory: SharedMemory) -> None:
+    """A worker that says where it is and writes its number into shared memory."""
+    memory.tensor[index] = index + 1
+    pipe.send((os.getcwd(), os.environ.get("COLOUR"), "elsewhere" in sys.path, __name__))
+    pipe.poll(None)
+
+
+def test_workers_have_their_owners_folder_search_path_and_environment_as_they_are_now_and_share_its_memory(
+    contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine_workers.prepare()  # before all that changes
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLOUR", "red")
+    monkeypatch.syspath_prepend("elsewhere")
+    memory = SharedMemory.allocate(4)
+    workers = Workers(surroundings, 3, contract, memory)
+    try:
+        assert answers(workers, 3) == [(str(tmp_path), "red", True, __name__)] * 3
+        assert memory.tensor.tolist() == [1, 2, 3, 0]
+    finally:
+        workers.close()
+
+
+def die(index: int, pipe: Connection, how: str) -> None:
+    """A worker that ends without a word."""
+    if how == "exits":
+        os._exit(7)
+    os.kill(os.getpid(), signal.SIGSEGV if how == "crashes" else signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("exits", r"^actor 0 died \(exit code 7\) in worlds:Corridor-v0; --env-backend async goes on"),
+        ("crashes", r"^actor 0 died \(killed by SIGSEGV\) in worlds:Corridor-v0; --env-backend async goes on"),
+        ("is killed", r"^actor 0 died \(killed by SIGKILL\) in worlds:Corridor-v0; the machine may be out of memory$"),
+    ],
+)
+def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
+    contract: Contract, how: str, sentence: str
+) -> None:
+    workers = Workers(die, 1, contract, how)
+    try:
+        with pytest.raises(ActorDied, match=sentence):
+            answers(workers, 1)
+    finally:
+        workers.close()
+
+
+def test_where_a_worker_crashed_is_written_to_standard_error(contract: Contract, capfd: pytest.CaptureFixture[str]) -> None:
+    engine_workers.dismiss()  # the next server has the standard error of this test
+    workers = Workers(die, 1, contract, "crashes")
+    try:
+        with pytest.raises(ActorDied):
+            answers(workers, 1)
+    finally:
+        workers.close()
+        engine_workers.dismiss()
+    printed = capfd.readouterr().err
+    assert "Fatal Python error: Segmentation fault" in printed
+    assert 'test_workers.py", line' in printed
+
+
+def test_more_workers_than_the_system_allows_are_refused_in_a_sentence(contract: Contract) -> None:
+    engine_workers.prepare()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 6, hard))
+    try:
+        with pytest.raises(UsageError, match=r"^--actors 64: the limit of open files is too low .*ulimit -n"):
+            Workers(faulty.hang, 64, contract)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_memory_that_cannot_be_had_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match=r"of memory that actors and learner share cannot be had .*--actors"):
+        SharedMemory.allocate(2**61)
+
+
+@pytest.fixture
+def hidden(tmp_path: Path) -> Iterator[ModuleType]:
+    """A module that is imported here and that no search path leads to."""
+    file = tmp_path / "hidden_rooms.py"
+    file.write_text("from worlds import Corridor\n\n\nclass Room(Corridor):\n    pass\n")
+    spec = importlib.util.spec_from_file_location("hidden_rooms", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["hidden_rooms"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["hidden_rooms"]
+
+
+def test_a_class_of_a_module_that_no_other_process_finds_is_sent(hidden: ModuleType) -> None:
+    with closing(make(hidden.Room, 1, seed=1, env_backend=Backend.ASYNC)) as envs:
+        assert envs.num_envs == 1
+
+
+def test_a_function_that_refers_to_such_a_module_is_refused_where_it_cannot_be_made(hidden: ModuleType) -> None:
+    room = hidden.Room
+    workers = Workers(faulty.hang, 1, describe(lambda: room()))
+    try:
+        with pytest.raises(
+            UsageError, match=r"cannot be made in another process \(ModuleNotFoundError: No module named 'hid"
+        ):
+            answers(workers, 1)
+    finally:
+        workers.close()
