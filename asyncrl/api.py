@@ -16,7 +16,7 @@ from asyncrl import checkpoint, datasets, hogwild, training
 from asyncrl.agent import Agent, load
 from asyncrl.arithmetic import standard_modes
 from asyncrl.bots import BotPlayer
-from asyncrl.changes import changed
+from asyncrl.changes import changed, differences_of
 from asyncrl.children import reporting_crashes
 from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.divergence import recover
@@ -62,9 +62,14 @@ _WHERE = {Storage.RAM: "in memory", Storage.DISK: "on disk"}
 
 @standard_modes()
 def start(
-    config: RunConfig, run_dir: Path | str | None = None, view: Sink | None = None, *, asked: Collection[str] = ()
+    config: RunConfig,
+    run_dir: Path | str | None = None,
+    view: Sink | None = None,
+    *,
+    asked: Collection[str] = (),
+    video: bool = False,
 ) -> tuple[Run, Outcome]:
-    """Begin and finish a run.
+    """Begin and finish a run; it notes whether a `video` is to be recorded of its agent.
 
     Raises UsageError for settings that would have no effect: those `asked` for by name, and all that are not as in the
     configuration's preset.
@@ -77,7 +82,7 @@ def start(
     _check_memory(config, contract)
     if config.offline is not None:
         datasets.check(config.offline, contract)
-    run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
+    run = Run.create(None if run_dir is None else Path(run_dir), config, contract, video=video)
     return run, _train(config, contract, run, view, None)
 
 
@@ -139,11 +144,15 @@ def resume(
     if training.is_complete(config, contract, run, newest):
         return run, None
     _prepare_engine(config, contract)
-    before, rate = (one.optimizer.learning_rate for one in (newest.config, config))
-    if config != newest.config:  # asked for once: it holds also where this process is killed before it saves
+    different = differences_of(newest.config, config)
+    notes = []
+    if "learning_rate" in different:
+        before, rate = different["learning_rate"]
+        notes.append(f"From here on this is another run: --learning-rate {rate:g}, not {before:g}.")
+    run.note_resumption(newest.step, contract, different, notes)
+    if different:  # asked for once: it holds also where this process is killed before it saves
         newest = checkpoint.amend(newest, config=config.to_json())
-    note = f"From here on this is another run: --learning-rate {rate:g}, not {before:g}."
-    return run, _train(config, contract, run, view, newest, [note] if rate != before else [])
+    return run, _train(config, contract, run, view, newest, notes)
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoint:

@@ -11,7 +11,7 @@ from asyncrl.errors import UsageError, near_matches
 from asyncrl.ranges import flag
 from asyncrl.serialization import to_json
 
-__all__ = ["changed", "check_change", "setting_paths"]
+__all__ = ["changed", "check_change", "differences_of", "may_change", "setting_paths"]
 
 
 def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
@@ -22,6 +22,24 @@ def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
             yield from setting_paths(default, *prefix, field.name)
         else:
             yield (*prefix, field.name)
+
+
+def may_change(*, diverged: bool) -> tuple[str, ...]:
+    """The settings that may change in the continuation of a run; the learning rate where it has diverged."""
+    return ("steps", *RunConfig.CHANGEABLE, *(("learning_rate",) if diverged else ()))
+
+
+def differences_of(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """By name, what changes: the value before, and after, as JSON has them."""
+    places = [(name,) for name in may_change(diverged=False)] + [("optimizer", "learning_rate")]
+    values = {path[-1]: (_at(to_json(before), path), _at(to_json(after), path)) for path in places}
+    return {name: (one, other) for name, (one, other) in values.items() if one != other}
+
+
+def _at(table: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        table = table[name]
+    return table
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any], *, diverged: bool) -> RunConfig:
@@ -42,7 +60,7 @@ def changed(config: RunConfig, changes: Mapping[str, Any], *, diverged: bool) ->
 
 def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
     """Raise UsageError for a setting that cannot change in the continuation of a run, with the reason."""
-    if name in (*RunConfig.CHANGEABLE, "steps") or (name == "learning_rate" and diverged):
+    if name in may_change(diverged=diverged):
         return
     if name == "learning_rate":
         raise UsageError("--learning-rate cannot change in a run that has not diverged: it decides the weights")
@@ -50,5 +68,5 @@ def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
     if name not in places:
         raise UsageError(f"there is no setting {name!r}{near_matches(name, places)}")
     why = "belongs to the environment's contract" if places[name][0] == "environment" else "decides the weights"
-    may = ", ".join(flag(one) for one in ("steps", *RunConfig.CHANGEABLE))
+    may = ", ".join(map(flag, may_change(diverged=diverged)))
     raise UsageError(f"{flag(name)} cannot change in a run: it {why}; what may change is {may}")

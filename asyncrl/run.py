@@ -10,17 +10,18 @@ import re
 import reprlib
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from asyncrl import checkpoint
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DamageWarning, UsageError, near_matches
-from asyncrl.serialization import read_text, sync_folder, to_json, write_atomically
+from asyncrl.provenance import provenance
+from asyncrl.serialization import read_json, read_text, sync_folder, to_json, write_atomically
 from asyncrl.statistics import Record
 from asyncrl.version import __version__
 
@@ -56,8 +57,11 @@ class Run:
     path: Path
 
     @classmethod
-    def create(cls, path: Path | None, config: RunConfig, contract: Contract) -> Run:
-        """A new folder. Raises UsageError where one is in the way: nothing is ever overwritten."""
+    def create(cls, path: Path | None, config: RunConfig, contract: Contract, *, video: bool = False) -> Run:
+        """A new folder; `video`: a game is to be recorded at the end.
+
+        Raises UsageError where a folder is in the way: nothing is ever overwritten.
+        """
         if path is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             name = f"{config.algorithm.name}-{re.sub('[^a-zA-Z0-9_.+-]+', '-', config.env)}-{stamp}"
@@ -71,7 +75,9 @@ class Run:
             "asyncrl": __version__,
             "config": config.to_json(),
             "contract": to_json(contract),
-            "packages": {name: version(name) for name in _PACKAGES} | contract.versions,
+            "packages": _packages(contract),
+            **provenance(),
+            "video": video,
         }
         write_atomically(path / "config.json", json.dumps(facts, indent=1))
         return cls(path)
@@ -84,6 +90,30 @@ class Run:
         if not (path / "config.json").is_file():
             raise UsageError(f"{path} is not a run folder: it has no config.json")
         return cls(path)
+
+    def facts(self) -> dict[str, Any]:
+        """What config.json says; {} where it cannot be read: nothing that a run needs stands there alone."""
+        with contextlib.suppress(CheckpointError):
+            found = read_json(self.path / "config.json")
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def note_resumption(self, step: int, contract: Contract, changes: dict[str, Any], notes: Sequence[str]) -> None:
+        """Add to config.json that the run goes on from `step`: how, where and when; what changes, and what that means."""
+        facts = self.facts()
+        if not facts:
+            return
+        resumed = facts.get("resumed", [])
+        entry = {"step": step, "changes": changes, "asyncrl": __version__, "packages": _packages(contract), **provenance()}
+        noted = {**entry, "notes": list(notes)} if notes else entry
+        facts["resumed"] = [*(resumed if isinstance(resumed, list) else []), noted]
+        write_atomically(self.path / "config.json", json.dumps(facts, indent=1))
+
+    @property
+    def video(self) -> Path | None:
+        """Where the video of the agent to play belongs; None where there is no agent yet."""
+        agent = self.marked("best") or self.marked("latest")
+        return None if agent is None else self.path / "videos" / f"{agent.name}.mp4"
 
     @property
     def replay_folder(self) -> Path:
@@ -200,6 +230,11 @@ class Run:
             path = self.replay_folder / name
             if path.is_file() and not path.is_symlink():
                 path.unlink()
+
+
+def _packages(contract: Contract) -> dict[str, str]:
+    """Versions of what a run depends on."""
+    return {name: version(name) for name in _PACKAGES} | contract.versions
 
 
 def _inside(folder: Path) -> Iterable[Path]:

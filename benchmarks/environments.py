@@ -20,9 +20,9 @@ import gymnasium
 import numpy as np
 import tyro
 
-from asyncrl.bench.usage import machine
 from asyncrl.envs import Environments, describe
 from asyncrl.errors import UsageError
+from asyncrl.provenance import machine
 
 RESULTS = Path(__file__).parent / "results" / "environments.json"
 

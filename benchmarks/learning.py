@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from asyncrl.bench.usage import machine
+from asyncrl.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 UNSEEN = "1000003"

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import tyro
 
-from asyncrl.bench.usage import machine
 from asyncrl.config import EngineKind
+from asyncrl.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 

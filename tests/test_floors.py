@@ -17,7 +17,7 @@ networks experience
 algorithms schedule
 datasets
 actor learner config statistics
-playback
+playback provenance
 engines checkpoint evaluation video monitor filters imitation effects
 run
 agent changes checkpointer divergence evaluator

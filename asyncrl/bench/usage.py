@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import threading
 import time
-from typing import Any
 
 import psutil
-import torch
 
 from asyncrl.config import cores
 
-__all__ = ["Usage", "machine"]
+__all__ = ["Usage"]
 
 
 class Usage:
@@ -49,18 +46,3 @@ class Usage:
                 self._spent[process.pid] = times.user + times.system
         self.memory = max(self.memory, memory)
         return sum(self._spent.values())
-
-
-def machine() -> dict[str, Any]:
-    """What every figure must be read with."""
-    model = platform.processor()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
-    return {
-        "cpu": model,
-        "cores": cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

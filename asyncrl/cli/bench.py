@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from asyncrl.api import tailor
 from asyncrl.bench import Report, bench
-from asyncrl.bench.usage import machine
 from asyncrl.cli.options import parse
 from asyncrl.config import EngineKind
 from asyncrl.networks import Network
+from asyncrl.provenance import machine
 from asyncrl.ranges import within
 
 

@@ -10,8 +10,12 @@ from pathlib import Path
 from asyncrl import checkpoint
 from asyncrl.api import load
 from asyncrl.cli.options import parse
-from asyncrl.run import checkpoint_folder, newer_checkpoint
+from asyncrl.provenance import describe_provenance
+from asyncrl.run import Run, checkpoint_folder, newer_checkpoint
 from asyncrl.serialization import to_json
+
+_ORIGIN = ("date", "command", "git", "machine", "packages", "resumed")
+"""What config.json says of where a run comes from."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ def run(arguments: Sequence[str]) -> int:
         from asyncrl.filters import draw_filters
 
         draw_filters(load(found.path).policy, found.contract, asked.filters)
+    origin = Run(found.path.parent.parent).facts()
     facts = {
         "step": found.step,
         "update": found.update,
@@ -43,6 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         "contract": to_json(found.contract),
         "config": found.config.to_json(),
         "files": found.files,
+        "provenance": {name: origin[name] for name in _ORIGIN if name in origin},
     }
     if asked.json:
         print(json.dumps(facts))
@@ -54,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
     print(f"{'weights_sha256':<20}{found.weights_sha256}")
     print(f"{'parameters':<20}{facts['parameters']:,}")
-    print("\n".join(found.contract.lines()))
+    print("\n".join([*describe_provenance(origin), *found.contract.lines()]))
     for name, file in found.files.items():
         print(f"{name:<24}{file['bytes']:>12,} bytes  {file['sha256'][:16]}…")
     return 0

@@ -13,7 +13,7 @@ import tyro
 from asyncrl.errors import UsageError
 from asyncrl.ranges import check_numbers, within
 
-__all__ = ["ParserExit", "given", "mode", "parse"]
+__all__ = ["ParserExit", "given", "mode", "parse", "take_out"]
 
 T = TypeVar("T")
 
@@ -82,6 +82,20 @@ def given(arguments: Sequence[str], known: Collection[str]) -> set[str]:
     """The options among `arguments`, by the names of their fields, which are `known`."""
     words = {word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
     return {name for name in known if name in words or f"no_{name}" in words}
+
+
+def take_out(words: list[str], option: str) -> list[str]:
+    """Remove every `option VALUE` and `option=VALUE` from `words`; returns the values."""
+    values = []
+    for i in reversed(range(len(words))):
+        if words[i].startswith(f"{option}="):
+            values.append(words.pop(i).partition("=")[2])
+        elif words[i] == option:
+            if i + 1 == len(words):
+                raise UsageError(f"{option} needs a name")
+            values.append(words.pop(i + 1))
+            del words[i]
+    return values[::-1]
 
 
 def mode(greedy: bool, sample: bool) -> bool | None:

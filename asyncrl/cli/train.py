@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ import tyro
 
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, load, newest_checkpoint, play, resume, start, tailor
-from asyncrl.cli.options import given, parse
+from asyncrl.cli.continuation import read_continuation
+from asyncrl.cli.options import given, parse, take_out
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.config import EngineKind, RunConfig, cores
 from asyncrl.engines.workers import prepare
@@ -60,20 +62,6 @@ class NewRun:
     output: Output = field(default_factory=Output)
 
 
-@dataclass(frozen=True)
-class ContinuedRun:
-    resume: Path
-    """The run folder."""
-    steps: int | None = None
-    """New length of the run. Default: as it was; the learning rate's schedule follows."""
-    engine: EngineKind | None = None
-    """Where actors run from now on. Default: as it was; in lockstep it changes no result."""
-    quiet: bool = False
-    """Say nothing until the end."""
-    video: bool = True
-    """Record one game of the trained agent."""
-
-
 def run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         rows = "\n".join(f"  {name:<16}{cls.summary}" for name, cls in ALGORITHMS.items())
@@ -105,32 +93,41 @@ def _begin(arguments: Sequence[str]) -> int:
     config = tailor(asked.run.env, base.algorithm.name, preset, **settings)
     title = f"{config.algorithm.name} on {config.env}"
     view = terminal_view(title, config.steps, quiet=output.quiet)
-    made, outcome = start(config, output.run_dir, view, asked=settings)
+    made, outcome = start(config, output.run_dir, view, asked=settings, video=output.video)
     return _report(made, outcome, quiet=output.quiet, video=output.video)
 
 
 def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
     """Will actors be processes, as far as can be told before the command line is read?"""
-    engine = [base.engine.value, *_take_out([*words], "--engine")][-1]
+    engine = [base.engine.value, *take_out([*words], "--engine")][-1]
     if engine == EngineKind.AUTO.value:
         return cores() > 1 and family_of(base.env).shows_pictures and not torch.cuda.is_available()
     return engine in (EngineKind.PROCESSES.value, EngineKind.HOGWILD.value)
 
 
 def _continue(arguments: Sequence[str]) -> int:
-    words = [a.removeprefix("--resume=") for a in arguments if a != "--resume"]
-    asked = parse(ContinuedRun, "train --resume", words, "Continue a run from its newest good checkpoint.")
-    config = newest_checkpoint(Run.open(asked.resume)).config
-    if (asked.engine or config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
+    asked = read_continuation(arguments)
+    made, config = Run.open(asked.run), asked.config
+    if asked.changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         prepare()
-    steps = asked.steps or config.steps
+    steps = asked.changes.get("steps", config.steps)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=asked.quiet)
-    changes = {} if asked.engine is None else {"engine": asked.engine}
-    made, outcome = resume(asked.resume, view, steps=asked.steps, **changes)
-    if outcome is None:
-        print(f"{made.path} is complete: {steps:,} steps. --steps N lengthens it.")
-        return 0
-    return _report(made, outcome, quiet=asked.quiet, video=asked.video)
+    made, outcome = resume(asked.run, view, **asked.changes)
+    if outcome is not None:
+        return _report(made, outcome, quiet=asked.quiet, video=asked.video)
+    stopped = _record(made, quiet=asked.quiet) if asked.video and not _has_video(made) else None
+    saved = newest_checkpoint(made)
+    if saved.step < steps:
+        target = asked.changes.get("target_return", config.target_return)
+        reached = f"its target return {target:g} is reached at step {saved.step:,}"
+        print(f"{made.path} is complete: {reached}. --target-return X raises it.")
+    else:
+        print(f"{made.path} is complete: {saved.step:,} steps. --steps N lengthens it.")
+    return 130 if stopped == signal.SIGINT else 0
+
+
+def _has_video(made: Run) -> bool:
+    return made.video is not None and made.video.is_file()
 
 
 _FORMER = {"--anneal": "linear", "--no-anneal": "constant"}
@@ -152,7 +149,7 @@ def _without_former_names(arguments: Sequence[str]) -> list[str]:
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
     """ALGO, ENV and --preset, which decide what the other options are; and those."""
     rest = _without_former_names(arguments)
-    presets, wanted, imports = (_take_out(rest, option) for option in ("--preset", "--env", "--import"))
+    presets, wanted, imports = (take_out(rest, option) for option in ("--preset", "--env", "--import"))
     if imports:
         rest += ["--imports", *imports]
     preset = presets[-1] if presets else None
@@ -177,20 +174,6 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     return algorithm, env, preset, rest
 
 
-def _take_out(words: list[str], option: str) -> list[str]:
-    """Remove every `option VALUE` and `option=VALUE` from `words`; returns the values."""
-    values = []
-    for i in reversed(range(len(words))):
-        if words[i].startswith(f"{option}="):
-            values.append(words.pop(i).partition("=")[2])
-        elif words[i] == option:
-            if i + 1 == len(words):
-                raise UsageError(f"{option} needs a name")
-            values.append(words.pop(i + 1))
-            del words[i]
-    return values[::-1]
-
-
 def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
@@ -213,6 +196,7 @@ def _record(made: Run, *, quiet: bool) -> int | None:
     """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the signal that stopped it."""
     agent = load(made.path)
     path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
+    beside = path.with_name(f".{path.name}.tmp.mp4")  # a video that is there is whole
     with listening() as stop:
 
         def progress(step: int) -> None:
@@ -223,9 +207,11 @@ def _record(made: Run, *, quiet: bool) -> int | None:
             if not quiet:
                 print("recording a game …", flush=True)
             path.parent.mkdir(exist_ok=True)
-            with contextlib.closing(View(agent.contract)) as view, open_video(path, view.frames_per_second) as screen:
+            with contextlib.closing(View(agent.contract)) as view, open_video(beside, view.frames_per_second) as screen:
                 score = play(agent, view, screen, seed=1, progress=progress)
+            os.replace(beside, path)
         except (AsyncRLError, Interrupted, OSError) as problem:
+            beside.unlink(missing_ok=True)
             print(f"no video: {problem}", file=sys.stderr)
         else:
             print(f"video of one game ({score:g}): {path}")

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from asyncrl.bench.usage import machine
+from asyncrl.provenance import machine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -115,6 +115,17 @@ def test_a_run_that_is_there_is_refused_and_left_as_it_is_and_a_complete_one_say
     assert contents(trained) == before
 
 
+def test_a_run_that_lacks_its_video_is_not_complete_before_it_has_one(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    shutil.rmtree(run / "videos")
+    assert "video" not in command("train", "--resume", run, "--no-video", cwd=tmp_path).stdout
+    done = command("train", "--resume", run, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "video of one game" in done.stdout
+    assert "is complete" in done.stdout
+    assert contents(run).keys() == contents(trained).keys()
+
+
 def test_an_environments_fault_shows_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
     done = command("train", "a3c", "worlds:Failing-v0", "--engine", "processes", "--run-dir", "run", cwd=tmp_path)
     assert done.returncode == 1
@@ -285,6 +296,12 @@ MISTAKES = {
     f"{CORRIDOR} --sticky 0.25": "no such setting as --sticky",
     "train --resume nowhere": "there is no run folder nowhere",
     "train --resume .": ". is not a run folder",
+    "train --resume run --lag 3": "--lag cannot change in a run: it decides the weights; what may change is --steps, ",
+    "train --resume run --t-max=3": "--t-max cannot change in a run: it decides the weights",
+    "train --resume run --reward-clip 1": "--reward-clip cannot change in a run: it belongs to the environment",
+    "train --resume run --run-dir other": "--run-dir cannot change in a run: a run goes on in its own folder",
+    "train --resume run --learning-rate 1": "--learning-rate cannot change in a run that has not diverged",
+    "train --resume run --log-evry 3": "there is no option --log-evry; did you mean '--log-every'",
     "evaluate nowhere": "there is no run folder nowhere",
     "evaluate .": ". is not a run folder",
     "play nowhere": "there is no run folder nowhere",
