@@ -84,7 +84,7 @@ class Actor:
         self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
-        self._cast = None if bots.bot is None else Cast(bots, spaces.actions, spec.seed, index, spec.envs)
+        self._cast = None if bots.bot is None else Cast(bots, spaces, spec.seed, index, spec.envs)
         self._tail: Tail | None = None
         state = spec.states.get(index)
         if state is None or not self._go_on(state):
@@ -178,7 +178,7 @@ class Actor:
         """What the policy did, with what bots do instead."""
         cast.begin(self._beginning, ticket.step, (ticket.number, t))
         chance = np.zeros(self.spec.envs, dtype=bool) if acted.random is None else acted.random.numpy()
-        done = cast.play(acted.action.numpy(), chance, self._observation.numpy(), self.environments.infos)
+        done = cast.play(acted.action.numpy(), chance, self.environments.shown, self.environments.infos)
         return acted._replace(action=torch.from_numpy(done))
 
     def _newest(self) -> Tensor:

@@ -246,7 +246,7 @@ def record(
     if bot is not None:
         contract, who = describe(str(player) if isinstance(player, Path | Agent) else player), bot
         limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
-        play_on: datasets.Player = BotPlayer(bot, contract.spaces.actions)
+        play_on: datasets.Player = BotPlayer(bot, contract.spaces)
     else:
         agent = player if isinstance(player, Agent) else load(player)  # type: ignore[arg-type]  # load says what is wrong
         contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)

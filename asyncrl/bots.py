@@ -24,11 +24,11 @@ from asyncrl.errors import BotFault, UsageError, near_matches
 from asyncrl.interruption import is_from_keyboard
 from asyncrl.randomness import Stream, uniform
 from asyncrl.ranges import within
-from asyncrl.spaces import Actions
+from asyncrl.spaces import Spaces
 
 __all__ = ["Bot", "BotOptions", "BotPlayer", "Cast", "Script", "open_bot"]
 
-Bot = Callable[[np.ndarray, dict[str, Any]], Any]
+Bot = Callable[[Any, dict[str, Any]], Any]
 
 
 class Script:
@@ -122,22 +122,22 @@ def _fault_of(problem: BaseException, place: str) -> BotFault:
 class BotPlayer:
     """A bot that plays one environment, as `datasets.Player`."""
 
-    def __init__(self, place: str, actions: Actions) -> None:
-        self._place, self._actions = place, actions
+    def __init__(self, place: str, spaces: Spaces) -> None:
+        self._place, self._spaces = place, spaces
         self._make = open_bot(place)
 
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
         if begins:
             self._bot = self._make()
-        return ask(self._bot, self._place, self._actions, observation, info, 0)[None]
+        return ask(self._bot, self._place, self._spaces, observation, info, 0)[None]
 
 
 class Cast:
     """The bots of one actor's environments, and which of them play."""
 
-    def __init__(self, options: BotOptions, actions: Actions, seed: int, actor: int, envs: int) -> None:
+    def __init__(self, options: BotOptions, spaces: Spaces, seed: int, actor: int, envs: int) -> None:
         assert options.bot is not None
-        self._options, self._actions, self._address = options, actions, (seed, actor)
+        self._options, self._spaces, self._address = options, spaces, (seed, actor)
         self._make = open_bot(options.bot)
         self._bots: list[Bot] = [self._make() for _ in range(envs)]
         self._playing = np.zeros(envs, dtype=bool)
@@ -160,20 +160,20 @@ class Cast:
         """
         done = action.copy()
         for env, bot in enumerate(self._bots):
-            own = ask(bot, self._options.bot or "", self._actions, observation, infos, env)
+            own = ask(bot, self._options.bot or "", self._spaces, observation, infos, env)
             if self._playing[env] or (self._options.bot_explores and random[env]):
                 done[env] = own
         return done
 
 
-def ask(bot: Bot, place: str, actions: Actions, observation: np.ndarray, infos: dict[str, Any], env: int) -> np.ndarray:
+def ask(bot: Bot, place: str, spaces: Spaces, observation: np.ndarray, infos: dict[str, Any], env: int) -> np.ndarray:
     """What `bot` does in one of B environments, as a policy gives it. Raises BotFault where that is no action."""
     info = {name: rows[env] for name, rows in infos.items() if _has_rows(rows, len(observation))}
     try:
-        answer = bot(observation[env], info)
+        answer = bot(spaces.unpacked(observation[env]), info)
     except BaseException as problem:
         raise _fault_of(problem, place) from problem
-    choice = np.zeros(0)
+    actions, choice = spaces.actions, np.zeros(0)
     with contextlib.suppress(TypeError, ValueError), np.errstate(invalid="ignore"):
         given = np.asarray(answer)
         if actions.is_continuous or (given == given.astype(np.int64)).all():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -285,6 +285,17 @@ class Spaces:
             return self
         return replace(self, observation_shape=(frames, *(shape[1:] if self._is_gray else shape)))
 
+    def unpacked(self, observation: np.ndarray) -> Any:
+        """What one observation [*O] is made of: the values of its parts by name; of one that has no parts, its value."""
+        if not self.entries:
+            return observation
+        values: dict[str, Any] = {}
+        borders = np.cumsum([entry.nbytes for entry in self.entries])[:-1]
+        for entry, part in zip(self.entries, np.split(observation, borders, -1), strict=True):
+            value = np.ascontiguousarray(part).view(entry.dtype).reshape((*part.shape[:-1], *entry.shape))
+            values[entry.name] = value + entry.first if entry.choices else value
+        return values[""] if [*values] == [""] else values
+
     @property
     def _is_gray(self) -> bool:
         return not self.entries and len(self.observation_shape) == 3 and self.observation_shape[0] == 1
@@ -361,7 +372,7 @@ def _entries(env_id: str, space: gymnasium.Space[Any], path: tuple[str | int, ..
 def _named(path: tuple[str | int, ...]) -> tuple[str, tuple[str | int, ...]]:
     """A part's name, and its keys where splitting the name does not give them."""
     tells = all(isinstance(key, str) and key and "." not in key for key in path)
-    name = ".".join(key if isinstance(key, str) and key and "." not in key else repr(key) for key in path)
+    name = ".".join(f"[{key}]" if isinstance(key, int) else key if key and "." not in key else repr(key) for key in path)
     return name, () if tells else path
 
 
@@ -403,14 +414,14 @@ def _brightest(space: spaces.Box) -> float | None:
     return None if low < 0 or not 0 < high <= 255 else 1.0 if high <= 1 else 255.0
 
 
-def _refuse_many_choices(env_id: str, entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        if entry.choices > MOST_CHOICES:
-            part = f" in {entry.name!r}" if entry.name else ""
-            raise UsageError(
-                f"{env_id} has observations{part} that are one of {entry.choices:,}; networks see a choice as that many "
-                f"zeros and a one, which takes gigabytes above {MOST_CHOICES:,}: describe it by numbers, in a Box"
-            )
+def _refuse_many_choices(env_id: str, entries: tuple[Entry, ...]) -> None:
+    most = max(entries, key=lambda entry: entry.choices)
+    if sum(entry.choices for entry in entries) > MOST_CHOICES:
+        part = f" in {most.name!r}" if most.name else ""
+        raise UsageError(
+            f"{env_id} has observations{part} that are one of {most.choices:,}; networks see a choice as that many zeros "
+            f"and a one, which takes gigabytes above {MOST_CHOICES:,} in all: describe it by numbers, in a Box"
+        )
 
 
 def _actions_of(env_id: str, action: gymnasium.Space[Any]) -> Actions:

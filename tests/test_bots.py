@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,15 @@ def leaving():
     def bot(observation, info):
         raise SystemExit
     return bot
+
+def of_whole_numbers():
+    return lambda observation, info: int({True: 1}[bool((observation == observation.round()).all())])
+
+def of_choices():
+    return lambda observation, info: int({-2: 0, -1: 1, 0: 0, 1: 1, 2: 0}[observation])
+
+def of_parts():
+    return lambda observation, info: int(observation["'arm.left'"])
 """
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, learning_starts=200, capacity=2_000, batch_size=16)
 SMALL |= dict(target_every=200, eval_episodes=0, seed=5, engine="serial", epsilon_steps=1, epsilon_floors=(0.0,))
@@ -90,6 +100,18 @@ def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(tmp_path: Path, 
     later = (cell + 2 * sample.action - 1).clamp(0, 5)
     assert torch.equal(sample.later.argmax(1), later)
     assert torch.equal(sample.reward[0] > 0, later == 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bot", "more"),
+    [("uint16", "of_whole_numbers", dict(standardize=100)), ("negative", "of_choices", {}), ("keys", "of_parts", {})],
+)
+def test_a_bot_sees_what_the_environment_shows(
+    tmp_path: Path, bots: Path, kind: str, bot: str, more: dict[str, Any]
+) -> None:
+    """Neither standardized nor packed; these bots raise over anything else."""
+    settings = dict(steps=240, actors=1, env_kwargs=json.dumps({"kind": kind}), bot=f"{bots}:{bot}")
+    start(configure("shown:Shown", "dqn", **SMALL | settings | more, bot_explores=True), tmp_path / "run")
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])

@@ -146,6 +146,8 @@ def test_what_takes_gigabytes_or_has_nothing_in_it_is_refused() -> None:
     for nothing in (spaces.Dict({}), spaces.Tuple([]), spaces.Box(0, 1, (0,)), spaces.Dict(x=spaces.Box(0, 1, (3, 0)))):
         with pytest.raises(UsageError, match="without a single number"):
             observed(nothing)
+    with pytest.raises(UsageError, match="gigabytes above 262,144 in all"):
+        observed(spaces.Tuple([spaces.Discrete(200_000)] * 2))
     with pytest.raises(UsageError, match=r"has the key \(1, 2\) in its observations"):
         observed(spaces.Dict([((1, 2), spaces.Discrete(2))]))
 
@@ -157,6 +159,18 @@ def test_every_part_is_found_by_its_own_keys() -> None:
     assert values == {"'a.b'": 1, "a.b": 2, "''": 3}
     numbered = spaces.Dict({0: spaces.Discrete(9), 1: spaces.Tuple([spaces.Discrete(9)])})
     assert [entry.find({0: 5, 1: (6,)}) for entry in observed(numbered).entries] == [5, 6]
+
+
+@settings(max_examples=30)
+@given(observation_spaces)
+def test_what_is_packed_can_be_unpacked(space: spaces.Space) -> None:
+    seen, batch = observed(space), batch_of(space)
+    for row, packed in enumerate(pack(seen, batch)):
+        unpacked = seen.unpacked(packed)
+        for entry in seen.entries:
+            value = entry.find(batch)[row]
+            found = unpacked[entry.name] if entry.name else unpacked
+            assert np.array_equal(found, value if entry.choices else entry.of(value[None])[0])
 
 
 def test_parts_that_an_older_run_saved_are_found_by_their_names() -> None:

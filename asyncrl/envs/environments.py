@@ -62,6 +62,8 @@ class Environments:
         self._seeds: list[int] = []
         self.infos: dict[str, Any] = {}
         """What the last reset or step told besides, as vector environments do: an array per name."""
+        self.shown: np.ndarray = np.zeros(0)
+        """[B, *O] what was seen last, before it was standardized."""
         self.vector: VectorEnv = self._family.build(
             contract, num_envs, threads, training=training, render=render, seed=seed
         )
@@ -153,6 +155,7 @@ class Environments:
         if dtype.kind == "f" and not _is_finite(observation):
             bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
+        self.shown = observation
         return self.contract.standardized(observation)
 
     def _converted(self, observation: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
