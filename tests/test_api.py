@@ -55,22 +55,23 @@ def test_train_load_act_evaluate(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
-    settings = dict(steps=4_000, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
+    kwargs = json.dumps({"sent": str(tmp_path / "sent")})
+    settings = dict(steps=4_000, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0, env_kwargs=kwargs)
     with pytest.raises(KeyboardInterrupt, match="go on with: asyncrl train --resume"):
         asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", **settings)
     run = Run.open(tmp_path / "run")
     assert run.interrupted
-    assert 30 <= newest_checkpoint(run).step < 4_000
+    assert 0 < newest_checkpoint(run).step < 4_000
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_run_that_was_cut_short_says_so_until_it_goes_on(tmp_path: Path, name: str) -> None:
     settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
-    kwargs = json.dumps({"name": name})
+    kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": name})
     run = asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
     assert run.interrupted
-    assert 30 <= newest_checkpoint(run).step < 80
+    assert 0 < newest_checkpoint(run).step < 80
     again, _ = resume(run.path, steps=60)
     assert not again.interrupted
 

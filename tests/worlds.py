@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -142,17 +143,18 @@ class Leaving(Corridor):
 
 
 class Signalling(Corridor):
-    """Has this process sent a signal in its 40th step, as if from outside."""
+    """Has this process sent a signal in its 40th step, as if from outside; once, as it leaves the file `sent`."""
 
     _steps = 0
 
-    def __init__(self, render_mode: str | None = None, name: str = "SIGINT") -> None:
-        super().__init__(render_mode)
-        self._signal = signal.Signals[name]
+    def __init__(self, sent: str, name: str = "SIGINT") -> None:
+        super().__init__()
+        self._sent, self._signal = Path(sent), signal.Signals[name]
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self._steps += 1
-        if self._steps == 40:
+        if self._steps == 40 and not self._sent.exists():
+            self._sent.touch()
             os.kill(os.getpid(), self._signal)
         return super().step(action)
 

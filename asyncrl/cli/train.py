@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -198,7 +197,6 @@ def _record(made: Run, *, quiet: bool) -> int:
     """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the exit code."""
     agent = load(made.path)
     path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
-    beside = path.with_name(f".{path.name}.tmp.mp4")  # a video that is there is whole
     code = 0
     with listening() as stop:
 
@@ -210,9 +208,8 @@ def _record(made: Run, *, quiet: bool) -> int:
             if not quiet:
                 print("recording a game …", flush=True)
             path.parent.mkdir(exist_ok=True)
-            with contextlib.closing(View(agent.contract)) as view, open_video(beside, view.frames_per_second) as screen:
+            with contextlib.closing(View(agent.contract)) as view, open_video(path, view.frames_per_second) as screen:
                 score = play(agent, view, screen, seed=1, progress=progress)
-            os.replace(beside, path)
         except (AsyncRLError, Interrupted) as problem:
             print(f"no video: {problem}", file=sys.stderr)
         except OSError as problem:
