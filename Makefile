@@ -6,11 +6,11 @@ ARGS   ?=
 .PHONY: train test lint clean help
 
 help:
-	@echo "make train [ARGS=\"--steps 200000\"]   train A3C on Atari Pong, evaluate it and record a game"
+	@echo "make train [ARGS=\"--steps 200000\"]   train PPO on Atari Pong, evaluate it and record a game"
 	@echo "make test                            lint, types and the whole test suite"
 
 train: .venv/installed
-	$(BIN)/asyncrl train a3c ALE/Pong-v5 $(ARGS)
+	$(BIN)/asyncrl train ppo PongNoFrameskip-v4 --steps 1000000 $(ARGS)
 
 test: lint
 	SDL_VIDEODRIVER=dummy $(BIN)/python -m pytest $(ARGS)

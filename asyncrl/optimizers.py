@@ -84,7 +84,8 @@ class OptimizerConfig:
     """Linear schedule: steps over which it falls; constant after them. Default: the run's."""
     target_kl: float = 0.01
     """KL schedule: how far an update should move the policy, in nats. The learning rate is multiplied by 1.5 after an
-    update that moved it less than half as far, and divided by 1.5 after one that moved it more than twice as far."""
+    update that moved it less than half as far, and divided by 1.5 after one that moved it more than twice as far; it
+    stays between a hundredth and ten times --learning-rate."""
     momentum: float | None = None
     """Of sgd and rmsprop-outside (default 0); β₁ of adam (default 0.9)."""
     decay: float = 0.99
@@ -127,8 +128,8 @@ class OptimizerConfig:
 class LearningRate:
     """The learning rate of a run of `steps` environment steps, from update to update."""
 
-    LOWEST, HIGHEST = 1e-6, 1e-2
-    """Bounds of the KL schedule, unless the initial learning rate lies outside them."""
+    LEAST, MOST = 0.01, 10.0
+    """Bounds of the KL schedule, as multiples of the initial learning rate."""
     FACTOR = 1.5
 
     def __init__(self, config: OptimizerConfig, steps: int) -> None:
@@ -152,9 +153,9 @@ class LearningRate:
         """Take note of how far an update moved the policy: KL(before || after) in nats, averaged over its states."""
         config = self._config
         if kl > 2 * config.target_kl:
-            self._adapted = max(self._adapted / self.FACTOR, min(self.LOWEST, config.learning_rate))
+            self._adapted = max(self._adapted / self.FACTOR, self.LEAST * config.learning_rate)
         elif kl < config.target_kl / 2:
-            self._adapted = min(self._adapted * self.FACTOR, max(self.HIGHEST, config.learning_rate))
+            self._adapted = min(self._adapted * self.FACTOR, self.MOST * config.learning_rate)
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` takes; {} where the schedule depends on the step alone."""
