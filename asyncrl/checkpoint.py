@@ -130,12 +130,8 @@ def save(
     beside = path.with_name(f".{path.name}.tmp")
     delete(beside)
     beside.mkdir(parents=True)
-    try:
-        for stem, named in tensors.items():
-            save_tensors(beside / f"{stem}.safetensors", named)
-    except OSError:
-        shutil.rmtree(beside, ignore_errors=True)  # on a full disk it takes the room of the next one
-        raise
+    for stem, named in tensors.items():
+        save_tensors(beside / f"{stem}.safetensors", named)
     files = {file.name: file_facts(file) for file in sorted(beside.iterdir())}
     weights = tensors["weights"]
     manifest = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -113,10 +114,13 @@ def _is_saved(field: dataclasses.Field[Any]) -> bool:
     return bool(field.metadata.get("saved", True))
 
 
+_hints = functools.cache(get_type_hints)
+
+
 def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise UsageError(f"{where or cls.__name__}: expected a table of fields, got {_shown(data)}")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = {field.name for field in dataclasses.fields(cls) if field.init and _is_saved(field)}
     prefix = f"{where}." if where else ""
     for key in data:

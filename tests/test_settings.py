@@ -28,12 +28,12 @@ def test_a_configuration_knows_the_preset_that_it_began_with() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "settings", "expected"),
     [
-        ("dqn", dict(steps=20_000), dict(learning_starts=2_000, target_every=10_000)),
+        ("dqn", dict(steps=20_000), dict(learning_starts=1_000, target_every=500, epsilon_steps=20_000)),
         ("dqn", dict(steps=20_000, learning_starts=15_000), dict(learning_starts=15_000)),
         ("dqn", dict(steps=5_000), dict(learning_starts=500, target_every=500, epsilon_steps=2_500)),
         ("dqn", dict(target_rate=0.01), dict(target_every=0, target_rate=0.01)),
         ("dqn", dict(target_rate=0.01, target_every=50), dict(target_every=50, target_rate=0.01)),
-        ("n-step-q", dict(steps=5_000), dict(target_every=500, epsilon_steps=2_500)),
+        ("n-step-q", dict(steps=1_000), dict(target_every=100, epsilon_steps=500)),
         ("n-step-q", dict(epsilon_floors=(0.2, 0.1)), dict(epsilon_shares=(0.5, 0.5))),
     ],
 )

@@ -11,6 +11,8 @@ from asyncrl.api import tailor
 from asyncrl.bench import Report, bench
 from asyncrl.cli.options import parse
 from asyncrl.config import EngineKind
+from asyncrl.effects import refuse_ineffective
+from asyncrl.envs import describe
 from asyncrl.networks import Network
 from asyncrl.provenance import machine
 from asyncrl.ranges import within
@@ -47,7 +49,9 @@ def run(arguments: Sequence[str]) -> int:
     within(asked, 0, math.inf, "seconds", above=True)
     names = ("network", "actors", "envs_per_actor", "engine", "lag")
     settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
-    report = bench(tailor(asked.env, asked.algo, asked.preset, **settings), asked.seconds)
+    config = tailor(asked.env, asked.algo, asked.preset, **settings)
+    refuse_ineffective(config, describe(config.env, config.environment), settings)
+    report = bench(config, asked.seconds)
     print(json.dumps(report.to_json()) if asked.json else _text(report))
     return 0
 

@@ -14,7 +14,7 @@ from asyncrl.cli.options import mode, parse
 from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
 from asyncrl.human import keys_help
-from asyncrl.ranges import within
+from asyncrl.ranges import flag, within
 from asyncrl.run import newer_checkpoint
 from asyncrl.video import Screen, Window, open_video
 
@@ -58,12 +58,11 @@ def run(arguments: Sequence[str]) -> int:
     if asked.record is not None:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
     greedy = mode(asked.greedy, asked.sample)
-    video = None if asked.video is None else asked.video.absolute()  # an environment may change the working directory
     agent = load(asked.run)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer, flush=True)
-    with contextlib.closing(View(contract)) as view, _screen(video, contract.env, view) as screen:
+    with contextlib.closing(View(contract)) as view, _screen(asked.video, contract.env, view) as screen:
         for game in range(asked.episodes):
             seed, epsilon = asked.seed + game, asked.epsilon
             how: Any = dict(greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps, say=print)
@@ -75,6 +74,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _play_yourself(asked: Arguments) -> int:
+    plain = Arguments(asked.run)
+    for name in ("video", "max_steps", "greedy", "sample", "epsilon", "env", "rules", "force"):
+        if getattr(asked, name) != getattr(plain, name):
+            option = "another rule" if name == "rules" else flag(name)
+            raise UsageError(f"{option} has no effect with --human: no agent plays")
     contract = describe(asked.run)
     print(f"{asked.run}: close the window to end. " + keys_help(contract), flush=True)
     for game, score in enumerate(play_yourself(asked.run, asked.episodes, asked.seed, asked.record), 1):

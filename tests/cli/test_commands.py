@@ -18,7 +18,21 @@ from asyncrl.optimizers import LearningRateSchedule
 from asyncrl.presets import read_preset
 from asyncrl.version import __version__
 
-TRAIN = ["train", "a3c", "worlds:Corridor-v0", "--steps", "2000", "--envs-per-actor", "4", "--eval-episodes", "5"]
+TRAIN = [
+    "train",
+    "a3c",
+    "worlds:Corridor-v0",
+    "--steps",
+    "2000",
+    "--envs-per-actor",
+    "4",
+    "--eval-episodes",
+    "5",
+    "--t-max",
+    "5",
+    "--rollouts-per-update",
+    "2",
+]
 
 
 def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -279,6 +293,9 @@ MISTAKES = {
     "train dqn CartPole-v1 --target-every 300 --target-rate 0.1": "exclude each other",
     "train dqn CartPole-v1 --learning-starts 1M": "--learning-starts 1000000: a run of 160,000 steps ends before",
     "train a3c CartPole-v1 --envs-per-actor 1e9": "lower --actors, --envs-per-actor or the rollouts' length",
+    "record CartPole-v1 --bot bots.py:make --out a/b-v0 --epsilon 0.5": "--epsilon has no effect with --bot",
+    "play CartPole-v1 --human --greedy": "--greedy has no effect with --human",
+    "bench worlds:Corridor-v0 --engine hogwild --lag 2": "--lag has no effect with --engine hogwild",
     "evaluate run --seed -1": "--seed must be 0 or more, not -1",
     "help trian": "did you mean 'train'",
     "train a3c CartPol-v1": "there is no environment 'CartPol-v1'; did you mean 'CartPole-v1'",
