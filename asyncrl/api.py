@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
+import signal
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -31,8 +32,10 @@ from asyncrl.evaluation import evaluate as play_episodes
 from asyncrl.experience import Archive, Storage
 from asyncrl.human import Person, choices
 from asyncrl.imitation import CloningOptions, Epoch, clone
+from asyncrl.interruption import listening
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent, unconvolved
+from asyncrl.new_run import create_run, create_run_in
 from asyncrl.run import Run
 from asyncrl.settings import configure, settings_of, tailor
 from asyncrl.training import Outcome
@@ -69,22 +72,29 @@ def start(
     *,
     asked: Collection[str] = (),
     video: bool = False,
+    home: Path | None = None,
 ) -> tuple[Run, Outcome]:
     """Begin and finish a run; it notes whether a `video` is to be recorded of its agent.
 
+    Relative paths are those of the folder `home`, the working directory as it is now: an environment may change it.
     Raises UsageError for settings that would have no effect: those `asked` for by name, and all that are not as in the
     configuration's preset.
     """
     asked = settings_of(config, asked)
+    home = home or Path.cwd()
+    path = home / ("runs" if run_dir is None else run_dir)
+    config = config.anchored(home)
     contract = describe_mix(config.env_ids, config.environment)
     refuse_ineffective(config, contract, asked)
     config = config.resolved(contract)
     _prepare_engine(config, contract)
-    _check_memory(config, contract)
+    _check_memory(config, contract, path)
     if config.offline is not None:
         datasets.check(config.offline, contract)
-    run = Run.create(None if run_dir is None else Path(run_dir), config, contract, video=video)
-    return run, _train(config, contract, run, view, None)
+    make = create_run_in if run_dir is None else create_run
+    run = make(path, config, contract, video=video)
+    with run.locked():
+        return run, _train(config, contract, run, view, None)
 
 
 def _prepare_engine(config: RunConfig, contract: Contract) -> None:
@@ -96,7 +106,7 @@ def _prepare_engine(config: RunConfig, contract: Contract) -> None:
         workers.dismiss()
 
 
-def _check_memory(config: RunConfig, contract: Contract) -> None:
+def _check_memory(config: RunConfig, contract: Contract, path: Path) -> None:
     """Raise UsageError where a run would store more than there is room for."""
     envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
     frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
@@ -109,7 +119,8 @@ def _check_memory(config: RunConfig, contract: Contract) -> None:
     plan = training.replay_plan(config, contract)
     if plan is not None:
         on_disk = plan.options.storage is Storage.DISK
-        plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
+        there = next(folder for folder in (path, *path.parents) if folder.is_dir())
+        plan.check(shutil.disk_usage(there).free if on_disk else available_memory())
 
 
 def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
@@ -118,10 +129,17 @@ def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str |
     `env` is an id, an environment's class or a function that makes one. Only what is found in a module, or has an id that
     a module registers, can be found by other processes that evaluate or resume the run.
 
+    Ctrl-C saves what was learned and raises KeyboardInterrupt. After SIGTERM or SIGHUP the run is returned, and
+    `run.interrupted` says that it was cut short.
+
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
     >>> agent = load(run.path)
     """
-    return start(tailor(env, algorithm, **settings), run_dir, asked=settings)[0]
+    home = Path.cwd()
+    run, outcome = start(tailor(env, algorithm, **settings), run_dir, asked=settings, home=home)
+    if outcome.signal == signal.SIGINT:
+        raise KeyboardInterrupt(f"stopped at step {outcome.step:,}; go on with: asyncrl train --resume {run.path}")
+    return run
 
 
 @standard_modes()
@@ -133,25 +151,31 @@ def resume(
     `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`, and
     `learning_rate` where the run diverged.
     """
-    run = Run.open(Path(run_dir))
-    newest = newest_checkpoint(run, view)
-    changes |= {} if steps is None else {"steps": steps}
-    config = changed(newest.config, changes, diverged=newest.diverged)
+    run = Run(Run.open(Path(run_dir)).path.absolute())
+    with run.locked():
+        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}))
+
+
+def _resume(run: Run, view: Sink | None, changes: dict[str, Any]) -> tuple[Run, Outcome | None]:
+    newest = newest_checkpoint(run, view) if run.checkpoints() else None
+    before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
+    config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
     contract = describe_mix(config.env_ids, config.environment)
-    if differences := newest.contract.differences(contract):
+    if differences := contract_before.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
     config = config.resolved(contract)
-    run.repair_marks(newest.path)
-    if training.is_complete(config, contract, run, newest):
-        return run, None
+    if newest is not None:
+        run.repair_marks(newest.path)
+        if training.is_complete(config, contract, run, newest):
+            return run, None
     _prepare_engine(config, contract)
-    different = differences_of(newest.config, config)
+    different = differences_of(before, config)
     notes = []
     if "learning_rate" in different:
-        before, rate = different["learning_rate"]
-        notes.append(f"From here on this is another run: --learning-rate {rate:g}, not {before:g}.")
-    run.note_resumption(newest.step, contract, different, notes)
-    if different:  # asked for once: it holds also where this process is killed before it saves
+        old_rate, rate = different["learning_rate"]
+        notes.append(f"From here on this is another run: --learning-rate {rate:g}, not {old_rate:g}.")
+    run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
+    if different and newest is not None:  # asked for once: it holds also where this process is killed before it saves
         newest = checkpoint.amend(newest, config=config.to_json())
     return run, _train(config, contract, run, view, newest, notes)
 
@@ -204,16 +228,20 @@ def _train_from(
     said: Sequence[str],
 ) -> tuple[Outcome | None, checkpoint.Checkpoint | None]:
     """Train to the end; or, where the run diverges and is to go back, give the checkpoint to go on from."""
-    if newest is not None:
-        run.rewind(newest.update)
-    events = TensorBoard(run.path, resumed_at=None if newest is None else newest.step)
+    goes_on = newest is not None or (run.path / "metrics.jsonl").exists()  # a start that was killed left that
+    if goes_on:
+        run.rewind(-1 if newest is None else newest.update)
+    run.note_interruption(None)
+    events = TensorBoard(run.path, resumed_at=(-1 if newest is None else newest.step) if goes_on else None)
     sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
     with reporting_crashes(), Monitor(sinks).open() as monitor:
         for sentence in said:
             monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
         try:
-            return loop(config, contract, run, monitor, newest), None
+            outcome = loop(config, contract, run, monitor, newest)
+            run.note_interruption(outcome.signal)
+            return outcome, None
         except DivergenceError as error:
             back = recover(run, config, error)
             if back is not None:
@@ -294,6 +322,7 @@ def pretrain(
     asked: Collection[str] = (),
 ) -> tuple[Run, Epoch, Evaluation | None]:
     """Imitate a dataset; the run that is written is one to evaluate, to play and to begin with (`init_from`)."""
+    path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
     contract = describe(config.env, config.environment)
     refuse_unimitated(settings_of(config, asked))
     config = config.resolved(contract)
@@ -301,8 +330,8 @@ def pretrain(
         raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")
     episodes = datasets.read(data, contract)
     learner = training.make_learner(config, contract, stores=False)
-    run = Run.create(None if run_dir is None else Path(run_dir), config, contract)
-    with Monitor([JsonLines(run.path)]).open() as monitor:
+    run = (create_run_in if run_dir is None else create_run)(path, config, contract)
+    with run.locked(), listening() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
         began = time.monotonic()
 
         def write(epoch: Epoch) -> None:
@@ -310,12 +339,14 @@ def pretrain(
             monitor.write({**facts, **epoch._asdict()})
             note(epoch)
 
-        best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write)
+        best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write, lambda: bool(stop))
         path = run.checkpoint_path(0)
         seconds = time.monotonic() - began
         checkpoint.save(path, learner.state(), step=0, update=0, seconds=seconds, contract=contract, config=config)
         run.mark("latest", path)
-    return run, best, evaluate(run.path, config.eval_episodes, config.seed) if config.eval_episodes else None
+        run.note_interruption(stop.signal)
+    score = None if stop or not config.eval_episodes else evaluate(run.path, config.eval_episodes, config.seed)
+    return run, best, score
 
 
 @standard_modes()

@@ -130,8 +130,12 @@ def save(
     beside = path.with_name(f".{path.name}.tmp")
     delete(beside)
     beside.mkdir(parents=True)
-    for stem, named in tensors.items():
-        save_tensors(beside / f"{stem}.safetensors", named)
+    try:
+        for stem, named in tensors.items():
+            save_tensors(beside / f"{stem}.safetensors", named)
+    except OSError:
+        shutil.rmtree(beside, ignore_errors=True)  # on a full disk it takes the room of the next one
+        raise
     files = {file.name: file_facts(file) for file in sorted(beside.iterdir())}
     weights = tensors["weights"]
     manifest = {

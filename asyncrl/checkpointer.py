@@ -42,7 +42,8 @@ class Checkpointer:
         self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
         self._actors = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
-        self._saved = -1
+        self.saved = -1
+        """The update of the newest checkpoint."""
         self._rewinds: tuple[checkpoint.Rewind, ...] = ()
         self.is_scheduled = True
         """A checkpoint is due at this update."""
@@ -72,15 +73,22 @@ class Checkpointer:
     def save(self) -> Path:
         """Write a checkpoint of this update, unless there is one already, and let `latest` point to it.
 
-        The run's records so far are on disk before it is: a checkpoint never knows more than the metrics. Raises
+        The run's records so far are on disk before it is: a checkpoint never knows more than the metrics. Where these
+        cannot be written, or somebody has removed the run's folder, that is raised when what was learned is safe. Raises
         DivergenceError instead of saving weights that have diverged.
         """
         update, step = self._learner.updates, self._learner.step
         path = self._run.checkpoint_path(step)
-        if self._saved != update:
+        if self.saved != update:
             self._learner.check()
             self._monitor.status(f"saving a checkpoint at step {step:,}")
-            self._monitor.sync()
+            failure = self._run.vanished()
+            if failure is not None:
+                self._run.write_config(self._config, self._contract)
+            try:
+                self._monitor.sync()
+            except OSError as problem:
+                failure = problem
             checkpoint.save(
                 path,
                 self._tensors(update),
@@ -96,8 +104,10 @@ class Checkpointer:
             )
             self._run.mark("latest", path)
             self._run.prune(self._config.keep_checkpoints, scheduled=self._config.on_divergence is OnDivergence.REWIND)
-            self._saved = update
+            self.saved = update
             self._monitor.status("")
+            if failure is not None:
+                raise failure
         return path
 
     def _tensors(self, update: int) -> dict[str, dict[str, Tensor]]:
@@ -116,5 +126,5 @@ class Checkpointer:
         self._learner.restore(state, saved.update, saved.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
         self._statistics.restore(saved.update, saved.step, self._run.records(), episodes)
-        self._saved, self._rewinds = saved.update, saved.rewinds
+        self.saved, self._rewinds = saved.update, saved.rewinds
         return {} if self._actors is None else self._actors.restore(actors)

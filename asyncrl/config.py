@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -220,6 +221,19 @@ class RunConfig:
         if self.schedule is ScheduleKind.LOCKSTEP:
             return Lockstep(*common, lag=self.lag, publish_every=self.publish_every)
         return Free(*common, slots=self.queue_size, publish_every=self.publish_every)
+
+    def anchored(self, home: Path) -> RunConfig:
+        """The same with absolute paths, from the folder `home`: an environment may change the working directory."""
+        start, (file, _, name) = self.init_from, (self.bots.bot or "").rpartition(":")
+        bot = f"{home / file}:{name}" if file.endswith(".py") else self.bots.bot
+        folder = self.environment.supervision.capsules
+        supervision = replace(self.environment.supervision, capsules=None if folder is None else str(home / folder))
+        return replace(
+            self,
+            init_from=str(home / start) if start is not None and (home / start).exists() else start,
+            bots=replace(self.bots, bot=bot),
+            environment=replace(self.environment, supervision=supervision),
+        )
 
     def resolved(self, contract: Contract) -> RunConfig:
         """The same with every `auto` and default decided for this machine. Raises UsageError for what cannot be."""

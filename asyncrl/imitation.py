@@ -65,10 +65,12 @@ def clone(
     options: CloningOptions,
     seed: int,
     note: Callable[[Epoch], None],
+    enough: Callable[[], bool] = lambda: False,
 ) -> Epoch:
     """Let `learner`'s network do what was recorded: least cross-entropy on episodes it has not learned from.
 
-    Action values are taken as logits. Returns the best epoch, whose weights the network has then.
+    Action values are taken as logits. Returns the best epoch, whose weights the network has then. After each epoch `note`
+    is told, and `enough` is asked whether to stop.
     """
     options.check()
     if len(episodes) < 2:
@@ -97,6 +99,8 @@ def clone(
         if epoch.validation_loss < best.validation_loss:
             best, weights = epoch, learner.weights.clone()
         elif number - best.number >= options.patience:
+            break
+        if enough():
             break
     learner.adopt(weights)
     return best

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import reprlib
-import time
+import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from typing import Any, BinaryIO
 from asyncrl import checkpoint
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
-from asyncrl.errors import CheckpointError, DamageWarning, UsageError, near_matches
+from asyncrl.errors import CheckpointError, DamageWarning, SystemFault, UsageError, near_matches
 from asyncrl.provenance import provenance
-from asyncrl.serialization import read_json, read_text, sync_folder, to_json, write_atomically
+from asyncrl.serialization import from_json, read_json, read_text, sync_folder, to_json, write_atomically
 from asyncrl.statistics import Record
+from asyncrl.system import Locked, describe_os_error, exclusive
 from asyncrl.version import __version__
 
 __all__ = ["Run", "checkpoint_folder", "newer_checkpoint", "pretrained_names"]
@@ -42,6 +43,7 @@ _FIELDS: dict[str, dict[str, type]] = {
 """What a run that goes on needs of a line of metrics.jsonl, by its kind, besides `step`, `update` and `kind`."""
 _LONGEST_LINE = 16 * 2**20
 """Bytes of a line of metrics.jsonl."""
+LOCK, _INTERRUPTED = ".lock", "interrupted"
 
 
 @dataclass(frozen=True)
@@ -50,27 +52,14 @@ class Run:
 
     ::
 
-        config.json  metrics.jsonl  log.txt  latest  best
+        config.json  metrics.jsonl  log.txt  latest  best  interrupted  .lock
         checkpoints/000001000000/…  replay/  tensorboard/  videos/
     """
 
     path: Path
 
-    @classmethod
-    def create(cls, path: Path | None, config: RunConfig, contract: Contract, *, video: bool = False) -> Run:
-        """A new folder; `video`: a game is to be recorded at the end.
-
-        Raises UsageError where a folder is in the way: nothing is ever overwritten.
-        """
-        if path is None:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            name = f"{config.algorithm.name}-{re.sub('[^a-zA-Z0-9_.+-]+', '-', config.env)}-{stamp}"
-            path = _unused(Path("runs") / name)
-        if (path / "config.json").exists():
-            raise UsageError(f"{path} already holds a run; choose another --run-dir, or continue it with --resume {path}")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{path} exists and is not an empty folder; choose another --run-dir")
-        (path / "checkpoints").mkdir(parents=True)
+    def write_config(self, config: RunConfig, contract: Contract, *, video: bool = False) -> None:
+        """Write config.json, with which this folder is a run's; `video`: a game is to be recorded at the end."""
         facts = {
             "asyncrl": __version__,
             "config": config.to_json(),
@@ -79,8 +68,33 @@ class Run:
             **provenance(),
             "video": video,
         }
-        write_atomically(path / "config.json", json.dumps(facts, indent=1))
-        return cls(path)
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.json", json.dumps(facts, indent=1))
+
+    def vanished(self) -> OSError | None:
+        """The error where this folder is no run's any more: somebody has moved or removed it."""
+        if (self.path / "config.json").exists():
+            return None
+        return OSError(0, "the run's folder was moved or removed while it was trained", str(self.path))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Have this run alone for the length of the block. Raises UsageError that names the process that has it.
+
+        What the operating system refuses in the block becomes a SystemFault that says from where the run goes on.
+        """
+        try:
+            with exclusive(self.path / LOCK):
+                yield
+        except Locked as lock:
+            raise UsageError(f"{self.path} is being trained by {lock}; wait until it ends, or end it first") from None
+        except OSError as problem:
+            latest = None
+            with contextlib.suppress(OSError):
+                latest = self.marked("latest")
+            begin = "from its beginning" if latest is None else f"from step {int(latest.name):,}"
+            how = f"go on {begin} with: asyncrl train --resume {self.path}"
+            raise SystemFault(f"{describe_os_error(problem)}; {how}") from problem
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -114,6 +128,28 @@ class Run:
         """Where the video of the agent to play belongs; None where there is no agent yet."""
         agent = self.marked("best") or self.marked("latest")
         return None if agent is None else self.path / "videos" / f"{agent.name}.mp4"
+
+    def beginning(self) -> tuple[RunConfig, Contract]:
+        """What config.json says. Raises CheckpointError where it is damaged, or of a run that does not train."""
+        if any(record["kind"] == "pretrain" for record in self.records()):
+            raise CheckpointError(f"{self.path} was begun by `asyncrl pretrain` and has learned nothing; begin it anew")
+        facts = read_json(self.path / "config.json")
+        try:
+            return RunConfig.from_json(facts["config"]), from_json(Contract, facts["contract"], "contract")
+        except (KeyError, TypeError, UsageError) as problem:
+            raise CheckpointError(f"{self.path / 'config.json'} is damaged: {problem}") from None
+
+    @property
+    def interrupted(self) -> bool:
+        """Did a signal cut it short? `asyncrl train --resume` goes on with it."""
+        return (self.path / _INTERRUPTED).exists()
+
+    def note_interruption(self, number: int | None) -> None:
+        """Keep in the folder which signal cut the run short; None: it goes on, or none did."""
+        if number is not None:
+            write_atomically(self.path / _INTERRUPTED, signal.Signals(number).name + "\n")
+        else:
+            (self.path / _INTERRUPTED).unlink(missing_ok=True)
 
     @property
     def replay_folder(self) -> Path:
@@ -339,11 +375,3 @@ def pretrained_names() -> list[str]:
 
 def _run_folders() -> list[str]:
     return [str(p.parent) for p in Path("runs").glob("*/config.json")]
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or the first of `path`-2, `path`-3, … that is free."""
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate

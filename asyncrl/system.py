@@ -17,17 +17,17 @@ _REMEDIES = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or raise the quota",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "allow this user to write there, or choose another folder",
-    errno.EPERM: "allow this user to write there, or choose another folder",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EINVAL: "choose another name",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "allow this user to write there",
+    errno.EPERM: "allow this user to write there",
+    errno.ENAMETOOLONG: "shorten it",
+    errno.EINVAL: "call it otherwise",
     errno.ENOTDIR: _NOT_A_FOLDER,
     errno.EEXIST: _NOT_A_FOLDER,
     errno.EISDIR: "a folder stands where a file must be; move it away",
     errno.ENOTEMPTY: "a folder that is not empty is in the way; move it away",
     errno.ELOOP: "a symbolic link there leads back to itself; remove it",
-    errno.ENOENT: "it, or the folder that it lies in, is not there (any more)",
+    errno.ENOENT: "its folder must be there",
     errno.EMFILE: "allow more open files (ulimit -n 4096), or take fewer --actors and --envs-per-actor",
     errno.ENFILE: "the whole machine has too many open files; close some programs",
     errno.ENOMEM: "free some memory, or take fewer --actors and --envs-per-actor",
@@ -39,16 +39,22 @@ _OF_THE_NAME = {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EEXIST),
     *(errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENOENT),
 }
+_OF_NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _OF_OUTPUT = {errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EBADF}
 
 
 def describe_os_error(problem: OSError) -> str:
     """`PATH: No space left on device; free some space there`."""
     number, where = problem.errno, problem.filename
-    if where is None and number in _OF_OUTPUT:
+    if number in _OF_NO_FILE:
+        where = None
+    elif where is None and number in _OF_OUTPUT:
         where = "standard output"  # errors of files name them: see `naming`
     if isinstance(where, bytes):
         where = os.fsdecode(where)
+    if isinstance(where, str) and number in (errno.ENOTDIR, errno.EEXIST):
+        above = [Path(where), *Path(where).parents]
+        where = next((path for path in above if os.path.lexists(path) and not path.is_dir()), where)
     what = problem.strerror or next((str(x) for x in problem.args if isinstance(x, str)), type(problem).__name__)
     remedy = _REMEDIES.get(number or 0)
     return (f"{where}: " if where is not None else "") + what.splitlines()[0] + (f"; {remedy}" if remedy else "")

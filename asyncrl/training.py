@@ -28,6 +28,7 @@ from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run, checkpoint_folder
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.statistics import Episode, Statistics
+from asyncrl.system import describe_os_error
 
 __all__ = ["Desk", "Outcome", "actor_spec", "is_complete", "make_learner", "replay_plan", "train"]
 
@@ -283,10 +284,22 @@ class Desk:
         except BaseException as problem:
             # What failed in the middle of an update has left weights that are no version's.
             if not (isinstance(problem, DivergenceError) or self._learner.is_updating):
-                self._checkpointer.save()
-                self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self.run.path}.")
+                self._save_after(problem)
             raise
         self._checkpointer.save()
+
+    def _save_after(self, problem: BaseException) -> None:
+        """Save what was learned, and say so as far as that can be done; `problem` is raised in any case."""
+        try:
+            self._checkpointer.save()
+        except OSError as another:
+            if self._checkpointer.saved != self._learner.updates:
+                if isinstance(problem, OSError):
+                    return  # that says it all
+                problem.add_note(f"What was learned since the last checkpoint is lost: {describe_os_error(another)}.")
+                return
+        with contextlib.suppress(OSError):
+            self._monitor.say(f"What was learned until step {self._learner.step:,} is saved in {self.run.path}.")
 
     def _due(self, every: int | None) -> bool:
         return every is not None and every > 0 and self._learner.step // every > self._step_before // every

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -12,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from asyncrl.errors import UsageError
+from asyncrl.system import naming
 
 __all__ = ["Screen", "VideoFile", "Window", "open_video"]
 
@@ -53,7 +57,7 @@ def open_video(path: Path, frames_per_second: float) -> VideoFile:
 
 
 class VideoFile:
-    """A video written picture by picture; it appears under its name when it is whole."""
+    """A video written picture by picture; it appears under its name when it is whole. Raises OSError where it cannot be."""
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
         import imageio.v2 as imageio
@@ -63,8 +67,11 @@ class VideoFile:
         if path.suffix == ".gif":
             # A GIF counts hundredths of a second, and viewers slow down what is under two of them.
             duration = max(20, round(100 / frames_per_second) * 10)
-            self._writer: Any = imageio.get_writer(self._beside, mode="I", duration=duration, loop=0)
+            # Pillow keeps all pictures until the end anyway, and complains twice of a file that it cannot write.
+            self._gif: io.BytesIO | None = io.BytesIO()
+            self._writer: Any = imageio.get_writer(self._gif, format=".gif", mode="I", duration=duration, loop=0)
         else:
+            self._gif = None
             self._writer = imageio.get_writer(self._beside, fps=frames_per_second, macro_block_size=2, quality=8)
 
     def show(self, picture: np.ndarray) -> None:
@@ -73,18 +80,57 @@ class VideoFile:
         factor = 1 if self._path.suffix == ".gif" else max(1, -(-_SMALLEST // max(picture.shape[:2])))
         picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         height, width = (n % 2 for n in picture.shape[:2])  # H.264 wants even sizes
-        self._writer.append_data(np.pad(picture, ((0, height), (0, width), (0, 0)), mode="edge"))
+        with _of_the_video(self._path):
+            self._writer.append_data(np.pad(picture, ((0, height), (0, width), (0, 0)), mode="edge"))
 
     def __enter__(self) -> VideoFile:
         return self
 
     def __exit__(self, kind: Any, fault: Any, trace: TracebackType | None) -> None:
-        self._writer.close()
-        if kind is None:
+        try:
+            if kind is None:
+                self._finish()
+            else:
+                with contextlib.suppress(OSError):
+                    self._writer.close()
+        finally:
+            self._beside.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        with _of_the_video(self._path):
+            self._writer.close()
+            if self._gif is not None:
+                self._beside.write_bytes(self._gif.getbuffer())
+            elif not _is_whole(self._beside):
+                raise OSError  # ffmpeg has failed, and imageio does not tell
             self._beside.replace(self._path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                self._beside.unlink()
+
+
+@contextmanager
+def _of_the_video(path: Path) -> Iterator[None]:
+    """Name the video in an OSError; where ffmpeg failed, that has no number and all that ffmpeg said."""
+    try:
+        with naming(path):
+            yield
+    except OSError as problem:
+        if problem.errno is not None:
+            raise
+        what = "ffmpeg could not write it whole; free some space there, or see what ffmpeg says above"
+        raise OSError(0, what, str(path)) from None
+
+
+def _is_whole(path: Path) -> bool:
+    """Has an .mp4 file its table of contents, which ffmpeg writes last, and end with a box's end?"""
+    size, at, boxes = path.stat().st_size, 0, set()
+    with open(path, "rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            length, box = int.from_bytes(file.read(4), "big"), file.read(4)
+            if length == 1:
+                length = int.from_bytes(file.read(8), "big")
+            boxes.add(box)
+            at += max(length, 8)
+    return b"moov" in boxes and at == size
 
 
 class Window:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import asyncrl
 from asyncrl.algorithms import A3C
-from asyncrl.api import configure
+from asyncrl.api import configure, newest_checkpoint, resume
 from asyncrl.config import EngineKind
 from asyncrl.errors import UsageError
 from asyncrl.networks import Network
+from asyncrl.run import Run
 
 
 def test_a_setting_reaches_the_field_of_its_name_wherever_that_is() -> None:
@@ -48,3 +52,46 @@ def test_train_load_act_evaluate(tmp_path: Path) -> None:
     assert len(asyncrl.evaluate(agent, episodes=3).returns) == 3
     with pytest.raises(UsageError, match=r"an observation of shape \(6, 5\); the agent takes what worlds"):
         agent.act(observation[:, :5])
+
+
+def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
+    kwargs = json.dumps({"sent": str(tmp_path / "sent")})
+    settings = dict(steps=4_000, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0, env_kwargs=kwargs)
+    with pytest.raises(KeyboardInterrupt, match="go on with: asyncrl train --resume"):
+        asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", **settings)
+    run = Run.open(tmp_path / "run")
+    assert run.interrupted
+    assert 0 < newest_checkpoint(run).step < 4_000
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_run_that_was_cut_short_says_so_until_it_goes_on(tmp_path: Path, name: str) -> None:
+    settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
+    kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": name})
+    run = asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
+    assert run.interrupted
+    assert 0 < newest_checkpoint(run).step < 80
+    again, _ = resume(run.path, steps=60)
+    assert not again.interrupted
+
+
+def test_an_environment_that_changes_the_working_directory_changes_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    away.mkdir()
+    settings: dict[str, Any] = dict(steps=400, envs_per_actor=1, eval_episodes=1, env_kwargs=json.dumps({"to": str(away)}))
+    settings |= dict(engine="serial", learning_starts=100, capacity=1_000, bot_prefill=50)
+    monkeypatch.chdir(home)
+    (home / "bots.py").write_text("def still():\n    return lambda observation, info: 0\n")
+    first = asyncrl.train("worlds:Wandering-v0", "dqn", bot="bots.py:still", **settings)
+    monkeypatch.chdir(home)
+    begun = str(first.path.relative_to(home))
+    second = asyncrl.train("worlds:Wandering-v0", "dqn", run_dir="second", init_from=begun, bot="bots.py:still", **settings)
+    monkeypatch.chdir(home)
+    resume("second", steps=800)
+    assert newest_checkpoint(second).step == 800
+    assert second.path == home / "second"
+    assert list(away.iterdir()) == []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
+import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +20,19 @@ import pytest
 import torch
 
 import asyncrl
-from asyncrl.api import configure, newest_checkpoint, start
+from asyncrl.api import configure, newest_checkpoint, resume, start
 from asyncrl.checkpoint import Checkpoint
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import describe
-from asyncrl.errors import ActorDied, DivergenceError, EnvironmentFault
+from asyncrl.errors import ActorDied, CheckpointError, DivergenceError, EnvironmentFault, SystemFault
 from asyncrl.learner import Learner
+from asyncrl.monitor import Quiet
 from asyncrl.run import Run
 from asyncrl.training import Desk
 
 ENGINES = ["serial", "threads", "processes"]
-SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, log_every=96)
+REPLAYED: dict[str, Any] = dict(learning_starts=96, capacity=2_000, batch_size=16)
+SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, log_every=96)
 
 
 def children_of_ours() -> list[psutil.Process]:
@@ -118,14 +125,89 @@ def test_what_fails_outside_of_an_update_is_saved_whatever_it_is(tmp_path: Path,
 
 def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights are no version's: whoever resumed from them would not repeat the run."""
+    descend = Learner._descend
 
-    def fail(*rest: Any) -> None:
-        raise MemoryError
+    def fail(learner: Learner, *rest: Any) -> torch.Tensor:
+        if learner.updates == 2:
+            raise MemoryError
+        return descend(learner, *rest)
 
     monkeypatch.setattr(Learner, "_descend", fail)
     with pytest.raises(MemoryError):
         start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
-    assert Run.open(tmp_path / "run").checkpoints() == []
+    assert newest_checkpoint(Run.open(tmp_path / "run")).update == 0
+
+
+def weights_of(folder: Path) -> torch.Tensor:
+    return newest_checkpoint(Run.open(folder)).weights()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As a disk that becomes full: every write beyond `size` bytes of a file fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_records_that_cannot_be_written_end_a_run_which_is_saved_and_goes_on_exactly(tmp_path: Path) -> None:
+    config = configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL | {"log_every": 1, "steps": 4_800})
+    start(config, tmp_path / "whole")
+    size = {path: path.stat().st_size for path in (tmp_path / "whole").rglob("*")}
+    largest = max(size[path] for path in size if path.suffix == ".safetensors")
+    limit = (largest + size[tmp_path / "whole" / "metrics.jsonl"]) // 2
+    assert largest < limit
+    with files_of_at_most(limit), pytest.raises(SystemFault, match=r"File too large; raise .* go on from step .* --resume"):
+        start(config, tmp_path / "cut")
+    assert newest_checkpoint(Run.open(tmp_path / "cut")).update > 0
+    resume(tmp_path / "cut")
+    assert weights_of(tmp_path / "cut").equal(weights_of(tmp_path / "whole"))
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_of_its_own(tmp_path: Path) -> None:
+    config = configure("worlds:Corridor-v0", "dqn", engine="serial", checkpoint_every=96, **SMALL | REPLAYED)
+    start(replace(config, steps=192), tmp_path / "run")
+    before = newest_checkpoint(Run.open(tmp_path / "run"))
+    limit = max(file.stat().st_size for file in before.path.iterdir()) - 1
+    with files_of_at_most(limit), pytest.raises(SystemFault, match=rf"go on from step {before.step:,} with"):
+        resume(tmp_path / "run", steps=config.steps)
+    assert newest_checkpoint(Run.open(tmp_path / "run")).step == before.step
+    assert [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"] == []
+
+
+def test_a_run_whose_folder_is_moved_away_is_saved_where_it_was(tmp_path: Path) -> None:
+    class Mover(Quiet):
+        def write(self, record: dict[str, Any]) -> None:
+            if record["step"] > 500 and not (tmp_path / "elsewhere").exists():
+                (tmp_path / "run").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(SystemFault, match="run: the run's folder was moved or removed while it was trained; go on from"):
+        start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run", Mover())
+    assert newest_checkpoint(Run.open(tmp_path / "run")).step == SMALL["steps"]
+
+
+def test_a_start_that_failed_before_anything_was_learned_is_begun_again_by_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL)
+    start(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncrl.api, "JsonLines", full_of_files)
+        with pytest.raises(SystemFault, match=r"ulimit -n .* go on from its beginning with"):
+            start(config, tmp_path / "run")
+    resume(tmp_path / "run")
+    assert weights_of(tmp_path / "run").equal(weights_of(tmp_path / "whole"))
+    (tmp_path / "whole" / "metrics.jsonl").write_text('{"step": 0, "update": 0, "kind": "pretrain"}\n')
+    shutil.rmtree(tmp_path / "whole" / "checkpoints")
+    with pytest.raises(CheckpointError, match="was begun by `asyncrl pretrain`"):
+        resume(tmp_path / "whole")
+
+
+def full_of_files(*rest: Any) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_an_actor_that_crashes_is_named_with_its_signal_and_the_run_is_saved(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ actor learner config statistics
 playback provenance
 engines checkpoint evaluation video monitor filters imitation effects
 run
-agent changes checkpointer divergence evaluator
+agent changes checkpointer divergence evaluator new_run
 human settings
 training
 hogwild

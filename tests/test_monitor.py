@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 from io import StringIO
@@ -17,7 +18,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asyncrl.api import configure, start
-from asyncrl.monitor import JsonLines, Live, Monitor, Plain, TensorBoard
+from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
 from asyncrl.monitor.terminal import sparkline
 
 FINITE = st.floats(-1e9, 1e9)
@@ -161,6 +162,24 @@ def test_every_sink_is_closed_even_if_the_run_breaks(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed file"):
         first.write(train_record(200, 2.0))
+
+
+class Full(Quiet):
+    """A sink on a full disk."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "disk")
+
+    def close(self) -> None:
+        raise OSError(errno.EIO, "Input/output error", "disk")
+
+
+def test_a_sink_that_cannot_write_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), Monitor([Full(), JsonLines(tmp_path)]).open() as monitor:
+        monitor.write(train_record(100, 1.0))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == train_record(100, 1.0)
+    with pytest.raises(OSError, match="Input/output"), Monitor([Full(), JsonLines(tmp_path)]).open():
+        pass
 
 
 def test_tensorboard_shows_what_the_lines_say(tmp_path: Path) -> None:

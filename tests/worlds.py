@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -141,6 +142,36 @@ class Leaving(Corridor):
         return super().step(action)
 
 
+class Signalling(Corridor):
+    """Has this process sent a signal in its 40th step, as if from outside; once, as it leaves the file `sent`."""
+
+    _steps = 0
+
+    def __init__(self, sent: str, name: str = "SIGINT") -> None:
+        super().__init__()
+        self._sent, self._signal = Path(sent), signal.Signals[name]
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        if self._steps == 40 and not self._sent.exists():
+            self._sent.touch()
+            os.kill(os.getpid(), self._signal)
+        return super().step(action)
+
+
+class Wandering(Corridor):
+    """Changes the working directory whenever it can."""
+
+    def __init__(self, render_mode: str | None = None, to: str = "/") -> None:
+        super().__init__(render_mode)
+        self._to = to
+        os.chdir(to)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        os.chdir(self._to)
+        return super().reset(seed=seed, options=options)
+
+
 class Crashing(Corridor):
     """Takes its whole process down in its 40th step."""
 
@@ -259,5 +290,19 @@ class EndlessVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
 gymnasium.register(id="Endless-v0", vector_entry_point=EndlessVector, entry_point=Endless)
 gymnasium.register(id="BlindCartPole-v0", entry_point=BlindCartPole)
-for _world in (Corridor, Dawdling, Failing, Leaving, Crashing, Exploding, Blind, Priceless, Shapeless, Confessing, Toolbox):
+for _world in (
+    Corridor,
+    Dawdling,
+    Failing,
+    Leaving,
+    Signalling,
+    Wandering,
+    Crashing,
+    Exploding,
+    Blind,
+    Priceless,
+    Shapeless,
+    Confessing,
+    Toolbox,
+):
     gymnasium.register(id=f"{_world.__name__}-v0", entry_point=_world)

@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UsageError as problem:
             return _complain(str(problem), 2)
         except EnvironmentFault as fault:
-            return _complain(f"{fault.traceback}\n{fault}".strip(), 1)
+            return _complain(_with_notes(f"{fault.traceback}\n{fault}".strip(), fault), 1)
         except AsyncRLError as fault:
-            return _complain(str(fault), 1)
+            return _complain(_with_notes(str(fault), fault), 1)
         except KeyboardInterrupt:
             return _complain("stopped", 130)
         except SystemExit as end:
@@ -107,6 +107,11 @@ def _complain(sentence: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"asyncrl: {sentence}", file=sys.stderr)
     return code
+
+
+def _with_notes(sentence: str, fault: BaseException) -> str:
+    """And what became of the run."""
+    return "\n".join([sentence, *getattr(fault, "__notes__", [])])
 
 
 def _ended(end: SystemExit) -> int:

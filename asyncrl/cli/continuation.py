@@ -14,7 +14,6 @@ import tyro
 
 from asyncrl.api import newest_checkpoint
 from asyncrl.changes import check_change, may_change, setting_paths
-from asyncrl.checkpoint import Checkpoint
 from asyncrl.cli.options import parse, take_out
 from asyncrl.config import RunConfig
 from asyncrl.errors import UsageError, near_matches
@@ -49,31 +48,32 @@ def read_continuation(arguments: Sequence[str]) -> Continuation:
     """Parse the command line. Raises UsageError for an option that cannot change in a run, with the reason."""
     words = list(arguments)
     if {"-h", "--help"} & set(words):
-        parse(_options(None, video=True), "train --resume", ["--help"], _DESCRIPTION)
+        parse(_options(None, diverged=True, video=True), "train --resume", ["--help"], _DESCRIPTION)
     folders = take_out(words, "--resume")
     if len(folders) != 1:
         raise UsageError(f"--resume continues one run, not {len(folders)}: {', '.join(folders)}")
     run = Run.open(Path(folders[0]))
-    newest = newest_checkpoint(run)
-    options = _options(newest, video=run.facts().get("video", True) is True)
+    newest = newest_checkpoint(run) if run.checkpoints() else None  # a start that failed has none: it is begun again
+    config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
+    options = _options(config, diverged=diverged, video=run.facts().get("video", True) is True)
     for word in words:
         if word.startswith("--"):
-            _check_option(word[2:].partition("=")[0].replace("-", "_"), newest, options)
+            _check_option(word[2:].partition("=")[0].replace("-", "_"), config, options, diverged=diverged)
     asked = parse(options, "train --resume", words, _DESCRIPTION)
-    now = {name: _value(newest.config, name) for name in may_change(diverged=newest.diverged)}
+    now = {name: _value(config, name) for name in may_change(diverged=diverged)}
     changes = {name: getattr(asked, name) for name, value in now.items() if getattr(asked, name) != value}
-    return Continuation(run.path, newest.config, changes, asked.quiet, asked.video)
+    return Continuation(run.path, config, changes, asked.quiet, asked.video)
 
 
 _DESCRIPTION = "Continue a run from its newest good checkpoint. What is not named stays as it was."
 
 
-def _options(newest: Checkpoint | None, *, video: bool) -> Any:
+def _options(config: RunConfig | None, *, diverged: bool, video: bool) -> Any:
     """A dataclass of the options, each with the value that the run has; without a run, with that of a new one."""
     rows: list[Any] = []
-    for name in may_change(diverged=newest is None or newest.diverged):
+    for name in may_change(diverged=diverged):
         cls = OptimizerConfig if name == "learning_rate" else RunConfig
-        default = _value(newest.config, name) if newest else getattr(cls, name)
+        default = _value(config, name) if config else getattr(cls, name)
         note = " Only of a run that has diverged; it is another run from there on." if name == "learning_rate" else ""
         hint: Any = get_type_hints(cls)[name]
         text = _documentation(cls)[name] + note
@@ -102,10 +102,10 @@ def _documentation(cls: type) -> dict[str, str]:
     return found
 
 
-def _check_option(name: str, newest: Checkpoint, options: Any) -> None:
+def _check_option(name: str, config: RunConfig, options: Any, *, diverged: bool) -> None:
     """Raise UsageError for an option that a continued run does not take."""
     own = {field.name for field in dataclasses.fields(options)}
-    places = [*setting_paths(RunConfig), *setting_paths(type(newest.config.algorithm), "algorithm")]
+    places = [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]
     settings = {path[-1] for path in places}
     if name not in own | settings and name.startswith("no_"):
         name = name.removeprefix("no_")
@@ -116,4 +116,4 @@ def _check_option(name: str, newest: Checkpoint, options: Any) -> None:
     if name not in settings:
         known = map(flag, [*own, *settings, *_FIXED])
         raise UsageError(f"there is no option {flag(name)}{near_matches(flag(name), known)}")
-    check_change(newest.config, name, diverged=newest.diverged)
+    check_change(config, name, diverged=diverged)

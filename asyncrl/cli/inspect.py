@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     if asked.filters is not None:
         from asyncrl.filters import draw_filters
 
-        draw_filters(load(found.path).policy, found.contract, asked.filters)
+        draw_filters(load(found.path).policy, found.contract, asked.filters.absolute())
     origin = Run(found.path.parent.parent).facts()
     facts = {
         "step": found.step,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Sequence
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -13,7 +14,7 @@ import tyro
 from asyncrl.errors import UsageError
 from asyncrl.ranges import check_numbers, within
 
-__all__ = ["ParserExit", "given", "mode", "parse", "take_out"]
+__all__ = ["ParserExit", "given", "mode", "parse", "shown", "take_out"]
 
 T = TypeVar("T")
 
@@ -49,12 +50,17 @@ def whole_number(word: str) -> int:
     return int(number)
 
 
+_folder = [Path()]
+"""Where commands were called; the last is this one's."""
+
+
 class ParserExit(SystemExit):
     """The help was shown (code 0), or a mistake explained (code 2)."""
 
 
 def parse(cls: type[T], command: str, arguments: Sequence[str], description: str, default: Any = None) -> T:
     """`arguments` as an instance of `cls`. A mistake is explained and raises ParserExit with 2."""
+    _folder.append(Path.cwd())
     extra = {} if default is None else {"default": default}
     try:
         parsed: T = tyro.cli(
@@ -96,6 +102,11 @@ def take_out(words: list[str], option: str) -> list[str]:
             values.append(words.pop(i + 1))
             del words[i]
     return values[::-1]
+
+
+def shown(path: Path) -> Path:
+    """`path` as somebody calls it in the folder where the command was called: an environment may have gone elsewhere."""
+    return path.relative_to(_folder[-1]) if path.is_relative_to(_folder[-1]) else path
 
 
 def mode(greedy: bool, sample: bool) -> bool | None:

@@ -58,11 +58,12 @@ def run(arguments: Sequence[str]) -> int:
     if asked.record is not None:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
     greedy = mode(asked.greedy, asked.sample)
+    video = None if asked.video is None else asked.video.absolute()  # an environment may change the working directory
     agent = load(asked.run)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer, flush=True)
-    with contextlib.closing(View(contract)) as view, _screen(asked.video, contract.env, view) as screen:
+    with contextlib.closing(View(contract)) as view, _screen(video, contract.env, view) as screen:
         for game in range(asked.episodes):
             seed, epsilon = asked.seed + game, asked.epsilon
             how: Any = dict(greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps, say=print)

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from asyncrl.api import configure, pretrain, tailor
-from asyncrl.cli.options import given, parse
+from asyncrl.cli.options import given, parse, shown
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.config import RunConfig
 from asyncrl.errors import UsageError
@@ -67,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"best epoch {best.number}: {fit} on episodes it did not learn from")
     if score is not None:
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
-    print(f"run folder: {made.path}")
-    print(f"go on with: asyncrl train {asked.run.algorithm.name} {asked.run.env} --init-from {made.path}")
-    return 0
+    print(f"run folder: {shown(made.path)}")
+    if made.interrupted:
+        print("it was stopped early: more epochs may fit better")
+    print(f"go on with: asyncrl train {asked.run.algorithm.name} {asked.run.env} --init-from {shown(made.path)}")
+    return 130 if made.interrupted else 0

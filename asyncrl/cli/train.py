@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import tyro
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, load, newest_checkpoint, play, resume, start, tailor
 from asyncrl.cli.continuation import read_continuation
-from asyncrl.cli.options import given, parse, take_out
+from asyncrl.cli.options import given, parse, shown, take_out
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.config import EngineKind, RunConfig, cores
 from asyncrl.engines.workers import prepare
@@ -31,6 +30,7 @@ from asyncrl.monitor import terminal_view
 from asyncrl.presets import read_preset
 from asyncrl.run import Run
 from asyncrl.settings import leaves
+from asyncrl.system import describe_os_error
 from asyncrl.training import Outcome
 from asyncrl.video import open_video
 
@@ -73,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _begin(arguments: Sequence[str]) -> int:
+    home = Path.cwd()
     algorithm, env, preset, rest = _split(arguments)
     base = configure(env or "", algorithm, preset)
     if _takes_processes(base, rest):
@@ -93,7 +94,7 @@ def _begin(arguments: Sequence[str]) -> int:
     config = tailor(asked.run.env, base.algorithm.name, preset, **settings)
     title = f"{config.algorithm.name} on {config.env}"
     view = terminal_view(title, config.steps, quiet=output.quiet)
-    made, outcome = start(config, output.run_dir, view, asked=settings, video=output.video)
+    made, outcome = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
     return _report(made, outcome, quiet=output.quiet, video=output.video)
 
 
@@ -115,15 +116,15 @@ def _continue(arguments: Sequence[str]) -> int:
     made, outcome = resume(asked.run, view, **asked.changes)
     if outcome is not None:
         return _report(made, outcome, quiet=asked.quiet, video=asked.video)
-    stopped = _record(made, quiet=asked.quiet) if asked.video and not _has_video(made) else None
+    code = _record(made, quiet=asked.quiet) if asked.video and not _has_video(made) else 0
     saved = newest_checkpoint(made)
     if saved.step < steps:
         target = asked.changes.get("target_return", config.target_return)
         reached = f"its target return {target:g} is reached at step {saved.step:,}"
-        print(f"{made.path} is complete: {reached}. --target-return X raises it.")
+        print(f"{shown(made.path)} is complete: {reached}. --target-return X raises it.")
     else:
-        print(f"{made.path} is complete: {saved.step:,} steps. --steps N lengthens it.")
-    return 130 if stopped == signal.SIGINT else 0
+        print(f"{shown(made.path)} is complete: {saved.step:,} steps. --steps N lengthens it.")
+    return code
 
 
 def _has_video(made: Run) -> bool:
@@ -177,7 +178,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
 def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
-        print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {made.path}")
+        print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {shown(made.path)}")
         return 130 if outcome.signal == signal.SIGINT else 0
     if outcome.evaluation is not None:
         score = outcome.evaluation
@@ -185,18 +186,18 @@ def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
         best = made.marked("best")
         if best is not None and best != made.marked("latest"):
             print(f"the best was {made.best_mean():.2f}, at step {int(best.name):,}: that agent is kept to play")
-    stopped = _record(made, quiet=quiet) if video else None
-    print(f"run folder: {made.path}")
+    code = _record(made, quiet=quiet) if video else 0
+    print(f"run folder: {shown(made.path)}")
     if not quiet:
-        print(f"watch it: asyncrl play {made.path}")
-    return 130 if stopped == signal.SIGINT else 0
+        print(f"watch it: asyncrl play {shown(made.path)}")
+    return code
 
 
-def _record(made: Run, *, quiet: bool) -> int | None:
-    """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the signal that stopped it."""
+def _record(made: Run, *, quiet: bool) -> int:
+    """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the exit code."""
     agent = load(made.path)
     path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
-    beside = path.with_name(f".{path.name}.tmp.mp4")  # a video that is there is whole
+    code = 0
     with listening() as stop:
 
         def progress(step: int) -> None:
@@ -207,12 +208,13 @@ def _record(made: Run, *, quiet: bool) -> int | None:
             if not quiet:
                 print("recording a game …", flush=True)
             path.parent.mkdir(exist_ok=True)
-            with contextlib.closing(View(agent.contract)) as view, open_video(beside, view.frames_per_second) as screen:
+            with contextlib.closing(View(agent.contract)) as view, open_video(path, view.frames_per_second) as screen:
                 score = play(agent, view, screen, seed=1, progress=progress)
-            os.replace(beside, path)
-        except (AsyncRLError, Interrupted, OSError) as problem:
-            beside.unlink(missing_ok=True)
+        except (AsyncRLError, Interrupted) as problem:
             print(f"no video: {problem}", file=sys.stderr)
+        except OSError as problem:
+            code = 1
+            print(f"no video: {describe_os_error(problem)}", file=sys.stderr)
         else:
-            print(f"video of one game ({score:g}): {path}")
-    return stop.signal
+            print(f"video of one game ({score:g}): {shown(path)}")
+    return 130 if stop.signal == signal.SIGINT else code

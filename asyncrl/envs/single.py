@@ -24,10 +24,11 @@ from asyncrl.envs.generators import OwnGenerators, lent
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.supervised import SupervisedVectorEnv
 from asyncrl.envs.sync import SyncEnvs
-from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.errors import AsyncRLError, EnvironmentFault, SystemFault, UsageError
 from asyncrl.interruption import is_from_keyboard
 from asyncrl.serialization import to_json
 from asyncrl.spaces import Actions, Spaces, spaces_of
+from asyncrl.system import describe_os_error
 
 __all__ = ["SingleFamily", "complaints", "kwargs_of"]
 
@@ -52,7 +53,10 @@ class SingleFamily(Family):
             if contract.backend is Backend.ASYNC and not render:
                 how = to_json(replace(contract, others=()))
                 there = partial(_made_elsewhere, sources.dump(contract), contract.env, make)
-                return SupervisedVectorEnv(there, num_envs, contract=how, supervision=contract.supervision, seeds=seeds)
+                try:
+                    return SupervisedVectorEnv(there, num_envs, contract=how, supervision=contract.supervision, seeds=seeds)
+                except OSError as problem:  # no environment's, which are in processes of their own
+                    raise SystemFault(describe_os_error(problem)) from problem
             return SyncEnvs(contract.env, make, seeds)
 
     def capped(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
@@ -144,7 +148,7 @@ def complaints(env_id: str, when: str = "was made", given: Mapping[str, Any] | N
         yield
     except gymnasium.error.DependencyNotInstalled as problem:
         raise UsageError(f"{env_id} needs a package that is not installed: {problem}") from None
-    except (ImportError, UsageError, EnvironmentFault):
+    except (ImportError, AsyncRLError):
         raise
     except BaseException as problem:
         if is_from_keyboard(problem):

@@ -12,6 +12,7 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.families import family_named
 from asyncrl.errors import UsageError
+from asyncrl.interruption import is_from_keyboard
 
 __all__ = ["View"]
 
@@ -65,7 +66,9 @@ class View:
             raise UsageError(f"drawing this environment needs a package: {problem}") from None
         except NotImplementedError:
             rendered = None
-        except Exception as problem:  # an environment's own
+        except BaseException as problem:  # an environment's own
+            if is_from_keyboard(problem):
+                raise
             raise self._undrawn(f"its render raised {type(problem).__name__}: {problem}") from problem
         if rendered is None or rendered[0] is None:
             raise self._undrawn("it has no render mode rgb_array")

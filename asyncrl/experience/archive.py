@@ -32,7 +32,11 @@ class Archive:
         self._folder.mkdir(exist_ok=True)
         since = self._newest[-1] if self._newest else np.zeros_like(self._replay.newest)
         path, beside = self._folder / f"{name}.safetensors", self._folder / f".{name}.tmp"
-        save_tensors(beside, self._replay.rows(since))
+        try:
+            save_tensors(beside, self._replay.rows(since))
+        except OSError:
+            beside.unlink(missing_ok=True)  # on a full disk it takes the room of the next one
+            raise
         os.replace(beside, path)
         self._files[path.name] = file_facts(path)
         self._newest.append(self._replay.newest.copy())

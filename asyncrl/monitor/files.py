@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from asyncrl.errors import UsageError
+from asyncrl.monitor.events import EventFile
 from asyncrl.statistics import Record
+from asyncrl.system import naming
 
 __all__ = ["JsonLines", "TensorBoard"]
 
@@ -22,31 +22,39 @@ _NOT_SCALARS = {
 
 
 class JsonLines:
-    """metrics.jsonl, one object a line, and log.txt for sentences. Both are appended to on resume."""
+    """metrics.jsonl, one object a line, and log.txt for sentences. Both are appended to on resume.
+
+    Raises OSError, with the file's name, where they cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         for file in (folder / "metrics.jsonl", folder / "log.txt"):
             if file.is_symlink():
                 raise UsageError(f"{file} is a link, and a run writes into its own folder: put a file in its place")
         self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")
-        self._log = open(folder / "log.txt", "a", encoding="utf-8")
+        self._log = open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, record: Record) -> None:
-        self._metrics.write(json.dumps(record) + "\n")
-        if record["kind"] != "episode":
-            self._metrics.flush()
+        with naming(self._metrics.name):
+            self._metrics.write(json.dumps(record) + "\n")
+            if record["kind"] != "episode":
+                self._metrics.flush()
 
     def say(self, line: str) -> None:
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        self._log.flush()
+        with naming(self._log.name):
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            self._log.flush()
 
     def sync(self) -> None:
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
+        with naming(self._metrics.name):
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
 
     def close(self) -> None:
-        self._metrics.close()
-        self._log.close()
+        with contextlib.ExitStack() as both:
+            for file in (self._log, self._metrics):
+                both.enter_context(naming(file.name))
+                both.callback(file.close)
 
 
 class TensorBoard:
@@ -56,40 +64,33 @@ class TensorBoard:
         """`resumed_at`: the step at which the run goes on; what an earlier part wrote beyond it is void."""
         self._folder = folder / "tensorboard"
         self._purge_step = None if resumed_at is None else resumed_at + 1
-        self._writer: Any = None
-        self._returns: list[float] = []
-        self._lengths: list[int] = []
+        self._events: EventFile | None = None
+        self._episodes: dict[str, list[float]] = {"return": [], "length": []}
 
     def write(self, record: Record) -> None:
         if record["kind"] == "episode":
-            self._returns.append(record["return"])
-            self._lengths.append(record["length"])
+            for name, values in self._episodes.items():
+                values.append(record[name])
             return
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
-        for name, value in record.items():
-            if name not in _NOT_SCALARS and value is not None:
-                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
-        for env, mean in record.get("means", {}).items():
-            self._writer.add_scalar(f"{record['kind']}/mean of {env.replace('/', '-')}", mean, record["step"])
-        for name, mean in record.get("measures", {}).items():
-            self._writer.add_scalar(f"{record['kind']}/{name}", mean, record["step"])
-        for action, share in enumerate(record.get("actions") or []):
-            self._writer.add_scalar(f"actions/{action}", share, record["step"])
-        for name, values in (("return", self._returns), ("length", self._lengths)):
-            if values:
-                self._writer.add_histogram(f"episode/{name}", np.array(values), record["step"])
-                values.clear()
+        if self._events is None:
+            self._events = EventFile(self._folder, self._purge_step)
+        kind = record["kind"]
+        scalars = {f"{kind}/{name}": x for name, x in record.items() if name not in _NOT_SCALARS and x is not None}
+        scalars |= {f"{kind}/mean of {env.replace('/', '-')}": mean for env, mean in record.get("means", {}).items()}
+        scalars |= {f"{kind}/{name}": mean for name, mean in record.get("measures", {}).items()}
+        scalars |= {f"actions/{action}": share for action, share in enumerate(record.get("actions") or [])}
+        histograms = {f"episode/{name}": values for name, values in self._episodes.items() if values}
+        self._events.add(record["step"], scalars, histograms)
+        for values in self._episodes.values():
+            values.clear()
 
     def say(self, line: str) -> None:
         pass
 
     def sync(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
+        if self._events is not None:
+            self._events.sync()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            self._events.close()

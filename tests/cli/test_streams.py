@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from asyncrl.api import newest_checkpoint
+from asyncrl.run import Run
+
 ASYNCRL = f"{sys.executable} -m asyncrl"
 
 
@@ -51,3 +54,13 @@ def test_output_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
 def test_a_reader_that_has_seen_enough_is_no_fault_of_a_list(tmp_path: Path) -> None:
     done = shell(f"{ASYNCRL} list algorithms | head -1; exit ${{PIPESTATUS[0]}}", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_reader_that_goes_ends_a_run_which_is_saved(tmp_path: Path) -> None:
+    train = "train a3c worlds:Corridor-v0 --steps 100000000 --eval-episodes 0 --run-dir run --engine serial"
+    done = shell(f"{ASYNCRL} {train} | head -1; exit ${{PIPESTATUS[0]}}", tmp_path)
+    assert done.returncode == 1
+    saved = newest_checkpoint(Run.open(tmp_path / "run"))
+    assert saved.step > 0
+    end = f"; go on from step {saved.step:,} with: asyncrl train --resume {tmp_path / 'run'}\n"
+    assert done.stderr.decode() == f"asyncrl: standard output: Broken pipe; whoever read it has gone{end}"

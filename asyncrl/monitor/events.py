@@ -1,0 +1,67 @@
+"""TensorBoard's event files, written at once: torch's SummaryWriter leaves that, and its errors, to a thread."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asyncrl.system import naming
+
+__all__ = ["EventFile"]
+
+
+class EventFile:
+    """A new event file in `folder`, which is made. Raises OSError, with its name, where it cannot be written."""
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        """`purge_step`: what older files of the folder say of this step and later ones is void."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = event_pb2.Event, summary_pb2
+        folder.mkdir(exist_ok=True)
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._file = open(self.path, "xb")
+        self._records = RecordWriter(self._file)
+        self._write(self._event(wall_time=time.time(), file_version="brain.Event:2"))
+        if purge_step is not None:
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._write(self._event(wall_time=time.time(), step=purge_step, session_log=start))
+
+    def add(self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Sequence[float]]) -> None:
+        """What is so at `step`."""
+        values = [self._summary.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        values += [self._summary.Summary.Value(tag=tag, histo=self._histogram(x)) for tag, x in histograms.items()]
+        self._write(self._event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=values)))
+
+    def sync(self) -> None:
+        """Have everything on disk that was written so far."""
+        with naming(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        with naming(self.path):
+            self._file.close()
+
+    def _write(self, event: object) -> None:
+        with naming(self.path):
+            self._records.write(event.SerializeToString())  # type: ignore[attr-defined]
+            self._records.flush()
+
+    def _histogram(self, values: Sequence[float]) -> object:
+        x = np.asarray(values, dtype=np.float64)
+        counts, edges = np.histogram(x, bins=30)
+        return self._summary.HistogramProto(
+            min=x.min(),
+            max=x.max(),
+            num=len(x),
+            sum=x.sum(),
+            sum_squares=x.dot(x),
+            bucket_limit=edges[1:].tolist(),
+            bucket=counts.tolist(),
+        )
