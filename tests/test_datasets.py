@@ -93,7 +93,7 @@ def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
     for one, again in zip(played, datasets.read("any/rare-v0", contract), strict=True):
         assert np.array_equal(one.observation, again.observation)
         assert np.array_equal(one.action, again.action)
-    config = configure("shown:Shown", "a3c", engine="serial", eval_episodes=0, **settings)
+    config = configure("shown:Shown", "a3c", eval_episodes=0, **settings)
     _, epoch, _ = pretrain(config, "any/rare-v0", CloningOptions(imitation_epochs=1), tmp_path / "run")
     assert 0 <= epoch.agreement <= 1
 
