@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import asyncrl
+from asyncrl.api import configure, start
 from asyncrl.cli import main
 from asyncrl.errors import UsageError
 
@@ -97,3 +98,30 @@ def test_under_other_rules_observations_are_standardized_as_they_were_learned(tm
     longer = agent.contract_of(rules=asyncrl.envs.EnvOptions(episode_steps=1500), force=True)
     assert longer.differences(agent.contract) == ["episode_cap: 1500, not 200"]
     assert longer.observation_mean == agent.contract.observation_mean != ()
+
+
+class Said:
+    """A sink that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines += line.splitlines()
+
+    def write(self, record: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"), [("plane", "40×36 float32 is seen as 1,440 numbers, not convolved: images are"), ("scalar", None)]
+)
+def test_a_run_says_of_what_may_be_an_image_that_it_is_not_convolved(
+    kind: str, sentence: str | None, tmp_path: Path
+) -> None:
+    said = Said()
+    asked = dict(env_kwargs=f'{{"kind": "{kind}"}}', steps=40, engine="serial", eval_episodes=0)
+    start(configure("shown:Shown", "a3c", **asked), tmp_path / "run", said)
+    (found,) = [line for line in said.lines if line.startswith("network ")] or [None]
+    assert (found is None) if sentence is None else (sentence in found)

@@ -136,7 +136,7 @@ def unconvolved(spaces: Spaces) -> list[str]:
             why = f"convolutions need {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more"
         else:
             why = f"images are {_PIXELS}, as [height, width], [channels, height, width] or [height, width, channels]"
-        sentences.append(f"mlp for {part}, as {math.prod(part.shape):,} numbers, not convolved: {why}")
+        sentences.append(f"{part} is seen as {math.prod(part.shape):,} numbers, not convolved: {why}")
     return sentences
 
 
