@@ -29,6 +29,7 @@ from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, descri
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.evaluation import Evaluation, cut_off, watch
 from asyncrl.evaluation import evaluate as play_episodes
+from asyncrl.evaluator import evaluate_again, explained
 from asyncrl.experience import Archive, Storage
 from asyncrl.human import Person, choices
 from asyncrl.imitation import CloningOptions, Epoch, clone
@@ -345,8 +346,10 @@ def pretrain(
         checkpoint.save(path, learner.state(), step=0, update=0, seconds=seconds, contract=contract, config=config)
         run.mark("latest", path)
         run.note_interruption(stop.signal)
-    score = None if stop or not config.eval_episodes else evaluate(run.path, config.eval_episodes, config.seed)
-    return run, best, score
+    if stop or not config.eval_episodes:
+        return run, best, None
+    with explained("the evaluation of what was learned", evaluate_again(run.path)):
+        return run, best, evaluate(run.path, config.eval_episodes, config.seed)
 
 
 @standard_modes()

@@ -50,7 +50,18 @@ def refuse_ineffective(config: RunConfig, contract: Contract, asked: Collection[
 
 
 _IMITATION = frozenset(
-    {*_NETWORK, *_ENVIRONMENT, "seed", "eval_episodes", "eval_greedy", "device", "precision", "learner_threads"}
+    {
+        *_NETWORK,
+        *_ENVIRONMENT,
+        "seed",
+        "eval_episodes",
+        "eval_greedy",
+        "eval_envs",
+        "eval_episode_steps",
+        "device",
+        "precision",
+        "learner_threads",
+    }
     | {"atoms", "quantiles", "lowest_return", "highest_return"}
 )
 """What imitation depends on, besides its own options."""

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 from torch import Tensor
 
 from asyncrl.algorithms import Policy
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
+from asyncrl.errors import EnvironmentFault
 from asyncrl.evaluation import Evaluation, Interrupted, cut_off, evaluate
 from asyncrl.interruption import StopRequest
 from asyncrl.monitor import Monitor
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "evaluate_again", "explained"]
+
+
+def evaluate_again(run: Path) -> str:
+    """What to do where a finished run could not be evaluated."""
+    return f"the run is saved: asyncrl evaluate {run} --eval-envs 1 evaluates it in one environment"
+
+
+@contextlib.contextmanager
+def explained(what: str, remedy: str) -> Iterator[None]:
+    """Say of an environment's fault that it was in an evaluation, and what to do."""
+    try:
+        yield
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{what} failed: {fault} ({remedy})", fault.traceback) from fault
 
 
 class Evaluator:

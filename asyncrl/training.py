@@ -17,9 +17,9 @@ from asyncrl.checkpointer import Checkpointer
 from asyncrl.config import RunConfig
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
-from asyncrl.errors import DivergenceError, EnvironmentFault, closing
+from asyncrl.errors import DivergenceError, closing
 from asyncrl.evaluation import Evaluation
-from asyncrl.evaluator import Evaluator
+from asyncrl.evaluator import Evaluator, evaluate_again, explained
 from asyncrl.experience import Replay, ReplayPlan, Stored
 from asyncrl.interruption import Interrupt, StopRequest, listening
 from asyncrl.learner import Learner
@@ -167,15 +167,6 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
     )
 
 
-@contextlib.contextmanager
-def _explained(what: str, remedy: str) -> Iterator[None]:
-    """Say of an environment's fault that it was not in training, and what to do."""
-    try:
-        yield
-    except EnvironmentFault as fault:
-        raise EnvironmentFault(f"{what} failed: {fault} ({remedy})", fault.traceback) from fault
-
-
 class Desk:
     """What happens beside the learning: records, evaluations, checkpoints, each when it is due."""
 
@@ -270,8 +261,7 @@ class Desk:
         """The evaluation of the last weights; there is none after a signal."""
         if stop or not self._config.eval_episodes:
             return None
-        again = f"the run is saved: asyncrl evaluate {self.run.path} --eval-envs 1 evaluates it in one environment"
-        with _explained("the evaluation after the last step", again):
+        with explained("the evaluation after the last step", evaluate_again(self.run.path)):
             return self._evaluate(stop)
 
     @contextlib.contextmanager
@@ -309,7 +299,7 @@ class Desk:
         every = self._config.eval_every if self._config.eval_episodes else 0
         if every and self._learner.step // every > self._evaluated_step // every:
             what = f"the evaluation after {self._learner.step:,} steps"
-            with _explained(what, "--eval-every 0 evaluates at the end alone"):
+            with explained(what, "--eval-every 0 evaluates at the end alone"):
                 self.reached = _is_enough(self._config, self._evaluate(stop))
 
     def _evaluate(self, stop: StopRequest) -> Evaluation | None:

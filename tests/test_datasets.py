@@ -128,6 +128,16 @@ def test_a_recorded_agent_plays_as_it_is_evaluated(tmp_path: Path, walked: str) 
     assert record(run.path, "corridor/again-v0", 5) == pytest.approx(evaluate(run.path, 5).returns)
 
 
+def test_episodes_that_nothing_ends_are_recorded_up_to_a_limit(tmp_path: Path) -> None:
+    settings = dict(steps=200, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
+    run, _ = start(configure("worlds:Endless", "a3c", **settings), tmp_path / "run")
+    sentences: list[str] = []
+    record(run.path, "corridor/endless-v0", 2, max_steps=5, say=sentences.append)
+    played = datasets.read("corridor/endless-v0", describe("worlds:Endless"))
+    assert [(len(one.reward), one.terminated) for one in played] == [(5, False)] * 2
+    assert sentences == ["2 of 2 episodes had not ended after 5 steps (--max-steps); they count with the return until then"]
+
+
 @pytest.mark.parametrize("algorithm", ["a3c", "dqn", "c51"])
 def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: str) -> None:
     epochs = []

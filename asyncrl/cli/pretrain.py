@@ -15,6 +15,7 @@ from asyncrl.cli.options import given, parse, shown
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.config import RunConfig
 from asyncrl.errors import UsageError
+from asyncrl.evaluation import cut_off
 from asyncrl.imitation import CloningOptions, Epoch
 from asyncrl.settings import leaves
 
@@ -67,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"best epoch {best.number}: {fit} on episodes it did not learn from")
     if score is not None:
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
+        if score.cut_off:
+            print(cut_off(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
     print(f"run folder: {shown(made.path)}")
     if made.interrupted:
         print("it was stopped early: more epochs may fit better")

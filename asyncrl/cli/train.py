@@ -201,6 +201,7 @@ def _record(made: Run, *, quiet: bool) -> int:
     with listening() as stop:
 
         def progress(step: int) -> None:
+            stop.listen()
             if stop:
                 raise Interrupted("the recording was stopped")
 
