@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from asyncrl.datasets import Demonstration
 from asyncrl.envs import Contract
-from asyncrl.errors import UsageError
+from asyncrl.errors import DivergenceError, UsageError
 from asyncrl.learner import Learner
 from asyncrl.networks import PolicyValue
 from asyncrl.randomness import Stream, generator
@@ -93,6 +93,10 @@ def clone(
         with torch.no_grad():
             parts = [_surprise(network, *part) for part in zip(*(torch.split(x, 1024) for x in test), strict=True)]
         surprise, agreement = (torch.cat(x).float().mean().item() for x in zip(*parts, strict=True))
+        if not (np.isfinite(losses).all() and np.isfinite(surprise)):
+            raise DivergenceError(
+                f"the loss of epoch {number} is not finite; lower --imitation-rate, which is {options.imitation_rate:g}"
+            )
         told = None if contract.spaces.actions.is_continuous else agreement
         epoch = Epoch(number, float(np.mean(losses)), surprise, told)
         note(epoch)

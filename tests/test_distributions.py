@@ -60,3 +60,13 @@ def test_numbers_are_drawn_with_the_mean_and_variance_of_the_policy() -> None:
     drawn = policy.sample(torch.Generator().manual_seed(1))
     assert float(drawn.mean()) == pytest.approx(2.0, abs=0.03)
     assert float(drawn.var()) == pytest.approx(float(policy.variance[0]), rel=0.05)
+
+
+def test_a_policy_that_is_not_a_number_acts_all_the_same_and_others_beside_it_as_ever() -> None:
+    """It is the learner that finds out, at a definite update; an actor that fails would do so sooner or later."""
+    logits = torch.tensor([[0.0, -torch.inf, -torch.inf], [torch.nan] * 3])
+    drawn = Categorical(logits.expand(50, 2, 3), (3,)).sample(torch.Generator().manual_seed(1))
+    assert (drawn[:, 0] == 0).all()
+    assert set(drawn[:, 1].tolist()) == {0, 1, 2}
+    action = CONTINUOUS.for_environment(torch.full((1, 2), torch.nan).numpy())
+    assert action.tolist() == [[-1.0, -2.0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import Listener, outline, weights_of
+from test_resume import Listener, outline, states_of_kills, weights_of
 
 from asyncrl import checkpoint
 from asyncrl.agent import load
@@ -114,6 +115,21 @@ def test_where_a_run_goes_back_to_does_not_depend_on_when_it_was_interrupted(tmp
     resume(run.path)
     assert outline(run.path) == outline(tmp_path / "whole")
     assert weights_of(run.path) == weights_of(tmp_path / "whole")
+
+
+def test_wherever_a_run_that_goes_back_is_killed_it_ends_as_the_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = dict(checkpoint_every=4 * BATCH, log_every=4 * BATCH, eval_every=6 * BATCH, eval_episodes=1, learning_rate=4.0)
+    states = states_of_kills(diverging(on_divergence="rewind", **rare), tmp_path, monkeypatch)
+    expected, weights = outline(tmp_path / "run"), weights_of(tmp_path / "run")
+    assert [record["number"] for record in expected["others"] if record["kind"] == "rewind"] == [1]
+    lengths = [len(Run.open(folder).records()) for folder in states]
+    back = next(i for i, (before, after) in enumerate(itertools.pairwise(lengths)) if after < before)
+    for folder in states[back - 4 : back + 3]:
+        resume(folder)
+        assert outline(folder) == expected
+        assert weights_of(folder) == weights
 
 
 def test_it_goes_back_a_bounded_number_of_times(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,3 +159,10 @@ def test_a_gradient_is_shortened_as_asked(kind: Clipping, expected: list[list[fl
 def test_constants_out_of_range_are_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         OptimizerConfig(**wrong).check()
+
+
+def test_an_adaptive_rate_goes_on_in_proportion_where_a_run_goes_on_with_another_initial_rate() -> None:
+    before, after = LearningRate(KL, 100), LearningRate(replace(KL, learning_rate=KL.learning_rate / 2), 100)
+    before.adapt(1.0)
+    after.restore(before.state())
+    assert after.at(0) == before.at(0) / 2

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -310,44 +309,39 @@ def outline(folder: Path) -> dict[str, Any]:
     return {"marks": marks, "train": trained, "others": [record for record in unclocked if record["kind"] != "train"]}
 
 
-@pytest.fixture
-def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[RunConfig], Iterator[Path]]:
-    """Trains to the end; gives every state of the run's folder that a kill would have left on the way."""
+def states_of_kills(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Train in `folder`/run to the end; copies of the run's folder as a kill would have left it, at every moment."""
+    run, left = folder / "run", folder / "left"
+    rename, write = os.replace, JsonLines.write
 
-    def states(config: RunConfig) -> Iterator[Path]:
-        run, left = tmp_path / "run", tmp_path / "left"
-        rename, write = os.replace, JsonLines.write
+    def keep() -> None:
+        if (run / "latest").is_file():
+            shutil.copytree(run, left / str(len(list(left.glob("*")))))
 
-        def keep() -> None:
-            if (run / "latest").is_file():
-                shutil.copytree(run, left / str(len(list(left.glob("*")))))
+    def replace(source: Path, target: Path) -> None:
+        keep()
+        rename(source, target)
 
-        def replace(source: Path, target: Path) -> None:
-            keep()
-            rename(source, target)
+    def write_and_keep(self: JsonLines, record: dict[str, Any]) -> None:
+        write(self, record)
+        keep()
 
-        def write_and_keep(self: JsonLines, record: dict[str, Any]) -> None:
-            write(self, record)
-            keep()
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", replace)
-            patch.setattr(JsonLines, "write", write_and_keep)
-            start(config, run)
-        yield from sorted(left.iterdir(), key=lambda path: int(path.name))
-
-    return states
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        patch.setattr(JsonLines, "write", write_and_keep)
+        start(config, run)
+    return sorted(left.iterdir(), key=lambda path: int(path.name))
 
 
 @pytest.mark.parametrize("target_return", [None, -1.0])
 def test_wherever_a_run_is_killed_it_ends_as_the_one_that_was_not(
-    tmp_path: Path, killed: Callable[[RunConfig], Iterator[Path]], target_return: float | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target_return: float | None
 ) -> None:
     settings = SMALL | dict(
         log_every=2 * BATCH, steps=6 * BATCH, eval_every=2 * BATCH, checkpoint_every=3 * BATCH, eval_episodes=2
     )
     config = configure("worlds:Corridor-v0", "a3c", **settings, target_return=target_return)
-    states = list(killed(config))
+    states = states_of_kills(config, tmp_path, monkeypatch)
     assert len(states) > (25 if target_return is None else 10)
     expected, weights = outline(tmp_path / "run"), weights_of(tmp_path / "run")
     for folder in states:

@@ -172,6 +172,7 @@ class Live:
     def close(self) -> None:
         if self._live is not None:
             self._live.stop()
+            self._live = None  # a run that goes back begins a new panel
 
     def _show(self) -> None:
         if self._live is None:
