@@ -25,11 +25,16 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.random import mtrand
 
+from asyncrl.errors import EnvironmentFault
+
 __all__ = ["OwnGenerators", "lent"]
 
 _WATCHED_RESETS, _WATCHED_STEPS = 20, 1_000
 _MERSENNE_TWISTER = 624 * 4 + 4
 """Bytes of its state: the key and the position in it."""
+
+_PATIENCE = 300.0
+"""Seconds that a thread waits for the environment of another one."""
 
 _lock = threading.RLock()
 _T = TypeVar("_T")
@@ -40,9 +45,10 @@ _Env = TypeVar("_Env", gymnasium.Env[Any, Any], VectorEnv[Any, Any, Any])
 def lent() -> Iterator[None]:
     """Lend the process's generators to environments, one thread at a time; afterwards they are as they were.
 
-    Only the second half of a pair of normal numbers from `np.random.randn` is lost, if one is pending.
+    Only the second half of a pair of normal numbers from `np.random.randn` is lost, if one is pending. Raises
+    EnvironmentFault where an environment in another thread does not give them back.
     """
-    with _lock:
+    with _held():
         torch = _torch()
         kept = mtrand.get_bit_generator(), random.getstate(), None if torch is None else torch.get_state()
         try:
@@ -52,6 +58,16 @@ def lent() -> Iterator[None]:
             random.setstate(kept[1])
             if torch is not None:
                 torch.set_state(kept[2])
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    if not _lock.acquire(timeout=_PATIENCE):
+        raise EnvironmentFault(f"waited {_PATIENCE:.0f} s for an environment in another thread, which has not answered")
+    try:
+        yield
+    finally:
+        _lock.release()
 
 
 class OwnGenerators:

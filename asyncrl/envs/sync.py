@@ -103,8 +103,8 @@ class SyncEnvs(SyncVectorEnv):
             owner = _owners.setdefault(id(layer), self)
             if owner is not self or any(layer is other for other in self._layers):
                 raise UsageError(
-                    f"{env_id} gives the same environment twice ({type(layer).__name__}): each call must make a new one, "
-                    "or train with --actors 1 --envs-per-actor 1"
+                    f"{env_id} gives the same environment twice ({type(layer).__name__}): each call must make a new one; "
+                    "where there can be only one, use --actors 1 --envs-per-actor 1 --eval-every 0"
                 )
             self._layers.append(layer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from asyncrl.actor import Actor
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import Backend, Environments, EnvOptions, describe, generators
 from asyncrl.envs.sync import SyncEnvs
+from asyncrl.errors import EnvironmentFault
 from asyncrl.rollout import Ticket
 from asyncrl.training import actor_spec, make_learner
 
@@ -105,6 +107,26 @@ def test_the_callers_generators_are_left_as_they_are(tmp_path: Path) -> None:
     before = state()
     asyncrl.train("careless:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2})
     assert state() == before
+
+
+def test_an_environment_that_hangs_in_another_thread_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generators, "_PATIENCE", 0.05)
+    has_them, may_end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with generators.lent():
+            has_them.set()
+            may_end.wait()
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    has_them.wait()
+    try:
+        with pytest.raises(EnvironmentFault, match="for an environment in another thread, which has not answered"):
+            contract_of("")
+    finally:
+        may_end.set()
+        thread.join()
 
 
 def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(tmp_path: Path) -> None:
