@@ -194,8 +194,9 @@ def test_an_evaluation_steps_as_many_environments_as_an_actor_or_as_asked() -> N
 
 
 def test_a_run_without_evaluation_episodes_is_not_evaluated_and_can_have_no_target(tmp_path: Path) -> None:
-    as_presets_have_it = replace(configure("worlds:Corridor-v0", "a3c", **ONE), eval_every=96)
-    run, outcome = start(as_presets_have_it, tmp_path / "run")
+    config = configure("CartPole-v1", "dqn", steps=10_240, learning_starts=10_200, eval_episodes=0)
+    assert config.eval_every == 10_000, "so the preset has it"
+    run, outcome = start(config, tmp_path / "run")
     assert outcome.evaluation is None
     assert [record for record in run.records() if record["kind"] == "eval"] == []
     with pytest.raises(UsageError, match="--target-return 1 needs evaluations: --eval-episodes must be 1 or more, not 0"):
