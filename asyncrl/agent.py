@@ -46,6 +46,7 @@ class Agent:
         rules = (rules or EnvOptions()).over(self.checkpoint.config.environment)
         if env in (None, own.env) and rules == self.checkpoint.config.environment:
             return own
+        self.checkpoint.check_trust()
         asked = dataclasses.replace(
             describe(env or own.env, dataclasses.replace(rules, standardize=0)),
             observation_mean=own.observation_mean,  # as it learned them
@@ -138,12 +139,15 @@ class Agent:
 
 
 @standard_modes()
-def load(name: Path | str) -> Agent:
+def load(name: Path | str, *, trust: bool = False) -> Agent:
     """The agent of a run folder (its best checkpoint, else its latest), a checkpoint folder or a pretrained name.
 
+    It acts without running any code that the folder names. With `trust` its environment may be made also where that is
+    neither this package's nor in Gymnasium's registry and somebody else has made the run; one's own runs need it not.
     Raises CheckpointError that names the file where one is damaged.
     """
     found = checkpoint.load(checkpoint_folder(name))
+    found = found.trusted() if trust else found
     config, spaces = found.config, found.contract.spaces
     policy = Policy(config.algorithm, config.network, spaces, config.precision.dtype)
     policy.load(found.weights())

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncrl import checkpoint, datasets, hogwild, training
+from asyncrl import checkpoint, datasets, hogwild, signature, training
 from asyncrl.agent import Agent, load
 from asyncrl.algorithms import Random
 from asyncrl.arithmetic import standard_modes
@@ -145,21 +145,25 @@ def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str |
 
 @standard_modes()
 def resume(
-    run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, **changes: Any
+    run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, trust: bool = False, **changes: Any
 ) -> tuple[Run, Outcome | None]:
     """Continue a run from its newest good checkpoint; None for the outcome where nothing is left to do.
 
     `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`, and
-    `learning_rate` where the run diverged.
+    `learning_rate` where the run diverged. `trust` says that what somebody else's run names may be run.
     """
     run = Run(Run.open(Path(run_dir)).path.absolute())
     with run.locked():
-        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}))
+        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}), trust=trust)
 
 
-def _resume(run: Run, view: Sink | None, changes: dict[str, Any]) -> tuple[Run, Outcome | None]:
+def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool) -> tuple[Run, Outcome | None]:
     newest = newest_checkpoint(run, view) if run.checkpoints() else None
+    if newest is not None and trust:
+        newest = newest.trusted()
     before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
+    if not trust:
+        checkpoint.check_trust(before, contract_before)
     config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
     contract = describe_mix(config.env_ids, config.environment)
     if differences := contract_before.differences(contract):
@@ -212,6 +216,11 @@ def _train(
         stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
     dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
     said = ["\n".join([*contract.lines(), *config.lines(), *dense, *stored, ""]), *notes]
+    if config.named_outside() and not signature.can_sign():
+        said.append(
+            "This run cannot be signed, because no key can be kept in XDG_STATE_HOME or ~/.local/state: to play, evaluate "
+            "or continue it, add --trust."
+        )
     while True:
         outcome, newest = _train_from(newest, config, contract, run, view, said)
         if outcome is not None:
@@ -266,6 +275,7 @@ def record(
     epsilon: float = 0.0,
     max_steps: int | None = None,
     say: Callable[[str], None] = lambda sentence: None,
+    trust: bool = False,
 ) -> list[float]:
     """Write a Minari dataset of an agent's play, or of a bot's in the environment `player`; returns the scores.
 
@@ -281,7 +291,7 @@ def record(
         limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
         play_on: datasets.Player = BotPlayer(bot, contract.spaces)
     else:
-        agent = player if isinstance(player, Agent) else load(player)  # type: ignore[arg-type]  # load says what is wrong
+        agent = player if isinstance(player, Agent) else load(player, trust=trust)  # type: ignore[arg-type]  # load complains
         contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)
         limit = max_steps or agent.checkpoint.config.episode_limit(contract)
         play_on = agent.player(greedy=_greedily(agent, greedy), epsilon=epsilon)
@@ -349,7 +359,7 @@ def pretrain(
     if stop or not config.eval_episodes:
         return run, best, None
     with explained("the evaluation of what was learned", evaluate_again(run.path)):
-        return run, best, evaluate(run.path, config.eval_episodes, config.seed)
+        return run, best, evaluate(run.path, config.eval_episodes, config.seed, trust=True)
 
 
 @standard_modes()
@@ -365,6 +375,7 @@ def evaluate(
     force: bool = False,
     envs: int | None = None,
     max_steps: int | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores.
 
@@ -375,7 +386,7 @@ def evaluate(
     _check_play(episodes, epsilon, max_steps)
     if envs is not None and envs < 1:
         raise UsageError(f"--eval-envs must be 1 or more, not {envs}")
-    agent = name if isinstance(name, Agent) else load(name)
+    agent = name if isinstance(name, Agent) else load(name, trust=trust)
     contract, config = (
         agent.contract_of(None if env is None else env_id_of(env), rules, force=force),
         agent.checkpoint.config,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,7 @@ import torch
 
 from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.bots import BotOptions
-from asyncrl.envs import Contract, EnvOptions, is_batched
+from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.errors import UsageError
 from asyncrl.experience import Episodes, Stored
 from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
@@ -22,6 +24,7 @@ from asyncrl.optimizers import LearningRateSchedule, OptimizerConfig
 from asyncrl.ranges import check_numbers, within
 from asyncrl.schedule import Free, Lockstep
 from asyncrl.serialization import from_json, to_json
+from asyncrl.spaces import Spaces
 
 __all__ = [
     "EPISODE_LIMIT",
@@ -213,6 +216,16 @@ class RunConfig:
             return self.eval_episode_steps
         return min(max(self.steps, 1_000), EPISODE_LIMIT)
 
+    def named_outside(self) -> list[str]:
+        """What a run would execute or write that is not this package's, Gymnasium's or in its own folder."""
+        environment = self.environment
+        kwargs: Any = environment.env_kwargs
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            kwargs = json.loads(environment.env_kwargs or "{}")
+        capsules = environment.supervision.capsules
+        names = named_outside(self.env_ids, environment.imports, kwargs, capsules)
+        return names + [f"bot {json.dumps(self.bots.bot)}"] * (self.bots.bot is not None)
+
     def make_schedule(self) -> Lockstep | Free:
         """The schedule of a resolved configuration."""
         assert self.rollouts_per_update is not None
@@ -237,25 +250,33 @@ class RunConfig:
 
     def resolved(self, contract: Contract) -> RunConfig:
         """The same with every `auto` and default decided for this machine. Raises UsageError for what cannot be."""
-        self._check_counts()
+        network = self.check(contract.spaces)
         try:
-            self.algorithm.check(contract.spaces, self.network)
-            self.optimizer.check()
-            self._check_learning_rate()
-            self._check_mix()
             self._check_bots()
-            self._check_offline()
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
-        network = resolve_network(self.network, contract.spaces)
-        if (self.network.dueling or self.network.noisy) and not issubclass(self.algorithm.network, QNetwork):
-            raise UsageError(
-                f"--dueling and --noisy are for methods that learn action values, not for {self.algorithm.name}"
-            )
         if self.engine is EngineKind.HOGWILD:
             return self._without_locks()._resolved(contract, network)
         schedule = ScheduleKind.LOCKSTEP if self.schedule is ScheduleKind.AUTO else self.schedule
         return replace(self, schedule=schedule)._resolved(contract, network)
+
+    def check(self, spaces: Spaces) -> Network:
+        """Raise UsageError for what is out of range or does not go together; returns the network. No bot is opened."""
+        self._check_counts()
+        try:
+            self.algorithm.check(spaces, self.network)
+            self.optimizer.check()
+            self._check_learning_rate()
+            self._check_mix()
+            self._check_offline()
+        except UsageError as problem:
+            raise UsageError(f"{self.env}: {problem}") from None
+        network = resolve_network(self.network, spaces)
+        if (self.network.dueling or self.network.noisy) and not issubclass(self.algorithm.network, QNetwork):
+            raise UsageError(
+                f"--dueling and --noisy are for methods that learn action values, not for {self.algorithm.name}"
+            )
+        return network
 
     def _without_locks(self) -> RunConfig:
         """What hogwild makes of the settings that it has in common with the others."""
@@ -433,13 +454,14 @@ class RunConfig:
         return {**to_json(self), "algorithm": {"name": self.algorithm.name, **to_json(self.algorithm)}}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> RunConfig:
+    def from_json(cls, data: Any) -> RunConfig:
         """The inverse of `to_json`. Raises UsageError that names what is wrong."""
         match data:
             case {"algorithm": {"name": str(name), **hyperparameters}}:
                 algorithm = from_json(algorithm_named(name), hyperparameters, "algorithm")
                 return from_json(cls, {**data, "algorithm": algorithm, "optimizer": _renamed(data.get("optimizer", {}))})
-        raise UsageError(f"algorithm: expected a table with a name, got {data.get('algorithm')!r}")
+        found = data.get("algorithm") if isinstance(data, dict) else data
+        raise UsageError(f"algorithm: expected a table with a name, got {found!r:.80}")
 
 
 def _renamed(optimizer: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from asyncrl.conversion import limits
 from asyncrl.envs import Contract, Environments, Step
 from asyncrl.errors import UsageError, near_matches
 from asyncrl.randomness import Stream, environment_seeds
+from asyncrl.serialization import parse_json, read_json
 from asyncrl.spaces import Actions, Spaces, pack, spaces_of
 
 __all__ = ["Demonstration", "Player", "check", "claim", "read", "record", "write"]
@@ -23,6 +26,8 @@ __all__ = ["Demonstration", "Player", "check", "claim", "read", "record", "write
 Player = Callable[[np.ndarray, dict[str, Any], bool], np.ndarray]
 """(observations [1, *O] as the environment shows them, info, does an episode begin) → actions [1, …] of a policy"""
 
+_FORM = "NAME-v0 or NAMESPACE/NAME-v0, of letters, digits, - and _, the namespace of two or more"
+_MOST_EPISODES, _MOST_PARTS = 10_000_000, 1_000_000
 _NAME = re.compile(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+", re.ASCII)
 """As Minari has it: a namespace has two characters or more."""
 
@@ -103,8 +108,7 @@ def claim(name: str) -> None:
     """Raise UsageError for a new dataset's name that is malformed or taken, before anybody has played for nothing."""
     minari = _minari()
     if not _NAME.fullmatch(name):
-        form = "NAME-v0 or NAMESPACE/NAME-v0, of letters, digits, - and _, the namespace of two or more"
-        raise UsageError(f"dataset {name}: expected {form}")
+        raise UsageError(f"dataset {name}: expected {_FORM}")
     if minari.storage.get_dataset_path(name).exists():
         raise UsageError(f"there is a dataset {name} already; choose another name")
 
@@ -145,27 +149,100 @@ def read(name: str, contract: Contract) -> list[Demonstration]:
     """The episodes of a dataset. Raises UsageError where it is missing, damaged, empty, or of other spaces."""
     with _complaints(name):
         dataset, found = _open(name, contract)
-        episodes = [
-            Demonstration(
-                pack(found, one.observations, check=True),
-                contract.spaces.actions.of_policy(np.asarray(one.actions)),
-                np.asarray(one.rewards, np.float32),
-                bool(one.terminations[-1]),
-            )
-            for one in dataset.iterate_episodes()
-            if len(one.rewards)
-        ]
+        episodes = [_demonstration(one, found, contract.spaces) for one in dataset.iterate_episodes() if len(one.rewards)]
     if not episodes:
         raise UsageError(f"dataset {name} is empty")
     return episodes
 
 
+def _demonstration(one: Any, own: Spaces, spaces: Spaces) -> Demonstration:
+    """An episode as Minari gives it, in the dataset's `own` spaces. Raises ValueError where it is none of `spaces`."""
+    steps, dtype = len(one.rewards), np.dtype(spaces.observation_dtype)
+    found = Demonstration(
+        pack(own, one.observations, check=True),
+        spaces.actions.of_policy(np.asarray(one.actions)),
+        np.asarray(one.rewards, np.float32),
+        bool(one.terminations[-1]),
+    )
+    if found.observation.shape != (steps + 1, *spaces.observation_shape):
+        raise ValueError(f"episode {one.id} has observations {found.observation.shape} for {steps} steps")
+    if len(found.action) != steps or not all(map(spaces.actions.permit, found.action)):
+        raise ValueError(f"episode {one.id} has actions that are none of {spaces.actions}, or not one for each step")
+    if found.reward.ndim != 1 or not np.isfinite(found.reward).all():
+        raise ValueError(f"episode {one.id} has rewards that are no finite numbers")
+    if dtype.kind == "f" and not np.isfinite(found.observation).all():
+        raise ValueError(f"episode {one.id} has observations that are not finite")
+    return found
+
+
 def _open(name: str, contract: Contract) -> tuple[Any, Spaces]:
     """A dataset and the spaces that it says it has."""
-    dataset = _minari().load_dataset(name)
+    minari = _minari()
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"dataset {name}: expected {_FORM}")
+    folder = Path(minari.storage.get_dataset_path(name)) / "data"
+    if not folder.exists():
+        raise FileNotFoundError(folder)
+    _check_metadata(folder / "metadata.json")
+    if (file := folder / "main_data.hdf5").exists():
+        _check_sizes(file)
+    dataset = minari.load_dataset(name)
     found = spaces_of(name, dataset.observation_space, dataset.action_space)
     _compare(name, found, contract)
     return dataset, found
+
+
+def _check_metadata(path: Path) -> None:
+    """Raise UsageError for metadata that say too little or too much.
+
+    Minari makes the environment that they name where they do not say what its spaces are: whatever code that is.
+    """
+    metadata = read_json(path)
+    metadata = metadata if isinstance(metadata, dict) else {}
+    for name, kind in {"observation_space": str, "action_space": str, "total_episodes": int, "total_steps": int}.items():
+        if not isinstance(metadata.get(name), kind):
+            raise ValueError(f"{path} says nothing of its {name}")
+    if not 0 <= metadata["total_episodes"] <= _MOST_EPISODES:
+        raise ValueError(f"{path} says that it has {metadata['total_episodes']} episodes")
+    for name in ("observation_space", "action_space"):
+        _check_space(parse_json(metadata[name]))
+
+
+def _check_space(space: Any) -> None:
+    """Raise ValueError for a space of more parts than an action or an observation has."""
+    if not isinstance(space, dict):
+        raise ValueError("a space is a table")
+    parts = space.get("subspaces", [])
+    for part in parts.values() if isinstance(parts, dict) else parts:
+        _check_space(part)
+    counted = space.get("n") if space.get("type") == "MultiBinary" else []
+    if math.prod(counted if isinstance(counted, list) else [counted]) > _MOST_PARTS:
+        raise ValueError(f"a space has {counted} parts")
+
+
+def _check_sizes(path: Path) -> None:
+    """Raise ValueError where a file of episodes would take more memory than there is, or leads out of itself."""
+    import h5py
+    import psutil
+
+    with h5py.File(path, "r") as file:
+        whole = 0
+
+        def visit(name: str, item: Any) -> None:
+            nonlocal whole
+            if isinstance(item, h5py.Group):
+                for key in item:
+                    if not isinstance(item.get(key, getlink=True), h5py.HardLink):
+                        raise ValueError(f"{name}/{key} is a link")
+                return
+            if item.external is not None or item.is_virtual:
+                raise ValueError(f"{name} lies in another file")
+            whole += item.nbytes
+
+        visit("", file)
+        file.visititems(visit)
+    if whole > (free := psutil.virtual_memory().available):
+        raise ValueError(f"{path} holds {whole / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free")
 
 
 @contextlib.contextmanager
@@ -176,10 +253,12 @@ def _complaints(name: str) -> Iterator[None]:
     except FileNotFoundError:
         near = near_matches(name, _known())
         raise UsageError(f"there is no dataset {name} here{near}; a published one: minari download {name}") from None
+    except UsageError:
+        raise
     except ValueError as problem:
         raise UsageError(f"dataset {name}: {problem}") from None
-    except (OSError, KeyError, RuntimeError) as problem:
-        raise UsageError(f"dataset {name} is damaged: {problem}") from None
+    except Exception as problem:  # whatever Minari, h5py and Pillow make of what they did not write
+        raise UsageError(f"dataset {name} is damaged: {type(problem).__name__}: {problem}") from None
 
 
 def _compare(name: str, found: Spaces, contract: Contract) -> None:

@@ -10,18 +10,18 @@ import re
 import reprlib
 import signal
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from asyncrl import checkpoint
+from asyncrl import checkpoint, signature
 from asyncrl.config import RunConfig
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DamageWarning, SystemFault, UsageError, near_matches
 from asyncrl.provenance import provenance
-from asyncrl.serialization import from_json, read_json, read_text, sync_folder, to_json, write_atomically
+from asyncrl.serialization import read_json, read_text, sync_folder, to_json, write_atomically
 from asyncrl.statistics import Record
 from asyncrl.system import Locked, describe_os_error, exclusive
 from asyncrl.version import __version__
@@ -34,8 +34,6 @@ _CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
 """How a run calls its checkpoints."""
 _BROKEN_SAVE = re.compile(r"\.\d{12,}\.(tmp|old)", re.ASCII)
 """What a save that was interrupted leaves, beside checkpoints and in the replay memory's folder."""
-_REPLAY = re.compile(r"\d{12,}\.safetensors", re.ASCII)
-"""How it calls the files of its replay memory."""
 _FIELDS: dict[str, dict[str, type]] = {
     "episode": {"return": float, "length": int, "actor": int},
     "eval": {"mean": float},
@@ -68,6 +66,7 @@ class Run:
             **provenance(),
             "video": video,
         }
+        facts["signature"] = signature.sign("config", _signed_part(facts))
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.json", json.dumps(facts, indent=1))
 
@@ -133,11 +132,12 @@ class Run:
         """What config.json says. Raises CheckpointError where it is damaged, or of a run that does not train."""
         if any(record["kind"] == "pretrain" for record in self.records()):
             raise CheckpointError(f"{self.path} was begun by `asyncrl pretrain` and has learned nothing; begin it anew")
-        facts = read_json(self.path / "config.json")
+        path, facts = self.path / "config.json", self.facts()
+        own = signature.is_signed("config", _signed_part(facts), facts.get("signature"))
         try:
-            return RunConfig.from_json(facts["config"]), from_json(Contract, facts["contract"], "contract")
-        except (KeyError, TypeError, UsageError) as problem:
-            raise CheckpointError(f"{self.path / 'config.json'} is damaged: {problem}") from None
+            return checkpoint.read_settings(facts.get("config"), facts.get("contract"), None if own else str(path))
+        except UsageError as problem:
+            raise CheckpointError(f"{path} is damaged: {problem}") from None
 
     @property
     def interrupted(self) -> bool:
@@ -261,7 +261,7 @@ class Run:
                 checkpoint.delete(path)
         if not self.replay_folder.is_symlink():  # it is this run's alone
             names = (path.name for path in _inside(self.replay_folder))
-            stored |= {name for name in names if _REPLAY.fullmatch(name) or _BROKEN_SAVE.fullmatch(name)}
+            stored |= {name for name in names if checkpoint.REPLAY.fullmatch(name) or _BROKEN_SAVE.fullmatch(name)}
         for name in stored - needed:
             path = self.replay_folder / name
             if path.is_file() and not path.is_symlink():
@@ -271,6 +271,11 @@ class Run:
 def _packages(contract: Contract) -> dict[str, str]:
     """Versions of what a run depends on."""
     return {name: version(name) for name in _PACKAGES} | contract.versions
+
+
+def _signed_part(facts: Mapping[str, Any]) -> str:
+    """What the signature in config.json is of: all that decides which code a run runs."""
+    return json.dumps([facts.get("config"), facts.get("contract")], sort_keys=True)
 
 
 def _inside(folder: Path) -> Iterable[Path]:

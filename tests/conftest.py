@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,8 @@ if HERE not in sys.path:
 # Actors and command lines in processes of their own find `worlds` too, and open no window.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+_state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # the key that runs are signed with; workers have it too
+os.environ["XDG_STATE_HOME"] = _state.name
 settings.register_profile("asyncrl", deadline=None)  # a busy machine is no failure
 settings.load_profile("asyncrl")
 

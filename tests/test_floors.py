@@ -9,7 +9,7 @@ import asyncrl
 
 ROOT = Path(asyncrl.__file__).parent
 FLOORS = """
-errors version arithmetic conversion system
+errors version arithmetic conversion signature system
 ranges children references
 serialization randomness spaces rewards rollout interruption presets optimizers
 envs returns distributions exploration bots actor_state

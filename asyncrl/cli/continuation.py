@@ -42,6 +42,7 @@ class Continuation(NamedTuple):
     """By name, what is to be another value from now on."""
     quiet: bool
     video: bool
+    trust: bool
 
 
 def read_continuation(arguments: Sequence[str]) -> Continuation:
@@ -62,7 +63,7 @@ def read_continuation(arguments: Sequence[str]) -> Continuation:
     asked = parse(options, "train --resume", words, _DESCRIPTION)
     now = {name: _value(config, name) for name in may_change(diverged=diverged)}
     changes = {name: getattr(asked, name) for name, value in now.items() if getattr(asked, name) != value}
-    return Continuation(run.path, config, changes, asked.quiet, asked.video)
+    return Continuation(run.path, config, changes, asked.quiet, asked.video, asked.trust)
 
 
 _DESCRIPTION = "Continue a run from its newest good checkpoint. What is not named stays as it was."
@@ -81,6 +82,7 @@ def _options(config: RunConfig | None, *, diverged: bool, video: bool) -> Any:
     for name, default, text in (
         ("quiet", False, "Say nothing until the end."),
         ("video", video, "Record one game of the trained agent."),
+        ("trust", False, "Run what the folder names also where somebody else made it: environments, modules, bots."),
     ):
         rows.append((name, Annotated[bool, tyro.conf.arg(help=text)], dataclasses.field(default=default)))
     return dataclasses.make_dataclass("Options", rows, frozen=True)

@@ -42,13 +42,15 @@ class Arguments:
     """Other rules than it was trained under."""
     force: bool = False
     """Play under another contract than it was trained under."""
+    trust: bool = False
+    """Run what the folder names also where somebody else has made it: environments of theirs, modules, bots."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
 
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "evaluate", arguments, "Score an agent in its own environment, under its contract.")
-    agent = load(asked.run)
+    agent = load(asked.run, trust=asked.trust)
     greedy = mode(asked.greedy, asked.sample)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     how: Any = dict(greedy=greedy, epsilon=asked.epsilon, env=asked.env, rules=asked.rules, force=asked.force)

@@ -24,6 +24,8 @@ class Arguments:
     """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name."""
     json: bool = False
     """Print one JSON object and nothing else."""
+    trust: bool = False
+    """With --filters: make the environment also where it is not asyncrl's or Gymnasium's and somebody else made the run."""
     filters: Path | None = None
     """Write a .png of the first convolution: its kernels, and what they answer to a moment of a game."""
 
@@ -36,7 +38,8 @@ def run(arguments: Sequence[str]) -> int:
     if asked.filters is not None:
         from asyncrl.filters import draw_filters
 
-        draw_filters(load(found.path).policy, found.contract, asked.filters.absolute())
+        agent = load(found.path, trust=asked.trust)
+        draw_filters(agent.policy, agent.contract, asked.filters.absolute())
     origin = Run(found.path.parent.parent).facts()
     facts = {
         "step": found.step,

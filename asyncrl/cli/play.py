@@ -44,6 +44,8 @@ class Arguments:
     """Other rules than it was trained under."""
     force: bool = False
     """Play under another contract than it was trained under."""
+    trust: bool = False
+    """Run what the folder names also where somebody else has made it: environments of theirs, modules, bots."""
     human: bool = False
     """Play yourself, at the keyboard."""
     record: str | None = None
@@ -59,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
     greedy = mode(asked.greedy, asked.sample)
     video = None if asked.video is None else asked.video.absolute()  # an environment may change the working directory
-    agent = load(asked.run)
+    agent = load(asked.run, trust=asked.trust)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer, flush=True)

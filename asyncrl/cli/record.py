@@ -31,6 +31,8 @@ class Arguments:
     """Probability that an action is replaced by a random one."""
     max_steps: int | None = None
     """Cut off each episode after so many steps. Default: where nothing else ends it, as evaluations do."""
+    trust: bool = False
+    """Run what the folder names also where somebody else has made it: environments of theirs, modules, bots."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -47,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         epsilon=asked.epsilon,
         max_steps=asked.max_steps,
         say=print,
+        trust=asked.trust,
     )
     print(f"{asked.out}: {len(scores)} episodes, mean return {statistics.fmean(scores):.2f}")
     return 0

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncrl.cli.options import parse
-from asyncrl.envs import Contract, capsule
+from asyncrl.envs import capsule, read_contract
 from asyncrl.envs.families import family_named
 from asyncrl.envs.single import SingleFamily
 from asyncrl.errors import UsageError
 from asyncrl.ranges import within
-from asyncrl.serialization import from_json
 
 _ABOUT = (
     "Play the episode of a crash capsule again, in a worker process of its own. "
@@ -26,6 +25,8 @@ _ABOUT = (
 class Arguments:
     capsule: Path
     """The file: capsule-ENV-….json."""
+    trust: bool = False
+    """Run what the capsule names also where somebody else has made it."""
     step_timeout: float = 60.0
     """Seconds that a step or a reset may take; what takes longer hangs."""
 
@@ -34,7 +35,8 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "repro", arguments, _ABOUT)
     within(asked, 0, math.inf, "step_timeout", above=True)
     found = capsule.load(asked.capsule)
-    contract = from_json(Contract, found.contract, f"{asked.capsule}: contract")
+    contract = read_contract(found.contract, None if asked.trust else found.stranger, f"{asked.capsule}: contract")
+    contract.check_trust()
     family = family_named(contract.family)
     if not isinstance(family, SingleFamily):
         raise UsageError(f"{asked.capsule} is of {contract.env}, which is not made one at a time")

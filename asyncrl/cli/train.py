@@ -113,7 +113,7 @@ def _continue(arguments: Sequence[str]) -> int:
         prepare()
     steps = asked.changes.get("steps", config.steps)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=asked.quiet)
-    made, outcome = resume(asked.run, view, **asked.changes)
+    made, outcome = resume(asked.run, view, trust=asked.trust, **asked.changes)
     if outcome is not None:
         return _report(made, outcome, quiet=asked.quiet, video=asked.video)
     code = _record(made, quiet=asked.quiet) if asked.video and not _has_video(made) else 0
@@ -195,7 +195,7 @@ def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
 
 def _record(made: Run, *, quiet: bool) -> int:
     """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the exit code."""
-    agent = load(made.path)
+    agent = load(made.path, trust=True)  # it was trained here
     path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
     code = 0
     with listening() as stop:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from asyncrl.envs.contract import Contract
+from asyncrl.envs.checks import read_contract
+from asyncrl.envs.contract import Contract, named_outside, refuse_to_run
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.families import FAMILIES, family_named, family_of
 from asyncrl.envs.options import ActionSet, Backend, EnvOptions, FootballRewards, Protocol, Supervision
@@ -37,6 +38,9 @@ __all__ = [
     "is_batched",
     "known_ids",
     "make",
+    "named_outside",
+    "read_contract",
+    "refuse_to_run",
 ]
 
 

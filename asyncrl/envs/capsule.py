@@ -6,21 +6,26 @@ It holds the environment's contract, the seed of the episode, all its actions, a
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 
+from asyncrl import signature
 from asyncrl.envs.process import Failed, WorkerProcess, Workplace
 from asyncrl.envs.worker import Failure, Kind
 from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.ranges import within
+from asyncrl.serialization import from_json, read_json
 from asyncrl.version import __version__
 
 __all__ = ["Capsule", "Outcome", "load", "replay", "versions", "write"]
@@ -50,6 +55,8 @@ class Capsule:
     """MiB that its worker might use."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of Python and the packages."""
+    stranger: str | None = field(default=None, metadata={"saved": False})
+    """The file that it was read from, where this user has not written it."""
 
     @property
     def env(self) -> str:
@@ -57,18 +64,10 @@ class Capsule:
         return str(self.contract.get("env"))
 
 
-_TYPES: dict[str, Any] = {
-    "contract": dict,
-    "seed": int,
-    "options": dict | None,
-    "steps": int,
-    "actions": list | dict,
-    "kind": str,
-    "what": str,
-    "traceback": str,
-    "memory_limit": int | None,
-    "versions": dict,
-}
+_MOST_BYTES = 256 * 2**20
+"""Of a capsule: an episode's actions may be many."""
+_KIND = "capsule"
+"""What a capsule's signature is for."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,9 @@ def write(
         memory_limit=memory_limit,
         versions=versions(),
     )
-    lines = [f'  "{name}": {json.dumps(value, default=repr)}' for name, value in vars(capsule).items()]
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    facts = {name: json.dumps(value, default=repr) for name, value in vars(capsule).items() if name != "stranger"}
+    facts["signature"] = json.dumps(signature.sign(_KIND, _content({name: json.loads(x) for name, x in facts.items()})))
+    text = "{\n" + ",\n".join(f'  "{name}": {value}' for name, value in facts.items()) + "\n}\n"
     Path(folder).mkdir(parents=True, exist_ok=True)
     name = f"capsule-{re.sub(r'[^A-Za-z0-9.]+', '_', contract['env'])}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     number = 1
@@ -128,22 +128,37 @@ def write(
             number += 1
 
 
+def _content(facts: Mapping[str, Any]) -> str:
+    """What a capsule's signature is of."""
+    return json.dumps({name: value for name, value in facts.items() if name != "signature"}, sort_keys=True)
+
+
 def load(path: str | Path) -> Capsule:
     """Read a capsule. Raises UsageError that names the file and the reason where it is none."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise UsageError(f"{path} cannot be read as a crash capsule: {problem}") from None
+    data = read_json(Path(path), _MOST_BYTES)
     if not isinstance(data, dict):
         raise UsageError(f"{path} is no crash capsule: it holds no JSON object")
-    for name, kinds in _TYPES.items():
+    required = [field.name for field in fields(Capsule) if field.name not in ("stranger", "signature")]
+    for name in required:
         if name not in data:
             raise UsageError(f"{path} is no crash capsule: it has no {name!r}")
-        if not isinstance(data[name], kinds):
-            raise UsageError(f"{path} is damaged: its {name!r} cannot be {data[name]!r}")
-    if data["kind"] not in {kind.value for kind in Kind}:
-        raise UsageError(f"{path} is damaged: its 'kind' cannot be {data['kind']!r}")
-    return Capsule(**{name: data[name] for name in _TYPES})
+    stranger = None if signature.is_signed(_KIND, _content(data), data.get("signature")) else str(path)
+    try:
+        capsule = from_json(Capsule, {name: data[name] for name in required})
+        _check(capsule)
+    except UsageError as problem:
+        raise UsageError(f"{path} is damaged: {problem}") from None
+    return replace(capsule, stranger=stranger)
+
+
+def _check(capsule: Capsule) -> None:
+    """Raise UsageError for what cannot be in a capsule."""
+    within(capsule, 0, math.inf, "seed", "steps")
+    within(capsule, 1, math.inf, "memory_limit")
+    if capsule.kind not in {kind.value for kind in Kind}:
+        raise UsageError(f"its 'kind' cannot be {capsule.kind[:80]!r}")
+    if not isinstance(capsule.actions, list | dict):
+        raise UsageError("its 'actions' are no list and no table")
 
 
 def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, step_timeout: float = 60.0) -> Outcome:
@@ -161,7 +176,11 @@ def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, ste
         place.open(ready)
         try:
             actions = list(ready.action_space.from_jsonable(capsule.actions))
-        except (TypeError, ValueError, KeyError) as problem:
+            if not all(
+                isinstance(action, dict | tuple) or np.shape(action) == ready.action_space.shape for action in actions
+            ):
+                raise ValueError("one of them has another shape")
+        except Exception as problem:  # whatever a space makes of what is no action
             raise UsageError(f"the capsule's actions are none of {ready.action_space}: {problem}") from None
         return _played(capsule, place, worker, actions, step_timeout)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from asyncrl.errors import UsageError, near_matches
 from asyncrl.rewards import Rewards
 from asyncrl.spaces import Spaces
 
-__all__ = ["Contract"]
+__all__ = ["Contract", "named_outside", "refuse_to_run"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Contract:
     """Of worker processes."""
     others: tuple[Contract, ...] = ()
     """Of the other environments that an agent is trained in at the same time: actors take turns."""
+    stranger: str | None = field(default=None, compare=False, metadata={"saved": False})
+    """The file that it was read from, where that is not this user's own and the user has not said to trust it."""
 
     @property
     def mix(self) -> tuple[Contract, ...]:
@@ -87,6 +90,19 @@ class Contract:
         """The same with crash capsules in `folder`, unless they have their own."""
         watched = replace(self.supervision, capsules=self.supervision.capsules or folder)
         return replace(self, supervision=watched, others=tuple(other.with_capsules(folder) for other in self.others))
+
+    def from_stranger(self, source: str | None) -> Contract:
+        """The same as read from this file of somebody else's; None: of somebody who is trusted."""
+        return replace(self, stranger=source, others=tuple(other.from_stranger(source) for other in self.others))
+
+    def check_trust(self) -> None:
+        """Raise UsageError where its environment would run code that somebody else's file names.
+
+        Asked before an environment is made of it: reading it and acting run nothing.
+        """
+        imports, kwargs = (self.settings.get(name) or {} for name in ("imports", "kwargs"))
+        if self.stranger is not None:
+            refuse_to_run(self.stranger, named_outside([self.env], imports, kwargs, self.supervision.capsules))
 
     @property
     def rewards(self) -> Rewards:
@@ -142,8 +158,42 @@ class Contract:
 
     def differences(self, other: Contract) -> list[str]:
         """What differs, as `frame_skip: 4, not 1`; versions, backends and their supervision may differ."""
-        names = [
-            n for n in self.__dataclass_fields__ if n not in ("versions", "backend", "supervision", "shared_generators")
-        ]
+        free = ("versions", "backend", "supervision", "shared_generators", "stranger")
+        names = [name for name in self.__dataclass_fields__ if name not in free]
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
         return [f"{n}: {mine}, not {theirs}" for n, mine, theirs in pairs if mine != theirs]
+
+
+def named_outside(env_ids: Iterable[str], imports: Iterable[str], kwargs: Any, capsules: str | None) -> list[str]:
+    """What environments would run or write that is neither this package's nor in Gymnasium's registry.
+
+    `module:Name` and modules to be imported; a scenario's file, which names programs; text that is handed to a
+    constructor, which may be the name of a module, of a program or of a file; a folder for crash capsules.
+    """
+    found = [f"environment {_shown(env_id)}" for env_id in env_ids if ":" in env_id or env_id.endswith(".cfg")]
+    found += [f"module {_shown(name)}" for name in imports]
+    values = kwargs.values() if isinstance(kwargs, Mapping) else [kwargs]
+    if any(map(_holds_text, values)):
+        found.append(f"a constructor with {_shown(kwargs)}")
+    return found + [f"a folder for crash capsules, {_shown(capsules)}"] * (capsules is not None)
+
+
+def _shown(value: Any) -> str:
+    """What a stranger's file says, as it may be printed."""
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, str) or (isinstance(value, list | tuple) and any(map(_holds_text, value)))
+
+
+def refuse_to_run(source: str, names: list[str]) -> None:
+    """Raise UsageError where somebody else's file names something that would be run."""
+    if names:
+        raise UsageError(
+            f"{source} was not made by you on this machine and names what is no part of asyncrl or Gymnasium: "
+            f"{'; '.join(names)}; nothing of it was run, add --trust (in Python: trust=True) if you trust who made it"
+        )

@@ -55,6 +55,7 @@ class Environments:
         render: bool = False,
         seed: int = 0,
     ) -> None:
+        contract.check_trust()
         self.contract, self.num_envs, self._training = contract, num_envs, training
         import_modules(contract.settings.get("imports", ()))
         self._family = family_named(contract.family)

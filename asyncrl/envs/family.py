@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.options import EnvOptions
+from asyncrl.errors import UsageError
 
 __all__ = ["Family"]
 
@@ -45,6 +46,15 @@ class Family(ABC):
     @abstractmethod
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
         """What an id means. Raises UsageError for what is not to be had, with the line that installs it."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields of its contracts that are not None."""
+
+    def check(self, contract: Contract) -> None:
+        """Raise UsageError for a contract from a file that `describe` would not have made."""
+        for name in self.needs:
+            if getattr(contract, name) is None:
+                raise UsageError(f"{contract.env} needs a {name}")
 
     @abstractmethod
     def build(

@@ -36,6 +36,7 @@ class Mario(SingleFamily):
     name = "mario"
     shows_pictures = True
     packages = ("gymnasium", "gym-super-mario-bros", "nes-py")
+    needs = ("screen_size",)
     options = frozenset(
         {
             *("env_kwargs", "final_reward", "episode_steps", "frame_skip", "frame_stack", "screen_size", "gray"),
@@ -73,6 +74,12 @@ class Mario(SingleFamily):
             action_set=(options.action_set or ActionSet.SIMPLE).value,
             settings={"stuck_steps": stuck, "rules": _rules()},
         )
+
+    def check(self, contract: Contract) -> None:
+        super().check(contract)
+        sets = {action_set.value for action_set in ActionSet}
+        if contract.action_set not in sets or not isinstance(contract.settings.get("stuck_steps"), int):
+            raise UsageError(f"{contract.env} needs an action_set of {', '.join(sorted(sets))}, and settings.stuck_steps")
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
         """Shows the last frame of each step: the maximum of two would erase what is dark before the bright sky."""

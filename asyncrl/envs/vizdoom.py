@@ -51,6 +51,7 @@ class VizDoom(SingleFamily):
         *("frame_skip", "frame_stack", "screen_size", "gray", "game_variables"),
     }
     packages = ("vizdoom", "gymnasium")
+    needs = ("screen_size",)
 
     def claims(self, env_id: str) -> bool:
         registered = gymnasium.registry.get(env_id)

@@ -35,7 +35,7 @@ from asyncrl.spaces import Actions, Spaces
 
 def contract_of(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """As JSON."""
-    spaces = Spaces((), "float32", Actions())
+    spaces = Spaces((1,), "float32", Actions((2,), (0,)))
     settings = {"kwargs": kwargs}
     found: dict[str, Any] = to_json(Contract(f"faulty:{name}", "gymnasium", Backend.ASYNC, spaces, settings=settings))
     return found
