@@ -173,6 +173,7 @@ def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
             return run, None
+    _check_memory(config, contract, run.path)
     _prepare_engine(config, contract)
     different = differences_of(before, config)
     notes = []

@@ -26,6 +26,7 @@ from asyncrl.envs import Contract, read_contract, refuse_to_run
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.networks import have_diverged
 from asyncrl.serialization import (
+    compare_tensors,
     file_facts,
     from_json,
     load_tensors,
@@ -33,6 +34,7 @@ from asyncrl.serialization import (
     save_tensors,
     sync_folder,
     tensor_sha256,
+    tensors_in,
     to_json,
     verify_file,
     write_atomically,
@@ -375,12 +377,14 @@ def read(path: Path) -> Checkpoint:
 
 
 def verify(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError that names the first file that is missing, truncated or changed, or too large to be its own."""
-    most = _SLACK * (2**20 + sum(tensor.nbytes for tensor in checkpoint.network().values()))
+    """Raise CheckpointError that names the first file that is missing, truncated or changed, or is not of its network."""
+    network = checkpoint.network()
+    most = _SLACK * (2**20 + sum(tensor.nbytes for tensor in network.values()))
     for name, facts in checkpoint.files.items():
         if facts["bytes"] > most:
             raise CheckpointError(f"{checkpoint.path / name} has {facts['bytes']:,} bytes, which its network does not need")
         verify_file(checkpoint.path / name, facts)
+    compare_tensors(checkpoint.path / WEIGHTS, tensors_in(checkpoint.path / WEIGHTS), network)
 
 
 def load(path: Path) -> Checkpoint:

@@ -17,6 +17,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run
+from asyncrl.saved_state import read_state
 from asyncrl.statistics import Statistics
 
 __all__ = ["Checkpointer"]
@@ -118,8 +119,7 @@ class Checkpointer:
 
     def restore(self, saved: checkpoint.Checkpoint) -> dict[int, ActorState]:
         """Continue from a checkpoint; returns where the actors were, by actor."""
-        names = ("weights", "optimizer", "learning_rate", "target", "replay", "recent", "actors", "episodes")
-        state = {name: saved.tensors(name) for name in names if saved.has(name)}
+        state = read_state(saved, self._config, self._contract)
         older, actors, episodes = (state.pop(name, {}) for name in ("recent", "actors", "episodes"))
         if self._archive is not None:
             self._archive.read(saved.replay)

@@ -203,6 +203,11 @@ class Layout:
         }
 
     @property
+    def acted_names(self) -> tuple[str, ...]:
+        """The fields that hold what the policy said."""
+        return tuple(f"acted.{name}" for name, _ in self.acted)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of one slot."""
         return sum(field.nbytes for field in self.fields().values())

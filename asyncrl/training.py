@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from asyncrl import checkpoint
-from asyncrl.actor import ActorSpec
 from asyncrl.actor_state import ActorState
 from asyncrl.arithmetic import compute_with
 from asyncrl.checkpointer import Checkpointer
@@ -20,10 +19,11 @@ from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, closing
 from asyncrl.evaluation import Evaluation
 from asyncrl.evaluator import Evaluator, evaluate_again, explained
-from asyncrl.experience import Replay, ReplayPlan, Stored
+from asyncrl.experience import Replay
 from asyncrl.interruption import Interrupt, StopRequest, listening
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
+from asyncrl.plans import actor_spec, replay_plan
 from asyncrl.rollout import Rollout, Ticket
 from asyncrl.run import Run, checkpoint_folder
 from asyncrl.schedule import Free, Lockstep
@@ -138,32 +138,6 @@ def make_learner(config: RunConfig, contract: Contract, *, stores: bool = True) 
     replay = None if plan is None else Replay(plan)
     return Learner(
         config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps, replay
-    )
-
-
-def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
-    """What the run stores; None where it learns from fresh rollouts."""
-    experience = config.algorithm.experience()
-    if not isinstance(experience, Stored):
-        return None
-    return ReplayPlan(actor_spec(config, contract).layout(), config.actors, experience.options, experience.window)
-
-
-def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> ActorSpec:
-    """What makes the actors of a resolved configuration, from update `first_update` on."""
-    return ActorSpec(
-        config.algorithm,
-        config.network,
-        contract,
-        config.seed,
-        config.envs_per_actor,
-        config.env_threads,
-        config.precision.dtype,
-        first_update,
-        config.acting_device,
-        config.actors,
-        config.bots,
-        config.offline,
     )
 
 

@@ -17,9 +17,9 @@ networks experience
 algorithms schedule
 datasets
 actor learner config statistics
-playback provenance
+playback plans provenance
 engines checkpoint evaluation video monitor filters imitation effects
-run
+run saved_state
 agent changes checkpointer divergence evaluator new_run
 human settings
 training

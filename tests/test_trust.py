@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from forging import forged
 
 import asyncrl
 from asyncrl import checkpoint, datasets, signature
@@ -42,19 +42,6 @@ def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     sys.modules.pop("spy", None)
     return trace
-
-
-def forged(run: Run, path: Path, change: Change) -> Run:
-    """A copy of a run whose manifests say something else, under a seal that fits, without a signature that does."""
-    copy = Run(Path(shutil.copytree(run.path, path)))
-    for folder in copy.checkpoints():
-        file = folder / "manifest.json"
-        manifest = json.loads(file.read_text())
-        change(manifest)
-        manifest.pop("manifest_sha256")
-        seal = checkpoint._manifest_sha256(manifest)
-        file.write_text(json.dumps({**manifest, "manifest_sha256": seal}))
-    return copy
 
 
 def environment(env: str, **settings: Any) -> Change:
@@ -176,8 +163,8 @@ def test_a_signature_is_of_the_whole_manifest(cartpole: Run, tmp_path: Path) -> 
 
 
 def test_an_export_of_a_strangers_checkpoint_is_still_a_strangers(cartpole: Run, tmp_path: Path) -> None:
-    (own,) = cartpole.checkpoints()
-    (stranger,) = forged(cartpole, tmp_path / "run", environment("spy:make")).checkpoints()
+    own = cartpole.checkpoints()[-1]
+    stranger = forged(cartpole, tmp_path / "run", environment("spy:make")).checkpoints()[-1]
     for path, name in ((own, "own"), (stranger, "stranger")):
         checkpoint.export(checkpoint.load(path), tmp_path / name)
     assert checkpoint.load(tmp_path / "own").contract.stranger is None

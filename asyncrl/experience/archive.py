@@ -11,7 +11,7 @@ import numpy as np
 
 from asyncrl.errors import CheckpointError
 from asyncrl.experience.replay import Replay
-from asyncrl.serialization import file_facts, load_tensors, save_tensors, verify_file
+from asyncrl.serialization import file_facts, load_tensors, save_tensors, tensors_in, verify_file
 
 __all__ = ["Archive"]
 
@@ -49,10 +49,11 @@ class Archive:
         """Fill the memory. Raises CheckpointError that names the first file that is missing, truncated or changed."""
         self.verify(self._folder, files)
         for name in files:
+            path = self._folder / name
             try:
-                self._replay.put(load_tensors(self._folder / name))
-            except (KeyError, RuntimeError) as problem:
-                raise CheckpointError(f"{self._folder / name} does not fit this replay memory: {problem}") from None
+                self._replay.put(load_tensors(path, self._replay.like(tensors_in(path))))
+            except ValueError as problem:
+                raise CheckpointError(f"{path} does not fit this replay memory: {problem}") from None
             self._newest.append(self._replay.newest.copy())
         self._files = dict(files)
 

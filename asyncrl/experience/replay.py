@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,10 +162,25 @@ class Replay:
             found |= {f"{actor}.{name}": view[actor].index_select(0, places) for name, view in self._views.items()}
         return found
 
+    def like(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors on the device "meta" as `rows` gives them, as many rows of each actor as there are in `found`."""
+        expected = {}
+        for actor in range(len(self.newest)):
+            seen = found.get(f"{actor}.reset")
+            count = min(max(1, len(seen)) if seen is not None and seen.dim() else 1, self._shape[1])
+            expected[f"{actor}.first"] = torch.empty((), dtype=torch.int64, device="meta")
+            for name, view in self._views.items():
+                shape = (count, *view.shape[2:])
+                expected[f"{actor}.{name}"] = torch.empty(shape, dtype=view.dtype, device="meta")
+        return expected
+
     def put(self, rows: dict[str, Tensor]) -> None:
-        """Store what `rows` gave. Priorities are not touched."""
+        """Store what `rows` gave. Priorities are not touched. Raises ValueError for rows that cannot follow."""
         for actor in range(len(self.newest)):
             first, count = int(rows[f"{actor}.first"]), len(rows[f"{actor}.reset"])
+            stored = int(self.newest[actor])
+            if not 0 <= first < 2**53 or first + count - 1 < stored:
+                raise ValueError(f"it begins with row {first} of actor {actor}, and row {stored} is known already")
             places = torch.arange(first, first + count) % self._shape[1]
             for name, view in self._views.items():
                 view[actor].index_copy_(0, places, rows[f"{actor}.{name}"])

@@ -1,0 +1,46 @@
+"""Checkpoints as somebody else could write them: with any content, and hashes that fit it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from asyncrl import checkpoint
+from asyncrl.run import Run
+from asyncrl.serialization import file_facts
+
+__all__ = ["forge", "forge_tensors", "forged"]
+
+Manifest = dict[str, Any]
+
+
+def forged(run: Run, path: Path, change: Callable[[Manifest], None]) -> Run:
+    """A copy of a run whose manifests say something else."""
+    copy = Run(Path(shutil.copytree(run.path, path)))
+    for folder in copy.checkpoints():
+        forge(folder, change)
+    return copy
+
+
+def forge(folder: Path, change: Callable[[Manifest], None]) -> None:
+    """Let a checkpoint's manifest say something else, under a hash that fits."""
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    manifest.pop("manifest_sha256")
+    file.write_text(json.dumps({**manifest, "manifest_sha256": checkpoint._manifest_sha256(manifest)}))
+
+
+def forge_tensors(folder: Path, name: str, change: Callable[[dict[str, Tensor]], None]) -> None:
+    """Let one of a checkpoint's files hold other tensors, with hashes that fit."""
+    file = folder / f"{name}.safetensors"
+    tensors = {key: x.clone() for key, x in load_file(file).items()}
+    change(tensors)
+    save_file(tensors, file)
+    forge(folder, lambda manifest: manifest["files"].update({file.name: file_facts(file)}))
