@@ -93,7 +93,8 @@ def everything(memory: Replay) -> Sample:
 def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(tmp_path: Path, bots: Path, memories: list[Replay]) -> None:
     """This bot's action can be read from what it saw: stored off by one, it could not."""
     asked = dict(bot=f"{bots}:to_the_left_of_what_it_sees", bot_share=0.0, bot_explores=True, epsilon_floors=(1.0,))
-    start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
+    settings = {name: value for name, value in (SMALL | asked).items() if name != "epsilon_steps"}  # ε stays at 1
+    start(configure("worlds:Corridor-v0", "dqn", **settings), tmp_path / "run")
     sample = everything(memories[0])
     cell = sample.observation.argmax(1)
     assert torch.equal(sample.action, cell % 2)
