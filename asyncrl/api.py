@@ -102,7 +102,7 @@ def _prepare_engine(config: RunConfig, contract: Contract) -> None:
     """Start what the engine needs. Raises UsageError for environments that cannot be sent to its processes."""
     if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         workers.prepare()
-        sources.dump(contract)
+        sources.dump(contract, *config.bots.code)
     else:
         workers.dismiss()
 

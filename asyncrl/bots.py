@@ -54,6 +54,11 @@ class BotOptions:
     bot_explores: bool = False
     """Where a random action would be taken, the bot's is taken."""
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The bot, if there is one and it is named as `module:Name`."""
+        return () if self.bot is None or ".py:" in self.bot else (self.bot,)
+
     def check(self) -> None:
         """Raise UsageError for what cannot be; a bot's file is run."""
         if not 0 <= self.bot_share < 1:

@@ -95,3 +95,9 @@ def test_an_environment_that_changes_the_working_directory_changes_no_path(
     assert newest_checkpoint(second).step == 800
     assert second.path == home / "second"
     assert list(away.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [None, 3, ["run"], object()])
+def test_what_names_no_agent_is_refused_in_a_sentence(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"an agent is named by its run folder, as run\.path, not by "):
+        asyncrl.load(given)

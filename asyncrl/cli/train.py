@@ -100,6 +100,8 @@ def _begin(arguments: Sequence[str]) -> int:
 
 def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
     """Will actors be processes, as far as can be told before the command line is read?"""
+    if not base.env or {"-h", "--help"} & set(words):
+        return False
     engine = [base.engine.value, *take_out([*words], "--engine")][-1]
     if engine == EngineKind.AUTO.value:
         return cores() > 1 and family_of(base.env).shows_pictures and not torch.cuda.is_available()

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
@@ -79,13 +79,22 @@ class Workers:
 
     They do not hear Ctrl-C, SIGTERM and SIGHUP: whoever started them decides when to stop. They need nothing of the
     caller's `__main__`. `SharedMemory` may be among the arguments: it is not copied. `contract` says which
-    environments they make.
+    environments they make, `code` names what else they look up as `module:Name`.
     """
 
-    def __init__(self, serve: Callable[..., None], count: int, contract: Contract, *arguments: Any) -> None:
+    def __init__(
+        self,
+        serve: Callable[..., None],
+        count: int,
+        contract: Contract,
+        *arguments: Any,
+        code: Sequence[str] = (),
+    ) -> None:
         self._contract, self._is_closed = contract, False
         descriptors, order = _packed((serve, arguments))
-        there = pickle.dumps((sys.path, _working_directory(), dict(os.environ), sources.dump(contract), contract.env))
+        there = pickle.dumps(
+            (sys.path, _working_directory(), dict(os.environ), sources.dump(contract, *code), contract.env)
+        )
         self._server = _take_server()
         self._pipes: list[Connection] = []
         try:

@@ -35,12 +35,12 @@ def env_id_of(env: Any) -> str:
     return references.name_of(env)
 
 
-def dump(contract: Contract) -> bytes:
+def dump(contract: Contract, *others: str) -> bytes:
     """What another process needs to make these environments besides the modules that it finds itself (`adopt`).
 
-    Raises UsageError where that cannot be sent.
+    `others` are names of more code, as `module:Name`. Raises UsageError where that cannot be sent.
     """
-    names, specs = [], []
+    names, specs = list(others), []
     for one in contract.mix:
         module, _, name = one.env.rpartition(":")
         spec = gymnasium.registry.get(name)

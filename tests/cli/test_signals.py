@@ -55,7 +55,9 @@ def training(folder: Path, env: str, *words: str) -> Iterator[tuple[subprocess.P
     command = [sys.executable, "-m", "asyncrl", "train", "a3c", env, "--engine", "processes", "--steps", "100000000"]
     command += ["--run-dir", "run", "--log-every", "500", "--checkpoint-every", "500", *words]
     with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
-        child = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True)
+        (folder / "temporary").mkdir()
+        environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
+        child = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True, env=environment)
     started: list[psutil.Process] = []
     try:
         metrics = folder / "run" / "metrics.jsonl"
@@ -88,6 +90,8 @@ def test_a_run_that_is_ended_from_outside_goes_on_as_if_it_had_not_been(
         os.kill(child.pid, number)
         assert child.wait(60) == code
         assert_all_have_ended(started)
+    left = [file.name for file in (tmp_path / "temporary").iterdir() if not file.name.startswith("torchinductor_")]
+    assert left == [], "torch keeps an empty folder there; nothing of ours stays"
     run = tmp_path / "run"
     saved = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
     if number != signal.SIGKILL:

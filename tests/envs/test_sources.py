@@ -47,6 +47,9 @@ class Small(gymnasium.Env):
         self.steps += 1
         return self.see(), 1.0, self.steps >= self.length, False, {}
 
+def make_bot():
+    return lambda observation, info: 1
+
 gymnasium.register("Here-v0", Small)
 gymnasium.register("Named-v0", "__main__:Small")
 gymnasium.register("CartPole-v1", Small)  # another meaning of a known id
@@ -65,6 +68,8 @@ train("lambda, processes", lambda **kwargs: Small(**kwargs), engine="processes")
 train("partial, async", functools.partial(Small, length=5), engine="serial", env_backend="async")
 train("registered, processes", "Here-v0", engine="processes")
 train("registered by name, async", "Named-v0", engine="processes", env_backend="async")
+asyncrl.train(Small, "dqn", run_dir="bot", engine="processes", bot="__main__:make_bot", bot_share=0.5, learning_starts=20,
+              capacity=200, **settings)
 run = asyncrl.train(Small, "a3c", run_dir="hogwild", engine="hogwild", **settings)
 found["scores"] = list(asyncrl.evaluate(run.path, episodes=2).returns)
 print(json.dumps(found))
