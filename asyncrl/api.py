@@ -89,7 +89,7 @@ def start(
     refuse_ineffective(config, contract, asked)
     config = config.resolved(contract)
     _prepare_engine(config, contract)
-    _check_memory(config, contract, path)
+    _check_memory(config, contract)
     if config.offline is not None:
         datasets.check(config.offline, contract)
     make = create_run_in if run_dir is None else create_run
@@ -107,7 +107,7 @@ def _prepare_engine(config: RunConfig, contract: Contract) -> None:
         workers.dismiss()
 
 
-def _check_memory(config: RunConfig, contract: Contract, path: Path) -> None:
+def _check_memory(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError where a run would store more than there is room for."""
     envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
     frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
@@ -120,8 +120,7 @@ def _check_memory(config: RunConfig, contract: Contract, path: Path) -> None:
     plan = training.replay_plan(config, contract)
     if plan is not None:
         on_disk = plan.options.storage is Storage.DISK
-        there = next(folder for folder in (path, *path.parents) if folder.is_dir())
-        plan.check(shutil.disk_usage(there).free if on_disk else available_memory())
+        plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
 
 
 def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
@@ -173,7 +172,7 @@ def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
             return run, None
-    _check_memory(config, contract, run.path)
+    _check_memory(config, contract)
     _prepare_engine(config, contract)
     different = differences_of(before, config)
     notes = []

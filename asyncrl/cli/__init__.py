@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain("stopped", 130)
         except SystemExit as end:
             return _ended(end)
-        except BrokenPipeError:  # the reader of our output has gone, as in `asyncrl list envs | head`
+        except BrokenPipeError as problem:  # the reader of our output has gone, as in `asyncrl list envs | head`
             streams.silence()
-            return 0
+            return _complain(describe_os_error(problem), 1) if arguments[0] in ("train", "pretrain") else 0
         except OSError as problem:
             return _complain(describe_os_error(problem), 1)
 

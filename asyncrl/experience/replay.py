@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from asyncrl.experience.options import ReplayPlan, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.rewards import Rewards
 from asyncrl.rollout import Rollout
+from asyncrl.system import naming
 
 __all__ = ["Replay", "Sample"]
 
@@ -300,8 +303,11 @@ class Replay:
 
 
 def _allocate(nbytes: int, storage: Storage) -> Tensor:
-    """[nbytes] uint8. Pages are taken when they are first written to."""
+    """[nbytes] uint8. Pages of memory are taken when they are first written to, those of a disk at once."""
     if storage is Storage.RAM:
         return torch.empty(nbytes, dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
+        if hasattr(os, "posix_fallocate"):  # else a disk that becomes full ends the process at some write, with SIGBUS
+            with naming(Path(file.name).parent):
+                os.posix_fallocate(file.fileno(), 0, nbytes)
         return torch.from_file(file.name, shared=True, size=nbytes, dtype=torch.uint8)

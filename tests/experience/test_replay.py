@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from asyncrl.errors import UsageError
 from asyncrl.experience import Replay, ReplayOptions, ReplayPlan, Sample, Storage
 from asyncrl.experience.priorities import SumTree
+from asyncrl.experience.replay import _allocate
 from asyncrl.rewards import Rewards
 from asyncrl.rollout import Field, Layout, Rollout
 
@@ -189,6 +192,21 @@ def test_rewards_are_scaled_then_clipped() -> None:
     ways = (Rewards(), Rewards(2.0, 1.0))
     plain, changed = (next(replay.samples(1, torch.Generator().manual_seed(1), 0.0, way)) for way in ways)
     assert torch.equal(changed.reward, (2 * plain.reward).clamp(-1, 1))
+
+
+def test_a_disk_without_room_is_found_out_before_anything_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that cannot be written later would end the process."""
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            _allocate(10_000, Storage.DISK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_disk_holds_what_ram_holds() -> None:
