@@ -32,6 +32,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         raise UsageError(f"preset {name} is for {data['algorithm']['name']}, not {algorithm}")
     cls = algorithm_named(data["algorithm"]["name"])
     config: dict[str, Any] = {
+        "env": "",
         **data.get("run", {}),
         **({"env": env} if env else {}),
         "preset": name,
