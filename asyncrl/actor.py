@@ -51,6 +51,12 @@ class ActorSpec:
     """A dataset that is dealt out instead of playing."""
     states: Mapping[int, ActorState] = field(default_factory=dict)
     """By actor: where those go on that can, in a continued run."""
+    consumed: int = 0
+    """Rollouts that the run has learned from before; in lockstep, those with the lowest numbers."""
+
+    def has_acted(self, actor: int) -> bool:
+        """Has the run learned from a rollout of this actor? One that it has not begins as it did in the first place."""
+        return actor < self.consumed
 
     def policy(self) -> Policy:
         """What this actor acts with, before it has weights."""
@@ -88,7 +94,7 @@ class Actor:
         self._tail: Tail | None = None
         state = spec.states.get(index)
         if state is None or not self._go_on(state):
-            self._begin(Stream.ENVIRONMENT, spec.first_update)
+            self._begin(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""

@@ -33,4 +33,5 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
         config.actors,
         config.bots,
         config.offline,
+        consumed=first_update * (config.rollouts_per_update or config.actors),
     )

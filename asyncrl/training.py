@@ -170,6 +170,7 @@ class Desk:
         self.actor_states: dict[int, ActorState] = {}
         """By actor: where a continued run goes on; {} in a new one."""
         self._resumed = resume is not None
+        self._consumed = 0 if resume is None else actor_spec(config, contract, resume.update).consumed
         self._evaluated: tuple[int, Evaluation] | None = None
         self._evaluated_step = 0  # of the newest evaluation
         self._best_mean = -float("inf")
@@ -208,8 +209,8 @@ class Desk:
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
         """Note where the actors are after `rollouts`, which were learned from."""
-        anew = [str(actor) for actor in self._checkpointer.track_actors(rollouts)]
-        if anew and self._resumed:
+        anew = [str(actor) for actor in self._checkpointer.track_actors(rollouts) if actor < self._consumed]
+        if anew:
             self._monitor.say(
                 f"New episodes for actors {', '.join(anew)}: their environments cannot go on where they were."
             )

@@ -122,6 +122,20 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
     assert played == whole
 
 
+@pytest.mark.parametrize("update", [1, 2])
+def test_a_run_that_was_interrupted_before_every_actor_was_heard_is_the_run_that_was_not(
+    tmp_path: Path, update: int
+) -> None:
+    """Actors of which nothing was learned yet begin with the seeds that they began with."""
+    config = configure("worlds:Corridor-v0", "a3c", **{**SHORT, "rollouts_per_update": 1})
+    start(config, tmp_path / "whole")
+    run, _ = start(config, tmp_path / "stopped", Listener(update))
+    view = Listener()
+    resume(run.path, view)
+    assert weights_of(run.path) == weights_of(tmp_path / "whole")
+    assert not [line for line in view.said if line.startswith("New episodes")]
+
+
 def test_environments_that_do_not_come_back_begin_new_episodes_and_it_is_said(tmp_path: Path) -> None:
     config = configure("worlds:Forgetful", "dqn", **{**SHORT, **STORED})
     run, _ = start(config, tmp_path / "run", Listener(STOPPED))
