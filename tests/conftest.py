@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -22,6 +23,10 @@ _state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # the key that ru
 os.environ["XDG_STATE_HOME"] = _state.name
 settings.register_profile("asyncrl", deadline=None)  # a busy machine is no failure
 settings.load_profile("asyncrl")
+
+# Shells start background jobs with signals ignored; tests mean what a terminal sends.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 with warnings.catch_warnings(action="ignore"), contextlib.suppress(ImportError):
     importlib.import_module("Box2D")  # its types warn when they are made; as an error that takes the process down

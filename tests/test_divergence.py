@@ -151,7 +151,10 @@ def test_weights_that_have_diverged_are_not_played_with(tmp_path: Path, value: f
     tensors["weights"] = {name: torch.full_like(tensors["weights"][name], value) for name in newest.parameters}
     facts: dict[str, Any] = {n: getattr(newest, n) for n in ("step", "update", "seconds", "contract", "config")}
     checkpoint.save(newest.path, tensors, **facts)
-    with pytest.raises(CheckpointError, match=r"weights.safetensors holds weights of a run that diverged"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"weights.safetensors (holds weights of a run that diverged|has numbers in .* that are not finite)",
+    ):
         load(newest.path)
     assert newest_checkpoint(run).step < newest.step
     manifest = json.loads((newest.path / "manifest.json").read_text())

@@ -270,7 +270,7 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
         ("CartPole-v1", "dqn", dict(engine="hogwild"), "hogwild: its workers learn from what they just did"),
         ("CartPole-v1", "dqn", dict(n_step=0), "--n-step must be 1 or more, not 0"),
         ("CartPole-v1", "dqn", dict(capacity=20, batch_size=64), "--capacity 20: a batch of 64 steps"),
-        ("CartPole-v1", "dqn", dict(replay_ratio=0.0), "--replay-ratio must be positive, not 0"),
+        ("CartPole-v1", "dqn", dict(replay_ratio=0.0), "--replay-ratio must be above 0 and at most 1000, not 0"),
         ("CartPole-v1", "c51", dict(lowest_return=3.0, highest_return=1.0), "--lowest-return 3 is not below"),
         ("CartPole-v1", "a3c", dict(noisy=True), "are for methods that learn action values, not for a3c"),
         ("Pendulum-v1", "dqn", {}, "dqn takes one discrete choice per action"),

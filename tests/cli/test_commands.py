@@ -60,7 +60,7 @@ def shape_of(video: Path) -> list[int]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 def test_training_leaves_a_run_folder_with_a_video_of_the_trained_agent(trained: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_environments_fault_shows_its_traceback_and_exits_with_1(tmp_path: Pa
     assert done.returncode == 1
     assert 'raise RuntimeError("the corridor collapsed")' in done.stderr
     assert done.stderr.count("Traceback") == 1, "ours is of no interest"
-    assert "is saved in run" in done.stdout
+    assert f"is saved in {tmp_path / 'run'}" in done.stdout
 
 
 def test_an_environment_that_cannot_be_drawn_is_trained_all_the_same(tmp_path: Path) -> None:
@@ -325,8 +325,8 @@ MISTAKES = {
     "inspect .": ". is not a run folder",
     "evaluate run --greedy --sample": "--greedy and --sample exclude each other",
     "evaluate run --episodes 0": "--episodes must be 1 or more, not 0",
-    "play run --video x.avi": "--video x.avi: the ending must be .mp4 or .gif",
-    "play run --video nowhere/x.gif": "there is no folder nowhere",
+    "play run --video x.avi": "x.avi: the ending must be .mp4 or .gif",
+    "play run --video nowhere/x.gif": "nowhere/x.gif: there is no folder",
     "list envs nothing-like-it": "nothing here matches 'nothing-like-it'",
     "play run --episodes 0": "--episodes must be 1 or more, not 0",
     "evaluate damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
