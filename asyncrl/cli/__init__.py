@@ -130,7 +130,7 @@ def _help() -> str:
         "usage: asyncrl COMMAND …\n\nAsynchronous deep reinforcement learning.\n\n"
         f"{rows}\n\n"
         "  asyncrl train a3c ALE/Pong-v5          train on Atari Pong from pixels\n"
-        "  asyncrl play pretrained/pong-a3c       watch an agent that comes with the package\n"
+        "  asyncrl play pretrained/pong-ppo       watch an agent that comes with the package\n"
         "  asyncrl COMMAND --help                 what a command takes\n"
         "  asyncrl --version"
     )
