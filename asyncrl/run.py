@@ -41,6 +41,8 @@ _FIELDS: dict[str, dict[str, type]] = {
 """What a run that goes on needs of a line of metrics.jsonl, by its kind, besides `step`, `update` and `kind`."""
 _LONGEST_LINE = 16 * 2**20
 """Bytes of a line of metrics.jsonl."""
+_MOST_PIECES = 8
+"""Times as many, after which a line does not end any more."""
 LOCK, _INTERRUPTED = ".lock", "interrupted"
 
 
@@ -304,11 +306,13 @@ def _replay_files(checkpoints: Iterable[Path]) -> set[str]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long, its beginning."""
+    """The lines of a file; of one that is too long, its beginning. One that does not end is the last."""
     while line := file.readline(_LONGEST_LINE):
-        rest = line
+        rest, pieces = line, 1
         while rest and not rest.endswith(b"\n"):
-            rest = file.readline(_LONGEST_LINE)
+            if pieces == _MOST_PIECES:
+                return
+            rest, pieces = file.readline(_LONGEST_LINE), pieces + 1
         yield line if rest is line else line[:80] + rest[-1:]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import re
 from io import StringIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asyncrl.api import configure, start
+from asyncrl.errors import UsageError
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
 from asyncrl.monitor.terminal import sparkline
 
@@ -33,6 +35,13 @@ def train_record(step: int, seconds: float, **more: Any) -> dict[str, Any]:
 def eval_record(step: int) -> dict[str, Any]:
     facts = dict(mean=0.5, std=0.1, median=0.6, iqm=0.55, iqm_interval=[0.4, 0.7], episodes=2, returns=[0.4, 0.6])
     return {"step": step, "update": step // 100, "time": 1.0, "kind": "eval", "mode": "greedy", **facts}
+
+
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
+def test_what_is_no_plain_file_is_not_opened_for_records(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)  # opening it would wait for a reader
+    with pytest.raises(UsageError, match=f"{name} is no plain file"):
+        JsonLines(tmp_path)
 
 
 def test_a_sparkline_goes_up_where_the_values_do() -> None:

@@ -31,6 +31,8 @@ class JsonLines:
         for file in (folder / "metrics.jsonl", folder / "log.txt"):
             if file.is_symlink():
                 raise UsageError(f"{file} is a link, and a run writes into its own folder: put a file in its place")
+            if file.exists() and not file.is_file():  # opening a pipe would wait for its reader
+                raise UsageError(f"{file} is no plain file; remove it, or put a file in its place")
         self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")
         self._log = open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
 
