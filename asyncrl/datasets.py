@@ -225,6 +225,8 @@ def _check_sizes(path: Path) -> None:
     import h5py
     import psutil
 
+    if path.is_symlink() or not path.is_file():  # a device or a pipe would be searched for a beginning for ever
+        raise ValueError(f"{path} is no plain file")
     with h5py.File(path, "r") as file:
         whole = 0
 

@@ -236,6 +236,10 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UsageError, match="dataset corridor/right-v0 is damaged"):
         datasets.read(walked, corridor)
+    file.unlink()
+    file.symlink_to("/dev/zero")  # where HDF5 looks for a beginning, and finds no end
+    with pytest.raises(UsageError, match="is no plain file"):
+        datasets.read(walked, corridor)
 
 
 @pytest.mark.parametrize("name", ["not a name", "corridor", "c/right-v0", "../right-v0", "corridor/right-v0"])
