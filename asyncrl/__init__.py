@@ -24,8 +24,8 @@ from asyncrl.version import __version__
 
 if TYPE_CHECKING:
     from asyncrl.api import Agent, evaluate, load, train
-    from asyncrl.evaluation import Evaluation
-    from asyncrl.run import Run
+    from asyncrl.play.evaluation import Evaluation
+    from asyncrl.runs.run import Run
 
 __all__ = [
     "ActorDied",
@@ -45,7 +45,14 @@ __all__ = [
     "train",
 ]
 
-_LAZY = {"Agent": "api", "evaluate": "api", "load": "api", "train": "api", "Evaluation": "evaluation", "Run": "run"}
+_LAZY = {
+    "Agent": "api",
+    "evaluate": "api",
+    "load": "api",
+    "train": "api",
+    "Evaluation": "play.evaluation",
+    "Run": "runs.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,34 +13,37 @@ from typing import Any
 
 import numpy as np
 
-from asyncrl import checkpoint, datasets, hogwild, signature, training
-from asyncrl.agent import Agent, load
+from asyncrl import hogwild, training
+from asyncrl.acting import datasets
+from asyncrl.acting.bots import BotPlayer
 from asyncrl.algorithms import Random
-from asyncrl.arithmetic import standard_modes
-from asyncrl.bots import BotPlayer
-from asyncrl.changes import changed, differences_of
-from asyncrl.children import reporting_crashes
-from asyncrl.config import EPISODE_LIMIT, EngineKind, RunConfig
-from asyncrl.divergence import recover
-from asyncrl.effects import refuse_ineffective, refuse_unimitated
+from asyncrl.common import signing
+from asyncrl.common.child_process import reporting_crashes
+from asyncrl.common.signals import listening
+from asyncrl.common.torch_setup import standard_modes
 from asyncrl.engines import workers
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_mix, env_id_of, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
-from asyncrl.evaluation import Evaluation, cut_off, watch
-from asyncrl.evaluation import evaluate as play_episodes
-from asyncrl.evaluator import evaluate_again, explained
 from asyncrl.experience import Archive, Storage
-from asyncrl.human import Person, choices
-from asyncrl.imitation import CloningOptions, Epoch, clone
-from asyncrl.interruption import listening
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent, unconvolved
-from asyncrl.new_run import create_run, create_run_in
-from asyncrl.run import Run
-from asyncrl.settings import configure, settings_of, tailor
+from asyncrl.play.agent import Agent, load
+from asyncrl.play.evaluation import Evaluation, cut_off, watch
+from asyncrl.play.evaluation import evaluate as play_episodes
+from asyncrl.play.evaluator import evaluate_again, explained
+from asyncrl.play.human import Person, choices
+from asyncrl.play.imitation import CloningOptions, Epoch, clone
+from asyncrl.play.video import Screen, Window
+from asyncrl.runs import checkpoint
+from asyncrl.runs.changes import changed, differences_of
+from asyncrl.runs.config import EPISODE_LIMIT, EngineKind, RunConfig
+from asyncrl.runs.divergence import recover
+from asyncrl.runs.new_run import create_run, create_run_in
+from asyncrl.runs.option_checks import refuse_ineffective, refuse_unimitated
+from asyncrl.runs.run import Run
+from asyncrl.runs.settings import configure, settings_of, tailor
 from asyncrl.training import Outcome
-from asyncrl.video import Screen, Window
 
 __all__ = [
     "Agent",
@@ -216,7 +219,7 @@ def _train(
         stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
     dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
     said = ["\n".join([*contract.lines(), *config.lines(), *dense, *stored, ""]), *notes]
-    if config.named_outside() and not signature.can_sign():
+    if config.named_outside() and not signing.can_sign():
         said.append(
             "This run cannot be signed, because no key can be kept in XDG_STATE_HOME or ~/.local/state: to play, evaluate "
             "or continue it, add --trust."

@@ -18,25 +18,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from asyncrl import checkpoint
-from asyncrl.actor import Actor
+from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import Loss
-from asyncrl.arithmetic import compute_with
-from asyncrl.config import RunConfig
-from asyncrl.engines.arrivals import PATIENCE
+from asyncrl.algorithms.optimizers import Sharing, statistics
+from asyncrl.common.randomness import seed_process
+from asyncrl.common.signals import StopRequest, listening
+from asyncrl.common.torch_setup import compute_with
+from asyncrl.engines.completed import PATIENCE
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, closing
-from asyncrl.interruption import StopRequest, listening
+from asyncrl.experience.rollout import Field, Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
 from asyncrl.networks import copy_into, named_views
-from asyncrl.optimizers import Sharing, statistics
-from asyncrl.randomness import seed_process
-from asyncrl.rollout import Field, Rollout, Ticket
-from asyncrl.run import Run
-from asyncrl.statistics import Episode, EpisodeCounter
+from asyncrl.runs import checkpoint
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.run import Run
+from asyncrl.runs.statistics import Episode, EpisodeCounter
 from asyncrl.training import Desk, Outcome, actor_spec
 
 __all__ = ["train"]

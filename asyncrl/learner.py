@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms import Algorithm, Loss
+from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
+from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
-from asyncrl.envs.generators import lent
+from asyncrl.envs.global_generators import lent
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import Batch, Replay, Sample, Stored
+from asyncrl.experience.rollout import Rollout
 from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, named_views, resample
-from asyncrl.optimizers import LearningRate, OptimizerConfig, clip_
-from asyncrl.randomness import Stream, generator
-from asyncrl.rollout import Rollout
 
 __all__ = ["Learner"]
 

@@ -9,26 +9,26 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from asyncrl import checkpoint
-from asyncrl.actor_state import ActorState
-from asyncrl.arithmetic import compute_with
-from asyncrl.checkpointer import Checkpointer
-from asyncrl.config import RunConfig
+from asyncrl.acting.actor_state import ActorState
+from asyncrl.common.signals import Interrupt, StopRequest, listening
+from asyncrl.common.system import describe_os_error
+from asyncrl.common.torch_setup import compute_with
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, closing
-from asyncrl.evaluation import Evaluation
-from asyncrl.evaluator import Evaluator, evaluate_again, explained
 from asyncrl.experience import Replay
-from asyncrl.interruption import Interrupt, StopRequest, listening
+from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
-from asyncrl.plans import actor_spec, replay_plan
-from asyncrl.rollout import Rollout, Ticket
-from asyncrl.run import Run, checkpoint_folder
-from asyncrl.schedule import Free, Lockstep
-from asyncrl.statistics import Episode, Statistics
-from asyncrl.system import describe_os_error
+from asyncrl.play.evaluation import Evaluation
+from asyncrl.play.evaluator import Evaluator, evaluate_again, explained
+from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpointer import Checkpointer
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.plans import actor_spec, replay_plan
+from asyncrl.runs.run import Run, checkpoint_folder
+from asyncrl.runs.schedule import Free, Lockstep
+from asyncrl.runs.statistics import Episode, Statistics
 
 __all__ = ["Desk", "Outcome", "actor_spec", "is_complete", "make_learner", "replay_plan", "train"]
 

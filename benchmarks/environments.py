@@ -22,7 +22,7 @@ import tyro
 
 from asyncrl.envs import Environments, describe
 from asyncrl.errors import UsageError
-from asyncrl.provenance import machine
+from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results" / "environments.json"
 

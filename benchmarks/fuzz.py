@@ -196,7 +196,7 @@ def json_text(data: Any, random: random.Random) -> str:
 
 
 def change_manifest(folder: Path, random: random.Random) -> str:
-    from asyncrl import checkpoint
+    from asyncrl.runs import checkpoint
 
     file = random.choice([p for p in files_of(folder) if p.name == "manifest.json"])
     manifest = json.loads(file.read_text())
@@ -230,8 +230,8 @@ def change_text(folder: Path, random: random.Random) -> str:
 
 def seal(file: Path) -> None:
     """Let the manifests name this file as it is now."""
-    from asyncrl import checkpoint
-    from asyncrl.serialization import file_facts
+    from asyncrl.common.serialization import file_facts
+    from asyncrl.runs import checkpoint
 
     run = next(p for p in file.parents if (p / "config.json").exists())
     for path in run.glob("checkpoints/*/manifest.json"):
@@ -370,7 +370,7 @@ def evaluate(run: Path) -> None:
 
 def reproduce(file: Path) -> None:
     """A capsule, up to the moment when its environment would be made."""
-    from asyncrl.envs import capsule
+    from asyncrl.envs.supervision import capsule
 
     def begin(*_: object, **__: object) -> Any:
         raise Began
@@ -385,11 +385,13 @@ def reproduce(file: Path) -> None:
 
 def targets(folder: Path) -> Iterator[Target]:
     """Whole files to damage, made anew."""
-    from asyncrl import checkpoint, datasets
+    from asyncrl.acting import datasets
     from asyncrl.api import configure, record, start
-    from asyncrl.envs import capsule, describe
-    from asyncrl.envs.worker import Failure, Kind
-    from asyncrl.serialization import to_json
+    from asyncrl.common.serialization import to_json
+    from asyncrl.envs import describe
+    from asyncrl.envs.supervision import capsule
+    from asyncrl.envs.supervision.worker import Failure, Kind
+    from asyncrl.runs import checkpoint
 
     small: dict[str, Any] = dict(steps=200, actors=2, envs_per_actor=2, engine="serial", eval_episodes=1, eval_every=100)
     replay = dict(capacity=100, learning_starts=50, batch_size=8, prioritized=True, target_every=50)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from asyncrl.api import configure, evaluate, pretrain, record, start, train
-from asyncrl.provenance import machine
+from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 

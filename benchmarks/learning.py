@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from asyncrl.provenance import machine
+from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 UNSEEN = "1000003"

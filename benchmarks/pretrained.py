@@ -15,8 +15,8 @@ from typing import Annotated
 
 import tyro
 
-from asyncrl import checkpoint
-from asyncrl.run import PRETRAINED, checkpoint_folder
+from asyncrl.runs import checkpoint
+from asyncrl.runs.run import PRETRAINED, checkpoint_folder
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import tyro
 
 from asyncrl.api import configure, start
-from asyncrl.provenance import machine
+from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("one-step-q", "one-step-sarsa", "n-step-q", "a3c")

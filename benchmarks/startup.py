@@ -20,8 +20,8 @@ from pathlib import Path
 
 import tyro
 
-from asyncrl.config import EngineKind
-from asyncrl.provenance import machine
+from asyncrl.runs.config import EngineKind
+from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -11,9 +11,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asyncrl import checkpoint
-from asyncrl.run import Run
-from asyncrl.serialization import file_facts
+from asyncrl.common.serialization import file_facts
+from asyncrl.runs import checkpoint
+from asyncrl.runs.run import Run
 
 __all__ = ["forge", "forge_tensors", "forged"]
 

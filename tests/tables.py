@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from asyncrl.distributions import Categorical
 from asyncrl.experience import Batch
 from asyncrl.networks import ActionValues, PolicyValue
+from asyncrl.networks.distributions import Categorical
 
 LN3 = math.log(3)
 

@@ -13,10 +13,10 @@ import pytest
 import asyncrl
 from asyncrl.algorithms import A3C
 from asyncrl.api import configure, newest_checkpoint, resume
-from asyncrl.config import EngineKind
 from asyncrl.errors import UsageError
 from asyncrl.networks import Network
-from asyncrl.run import Run
+from asyncrl.runs.config import EngineKind
+from asyncrl.runs.run import Run
 
 
 def test_a_setting_reaches_the_field_of_its_name_wherever_that_is() -> None:

@@ -20,19 +20,19 @@ import torch
 from rich.console import Console
 
 from asyncrl import hogwild
-from asyncrl.actor import Actor
+from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, newest_checkpoint, resume, start
 from asyncrl.cli import main
-from asyncrl.config import RunConfig
 from asyncrl.envs import Contract, describe
 from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
 from asyncrl.experience import Stored
+from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.hogwild import Member, News
 from asyncrl.monitor import Live
-from asyncrl.rollout import Rollout, Ticket
-from asyncrl.run import Run
-from asyncrl.statistics import Statistics
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.run import Run
+from asyncrl.runs.statistics import Statistics
 from asyncrl.training import actor_spec, make_learner
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 import asyncrl.training
-from asyncrl.actor import ActorSpec
+from asyncrl.acting.actor import ActorSpec
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, start
 from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.engines.memory import Memory
 from asyncrl.errors import ScheduleError
-from asyncrl.rollout import Rollout, Ticket
-from asyncrl.schedule import Lockstep
+from asyncrl.experience.rollout import Rollout, Ticket
+from asyncrl.runs.schedule import Lockstep
 
 ENGINES = ["serial", "threads", "processes"]
 SMALL = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)

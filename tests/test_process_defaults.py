@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import asyncrl
-from asyncrl.actor import Actor
+from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
-from asyncrl.arithmetic import compute_with
+from asyncrl.common.torch_setup import compute_with
 from asyncrl.envs import describe
-from asyncrl.rollout import Ticket
+from asyncrl.experience.rollout import Ticket
 from asyncrl.training import actor_spec, make_learner
 
 STORED = dict(learning_starts=40, capacity=300, batch_size=16, target_every=80)

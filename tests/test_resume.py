@@ -16,13 +16,13 @@ from gymnasium.envs.registration import EnvSpec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worlds import Corridor
 
-from asyncrl import checkpoint
 from asyncrl.api import configure, newest_checkpoint, resume, start
-from asyncrl.config import EngineKind, RunConfig
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.learner import Learner
 from asyncrl.monitor import JsonLines
-from asyncrl.run import Run
+from asyncrl.runs import checkpoint
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.run import Run
 
 BATCH, STOPPED, UPDATES = 96, 7, 20
 SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)

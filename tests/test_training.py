@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from asyncrl.api import configure, evaluate, newest_checkpoint, start
-from asyncrl.config import EngineKind, RunConfig
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
+from asyncrl.experience.rollout import Rollout, Ticket
+from asyncrl.monitor import Record
 from asyncrl.presets import automatic, preset_names, read_preset
-from asyncrl.rollout import Rollout, Ticket
-from asyncrl.statistics import Record, Statistics
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.statistics import Statistics
 
 ENGINES = ["serial", "threads", "processes"]
 BATCH = 64

@@ -15,13 +15,16 @@ import pytest
 from forging import forged
 
 import asyncrl
-from asyncrl import checkpoint, datasets, signature
+from asyncrl.acting import datasets
 from asyncrl.api import configure, resume, start
 from asyncrl.cli import main
-from asyncrl.envs import capsule, describe
-from asyncrl.envs.worker import Failure, Kind
+from asyncrl.common import signing
+from asyncrl.envs import describe
+from asyncrl.envs.supervision import capsule
+from asyncrl.envs.supervision.worker import Failure, Kind
 from asyncrl.errors import UsageError
-from asyncrl.run import Run
+from asyncrl.runs import checkpoint
+from asyncrl.runs.run import Run
 
 SPY = "import pathlib\npathlib.Path({path!r}).touch()\ndef make(**kwargs):\n    raise SystemExit\nclass Bot: ...\n"
 Change = Callable[[dict[str, Any]], None]
@@ -175,7 +178,7 @@ def capsule_of(folder: Path, **changes: Any) -> Path:
     contract = describe("CartPole-v1")
     written = capsule.write(
         folder,
-        {**asyncrl.serialization.to_json(contract), **changes},
+        {**asyncrl.common.serialization.to_json(contract), **changes},
         seed=1,
         options=None,
         actions=[np.int64(0)],
@@ -217,26 +220,26 @@ def test_a_dataset_that_names_an_environment_and_no_spaces_is_refused(
 
 def test_the_key_is_the_users_alone_and_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert not signature.is_signed("any", "text", "00")
+    assert not signing.is_signed("any", "text", "00")
     assert not list(tmp_path.iterdir())  # a question makes no key
-    signed = signature.sign("any", "text")
-    assert signature.key_file().stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in signature.key_file().parent.iterdir()] == ["key"]
-    assert signature.sign("any", "text") == signed
-    assert signature.is_signed("any", "text", signed)
+    signed = signing.sign("any", "text")
+    assert signing.key_file().stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in signing.key_file().parent.iterdir()] == ["key"]
+    assert signing.sign("any", "text") == signed
+    assert signing.is_signed("any", "text", signed)
     for kind, text, given in (
         ("other", "text", signed),
         ("any", "Text", signed),
         ("any", "text", "é"),
         ("any", "text", None),
     ):
-        assert not signature.is_signed(kind, text, given)
+        assert not signing.is_signed(kind, text, given)
 
 
 @pytest.mark.parametrize("harm", ["readable to others", "empty", "a link", "a folder"])
 def test_a_key_that_others_may_know_signs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    signed, key = signature.sign("any", "text"), signature.key_file()
+    signed, key = signing.sign("any", "text"), signing.key_file()
     if harm == "readable to others":
         key.chmod(0o644)
     elif harm == "empty":
@@ -244,8 +247,8 @@ def test_a_key_that_others_may_know_signs_nothing(tmp_path: Path, monkeypatch: p
     else:
         key.rename(tmp_path / "elsewhere")
         key.symlink_to(tmp_path / "elsewhere") if harm == "a link" else key.mkdir()
-    assert signature.sign("any", "text") == ""
-    assert not signature.is_signed("any", "text", signed)
+    assert signing.sign("any", "text") == ""
+    assert not signing.is_signed("any", "text", signed)
 
 
 def test_without_a_home_to_keep_a_key_in_a_run_is_made_unsigned_and_says_so(
@@ -265,7 +268,7 @@ def test_who_wrote_a_contract_is_no_part_of_it() -> None:
     contract = describe("CartPole-v1")
     stranger = contract.from_stranger("run")
     assert stranger == contract
-    assert asyncrl.serialization.to_json(stranger) == asyncrl.serialization.to_json(contract)
+    assert asyncrl.common.serialization.to_json(stranger) == asyncrl.common.serialization.to_json(contract)
     assert contract.differences(stranger) == []
     assert dataclasses.replace(stranger, frame_skip=2).stranger == "run"
 

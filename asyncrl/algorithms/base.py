@@ -8,11 +8,11 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from asyncrl.algorithms.exploration import Seats
+from asyncrl.algorithms.optimizers import OptimizerConfig
+from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Experience
-from asyncrl.exploration import Seats
 from asyncrl.networks import Network, NetworkConfig
-from asyncrl.optimizers import OptimizerConfig
-from asyncrl.spaces import Spaces
 
 __all__ = ["Acted", "Algorithm", "Loss", "Moment"]
 

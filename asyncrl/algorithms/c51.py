@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
+from asyncrl.algorithms.replay_based import ReplayedValueMethod, at_action, look
+from asyncrl.common.validation import within
+from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import Sample
 from asyncrl.networks import CategoricalQNetwork, NetworkConfig
-from asyncrl.ranges import within
-from asyncrl.spaces import Spaces
 
 __all__ = ["C51", "project"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from asyncrl.algorithms.exploration import Exploration
 from asyncrl.algorithms.one_step_q import OneStepQ
+from asyncrl.algorithms.optimizers import Clipping, LearningRateSchedule, Optimizer, OptimizerConfig
+from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.exploration import Exploration
 from asyncrl.networks import Network, NetworkConfig
-from asyncrl.optimizers import Clipping, LearningRateSchedule, Optimizer, OptimizerConfig
-from asyncrl.spaces import Spaces
 
 __all__ = ["LinearQ"]
 

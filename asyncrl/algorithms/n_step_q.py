@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.values import ValueMethod, squared_error
+from asyncrl.algorithms.returns import multistep_errors
+from asyncrl.algorithms.value_based import ValueMethod, squared_error
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import QNetwork
-from asyncrl.returns import multistep_errors
 
 __all__ = ["NStepQ"]
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Acted, Algorithm, Moment
-from asyncrl.envs.generators import lent
+from asyncrl.algorithms.exploration import explore
+from asyncrl.common.randomness import Stream, generator
+from asyncrl.envs.global_generators import lent
+from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.exploration import explore
 from asyncrl.networks import (
     ActionValues,
     ConvolutionalEncoder,
@@ -20,8 +22,6 @@ from asyncrl.networks import (
     keep_in_compute_dtype,
     resample,
 )
-from asyncrl.randomness import Stream, generator
-from asyncrl.spaces import Spaces
 
 __all__ = ["Policy"]
 

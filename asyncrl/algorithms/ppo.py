@@ -9,14 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.acting import act_by_policy
 from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
+from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
+from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.common.validation import within
+from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import ActorCritic, NetworkConfig
-from asyncrl.optimizers import Optimizer, OptimizerConfig
-from asyncrl.ranges import within
-from asyncrl.returns import masked_mean, multistep_errors
-from asyncrl.spaces import Spaces
 
 __all__ = ["PPO"]
 

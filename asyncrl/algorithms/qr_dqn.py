@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.replayed import ReplayedValueMethod, at_action, look
+from asyncrl.algorithms.replay_based import ReplayedValueMethod, at_action, look
+from asyncrl.common.validation import within
+from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
 from asyncrl.networks import NetworkConfig, QNetwork
-from asyncrl.ranges import within
-from asyncrl.spaces import Spaces
 
 __all__ = ["QRDQN", "quantile_loss"]
 

@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from asyncrl.algorithms.acting import act_by_policy
 from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
-from asyncrl.distributions import distribution, parameter_count
+from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.common.validation import within
+from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, Fresh
 from asyncrl.networks import NetworkConfig, PolicyValue
-from asyncrl.ranges import within
-from asyncrl.spaces import Spaces
+from asyncrl.networks.distributions import distribution, parameter_count
 
 __all__ = ["Dice", "Random"]
 

@@ -10,11 +10,11 @@ from typing import Any
 from asyncrl.api import start
 from asyncrl.bench.stages import WARM_UP, Stage, capacity
 from asyncrl.bench.usage import Usage
-from asyncrl.config import RunConfig
 from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
-from asyncrl.provenance import machine
-from asyncrl.statistics import Record
+from asyncrl.monitor import Record
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.provenance import machine
 
 __all__ = ["Report", "bench"]
 

@@ -17,18 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from asyncrl.actor import Actor
+from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import Moment
-from asyncrl.arithmetic import compute_with
-from asyncrl.config import RunConfig, cores
+from asyncrl.algorithms.exploration import Seats
+from asyncrl.common.randomness import Stream, environment_seeds, generator
+from asyncrl.common.torch_setup import compute_with
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import ActorDied
 from asyncrl.experience import Stored
-from asyncrl.exploration import Seats
-from asyncrl.randomness import Stream, environment_seeds, generator
-from asyncrl.rollout import Ticket
+from asyncrl.experience.rollout import Ticket
+from asyncrl.runs.config import RunConfig, cores
 from asyncrl.training import actor_spec, make_learner
 
 __all__ = ["Stage", "capacity"]

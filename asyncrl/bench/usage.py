@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from asyncrl.config import cores
+from asyncrl.runs.config import cores
 
 __all__ = ["Usage"]
 

@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from asyncrl.children import reporting_crashes
 from asyncrl.cli import streams
+from asyncrl.common.child_process import reporting_crashes
+from asyncrl.common.signals import holding_interrupts, raising_interrupts
+from asyncrl.common.system import describe_os_error
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, near_matches
-from asyncrl.interruption import holding_interrupts, raising_interrupts
-from asyncrl.system import describe_os_error
 from asyncrl.version import __version__
 
 __all__ = ["main", "run_and_exit"]

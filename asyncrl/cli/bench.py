@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from asyncrl.api import tailor
 from asyncrl.bench import Report, bench
 from asyncrl.cli.options import parse
-from asyncrl.config import EngineKind
-from asyncrl.effects import refuse_ineffective
+from asyncrl.common.validation import within
 from asyncrl.envs import describe
 from asyncrl.networks import Network
-from asyncrl.provenance import machine
-from asyncrl.ranges import within
+from asyncrl.runs.config import EngineKind
+from asyncrl.runs.option_checks import refuse_ineffective
+from asyncrl.runs.provenance import machine
 
 
 @dataclass(frozen=True)

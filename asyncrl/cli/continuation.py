@@ -12,14 +12,14 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import tyro
 
+from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.api import newest_checkpoint
-from asyncrl.changes import check_change, may_change, setting_paths
 from asyncrl.cli.options import parse, take_out
-from asyncrl.config import RunConfig
+from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, near_matches
-from asyncrl.optimizers import OptimizerConfig
-from asyncrl.ranges import flag
-from asyncrl.run import Run
+from asyncrl.runs.changes import check_change, may_change, setting_paths
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.run import Run
 
 __all__ = ["Continuation", "read_continuation"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import mode, parse
+from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions
-from asyncrl.evaluation import cut_off
-from asyncrl.run import newer_checkpoint
-from asyncrl.serialization import to_json
-from asyncrl.statistics import summary
+from asyncrl.play.evaluation import cut_off
+from asyncrl.runs.run import newer_checkpoint
+from asyncrl.runs.statistics import summary
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asyncrl import checkpoint
 from asyncrl.api import load
 from asyncrl.cli.options import parse
-from asyncrl.provenance import describe_provenance
-from asyncrl.run import Run, checkpoint_folder, newer_checkpoint
-from asyncrl.serialization import to_json
+from asyncrl.common.serialization import to_json
+from asyncrl.runs import checkpoint
+from asyncrl.runs.provenance import describe_provenance
+from asyncrl.runs.run import Run, checkpoint_folder, newer_checkpoint
 
 _ORIGIN = ("date", "command", "git", "machine", "packages", "resumed")
 """What config.json says of where a run comes from."""
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     found = checkpoint.load(checkpoint_folder(asked.run))
     if asked.filters is not None:
-        from asyncrl.filters import draw_filters
+        from asyncrl.play.conv_filters import draw_filters
 
         agent = load(found.path, trust=asked.trust)
         draw_filters(agent.policy, agent.contract, asked.filters.absolute())

@@ -63,7 +63,7 @@ def _lines(what: What, name: str | None) -> list[str]:
 
             return _wrapped(_found(name, {network.value: text for network, text in DESCRIPTIONS.items()}))
         case What.PRETRAINED:
-            from asyncrl.run import pretrained_names
+            from asyncrl.runs.run import pretrained_names
 
             return _matching(name, pretrained_names()) if name else pretrained_names()
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from asyncrl.common.validation import check_numbers, within
 from asyncrl.errors import UsageError
-from asyncrl.ranges import check_numbers, within
 
 __all__ = ["ParserExit", "given", "mode", "parse", "shown", "take_out"]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import mode, parse
+from asyncrl.common.validation import flag, within
 from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
-from asyncrl.human import keys_help
-from asyncrl.ranges import flag, within
-from asyncrl.run import newer_checkpoint
-from asyncrl.video import Screen, Window, open_video
+from asyncrl.play.human import keys_help
+from asyncrl.play.video import Screen, Window, open_video
+from asyncrl.runs.run import newer_checkpoint
 
 
 @dataclass(frozen=True)

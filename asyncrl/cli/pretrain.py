@@ -13,11 +13,11 @@ import tyro
 from asyncrl.api import configure, pretrain, tailor
 from asyncrl.cli.options import given, parse, shown
 from asyncrl.cli.words import algorithm_and_env
-from asyncrl.config import RunConfig
 from asyncrl.errors import UsageError
-from asyncrl.evaluation import cut_off
-from asyncrl.imitation import CloningOptions, Epoch
-from asyncrl.settings import leaves
+from asyncrl.play.evaluation import cut_off
+from asyncrl.play.imitation import CloningOptions, Epoch
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.settings import leaves
 
 
 @dataclass(frozen=True)

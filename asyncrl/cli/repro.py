@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncrl.cli.options import parse
-from asyncrl.envs import capsule, read_contract
-from asyncrl.envs.families import family_named
+from asyncrl.common.validation import within
+from asyncrl.envs import read_contract
+from asyncrl.envs.registry import family_named
 from asyncrl.envs.single import SingleFamily
+from asyncrl.envs.supervision import capsule
 from asyncrl.errors import UsageError
-from asyncrl.ranges import within
 
 _ABOUT = (
     "Play the episode of a crash capsule again, in a worker process of its own. "

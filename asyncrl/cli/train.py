@@ -19,20 +19,20 @@ from asyncrl.api import configure, load, newest_checkpoint, play, resume, start,
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.options import given, parse, shown, take_out
 from asyncrl.cli.words import algorithm_and_env
-from asyncrl.config import EngineKind, RunConfig, cores
+from asyncrl.common.signals import listening
+from asyncrl.common.system import describe_os_error
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
-from asyncrl.envs.families import family_of
+from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError, UsageError
-from asyncrl.evaluation import Interrupted
-from asyncrl.interruption import listening
 from asyncrl.monitor import terminal_view
+from asyncrl.play.evaluation import Interrupted
+from asyncrl.play.video import open_video
 from asyncrl.presets import read_preset
-from asyncrl.run import Run
-from asyncrl.settings import leaves
-from asyncrl.system import describe_os_error
+from asyncrl.runs.config import EngineKind, RunConfig, cores
+from asyncrl.runs.run import Run
+from asyncrl.runs.settings import leaves
 from asyncrl.training import Outcome
-from asyncrl.video import open_video
 
 USAGE = """usage: asyncrl train ALGO ENV [options]      begin a run
        asyncrl train --preset NAME [options] begin a run with a preset's settings

@@ -10,13 +10,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from asyncrl.actor import ActorSpec
-from asyncrl.config import EngineKind
+from asyncrl.acting.actor import ActorSpec
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.engines.processes import Processes
 from asyncrl.engines.serial import Serial
 from asyncrl.engines.threads import Threads
-from asyncrl.rollout import Rollout, Ticket
+from asyncrl.experience.rollout import Rollout, Ticket
+from asyncrl.runs.config import EngineKind
 
 __all__ = ["Engine", "Memory", "MemoryPlan", "Processes", "Serial", "Threads", "open_engine"]
 

@@ -15,7 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
-from asyncrl.children import ChildProcess
+from asyncrl.common.child_process import ChildProcess
 
 __all__ = ["NOT_STARTED", "ForkServer", "serve"]
 

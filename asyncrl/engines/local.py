@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from asyncrl.engines.arrivals import PATIENCE, Arrivals
+from asyncrl.engines.completed import PATIENCE, Arrivals
 from asyncrl.engines.memory import Memory
-from asyncrl.rollout import Rollout, Ticket
+from asyncrl.experience.rollout import Rollout, Ticket
 
 __all__ = ["LocalEngine"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from asyncrl.acting.playback import Collector
 from asyncrl.errors import ScheduleError
-from asyncrl.playback import Collector
-from asyncrl.rollout import Field, Layout, Ticket
+from asyncrl.experience.rollout import Field, Layout, Ticket
 
 __all__ = ["Memory", "MemoryPlan"]
 

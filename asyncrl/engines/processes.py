@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from asyncrl.actor import ActorSpec
+from asyncrl.acting.actor import ActorSpec
+from asyncrl.acting.playback import open_actor
+from asyncrl.common.randomness import seed_process
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.errors import closing
-from asyncrl.playback import open_actor
-from asyncrl.randomness import seed_process
-from asyncrl.rollout import Ticket
+from asyncrl.experience.rollout import Ticket
 
 __all__ = ["Processes"]
 

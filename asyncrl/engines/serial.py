@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from asyncrl.actor import ActorSpec
+from asyncrl.acting.actor import ActorSpec
+from asyncrl.acting.playback import Collector, open_actor
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import AsyncRLError
-from asyncrl.playback import Collector, open_actor
-from asyncrl.rollout import Ticket
+from asyncrl.experience.rollout import Ticket
 
 __all__ = ["Serial"]
 

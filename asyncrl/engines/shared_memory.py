@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from asyncrl.children import anonymous_file
+from asyncrl.common.child_process import anonymous_file
 from asyncrl.errors import UsageError
 
 __all__ = ["SharedMemory", "available_memory"]

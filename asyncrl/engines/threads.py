@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from asyncrl.actor import ActorSpec
-from asyncrl.arithmetic import compute_with
+from asyncrl.acting.actor import ActorSpec
+from asyncrl.acting.playback import open_actor
+from asyncrl.common.torch_setup import compute_with
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError, closing
-from asyncrl.playback import open_actor
-from asyncrl.rollout import Ticket
+from asyncrl.experience.rollout import Ticket
 
 __all__ = ["Threads"]
 

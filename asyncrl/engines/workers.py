@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 import cloudpickle
 
-from asyncrl.arithmetic import compute_with
-from asyncrl.children import how_it_ended, reporting_crashes
+from asyncrl.common.child_process import how_it_ended, reporting_crashes
+from asyncrl.common.torch_setup import compute_with
 from asyncrl.engines.forkserver import NOT_STARTED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources

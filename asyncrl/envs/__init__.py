@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from asyncrl.envs.checks import read_contract
 from asyncrl.envs.contract import Contract, named_outside, refuse_to_run
+from asyncrl.envs.contract_checks import read_contract
 from asyncrl.envs.environments import Environments, Step
-from asyncrl.envs.families import FAMILIES, family_named, family_of
 from asyncrl.envs.options import ActionSet, Backend, EnvOptions, FootballRewards, Protocol, Supervision
+from asyncrl.envs.registry import FAMILIES, family_named, family_of
 from asyncrl.envs.sources import EnvSource, env_id_of
 from asyncrl.envs.view import View
 from asyncrl.errors import UsageError, near_matches

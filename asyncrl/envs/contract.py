@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from asyncrl.envs.options import Backend, Supervision
+from asyncrl.envs.rewards import Rewards
+from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, near_matches
-from asyncrl.rewards import Rewards
-from asyncrl.spaces import Spaces
 
 __all__ = ["Contract", "named_outside", "refuse_to_run"]
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from asyncrl.conversion import exact
+from asyncrl.common.dtypes import exact
+from asyncrl.envs.checked import fault_of
 from asyncrl.envs.contract import Contract
-from asyncrl.envs.families import family_named
-from asyncrl.envs.guarded import fault_of
-from asyncrl.envs.gymnasium import import_modules
+from asyncrl.envs.families.gymnasium import import_modules
+from asyncrl.envs.observation_checks import report_rounding
 from asyncrl.envs.observations import Observations
-from asyncrl.envs.observed import report_rounding
 from asyncrl.envs.options import Backend
+from asyncrl.envs.registry import family_named
 from asyncrl.errors import EnvironmentFault
 
 __all__ = ["Environments", "Step"]

@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from asyncrl.conversion import limits
+from asyncrl.common.dtypes import limits
+from asyncrl.envs.spaces import Spaces, pack
 from asyncrl.errors import EnvironmentFault
-from asyncrl.spaces import Spaces, pack
 
 __all__ = ["Observations"]
 

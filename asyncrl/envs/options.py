@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
+from asyncrl.common.validation import check_numbers, flag, within
 from asyncrl.errors import UsageError
-from asyncrl.ranges import check_numbers, flag, within
 
 __all__ = ["EVERYWHERE", "ActionSet", "Backend", "EnvOptions", "FootballRewards", "Protocol", "Supervision"]
 

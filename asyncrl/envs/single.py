@@ -16,19 +16,19 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from asyncrl.common.serialization import to_json
+from asyncrl.common.signals import is_from_keyboard
+from asyncrl.common.system import describe_os_error
 from asyncrl.envs import sources
-from asyncrl.envs.cartpole import SeededCartPole
 from asyncrl.envs.contract import Contract
+from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.family import Family
-from asyncrl.envs.generators import OwnGenerators, lent
+from asyncrl.envs.global_generators import OwnGenerators, lent
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.supervised import SupervisedVectorEnv
-from asyncrl.envs.sync import SyncEnvs
+from asyncrl.envs.spaces import Actions, Spaces, spaces_of
+from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
+from asyncrl.envs.sync_vector import SyncEnvs
 from asyncrl.errors import AsyncRLError, EnvironmentFault, SystemFault, UsageError
-from asyncrl.interruption import is_from_keyboard
-from asyncrl.serialization import to_json
-from asyncrl.spaces import Actions, Spaces, spaces_of
-from asyncrl.system import describe_os_error
 
 __all__ = ["SingleFamily", "complaints", "kwargs_of"]
 

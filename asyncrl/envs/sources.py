@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from asyncrl import references
+from asyncrl.common import import_strings
 from asyncrl.envs.contract import Contract
 from asyncrl.errors import UsageError
 
@@ -32,7 +32,7 @@ def env_id_of(env: Any) -> str:
         raise UsageError(f"{given}, and a run makes many of its own: give {instead}its class, or a function that makes one")
     if not callable(env):
         raise UsageError(f"{given}: give an id (asyncrl list envs), its class, or a function that makes one")
-    return references.name_of(env)
+    return import_strings.name_of(env)
 
 
 def dump(contract: Contract, *others: str) -> bytes:
@@ -50,7 +50,7 @@ def dump(contract: Contract, *others: str) -> bytes:
             specs.append(spec)
             names += [place for place in _entry_points(spec) if isinstance(place, str)]
     code = [place for spec in specs for place in _entry_points(spec) if callable(place)]
-    return references.dump(names, [*specs, *code], contract.env)
+    return import_strings.dump(names, [*specs, *code], contract.env)
 
 
 def adopt(data: bytes, env_id: str) -> None:
@@ -58,7 +58,7 @@ def adopt(data: bytes, env_id: str) -> None:
 
     Raises UsageError, which names `env_id`, where it refers to modules that are not found here.
     """
-    for spec in references.adopt(data, env_id):
+    for spec in import_strings.adopt(data, env_id):
         if not isinstance(spec, EnvSpec):
             continue
         if isinstance(spec.entry_point, str):

@@ -8,11 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from asyncrl.common.signals import is_from_keyboard
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
-from asyncrl.envs.families import family_named
+from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
-from asyncrl.interruption import is_from_keyboard
 
 __all__ = ["View"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from asyncrl.common.serialization import file_facts, load_tensors, save_tensors, tensors_in, verify_file
 from asyncrl.errors import CheckpointError
 from asyncrl.experience.replay import Replay
-from asyncrl.serialization import file_facts, load_tensors, save_tensors, tensors_in, verify_file
 
 __all__ = ["Archive"]
 

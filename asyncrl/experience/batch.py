@@ -10,8 +10,8 @@ from operator import itemgetter, methodcaller
 import torch
 from torch import Tensor
 
-from asyncrl.rewards import Rewards
-from asyncrl.rollout import Rollout
+from asyncrl.envs.rewards import Rewards
+from asyncrl.experience.rollout import Rollout
 
 __all__ = ["Batch", "stack_frames"]
 

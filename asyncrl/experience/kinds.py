@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from asyncrl.experience.options import ReplayOptions
-from asyncrl.rollout import Rollout
+from asyncrl.experience.rollout import Rollout
 
 __all__ = ["Episodes", "Experience", "Fresh", "Stored"]
 

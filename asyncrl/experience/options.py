@@ -8,9 +8,9 @@ from enum import Enum
 
 import torch
 
+from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
-from asyncrl.ranges import within
-from asyncrl.rollout import Field, Layout
+from asyncrl.experience.rollout import Field, Layout
 
 __all__ = ["ReplayOptions", "ReplayPlan", "Storage"]
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asyncrl.common.system import naming
+from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.options import ReplayPlan, Storage
 from asyncrl.experience.priorities import SumTree
-from asyncrl.rewards import Rewards
-from asyncrl.rollout import Rollout
-from asyncrl.system import naming
+from asyncrl.experience.rollout import Rollout
 
 __all__ = ["Replay", "Sample"]
 

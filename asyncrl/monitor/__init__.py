@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from asyncrl.monitor.files import JsonLines, TensorBoard
-from asyncrl.monitor.sink import Display, Durable, Sink
+from asyncrl.monitor.sink import Display, Durable, Record, Sink
 from asyncrl.monitor.terminal import Live, Plain, Quiet, terminal_view
-from asyncrl.statistics import Record
 
-__all__ = ["JsonLines", "Live", "Monitor", "Plain", "Quiet", "Sink", "TensorBoard", "terminal_view"]
+__all__ = ["JsonLines", "Live", "Monitor", "Plain", "Quiet", "Record", "Sink", "TensorBoard", "terminal_view"]
 
 
 class Monitor:

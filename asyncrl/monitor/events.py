@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asyncrl.system import naming
+from asyncrl.common.system import naming
 
 __all__ = ["EventFile"]
 

@@ -8,10 +8,10 @@ import os
 import time
 from pathlib import Path
 
+from asyncrl.common.system import naming
 from asyncrl.errors import UsageError
 from asyncrl.monitor.events import EventFile
-from asyncrl.statistics import Record
-from asyncrl.system import naming
+from asyncrl.monitor.sink import Record
 
 __all__ = ["JsonLines", "TensorBoard"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from asyncrl.statistics import Record
+__all__ = ["Display", "Durable", "Record", "Sink"]
 
-__all__ = ["Display", "Durable", "Sink"]
+Record = dict[str, Any]
+"""One line of metrics.jsonl: step, update, time, kind, and the fields of that kind."""
 
 
 class Sink(Protocol):

@@ -16,8 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from asyncrl.monitor.sink import Sink
-from asyncrl.statistics import Record
+from asyncrl.monitor.sink import Record, Sink
 
 __all__ = ["Live", "Plain", "Quiet", "sparkline", "terminal_view"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.build import NetworkConfig, encoder
 from asyncrl.networks.recurrent import core
-from asyncrl.spaces import Spaces
 
 __all__ = ["Body"]
 

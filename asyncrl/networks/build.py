@@ -10,6 +10,8 @@ from functools import partial
 
 import torch
 
+from asyncrl.common.validation import flag, within
+from asyncrl.envs.spaces import SMALLEST_IMAGE, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import (
     A3C,
@@ -26,8 +28,6 @@ from asyncrl.networks.encoders import (
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import Linear, NoisyLinear
 from asyncrl.networks.recurrent import Recurrent
-from asyncrl.ranges import flag, within
-from asyncrl.spaces import SMALLEST_IMAGE, Spaces
 
 __all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve", "unconvolved"]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asyncrl.common.randomness import Stream, generator
+from asyncrl.envs.spaces import Entry, Spaces
 from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear
-from asyncrl.randomness import Stream, generator
-from asyncrl.spaces import Entry, Spaces
 
 __all__ = [
     "A3C",

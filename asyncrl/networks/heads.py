@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from asyncrl.distributions import Distribution, distribution, parameter_count
+from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.body import Body
 from asyncrl.networks.build import Network, NetworkConfig, resolve
+from asyncrl.networks.distributions import Distribution, distribution, parameter_count
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
-from asyncrl.spaces import Spaces
 
 __all__ = ["ActionValues", "ActorCritic", "CategoricalQNetwork", "PolicyValue", "QNetwork"]
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from asyncrl.provenance import machine
+from asyncrl.runs.provenance import machine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -11,11 +11,11 @@ import sys
 import tempfile
 from importlib.metadata import version
 
-from asyncrl import checkpoint
 from asyncrl.api import configure, start
 from asyncrl.engines.workers import prepare
-from asyncrl.run import checkpoint_folder
-from asyncrl.statistics import Record
+from asyncrl.monitor import Record
+from asyncrl.runs import checkpoint
+from asyncrl.runs.run import checkpoint_folder
 
 WARM_UP = 5.0
 ACTORS = {"a2c": 2, "dqn": 1}

@@ -11,10 +11,10 @@ from tables import LN3, PolicyTable, batch, side_by_side
 from torch import Tensor
 
 from asyncrl.algorithms import A3C, Loss, Moment
+from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import Batch
 from asyncrl.networks import NetworkConfig
-from asyncrl.spaces import Actions, Spaces
 
 LN2 = math.log(2)
 EXACT = A3C(discount=0.5, value_cost=0.5, entropy_cost=0.1)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncrl.agent import load
+from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.cli import COMMANDS, main
-from asyncrl.optimizers import LearningRateSchedule
+from asyncrl.play.agent import load
 from asyncrl.presets import read_preset
 from asyncrl.version import __version__
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asyncrl import checkpoint
 from asyncrl.cli import main
+from asyncrl.runs import checkpoint
 
 STOPPING = "stopping after this update, to save what was learned; Ctrl-C stops at once"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncrl.api import newest_checkpoint
-from asyncrl.run import Run
+from asyncrl.runs.run import Run
 
 ASYNCRL = f"{sys.executable} -m asyncrl"
 

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from asyncrl.api import evaluate, train
-from asyncrl.envs import ActionSet, Backend, Environments, EnvOptions, Step, View, describe, known_ids, nes
-from asyncrl.envs.families import family_named, family_of
+from asyncrl.envs import ActionSet, Backend, Environments, EnvOptions, Step, View, describe, known_ids
+from asyncrl.envs.families import nes
+from asyncrl.envs.registry import family_named, family_of
 from asyncrl.errors import UsageError
-from asyncrl.human import Person
+from asyncrl.play.human import Person
 
 LEVEL = "SuperMarioBros-1-1-v0"
 NOOP, RIGHT, RIGHT_B = 0, 1, 3
 
 try:
-    importlib.import_module("asyncrl.envs.nes").registry()
+    importlib.import_module("asyncrl.envs.families.nes").registry()
 except ImportError:
     pytest.skip("Super Mario is not installed: pip install 'asyncrl[mario]'", allow_module_level=True)
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import asyncrl
-from asyncrl.envs import Backend, Environments, EnvOptions, Protocol, describe, envpool
+from asyncrl.envs import Backend, Environments, EnvOptions, Protocol, describe
+from asyncrl.envs.families import envpool
 from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError
 
 MADE = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from asyncrl.actor import Actor
+from asyncrl.acting.actor import Actor
 from asyncrl.api import configure
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.errors import UsageError
-from asyncrl.rollout import Ticket
+from asyncrl.experience.rollout import Ticket
 from asyncrl.training import actor_spec
 
 MEASURED = EnvOptions(standardize=400)

@@ -24,13 +24,14 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from asyncrl.cli import main
-from asyncrl.envs import Backend, Contract, capsule
-from asyncrl.envs.guarded import Checked
+from asyncrl.common.serialization import to_json
+from asyncrl.envs import Backend, Contract
+from asyncrl.envs.checked import Checked
 from asyncrl.envs.options import Supervision
-from asyncrl.envs.supervised import SupervisedVectorEnv
+from asyncrl.envs.spaces import Actions, Spaces
+from asyncrl.envs.supervision import capsule
+from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.errors import EnvironmentFault, UsageError
-from asyncrl.serialization import to_json
-from asyncrl.spaces import Actions, Spaces
 
 
 def contract_of(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def nothing_is_left() -> Iterator[None]:
     open_before = len(os.listdir("/proc/self/fd"))
     yield
     gc.collect()  # what a raised error's frames hold
-    assert [p for p in psutil.Process().children() if "asyncrl.envs.worker" in " ".join(p.cmdline())] == []
+    assert [p for p in psutil.Process().children() if "asyncrl.envs.supervision.worker" in " ".join(p.cmdline())] == []
     assert len(os.listdir("/proc/self/fd")) <= open_before
 
 
@@ -215,7 +216,7 @@ def test_a_worker_that_grows_too_large_is_replaced(tmp_path: Path, whole: list[A
 
 
 def test_within_an_episode_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: list[Any]) -> None:
-    monkeypatch.setattr("asyncrl.envs.supervised._STEPS_BETWEEN_WEIGHINGS", 6)
+    monkeypatch.setattr("asyncrl.envs.supervision.supervised._STEPS_BETWEEN_WEIGHINGS", 6)
     with supervised("Leaking", kwargs={"once": str(tmp_path)}, memory_limit=100) as vector:
         assert_same(played(vector, 8), whole[:9])
         assert vector.restarted == 1
@@ -354,7 +355,7 @@ def test_a_damaged_capsule_is_a_mistake_in_one_sentence(
 def test_workers_end_with_an_owner_that_is_killed_even_inside_a_step() -> None:
     code = textwrap.dedent("""
         import functools, faulty
-        from asyncrl.envs.supervised import SupervisedVectorEnv
+        from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
         vector = SupervisedVectorEnv(faulty.Hanging, 1, contract={"env": "faulty:Hanging"})
         vector.reset(seed=1)
         for _ in range(4):

@@ -17,7 +17,7 @@ from worlds import Painter
 
 from asyncrl.envs import View, describe
 from asyncrl.errors import UsageError
-from asyncrl.video import open_video
+from asyncrl.play.video import open_video
 
 
 @contextlib.contextmanager

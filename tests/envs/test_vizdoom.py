@@ -18,9 +18,9 @@ import pytest
 
 from asyncrl.api import train
 from asyncrl.envs import Backend, Environments, EnvOptions, Step, View, describe, known_ids
-from asyncrl.envs.families import family_of
+from asyncrl.envs.families.vizdoom import VizDoom
+from asyncrl.envs.registry import family_of
 from asyncrl.envs.seeding import next_seed
-from asyncrl.envs.vizdoom import VizDoom
 from asyncrl.errors import UsageError
 
 vizdoom = pytest.importorskip("vizdoom", reason="Doom needs it: pip install 'asyncrl[vizdoom]'")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.acting.actor import Actor, ActorSpec
 from asyncrl.algorithms import A3C, Algorithm, OneStepSarsa, Reinforce
+from asyncrl.common.randomness import Stream, generator
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import EnvOptions, describe
+from asyncrl.envs.rewards import Rewards
 from asyncrl.experience import Batch
 from asyncrl.experience.batch import stack_frames
+from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
 from asyncrl.networks import Network, NetworkConfig, bind
-from asyncrl.randomness import Stream, generator
-from asyncrl.rewards import Rewards
-from asyncrl.rollout import Field, Layout, Rollout, Ticket
 
 ENVS = 2
 

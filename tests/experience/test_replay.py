@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
 from asyncrl.experience import Replay, ReplayOptions, ReplayPlan, Sample, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.replay import _allocate
-from asyncrl.rewards import Rewards
-from asyncrl.rollout import Field, Layout, Rollout
+from asyncrl.experience.rollout import Field, Layout, Rollout
 
 ENVS = 2
 

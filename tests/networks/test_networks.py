@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from asyncrl.algorithms import Impala, Moment, Policy
-from asyncrl.distributions import Categorical
+from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import ActorCritic, Network, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
-from asyncrl.spaces import Actions, Spaces
+from asyncrl.networks.distributions import Categorical
 
 PIXELS = Spaces((4, 84, 84), "uint8", Actions((6,), (0,)))
 VECTOR = Spaces((4,), "float32", Actions((2,), (0,)))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asyncrl.actor import Actor, ActorSpec
+from asyncrl.acting.actor import Actor, ActorSpec
 from asyncrl.algorithms import Impala
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import describe
+from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.experience import Batch
+from asyncrl.experience.rollout import Ticket
 from asyncrl.networks import ActorCritic, NetworkConfig, Recurrent, bind
-from asyncrl.rollout import Ticket
-from asyncrl.spaces import Actions, Spaces
 
 SPACES = Spaces((3,), "float32", Actions((2,), (0,)))
 KINDS = [Recurrent.LSTM, Recurrent.GRU]

@@ -1,0 +1,1 @@
+"""What makes rollouts: actors, bots, and recorded play."""

@@ -1,0 +1,206 @@
+"""Steps environments with a policy and fills rollouts. It has no loop of its own and knows no process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asyncrl.acting.actor_state import ActorState
+from asyncrl.acting.bots import BotOptions, Cast
+from asyncrl.algorithms import Acted, Algorithm, Moment, Policy
+from asyncrl.algorithms.exploration import Seats
+from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
+from asyncrl.envs import Contract, Environments
+from asyncrl.errors import EnvironmentFault
+from asyncrl.experience import Episodes
+from asyncrl.experience.rollout import Field, Layout, Rollout, Tail, Ticket
+from asyncrl.networks import NetworkConfig
+
+__all__ = ["Actor", "ActorSpec"]
+
+
+@dataclass(frozen=True)
+class ActorSpec:
+    """Everything that makes an actor, as data that may cross to another process."""
+
+    algorithm: Algorithm
+    network: NetworkConfig
+    contract: Contract
+    seed: int
+    """The run's root seed."""
+    envs: int
+    """B: environments of one actor."""
+    env_threads: int
+    """Threads that step them (native backends)."""
+    dtype: torch.dtype
+    """What the network's body computes in."""
+    first_update: int = 0
+    """Where the run, or its continuation, begins: environments that cannot go on are seeded anew."""
+    device: str = "cpu"
+    """Where the network acts."""
+    actors: int = 1
+    """Actors of the run."""
+    bots: BotOptions = field(default_factory=BotOptions)
+    """Who else plays."""
+    offline: str | None = None
+    """A dataset that is dealt out instead of playing."""
+    states: Mapping[int, ActorState] = field(default_factory=dict)
+    """By actor: where those go on that can, in a continued run."""
+    consumed: int = 0
+    """Rollouts that the run has learned from before; in lockstep, those with the lowest numbers."""
+
+    def has_acted(self, actor: int) -> bool:
+        """Has the run learned from a rollout of this actor? One that it has not begins as it did in the first place."""
+        return actor < self.consumed
+
+    def policy(self) -> Policy:
+        """What this actor acts with, before it has weights."""
+        return Policy(self.algorithm, self.network, self.contract.spaces, self.dtype, self.device)
+
+    def layout(self) -> Layout:
+        """How this actor's rollouts lie in memory: found out by acting once on zeros."""
+        spaces, policy = self.contract.spaces, self.policy()
+        shape, stack = spaces.observation_shape, self.contract.frame_stack
+        dtype = getattr(torch, spaces.observation_dtype)
+        observation, state = torch.zeros(self.envs, *shape, dtype=dtype), policy.initial_state(self.envs)
+        acted = policy.act(observation, state, Moment(0, generator(0, Stream.ACTOR), Seats.of(self.seed, 0, self.envs)))
+        extras = tuple((name, Field(tuple(x.shape[1:]), x.dtype)) for name, x in acted.extras.items())
+        frame = Field(shape[1:] if stack > 1 else shape, dtype)
+        action = Field(tuple(acted.action.shape[1:]), acted.action.dtype)
+        return Layout(self.algorithm.experience().rows, self.envs, stack, frame, action, state.shape[1], extras)
+
+
+class Actor:
+    """One actor: B environments, a copy of the weights, a stream of random numbers.
+
+    What a rollout hands on to the next one is kept in `_tail`, a copy of the slot's end.
+    """
+
+    def __init__(self, spec: ActorSpec, index: int) -> None:
+        self.spec, self.index = spec, index
+        self.policy = spec.policy()
+        making = making_seed(spec.seed, index)
+        self.environments = Environments(spec.contract.of_actor(index), spec.envs, spec.env_threads, seed=making)
+        self._experience = spec.algorithm.experience()
+        self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
+        self._stack = spec.contract.frame_stack
+        spaces, bots = spec.contract.spaces, spec.bots
+        self._cast = None if bots.bot is None else Cast(bots, spaces, spec.seed, index, spec.envs)
+        self._tail: Tail | None = None
+        state = spec.states.get(index)
+        if state is None or not self._go_on(state):
+            self._begin(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
+
+    def collect(self, ticket: Ticket, slot: Rollout) -> None:
+        """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""
+        whole = isinstance(self._experience, Episodes)
+        if whole:
+            self._begin(Stream.EPISODE, ticket.number)
+        moment = Moment(ticket.step, generator(self.spec.seed, Stream.ACTOR, ticket.number), self._seats)
+        steps, border = len(slot.reward), len(slot.reward) - self._experience.overlap
+        known = self._continue(slot)
+        for t in range(known, steps):
+            if t == border:
+                slot.next_age[0], slot.next_state[0] = self._age, self._state
+            self._step(t, slot, moment, ticket)
+            if whole:
+                slot.reset[t + 1] |= slot.reset[t]
+                if slot.reset[t + 1].all():
+                    slot.reset[t + 1 :] = True
+                    break
+        slot.frames[t + self._stack] = self._newest()
+        if whole:
+            slot.reset[-1] = True
+        if border == steps:
+            slot.next_age[0], slot.next_state[0] = self._age, self._state
+        slot.next_age[1], slot.next_state[1] = self._age, self._state
+        slot.restarts[0] = self.environments.restarts
+        origins = self.environments.origins
+        slot.origin[:] = -1 if origins is None else torch.from_numpy(origins)
+        self._tail = slot.tail(border)
+
+    def close(self) -> None:
+        self.environments.close()
+
+    def _begin(self, stream: Stream, *address: int) -> None:
+        """New episodes in all environments; nothing of earlier ones is left."""
+        spec = self.spec
+        with self._naming():
+            observation = self.environments.reset(environment_seeds(spec.seed, stream, spec.envs, self.index, *address))
+        self._observation = torch.from_numpy(observation)
+        self._beginning: np.ndarray = np.ones(spec.envs, dtype=bool)
+        self._age: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
+        self._state: Tensor = self.policy.initial_state(spec.envs)
+        self._tail = None
+
+    def _go_on(self, state: ActorState) -> bool:
+        """Come back to where another actor was between two rollouts. False where environments do not come back there."""
+        if self._cast is not None:  # nobody knows what a bot has in mind
+            return False
+        tail = state.tail
+        with self._naming():
+            seeds, past = tail.origin[0].tolist(), [played.numpy() for played in state.actions]
+            observation, over = self.environments.go_on(seeds, past)
+        self._observation = torch.from_numpy(observation)
+        self._age, self._state, self._tail = tail.age[1], tail.state[1], tail
+        return torch.equal(self._newest(), tail.frames[-1]) and torch.equal(torch.from_numpy(over), tail.reset[-1])
+
+    def _continue(self, slot: Rollout) -> int:
+        """Begin `slot` with what is known of the rollout before it; returns how many steps that is."""
+        slot.fresh[0] = self._tail is None
+        if self._tail is not None:
+            return slot.begin_with(self._tail)
+        slot.age.copy_(self._age)
+        slot.state.copy_(self._state)
+        slot.frames[: self._stack - 1] = self._frames(self._observation)[:-1]
+        slot.reset[0] = False
+        return 0
+
+    def _step(self, t: int, slot: Rollout, moment: Moment, ticket: Ticket) -> None:
+        """Act once and write step `t`."""
+        slot.frames[t + self._stack - 1] = self._newest()
+        acted = self.policy.act(self._observation, self._state, moment)
+        if self._cast is not None:
+            acted = self._let_bots_play(self._cast, acted, ticket, t)
+        with self._naming(ticket):
+            step = self.environments.step(acted.action.numpy())
+        slot.action[t] = acted.action
+        for name, value in acted.extras.items():
+            slot.acted[name][t] = value
+        slot.reward[t] = torch.from_numpy(step.reward)
+        slot.terminated[t] = torch.from_numpy(step.terminated)
+        slot.reset[t + 1] = torch.from_numpy(step.over)
+        self._observation = torch.from_numpy(step.observation)
+        self._beginning = slot.reset[t].numpy().copy()
+        self._age = torch.where(slot.reset[t], 0, (self._age + 1).clamp(max=self._stack - 1))
+        self._state = torch.where(slot.reset[t][:, None], 0.0, acted.state)
+
+    def _let_bots_play(self, cast: Cast, acted: Acted, ticket: Ticket, t: int) -> Acted:
+        """What the policy did, with what bots do instead."""
+        cast.begin(self._beginning, ticket.step, (ticket.number, t))
+        chance = np.zeros(self.spec.envs, dtype=bool) if acted.random is None else acted.random.numpy()
+        done = cast.play(acted.action.numpy(), chance, self.environments.shown, self.environments.infos)
+        return acted._replace(action=torch.from_numpy(done))
+
+    def _newest(self) -> Tensor:
+        """The newest frames, [B, *frame]."""
+        return self._frames(self._observation)[-1]
+
+    def _frames(self, observation: Tensor) -> Tensor:
+        """Observations [B, S, *frame] as frames [S, B, *frame]; [1, B, *O] where nothing is stacked."""
+        return observation.transpose(0, 1) if self._stack > 1 else observation[None]
+
+    @contextmanager
+    def _naming(self, ticket: Ticket | None = None) -> Iterator[None]:
+        """Add the actor, the run's seed and the rollout to an environment's fault."""
+        try:
+            yield
+        except EnvironmentFault as fault:
+            rollout = "" if ticket is None else f", rollout {ticket.number}"
+            where = f"actor {self.index}, run seed {self.spec.seed}{rollout}"
+            raise EnvironmentFault(f"{fault} in {where}", fault.traceback) from fault

@@ -1,0 +1,134 @@
+"""Random actions of value methods: ε by step, with another floor for every environment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asyncrl.common.randomness import Stream, uniform
+from asyncrl.common.validation import within
+from asyncrl.errors import UsageError
+
+__all__ = ["Assignment", "Decay", "Exploration", "Seats", "explore"]
+
+
+class Assignment(Enum):
+    """How floors are given out."""
+
+    SAMPLED = "sampled"
+    """drawn from the run's seed with the probabilities of `epsilon_shares`"""
+    ROUND_ROBIN = "round-robin"
+    """one after the other"""
+    LADDER = "ladder"
+    """ε^(1 + 7·i / (N − 1)) for environment i of N, ε the first of `epsilon_floors` (Horgan et al. 2018, Ape-X)"""
+
+
+class Decay(Enum):
+    """How ε falls."""
+
+    LINEAR = "linear"
+    COMPOUND = "compound"
+    """by the same factor with every step"""
+
+
+@dataclass(frozen=True)
+class Seats:
+    """Which of the run's environments an actor has: what stays with each of them for the whole run."""
+
+    place: Tensor
+    """[B] int64: its number among all environments of the run"""
+    luck: Tensor
+    """[B] float64 in [0, 1): a number of its own, drawn from the run's seed"""
+    total: int
+    """Environments of the run"""
+
+    @classmethod
+    def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> Seats:
+        """The seats of the `envs` environments of one of `actors` actors."""
+        luck = uniform(seed, Stream.SEAT, envs, actor)
+        return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(luck), actors * envs)
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """ε falls from `epsilon_start` to a floor, another one for every environment (Mnih et al. 2016, section 8).
+
+    The paper has a floor per thread, each with one environment; here every environment of an actor has its own.
+    """
+
+    epsilon_start: float = 1.0
+    """Probability of a random action at the beginning; above 1, actions are all random for a while."""
+    epsilon_floors: tuple[float, ...] = (0.1, 0.01, 0.5)
+    """Where it ends."""
+    epsilon_shares: tuple[float, ...] = (0.4, 0.3, 0.3)
+    """Share of the environments that ends at each floor."""
+    epsilon_steps: int = 1_000_000
+    """Steps of the run after which the floor is reached."""
+    epsilon_decay: Decay = Decay.LINEAR
+    """How it gets there."""
+    epsilon_hold: bool = False
+    """Hold a random action until the rollout ends, --t-max steps: that leads further than as many single ones do
+    (Dabney et al. 2021, "Temporally-Extended ε-Greedy Exploration", with one duration)."""
+    epsilon_assignment: Assignment = Assignment.SAMPLED
+    """How floors are given out."""
+    epsilon_perturbation: float = 0.0
+    """Raise ε by this much every --epsilon-perturbation-every steps; it has worn off when the next time comes."""
+    epsilon_perturbation_every: int = 100_000
+    """Steps between perturbations."""
+
+    def check(self) -> None:
+        """Raise UsageError for what is no probability."""
+        within(self, 0, 1, "epsilon_floors", "epsilon_shares", "epsilon_perturbation")
+        within(self, 0, math.inf, "epsilon_start")
+        within(self, 1, math.inf, "epsilon_steps", "epsilon_perturbation_every")
+        if not self.epsilon_floors:
+            raise UsageError("--epsilon-floors needs one number or more")
+        if len(self.epsilon_floors) != len(self.epsilon_shares):
+            raise UsageError(
+                f"--epsilon-floors has {len(self.epsilon_floors)} numbers and --epsilon-shares {len(self.epsilon_shares)}"
+            )
+        if abs(sum(self.epsilon_shares) - 1) > 1e-6:
+            raise UsageError(f"--epsilon-shares must add up to 1, not {sum(self.epsilon_shares):g}")
+        if self.epsilon_decay is Decay.COMPOUND and not min(self.epsilon_start, *self.epsilon_floors) > 0:
+            raise UsageError(
+                "--epsilon-decay compound never reaches 0: --epsilon-start and --epsilon-floors must be positive"
+            )
+
+    @property
+    def falls(self) -> bool:
+        """Is ε higher at the beginning than at the end, in any environment?"""
+        return self.epsilon_start > min(self.epsilon_floors)
+
+    def floors(self, seats: Seats) -> Tensor:
+        """[B] float64: where each environment's ε ends."""
+        floors = torch.tensor(self.epsilon_floors, dtype=torch.float64)
+        match self.epsilon_assignment:
+            case Assignment.ROUND_ROBIN:
+                return floors[seats.place % len(floors)]
+            case Assignment.LADDER:
+                return floors[0] ** (1 + 7 * seats.place / max(1, seats.total - 1))
+        borders = torch.from_numpy(np.cumsum(self.epsilon_shares)[:-1])
+        return floors[torch.searchsorted(borders, seats.luck, right=True)]
+
+    def epsilon(self, step: int, seats: Seats) -> Tensor:
+        """[B] float64: each environment's ε at the run's `step`."""
+        floors = self.floors(seats)
+        start, remaining = floors.clamp(min=self.epsilon_start), max(0.0, 1 - step / self.epsilon_steps)
+        if self.epsilon_decay is Decay.COMPOUND:
+            epsilon = floors * (start / floors) ** remaining
+        else:
+            epsilon = floors + (start - floors) * remaining
+        every = self.epsilon_perturbation_every
+        return epsilon if step < every else epsilon + self.epsilon_perturbation * (1 - step % every / every)
+
+
+def explore(best: Tensor, actions: int, epsilon: Tensor | float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`best` [B] int64, each replaced by a uniformly random action with its probability `epsilon`; and where [B] it was."""
+    chance = torch.rand(best.shape, generator=random, dtype=torch.float64)
+    other = torch.randint(actions, best.shape, generator=random)
+    return torch.where(chance < epsilon, other, best), chance < epsilon

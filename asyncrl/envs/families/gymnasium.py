@@ -1,0 +1,221 @@
+"""Any environment in Gymnasium's registry, and classes and functions of the user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from asyncrl.common import import_strings
+from asyncrl.envs.contract import Contract
+from asyncrl.envs.families.cartpole import SeededCartPole
+from asyncrl.envs.global_generators import lent
+from asyncrl.envs.options import Backend, EnvOptions
+from asyncrl.envs.single import SingleFamily, complaints, kwargs_of
+from asyncrl.envs.vector_adapters import NativeEnvs, OneOfVector, autoreset_mode
+from asyncrl.errors import UsageError, near_matches
+
+__all__ = ["Gymnasium", "import_modules"]
+
+_OTHERS = ("ale_py", "vizdoom.")
+"""Packages whose ids other families list."""
+
+
+class Gymnasium(SingleFamily):
+    """What nobody else claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function that makes one)."""
+
+    name = "gymnasium"
+    also_in_envpool = True
+
+    def claims(self, env_id: str) -> bool:
+        return True
+
+    def known_ids(self) -> list[str]:
+        """Every id in the registry that is not another family's."""
+        return sorted(
+            name
+            for name, spec in gymnasium.registry.items()
+            if not any(package in str(spec.entry_point) for package in _OTHERS)
+        )
+
+    def describe(self, env_id: str, options: EnvOptions) -> Contract:
+        options.refuse_all_but(self.options, env_id)
+        spec = _spec(env_id, options.imports)
+        backend = _backend(env_id, spec, options)
+        cap = options.episode_steps or getattr(spec, "max_episode_steps", None)
+        settings: dict[str, Any] = {}
+        if isinstance(spec, EnvSpec) and (backend is Backend.NATIVE or spec.entry_point is None):
+            mode = _autoreset(env_id, spec, kwargs_of(options))
+            if mode is not AutoresetMode.NEXT_STEP or backend is not Backend.NATIVE:
+                settings["vector_autoreset"] = mode.value
+        fields: dict[str, Any] = dict(backend=backend, episode_cap=cap, settings=settings)
+        if backend is Backend.NATIVE and not settings:
+            fields["shared_generators"] = "as they are" if _is_cartpole(spec) else "own per actor"
+        contract = self.contract(env_id, options, **fields)
+        return replace(contract, versions=contract.versions | _package(spec))
+
+    def is_batched(self, contract: Contract) -> bool:
+        return contract.backend is Backend.NATIVE and contract.env in ("CartPole-v0", "CartPole-v1")
+
+    def build(
+        self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
+    ) -> VectorEnv:
+        spec = _spec(contract.env, contract.settings.get("imports", ()))  # complains before workers are started
+        if contract.backend is not Backend.NATIVE or render or "vector_autoreset" in contract.settings:
+            return super().build(contract, num_envs, threads, training=training, render=render, seed=seed)
+        kwargs: dict[str, Any] = dict(contract.settings.get("kwargs", {}))
+        if contract.episode_cap is not None:
+            kwargs["max_episode_steps"] = contract.episode_cap
+        with complaints(contract.env):
+            if _is_cartpole(spec):
+                return SeededCartPole(num_envs, **kwargs)
+            return NativeEnvs(partial(_vector, spec, num_envs, **kwargs), seed)
+
+    def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
+        found = _spec(contract.env, contract.settings.get("imports", ()))
+        own = dict(contract.settings.get("kwargs", {}))
+        if render:
+            own["render_mode"] = "rgb_array"
+        if not isinstance(found, EnvSpec):
+            return _made(contract.env, found, own)
+        if found.entry_point is None or (contract.backend is Backend.NATIVE and not render and not _is_cartpole(found)):
+            mode = AutoresetMode(contract.settings.get("vector_autoreset", AutoresetMode.NEXT_STEP.value))
+            return OneOfVector(_vector(found, 1, **own), mode)
+        # Our own checks and our own cap are around it.
+        return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, **own)
+
+
+def _backend(env_id: str, spec: Any, options: EnvOptions) -> Backend:
+    """Who steps it."""
+    asked, native = options.env_backend, isinstance(spec, EnvSpec) and spec.vector_entry_point is not None
+    if asked is Backend.AUTO:
+        return Backend.NATIVE if native and not options.env_kwargs else Backend.SYNC
+    if asked is Backend.NATIVE and not native:
+        raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async.")
+    return asked
+
+
+def _autoreset(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> AutoresetMode:
+    """When its vector environment resets. Raises UsageError where that does not say."""
+    if _is_cartpole(spec):
+        return AutoresetMode.NEXT_STEP
+    with complaints(env_id, given=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
+        mode, metadata = autoreset_mode(vector), vector.metadata
+    if mode is None:
+        said = (metadata or {}).get("autoreset_mode")
+        other = "; use --env-backend sync or async" if spec.entry_point is not None else ""
+        raise UsageError(
+            f"{env_id} has a vector environment that does not say when it resets: its metadata['autoreset_mode'] is "
+            f"{said!r}, not one of gymnasium.vector.AutoresetMode{other}"
+        )
+    return mode
+
+
+def _vector(spec: EnvSpec, num_envs: int, **kwargs: Any) -> VectorEnv:
+    """The vector environment that a registered id names."""
+    with warnings.catch_warnings(action="ignore"):  # of an autoreset mode that is missing
+        return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def _is_cartpole(spec: EnvSpec) -> bool:
+    return "classic_control.cartpole:CartPoleVectorEnv" in str(spec.vector_entry_point)
+
+
+def _package(spec: Any) -> dict[str, str]:
+    """The version of the package that registered an environment, if it has one."""
+    entry = getattr(spec, "entry_point", None) or getattr(spec, "vector_entry_point", None)
+    package = (entry if isinstance(entry, str) else getattr(entry, "__module__", "")).partition(":")[0].partition(".")[0]
+    with contextlib.suppress(PackageNotFoundError, ValueError):
+        return {package: version(package)}
+    return {}
+
+
+def _made(env_id: str, make: Callable[..., Any], kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """What a class or a function of the user's makes. Raises UsageError where that is no environment."""
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # a builtin that does not say
+        signature = inspect.signature(lambda **kwargs: None)
+    mode = signature.parameters.get("render_mode")
+    if mode is not None and mode.default is mode.empty:
+        kwargs = {"render_mode": None, **kwargs}
+    try:
+        signature.bind(**kwargs)
+    except TypeError as problem:
+        if "render_mode" not in str(problem):
+            hint = "" if kwargs else "; --env-kwargs gives its constructor arguments"
+            raise UsageError(f"{env_id} cannot be made: {problem}{hint}") from None
+    env = make(**kwargs)
+    if isinstance(env, gymnasium.Env):
+        return env
+    kind = f"{type(env).__module__}.{type(env).__qualname__}"
+    if any(base.__module__.split(".")[0] == "gym" for base in type(env).__mro__):
+        raise UsageError(
+            f"{env_id} is an environment of the old package gym ({kind}); make a gymnasium.Env of it with shimmy's "
+            "GymV26CompatibilityV0 or GymV21CompatibilityV0"
+        )
+    raise UsageError(f"{env_id} makes a {kind}, which is no gymnasium.Env; let it inherit from gymnasium.Env")
+
+
+def _spec(env_id: str, imports: Sequence[str] = ()) -> Any:
+    """The registry's entry for an id, or the class or function that it names, after these modules are imported."""
+    import_modules(imports)
+    module, _, name = env_id.rpartition(":")
+    if module:
+        if import_strings.find(env_id) is None:
+            _imported(module, env_id)
+        found = import_strings.find(env_id)
+        if callable(found):
+            return found
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error:
+        raise _unknown(env_id) from None
+
+
+def _unknown(env_id: str) -> UsageError:
+    module = env_id.rpartition(":")[0]
+    if module == "__main__" or "<" in env_id:
+        return UsageError(
+            f"the environment {env_id} is code of a script, a notebook or a function, which is not found in this process: "
+            "move it into a module and name it module:Name"
+        )
+    own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []
+    known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
+    where = "asyncrl list envs; --import MODULE for what a module registers"
+    return UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} ({where})")
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Import what registers environments. Raises UsageError for a module that is missing, EnvironmentFault for one that
+    raises.
+    """
+    for module in modules:
+        _imported(module, f"--import {module}")
+
+
+def _imported(module: str, env_id: str) -> Any:
+    """A module of the user's, also from the folder that the command was called in."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        with complaints(env_id, "was imported"):
+            return importlib.import_module(module)
+    except ImportError as problem:
+        raise UsageError(f"{env_id}: {problem}") from None
+
+
+def _name(env_id: str) -> str:
+    return env_id.rpartition(":")[2]

@@ -1,0 +1,120 @@
+"""Vector environments of other packages, as Gymnasium's registry names them (`vector_entry_point`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+from asyncrl.envs.global_generators import OwnGenerators, lent
+from asyncrl.envs.infos import batched
+from asyncrl.errors import EnvironmentFault
+
+__all__ = ["NativeEnvs", "OneOfVector", "autoreset_mode"]
+
+
+def autoreset_mode(vector: VectorEnv) -> AutoresetMode | None:
+    """When a vector environment says that it resets; None where it does not say."""
+    said = (vector.metadata or {}).get("autoreset_mode")
+    name = str(said.value if isinstance(said, AutoresetMode) else said).replace("_", "").replace("-", "").lower()
+    return next((mode for mode in AutoresetMode if mode.value.lower() == name), None)
+
+
+class NativeEnvs(VectorWrapper):
+    """A vector environment with next-step autoreset, held to Gymnasium's interface.
+
+    Its environments have one state of the process's random generators together. What it returns is copied: some write
+    every step into one buffer.
+    """
+
+    def __init__(self, make: Callable[[], VectorEnv], seed: int) -> None:
+        """`seed`: what its constructor draws follows from it."""
+        self._generators: OwnGenerators | None = OwnGenerators()
+        with lent():
+            super().__init__(self._generators.make(make, seed))
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        with self._lending():
+            if self._generators is None:
+                observation, infos = self.env.reset(seed=seed, options=options)
+            else:
+                observation, infos = self._generators.reset(self.env.reset, seed, options)
+        return deepcopy(observation), self._told(infos)
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        with self._lending():
+            result = self.env.step(actions) if self._generators is None else self._generators.step(self.env.step, actions)
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise EnvironmentFault("returned from step not the five observation, reward, terminated, truncated, infos")
+        observation, reward, terminated, truncated, infos = result
+        rows = (np.array(x, dtype) for x, dtype in ((reward, np.float64), (terminated, bool), (truncated, bool)))
+        reward, terminated, truncated = (self._checked(name, x) for name, x in zip(_ROWS, rows, strict=True))
+        return deepcopy(observation), reward, terminated, truncated, self._told(infos)
+
+    def _lending(self) -> AbstractContextManager[None]:
+        if self._generators is not None and not self._generators.in_use:
+            self._generators = None
+        return nullcontext() if self._generators is None else lent()
+
+    def _checked(self, name: str, rows: np.ndarray) -> np.ndarray:
+        if rows.shape != (self.num_envs,):
+            raise EnvironmentFault(f"returned {name} of shape {rows.shape}, not one per environment ({self.num_envs},)")
+        return rows
+
+    def _told(self, infos: Any) -> dict[str, Any]:
+        """Infos as a dictionary; some vector environments give a list of one for each."""
+        if isinstance(infos, dict):
+            return infos
+        each = infos if isinstance(infos, list | tuple) else ()
+        return batched({i: info for i, info in enumerate(each) if isinstance(info, dict)}, self.num_envs)
+
+
+_ROWS = ("rewards", "terminated", "truncated")
+
+
+class OneOfVector(gymnasium.Env[Any, Any]):
+    """A vector environment of one, as a single environment, whenever it resets by itself.
+
+    Raises EnvironmentFault where it resets in the step that ends an episode and does not keep the last observation.
+    """
+
+    def __init__(self, vector: VectorEnv, mode: AutoresetMode) -> None:
+        self._vector, self._mode = vector, mode
+        self.observation_space, self.action_space = vector.single_observation_space, vector.single_action_space
+        self.metadata, self.render_mode = vector.metadata, vector.render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, _ = self._vector.reset(seed=seed, options=options)
+        return _first(observation), {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        space = self._vector.single_action_space
+        actions: Any = concatenate(space, [action], create_empty_array(space, 1))  # type: ignore[arg-type]
+        observation, reward, terminated, truncated, infos = self._vector.step(actions)
+        if self._mode is AutoresetMode.SAME_STEP and (terminated[0] or truncated[0]):
+            observation = infos.get("final_obs", infos.get("final_observation"))
+            if observation is None:
+                raise EnvironmentFault("resets in the step that ends an episode, without the last observation (final_obs)")
+        return _first(observation), reward[0], terminated[0], truncated[0], {}
+
+    def render(self) -> Any:
+        pictures: Any = self._vector.render()
+        return None if pictures is None else pictures[0]
+
+    def close(self) -> None:
+        self._vector.close()
+
+
+def _first(batch: Any) -> Any:
+    """The first row of a batch."""
+    if isinstance(batch, dict):
+        return {name: _first(part) for name, part in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(map(_first, batch))
+    return deepcopy(batch[0])

@@ -1,0 +1,1 @@
+"""A run as data: its configuration, folder, checkpoints, schedule and statistics."""

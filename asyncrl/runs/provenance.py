@@ -1,0 +1,100 @@
+"""Where a run comes from: its command, code, machine and date. Who ran it, and on which host, is nobody's business."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+import torch
+
+from asyncrl.runs.config import cores
+
+__all__ = ["describe_provenance", "machine", "provenance"]
+
+_PATIENCE = 2.0
+"""Seconds that git may take."""
+
+
+def provenance() -> dict[str, Any]:
+    """`date` (ISO 8601 with its time zone), `command`, `git` of the working directory (None outside one) and `machine`."""
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": list(sys.orig_argv),
+        "git": _git(),
+        "machine": {**machine(), "os": platform.platform()},
+    }
+
+
+def describe_provenance(facts: Mapping[str, Any]) -> list[str]:
+    """What config.json says of where a run comes from, and of each time it went on, as a person reads it."""
+    lines = [f"{label:<20}{_printable(text)}" for label, text in _rows(facts).items() if text]
+    resumed = facts.get("resumed")
+    for entry in resumed if isinstance(resumed, list) else []:
+        if isinstance(entry, dict):
+            changes = entry.get("changes")
+            words = [f"at step {entry.get('step')}", str(entry.get("date"))]
+            words += [f"{name}: {values}" for name, values in changes.items()] if isinstance(changes, dict) else []
+            lines.append(f"{'resumed':<20}{_printable(', '.join(words))}")
+    return lines
+
+
+def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    found, git, command = (facts.get(name) for name in ("machine", "git", "command"))
+    known = found if isinstance(found, dict) else {}
+    machine = [f"Python {known.get('python')}", str(known.get("os")), str(known.get("cpu"))] if known else []
+    state = "" if not isinstance(git, dict) or git.get("dirty") is False else ", with changes"
+    return {
+        "made": str(facts.get("date") or ""),
+        "command": shlex.join(map(str, command)) if isinstance(command, list) else "",
+        "machine": ", ".join(machine),
+        "git commit": f"{git.get('commit')}{state}" if isinstance(git, dict) else "",
+    }
+
+
+def _printable(text: str) -> str:
+    """The same without what would steer a terminal: a run's folder may be a stranger's."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:500]
+
+
+def machine() -> dict[str, Any]:
+    """What every figure must be read with."""
+    model = platform.processor()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
+    return {
+        "cpu": model,
+        "cores": cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """`commit`, and `dirty`: do tracked files differ from it (None where git takes too long to say)."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        commit = _ask_git("rev-parse", "HEAD").decode("ascii", "replace").strip()
+        dirty = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            dirty = bool(_ask_git("status", "--porcelain", "--untracked-files=no").strip())
+        return {"commit": commit, "dirty": dirty}
+    return None
+
+
+def _ask_git(*words: str) -> bytes:
+    """What git answers. It runs no program that the repository names, and writes nothing."""
+    command = ["git", "-c", "core.fsmonitor=false", *words]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True, env=environment
+    )
+    return done.stdout

@@ -1,0 +1,125 @@
+"""What a checkpoint must hold for its run to go on: names, shapes and dtypes of all tensors, compared before they are read.
+
+They follow from the configuration and the contract alone, so a file that is damaged, or somebody else's, is refused by its
+header, and nothing that uses the tensors needs to doubt them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from asyncrl.algorithms.optimizers import LearningRate, Sharing, statistics
+from asyncrl.common.serialization import tensors_in
+from asyncrl.envs import Contract
+from asyncrl.errors import CheckpointError
+from asyncrl.experience import Episodes
+from asyncrl.experience.rollout import Layout
+from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.plans import actor_spec, replay_plan
+from asyncrl.runs.schedule import Lockstep
+
+__all__ = ["read_state"]
+
+State = dict[str, dict[str, Tensor]]
+"""Tensors by name, by the name of their file."""
+
+
+def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> State:
+    """The tensors of a checkpoint, from which a run of this (resolved) configuration goes on.
+
+    Raises CheckpointError that names the file and the tensor that does not fit.
+    """
+    expected = _learners(saved, config)
+    plan = replay_plan(config, contract)
+    if plan is not None and plan.options.prioritized:
+        count = plan.actors * plan.rows * plan.layout.envs
+        expected["replay"] = {"priorities": _like(count, dtype=torch.float64), "highest": _like(dtype=torch.float64)}
+    if not isinstance(config.algorithm.experience(), Episodes):
+        each = config.actors, config.envs_per_actor
+        expected["episodes"] = {"return": _like(*each, dtype=torch.float64), "length": _like(*each, dtype=torch.int64)}
+        if saved.has("actors"):
+            layout = actor_spec(config, contract).layout()
+            expected["actors"] = _actors(tensors_in(saved.path / "actors.safetensors"), config, layout)
+    state = {}
+    for name, tensors in expected.items():
+        if saved.has(name):
+            state[name] = saved.tensors(name, tensors)
+        elif name in ("weights", "target"):
+            raise CheckpointError(
+                f"{saved.path} has no {name}.safetensors, which a run of {config.algorithm.name} goes on with"
+            )
+    _check_values(saved, config, contract, state)
+    return state
+
+
+def _like(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _learners(saved: Checkpoint, config: RunConfig) -> State:
+    """What the learner keeps, and the weights of the rollouts that are in the making."""
+    network = saved.network()
+    size = sum(weights.numel() for weights in network.values())
+    kept = {name: _like(*(size,) * x.dim()) for name, x in statistics(config.optimizer, torch.zeros(1)).items()}
+    if config.engine is EngineKind.HOGWILD:
+        copies = config.actors if config.optimizer.optimizer_statistics is Sharing.OWN else 1
+        kept = {f"{name}.{i}": x for i in range(copies) for name, x in kept.items()}
+    expected = {"weights": network, "optimizer": kept}
+    if config.algorithm.target_every or config.algorithm.target_rate:
+        expected["target"] = network
+    if saved.has("recent"):
+        names = [name for name in tensors_in(saved.path / "recent.safetensors") if name.isascii() and name.isdigit()]
+        expected["recent"] = {name: _like(size) for name in names if len(name) < 20}
+    if saved.has("learning_rate"):
+        expected["learning_rate"] = LearningRate(config.optimizer, config.steps).state()
+    return expected
+
+
+def _actors(found: Mapping[str, Tensor], config: RunConfig, layout: Layout) -> dict[str, Tensor]:
+    """What is kept of actors: of each that is there at all, everything."""
+    fields, steps = layout.fields(), config.algorithm.experience().overlap
+    rows = {"frames": steps + layout.stack, "reset": steps + 1, "age": 2, "state": 2, "origin": 2}
+    tail = {}
+    for name in ("frames", "age", "state", "action", "reward", "terminated", "reset", "origin", *layout.acted_names):
+        shape = fields[name].shape if name in ("age", "state") else fields[name].shape[1:]
+        tail[f"tail.{name}"] = _like(rows.get(name, steps), *shape, dtype=fields[name].dtype)
+    dtype = layout.action.dtype if layout.action.dtype.is_floating_point else torch.int32
+    expected: dict[str, Tensor] = {}
+    for actor in range(config.actors):
+        played = found.get(f"{actor}.actions")
+        if any(name.startswith(f"{actor}.") for name in found):
+            count = 0 if played is None or not played.dim() else len(played)
+            own = {
+                "actions": _like(count, *layout.action.shape, dtype=dtype),
+                "lengths": _like(layout.envs, dtype=torch.int64),
+                **tail,
+            }
+            expected |= {f"{actor}.{name}": x for name, x in own.items()}
+    return expected
+
+
+def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, state: State) -> None:
+    """Raise CheckpointError for numbers that cannot be."""
+    actors, choices = state.get("actors", {}), contract.spaces.actions.choices
+    for actor in range(config.actors):
+        if f"{actor}.lengths" not in actors:
+            continue
+        actions, lengths = actors[f"{actor}.actions"], actors[f"{actor}.lengths"]
+        seeds = actors[f"{actor}.tail.origin"][0]
+        parts = actions.reshape(len(actions), -1)
+        can_be = not choices or bool(((parts >= 0) & (parts < torch.tensor(choices))).all())
+        if int(lengths.min()) < 0 or int(lengths.sum()) != len(actions) or int(seeds.min()) < 0 or not can_be:
+            raise CheckpointError(f"{saved.path / 'actors.safetensors'} holds steps of actor {actor} that cannot have been")
+    replay = state.get("replay", {})
+    if replay and (float(replay["priorities"].min()) < 0 or float(replay["highest"]) <= 0):
+        raise CheckpointError(f"{saved.path / 'replay.safetensors'} holds priorities that cannot be")
+    schedule = config.make_schedule()
+    if isinstance(schedule, Lockstep):
+        needed = {version for version, _ in schedule.opening(saved.update)}
+        known = {int(version) for version in state.get("recent", {})} | {saved.update}
+        if missing := sorted(needed - known):
+            raise CheckpointError(f"{saved.path} lacks the weights of version {missing[0]}, which rollouts are made with")

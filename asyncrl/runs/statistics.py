@@ -1,0 +1,242 @@
+"""What a run says of itself: episodes, rates, policy lag, and where the learner's time goes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asyncrl.experience import Experience
+from asyncrl.experience.rollout import Rollout, Ticket
+from asyncrl.monitor import Record
+
+__all__ = ["Episode", "EpisodeCounter", "Statistics", "iqm", "summary"]
+
+WINDOW = 100
+"""Episodes in the running mean of returns."""
+
+
+class Episode(NamedTuple):
+    """One finished episode."""
+
+    score: float
+    """Its return, as the environment gave it"""
+    length: int
+    """Steps"""
+    actor: int
+    env: int
+
+
+class EpisodeCounter:
+    """Adds up the rewards of one actor's environments until their episodes end."""
+
+    def __init__(self, actor: int, envs: int) -> None:
+        self._actor = actor
+        self._return, self._length = np.zeros(envs), np.zeros(envs, dtype=np.int64)
+
+    def finished(self, rollout: Rollout) -> list[Episode]:
+        """Take in the next rollout; returns the episodes that ended in it."""
+        found = []
+        if rollout.fresh:
+            self.restore(np.zeros_like(self._return), np.zeros_like(self._length))
+        rewards, valid, over = rollout.reward.numpy(), rollout.valid.numpy(), rollout.over.numpy()
+        for t in range(len(rewards)):
+            self._return += rewards[t] * valid[t]
+            self._length += valid[t]
+            for env in np.flatnonzero(over[t]):
+                found.append(Episode(float(self._return[env]), int(self._length[env]), self._actor, int(env)))
+                self._return[env], self._length[env] = 0, 0
+        return found
+
+    def state(self) -> tuple[np.ndarray, np.ndarray]:
+        """[B] return and length of the episodes that go on; `restore` takes them."""
+        return self._return.copy(), self._length.copy()
+
+    def restore(self, score: np.ndarray, length: np.ndarray) -> None:
+        """Go on with what `state` gave."""
+        self._return, self._length = score.copy(), length.copy()
+
+
+class Statistics:
+    """Gathers over the updates since the last record; returns are the environments' own, unclipped."""
+
+    def __init__(
+        self,
+        experience: Experience,
+        actors: Sequence[str],
+        envs: int,
+        frame_skip: int,
+        slots: int,
+        seconds: float = 0.0,
+    ) -> None:
+        """`actors`: which environment each of them has."""
+        self._experience, self._actors = experience, actors
+        self._counters = [EpisodeCounter(actor, envs) for actor in range(len(actors))]
+        self._window: deque[float] = deque(maxlen=WINDOW)
+        self._windows = {env: deque[float](maxlen=WINDOW) for env in actors}
+        self._frame_skip, self._slots = frame_skip, slots
+        self._began = time.monotonic() - seconds
+        self._restarts = [0] * len(actors)
+        self._update = self._step = 0
+        self._actions: np.ndarray = np.zeros(0, dtype=np.int64)
+        self.episodes = 0
+        self._metrics: Mapping[str, Tensor | float] = {}
+        self._reset()
+
+    def state(self) -> dict[str, Tensor]:
+        """[A, B] return and length of the episodes that go on."""
+        scores, lengths = zip(*(counter.state() for counter in self._counters), strict=True)
+        return {"return": torch.from_numpy(np.stack(scores)), "length": torch.from_numpy(np.stack(lengths))}
+
+    def restore(self, update: int, step: int, records: Iterable[Record], state: Mapping[str, Tensor]) -> None:
+        """Go on from `update`, the records of the run's earlier part, and its `state`, {} where that is not known."""
+        self._update, self._step = update, step
+        if state:
+            for counter, score, length in zip(self._counters, state["return"], state["length"], strict=True):
+                counter.restore(score.numpy(), length.numpy())
+        for record in records:
+            if record["kind"] == "episode" and record["actor"] < len(self._actors):
+                self.episodes += 1
+                self._window.append(record["return"])
+                self._windows[self._actors[record["actor"]]].append(record["return"])
+        self._reset()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, earlier parts of a resumed run counted in."""
+        return time.monotonic() - self._began
+
+    @contextmanager
+    def time(self, stage: str) -> Any:
+        """Count the time inside to `stage`."""
+        began = time.monotonic()
+        yield
+        self._stages[stage] = self._stages.get(stage, 0.0) + time.monotonic() - began
+
+    def consume(self, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Episode]:
+        """Note the rollouts that `update` learns from; `waiting` more are ready. Returns finished episodes."""
+        episodes, lags = [], []
+        for ticket, rollout in rollouts.items():
+            rollout.check(ticket)
+            lags.append(update - int(rollout.stamp[2]))
+            self._restarts[ticket.actor] = int(rollout.restarts)
+            episodes += self._counters[ticket.actor].finished(self._experience.own(rollout))
+        self._queue.append(waiting)
+        self._count_actions(rollouts.values())
+        self.note(episodes, lags)
+        return episodes
+
+    def _count_actions(self, rollouts: Iterable[Rollout]) -> None:
+        """How often each choice was taken; with several choices or numbers in an action nothing is counted."""
+        for rollout in rollouts:
+            if rollout.action.dim() == 2:
+                taken = np.bincount(rollout.action[rollout.valid].numpy(), minlength=len(self._actions))
+                taken[: len(self._actions)] += self._actions
+                self._actions = taken
+
+    def note(self, episodes: Sequence[Episode], lags: Sequence[int]) -> None:
+        """Note episodes that ended, and the policy lag of rollouts that were learned from."""
+        self._lags += lags
+        self.episodes += len(episodes)
+        for episode in episodes:
+            self._window.append(episode.score)
+            self._windows[self._actors[episode.actor]].append(episode.score)
+
+    def updated(self, update: int, step: int, metrics: Mapping[str, Tensor | float]) -> None:
+        """Note that `update` updates and `step` steps are made; metrics stay on their device until a record is made."""
+        self._update, self._step, self._metrics = update, step, metrics
+
+    def records(self, episodes: Iterable[Episode]) -> list[Record]:
+        """Finished episodes as records."""
+        return [
+            self._record("episode", **{"return": e.score}, length=e.length, **self._place(e.actor), env=e.env)
+            for e in episodes
+        ]
+
+    def _place(self, actor: int) -> dict[str, Any]:
+        """Whose episode it was, and in which environment where there are several."""
+        return {"actor": actor} | ({"environment": self._actors[actor]} if len(self._windows) > 1 else {})
+
+    def record(self) -> Record:
+        """The record of the updates since the last one."""
+        elapsed = max(time.monotonic() - self._since, 1e-9)
+        rate = (self._step - self._step_since) / elapsed
+        record = self._record(
+            "train",
+            steps_per_second=round(rate, 1),
+            frames_per_second=round(rate * self._frame_skip, 1),
+            episodes=self.episodes,
+            mean_return=round(float(np.mean(self._window)), 4) if self._window else None,
+            **self._each({env: float(np.mean(scores)) for env, scores in self._windows.items() if scores}),
+            policy_lag=round(float(np.mean(self._lags)), 3) if self._lags else None,
+            policy_lag_max=int(max(self._lags, default=0)),
+            queue_fill=round(float(np.mean(self._queue)) / self._slots, 4) if self._queue else None,
+            actions=[round(float(x), 4) for x in self._actions / max(1, self._actions.sum())] or None,
+            **({"worker_restarts": sum(self._restarts)} if any(self._restarts) else {}),
+            **{f"{stage}_share": round(seconds / elapsed, 4) for stage, seconds in self._stages.items()},
+            **{name: float(f"{float(value):.6g}") for name, value in self._metrics.items()},
+        )
+        self._reset()
+        return record
+
+    def _record(self, kind: str, **values: Any) -> Record:
+        return {"step": self._step, "update": self._update, "time": round(self.seconds, 3), "kind": kind, **values}
+
+    def evaluated(
+        self, returns: Iterable[float], mode: str, means: Mapping[str, float], measures: Mapping[str, float]
+    ) -> Record:
+        """The record of an evaluation; `means` by environment, `measures` are means too."""
+        values, told = list(returns), {name: round(mean, 4) for name, mean in measures.items()}
+        told_too = {"measures": told} if told else {}
+        return self._record("eval", mode=mode, **summary(values), **self._each(means), **told_too, returns=values)
+
+    def rewound(self, number: int, diverged: int, learning_rate: float, reason: str) -> Record:
+        """The record of having gone back to here, for the `number`th time, after the run diverged at step `diverged`."""
+        return self._record("rewind", number=number, diverged=diverged, learning_rate=learning_rate, reason=reason)
+
+    def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Means by environment, where there are several."""
+        return {"means": {env: round(mean, 4) for env, mean in means.items()}} if len(self._windows) > 1 else {}
+
+    def _reset(self) -> None:
+        self._since, self._step_since = time.monotonic(), self._step
+        self._lags: list[int] = []
+        self._actions = np.zeros(0, dtype=np.int64)
+        self._queue: list[int] = []
+        self._stages: dict[str, float] = {}
+        self._metrics = {}
+
+
+def iqm(values: np.ndarray) -> np.ndarray:
+    """Interquartile mean along the last axis: the mean of the middle half (Agarwal et al. 2021).
+
+    A quarter of the weight is cut off at each end; where that is no whole number of values, the
+    outermost of those that remain count in part.
+    """
+    values = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
+    n = values.shape[-1]
+    edges = np.arange(n + 1) / n
+    weight = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
+    return np.asarray((values * weight).sum(-1) / weight.sum())
+
+
+def summary(returns: list[float], resamples: int = 10_000) -> dict[str, Any]:
+    """mean, std, median, iqm and its bootstrap 95 % interval over episodes, episodes."""
+    values = np.asarray(returns, dtype=np.float64)
+    random = np.random.default_rng(0)
+    resampled = iqm(random.choice(values, (resamples, len(values))))
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "median": float(np.median(values)),
+        "iqm": float(iqm(values)),
+        "iqm_interval": [float(low), float(high)],
+        "episodes": len(values),
+    }

@@ -1,0 +1,194 @@
+"""Bots: what they do is stored as it happened, as often as was asked, the same on every engine; and their mistakes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import asyncrl.training
+from asyncrl.acting.bots import Script, open_bot
+from asyncrl.algorithms import DQN, Acted
+from asyncrl.api import configure, start
+from asyncrl.envs import describe
+from asyncrl.errors import BotFault, UsageError
+from asyncrl.experience import Replay, Sample
+
+BOTS = """
+from asyncrl.acting.bots import Script
+
+def to_the_right():
+    return lambda observation, info: 1
+
+def to_the_left_of_what_it_sees():
+    return lambda observation, info: int(observation.argmax() % 2)
+
+def one_step():
+    return Script([1], fallback=0)
+
+def too_far():
+    return lambda observation, info: 7
+
+def confused():
+    def bot(observation, info):
+        raise ValueError("which way?")
+    return bot
+
+def undecided():
+    return lambda observation, info: 0.5
+
+def nothing():
+    return 3
+
+def leaving():
+    def bot(observation, info):
+        raise SystemExit
+    return bot
+
+def of_whole_numbers():
+    return lambda observation, info: int({True: 1}[bool((observation == observation.round()).all())])
+
+def of_choices():
+    return lambda observation, info: int({-2: 0, -1: 1, 0: 0, 1: 1, 2: 0}[observation])
+
+def of_parts():
+    return lambda observation, info: int(observation["'arm.left'"])
+"""
+SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, learning_starts=200, capacity=2_000, batch_size=16)
+SMALL |= dict(target_every=200, eval_episodes=0, seed=5, engine="serial", epsilon_steps=1, epsilon_floors=(0.0,))
+
+
+@pytest.fixture
+def bots(tmp_path: Path) -> Path:
+    file = tmp_path / "bots.py"
+    file.write_text(BOTS)
+    return file
+
+
+@pytest.fixture
+def memories(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
+    """The replay memories of the runs of a test."""
+    made: list[Replay] = []
+
+    class Kept(Replay):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(asyncrl.training, "Replay", Kept)
+    return made
+
+
+def everything(memory: Replay) -> Sample:
+    """So many stored steps that none is missing."""
+    memory._options = replace(memory._options, batch_size=5_000)
+    return next(memory.samples(1, torch.Generator().manual_seed(1)))
+
+
+def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(tmp_path: Path, bots: Path, memories: list[Replay]) -> None:
+    """This bot's action can be read from what it saw: stored off by one, it could not."""
+    asked = dict(bot=f"{bots}:to_the_left_of_what_it_sees", bot_share=0.0, bot_explores=True, epsilon_floors=(1.0,))
+    settings = {name: value for name, value in (SMALL | asked).items() if name != "epsilon_steps"}  # ε stays at 1
+    start(configure("worlds:Corridor-v0", "dqn", **settings), tmp_path / "run")
+    sample = everything(memories[0])
+    cell = sample.observation.argmax(1)
+    assert torch.equal(sample.action, cell % 2)
+    later = (cell + 2 * sample.action - 1).clamp(0, 5)
+    assert torch.equal(sample.later.argmax(1), later)
+    assert torch.equal(sample.reward[0] > 0, later == 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bot", "more"),
+    [("uint16", "of_whole_numbers", dict(standardize=100)), ("negative", "of_choices", {}), ("keys", "of_parts", {})],
+)
+def test_a_bot_sees_what_the_environment_shows(
+    tmp_path: Path, bots: Path, kind: str, bot: str, more: dict[str, Any]
+) -> None:
+    """Neither standardized nor packed; these bots raise over anything else."""
+    settings = dict(steps=240, actors=1, env_kwargs=json.dumps({"kind": kind}), bot=f"{bots}:{bot}")
+    start(configure("shown:Shown", "dqn", **SMALL | settings | more, bot_explores=True), tmp_path / "run")
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_episodes_are_the_bots_as_often_as_was_asked(
+    tmp_path: Path, bots: Path, memories: list[Replay], monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Whoever is not the bot walks left here, so what is done in the first cell tells who it was."""
+    monkeypatch.setattr(DQN, "act", lambda self, network, observation, state, moment: Acted(zeros(observation), state, {}))
+    asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=16_000, learning_starts=15_900, capacity=16_000)
+    start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
+    played = everything(memories[0])
+    bots_steps, others = (played.action == 1).sum().item(), (played.action == 0).sum().item()
+    episodes = bots_steps / 4, others / 10  # the bot needs 3, 4 or 5 steps to the goal, the others are cut off after 10
+    assert episodes[0] / sum(episodes) == pytest.approx(share, abs=0.05)
+
+
+def zeros(observation: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(observation), dtype=torch.int64)
+
+
+def test_prefill_is_all_the_bots(tmp_path: Path, bots: Path, memories: list[Replay]) -> None:
+    asked = dict(bot=f"{bots}:to_the_right", bot_prefill=960, learning_starts=960, steps=968)
+    start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
+    assert (everything(memories[0]).action == 1).double().mean() > 0.98
+
+
+def test_a_run_with_a_bot_is_the_same_on_every_engine(tmp_path: Path, bots: Path) -> None:
+    asked = dict(bot=f"{bots}:to_the_right", bot_share=0.3, bot_explores=True, epsilon_floors=(0.4,))
+    hashes = set()
+    for engine in ("serial", "threads", "processes"):
+        run, _ = start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked | dict(engine=engine)), tmp_path / engine)
+        hashes.add(asyncrl.runs.checkpoint.load(run.marked("latest")).weights_sha256)
+    assert len(hashes) == 1
+
+
+def test_a_script_plays_its_actions_then_the_fallback() -> None:
+    script = Script([3, 1], fallback=0)
+    assert [script(np.zeros(1), {}) for _ in range(4)] == [3, 1, 0, 0]
+
+
+def test_every_episode_has_a_bot_of_its_own(bots: Path) -> None:
+    make = open_bot(f"{bots}:one_step")
+    assert [make()(np.zeros(1), {}) for _ in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("too_far", "too_far did 7, which is no action here: there are 2"),
+        ("undecided", r"undecided did 0\.5, which is no action here: there are 2"),
+        ("confused", r"raised ValueError: which way\? \(.*bots.py, line 18\)"),
+        ("nothing", "nothing made 3, which is no function"),
+        ("leaving", r"raised SystemExit \(.*bots.py, line 29\)"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_a_bots_mistake_is_named_with_its_file(tmp_path: Path, bots: Path, name: str, sentence: str, engine: str) -> None:
+    asked = dict(bot=f"{bots}:{name}", bot_share=0.9, engine=engine)
+    with pytest.raises(BotFault, match=sentence):
+        start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "asked", "sentence"),
+    [
+        ("dqn", dict(bot_share=1.0), "--bot-share must be 0 or more and below 1, not 1"),
+        ("dqn", dict(bot_share=0.5), "need a bot: --bot FILE.py:NAME"),
+        ("dqn", dict(bot="bots.py:to_the_right", bot_share=0.5), "bots.py:to_the_right: there is no file bots.py$"),
+        ("dqn", dict(bot="HERE:to_the_rigth", bot_share=0.5), "has no 'to_the_rigth'; did you mean 'to_the_right'"),
+        ("dqn", dict(bot="HERE:to_the_right"), "--bot plays nothing yet"),
+        ("dqn", dict(bot="HERE:to_the_right", bot_prefill=500), "--learning-starts must be as much or more"),
+        ("a3c", dict(bot="HERE:to_the_right", bot_share=0.5), "--bot fills a replay memory, and a3c has none"),
+    ],
+)
+def test_what_cannot_be_is_refused(bots: Path, algorithm: str, asked: dict[str, Any], sentence: str) -> None:
+    asked = {name: str(value).replace("HERE", str(bots)) if name == "bot" else value for name, value in asked.items()}
+    settings = SMALL if algorithm == "dqn" else dict(steps=960)
+    with pytest.raises(UsageError, match=sentence):
+        configure("worlds:Corridor-v0", algorithm, **settings | asked).resolved(describe("worlds:Corridor-v0"))

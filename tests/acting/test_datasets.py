@@ -1,0 +1,261 @@
+"""Recorded play: written, read back, imitated, and learned from without playing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+from shown import KINDS
+
+from asyncrl.acting import datasets
+from asyncrl.acting.actor import ActorSpec
+from asyncrl.acting.datasets import Demonstration
+from asyncrl.acting.playback import Playback
+from asyncrl.api import configure, evaluate, load, pretrain, record, start
+from asyncrl.envs import EnvOptions, describe
+from asyncrl.envs.spaces import pack
+from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.experience import stack_frames
+from asyncrl.experience.rollout import Ticket
+from asyncrl.play.imitation import CloningOptions
+from asyncrl.training import actor_spec
+
+minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
+CORRIDOR = "worlds:Corridor-v0"
+SMALL: dict[str, Any] = dict(
+    actors=1, envs_per_actor=4, learning_starts=100, capacity=2_000, batch_size=32, engine="serial"
+)
+BOTS = "def right():\n    return lambda observation, info: 1\n"
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where datasets lie."""
+    (tmp_path / "shelf").mkdir()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "shelf"))
+
+
+@pytest.fixture
+def walked(tmp_path: Path) -> str:
+    """Ten episodes of a bot that walks to the goal."""
+    (tmp_path / "bots.py").write_text(BOTS)
+    record(CORRIDOR, "corridor/right-v0", 10, bot=f"{tmp_path / 'bots.py'}:right")
+    return "corridor/right-v0"
+
+
+@pytest.fixture
+def chance() -> str:
+    """Sixty episodes of random actions."""
+    contract = describe(CORRIDOR)
+    datasets.write(
+        "corridor/chance-v0", contract, list(datasets.record(random_player(CORRIDOR), contract, 60, 1)), "chance"
+    )
+    return "corridor/chance-v0"
+
+
+def random_player(env: str) -> datasets.Player:
+    random, actions = np.random.default_rng(1), describe(env).spaces.actions
+    return lambda observation, info, begins: actions.random(random, 1)
+
+
+@pytest.mark.parametrize("env", [CORRIDOR, "Pendulum-v1", "ALE/Pong-v5"])
+def test_what_is_written_is_what_is_read(env: str) -> None:
+    contract = describe(env, EnvOptions(episode_frames=400) if "ALE" in env else None)
+    played = list(datasets.record(random_player(env), contract, 2, seed=1))
+    datasets.write("any/play-v0", contract, played, "random")
+    for one, again in zip(played, datasets.read("any/play-v0", contract), strict=True):
+        assert np.array_equal(one.observation, again.observation)
+        assert again.action == pytest.approx(one.action, abs=1e-6)
+        assert np.array_equal(one.reward, again.reward)
+        assert one.terminated == again.terminated
+
+
+@pytest.mark.parametrize(
+    ("kind", "acts"),
+    [("scalar", "one choice"), ("scalar", "one bit"), ("bool", None), ("negative", None), ("keys", None), ("gray", None)],
+)
+def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
+    kind: str, acts: str | None, tmp_path: Path
+) -> None:
+    settings = dict(env_kwargs=json.dumps({"kind": kind, "acts": acts}))
+    contract = describe("shown:Shown", EnvOptions(**settings))
+    random = np.random.default_rng(1)
+    played = list(datasets.record(lambda *_: contract.spaces.actions.random(random, 1), contract, 3, seed=1))
+    datasets.write("any/rare-v0", contract, played, "random")
+    for one, again in zip(played, datasets.read("any/rare-v0", contract), strict=True):
+        assert np.array_equal(one.observation, again.observation)
+        assert np.array_equal(one.action, again.action)
+    config = configure("shown:Shown", "a3c", eval_episodes=0, **settings)
+    _, epoch, _ = pretrain(config, "any/rare-v0", CloningOptions(imitation_epochs=1), tmp_path / "run")
+    assert 0 <= epoch.agreement <= 1
+
+
+@pytest.mark.parametrize("kind", ["gray", "frames last", "negative"])
+def test_a_dataset_of_others_is_read_as_its_environment_is_seen(kind: str) -> None:
+    """It holds what the environment returned, not what networks take."""
+    contract = describe("shown:Shown", EnvOptions(env_kwargs=json.dumps({"kind": kind})))
+    space = KINDS[kind]
+    space.seed(1)
+    seen = [space.sample() for _ in range(4)]
+    together = concatenate(space, seen, create_empty_array(space, 4))
+    flags = dict(terminations=[False, False, True], truncations=[False] * 3, infos={})
+    buffer = minari.data_collector.EpisodeBuffer(
+        id=0, observations=together, actions=np.zeros(3, int), rewards=[0.0] * 3, **flags
+    )
+    with warnings.catch_warnings(action="ignore"):  # of what a published dataset should have
+        minari.create_dataset_from_buffers(
+            "other/rare-v0", [buffer], observation_space=space, action_space=spaces.Discrete(2), algorithm_name="x"
+        )
+    (read,), (own,) = datasets.read("other/rare-v0", contract), minari.load_dataset("other/rare-v0").iterate_episodes()
+    assert np.array_equal(read.observation, pack(contract.spaces, own.observations))
+
+
+def test_every_observation_is_recorded_where_the_environment_shows_them_in_one_array() -> None:
+    (one,) = datasets.record(lambda *_: np.array([0]), describe("shown:Reusing-v0"), 1, seed=1)
+    assert one.observation.ravel().tolist() == [*range(11)]
+
+
+def test_a_recorded_agent_plays_as_it_is_evaluated(tmp_path: Path, walked: str) -> None:
+    run, *_ = pretrain(configure(CORRIDOR, "a3c", eval_greedy=True), walked, run_dir=tmp_path / "run")
+    assert record(run.path, "corridor/again-v0", 5) == pytest.approx(evaluate(run.path, 5).returns)
+
+
+def test_episodes_that_nothing_ends_are_recorded_up_to_a_limit(tmp_path: Path) -> None:
+    settings = dict(steps=200, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
+    run, _ = start(configure("worlds:Endless", "a3c", **settings), tmp_path / "run")
+    sentences: list[str] = []
+    record(run.path, "corridor/endless-v0", 2, max_steps=5, say=sentences.append)
+    played = datasets.read("corridor/endless-v0", describe("worlds:Endless"))
+    assert [(len(one.reward), one.terminated) for one in played] == [(5, False)] * 2
+    assert sentences == ["2 of 2 episodes had not ended after 5 steps (--max-steps); they count with the return until then"]
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "dqn", "c51"])
+def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: str) -> None:
+    epochs = []
+    config = configure(CORRIDOR, algorithm, eval_greedy=True, eval_episodes=10)
+    _, best, score = pretrain(
+        config, walked, CloningOptions(imitation_epochs=60, imitation_rate=1e-2), tmp_path / "run", epochs.append
+    )
+    assert best.agreement == 1.0
+    assert score is not None
+    assert score.mean == pytest.approx(np.mean([one.score for one in datasets.read(walked, describe(CORRIDOR))]), abs=0.02)
+    assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
+
+
+def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path) -> None:
+    (tmp_path / "bots.py").write_text("def brake():\n    return lambda observation, info: [-observation[2] / 4]\n")
+    record("Pendulum-v1", "pendulum/brake-v0", 3, bot=f"{tmp_path / 'bots.py'}:brake")
+    config = configure("Pendulum-v1", "a3c", eval_episodes=0)
+    options = CloningOptions(imitation_epochs=30, imitation_rate=1e-2)
+    run, best, _ = pretrain(config, "pendulum/brake-v0", options, tmp_path / "run")
+    assert best.agreement is None
+    agent = load(run.path)
+    for episode in datasets.read("pendulum/brake-v0", agent.contract):
+        done = np.concatenate([agent.act(one) for one in episode.observation[:-1:20]])
+        assert done == pytest.approx(-episode.observation[:-1:20, 2] / 4, abs=0.3)
+
+
+def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str) -> None:
+    """There is nothing to learn from chance: what is learned by heart does not help with other episodes."""
+    epochs: list[Any] = []
+    options = CloningOptions(imitation_epochs=500, patience=3, imitation_rate=3e-2)
+    config = configure(CORRIDOR, "a3c", eval_episodes=0)
+    _, best, _ = pretrain(config, chance, options, tmp_path / "run", epochs.append)
+    assert len(epochs) == best.number + 3 < 500
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "dqn"])
+def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, algorithm: str) -> None:
+    run, *_ = pretrain(configure(CORRIDOR, algorithm, eval_episodes=0), walked, run_dir=tmp_path / "run")
+    more = SMALL | dict(learning_starts=10) if algorithm == "dqn" else dict(actors=1, envs_per_actor=4, t_max=5)
+    config = configure(CORRIDOR, algorithm, **more, init_from=str(run.path), steps=20, eval_episodes=10, eval_greedy=True)
+    _, outcome = start(config, tmp_path / "trained")
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
+    with pytest.raises(CheckpointError, match="weights to begin with are of another network"):
+        start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
+
+
+def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
+    config = configure(CORRIDOR, "dqn", **SMALL, offline=walked, t_max=7).resolved(describe(CORRIDOR))
+    spec: ActorSpec = actor_spec(config, describe(CORRIDOR))
+    playback, layout = Playback(spec, 0), spec.layout()
+    episodes = datasets.read(walked, spec.contract)
+    slots = [layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0) for _ in range(9)]
+    for number, slot in enumerate(slots):
+        playback.collect(Ticket(number, 0, 0, 0, 0), slot)
+    seen = torch.cat([stack_frames([slot])[:-1] for slot in slots])
+    reset = torch.cat([slot.reset[:-1] for slot in slots])
+    for column in range(4):
+        row = 0
+        for episode in [episodes[(column * 10 // 4 + i) % 10] for i in range(10)]:
+            steps = len(episode.reward)
+            if row + steps >= len(seen):
+                break
+            assert np.array_equal(seen[row : row + steps + 1, column], episode.observation)
+            assert reset[row : row + steps + 1, column].tolist() == [False] * steps + [True]
+            row += steps + 1
+    for before, after in itertools.pairwise(slots):
+        assert torch.equal(before.frames[-1], after.frames[0])
+        assert torch.equal(before.reset[-1], after.reset[0])
+    resumed = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
+    Playback(spec, 0).collect(Ticket(5, 0, 0, 0, 0), resumed)
+    assert all(torch.equal(x, slots[5].tail(0).tensors()[name]) for name, x in resumed.tail(0).tensors().items())
+
+
+def test_the_corridor_is_learned_from_chance_without_playing(tmp_path: Path, chance: str) -> None:
+    more = dict(steps=4_000, offline=chance, learning_rate=2e-3, target_every=100, discount=0.9)
+    config = configure(CORRIDOR, "dqn", **SMALL, **more, eval_episodes=20, eval_greedy=True)
+    _, outcome = start(config, tmp_path / "run")
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.mean > 0.95
+
+
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: str) -> None:
+    cart, corridor = describe("CartPole-v1"), describe(CORRIDOR)
+    with pytest.raises(UsageError, match=r"has observations \(6,\) float32, and CartPole-v1 \(4,\)"):
+        datasets.read(walked, cart)
+    with pytest.raises(UsageError, match="there is no dataset corridor/rigth-v0 here; did you mean 'corridor/right-v0'"):
+        datasets.read("corridor/rigth-v0", corridor)
+    for env, dataset in (("CartPole-v1", walked), (CORRIDOR, "corridor/left-v0")):
+        with pytest.raises(UsageError, match=f"dataset {dataset}"):
+            start(configure(env, "dqn", offline=dataset), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="there is a dataset corridor/right-v0 already"):
+        datasets.write(walked, corridor, [], "nobody")
+    file = tmp_path / "shelf" / "corridor" / "right-v0" / "data" / "main_data.hdf5"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UsageError, match="dataset corridor/right-v0 is damaged"):
+        datasets.read(walked, corridor)
+    file.unlink()
+    file.symlink_to("/dev/zero")  # where HDF5 looks for a beginning, and finds no end
+    with pytest.raises(UsageError, match="is no plain file"):
+        datasets.read(walked, corridor)
+
+
+@pytest.mark.parametrize("name", ["not a name", "corridor", "c/right-v0", "../right-v0", "corridor/right-v0"])
+def test_a_name_that_cannot_be_is_refused_before_anybody_plays(tmp_path: Path, walked: str, name: str) -> None:
+    (tmp_path / "shelf" / "no dataset" / "data").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "bots.py").write_text("def broken():\n    raise SystemExit('somebody plays')\n")
+    with pytest.raises(UsageError, match=f"dataset {name}"):
+        record(CORRIDOR, name, 1, bot=f"{tmp_path / 'bots.py'}:broken")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
+    contract = describe(CORRIDOR)
+    (one,) = datasets.record(random_player(CORRIDOR), contract, 1, 1)
+    assert isinstance(one, Demonstration)
+    datasets.write("corridor/one-v0", contract, [one], "chance")
+    with pytest.raises(UsageError, match="two episodes or more"):
+        pretrain(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")

@@ -1,0 +1,82 @@
+"""ε by step and environment: floors as the paper draws them, the fall between, and what is done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncrl.algorithms import DQN, Moment, Policy
+from asyncrl.algorithms.exploration import Assignment, Exploration, Seats, explore
+from asyncrl.common.randomness import Stream, generator
+from asyncrl.envs import describe
+from asyncrl.errors import UsageError
+from asyncrl.networks import Network, NetworkConfig
+
+
+def test_floors_are_drawn_with_the_papers_probabilities() -> None:
+    floors = Exploration().floors(Seats.of(1, 0, 30_000))
+    shares = [float((floors == floor).double().mean()) for floor in (0.1, 0.01, 0.5)]
+    assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.01)
+
+
+def test_an_environment_keeps_its_floor_and_another_seed_or_actor_gives_others() -> None:
+    exploration = Exploration()
+    floors = [exploration.floors(Seats.of(seed, actor, 200)).tolist() for seed, actor in ((1, 0), (1, 0), (2, 0), (1, 1))]
+    assert floors[0] == floors[1]
+    assert floors[0] not in floors[2:]
+
+
+def test_round_robin_gives_floors_out_one_after_the_other_over_actors() -> None:
+    exploration = Exploration(epsilon_assignment=Assignment.ROUND_ROBIN)
+    given_out = torch.cat([exploration.floors(Seats.of(1, actor, 2)) for actor in range(3)])
+    assert given_out.tolist() == [0.1, 0.01, 0.5] * 2
+
+
+@given(st.integers(0, 2_000))
+def test_epsilon_falls_linearly_to_the_floor_and_stays(step: int) -> None:
+    exploration = Exploration(epsilon_steps=1_000, epsilon_floors=(0.2,), epsilon_shares=(1.0,))
+    expected = 0.2 + 0.8 * max(0.0, 1 - step / 1_000)
+    assert exploration.epsilon(step, Seats.of(1, 0, 3)).tolist() == pytest.approx([expected] * 3)
+
+
+def test_an_action_is_random_with_its_own_environments_probability() -> None:
+    best, epsilon = torch.full((3, 10_000), 2).flatten(), torch.tensor([0.0, 0.4, 1.0]).repeat_interleave(10_000)
+    action, random = (x.view(3, 10_000) for x in explore(best, 4, epsilon, torch.Generator().manual_seed(1)))
+    assert [float((row == 2).double().mean()) for row in action] == pytest.approx([1.0, 0.7, 0.25], abs=0.015)
+    assert (action[~random] == 2).all()
+    assert (torch.bincount(action[2], minlength=4) / 10_000).tolist() == pytest.approx([0.25] * 4, abs=0.015)
+
+
+def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
+    spaces, envs = describe("CartPole-v1").spaces, 64
+    algorithm = DQN(exploration=Exploration(0.5, (0.5,), (1.0,), epsilon_hold=True))
+    policy = Policy(algorithm, NetworkConfig(Network.MLP), spaces, torch.float32)
+    done = []
+    for rollout in (1, 2):
+        moment = Moment(0, generator(0, Stream.ACTOR, rollout), Seats.of(0, 0, envs))
+        acted = [policy.act(torch.randn(envs, 4), torch.zeros(envs, 0), moment) for _ in range(5)]
+        chance = torch.stack([each.random for each in acted if each.random is not None])
+        assert (chance == chance[0]).all()
+        assert 16 < int(chance[0].sum()) < 48
+        done.append(torch.stack([each.action for each in acted])[:, chance[0]])
+        assert (done[-1] == done[-1][0]).all()
+        assert set(done[-1][0].tolist()) == {0, 1}
+    assert done[0].shape != done[1].shape or not torch.equal(*done)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(epsilon_floors=(1.5,), epsilon_shares=(1.0,)), "--epsilon-floors must be between 0 and 1"),
+        (dict(epsilon_shares=(0.5, 0.5)), "--epsilon-floors has 3 numbers and --epsilon-shares 2"),
+        (dict(epsilon_shares=(0.5, 0.3, 0.3)), "--epsilon-shares must add up to 1, not 1.1"),
+        (dict(epsilon_steps=0), "--epsilon-steps must be 1 or more, not 0"),
+    ],
+)
+def test_what_is_no_probability_is_refused(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Exploration(**wrong).check()

@@ -1,0 +1,168 @@
+"""RMSprop is the formula of the paper, number by number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from asyncrl.algorithms.optimizers import (
+    Clipping,
+    LearningRate,
+    LearningRateSchedule,
+    Optimizer,
+    OptimizerConfig,
+    RMSprop,
+    clip_,
+    statistics,
+)
+from asyncrl.errors import UsageError
+
+KL = OptimizerConfig(learning_rate=1e-3, learning_rate_schedule=LearningRateSchedule.KL, target_kl=0.01)
+GRADIENTS = [[0.5, -2.0, 0.0], [1.0, 0.25, -1e-3], [-3.0, 0.25, 4.0], [0.1, 0.0, 4.0]]
+
+
+def by_formula(theta: float, gradients: list[float], lr: float, alpha: float, eps: float) -> float:
+    """g ← α·g + (1 − α)·Δθ², θ ← θ − η·Δθ / √(g + ε), from g = 0."""
+    g = 0.0
+    for gradient in gradients:
+        g = alpha * g + (1 - alpha) * gradient**2
+        theta -= lr * gradient / math.sqrt(g + eps)
+    return theta
+
+
+def descend(optimizer: torch.optim.Optimizer, parameter: Tensor, gradients: list[list[float]]) -> list[float]:
+    for gradient in gradients:
+        parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+    return [float(x) for x in parameter.detach()]
+
+
+@given(st.floats(1e-3, 1), st.floats(0, 1), st.floats(1e-5, 1))
+def test_steps_follow_the_formula(lr: float, alpha: float, eps: float) -> None:
+    parameter = torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+    stepped = descend(RMSprop([parameter], lr, alpha, eps), parameter, GRADIENTS)
+    for place, theta in enumerate([1.0, 2.0, 3.0]):
+        expected = by_formula(theta, [gradient[place] for gradient in GRADIENTS], lr, alpha, eps)
+        assert math.isclose(stepped[place], expected, rel_tol=1e-4, abs_tol=1e-3)
+
+
+def test_epsilon_is_inside_the_root_where_torch_has_it_outside() -> None:
+    ours, theirs = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    (inside,) = descend(RMSprop([ours], lr=1.0, alpha=0.99, eps=0.1), ours, [[1.0]])
+    (outside,) = descend(torch.optim.RMSprop([theirs], lr=1.0, alpha=0.99, eps=0.1), theirs, [[1.0]])
+    assert math.isclose(inside, 1 - 1 / math.sqrt(0.01 + 0.1), rel_tol=1e-5)
+    assert math.isclose(outside, 1 - 1 / (math.sqrt(0.01) + 0.1), rel_tol=1e-5)
+
+
+def test_a_changed_learning_rate_counts_from_the_next_step() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = RMSprop([parameter], lr=1.0)
+    optimizer.param_groups[0]["lr"] = 0.0
+    assert descend(optimizer, parameter, GRADIENTS) == [1, 1, 1]
+
+
+def test_the_state_survives_a_round_trip() -> None:
+    whole, halves = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+    expected = descend(RMSprop([whole], lr=0.1), whole, GRADIENTS)
+    first = RMSprop([halves], lr=0.1)
+    descend(first, halves, GRADIENTS[:2])
+    second = RMSprop([halves], lr=0.1)
+    second.load_state_dict(first.state_dict())
+    assert descend(second, halves, GRADIENTS[2:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        (dict(), [0.4, 0.3, 0.0]),
+        (dict(learning_rate_schedule=LearningRateSchedule.CONSTANT), [0.4, 0.4, 0.4]),
+        (dict(anneal_to=0.5), [0.4, 0.35, 0.2]),
+        (dict(anneal_steps=50, anneal_to=0.1), [0.4, 0.22, 0.04]),
+    ],
+)
+def test_the_learning_rate_falls_linearly_as_far_and_as_fast_as_asked(settings: dict[str, Any], rates: list[float]) -> None:
+    rate = LearningRate(OptimizerConfig(learning_rate=0.4, **settings), 100)
+    assert [rate.at(step) for step in (0, 25, 100)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("movements", "rate"),
+    [
+        ([0.0049], 1.5e-3),  # less than half of the target
+        ([0.005, 0.01, 0.02], 1e-3),
+        ([0.021], 1e-3 / 1.5),  # more than twice the target
+        ([0.1, 0.1, 0.0], 1e-3 / 1.5),
+        ([0.0] * 20, 1e-2),
+        ([1.0] * 40, 1e-5),
+    ],
+)
+def test_an_adaptive_learning_rate_keeps_the_movement_of_the_policy_near_the_target(
+    movements: list[float], rate: float
+) -> None:
+    adaptive = LearningRate(KL, 100)
+    for kl in movements:
+        adaptive.adapt(kl)
+    assert adaptive.at(50) == pytest.approx(rate)
+
+
+def test_an_adaptive_learning_rate_goes_on_from_its_state() -> None:
+    whole, first, second = (LearningRate(KL, 100) for _ in range(3))
+    for rate in (whole, first):
+        rate.adapt(0.1)
+    second.restore(first.state())
+    for rate in (whole, second):
+        rate.adapt(0.0)
+        rate.adapt(0.0)
+    assert second.at(0) == whole.at(0) == pytest.approx(1.5e-3)
+
+
+@pytest.mark.parametrize("kind", Optimizer)
+def test_what_an_optimizer_keeps_is_known_before_its_first_step(kind: Optimizer) -> None:
+    config, weights = OptimizerConfig(kind, momentum=0.5), torch.nn.Parameter(torch.ones(4))
+    optimizer = config.build(weights)
+    descend(optimizer, weights, [[1.0] * 4])
+    kept = {name: x.shape for name, x in optimizer.state[weights].items() if isinstance(x, Tensor)}
+    assert {name: x.shape for name, x in statistics(config, weights).items()} == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Clipping.GLOBAL, [[0.6, 0.0], [0.8]]),
+        (Clipping.TENSOR, [[1.0, 0.0], [1.0]]),
+        (Clipping.AVERAGE, [[2.0, 0.0], [1.0]]),
+        (Clipping.NONE, [[3.0, 0.0], [4.0]]),
+    ],
+)
+def test_a_gradient_is_shortened_as_asked(kind: Clipping, expected: list[list[float]]) -> None:
+    gradient = torch.tensor([3.0, 0.0, 4.0])
+    norm = clip_(OptimizerConfig(gradient_clipping=kind, max_gradient_norm=1.0), gradient, [gradient[:2], gradient[2:]])
+    assert float(norm) == 5.0
+    assert gradient.tolist() == pytest.approx([x for tensor in expected for x in tensor], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(learning_rate=0.0), "--learning-rate must be positive, not 0"),
+        (dict(decay=1.5), "--decay must be between 0 and 1, not 1.5"),
+        (dict(anneal_steps=0), "--anneal-steps must be 1 or more, not 0"),
+    ],
+)
+def test_constants_out_of_range_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        OptimizerConfig(**wrong).check()
+
+
+def test_an_adaptive_rate_goes_on_in_proportion_where_a_run_goes_on_with_another_initial_rate() -> None:
+    before, after = LearningRate(KL, 100), LearningRate(replace(KL, learning_rate=KL.learning_rate / 2), 100)
+    before.adapt(1.0)
+    after.restore(before.state())
+    assert after.at(0) == before.at(0) / 2

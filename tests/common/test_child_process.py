@@ -1,0 +1,71 @@
+"""Processes that this one starts: signals are this one's business, and its end is theirs."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from asyncrl.common.child_process import ChildProcess, how_it_ended
+
+STUBBORN = """
+import os, signal, time
+
+def main(pipe):
+    os.write(pipe, b"ready")
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGIO})
+    while True:
+        time.sleep(60)
+"""
+
+
+def test_signals_for_the_parent_do_not_reach_a_child_not_even_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    monkeypatch.syspath_prepend(tmp_path)
+    reads, writes = os.pipe()
+    child = ChildProcess("stubborn", [writes])
+    try:
+        deadline = time.monotonic() + 60
+        while not select.select([reads], [], [], 0.002)[0]:
+            assert child.poll() is None, "it heard a signal"
+            assert time.monotonic() < deadline
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(child.pid, number)
+        assert child.poll() is None
+    finally:
+        child.kill()
+        os.close(reads)
+        os.close(writes)
+    assert how_it_ended(child.wait(0)) == ("signal SIGKILL", "; the machine may be out of memory")
+
+
+def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(STUBBORN.replace("    os.write(pipe", "    os.fork()\n    os.write(pipe"))
+    owner = textwrap.dedent("""
+        import os, time
+        from asyncrl.common.child_process import ChildProcess
+        reads, writes = os.pipe()
+        child = ChildProcess("stubborn", [writes])
+        ready = b""
+        while len(ready) < 10:
+            ready += os.read(reads, 10)
+        print(flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", owner], stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 2
+        process.kill()
+    assert psutil.wait_procs(children, timeout=30)[1] == []

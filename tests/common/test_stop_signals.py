@@ -1,0 +1,89 @@
+"""Signals become a wish to stop, whoever else handles them; and Ctrl-C is told apart from what only looks like it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from asyncrl.common.signals import holding_interrupts, is_from_keyboard, listening, raising_interrupts
+
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def caught(raise_it: Any) -> BaseException:
+    try:
+        raise_it()
+    except BaseException as problem:
+        return problem
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_each_signal_asks_to_stop_and_is_handled_as_before_afterwards(number: signal.Signals) -> None:
+    before = [signal.getsignal(n) for n in STOPPING]
+    with listening() as stop:
+        assert not stop
+        signal.raise_signal(number)
+        assert stop.signal == number
+    assert [signal.getsignal(n) for n in STOPPING] == before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_handler_that_an_environment_puts_in_place_does_not_keep_the_run_from_stopping() -> None:
+    with listening() as stop:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop.listen()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+
+
+def test_the_second_interrupt_is_from_the_keyboard() -> None:
+    with listening():
+        signal.raise_signal(signal.SIGINT)
+        assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
+
+
+def raise_keyboard_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_code_that_raises_keyboard_interrupt_is_not_the_keyboard() -> None:
+    with listening():
+        assert not is_from_keyboard(caught(raise_keyboard_interrupt))
+    with raising_interrupts():
+        assert not is_from_keyboard(caught(raise_keyboard_interrupt))
+        assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
+    heard: list[bool] = []
+    thread = threading.Thread(target=lambda: heard.append(is_from_keyboard(caught(raise_keyboard_interrupt))))
+    thread.start()
+    thread.join()
+    assert heard == [False]
+
+
+def test_where_python_itself_listens_the_keyboard_is_assumed() -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert is_from_keyboard(caught(raise_keyboard_interrupt))
+
+
+def test_an_interrupt_that_is_held_back_comes_at_the_end() -> None:
+    def importing() -> None:
+        with holding_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            done.append("imported")
+
+    done: list[str] = []
+    assert is_from_keyboard(caught(importing))
+    assert done == ["imported"]

@@ -1,0 +1,159 @@
+"""Environments that draw from their process's random generators: episodes are functions of their seeds all the same."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import asyncrl
+from asyncrl.acting.actor import Actor
+from asyncrl.engines import Memory, MemoryPlan
+from asyncrl.envs import Backend, Environments, EnvOptions, describe, global_generators
+from asyncrl.envs.sync_vector import SyncEnvs
+from asyncrl.errors import EnvironmentFault
+from asyncrl.experience.rollout import Ticket
+from asyncrl.training import actor_spec, make_learner
+
+SOURCES = ["numpy", "normal", "python", "gauss", "torch", "space", "own"]
+SMALL: dict[str, Any] = dict(steps=384, actors=2, envs_per_actor=2, t_max=12, eval_episodes=0, seed=5)
+
+
+def contract_of(sources: str, backend: Backend = Backend.SYNC) -> asyncrl.envs.Contract:
+    return describe("careless:Careless", EnvOptions(env_kwargs=f'{{"sources": "{sources}"}}', env_backend=backend))
+
+
+def episodes(sources: str, seeds: list[int], steps: int, backend: Backend = Backend.SYNC) -> np.ndarray:
+    """[T+1, B, 3] what environments with these seeds show, played side by side."""
+    environments = Environments(contract_of(sources, backend), len(seeds))
+    try:
+        seen = [environments.reset(seeds)]
+        seen += [environments.step(np.zeros(len(seeds), dtype=np.int64)).observation for _ in range(steps)]
+    finally:
+        environments.close()
+    return np.stack(seen)
+
+
+@settings(max_examples=25)
+@given(
+    source=st.sampled_from(SOURCES),
+    steps=st.integers(1, 40),
+    seeds=st.lists(st.integers(0, 2**31 - 1), min_size=2, max_size=4),
+)
+def test_neighbours_change_nothing_and_the_same_seed_gives_the_same(source: str, steps: int, seeds: list[int]) -> None:
+    together = episodes(source, seeds, steps)[..., 1:]
+    for place, seed in enumerate(seeds):
+        assert np.array_equal(together[:, place], episodes(source, [seed], steps)[:, 0, 1:])
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_other_seeds_and_other_constructions_give_other_episodes(source: str) -> None:
+    seen = episodes(source, [2, 4], 20)
+    assert not np.array_equal(seen[:, 0, 1:], seen[:, 1, 1:])
+    assert len(np.unique(seen[:, 0, 1])) == 3, "three episodes begin in three ways"
+    if source not in ("space", "own"):
+        assert seen[0, 0, 0] != seen[0, 1, 0]
+
+
+def test_a_worker_plays_what_the_actor_itself_plays() -> None:
+    everything = " ".join(SOURCES)
+    assert contract_of(everything).shared_generators == "own per episode"
+    one, other = (episodes(everything, [2, 4], 30, backend) for backend in (Backend.SYNC, Backend.ASYNC))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("steps", [5, 9, 23])
+def test_environments_come_back_to_where_they_were(steps: int) -> None:
+    one, other = (Environments(contract_of(" ".join(SOURCES)), 2) for _ in range(2))
+    one.reset([2, 4])
+    action = np.zeros(2, dtype=np.int64)
+    for _ in range(steps):
+        seen = one.step(action).observation
+    assert one.origins is not None
+    seeds, since = one.origins.tolist()
+    assert np.array_equal(other.go_on(seeds, [np.zeros(n, dtype=np.int64) for n in since])[0], seen)
+    for _ in range(30):
+        assert np.array_equal(one.step(action).observation, other.step(action).observation)
+
+
+def test_watching_ends_where_nothing_is_drawn_and_an_early_draw_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(global_generators, "_WATCHED_STEPS", 50)
+    monkeypatch.setattr(global_generators, "_WATCHED_RESETS", 5)
+    for sources, lasts in (("", False), ("python", True)):
+        environments = Environments(contract_of(sources), 2)
+        environments.reset([2, 4])
+        for _ in range(80):
+            environments.step(np.zeros(2, dtype=np.int64))
+        vector = environments.vector
+        assert isinstance(vector, SyncEnvs)
+        assert [env.borrows for env in vector._checked] == [lasts, lasts]
+    watched = episodes("gauss", [2, 4], 120)
+    monkeypatch.setattr(global_generators, "_WATCHED_STEPS", 10_000)
+    assert np.array_equal(watched, episodes("gauss", [2, 4], 120))
+
+
+def test_the_callers_generators_are_left_as_they_are(tmp_path: Path) -> None:
+    def state() -> tuple[Any, ...]:
+        name, key, *rest = np.random.get_state()
+        return name, key.tolist(), rest[0], random.getstate(), torch.get_rng_state().tolist()
+
+    before = state()
+    asyncrl.train("careless:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2})
+    assert state() == before
+
+
+def test_an_environment_that_hangs_in_another_thread_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(global_generators, "_PATIENCE", 0.05)
+    has_them, may_end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with global_generators.lent():
+            has_them.set()
+            may_end.wait()
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    has_them.wait()
+    try:
+        with pytest.raises(EnvironmentFault, match="for an environment in another thread, which has not answered"):
+            contract_of("")
+    finally:
+        may_end.set()
+        thread.join()
+
+
+def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(tmp_path: Path) -> None:
+    runs = [
+        asyncrl.train("careless:Careless", "a3c", engine=engine, run_dir=tmp_path / engine, **SMALL)
+        for engine in ("serial", "threads", "processes")
+    ]
+    one, *others = (asyncrl.load(run.path).checkpoint.weights() for run in runs)
+    assert all(one.equal(other) for other in others)
+    returns = [{r["return"] for r in runs[2].records() if r["kind"] == "episode" and r["actor"] == i} for i in (0, 1)]
+    assert returns[0]
+    assert not returns[0] & returns[1]
+
+
+def test_a_vector_environment_of_somebody_elses_follows_from_its_actors_seed() -> None:
+    config = asyncrl.api.configure("careless:CarelessTogether-v0", "a3c", **SMALL)
+    contract = describe("careless:CarelessTogether-v0")
+    assert contract.shared_generators == "own per actor"
+    spec = actor_spec(config.resolved(contract), contract)
+    plan = MemoryPlan(spec.layout(), 1, 1, make_learner(config.resolved(contract), contract).weights.numel())
+    memory = Memory(plan, plan.allocate())
+
+    def rollout(index: int) -> torch.Tensor:
+        memory.publish(0, torch.zeros(plan.weights))
+        memory.fill(Actor(spec, index), Ticket(0, index, 0, 0, 0))
+        return memory.slots[0].reward.clone()
+
+    first = rollout(0)
+    assert not first.equal(rollout(1))
+    assert first.equal(rollout(0))

@@ -1,0 +1,127 @@
+"""A user's own environment, as docs/environments.md tells it, and observations and actions of every kind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asyncrl
+from asyncrl.api import configure, start
+from asyncrl.cli import main
+from asyncrl.errors import UsageError
+
+GUIDE = Path(__file__).parents[2] / "docs" / "environments.md"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the guide's example in it and a run that was trained there."""
+    folder = tmp_path_factory.mktemp("home")
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.S)
+    (folder / "room.py").write_text(code)
+    command = ["train", "a3c", "room:Room", "--env-kwargs", '{"size": 7}', "--episode-steps", "50", "--steps", "20000"]
+    done = subprocess.run(
+        [sys.executable, "-m", "asyncrl", *command, "--run-dir", "run"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "goal: 1 float32, here: one of 7" in done.stdout
+    return folder
+
+
+def test_the_guides_environment_is_learned_and_filmed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert list((home / "run" / "videos").iterdir())
+    assert asyncrl.evaluate("run", episodes=20, greedy=True).mean > 0.85, "two steps at -0.05 and the goal, always"
+
+
+def test_an_agent_acts_on_what_the_environment_gives(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    agent = asyncrl.load("run")
+    seen = [{"here": 3, "goal": np.array([goal / 7], np.float32)} for goal in (0, 6)]
+    assert [int(agent.act(one, greedy=True)) for one in seen] == [0, 1]
+
+
+def test_another_contract_takes_force_and_other_spaces_are_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    asked = ["evaluate", "run", "--episodes", "2", "--episode-steps", "10"]
+    assert main(asked) == 2
+    assert "another contract (episode_cap: 10, not 50): --force" in capsys.readouterr().err
+    assert main([*asked, "--force"]) == 0
+    assert "10 steps" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"here: one of 9, not .*here: one of 7"):
+        asyncrl.load("run").contract_of(rules=asyncrl.envs.EnvOptions(env_kwargs='{"size": 9}'), force=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("room:Rom", "there is no environment 'room:Rom'; did you mean 'room:Room'"),
+        ("""room:Room --env-kwargs {"sze":5}""", "unexpected keyword argument 'sze'"),
+        ("room:Room --env-kwargs [5]", "is no JSON object"),
+        ("room:Room --env-kwargs size=5", "is no JSON:"),
+        ("room:Room --import nowhere", "--import nowhere: No module named 'nowhere'"),
+    ],
+)
+def test_mistakes_are_named(
+    home: Path, line: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    assert main(["train", "a3c", *line.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "ppo", "reinforce"])
+def test_parts_inside_of_parts_and_several_choices_train(algorithm: str, tmp_path: Path) -> None:
+    """Dict of Discrete and a Tuple of images, bits and numbers; MultiDiscrete actions."""
+    run = asyncrl.train("worlds:Toolbox-v0", algorithm, steps=800, run_dir=tmp_path / "run", eval_episodes=2)
+    assert 0 <= asyncrl.evaluate(run.path, episodes=2).mean <= 5
+
+
+def test_packed_observations_are_stored_and_every_engine_gives_the_same_weights(tmp_path: Path) -> None:
+    settings = dict(steps=1_500, learning_starts=200, eval_episodes=2)
+    for engine in ("serial", "processes"):
+        asyncrl.train("FrozenLake-v1", "dqn", run_dir=tmp_path / engine, engine=engine, seed=3, **settings)
+    one, other = (asyncrl.load(tmp_path / engine).checkpoint.weights() for engine in ("serial", "processes"))
+    assert one.equal(other)
+
+
+def test_under_other_rules_observations_are_standardized_as_they_were_learned(tmp_path: Path) -> None:
+    run = asyncrl.train("MountainCar-v0", "linear-q", steps=320, eval_episodes=0, run_dir=tmp_path / "run")
+    agent = asyncrl.load(run.path)
+    longer = agent.contract_of(rules=asyncrl.envs.EnvOptions(episode_steps=1500), force=True)
+    assert longer.differences(agent.contract) == ["episode_cap: 1500, not 200"]
+    assert longer.observation_mean == agent.contract.observation_mean != ()
+
+
+class Said:
+    """A sink that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines += line.splitlines()
+
+    def write(self, record: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"), [("plane", "40×36 float32 is seen as 1,440 numbers, not convolved: images are"), ("scalar", None)]
+)
+def test_a_run_says_of_what_may_be_an_image_that_it_is_not_convolved(
+    kind: str, sentence: str | None, tmp_path: Path
+) -> None:
+    said = Said()
+    asked = dict(env_kwargs=f'{{"kind": "{kind}"}}', steps=40, engine="serial", eval_episodes=0)
+    start(configure("shown:Shown", "a3c", **asked), tmp_path / "run", said)
+    (found,) = [line for line in said.lines if line.startswith("network ")] or [None]
+    assert (found is None) if sentence is None else (sentence in found)

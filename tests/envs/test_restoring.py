@@ -1,0 +1,93 @@
+"""An environment comes back to where it was by its seed and its actions since."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncrl.envs import Environments, EnvOptions, describe
+from asyncrl.envs.families import atari
+from asyncrl.envs.options import Backend
+from asyncrl.envs.seeding import next_seed
+
+SEEDS = [10, 20, 30]
+
+
+def play(environments: Environments, steps: int, random: np.random.Generator) -> tuple[Any, np.ndarray]:
+    """The last step, and what was done in each environment."""
+    actions = environments.contract.spaces.actions
+    assert actions.count is not None
+    past = []
+    for _ in range(steps):
+        past.append(random.integers(actions.count, size=environments.num_envs))
+        step = environments.step(past[-1])
+    return step, np.array(past).T
+
+
+def come_back(env: str, steps: int, **options: Any) -> None:
+    """Two copies, one of which was brought to where the other one is, see and get the same from there on."""
+    contract = describe(env, EnvOptions(**options))
+    one, other = Environments(contract, len(SEEDS)), Environments(contract, len(SEEDS))
+    try:
+        one.reset(SEEDS)
+        step, past = play(one, steps, np.random.default_rng(steps))
+        assert one.origins is not None
+        seeds, since = one.origins.tolist()
+        observation, over = other.go_on(seeds, [own[len(own) - n :] for own, n in zip(past, since, strict=True)])
+        assert np.array_equal(observation, step.observation)
+        assert np.array_equal(over, step.over)
+        for seed in range(60):
+            mine, its = (play(each, 1, np.random.default_rng(seed))[0] for each in (one, other))
+            assert all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
+        assert np.array_equal(one.origins, other.origins)
+    finally:
+        one.close()
+        other.close()
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps=st.integers(1, 120), backend=st.sampled_from([Backend.NATIVE, Backend.SYNC]))
+def test_cartpole(steps: int, backend: Backend) -> None:
+    come_back("CartPole-v1", steps, env_backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("env", "steps", "options"),
+    [
+        ("CartPole-v1", 77, dict(env_backend=Backend.ASYNC)),
+        ("MiniGrid-Empty-8x8-v0", 50, {}),
+        ("VizdoomBasic-v1", 90, {}),
+    ],
+)
+def test_families(env: str, steps: int, options: dict[str, Any]) -> None:
+    come_back(env, steps, **options)
+
+
+@pytest.mark.parametrize("steps", [250, 601])
+@pytest.mark.parametrize("seeded_every", [60, 20_000])
+def test_atari_over_the_ends_of_many_games(monkeypatch: pytest.MonkeyPatch, seeded_every: int, steps: int) -> None:
+    monkeypatch.setattr(atari, "SEEDED_EVERY", seeded_every)
+    come_back("ALE/Breakout-v5", steps, life_loss=True)
+
+
+def test_the_native_cartpole_plays_the_very_episodes_of_the_single_one() -> None:
+    ours, theirs = (
+        Environments(describe("CartPole-v1", EnvOptions(env_backend=backend)), len(SEEDS))
+        for backend in (Backend.NATIVE, Backend.SYNC)
+    )
+    assert np.array_equal(ours.reset(SEEDS), theirs.reset(SEEDS))
+    for seed in range(300):
+        mine, its = (play(each, 1, np.random.default_rng(seed))[0] for each in (ours, theirs))
+        assert all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True)), seed
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_seeds_of_training_and_evaluation_never_meet(seed: int) -> None:
+    later = next_seed(seed)
+    assert 0 <= later < 2**31
+    assert later != seed
+    assert later % 2 == seed % 2

@@ -1,0 +1,121 @@
+"""An agent outside of training takes what its environment gives, and answers what its environment takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from generated_spaces import action_spaces, observation_spaces
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncrl.algorithms import A3C, Policy
+from asyncrl.envs import Backend, Contract
+from asyncrl.envs.spaces import pack, spaces_of
+from asyncrl.errors import UsageError
+from asyncrl.networks import NetworkConfig
+from asyncrl.play.agent import Agent
+from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.config import RunConfig
+
+NETWORK = NetworkConfig(hidden=(4,))
+
+
+def agent_for(observation: spaces.Space, action: spaces.Space, stack: int = 1) -> Agent:
+    """One that has learned nothing."""
+    seen = spaces_of("Some-v0", observation, action).stacked(stack)
+    contract = Contract("Some-v0", "gymnasium", Backend.SYNC, seen, frame_stack=stack)
+    config = RunConfig("Some-v0", A3C(), network=NETWORK)
+    made = Checkpoint(Path(), 0, 0, 0.0, "", (), contract, config, {}, "", {})
+    return Agent(made, Policy(A3C(), NETWORK, seen, torch.float32), torch.Generator().manual_seed(1))
+
+
+def several(space: spaces.Space, count: int) -> tuple[list[Any], Any]:
+    """Observations, and the same as a vector environment gives them."""
+    space.seed(1)
+    each = [space.sample() for _ in range(count)]
+    return each, concatenate(space, each, create_empty_array(space, count))
+
+
+@settings(max_examples=60)
+@given(observation_spaces, action_spaces, st.booleans())
+def test_it_acts_on_any_observation_and_any_batch_of_them(
+    observation: spaces.Space, action: spaces.Space, greedy: bool
+) -> None:
+    agent = agent_for(observation, action)
+    each, batch = several(observation, 3)
+    assert agent.act(each[0], greedy=greedy) in action
+    actions = agent.act(batch, greedy=greedy)
+    assert isinstance(actions, np.ndarray)
+    assert actions.shape == (3, *(action.shape or ()))
+    assert all(actions[i, ...] in action for i in range(3))
+
+
+@settings(max_examples=30)
+@given(observation_spaces)
+def test_one_observation_and_a_batch_are_read_the_same(observation: spaces.Space) -> None:
+    agent = agent_for(observation, spaces.Box(-np.inf, np.inf, (2,)))
+    each, batch = several(observation, 3)
+    kept = pack(agent.contract.spaces, batch)
+    expected = np.stack([agent.act(one, greedy=True) for one in each])
+    assert agent.act(batch, greedy=True) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert agent.act(kept, greedy=True) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "seen", [np.int64(3), 3, np.array(3), np.array(3, np.uint8)], ids=["numpy", "python", "array", "bytes"]
+)
+def test_the_answer_to_a_discrete_observation_can_be_a_key(seen: Any) -> None:
+    action = agent_for(spaces.Discrete(5), spaces.Discrete(3)).act(seen)
+    assert {action: "is hashable"}
+    assert action in (0, 1, 2)
+
+
+def test_lists_and_numbers_of_python_are_observations() -> None:
+    assert agent_for(spaces.Box(0, 255, (3,), np.uint8), spaces.Discrete(2)).act([0, 7, 255]) in (0, 1)
+    assert agent_for(spaces.Box(0, 1, ()), spaces.Discrete(2)).act(0.5) in (0, 1)
+    assert agent_for(spaces.Tuple([spaces.Discrete(2), spaces.Box(0, 1, (2,))]), spaces.Discrete(2)).act([1, [0, 0]]) in (
+        0,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "seen", "sentence"),
+    [
+        (
+            spaces.Box(0, 1, (3,)),
+            [0.0, 1.0],
+            r"an observation of shape \(2,\); the agent takes what Some-v0 gives, 3 float32",
+        ),
+        (spaces.Box(0, 1, (3,)), [0.0, np.nan, 0.0], "an observation that is not finite"),
+        (
+            spaces.Box(0, 255, (2,), np.uint8),
+            [7, 300],
+            r"an observation that holds 300 at \(0, 1\), which uint8 cannot hold",
+        ),
+        (spaces.Discrete(3, start=5), 2, r"an observation that is 2, which is none of 5 … 7"),
+        (spaces.Dict(arm=spaces.Discrete(2)), {"leg": 1}, "an observation without the part 'arm'"),
+        (
+            spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(0, 1, (2,))),
+            {"a": 1, "b": [0.0]},
+            r"a part 'b' that has the shape",
+        ),
+    ],
+)
+def test_what_is_no_observation_is_refused_with_what_is_expected(space: spaces.Space, seen: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        agent_for(space, spaces.Discrete(2)).act(seen)
+
+
+def test_single_frames_are_refused_where_the_contract_stacks_them() -> None:
+    agent = agent_for(spaces.Box(0, 255, (1, 40, 40), np.uint8), spaces.Discrete(2), stack=4)
+    with pytest.raises(UsageError, match=r"the last 4 frames at once, an array \(4, 40, 40\) or a batch of them"):
+        agent.act(np.zeros((1, 40, 40), np.uint8))
+    assert agent.act(np.zeros((4, 40, 40), np.uint8)) in (0, 1)
+    assert agent.act(np.zeros((3, 4, 40, 40), np.uint8)).shape == (3,)

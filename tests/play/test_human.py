@@ -1,0 +1,69 @@
+"""A person at the keyboard: keys become actions, games become a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncrl.acting import datasets
+from asyncrl.api import play_yourself
+from asyncrl.cli import main
+from asyncrl.envs import describe
+from asyncrl.play.video import Window
+
+pygame = pytest.importorskip("pygame", reason="windows need it: pip install 'asyncrl[classic]'")
+
+
+@pytest.fixture(autouse=True)
+def _unseen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    (tmp_path / "shelf").mkdir()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "shelf"))
+
+
+def hands(monkeypatch: pytest.MonkeyPatch, keys: dict[int, tuple[int, int]]) -> None:
+    """Somebody presses or lets go of keys: picture number → what happens and to which key."""
+    show, shown = Window.show, [0]
+
+    def with_hands(self: Window, picture: object) -> None:
+        if shown[0] in keys:
+            what, key = keys[shown[0]]
+            pygame.event.post(pygame.event.Event(what, key=key))
+        shown[0] += 1
+        self._pause = 0.0
+        show(self, picture)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Window, "show", with_hands)
+
+
+def test_what_a_person_plays_is_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
+    down, up = pygame.KEYDOWN, pygame.KEYUP
+    hands(monkeypatch, {0: (down, pygame.K_RIGHT), 1: (up, pygame.K_RIGHT), 2: (down, pygame.K_0), 3: (up, pygame.K_0),
+                        4: (down, pygame.K_RIGHT)})  # fmt: skip
+    scores = play_yourself("worlds:Corridor-v0", games=2, out="corridor/me-v0")
+    first, second = datasets.read("corridor/me-v0", describe("worlds:Corridor-v0"))
+    assert first.action.tolist()[:6] == [1, 1, 0, 0, 1, 1]
+    assert set(second.action.tolist()) == {1}
+    assert scores == pytest.approx([first.score, second.score])
+
+
+def test_a_paddle_follows_the_arrows(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands(monkeypatch, {2: (pygame.KEYDOWN, pygame.K_RIGHT), 3: (pygame.KEYDOWN, pygame.K_SPACE), 5: (pygame.QUIT, 0)})
+    seen: list[int] = []
+    from asyncrl.play.human import Person
+
+    choose = Person._chosen
+    monkeypatch.setattr(Person, "_chosen", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
+    assert play_yourself("ALE/Pong-v5") == []  # the window was closed
+    assert seen == [0, 0, 2, 4, 4]  # nothing, right, right and fire
+
+
+def test_only_who_plays_can_record(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["play", "pretrained/pong-a3c", "--record", "pong/me-v0"]) == 2
+    assert "--record is for --human" in capsys.readouterr().err
+    assert main(["play", "Pendulum-v1", "--human"]) == 2
+    said = capsys.readouterr()
+    assert "where an action is one choice; in Pendulum-v1 it is 1 number within [-2, 2]" in said.err
+    assert said.out == ""

@@ -1,0 +1,394 @@
+"""Every option changes something, or is refused in one sentence that says why it would not.
+
+The options are read from the dataclasses: a new one that no test here knows of fails
+`test_every_option_has_another_value_to_be_tried_with`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from asyncrl import hogwild, training
+from asyncrl.acting.actor import Actor
+from asyncrl.acting.bots import Bot
+from asyncrl.algorithms import ALGORITHMS
+from asyncrl.api import evaluate, load, resume, start
+from asyncrl.common.torch_setup import compute_with
+from asyncrl.engines import MemoryPlan, open_engine
+from asyncrl.envs import Contract, EnvOptions, describe_mix
+from asyncrl.errors import UsageError
+from asyncrl.experience.rollout import Ticket
+from asyncrl.presets import preset_names, read_preset
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.option_checks import refuse_ineffective, refuse_unimitated
+from asyncrl.runs.settings import configure, leaves
+
+ENV = "worlds:Corridor-v0"
+BASE: dict[str, Any] = dict(
+    steps=64, actors=2, envs_per_actor=2, lag=1, hidden=(8,), seed=3, learning_rate=0.03, max_gradient_norm=0.05
+)
+BASE |= dict(t_max=4, longest_episode=6, epochs=2, minibatches=2, target_every=40)
+BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
+BASE |= dict(capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
+
+OTHER: dict[str, Any] = dict(
+    also=("worlds:Dawdling-v0",), steps=96, seed=4, actors=3, envs_per_actor=3, rollouts_per_update=1, lag=3, queue_size=6,
+    publish_every=2, learning_rate=0.02, anneal_to=0.5, anneal_steps=40, target_kl=1e-6, momentum=0.5, decay=0.5,
+    optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tables",),
+    reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100, frame_skip=2, frame_stack=2,
+    screen_size=50, sticky=0.5, noop_max=3, episode_frames=9, stuck_steps=3, hidden=(6,), radial_gammas=(2.0,),
+    radial_features=4, recurrent_size=5, noise=0.1, bot_share=0.5, bot_prefill=12, t_max=3, discount=0.5, gae_lambda=0.5,
+    entropy_cost=0.5, value_cost=2.0, trace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1, clip=0.001,
+    value_clip=0.001, kl_stop=1e-9, longest_episode=3, target_every=16, epsilon_start=0.5, epsilon_floors=(0.3, 0.2, 0.1),
+    epsilon_shares=(0.0, 0.0, 1.0), epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
+    target_rate=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
+    importance_exponent=0.9, conservative=1.0, atoms=11, lowest_return=-2.0, highest_return=2.0, quantiles=7,
+)  # fmt: skip
+"""Another value of each option that is no choice."""
+
+OF_FAMILIES: dict[str, tuple[str, Any]] = dict(
+    frame_skip=("PongNoFrameskip-v4", 2), frame_stack=("ALE/Pong-v5", 2), screen_size=("ALE/Pong-v5", 50),
+    gray=("ALE/Pong-v5", False), protocol=("ALE/Pong-v5", "raw"), sticky=("ALE/Pong-v5", 0.5), noop_max=("ALE/Pong-v5", 3),
+    life_loss=("ALE/Pong-v5", True), full_actions=("ALE/Pong-v5", True), episode_frames=("ALE/Pong-v5", 900),
+    football_rewards=("academy_empty_goal_close", "checkpoints"), action_set=("SuperMarioBros-1-1-v0", "complex"),
+    stuck_steps=("SuperMarioBros-1-1-v0", 50), game_variables=("VizdoomBasic-v1", True),
+    centered=("ALE/Pong-v5", False), difference=("ALE/Pong-v5", True),
+)  # fmt: skip
+"""Options of some families of environments: where each means something, and another value."""
+
+SPEED = {"engine", "schedule", "env_threads", "learner_threads", "device"}
+"""Options that change no weights, by promise, or only with actors that compete."""
+
+SEEN_IN_FILES: dict[str, Any] = dict(
+    target_return=-100.0, eval_every=16, eval_episodes=3, eval_envs=1, eval_episode_steps=2, eval_greedy=True,
+    checkpoint_every=32, keep_checkpoints=1, log_every=64,
+)  # fmt: skip
+"""Options that change what a run records, and the other values that are tried."""
+
+TRIED_ELSEWHERE = {
+    "preset": "test_settings.py",
+    "init_from": "test_datasets.py",
+    "offline": "test_datasets.py",
+    "bot": "test_bots.py",
+    "on_divergence": "test_divergence.py",
+    **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
+}
+
+CONTEXTS: list[dict[str, Any]] = [
+    *({}, dict(engine="hogwild"), dict(engine="hogwild", optimizer="sgd"), dict(schedule="free"), dict(lag=0)),
+    *(dict(optimizer=kind) for kind in ("rmsprop", "rmsprop-outside", "adam", "sgd")),
+    *(dict(gradient_clipping=kind) for kind in ("none", "tensor")),
+    *(dict(learning_rate_schedule=kind) for kind in ("constant", "linear", "kl")),
+    *(dict(recurrent="lstm"), dict(noisy=True), dict(dueling=True), dict(network="radial"), dict(precision="bf16")),
+    *(dict(prioritized=True), dict(prioritized=True, priority_exponent=0.0), dict(target_every=0, target_rate=0.1)),
+    *(dict(baseline="learned"), dict(baseline="none"), dict(t_max=1), dict(epochs=1, minibatches=1), dict(lag=0, epochs=1)),
+    *(dict(epsilon_start=0.0, epsilon_floors=(0.0,), epsilon_shares=(1.0,)), dict(epsilon_start=0.005)),
+    *(
+        dict(epsilon_assignment="ladder"),
+        dict(epsilon_assignment="round-robin"),
+        dict(epsilon_perturbation=0.3, epsilon_perturbation_every=20),
+    ),
+    *(dict(trace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_effects:to_the_right", bot_share=0.3)),
+    *(dict(bot="test_effects:to_the_right", bot_explores=True), dict(epsilon_hold=True), dict(anneal_to=1.0)),
+]
+"""What else may be asked for at the same time."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks of eight units are computed faster by one."""
+    before = torch.get_num_threads()
+    compute_with(1)
+    yield
+    compute_with(before)
+
+
+def to_the_right() -> Bot:
+    return lambda observation, info: 1
+
+
+def options_of(algorithm: str) -> Mapping[str, Any]:
+    """Every option of a run with its default."""
+    found = leaves(configure(ENV, algorithm))
+    return {name: value for name, value in found.items() if name != "env"}
+
+
+def others(option: str, default: Any) -> list[Any]:
+    """Other values of an option: those of an enumeration or a switch, or the one in `OTHER`."""
+    if isinstance(default, Enum):
+        return [member for member in type(default) if member is not default]
+    choices: Any = {f: t for f, t in EnvOptions.__annotations__.items() if f == option}.get(option, "")
+    if isinstance(default, bool) or choices == "bool | None":
+        return [not default]
+    if option in ("protocol", "football_rewards", "action_set"):
+        import asyncrl.envs as envs
+
+        return list(
+            {"protocol": envs.Protocol, "football_rewards": envs.FootballRewards, "action_set": envs.ActionSet}[option]
+        )
+    return [OTHER[option]]
+
+
+def contract_of(config: RunConfig) -> Contract:
+    return _described(config.env_ids, config.environment)
+
+
+@functools.cache
+def _described(env_ids: tuple[str, ...], options: EnvOptions) -> Contract:
+    return describe_mix(env_ids, options)
+
+
+def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
+    """The weights that a resolved run ends with, on serial or with workers that take turns, and whose weights acted."""
+    torch.manual_seed(0)
+    if config.engine is EngineKind.HOGWILD:
+        return _of_turns(config, contract)
+    learner, schedule = training.make_learner(config, contract), config.make_schedule()
+    versions: list[int] = []
+    spec = training.actor_spec(config, contract)
+    plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every)
+    with contextlib.closing(open_engine(EngineKind.SERIAL, spec, config.actors, plan)) as engine:
+        for version, tickets in schedule.opening(0):
+            engine.publish(version, learner.weights)
+            engine.request(tickets)
+        while learner.step < config.steps:
+            update = learner.updates
+            rollouts = engine.collect(schedule.wanted(update), lambda: False)
+            learner.update(list(rollouts.values()))
+            versions += [int(rollout.stamp[2]) for rollout in rollouts.values()]
+            if learner.updates % config.publish_every == 0:
+                engine.publish(learner.updates, learner.weights)
+            engine.request(schedule.following(update, list(rollouts)))
+    return learner.weights.detach().numpy().tobytes(), versions
+
+
+def _of_turns(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
+    everyone = hogwild.Member.alone(config, contract)
+    spec = training.actor_spec(config, contract)
+    members = [hogwild.Member(config, contract, everyone.shared, index) for index in range(config.actors)]
+    actors = [Actor(spec, index) for index in range(config.actors)]
+    layout = spec.layout()
+    slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
+    for number in itertools.count():
+        member, actor = members[number % config.actors], actors[number % config.actors]
+        member.pull()
+        if member.step >= config.steps:
+            break
+        actor.policy.load(member.weights)
+        actor.collect(Ticket(number, actor.index, member.updates, 0, member.step), slot)
+        member.update([slot])
+    everyone.pull()
+    return everyone.weights.detach().numpy().tobytes(), [everyone.updates]
+
+
+Outcome = tuple[Contract, tuple[bytes, list[int]], Any]
+
+
+@functools.cache
+def _outcome(config: RunConfig) -> Outcome:
+    """What a run shows of its configuration: its contract, its weights, and how it stores."""
+    contract = contract_of(config)
+    resolved = config.resolved(contract)
+    return contract, run_of(resolved, contract), training.replay_plan(resolved, contract)
+
+
+def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
+    known = options_of(algorithm)
+    base = {name: value for name, value in BASE.items() if name in known}
+    if len(known.get("epsilon_floors", ())) == 1:
+        base |= dict(epsilon_floors=(0.3,), epsilon_shares=(1.0,))
+    return configure(ENV, algorithm, **{**base, **settings})
+
+
+def refusal(config: RunConfig, *named: str) -> str | None:
+    """The sentence that a new run is refused with whose user asked for the options `named`."""
+    try:
+        refuse_ineffective(config, contract_of(config), named)
+    except UsageError as problem:
+        return str(problem)
+    return None
+
+
+def silent(algorithm: str, context: Mapping[str, Any], option: str) -> list[str]:
+    """The values of `option` that are taken in `context` and change nothing."""
+    try:
+        before = asked(algorithm, context)
+    except UsageError:
+        return []  # the algorithm has no such option
+    if refusal(before, *context) is not None:
+        return []
+    found = []
+    resolved = {**leaves(before.resolved(contract_of(before))), "env_backend": contract_of(before).backend}
+    for value in others(option, leaves(before)[option]):
+        if value in (leaves(before)[option], resolved[option]):
+            continue  # what it is already, or what auto stands for
+        try:
+            after = asked(algorithm, {**context, option: value})
+            if refusal(after, option) is not None:
+                continue
+        except UsageError:
+            continue
+        if contract_of(after) == contract_of(before) and _outcome(after) == _outcome(before):
+            found.append(f"{algorithm} {dict(context)}: {option} = {value}")
+    return found
+
+
+KEPT_APART = {*SPEED, *SEEN_IN_FILES, *TRIED_ELSEWHERE}
+
+
+def test_what_is_tried_elsewhere_is() -> None:
+    for option, file in TRIED_ELSEWHERE.items():
+        assert option in (Path(__file__).parents[1] / file).read_text(), option
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_option_has_another_value_to_be_tried_with(algorithm: str) -> None:
+    for option, default in options_of(algorithm).items():
+        if option not in KEPT_APART:
+            assert others(option, default), option
+
+
+WHOLE = ["a3c", "ppo", "n-step-q", "dqn", "reinforce"]
+"""One method of each kind of experience: with these, options that all methods share are tried too."""
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_option_changes_the_run_or_is_refused(algorithm: str) -> None:
+    own = leaves(ALGORITHMS[algorithm]())
+    options = (options_of(algorithm) if algorithm in WHOLE else own).keys() - KEPT_APART
+    assert [line for option in sorted(options) for line in silent(algorithm, {}, option)] == []
+
+
+@pytest.mark.parametrize("algorithm", WHOLE)
+def test_it_does_beside_other_options_too(algorithm: str) -> None:
+    """A fixed sample of all pairs."""
+    options = sorted(options_of(algorithm).keys() - KEPT_APART)
+    pairs = [(context, option) for context in CONTEXTS[1:] for option in options]
+    for context, option in random.Random(algorithm).sample(pairs, 30):
+        assert silent(algorithm, context, option) == []
+
+
+@pytest.mark.parametrize("option", sorted({option for name in ALGORITHMS for option in options_of(name)} - KEPT_APART))
+def test_no_option_is_refused_always(option: str) -> None:
+    """A refusal everywhere would make the tests above pass."""
+    if option in OF_FAMILIES:
+        env, value = OF_FAMILIES[option]
+        small = dict(steps=32, actors=2, envs_per_actor=2, t_max=4, rollouts_per_update=2)
+        before, after = (configure(env, "a3c", **small, **settings) for settings in ({}, {option: value}))
+        assert refusal(after, option) is None
+        assert contract_of(before) != contract_of(after) or _outcome(before) != _outcome(after)
+        return
+    for name, context in itertools.product(ALGORITHMS, CONTEXTS):
+        if option in options_of(name):
+            with contextlib.suppress(UsageError):
+                default = leaves(asked(name, context))[option]
+                if any(refusal(asked(name, {**context, option: x}), option) is None for x in others(option, default)):
+                    return
+    pytest.fail(f"{option} is refused by every algorithm in every context")
+
+
+@pytest.mark.parametrize("option", SEEN_IN_FILES)
+def test_what_changes_no_weights_changes_what_is_recorded(tmp_path: Path, option: str) -> None:
+    seen = []
+    for folder, settings in (("one", {}), ("two", {option: SEEN_IN_FILES[option]})):
+        common: dict[str, Any] = dict(eval_episodes=6, eval_every=32, checkpoint_every=16, log_every=16, keep_checkpoints=3)
+        run, outcome = start(asked("a3c", {**common, **settings}), tmp_path / folder)
+        kinds = [(record["kind"], record["step"], record.get("mode"), record.get("returns")) for record in run.records()]
+        seen.append((outcome.step, sorted(path.name for path in run.checkpoints()), kinds))
+    assert seen[0] != seen[1]
+
+
+EXAMPLES = {
+    "ALE/*": "ALE/Pong-v5",
+    "CartPole-v*": "CartPole-v1",
+    "Pendulum-v*": "Pendulum-v1",
+    "Acrobot-v*": "Acrobot-v1",
+    "MountainCar-v*": "MountainCar-v0",
+    "LunarLander-v*": "LunarLander-v3",
+    "LunarLander*-v*": "LunarLander-v3",
+    "SuperMarioBros-*": "SuperMarioBros-1-1-v0",
+    "VizdoomBasic-v*": "VizdoomBasic-v1",
+    "MiniGrid-Empty-*": "MiniGrid-Empty-5x5-v0",
+    "academy_*": "academy_empty_goal_close",
+    "images": "ALE/Pong-v5",
+    "discrete": ENV,
+    "continuous": "Pendulum-v1",
+}
+"""An environment of each pattern and kind that presets name."""
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_no_preset_sets_what_has_no_effect(name: str) -> None:
+    preset = read_preset(name)
+    env = preset.get("run", {}).get("env") or EXAMPLES[(preset["environments"] or preset["kinds"])[0]]
+    tables = [preset[table] for table in ("algorithm", "optimizer", "environment", "network", "run") if table in preset]
+    tables += [table for table in preset["algorithm"].values() if isinstance(table, dict)]
+    assert refusal(configure(env, preset=name), *{key for table in tables for key in table} - {"name", "env"}) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            dict(learning_starts=70),
+            "--learning-starts 70: a run of 64 steps ends before it has learned anything; lower it, or raise",
+        ),
+        (dict(target_every=200), "--target-every 200: a run of 64 steps never copies its network"),
+        (dict(target_rate=0.1), "--target-every 40 and --target-rate 0.1 exclude each other"),
+        (dict(publish_every=5), "--publish-every 5: a run of 4 updates never publishes weights that actors could use"),
+        (dict(reward_scale=0.0), "--reward-scale 0 leaves no rewards to learn from"),
+        (dict(eval_greedy=False), "--eval-greedy has no effect where it is off: dqn draws no actions"),
+        (dict(eval_episodes=0, eval_every=32), "--eval-every has no effect without evaluations"),
+        (dict(step_timeout=3.0), "--step-timeout has no effect without worker processes: add --env-backend async"),
+        (dict(env_threads=2), "--env-threads has no effect on gymnasium environments"),
+    ],
+)
+def test_what_is_refused_is_told_why_and_what_helps(settings: dict[str, Any], sentence: str) -> None:
+    told = refusal(asked("dqn", settings), *settings)
+    assert told is not None
+    assert sentence in told
+    assert told.startswith(ENV)
+
+
+@pytest.mark.parametrize("settings", [dict(rollouts_per_update=2), dict(queue_size=5), dict(publish_every=5), dict(lag=1)])
+def test_hogwild_has_no_queue(settings: dict[str, Any]) -> None:
+    told = refusal(asked("a3c", dict(engine="hogwild", **settings)), *settings)
+    assert told is not None
+    assert "has no effect with --engine hogwild: every worker learns from its own rollout at once" in told
+
+
+def test_settings_that_were_accepted_once_are_loaded_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run folder of 0.1.0 may hold an option that has no effect."""
+    config = asked("a3c", dict(momentum=0.5, eval_episodes=0))
+    with pytest.raises(UsageError, match="--momentum has no effect"):
+        start(config, tmp_path / "new")
+    monkeypatch.setattr("asyncrl.api.refuse_ineffective", lambda *_: None)
+    run, _ = start(config, tmp_path / "old")
+    monkeypatch.undo()
+    resumed, outcome = resume(run.path, steps=128)
+    assert outcome is not None
+    assert load(resumed.path).checkpoint.config.optimizer.momentum == 0.5
+
+
+def test_an_agent_that_draws_no_actions_cannot_be_asked_to(tmp_path: Path) -> None:
+    run, _ = start(asked("dqn", dict(eval_episodes=0)), tmp_path / "run")
+    with pytest.raises(UsageError, match="--sample has no effect on dqn, which draws no actions"):
+        evaluate(run.path, 1, greedy=False)
+
+
+def test_imitation_refuses_what_only_playing_and_learning_from_it_depend_on() -> None:
+    refuse_unimitated({"hidden", "seed", "reward_scale", "atoms"})
+    with pytest.raises(
+        UsageError, match=r"--learning-rate has no effect on imitation.*--imitation-rate is its learning rate"
+    ):
+        refuse_unimitated({"hidden", "learning_rate"})

@@ -1,0 +1,68 @@
+"""From what a user asks for to a configuration: which preset, what fits a short run, and what counts as asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asyncrl.algorithms.optimizers import LearningRateSchedule
+from asyncrl.cli.options import given
+from asyncrl.errors import UsageError
+from asyncrl.runs.settings import configure, leaves, settings_of, tailor
+
+ENV = "worlds:Corridor-v0"
+
+
+def test_the_environment_that_is_named_goes_before_that_of_a_preset() -> None:
+    assert configure("ALE/Pong-v5", preset="mnih2016/a3c-ff").env == "ALE/Pong-v5"
+    assert configure("", preset="mnih2016/a3c-ff").env == "BreakoutNoFrameskip-v4"
+
+
+def test_a_configuration_knows_the_preset_that_it_began_with() -> None:
+    assert configure("CartPole-v1", "ppo").preset == "ppo/cartpole"
+    assert configure("CartPole-v1", preset="rlk/cartpole-dqn").preset == "rlk/cartpole-dqn"
+    assert configure(ENV, "ppo").preset is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "expected"),
+    [
+        ("dqn", dict(steps=20_000), dict(learning_starts=1_000, target_every=500, epsilon_steps=20_000)),
+        ("dqn", dict(steps=20_000, learning_starts=15_000), dict(learning_starts=15_000)),
+        ("dqn", dict(steps=5_000), dict(learning_starts=500, target_every=500, epsilon_steps=2_500)),
+        ("dqn", dict(target_rate=0.01), dict(target_every=0, target_rate=0.01)),
+        ("dqn", dict(target_rate=0.01, target_every=50), dict(target_every=50, target_rate=0.01)),
+        ("n-step-q", dict(steps=1_000), dict(target_every=100, epsilon_steps=500)),
+        ("n-step-q", dict(epsilon_floors=(0.2, 0.1)), dict(epsilon_shares=(0.5, 0.5))),
+    ],
+)
+def test_what_is_not_asked_for_fits_what_is(algorithm: str, settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    config = tailor(ENV, algorithm, **settings)
+    assert {name: leaves(config)[name] for name in expected} == expected
+
+
+def test_a_target_network_that_moved_is_copied_instead_where_that_is_asked_for() -> None:
+    """LunarLander's preset has a rate."""
+    found = leaves(tailor("LunarLander-v3", "dqn", target_every=500))
+    assert (found["target_every"], found["target_rate"]) == (500, 0.0)
+
+
+def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
+    config = configure("CartPole-v1", "a3c", lag=3, t_max=16)
+    assert settings_of(config) == {"lag"}  # t_max is the preset's
+    assert settings_of(config, ["t_max"]) == {"lag", "t_max"}
+
+
+def test_the_options_of_a_command_line_are_those_of_its_words() -> None:
+    words = ["CartPole-v1", "--lag", "2", "--no-eval-greedy", "--learning_rate=0.1", "--t-max=3", "-v"]
+    assert given(words, leaves(configure(ENV, "a3c"))) == {"lag", "eval_greedy", "learning_rate", "t_max"}
+
+
+def test_anneal_is_still_understood() -> None:
+    assert configure(ENV, "a3c", anneal=False).optimizer.learning_rate_schedule is LearningRateSchedule.CONSTANT
+
+
+def test_a_setting_that_is_none_is_named() -> None:
+    with pytest.raises(UsageError, match="there is no setting 'lags'; did you mean 'lag'"):
+        tailor(ENV, "a3c", lags=3)
