@@ -19,11 +19,11 @@ from asyncrl.acting.bots import BotPlayer
 from asyncrl.algorithms import Random
 from asyncrl.common import signing
 from asyncrl.common.child_process import reporting_crashes
-from asyncrl.common.signals import listening
+from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.engines import workers
 from asyncrl.engines.shared_memory import available_memory
-from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_mix, env_id_of, sources
+from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_all, env_id_of, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
@@ -32,7 +32,7 @@ from asyncrl.play.agent import Agent, load
 from asyncrl.play.evaluation import Evaluation, cut_off, watch
 from asyncrl.play.evaluation import evaluate as play_episodes
 from asyncrl.play.evaluator import evaluate_again, explained
-from asyncrl.play.human import Person, choices
+from asyncrl.play.human import HumanPlayer, choices
 from asyncrl.play.imitation import CloningOptions, Epoch, clone
 from asyncrl.play.video import Screen, Window
 from asyncrl.runs import checkpoint
@@ -40,10 +40,10 @@ from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.runs.divergence import recover
 from asyncrl.runs.new_run import create_run, create_run_in
-from asyncrl.runs.option_checks import refuse_ineffective, refuse_unimitated
+from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, settings_of, tailor
-from asyncrl.training import Outcome
+from asyncrl.training import TrainingResult
 
 __all__ = [
     "Agent",
@@ -77,7 +77,7 @@ def start(
     asked: Collection[str] = (),
     video: bool = False,
     home: Path | None = None,
-) -> tuple[Run, Outcome]:
+) -> tuple[Run, TrainingResult]:
     """Begin and finish a run; it notes whether a `video` is to be recorded of its agent.
 
     Relative paths are those of the folder `home`, the working directory as it is now: an environment may change it.
@@ -88,8 +88,8 @@ def start(
     home = home or Path.cwd()
     path = home / ("runs" if run_dir is None else run_dir)
     config = config.anchored(home)
-    contract = describe_mix(config.env_ids, config.environment)
-    refuse_ineffective(config, contract, asked)
+    contract = describe_all(config.env_ids, config.environment)
+    reject_ineffective(config, contract, asked)
     config = config.resolved(contract)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
@@ -114,7 +114,7 @@ def _check_memory(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError where a run would store more than there is room for."""
     envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
     frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
-    needed = slots * config.algorithm.experience().rows * config.envs_per_actor * frame + envs * _ENVIRONMENT
+    needed = slots * config.algorithm.experience().slot_length * config.envs_per_actor * frame + envs * _ENVIRONMENT
     if needed > (free := available_memory()):
         raise UsageError(
             f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
@@ -148,7 +148,7 @@ def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str |
 @standard_modes()
 def resume(
     run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, trust: bool = False, **changes: Any
-) -> tuple[Run, Outcome | None]:
+) -> tuple[Run, TrainingResult | None]:
     """Continue a run from its newest good checkpoint; None for the outcome where nothing is left to do.
 
     `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`, and
@@ -159,7 +159,7 @@ def resume(
         return _resume(run, view, changes | ({} if steps is None else {"steps": steps}), trust=trust)
 
 
-def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool) -> tuple[Run, Outcome | None]:
+def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool) -> tuple[Run, TrainingResult | None]:
     newest = newest_checkpoint(run, view) if run.checkpoints() else None
     if newest is not None and trust:
         newest = newest.trusted()
@@ -167,7 +167,7 @@ def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool
     if not trust:
         checkpoint.check_trust(before, contract_before)
     config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
-    contract = describe_mix(config.env_ids, config.environment)
+    contract = describe_all(config.env_ids, config.environment)
     if differences := contract_before.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
     config = config.resolved(contract)
@@ -211,7 +211,7 @@ def _train(
     view: Sink | None,
     newest: checkpoint.Checkpoint | None,
     notes: Sequence[str] = (),
-) -> Outcome:
+) -> TrainingResult:
     """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
     plan = training.replay_plan(config, contract)
     stored = [] if plan is None else [f"{'replay memory':<20}{plan} {_WHERE[plan.options.storage]}"]
@@ -239,7 +239,7 @@ def _train_from(
     run: Run,
     view: Sink | None,
     said: Sequence[str],
-) -> tuple[Outcome | None, checkpoint.Checkpoint | None]:
+) -> tuple[TrainingResult | None, checkpoint.Checkpoint | None]:
     """Train to the end; or, where the run diverges and is to go back, give the checkpoint to go on from."""
     goes_on = newest is not None or (run.path / "metrics.jsonl").exists()  # a start that was killed left that
     if goes_on:
@@ -285,7 +285,7 @@ def record(
     Episodes are cut off as in `evaluate`; `say` is told how many. Raises UsageError where the dataset is there already.
     """
     _check_play(episodes, epsilon, max_steps)
-    datasets.claim(out)
+    datasets.check_name_free(out)
     if bot is not None:
         if greedy is not None or epsilon:
             name = "--epsilon" if epsilon else "--greedy" if greedy else "--sample"
@@ -314,10 +314,10 @@ def play_yourself(env: EnvSource, games: int = 1, seed: int = 1, out: str | None
     contract = describe(env)
     count = choices(contract)
     if out is not None:
-        datasets.claim(out)
+        datasets.check_name_free(out)
     played: list[datasets.Demonstration] = []
     with contextlib.closing(View(contract)) as view, Window(contract.env, view.frames_per_second) as window:
-        person = Person(view, window, view.meanings(), count)
+        person = HumanPlayer(view, window, view.meanings(), count)
         with contextlib.suppress(KeyboardInterrupt):
             played.extend(datasets.record(person, contract, games, seed, view))
     if out is not None and played:
@@ -338,14 +338,14 @@ def pretrain(
     """Imitate a dataset; the run that is written is one to evaluate, to play and to begin with (`init_from`)."""
     path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
     contract = describe(config.env, config.environment)
-    refuse_unimitated(settings_of(config, asked))
+    reject_unused_by_imitation(settings_of(config, asked))
     config = config.resolved(contract)
     if config.network.recurrent is not Recurrent.NONE:
         raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")
     episodes = datasets.read(data, contract)
     learner = training.make_learner(config, contract, stores=False)
     run = (create_run_in if run_dir is None else create_run)(path, config, contract)
-    with run.locked(), listening() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
+    with run.locked(), handle_stop_signals() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
         began = time.monotonic()
 
         def write(epoch: Epoch) -> None:
@@ -430,7 +430,7 @@ def play(
         progress(step)
         screen.show(scene.picture)
         score = scene.score
-        if step == limit and not scene.over:
+        if step == limit and not scene.done:
             say(cut_off(1, 1, limit))
             break
     return score

@@ -35,7 +35,7 @@ __all__ = [
     "SystemFault",
     "UsageError",
     "closing",
-    "near_matches",
+    "suggestions",
 ]
 
 
@@ -122,7 +122,7 @@ class DamageWarning(UserWarning):
     """A run's folder has a file that cannot be read and is not needed; the message says what is done without it."""
 
 
-def near_matches(word: str, known: Iterable[str]) -> str:
+def suggestions(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'a' or 'b'?"`, or "" where nothing is near."""
     by_folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), list(by_folded), n=3, cutoff=0.6)

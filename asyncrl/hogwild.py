@@ -20,11 +20,11 @@ from torch import Tensor
 
 from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import Loss
-from asyncrl.algorithms.optimizers import Sharing, statistics
+from asyncrl.algorithms.optimizers import StatisticsSharing, statistics
 from asyncrl.common.randomness import seed_process
-from asyncrl.common.signals import StopRequest, listening
-from asyncrl.common.torch_setup import compute_with
-from asyncrl.engines.completed import PATIENCE
+from asyncrl.common.signals import StopRequest, handle_stop_signals
+from asyncrl.common.torch_setup import set_torch_threads
+from asyncrl.engines.completed import TIMEOUT
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
@@ -37,7 +37,7 @@ from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Episode, EpisodeCounter
-from asyncrl.training import Desk, Outcome, actor_spec
+from asyncrl.training import Desk, TrainingResult, actor_spec
 
 __all__ = ["train"]
 
@@ -47,48 +47,48 @@ _REPORT_EVERY = 0.2
 
 def train(
     config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
-) -> Outcome:
+) -> TrainingResult:
     """As `training.train`, with gradients that meet instead of rollouts.
 
     Workers go on during an evaluation. Where it reaches the target return, the run ends with the weights that were
     evaluated, and what workers did in the meantime is forgotten.
     """
-    compute_with(1)
-    everyone = Member.alone(config, contract)
-    desk = Desk(config, contract, run, monitor, everyone, resume, versions=0)
-    with listening() as stop:
+    set_torch_threads(1)
+    coordinator = HogwildLearner.alone(config, contract)
+    desk = Desk(config, contract, run, monitor, coordinator, resume, versions=0)
+    with handle_stop_signals() as stop:
         desk.begin(stop)
         if not desk.is_trained:
-            _learn(config, contract, everyone, desk, stop)
+            _learn(config, contract, coordinator, desk, stop)
         evaluation = desk.final_evaluation(stop)
-    return Outcome(everyone.updates, everyone.step, desk.statistics.seconds, stop.signal, evaluation)
+    return TrainingResult(coordinator.updates, coordinator.step, desk.statistics.seconds, stop.signal, evaluation)
 
 
-def _learn(config: RunConfig, contract: Contract, everyone: Member, desk: Desk, stop: StopRequest) -> None:
+def _learn(config: RunConfig, contract: Contract, coordinator: HogwildLearner, desk: Desk, stop: StopRequest) -> None:
     """Have workers learn; until the run's steps are made, the target return is reached, or `stop`."""
-    with desk.saving(), _workers(config, contract, everyone, desk) as workers:
-        news: list[News] = []
+    with desk.saving(), _workers(config, contract, coordinator, desk) as workers:
+        report: list[WorkerReport] = []
         for words in _listen(workers, config.actors):
-            news += words
-            everyone.pull()
-            if news and everyone.step < config.steps:  # the end is told when every worker has said its final word
-                _tell(desk, news, stop)
-                news = []
+            report += words
+            coordinator.pull()
+            if report and coordinator.step < config.steps:  # the end is told when every worker has said its final word
+                _on_report(desk, report, stop)
+                report = []
             stop.listen()
             if desk.reached or stop:
                 break
-        if news:
-            _tell(desk, news, stop)
+        if report:
+            _on_report(desk, report, stop)
 
 
-def _tell(desk: Desk, news: Sequence[News], stop: StopRequest) -> None:
+def _on_report(desk: Desk, report: Sequence[WorkerReport], stop: StopRequest) -> None:
     """Have done what is due."""
-    episodes = [episode for word in news for episode in word.episodes]
-    desk.statistics.note(episodes, [lag for word in news for lag in word.lags])
-    desk.after_update(news[-1].metrics, episodes, stop)
+    episodes = [episode for word in report for episode in word.episodes]
+    desk.statistics.note(episodes, [lag for word in report for lag in word.lags])
+    desk.after_update(report[-1].metrics, episodes, stop)
 
 
-class News(NamedTuple):
+class WorkerReport(NamedTuple):
     """What a worker tells of the time since its last word."""
 
     worker: int
@@ -103,13 +103,13 @@ class News(NamedTuple):
     @classmethod
     def of(
         cls, worker: int, episodes: list[Episode], lags: list[int], metrics: dict[str, Tensor], *, final: bool = False
-    ) -> News:
+    ) -> WorkerReport:
         """With metrics as numbers: no tensor travels."""
         return cls(worker, episodes, lags, {name: float(x) for name, x in metrics.items()}, final)
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedState:
     """Memory that all workers write to without locks; `fields` are the tensors in it, by name."""
 
     memory: SharedMemory
@@ -118,9 +118,9 @@ class Shared:
     """Of the optimizer's statistics"""
 
     @classmethod
-    def allocate(cls, config: RunConfig, weights: Tensor) -> Shared:
+    def allocate(cls, config: RunConfig, weights: Tensor) -> SharedState:
         """As a run begins."""
-        copies = config.actors if config.optimizer.optimizer_statistics is Sharing.OWN else 1
+        copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
         counters = torch.zeros(config.actors, dtype=torch.int64)
         target = weights if config.algorithm.target_every else weights[:0]
         tensors = {"weights": weights, "target": target, "steps": counters, "updates": counters}
@@ -133,7 +133,7 @@ class Shared:
         return shared
 
     def __reduce__(self) -> Any:
-        return Shared, (self.memory, self.fields, self.copies)  # views are made anew in another process
+        return SharedState, (self.memory, self.fields, self.copies)  # views are made anew in another process
 
     @cached_property
     def _views(self) -> dict[str, Tensor]:
@@ -170,21 +170,21 @@ class Shared:
         return self._views["updates"]
 
 
-class Member(Learner):
+class HogwildLearner(Learner):
     """A learner whose steps fall on weights that others step on too."""
 
-    def __init__(self, config: RunConfig, contract: Contract, shared: Shared | None, worker: int) -> None:
+    def __init__(self, config: RunConfig, contract: Contract, shared: SharedState | None, worker: int) -> None:
         dtype, device = config.precision.dtype, torch.device("cpu")
         super().__init__(
             config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
         )
-        self.shared = shared = Shared.allocate(config, self.weights) if shared is None else shared
+        self.shared = shared = SharedState.allocate(config, self.weights) if shared is None else shared
         self._worker = worker
         own = shared.statistics[worker % len(shared.statistics)]
         self._take_steps_on(shared.weights, own)
 
     @classmethod
-    def alone(cls, config: RunConfig, contract: Contract) -> Member:
+    def alone(cls, config: RunConfig, contract: Contract) -> HogwildLearner:
         """The first one, that allocates what is shared. It takes no steps itself: it is everyone's state."""
         return cls(config, contract, None, 0)
 
@@ -200,8 +200,8 @@ class Member(Learner):
         kept = {f"{name}.{i}": x for i, own in enumerate(self.shared.statistics) for name, x in own.items()}
         return {**super().state(), "optimizer": kept}
 
-    def adopt(self, weights: Tensor) -> None:
-        super().adopt(weights)
+    def load_weights(self, weights: Tensor) -> None:
+        super().load_weights(weights)
         for shared in (self.shared.weights, self.shared.target):
             shared.copy_(self.weights[: len(shared)])
 
@@ -232,40 +232,40 @@ class Member(Learner):
 
 
 @contextlib.contextmanager
-def _workers(config: RunConfig, contract: Contract, everyone: Member, desk: Desk) -> Iterator[Workers]:
-    """A process per actor; when they have ended, `everyone` has what they did, or what reached the target return."""
-    workers = Workers(_work, config.actors, contract, config, contract, everyone.shared, everyone.updates)
+def _workers(config: RunConfig, contract: Contract, coordinator: HogwildLearner, desk: Desk) -> Iterator[Workers]:
+    """A process per actor; when they have ended, `coordinator` has what they did, or what reached the target return."""
+    workers = Workers(_work, config.actors, contract, config, contract, coordinator.shared, coordinator.updates)
     try:
         yield workers
     finally:
         workers.close()
         if not desk.reached:
-            everyone.pull()
+            coordinator.pull()
 
 
-def _listen(workers: Workers, count: int) -> Iterator[list[News]]:
+def _listen(workers: Workers, count: int) -> Iterator[list[WorkerReport]]:
     """What workers say, [] after a second of silence, until each has said its final word.
 
     Raises what a worker ended with, and ActorDied for one that is silent for too long.
     """
     heard = dict.fromkeys(range(count), time.monotonic())
     while heard:
-        news, now = workers.hear(1.0), time.monotonic()
-        for word in news:
+        report, now = workers.receive(1.0), time.monotonic()
+        for word in report:
             heard[word.worker] = now
             if word.final:
                 del heard[word.worker]
         for worker, since in heard.items():
-            if now - since > PATIENCE:
-                raise ActorDied(f"actor {worker} did not answer within {PATIENCE:.0f} s")
-        yield news
+            if now - since > TIMEOUT:
+                raise ActorDied(f"actor {worker} did not answer within {TIMEOUT:.0f} s")
+        yield report
 
 
-def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: Shared, first: int) -> None:
+def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: SharedState, first: int) -> None:
     """One worker: copy the weights, make a rollout, take a step; until the run's steps are made or the pipe is closed."""
     seed_process(config.seed, index, first)
     spec = actor_spec(config, contract, first)
-    layout, learner = spec.layout(), Member(config, contract, shared, index)
+    layout, learner = spec.layout(), HogwildLearner(config, contract, shared, index)
     slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
     counter, experience = EpisodeCounter(index, spec.envs), config.algorithm.experience()
     number = first * config.actors + index
@@ -282,11 +282,11 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
             slot.stamp.copy_(torch.tensor([number, index, seen]))
             metrics = learner.update([slot])
             number += config.actors
-            episodes += counter.finished(experience.own(slot))
+            episodes += counter.finished(experience.without_overlap(slot))
             lags.append(learner.updates - seen - 1)
             if time.monotonic() - told > _REPORT_EVERY:
-                pipe.send(News.of(index, episodes, lags, metrics))
+                pipe.send(WorkerReport.of(index, episodes, lags, metrics))
                 episodes, lags, told = [], [], time.monotonic()
             learner.pull()
-        pipe.send(News.of(index, episodes, lags, metrics, final=True))
+        pipe.send(WorkerReport.of(index, episodes, lags, metrics, final=True))
         pipe.poll(None)  # until it is closed: its end before the run's would be taken for a death

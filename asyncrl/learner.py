@@ -14,7 +14,7 @@ from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
 from asyncrl.envs.global_generators import lent
 from asyncrl.errors import CheckpointError, DivergenceError
-from asyncrl.experience import Batch, Replay, Sample, Stored
+from asyncrl.experience import Batch, OffPolicy, ReplayBuffer, Sample
 from asyncrl.experience.rollout import Rollout
 from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, named_views, resample
 
@@ -38,9 +38,9 @@ class Learner:
         dtype: torch.dtype,
         device: torch.device,
         steps: int,
-        replay: Replay | None = None,
+        replay: ReplayBuffer | None = None,
     ) -> None:
-        """`replay`: what stores rollouts, for an algorithm that learns from `Stored` experience."""
+        """`replay`: what stores rollouts, for an algorithm that learns from `OffPolicy` experience."""
         self._algorithm, self._optimization, self._contract = algorithm, optimizer, contract
         self._seed, self._device, self._steps = seed, device, steps
         self._learning_rate = LearningRate(optimizer, steps)
@@ -79,7 +79,7 @@ class Learner:
         beyond all bounds.
         """
         self.is_updating = True
-        rollouts = self._experience.trimmed(rollouts)
+        rollouts = self._experience.strip_padding(rollouts)
         rate = self._learning_rate.at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -91,11 +91,11 @@ class Learner:
                     resample(network, random)
             loss = self._algorithm.loss(self.network, self._target, part)
             metrics = {"loss": loss.total.detach(), **loss.metrics}
-            if loss.enough:
+            if loss.early_stop:
                 break
             metrics["gradient_norm"] = self._descend(loss, rollouts)
-            if isinstance(part, Sample) and self.replay is not None and loss.errors is not None:
-                self.replay.prioritize(part.index.cpu(), loss.errors.cpu())
+            if isinstance(part, Sample) and self.replay is not None and loss.td_errors is not None:
+                self.replay.prioritize(part.index.cpu(), loss.td_errors.cpu())
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
         self.updates += 1
@@ -121,11 +121,11 @@ class Learner:
     def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:
         """What one update takes a step on each, in order."""
         experience, rewards = self._experience, self._contract.rewards
-        if isinstance(experience, Stored):
+        if isinstance(experience, OffPolicy):
             assert self.replay is not None
             for rollout in rollouts:
                 self.replay.extend(rollout)
-            due = experience.options.due
+            due = experience.options.num_updates
             count = due(self.step + self._steps_of(rollouts)) - due(self.step)
             for sample in self.replay.samples(count, random, min(1.0, self.step / self._steps), rewards):
                 yield from self._batches(sample.to(self._device), experience.options.batch_size, random)
@@ -191,7 +191,7 @@ class Learner:
             state["replay"] = self.replay.state()
         return {name: tensors for name, tensors in state.items() if tensors}
 
-    def adopt(self, weights: Tensor) -> None:
+    def load_weights(self, weights: Tensor) -> None:
         """Begin with these weights [P], in the target network too. Raises CheckpointError where there are more or fewer."""
         if weights.shape != self.weights.shape:
             raise CheckpointError(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from asyncrl.acting.actor_state import ActorState
-from asyncrl.common.signals import Interrupt, StopRequest, listening
+from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
 from asyncrl.common.system import describe_os_error
-from asyncrl.common.torch_setup import compute_with
+from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, closing
-from asyncrl.experience import Replay
+from asyncrl.experience import ReplayBuffer
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
@@ -30,14 +30,14 @@ from asyncrl.runs.run import Run, checkpoint_folder
 from asyncrl.runs.schedule import Free, Lockstep
 from asyncrl.runs.statistics import Episode, Statistics
 
-__all__ = ["Desk", "Outcome", "actor_spec", "is_complete", "make_learner", "replay_plan", "train"]
+__all__ = ["Desk", "TrainingResult", "actor_spec", "is_complete", "make_learner", "replay_plan", "train"]
 
 _LONG = 2_000
 """Steps that environments play again of which the user is told."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """How a run ended."""
 
     update: int
@@ -51,22 +51,22 @@ class Outcome:
 
 def train(
     config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
-) -> Outcome:
+) -> TrainingResult:
     """Train as `config` (resolved) says, from the beginning or from a checkpoint of the same run.
 
     Ends with a checkpoint of the last weights, also after a signal or a fault. Raises what an
     environment or an actor raised, and DivergenceError, after which there is none.
     """
     assert config.learner_threads is not None
-    compute_with(config.learner_threads)
+    set_torch_threads(config.learner_threads)
     learner, schedule = make_learner(config, contract), config.make_schedule()
     desk = Desk(config, contract, run, monitor, learner, resume, schedule.weight_buffers)
-    with listening() as stop:
+    with handle_stop_signals() as stop:
         desk.begin(stop)
         if not desk.is_trained:
             _learn(config, contract, learner, schedule, desk, stop)
         evaluation = desk.final_evaluation(stop)
-    return Outcome(learner.updates, learner.step, desk.statistics.seconds, stop.signal, evaluation)
+    return TrainingResult(learner.updates, learner.step, desk.statistics.seconds, stop.signal, evaluation)
 
 
 def _learn(
@@ -82,7 +82,7 @@ def _learn(
     with closing(open_engine(config.engine, spec, config.actors, plan)) as engine, desk.saving():
         stop.listen()
         published = None
-        for version, tickets in schedule.opening(first):
+        for version, tickets in schedule.initial_requests(first):
             if version != published:
                 engine.publish(version, desk.recent[version])
                 published = version
@@ -91,7 +91,7 @@ def _learn(
         while not desk.is_trained and not stop:
             update = learner.updates
             with statistics.time("waiting"):
-                rollouts = engine.collect(schedule.wanted(update), lambda: bool(stop))
+                rollouts = engine.collect(schedule.expected(update), lambda: bool(stop))
             if not rollouts:
                 break  # an environment hangs; what was learned is saved without it
             episodes = statistics.consume(update, rollouts, engine.ready)
@@ -100,7 +100,7 @@ def _learn(
             desk.follow(rollouts)
             if learner.updates % config.publish_every == 0:
                 engine.publish(learner.updates, learner.weights)
-            engine.request(schedule.following(update, list(rollouts)))
+            engine.request(schedule.next_requests(update, list(rollouts)))
             stop.listen()
             desk.after_update(metrics, episodes, stop)
 
@@ -114,7 +114,7 @@ def is_complete(config: RunConfig, contract: Contract, run: Run, saved: checkpoi
 
 def _recorded_evaluation(config: RunConfig, contract: Contract, run: Run, update: int) -> Evaluation | None:
     """What the metrics say of an evaluation of version `update`; None where there is none as `config` asks for it."""
-    asked = _mode(config), config.eval_episodes * len(contract.mix)
+    asked = _mode(config), config.eval_episodes * len(contract.contracts)
     for record in reversed(run.records()):
         told = record.get("mode"), len(record.get("returns", ()))
         if (record["kind"], record["update"], told) == ("eval", update, asked):
@@ -135,7 +135,7 @@ def make_learner(config: RunConfig, contract: Contract, *, stores: bool = True) 
     """The learner of a resolved configuration; without `stores`, it has no replay memory to learn from."""
     dtype, device = config.precision.dtype, torch.device(config.device.value)
     plan = replay_plan(config, contract) if stores else None
-    replay = None if plan is None else Replay(plan)
+    replay = None if plan is None else ReplayBuffer(plan)
     return Learner(
         config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps, replay
     )
@@ -160,7 +160,7 @@ class Desk:
         self._evaluator = Evaluator(config, contract, monitor)
         self.statistics = Statistics(
             config.algorithm.experience(),
-            [contract.of_actor(actor).env for actor in range(config.actors)],
+            [contract.for_actor(actor).env for actor in range(config.actors)],
             config.envs_per_actor,
             contract.frame_skip,
             config.queue_size or 1,
@@ -179,7 +179,7 @@ class Desk:
         if resume is not None:
             self._restore(resume)
         elif config.init_from is not None:
-            learner.adopt(checkpoint.load(checkpoint_folder(config.init_from)).weights())
+            learner.load_weights(checkpoint.load(checkpoint_folder(config.init_from)).weights())
         self._step_before = learner.step
         self.reached = self._evaluated is not None and _is_enough(config, self._evaluated[1])
         """An evaluation has reached the target return."""

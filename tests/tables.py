@@ -50,19 +50,19 @@ def batch(
     rewards: list[float],
     terminated: list[bool] | None = None,
     valid: list[bool] | None = None,
-    **acted: list[float],
+    **extras: list[float],
 ) -> Batch:
     """One environment; `states` has one entry more than the others."""
     steps = len(actions)
     columns = [actions, rewards, terminated or [False] * steps, valid or [True] * steps]
     observation = torch.tensor(states, dtype=torch.float32)[:, None, None]
-    said = {name: torch.tensor(values)[:, None] for name, values in acted.items()}
-    return Batch(observation, *(torch.tensor(x)[:, None] for x in columns), state=torch.zeros(1, 0), acted=said)
+    said = {name: torch.tensor(values)[:, None] for name, values in extras.items()}
+    return Batch(observation, *(torch.tensor(x)[:, None] for x in columns), state=torch.zeros(1, 0), extras=said)
 
 
 def side_by_side(batches: list[Batch]) -> Batch:
     """Batches of equal length as one, an environment each."""
     names = ("observation", "action", "reward", "terminated", "valid")
-    acted = {name: torch.cat([b.acted[name] for b in batches], 1) for name in batches[0].acted}
+    extras = {name: torch.cat([b.extras[name] for b in batches], 1) for name in batches[0].extras}
     columns = {name: torch.cat([getattr(b, name) for b in batches], 1) for name in names}
-    return Batch(**columns, state=torch.zeros(len(batches), 0), acted=acted)
+    return Batch(**columns, state=torch.zeros(len(batches), 0), extras=extras)

@@ -257,7 +257,7 @@ def test_workers_that_hang_are_killed_also_where_the_wait_for_their_end_is_inter
     workers = Workers(faulty.hang, 2, describe("CartPole-v1"))
     heard: list[int] = []
     while len(heard) < 2:
-        heard += workers.hear(1.0)
+        heard += workers.receive(1.0)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:

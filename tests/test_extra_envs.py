@@ -12,7 +12,7 @@ from worlds import Corridor
 
 from asyncrl.api import configure, evaluate, start
 from asyncrl.cli import main
-from asyncrl.envs import describe_mix
+from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
 from asyncrl.runs import checkpoint
 
@@ -47,7 +47,9 @@ def test_actors_take_turns_and_scores_are_kept_apart(tmp_path: Path) -> None:
     assert score["episodes"] == 6
     assert score["mean"] == pytest.approx(sum(score["means"].values()) / 2, abs=1e-3)
     assert score["means"][THERE] == pytest.approx(evaluate(tmp_path / "run", 3, 5, env=THERE).mean, abs=1e-3)
-    assert [one.env for one in checkpoint.load((tmp_path / "run" / "checkpoints").glob("0*").__next__()).contract.mix] == [
+    assert [
+        one.env for one in checkpoint.load((tmp_path / "run" / "checkpoints").glob("0*").__next__()).contract.contracts
+    ] == [
         HERE,
         THERE,
     ]
@@ -61,7 +63,7 @@ def test_a_run_in_one_environment_says_nothing_of_that(tmp_path: Path) -> None:
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"CartPole-v1 \(4,\) and actions 2: one agent takes the same in all"):
-        describe_mix([HERE, "CartPole-v1"])
+        describe_all([HERE, "CartPole-v1"])
     with pytest.raises(UsageError, match="--actors 1: 2 environments need an actor each"):
         start(configure(HERE, "a3c", also=(THERE,), **SMALL | dict(actors=1)), tmp_path / "run")
     start(configure(HERE, "a3c", also=(THERE,), **SMALL), tmp_path / "run")

@@ -26,9 +26,9 @@ from asyncrl.api import configure, newest_checkpoint, resume, start
 from asyncrl.cli import main
 from asyncrl.envs import Contract, describe
 from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
-from asyncrl.experience import Stored
+from asyncrl.experience import OffPolicy
 from asyncrl.experience.rollout import Rollout, Ticket
-from asyncrl.hogwild import Member, News
+from asyncrl.hogwild import HogwildLearner, WorkerReport
 from asyncrl.monitor import Live
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import Run
@@ -84,47 +84,47 @@ def test_steps_updates_and_episodes_of_all_workers_are_recorded_to_the_end(tmp_p
 class Witness:
     """A worker's pipe, at whose other end another worker makes two updates during every rollout."""
 
-    def __init__(self, everyone: Member) -> None:
-        self._everyone = everyone
-        self.news: list[News] = []
+    def __init__(self, coordinator: HogwildLearner) -> None:
+        self._everyone = coordinator
+        self.report: list[WorkerReport] = []
 
     def poll(self, seconds: float | None = 0.0) -> bool:
         self._everyone.shared.updates[1] += 2
         return False
 
-    def send(self, news: News) -> None:
-        self.news.append(news)
+    def send(self, report: WorkerReport) -> None:
+        self.report.append(report)
 
 
-def work(config: RunConfig, contract: Contract) -> tuple[Member, list[News]]:
+def work(config: RunConfig, contract: Contract) -> tuple[HogwildLearner, list[WorkerReport]]:
     """The whole life of worker 0, here; returns what is shared and what it said."""
-    everyone = Member.alone(config, contract)
-    pipe: Any = Witness(everyone)
-    hogwild._work(0, pipe, config, contract, everyone.shared, first=0)
-    return everyone, pipe.news
+    coordinator = HogwildLearner.alone(config, contract)
+    pipe: Any = Witness(coordinator)
+    hogwild._work(0, pipe, config, contract, coordinator.shared, first=0)
+    return coordinator, pipe.report
 
 
 LEARNING_AT_ONCE = [
-    name for name, cls in ALGORITHMS.items() if name != "random" and not isinstance(cls().experience(), Stored)
+    name for name, cls in ALGORITHMS.items() if name != "random" and not isinstance(cls().experience(), OffPolicy)
 ]
 
 
 @pytest.mark.parametrize("algorithm", LEARNING_AT_ONCE)
 def test_an_algorithm_needs_no_change(algorithm: str) -> None:
-    everyone, news = work(*resolved(algorithm, **{"steps": 400} | OWN.get(algorithm, {})))
-    before = everyone.weights.clone()
-    everyone.pull()
-    assert everyone.step >= 400
-    assert torch.isfinite(everyone.weights).all()
-    assert not torch.equal(everyone.weights, before)
-    assert {"loss", "gradient_norm", "learning_rate"} <= news[-1].metrics.keys()
+    coordinator, report = work(*resolved(algorithm, **{"steps": 400} | OWN.get(algorithm, {})))
+    before = coordinator.weights.clone()
+    coordinator.pull()
+    assert coordinator.step >= 400
+    assert torch.isfinite(coordinator.weights).all()
+    assert not torch.equal(coordinator.weights, before)
+    assert {"loss", "gradient_norm", "learning_rate"} <= report[-1].metrics.keys()
 
 
 def test_policy_lag_is_what_others_did_between_the_copy_and_the_step() -> None:
-    everyone, news = work(*resolved(steps=500))
-    assert [lag for word in news for lag in word.lags] == [2] * int(everyone.shared.updates[0])
-    assert [word.final for word in news] == [False] * (len(news) - 1) + [True]
-    assert sum(episode.length for word in news for episode in word.episodes) > 300
+    coordinator, report = work(*resolved(steps=500))
+    assert [lag for word in report for lag in word.lags] == [2] * int(coordinator.shared.updates[0])
+    assert [word.final for word in report] == [False] * (len(report) - 1) + [True]
+    assert sum(episode.length for word in report for episode in word.episodes) > 300
 
 
 def rollouts(config: RunConfig, contract: Contract) -> Iterator[Rollout]:
@@ -152,7 +152,7 @@ def rollouts(config: RunConfig, contract: Contract) -> Iterator[Rollout]:
 )
 def test_a_worker_that_is_alone_learns_what_the_learner_learns(algorithm: str, settings: dict[str, Any]) -> None:
     config, contract = resolved(algorithm, **settings)
-    learner, member = make_learner(config, contract), Member.alone(config, contract)
+    learner, member = make_learner(config, contract), HogwildLearner.alone(config, contract)
     for rollout in islice(rollouts(config, contract), 4):
         learner.update([rollout])
         member.update([rollout])
@@ -246,7 +246,7 @@ def test_what_a_worker_ends_with_is_raised_and_what_was_learned_is_saved(
 
 def test_a_saved_state_is_everyones_again() -> None:
     config, contract = resolved("n-step-q", optimizer="adam")
-    one, other = Member.alone(config, contract), Member.alone(config, contract)
+    one, other = HogwildLearner.alone(config, contract), HogwildLearner.alone(config, contract)
     for x in (one.shared.weights, one.shared.target, *one.shared.statistics[0].values()):
         x.copy_(torch.rand(x.shape))
     one.pull()
@@ -262,8 +262,8 @@ def test_a_saved_state_is_everyones_again() -> None:
 def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics() -> None:
     for sharing, seen in (("shared", True), ("own", False)):
         config, contract = resolved(optimizer_statistics=sharing)
-        first = Member.alone(config, contract)
-        second = Member(config, contract, first.shared, worker=1)
+        first = HogwildLearner.alone(config, contract)
+        second = HogwildLearner(config, contract, first.shared, worker=1)
         first._gradient.fill_(1.0)
         first._optimizer.step()
         second.pull()
@@ -274,8 +274,8 @@ def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics
 
 def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
     config, contract = resolved("n-step-q", target_every=100)
-    first = Member.alone(config, contract)
-    second = Member(config, contract, first.shared, worker=1)
+    first = HogwildLearner.alone(config, contract)
+    second = HogwildLearner(config, contract, first.shared, worker=1)
     first.shared.weights.fill_(1.0)
     first._count(60)
     assert not (first.shared.target == 1).all()
@@ -290,18 +290,18 @@ def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
 class Few:
     """Workers that say what they are given."""
 
-    def __init__(self, *words: list[News]) -> None:
+    def __init__(self, *words: list[WorkerReport]) -> None:
         self._words = iter(words)
 
-    def hear(self, seconds: float) -> list[News]:
+    def receive(self, seconds: float) -> list[WorkerReport]:
         return next(self._words, [])
 
 
 def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (News(worker, [], [], {}, final=True) for worker in (0, 1))
+    first, second = (WorkerReport(worker, [], [], {}, final=True) for worker in (0, 1))
     workers: Any = Few([first], [], [second])
     assert list(hogwild._listen(workers, 2)) == [[first], [], [second]]
-    monkeypatch.setattr(hogwild, "PATIENCE", -1.0)
+    monkeypatch.setattr(hogwild, "TIMEOUT", -1.0)
     workers = Few([first])
     with pytest.raises(ActorDied, match="actor 1 did not answer within"):
         list(hogwild._listen(workers, 2))

@@ -50,9 +50,9 @@ class Late:
     def request(self, tickets: Sequence[Ticket]) -> None:
         self._held.update((ticket.number, ticket) for ticket in tickets)
 
-    def collect(self, wanted: Sequence[Ticket], give_up: Callable[[], bool]) -> dict[Ticket, Rollout]:
-        self._engine.request([self._held.pop(ticket.number) for ticket in wanted])
-        return self._engine.collect(wanted, give_up)
+    def collect(self, expected: Sequence[Ticket], should_stop: Callable[[], bool]) -> dict[Ticket, Rollout]:
+        self._engine.request([self._held.pop(ticket.number) for ticket in expected])
+        return self._engine.collect(expected, should_stop)
 
     def close(self) -> None:
         self._engine.close()

@@ -16,7 +16,7 @@ import asyncrl
 from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
-from asyncrl.common.torch_setup import compute_with
+from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.envs import describe
 from asyncrl.experience.rollout import Ticket
 from asyncrl.training import actor_spec, make_learner
@@ -72,7 +72,7 @@ def learned(env: str, algorithm: str) -> torch.Tensor:
     small = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", seed=5)
     config, contract = configure(env, algorithm, **small | OWN.get(algorithm, {})), describe(env)
     config = config.resolved(contract)
-    compute_with(1)
+    set_torch_threads(1)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
     actor, layout = Actor(spec, 0), spec.layout()
     slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)

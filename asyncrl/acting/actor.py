@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from asyncrl.acting.actor_state import ActorState
-from asyncrl.acting.bots import BotOptions, Cast
-from asyncrl.algorithms import Acted, Algorithm, Moment, Policy
-from asyncrl.algorithms.exploration import Seats
+from asyncrl.acting.bots import BotOptions, BotRoster
+from asyncrl.algorithms import ActContext, ActionOutput, Algorithm, Policy
+from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
-from asyncrl.experience import Episodes
-from asyncrl.experience.rollout import Field, Layout, Rollout, Tail, Ticket
+from asyncrl.experience import FullEpisodes
+from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, Ticket
 from asyncrl.networks import NetworkConfig
 
 __all__ = ["Actor", "ActorSpec"]
@@ -68,11 +68,13 @@ class ActorSpec:
         shape, stack = spaces.observation_shape, self.contract.frame_stack
         dtype = getattr(torch, spaces.observation_dtype)
         observation, state = torch.zeros(self.envs, *shape, dtype=dtype), policy.initial_state(self.envs)
-        acted = policy.act(observation, state, Moment(0, generator(0, Stream.ACTOR), Seats.of(self.seed, 0, self.envs)))
-        extras = tuple((name, Field(tuple(x.shape[1:]), x.dtype)) for name, x in acted.extras.items())
+        output = policy.act(
+            observation, state, ActContext(0, generator(0, Stream.ACTOR), EnvSlots.of(self.seed, 0, self.envs))
+        )
+        extras = tuple((name, Field(tuple(x.shape[1:]), x.dtype)) for name, x in output.extras.items())
         frame = Field(shape[1:] if stack > 1 else shape, dtype)
-        action = Field(tuple(acted.action.shape[1:]), acted.action.dtype)
-        return Layout(self.algorithm.experience().rows, self.envs, stack, frame, action, state.shape[1], extras)
+        action = Field(tuple(output.action.shape[1:]), output.action.dtype)
+        return Layout(self.algorithm.experience().slot_length, self.envs, stack, frame, action, state.shape[1], extras)
 
 
 class Actor:
@@ -85,29 +87,29 @@ class Actor:
         self.spec, self.index = spec, index
         self.policy = spec.policy()
         making = making_seed(spec.seed, index)
-        self.environments = Environments(spec.contract.of_actor(index), spec.envs, spec.env_threads, seed=making)
+        self.environments = Environments(spec.contract.for_actor(index), spec.envs, spec.env_threads, seed=making)
         self._experience = spec.algorithm.experience()
-        self._seats = Seats.of(spec.seed, index, spec.envs, spec.actors)
+        self._seats = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
-        self._cast = None if bots.bot is None else Cast(bots, spaces, spec.seed, index, spec.envs)
-        self._tail: Tail | None = None
+        self._cast = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
+        self._tail: RolloutCarry | None = None
         state = spec.states.get(index)
         if state is None or not self._go_on(state):
             self._begin(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""
-        whole = isinstance(self._experience, Episodes)
+        whole = isinstance(self._experience, FullEpisodes)
         if whole:
             self._begin(Stream.EPISODE, ticket.number)
-        moment = Moment(ticket.step, generator(self.spec.seed, Stream.ACTOR, ticket.number), self._seats)
+        context = ActContext(ticket.step, generator(self.spec.seed, Stream.ACTOR, ticket.number), self._seats)
         steps, border = len(slot.reward), len(slot.reward) - self._experience.overlap
         known = self._continue(slot)
         for t in range(known, steps):
             if t == border:
-                slot.next_age[0], slot.next_state[0] = self._age, self._state
-            self._step(t, slot, moment, ticket)
+                slot.next_frames_since_reset[0], slot.next_state[0] = self._age, self._state
+            self._step(t, slot, context, ticket)
             if whole:
                 slot.reset[t + 1] |= slot.reset[t]
                 if slot.reset[t + 1].all():
@@ -117,12 +119,12 @@ class Actor:
         if whole:
             slot.reset[-1] = True
         if border == steps:
-            slot.next_age[0], slot.next_state[0] = self._age, self._state
-        slot.next_age[1], slot.next_state[1] = self._age, self._state
+            slot.next_frames_since_reset[0], slot.next_state[0] = self._age, self._state
+        slot.next_frames_since_reset[1], slot.next_state[1] = self._age, self._state
         slot.restarts[0] = self.environments.restarts
-        origins = self.environments.origins
-        slot.origin[:] = -1 if origins is None else torch.from_numpy(origins)
-        self._tail = slot.tail(border)
+        seeds_and_steps = self.environments.seeds_and_steps
+        slot.seed_and_steps[:] = -1 if seeds_and_steps is None else torch.from_numpy(seeds_and_steps)
+        self._tail = slot.carry(border)
 
     def close(self) -> None:
         self.environments.close()
@@ -142,50 +144,50 @@ class Actor:
         """Come back to where another actor was between two rollouts. False where environments do not come back there."""
         if self._cast is not None:  # nobody knows what a bot has in mind
             return False
-        tail = state.tail
+        carry = state.carry
         with self._naming():
-            seeds, past = tail.origin[0].tolist(), [played.numpy() for played in state.actions]
-            observation, over = self.environments.go_on(seeds, past)
+            seeds, past = carry.seed_and_steps[0].tolist(), [played.numpy() for played in state.actions]
+            observation, over = self.environments.replay_to(seeds, past)
         self._observation = torch.from_numpy(observation)
-        self._age, self._state, self._tail = tail.age[1], tail.state[1], tail
-        return torch.equal(self._newest(), tail.frames[-1]) and torch.equal(torch.from_numpy(over), tail.reset[-1])
+        self._age, self._state, self._tail = carry.frames_since_reset[1], carry.state[1], carry
+        return torch.equal(self._newest(), carry.frames[-1]) and torch.equal(torch.from_numpy(over), carry.reset[-1])
 
     def _continue(self, slot: Rollout) -> int:
         """Begin `slot` with what is known of the rollout before it; returns how many steps that is."""
-        slot.fresh[0] = self._tail is None
+        slot.starts_reset[0] = self._tail is None
         if self._tail is not None:
-            return slot.begin_with(self._tail)
-        slot.age.copy_(self._age)
+            return slot.start_from(self._tail)
+        slot.frames_since_reset.copy_(self._age)
         slot.state.copy_(self._state)
         slot.frames[: self._stack - 1] = self._frames(self._observation)[:-1]
         slot.reset[0] = False
         return 0
 
-    def _step(self, t: int, slot: Rollout, moment: Moment, ticket: Ticket) -> None:
+    def _step(self, t: int, slot: Rollout, context: ActContext, ticket: Ticket) -> None:
         """Act once and write step `t`."""
         slot.frames[t + self._stack - 1] = self._newest()
-        acted = self.policy.act(self._observation, self._state, moment)
+        output = self.policy.act(self._observation, self._state, context)
         if self._cast is not None:
-            acted = self._let_bots_play(self._cast, acted, ticket, t)
+            output = self._let_bots_play(self._cast, output, ticket, t)
         with self._naming(ticket):
-            step = self.environments.step(acted.action.numpy())
-        slot.action[t] = acted.action
-        for name, value in acted.extras.items():
-            slot.acted[name][t] = value
+            step = self.environments.step(output.action.numpy())
+        slot.action[t] = output.action
+        for name, value in output.extras.items():
+            slot.extras[name][t] = value
         slot.reward[t] = torch.from_numpy(step.reward)
         slot.terminated[t] = torch.from_numpy(step.terminated)
-        slot.reset[t + 1] = torch.from_numpy(step.over)
+        slot.reset[t + 1] = torch.from_numpy(step.done)
         self._observation = torch.from_numpy(step.observation)
         self._beginning = slot.reset[t].numpy().copy()
         self._age = torch.where(slot.reset[t], 0, (self._age + 1).clamp(max=self._stack - 1))
-        self._state = torch.where(slot.reset[t][:, None], 0.0, acted.state)
+        self._state = torch.where(slot.reset[t][:, None], 0.0, output.state)
 
-    def _let_bots_play(self, cast: Cast, acted: Acted, ticket: Ticket, t: int) -> Acted:
+    def _let_bots_play(self, cast: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:
         """What the policy did, with what bots do instead."""
         cast.begin(self._beginning, ticket.step, (ticket.number, t))
-        chance = np.zeros(self.spec.envs, dtype=bool) if acted.random is None else acted.random.numpy()
-        done = cast.play(acted.action.numpy(), chance, self.environments.shown, self.environments.infos)
-        return acted._replace(action=torch.from_numpy(done))
+        chance = np.zeros(self.spec.envs, dtype=bool) if output.explored is None else output.explored.numpy()
+        done = cast.play(output.action.numpy(), chance, self.environments.shown, self.environments.infos)
+        return output._replace(action=torch.from_numpy(done))
 
     def _newest(self) -> Tensor:
         """The newest frames, [B, *frame]."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asyncrl.experience.rollout import Rollout, Tail, Ticket
+from asyncrl.experience.rollout import Rollout, RolloutCarry, Ticket
 
-__all__ = ["ActorState", "ActorStates"]
+__all__ = ["ActorState", "ActorTracker"]
 
 _LONGEST = 200_000
 """Steps since the seed beyond which they are not played again: a continued run begins a new episode."""
@@ -25,7 +25,7 @@ _LONGEST = 200_000
 class ActorState:
     """All that an actor hands on from one rollout to the next."""
 
-    tail: Tail
+    carry: RolloutCarry
     """What the next rollout begins with."""
     actions: list[Tensor]
     """B × [L, …]: what was done in each environment since it was seeded; L differs."""
@@ -34,18 +34,18 @@ class ActorState:
         """As tensors by name; `of` takes them."""
         actions, lengths = torch.cat(self.actions), torch.tensor([len(played) for played in self.actions])
         kept = actions if actions.is_floating_point() else actions.to(torch.int32)
-        tail = {f"tail.{name}": x for name, x in self.tail.tensors().items()}
-        return {"actions": kept, "lengths": lengths, **tail}
+        carry = {f"tail.{name}": x for name, x in self.carry.tensors().items()}
+        return {"actions": kept, "lengths": lengths, **carry}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> ActorState:
         """The state whose `tensors` these are."""
-        tail = Tail.of({name.removeprefix("tail."): x for name, x in tensors.items() if name.startswith("tail.")})
-        actions = tensors["actions"].to(tail.action.dtype)
-        return cls(tail, list(torch.split_with_sizes(actions, tensors["lengths"].tolist())))
+        carry = RolloutCarry.of({name.removeprefix("tail."): x for name, x in tensors.items() if name.startswith("tail.")})
+        actions = tensors["actions"].to(carry.action.dtype)
+        return cls(carry, list(torch.split_with_sizes(actions, tensors["lengths"].tolist())))
 
 
-class ActorStates:
+class ActorTracker:
     """Follows every actor by the rollouts that were learned from: what a checkpoint says of them.
 
     An actor is ahead of that by the rollouts that nobody has learned from yet; a continued run makes these again.
@@ -53,7 +53,7 @@ class ActorStates:
 
     def __init__(self, actors: int, overlap: int) -> None:
         """`overlap`: steps at the end of a rollout that are the first ones of the next."""
-        self._followed = [_Followed(overlap) for _ in range(actors)]
+        self._followed = [_TrackedActor(overlap) for _ in range(actors)]
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
         """Note rollouts that were learned from: of each actor those that come next."""
@@ -77,45 +77,45 @@ class ActorStates:
         return found
 
 
-class _Followed:
+class _TrackedActor:
     """One actor: the actions of its rollouts, as far back as the oldest seed."""
 
     def __init__(self, overlap: int) -> None:
         self._overlap = overlap
-        self._tail: Tail | None = None
+        self._tail: RolloutCarry | None = None
         self._past: deque[Tensor] = deque()
         """[T, B, …] each"""
         self._steps = 0
         """T of all of them"""
 
     def begin(self, state: ActorState) -> None:
-        self._tail = state.tail
+        self._tail = state.carry
         self._steps = max(map(len, state.actions))
-        past = state.tail.action.new_zeros(self._steps, len(state.actions), *state.tail.action.shape[2:])
+        past = state.carry.action.new_zeros(self._steps, len(state.actions), *state.carry.action.shape[2:])
         for env, played in enumerate(state.actions):
             past[self._steps - len(played) :, env] = played
         self._past = deque([past])
 
     def extend(self, rollout: Rollout) -> None:
-        if (rollout.origin < 0).any():  # nobody could come back
+        if (rollout.seed_and_steps < 0).any():  # nobody could come back
             self._tail = None
             return
         known = self._overlap
-        if self._tail is None or rollout.fresh:
+        if self._tail is None or rollout.starts_reset:
             self._past.clear()
             known, self._steps = 0, 0
         self._past.append(rollout.action[known:].clone())
         self._steps += len(rollout.reward) - known
-        longest = int(rollout.origin[1].max())
+        longest = int(rollout.seed_and_steps[1].max())
         while len(self._past) > 1 and self._steps - len(self._past[0]) >= longest:
             self._steps -= len(self._past.popleft())
         if self._steps > _LONGEST:
             self._past.clear()
             self._steps = 0
-        self._tail = rollout.tail(len(rollout.reward) - self._overlap)
+        self._tail = rollout.carry(len(rollout.reward) - self._overlap)
 
     def state(self) -> ActorState | None:
-        if self._tail is None or self._tail.origin[1].max() > self._steps:
+        if self._tail is None or self._tail.seed_and_steps[1].max() > self._steps:
             return None
-        past, since = torch.cat(list(self._past)), self._tail.origin[1].tolist()
+        past, since = torch.cat(list(self._past)), self._tail.seed_and_steps[1].tolist()
         return ActorState(self._tail, [past[len(past) - n :, env].clone() for env, n in enumerate(since)])

@@ -1,6 +1,6 @@
 """Scripted players: what somebody already knows about a game, as experience and as exploration.
 
-A bot is any callable ``(observation, info) -> action``, or a `Script` of actions. It sees what the environment
+A bot is any callable ``(observation, info) -> action``, or a `ScriptedBot` of actions. It sees what the environment
 shows and answers as the environment takes actions; a new one begins every episode.
 """
 
@@ -24,14 +24,14 @@ from asyncrl.common.randomness import Stream, uniform
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.errors import BotFault, UsageError, near_matches
+from asyncrl.errors import BotFault, UsageError, suggestions
 
-__all__ = ["Bot", "BotOptions", "BotPlayer", "Cast", "Script", "open_bot"]
+__all__ = ["Bot", "BotOptions", "BotPlayer", "BotRoster", "ScriptedBot", "open_bot"]
 
 Bot = Callable[[Any, dict[str, Any]], Any]
 
 
-class Script:
+class ScriptedBot:
     """Plays a list of actions, then `fallback` for ever."""
 
     def __init__(self, actions: Sequence[Any], fallback: Any) -> None:
@@ -87,7 +87,7 @@ def open_bot(place: str) -> Callable[[], Bot]:
     except BaseException as problem:
         raise _fault_of(problem, place) from problem
     if not hasattr(module, name):
-        raise UsageError(f"--bot {place}: {file} has no {name!r}{near_matches(name, vars(module))}")
+        raise UsageError(f"--bot {place}: {file} has no {name!r}{suggestions(name, vars(module))}")
     make = getattr(module, name)
     if not callable(make):
         raise UsageError(f"--bot {place}: {name} is no function that makes a bot")
@@ -98,7 +98,7 @@ def open_bot(place: str) -> Callable[[], Bot]:
         except BaseException as problem:
             raise _fault_of(problem, place) from problem
         if not callable(bot):
-            raise BotFault(f"--bot {place} made {bot!r}, which is no function of observation and info, and no Script")
+            raise BotFault(f"--bot {place} made {bot!r}, which is no function of observation and info, and no ScriptedBot")
         made: Bot = bot
         return made
 
@@ -137,7 +137,7 @@ class BotPlayer:
         return ask(self._bot, self._place, self._spaces, observation, info, 0)[None]
 
 
-class Cast:
+class BotRoster:
     """The bots of one actor's environments, and which of them play."""
 
     def __init__(self, options: BotOptions, spaces: Spaces, seed: int, actor: int, envs: int) -> None:
@@ -152,9 +152,9 @@ class Cast:
         if not beginning.any():
             return
         seed, actor = self._address
-        luck = uniform(seed, Stream.BOT, len(beginning), actor, *moment)
+        draws = uniform(seed, Stream.BOT, len(beginning), actor, *moment)
         share = 1.0 if step < self._options.bot_prefill else self._options.bot_share
-        self._playing = np.where(beginning, luck < share, self._playing)
+        self._playing = np.where(beginning, draws < share, self._playing)
         for env in np.flatnonzero(beginning):
             self._bots[env] = self._make()
 
@@ -183,7 +183,7 @@ def ask(bot: Bot, place: str, spaces: Spaces, observation: np.ndarray, infos: di
         given = np.asarray(answer)
         if actions.is_continuous or (given == given.astype(np.int64)).all():
             choice = actions.of_policy(given[None])[0]
-    if not actions.permit(choice):
+    if not actions.is_valid(choice):
         raise BotFault(f"--bot {place} did {answer!r}, which is no action here: there are {actions}")
     return choice
 

@@ -19,9 +19,9 @@ from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs import Contract, Environments, Step
 from asyncrl.envs.spaces import Actions, Spaces, pack, spaces_of
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["Demonstration", "Player", "check", "claim", "read", "record", "write"]
+__all__ = ["Demonstration", "Player", "check", "check_name_free", "read", "record", "write"]
 
 Player = Callable[[np.ndarray, dict[str, Any], bool], np.ndarray]
 """(observations [1, *O] as the environment shows them, info, does an episode begin) → actions [1, …] of a policy"""
@@ -50,7 +50,7 @@ class Demonstration:
         return float(self.reward.sum())
 
 
-class Stage(Protocol):
+class PlayableEnv(Protocol):
     """One environment to play in, as `View` is."""
 
     def reset(self, seed: int) -> np.ndarray:
@@ -63,7 +63,7 @@ class Stage(Protocol):
         """What the last reset or step told besides."""
 
 
-class _Alone(Environments):
+class _SingleEnv(Environments):
     """One environment that nobody looks at."""
 
     def __init__(self, contract: Contract) -> None:
@@ -78,7 +78,7 @@ def record(
     contract: Contract,
     episodes: int,
     seed: int,
-    stage: Stage | None = None,
+    stage: PlayableEnv | None = None,
     *,
     limit: int | None = None,
 ) -> Iterator[Demonstration]:
@@ -88,7 +88,7 @@ def record(
     """
     with contextlib.ExitStack() as stack:
         if stage is None:
-            stage = stack.enter_context(contextlib.closing(_Alone(contract)))
+            stage = stack.enter_context(contextlib.closing(_SingleEnv(contract)))
         for seed_of_one in environment_seeds(seed, Stream.EVALUATION, episodes):
             seen = [stage.reset(seed_of_one).copy()]  # some environments show everything in one array
             done: list[np.ndarray] = []
@@ -99,12 +99,12 @@ def record(
                 seen.append(step.observation.copy())
                 done.append(action[0].copy())
                 got.append(step.reward[0])
-                if step.over[0] or len(done) == limit:
+                if step.done[0] or len(done) == limit:
                     yield Demonstration(np.concatenate(seen), np.array(done), np.array(got), bool(step.terminated[0]))
                     break
 
 
-def claim(name: str) -> None:
+def check_name_free(name: str) -> None:
     """Raise UsageError for a new dataset's name that is malformed or taken, before anybody has played for nothing."""
     minari = _minari()
     if not _NAME.fullmatch(name):
@@ -115,7 +115,7 @@ def claim(name: str) -> None:
 
 def write(name: str, contract: Contract, episodes: Sequence[Demonstration], player: str) -> None:
     """A new dataset. Raises UsageError for a name that is malformed or taken: nothing is ever overwritten."""
-    claim(name)
+    check_name_free(name)
     minari = _minari()
     actions = contract.spaces.actions
     buffers = [
@@ -141,13 +141,13 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
 
 def check(name: str, contract: Contract) -> None:
     """Raise UsageError where a dataset is missing or of other spaces; its episodes are not looked at."""
-    with _complaints(name):
+    with _translate_errors(name):
         _open(name, contract)
 
 
 def read(name: str, contract: Contract) -> list[Demonstration]:
     """The episodes of a dataset. Raises UsageError where it is missing, damaged, empty, or of other spaces."""
-    with _complaints(name):
+    with _translate_errors(name):
         dataset, found = _open(name, contract)
         episodes = [_demonstration(one, found, contract.spaces) for one in dataset.iterate_episodes() if len(one.rewards)]
     if not episodes:
@@ -166,7 +166,7 @@ def _demonstration(one: Any, own: Spaces, spaces: Spaces) -> Demonstration:
     )
     if found.observation.shape != (steps + 1, *spaces.observation_shape):
         raise ValueError(f"episode {one.id} has observations {found.observation.shape} for {steps} steps")
-    if len(found.action) != steps or not all(map(spaces.actions.permit, found.action)):
+    if len(found.action) != steps or not all(map(spaces.actions.is_valid, found.action)):
         raise ValueError(f"episode {one.id} has actions that are none of {spaces.actions}, or not one for each step")
     if found.reward.ndim != 1 or not np.isfinite(found.reward).all():
         raise ValueError(f"episode {one.id} has rewards that are no finite numbers")
@@ -248,12 +248,12 @@ def _check_sizes(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _complaints(name: str) -> Iterator[None]:
+def _translate_errors(name: str) -> Iterator[None]:
     """Say what is wrong with a dataset that Minari cannot read."""
     try:
         yield
     except FileNotFoundError:
-        near = near_matches(name, _known())
+        near = suggestions(name, _known())
         raise UsageError(f"there is no dataset {name} here{near}; a published one: minari download {name}") from None
     except UsageError:
         raise

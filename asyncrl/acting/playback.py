@@ -14,10 +14,10 @@ from asyncrl.acting.datasets import Demonstration, read
 from asyncrl.algorithms import Policy
 from asyncrl.experience.rollout import Rollout, Ticket
 
-__all__ = ["Collector", "Playback", "open_actor"]
+__all__ = ["Playback", "RolloutSource", "open_actor"]
 
 
-class Collector(Protocol):
+class RolloutSource(Protocol):
     """What engines know of an actor."""
 
     policy: Policy
@@ -29,12 +29,12 @@ class Collector(Protocol):
         """End what it has opened."""
 
 
-def open_actor(spec: ActorSpec, index: int) -> Collector:
+def open_actor(spec: ActorSpec, index: int) -> RolloutSource:
     """Actor number `index`: one that plays, or one that deals out a dataset."""
     return Actor(spec, index) if spec.offline is None else Playback(spec, index)
 
 
-class Moment(NamedTuple):
+class ReplayedStep(NamedTuple):
     """One step of a recorded episode, or the reset after it."""
 
     episode: Demonstration
@@ -53,19 +53,19 @@ class Playback:
         self._contract = spec.contract
         episodes = read(spec.offline or "", spec.contract)
         columns, total = range(index * spec.envs, (index + 1) * spec.envs), spec.actors * spec.envs
-        self._moments = [_moments(episodes, column * len(episodes) // total) for column in columns]
+        self._replayed_steps = [_replayed_steps(episodes, column * len(episodes) // total) for column in columns]
         self._actors = spec.actors
-        self._now: list[Moment] = []
+        self._now: list[ReplayedStep] = []
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the next steps; a continued run's first ones come after those that were dealt out."""
         begins = not self._now
         if begins:
             dealt = ticket.number // self._actors * len(slot.reward)
-            self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._moments]
-        slot.fresh[0] = begins and ticket.version < 0  # schedule free: others may have dealt more, so less is known
-        slot.origin.fill_(-1)
-        slot.age.zero_()
+            self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._replayed_steps]
+        slot.starts_reset[0] = begins and ticket.version < 0  # schedule free: others may have dealt more, so less is known
+        slot.seed_and_steps.fill_(-1)
+        slot.frames_since_reset.zero_()
         slot.state.zero_()
         stack = len(slot.frames) - len(slot.reward)
         slot.frames[: stack - 1].zero_()
@@ -76,7 +76,7 @@ class Playback:
                     slot.action[t, column] = torch.from_numpy(np.asarray(episode.action[place]))
                     slot.reward[t, column] = float(episode.reward[place])
                 slot.terminated[t, column] = episode.terminated and place == len(episode.reward) - 1
-                self._now[column] = next(self._moments[column])
+                self._now[column] = next(self._replayed_steps[column])
         for column in range(len(self._now)):
             self._see(slot, len(slot.reward), column)
 
@@ -91,8 +91,8 @@ class Playback:
         slot.reset[t, column] = now.reset
 
 
-def _moments(episodes: list[Demonstration], first: int) -> Iterator[Moment]:
+def _replayed_steps(episodes: list[Demonstration], first: int) -> Iterator[ReplayedStep]:
     """Every step of every episode and the resets between them, for ever, from episode `first` on."""
     for episode in itertools.islice(itertools.cycle(episodes), first, None):
         for t in range(len(episode.reward) + 1):
-            yield Moment(episode, t)
+            yield ReplayedStep(episode, t)

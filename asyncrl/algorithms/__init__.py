@@ -2,9 +2,9 @@
 
 from asyncrl.algorithms.a3c import A3C
 from asyncrl.algorithms.actor_critic import EpisodicActorCritic
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.c51 import C51
-from asyncrl.algorithms.dqn import DQN, Penalty
+from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
 from asyncrl.algorithms.linear_q import LinearQ
 from asyncrl.algorithms.n_step_q import NStepQ
@@ -15,7 +15,7 @@ from asyncrl.algorithms.ppo import PPO
 from asyncrl.algorithms.qr_dqn import QRDQN
 from asyncrl.algorithms.random import Random
 from asyncrl.algorithms.reinforce import Baseline, Reinforce
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = [
     "A3C",
@@ -24,21 +24,21 @@ __all__ = [
     "DQN",
     "PPO",
     "QRDQN",
-    "Acted",
+    "ActContext",
+    "ActionOutput",
     "Algorithm",
     "Baseline",
     "EpisodicActorCritic",
     "Impala",
     "LinearQ",
     "Loss",
-    "Moment",
     "NStepQ",
     "OneStepQ",
     "OneStepSarsa",
-    "Penalty",
     "Policy",
     "Random",
     "Reinforce",
+    "TDLoss",
     "algorithm_named",
 ]
 
@@ -77,6 +77,6 @@ def algorithm_named(name: str) -> type[Algorithm]:
     """The algorithm's class. Raises UsageError that names what is near, or all of them."""
     if name not in ALGORITHMS:
         nearest = _NEAREST.get(name.casefold().replace("_", "-"))
-        near = f"; {nearest}" if nearest else near_matches(name, ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
+        near = f"; {nearest}" if nearest else suggestions(name, ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
         raise UsageError(f"there is no algorithm {name!r}{near} (asyncrl list algorithms)")
     return ALGORITHMS[name]

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
-from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
+from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, Fresh
+from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import ActorCritic, NetworkConfig
 
 __all__ = ["A3C"]
@@ -44,11 +44,11 @@ class A3C(Algorithm):
         within(self, 0, 1, "discount", "gae_lambda")
         within(self, 0, math.inf, "entropy_cost", "value_cost")
 
-    def experience(self) -> Fresh:
-        return Fresh(self.t_max)
+    def experience(self) -> OnPolicy:
+        return OnPolicy(self.t_max)
 
-    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        return act_by_policy(network, observation, state, moment)
+    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
+        return sample_action(network, observation, state, context)
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, state = network(batch.observation[:-1], batch.state, batch.valid)

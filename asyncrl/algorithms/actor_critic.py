@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
-from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, Episodes
+from asyncrl.experience import Batch, FullEpisodes
 from asyncrl.networks import ActorCritic, NetworkConfig
 
 __all__ = ["EpisodicActorCritic"]
@@ -49,11 +49,11 @@ class EpisodicActorCritic(Algorithm):
         within(self, 0, 1, "discount", "trace_lambda")
         within(self, 0, math.inf, "entropy_cost", "value_cost")
 
-    def experience(self) -> Episodes:
-        return Episodes(self.longest_episode)
+    def experience(self) -> FullEpisodes:
+        return FullEpisodes(self.longest_episode)
 
-    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        return act_by_policy(network, observation, state, moment)
+    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
+        return sample_action(network, observation, state, context)
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, state = network(batch.observation[:-1], batch.state, batch.valid)

@@ -8,22 +8,22 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.exploration import Seats
+from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Experience
 from asyncrl.networks import Network, NetworkConfig
 
-__all__ = ["Acted", "Algorithm", "Loss", "Moment"]
+__all__ = ["ActContext", "ActionOutput", "Algorithm", "Loss"]
 
 
-class Moment(NamedTuple):
+class ActContext(NamedTuple):
     """What an algorithm may know of the moment it acts in, besides what it sees."""
 
     step: int
     """Environment steps that the run has ordered before this rollout."""
     random: torch.Generator
-    seats: Seats | None
+    slots: EnvSlots | None
     """Which of the run's environments these are; None: no training, act as well as you can."""
     greedy: bool = False
     """Take the most probable action instead of sampling."""
@@ -31,7 +31,7 @@ class Moment(NamedTuple):
     """Probability that something else is done, at random (evaluation)."""
 
 
-class Acted(NamedTuple):
+class ActionOutput(NamedTuple):
     """What an algorithm chose for B environments."""
 
     action: Tensor
@@ -40,7 +40,7 @@ class Acted(NamedTuple):
     """[B, S] what the network remembers"""
     extras: dict[str, Tensor]
     """[B, …] what the loss will need of this moment; kept in the rollout"""
-    random: Tensor | None = None
+    explored: Tensor | None = None
     """[B] bool: actions that are not the policy's choice but chance"""
 
 
@@ -51,9 +51,9 @@ class Loss(NamedTuple):
     """scalar, differentiable"""
     metrics: dict[str, Tensor]
     """scalars, detached, left on the device"""
-    enough: bool = False
+    early_stop: bool = False
     """Take no step and none after it in this update."""
-    errors: Tensor | None = None
+    td_errors: Tensor | None = None
     """[N] ≥ 0, of a Sample: how surprising each of its steps was; what priorities are made of"""
 
     @classmethod
@@ -102,7 +102,7 @@ class Algorithm:
         built: torch.nn.Module = self.network(config, spaces, dtype, generator)
         return built
 
-    def act(self, network: Any, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+    def act(self, network: Any, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         """Choose actions for observations [B, *O]; `state` [B, S] is what the network remembers."""
         raise NotImplementedError
 

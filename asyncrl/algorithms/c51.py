@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.replay_based import ReplayedValueMethod, at_action, look
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -20,7 +20,7 @@ __all__ = ["C51", "project"]
 
 
 @dataclass(frozen=True)
-class C51(ReplayedValueMethod):
+class C51(ReplayBasedQLearning):
     """The cross-entropy of Z(s, a; θ) and the projected R + γⁿ·Z(s_n, a*; θ⁻) (algorithm 1)."""
 
     name: ClassVar[str] = "c51"
@@ -53,17 +53,17 @@ class C51(ReplayedValueMethod):
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
-            probability = self.later_outputs(network, batch).softmax(-1)  # [N, K]
+            probability = self.target_outputs(network, batch).softmax(-1)  # [N, K]
             support: Tensor = target.support
             moved = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * support
             wanted = project(moved, probability, support)
-        said = look(network, batch.observation)
-        log_probability = at_action(said.outputs[0], batch.action).log_softmax(-1)
+        output = q_outputs(network, batch.observation)
+        log_probability = gather_action(output.outputs[0], batch.action).log_softmax(-1)
         cost = -(wanted * log_probability).sum(-1)
         entropy = -torch.special.xlogy(wanted, wanted).sum(-1)
         loss = (batch.weight * cost).mean()
         errors = (cost.detach() - entropy).clamp(min=0)  # the divergence: what is left to learn
-        return Loss.of(loss, q=said.q.amax(-1).mean(), target=(wanted @ support).mean())._replace(errors=errors)
+        return Loss.of(loss, q=output.q.amax(-1).mean(), target=(wanted @ support).mean())._replace(td_errors=errors)
 
 
 def project(values: Tensor, probability: Tensor, support: Tensor) -> Tensor:

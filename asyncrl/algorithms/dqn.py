@@ -11,16 +11,16 @@ import torch
 from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.replay_based import ReplayedValueMethod, at_action, look
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
 from asyncrl.networks import NetworkConfig
 
-__all__ = ["DQN", "Penalty"]
+__all__ = ["DQN", "TDLoss"]
 
 
-class Penalty(Enum):
+class TDLoss(Enum):
     """What an error costs."""
 
     HUBER = "huber"
@@ -29,13 +29,13 @@ class Penalty(Enum):
 
 
 @dataclass(frozen=True)
-class DQN(ReplayedValueMethod):
+class DQN(ReplayBasedQLearning):
     """y = Σ γ^k·r_k + γⁿ·max_a Q(s_n, a; θ⁻), and the mean penalty of y − Q(s, a; θ) over a batch of stored steps."""
 
     name: ClassVar[str] = "dqn"
     summary: ClassVar[str] = "deep Q-learning from a replay memory: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
 
-    penalty: Penalty = Penalty.HUBER
+    penalty: TDLoss = TDLoss.HUBER
     """What an error costs."""
     conservative: float = 0.0
     """Weight of log Σ_a exp Q(s, a) − Q(s, a_t): keeps what was never tried from looking good (CQL, Kumar et al. 2020)."""
@@ -46,13 +46,13 @@ class DQN(ReplayedValueMethod):
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
-            after = self.later_outputs(network, batch).squeeze(-1)
+            after = self.target_outputs(network, batch).squeeze(-1)
             y = batch.returns(self.discount) + batch.bootstrap(self.discount) * after
-        q = look(network, batch.observation).q[0]
-        value = at_action(q, batch.action)
-        penalty = F.smooth_l1_loss if self.penalty is Penalty.HUBER else F.mse_loss
+        q = q_outputs(network, batch.observation).q[0]
+        value = gather_action(q, batch.action)
+        penalty = F.smooth_l1_loss if self.penalty is TDLoss.HUBER else F.mse_loss
         loss = (batch.weight * penalty(value, y, reduction="none")).mean()
         if self.conservative:
             loss = loss + self.conservative * (q.logsumexp(-1) - value).mean()
         errors = (y - value).detach().abs()
-        return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(errors=errors)
+        return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(td_errors=errors)

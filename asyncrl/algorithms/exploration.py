@@ -14,7 +14,7 @@ from asyncrl.common.randomness import Stream, uniform
 from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
 
-__all__ = ["Assignment", "Decay", "Exploration", "Seats", "explore"]
+__all__ = ["Assignment", "Decay", "EnvSlots", "Exploration", "explore"]
 
 
 class Assignment(Enum):
@@ -37,21 +37,21 @@ class Decay(Enum):
 
 
 @dataclass(frozen=True)
-class Seats:
+class EnvSlots:
     """Which of the run's environments an actor has: what stays with each of them for the whole run."""
 
-    place: Tensor
+    index: Tensor
     """[B] int64: its number among all environments of the run"""
-    luck: Tensor
+    uniform: Tensor
     """[B] float64 in [0, 1): a number of its own, drawn from the run's seed"""
-    total: int
+    num_envs: int
     """Environments of the run"""
 
     @classmethod
-    def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> Seats:
-        """The seats of the `envs` environments of one of `actors` actors."""
-        luck = uniform(seed, Stream.SEAT, envs, actor)
-        return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(luck), actors * envs)
+    def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> EnvSlots:
+        """The slots of the `envs` environments of one of `actors` actors."""
+        draws = uniform(seed, Stream.SEAT, envs, actor)
+        return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(draws), actors * envs)
 
 
 @dataclass(frozen=True)
@@ -104,20 +104,20 @@ class Exploration:
         """Is ε higher at the beginning than at the end, in any environment?"""
         return self.epsilon_start > min(self.epsilon_floors)
 
-    def floors(self, seats: Seats) -> Tensor:
+    def floors(self, slots: EnvSlots) -> Tensor:
         """[B] float64: where each environment's ε ends."""
         floors = torch.tensor(self.epsilon_floors, dtype=torch.float64)
         match self.epsilon_assignment:
             case Assignment.ROUND_ROBIN:
-                return floors[seats.place % len(floors)]
+                return floors[slots.index % len(floors)]
             case Assignment.LADDER:
-                return floors[0] ** (1 + 7 * seats.place / max(1, seats.total - 1))
+                return floors[0] ** (1 + 7 * slots.index / max(1, slots.num_envs - 1))
         borders = torch.from_numpy(np.cumsum(self.epsilon_shares)[:-1])
-        return floors[torch.searchsorted(borders, seats.luck, right=True)]
+        return floors[torch.searchsorted(borders, slots.uniform, right=True)]
 
-    def epsilon(self, step: int, seats: Seats) -> Tensor:
+    def epsilon(self, step: int, slots: EnvSlots) -> Tensor:
         """[B] float64: each environment's ε at the run's `step`."""
-        floors = self.floors(seats)
+        floors = self.floors(slots)
         start, remaining = floors.clamp(min=self.epsilon_start), max(0.0, 1 - step / self.epsilon_steps)
         if self.epsilon_decay is Decay.COMPOUND:
             epsilon = floors * (start / floors) ** remaining

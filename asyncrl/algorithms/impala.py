@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
-from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
+from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, Fresh
+from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import ActorCritic, NetworkConfig
 
 __all__ = ["Impala"]
@@ -51,18 +51,18 @@ class Impala(Algorithm):
         within(self, 0, 1, "discount", "trace_lambda")
         within(self, 0, math.inf, "rho_clip", "c_clip", "entropy_cost", "value_cost")
 
-    def experience(self) -> Fresh:
-        return Fresh(self.t_max)
+    def experience(self) -> OnPolicy:
+        return OnPolicy(self.t_max)
 
-    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        return act_by_policy(network, observation, state, moment, log_prob=True)
+    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
+        return sample_action(network, observation, state, context, log_prob=True)
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, state = network(batch.observation[:-1], batch.state, batch.valid)
         log_prob = policy.log_prob(batch.action)
         with torch.no_grad():
             bootstrap = target(batch.observation[-1:], state).value
-            ratio = (log_prob - batch.acted["log_prob"]).exp()  # ρ_t
+            ratio = (log_prob - batch.extras["log_prob"]).exp()  # ρ_t
             weight, trace = ratio.clamp(max=self.rho_clip), self.trace_lambda * ratio.clamp(max=self.c_clip)
             values = torch.cat([value, bootstrap])
             discount = self.discount * (~batch.terminated).float()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from asyncrl.algorithms.exploration import Exploration
 from asyncrl.algorithms.one_step_q import OneStepQ
-from asyncrl.algorithms.optimizers import Clipping, LearningRateSchedule, Optimizer, OptimizerConfig
+from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import Network, NetworkConfig
@@ -22,7 +22,7 @@ class LinearQ(OneStepQ):
     name: ClassVar[str] = "linear-q"
     summary: ClassVar[str] = "one-step Q-learning with linear models on fixed radial features, by SGD"
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
-        Optimizer.SGD, 1e-2, learning_rate_schedule=LearningRateSchedule.CONSTANT, gradient_clipping=Clipping.NONE
+        Optimizer.SGD, 1e-2, learning_rate_schedule=LearningRateSchedule.CONSTANT, gradient_clipping=GradientClipping.NONE
     )
     prefers: ClassVar[Network] = Network.RADIAL
 

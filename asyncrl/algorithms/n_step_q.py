@@ -9,22 +9,22 @@ import torch
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.returns import multistep_errors
-from asyncrl.algorithms.value_based import ValueMethod, squared_error
-from asyncrl.experience import Batch, Fresh
+from asyncrl.algorithms.value_based import ValueBasedMethod, squared_error
+from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import QNetwork
 
 __all__ = ["NStepQ"]
 
 
 @dataclass(frozen=True)
-class NStepQ(ValueMethod):
+class NStepQ(ValueBasedMethod):
     """R_t = r_t + γ·R_{t+1}, R_T = max_a Q(s_T, a; θ⁻): the first state of a rollout has the longest return."""
 
     name: ClassVar[str] = "n-step-q"
     summary: ClassVar[str] = "asynchronous n-step Q-learning with a target network (Mnih et al. 2016)"
 
-    def experience(self) -> Fresh:
-        return Fresh(self.t_max)
+    def experience(self) -> OnPolicy:
+        return OnPolicy(self.t_max)
 
     def loss(self, network: QNetwork, target: QNetwork, batch: Batch) -> Loss:
         with torch.no_grad():

@@ -9,22 +9,22 @@ import torch
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.returns import multistep_errors
-from asyncrl.algorithms.value_based import ValueMethod, squared_error
-from asyncrl.experience import Batch, Fresh
+from asyncrl.algorithms.value_based import ValueBasedMethod, squared_error
+from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import QNetwork
 
 __all__ = ["OneStepQ"]
 
 
 @dataclass(frozen=True)
-class OneStepQ(ValueMethod):
+class OneStepQ(ValueBasedMethod):
     """y = r + γ·max_a Q(s′, a; θ⁻), and the mean of (y − Q(s, a; θ))² over an update's steps."""
 
     name: ClassVar[str] = "one-step-q"
     summary: ClassVar[str] = "asynchronous one-step Q-learning with a target network (Mnih et al. 2016)"
 
-    def experience(self) -> Fresh:
-        return Fresh(self.t_max)
+    def experience(self) -> OnPolicy:
+        return OnPolicy(self.t_max)
 
     def loss(self, network: QNetwork, target: QNetwork, batch: Batch) -> Loss:
         with torch.no_grad():

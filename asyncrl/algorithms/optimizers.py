@@ -15,13 +15,13 @@ from asyncrl.common.validation import flag, within
 from asyncrl.errors import UsageError
 
 __all__ = [
-    "Clipping",
+    "GradientClipping",
     "LearningRate",
     "LearningRateSchedule",
     "Optimizer",
     "OptimizerConfig",
     "RMSprop",
-    "Sharing",
+    "StatisticsSharing",
     "clip_",
     "statistics",
 ]
@@ -38,7 +38,7 @@ class Optimizer(Enum):
     SGD = "sgd"
 
 
-class Sharing(Enum):
+class StatisticsSharing(Enum):
     """Whose a worker's moving averages are (engine hogwild; with one learner there is one of each)."""
 
     SHARED = "shared"
@@ -46,7 +46,7 @@ class Sharing(Enum):
     OWN = "own"
 
 
-class Clipping(Enum):
+class GradientClipping(Enum):
     """What is held below `max_gradient_norm`."""
 
     GLOBAL = "global"
@@ -93,9 +93,9 @@ class OptimizerConfig:
     value is 0.999."""
     optimizer_epsilon: float = 1e-5
     """ε beside the squared gradients. The paper's 0.1 belongs to gradients that are summed, not averaged."""
-    optimizer_statistics: Sharing = Sharing.SHARED
+    optimizer_statistics: StatisticsSharing = StatisticsSharing.SHARED
     """Hogwild: one moving average of squared gradients for all workers, or one for each."""
-    gradient_clipping: Clipping = Clipping.GLOBAL
+    gradient_clipping: GradientClipping = GradientClipping.GLOBAL
     """What is held below --max-gradient-norm."""
     max_gradient_norm: float = 0.5
     """The longest gradient; longer ones are shortened to it."""
@@ -186,11 +186,11 @@ def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) 
     norm: Tensor = gradient.norm()
     longest = config.max_gradient_norm
     match config.gradient_clipping:
-        case Clipping.GLOBAL:
+        case GradientClipping.GLOBAL:
             gradient.mul_((longest / (norm + 1e-6)).clamp(max=1.0))
-        case Clipping.TENSOR | Clipping.AVERAGE as kind:
+        case GradientClipping.TENSOR | GradientClipping.AVERAGE as kind:
             for tensor in tensors:
-                own = tensor.norm() / (tensor.numel() if kind is Clipping.AVERAGE else 1)
+                own = tensor.norm() / (tensor.numel() if kind is GradientClipping.AVERAGE else 1)
                 tensor.mul_((longest / (own + 1e-12)).clamp(max=1.0))
     return norm
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
 from asyncrl.algorithms.exploration import explore
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.global_generators import lent
@@ -58,17 +58,17 @@ class Policy:
         return torch.zeros(count, self._network.state_size, dtype=torch.float32)
 
     @torch.no_grad()
-    def act(self, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+    def act(self, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         """Actions for observations [B, *O]. A noisy network has new noise every time, and none in evaluations."""
         if self._noisy:
-            resample(self._network, None if moment.seats is None else moment.random)
-        acted = self._algorithm.act(self._ask, observation, state, moment)
-        if not moment.epsilon:
-            return acted
+            resample(self._network, None if context.slots is None else context.random)
+        output = self._algorithm.act(self._ask, observation, state, context)
+        if not context.epsilon:
+            return output
         count = self._spaces.actions.count
         if count is None:
             raise UsageError("--epsilon is for environments with one discrete choice per action")
-        return acted._replace(action=explore(acted.action, count, moment.epsilon, moment.random)[0])
+        return output._replace(action=explore(output.action, count, context.epsilon, context.random)[0])
 
     @torch.no_grad()
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -80,5 +80,5 @@ class Policy:
         return encoder.first(observation.to(self._device)) if isinstance(encoder, ConvolutionalEncoder) else None
 
     def _ask_device(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue | ActionValues:
-        said: PolicyValue | ActionValues = self._network(observation.to(self._device), state.to(self._device), valid)
-        return said.cpu()
+        output: PolicyValue | ActionValues = self._network(observation.to(self._device), state.to(self._device), valid)
+        return output.cpu()

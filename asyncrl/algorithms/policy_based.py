@@ -6,14 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput
 
-__all__ = ["act_by_policy"]
+__all__ = ["sample_action"]
 
 
-def act_by_policy(network: Any, observation: Tensor, state: Tensor, moment: Moment, *, log_prob: bool = False) -> Acted:
+def sample_action(
+    network: Any, observation: Tensor, state: Tensor, context: ActContext, *, log_prob: bool = False
+) -> ActionOutput:
     """Sample from the policy of an actor-critic network; with `log_prob`, the rollout keeps how probable the action was."""
     policy, _, state = network(observation[None], state)
-    action = policy.mode() if moment.greedy else policy.sample(moment.random)
+    action = policy.mode() if context.greedy else policy.sample(context.random)
     extras = {"log_prob": policy.log_prob(action)[0]} if log_prob else {}
-    return Acted(action[0], state, extras)
+    return ActionOutput(action[0], state, extras)

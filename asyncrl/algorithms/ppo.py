@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
-from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, Fresh
+from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import ActorCritic, NetworkConfig
 
 __all__ = ["PPO"]
@@ -64,11 +64,11 @@ class PPO(Algorithm):
         within(self, 0, 1, "discount", "gae_lambda")
         within(self, 0, math.inf, "clip", "value_clip", "kl_stop", "entropy_cost", "value_cost")
 
-    def experience(self) -> Fresh:
-        return Fresh(self.t_max, epochs=self.epochs, minibatches=self.minibatches)
+    def experience(self) -> OnPolicy:
+        return OnPolicy(self.t_max, epochs=self.epochs, minibatches=self.minibatches)
 
-    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        return act_by_policy(network, observation, state, moment, log_prob=True)
+    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
+        return sample_action(network, observation, state, context, log_prob=True)
 
     def prepare(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Batch:
         values = target(batch.observation, batch.state, batch.valid).value  # [T+1, N]
@@ -78,14 +78,14 @@ class PPO(Algorithm):
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, _ = network(batch.observation, batch.state, batch.valid)
-        valid, advantage, before = batch.valid, batch.acted["advantage"], batch.acted["value"]
+        valid, advantage, before = batch.valid, batch.extras["advantage"], batch.extras["value"]
         target_value = before + advantage
         if self.normalize_advantage:
             mean = masked_mean(advantage, valid)
             deviation = masked_mean((advantage - mean).square(), valid).sqrt()
             advantage = (advantage - mean) / (deviation + 1e-8)
 
-        log_ratio = policy.log_prob(batch.action) - batch.acted["log_prob"]
+        log_ratio = policy.log_prob(batch.action) - batch.extras["log_prob"]
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
         policy_loss = masked_mean(-torch.min(ratio * advantage, clipped * advantage), valid)
@@ -100,4 +100,4 @@ class PPO(Algorithm):
             kl = masked_mean(ratio - 1 - log_ratio, valid)  # an estimate that is never negative
             cut = masked_mean((ratio != clipped).float(), valid)
         loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=cut)
-        return loss._replace(enough=bool(self.kl_stop) and float(kl) > self.kl_stop)
+        return loss._replace(early_stop=bool(self.kl_stop) and float(kl) > self.kl_stop)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.replay_based import ReplayedValueMethod, at_action, look
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
@@ -20,7 +20,7 @@ __all__ = ["QRDQN", "quantile_loss"]
 
 
 @dataclass(frozen=True)
-class QRDQN(ReplayedValueMethod):
+class QRDQN(ReplayBasedQLearning):
     """K quantiles θ_i(s, a) of the return at (i + ½) / K; Q(s, a) is their mean (algorithm 1)."""
 
     name: ClassVar[str] = "qr-dqn"
@@ -38,12 +38,12 @@ class QRDQN(ReplayedValueMethod):
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
-            after = self.later_outputs(network, batch)  # [N, K]
+            after = self.target_outputs(network, batch)  # [N, K]
             wanted = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * after
-        said = look(network, batch.observation)
-        cost = quantile_loss(at_action(said.outputs[0], batch.action), wanted)
+        output = q_outputs(network, batch.observation)
+        cost = quantile_loss(gather_action(output.outputs[0], batch.action), wanted)
         loss = (batch.weight * cost).mean()
-        return Loss.of(loss, q=said.q.amax(-1).mean(), target=wanted.mean())._replace(errors=cost.detach())
+        return Loss.of(loss, q=output.q.amax(-1).mean(), target=wanted.mean())._replace(td_errors=cost.detach())
 
 
 def quantile_loss(quantiles: Tensor, samples: Tensor) -> Tensor:

@@ -9,18 +9,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
-from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
+from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, Fresh
+from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import NetworkConfig, PolicyValue
 from asyncrl.networks.distributions import distribution, parameter_count
 
-__all__ = ["Dice", "Random"]
+__all__ = ["Random", "UniformPolicy"]
 
 
-class Dice(nn.Module):
+class UniformPolicy(nn.Module):
     """A policy that looks at nothing. It has one weight, which says nothing, because a run has weights."""
 
     state_size = 0
@@ -41,7 +41,7 @@ class Random(Algorithm):
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniformly random actions: the baseline"
-    network: ClassVar = Dice
+    network: ClassVar = UniformPolicy
 
     t_max: int = 20
     """Steps per rollout."""
@@ -49,14 +49,16 @@ class Random(Algorithm):
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max")
 
-    def experience(self) -> Fresh:
-        return Fresh(self.t_max)
+    def experience(self) -> OnPolicy:
+        return OnPolicy(self.t_max)
 
-    def act(self, network: Dice, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        acted = act_by_policy(network, observation, state, moment._replace(greedy=False))
-        if not acted.action.is_floating_point():
-            return acted
-        return acted._replace(action=2 * torch.rand(acted.action.shape, generator=moment.random, dtype=torch.float32) - 1)
+    def act(self, network: UniformPolicy, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
+        output = sample_action(network, observation, state, context._replace(greedy=False))
+        if not output.action.is_floating_point():
+            return output
+        return output._replace(
+            action=2 * torch.rand(output.action.shape, generator=context.random, dtype=torch.float32) - 1
+        )
 
-    def loss(self, network: Dice, target: Dice, batch: Batch) -> Loss:
+    def loss(self, network: UniformPolicy, target: UniformPolicy, batch: Batch) -> Loss:
         return Loss.of(0.0 * network.weight.sum())

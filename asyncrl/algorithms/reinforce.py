@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
-from asyncrl.algorithms.policy_based import act_by_policy
+from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, Episodes
+from asyncrl.experience import Batch, FullEpisodes
 from asyncrl.networks import ActorCritic, NetworkConfig
 
 __all__ = ["Baseline", "Reinforce"]
@@ -56,11 +56,11 @@ class Reinforce(Algorithm):
         within(self, 0, 1, "discount")
         within(self, 0, math.inf, "entropy_cost", "value_cost")
 
-    def experience(self) -> Episodes:
-        return Episodes(self.longest_episode)
+    def experience(self) -> FullEpisodes:
+        return FullEpisodes(self.longest_episode)
 
-    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
-        return act_by_policy(network, observation, state, moment)
+    def act(self, network: ActorCritic, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
+        return sample_action(network, observation, state, context)
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, _ = network(batch.observation[:-1], batch.state, batch.valid)

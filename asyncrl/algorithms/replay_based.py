@@ -11,14 +11,14 @@ from torch import Tensor
 
 from asyncrl.algorithms.exploration import Exploration
 from asyncrl.algorithms.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
-from asyncrl.algorithms.value_based import ValueMethod
+from asyncrl.algorithms.value_based import ValueBasedMethod
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.experience import ReplayOptions, Sample, Stored
+from asyncrl.experience import OffPolicy, ReplayOptions, Sample
 from asyncrl.networks import ActionValues, NetworkConfig, Recurrent
 
-__all__ = ["ReplayedValueMethod", "at_action", "look"]
+__all__ = ["ReplayBasedQLearning", "gather_action", "q_outputs"]
 
 
 def _one_floor() -> Exploration:
@@ -26,7 +26,7 @@ def _one_floor() -> Exploration:
 
 
 @dataclass(frozen=True)
-class ReplayedValueMethod(ValueMethod):
+class ReplayBasedQLearning(ValueBasedMethod):
     """Many actors fill one replay memory, one learner samples from it: with a ladder of ε's and priorities that is
     Ape-X (Horgan et al. 2018). A subclass says what its loss is; the switches compose freely.
     """
@@ -59,27 +59,27 @@ class ReplayedValueMethod(ValueMethod):
         if network.recurrent is not Recurrent.NONE:
             raise UsageError(f"{self.name} samples single steps, which say nothing of the past; leave out --recurrent")
 
-    def experience(self) -> Stored:
-        return Stored(self.t_max, window=self.n_step, options=self.replay)
+    def experience(self) -> OffPolicy:
+        return OffPolicy(self.t_max, window=self.n_step, options=self.replay)
 
     def prepare(self, network: Any, target: Any, batch: Sample) -> Sample:
-        said = look(target, batch.later)
-        return replace(batch, later_q=said.q[0], later_outputs=said.outputs[0])
+        output = q_outputs(target, batch.next_observation)
+        return replace(batch, target_q=output.q[0], target_outputs=output.outputs[0])
 
-    def later_outputs(self, network: Any, sample: Sample) -> Tensor:
-        """[N, K] what the target network says of the best action in `sample.later`."""
-        q = look(network, sample.later).q[0] if self.double else sample.later_q
-        return at_action(sample.later_outputs, q.argmax(-1))
+    def target_outputs(self, network: Any, sample: Sample) -> Tensor:
+        """[N, K] what the target network says of the best action in `sample.next_observation`."""
+        q = q_outputs(network, sample.next_observation).q[0] if self.double else sample.target_q
+        return gather_action(sample.target_outputs, q.argmax(-1))
 
 
-def look(network: Any, observation: Tensor) -> ActionValues:
+def q_outputs(network: Any, observation: Tensor) -> ActionValues:
     """What a network without a memory says of observations [N, *O], one step: T = 1."""
-    said: ActionValues = network(
+    output: ActionValues = network(
         observation[None], torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
     )
-    return said
+    return output
 
 
-def at_action(x: Tensor, action: Tensor) -> Tensor:
+def gather_action(x: Tensor, action: Tensor) -> Tensor:
     """[N, …]: of x [N, A, …] what belongs to action [N]."""
     return x[torch.arange(len(action), device=action.device), action]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.base import Acted, Algorithm, Loss, Moment
+from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.exploration import Exploration, explore
 from asyncrl.algorithms.returns import masked_mean
 from asyncrl.common.validation import within
@@ -17,11 +17,11 @@ from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig, QNetwork
 
-__all__ = ["ValueMethod", "chosen", "squared_error"]
+__all__ = ["ValueBasedMethod", "gather_q", "squared_error"]
 
 
 @dataclass(frozen=True)
-class ValueMethod(Algorithm):
+class ValueBasedMethod(Algorithm):
     """Acts ε-greedily on Q(s, a; θ) and bootstraps from a target network θ⁻; a subclass says what a target is."""
 
     network: ClassVar[Any] = QNetwork
@@ -46,24 +46,24 @@ class ValueMethod(Algorithm):
         within(self, 0, 1, "discount")
         self.exploration.check()
 
-    def act(self, network: QNetwork, observation: Tensor, state: Tensor, moment: Moment) -> Acted:
+    def act(self, network: QNetwork, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         q, _, state = network(observation[None], state)
         action, random = q[0].argmax(-1), None
-        if moment.seats is not None:
-            epsilon = self.exploration.epsilon(moment.step, moment.seats)
-            chance = moment.random
+        if context.slots is not None:
+            epsilon = self.exploration.epsilon(context.step, context.slots)
+            chance = context.random
             if self.exploration.epsilon_hold:  # what is drawn at one step of a rollout is drawn at all
                 chance = torch.Generator().manual_seed(chance.initial_seed())
             action, random = explore(action, q.shape[-1], epsilon, chance)
-        return Acted(action, state, {}, random)
+        return ActionOutput(action, state, {}, random)
 
 
-def chosen(q: Tensor, action: Tensor) -> Tensor:
+def gather_q(q: Tensor, action: Tensor) -> Tensor:
     """Q(s, a) [T, N] of q [T, N, A] and action [T, N]."""
     return q.gather(-1, action[..., None]).squeeze(-1)
 
 
 def squared_error(q: Tensor, action: Tensor, target: Tensor, valid: Tensor) -> Loss:
     """The mean of (target − Q(s, a))² over valid steps; q is [T, N, A], all else [T, N]."""
-    loss = masked_mean((target - chosen(q, action)).square(), valid)
+    loss = masked_mean((target - gather_q(q, action)).square(), valid)
     return Loss.of(loss, q=masked_mean(q.amax(-1), valid), target=masked_mean(target, valid))

@@ -75,7 +75,7 @@ def bench(config: RunConfig, seconds: float) -> Report:
     steps = max(20 * config.batch_steps, round(bound * seconds))
     unwatched: dict[str, Any] = dict(eval_episodes=0, eval_every=0, target_return=None)
     trial = replace(config, steps=steps, checkpoint_every=2 * steps, log_every=steps // 100, **unwatched)
-    ear = _Ear()
+    ear = _RecordCollector()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
         start(trial, Path(folder) / "run", ear)
     first, last = ear.records[round(len(ear.records) * WARM_UP)], ear.records[-1]
@@ -96,7 +96,7 @@ def bench(config: RunConfig, seconds: float) -> Report:
     )
 
 
-class _Ear:
+class _RecordCollector:
     """Keeps the records of a run."""
 
     def __init__(self) -> None:

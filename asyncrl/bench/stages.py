@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from asyncrl.acting.actor import Actor
-from asyncrl.algorithms import Moment
-from asyncrl.algorithms.exploration import Seats
+from asyncrl.algorithms import ActContext
+from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.common.randomness import Stream, environment_seeds, generator
-from asyncrl.common.torch_setup import compute_with
+from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import ActorDied
-from asyncrl.experience import Stored
+from asyncrl.experience import OffPolicy
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.config import RunConfig, cores
 from asyncrl.training import actor_spec, make_learner
@@ -66,7 +66,7 @@ def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float
         while len(found) < cores():
             if time.monotonic() > deadline:
                 raise ActorDied(f"measuring {stage.value} alone took longer than {60 + 10 * seconds:g} s")
-            found += workers.hear(1.0)
+            found += workers.receive(1.0)
     finally:
         workers.close()
     return Capacity(sum(f.steps_per_second for f in found), fmean(f.seconds_per_call for f in found))
@@ -78,7 +78,7 @@ def _serve(index: int, pipe: Connection, stage: Stage, config: RunConfig, contra
 
 
 def _measure(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
-    compute_with(1)
+    set_torch_threads(1)
     work = {Stage.ENVIRONMENT: _environment, Stage.ACTING: _acting, Stage.LEARNING: _learning}[stage]
     once, steps = work(config, contract)
     once()
@@ -106,11 +106,11 @@ def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], ob
 
 def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
     policy, count = actor_spec(config, contract).policy(), config.envs_per_actor
-    moment = Moment(0, generator(config.seed, Stream.ACTOR), Seats.of(config.seed, 0, count))
+    context = ActContext(0, generator(config.seed, Stream.ACTOR), EnvSlots.of(config.seed, 0, count))
     dtype = getattr(torch, contract.spaces.observation_dtype)
     observation = torch.zeros(count, *contract.spaces.observation_shape, dtype=dtype)
     state = policy.initial_state(count)
-    return lambda: policy.act(observation, state, moment), count
+    return lambda: policy.act(observation, state, context), count
 
 
 def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
@@ -135,15 +135,15 @@ def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], objec
 def _warm_up(config: RunConfig) -> int:
     """Steps that are only stored before the first is learned from."""
     experience = config.algorithm.experience()
-    return experience.options.learning_starts if isinstance(experience, Stored) else 0
+    return experience.options.learning_starts if isinstance(experience, OffPolicy) else 0
 
 
 def _without_warm_up(config: RunConfig) -> RunConfig:
     """The same with a replay memory that soon has enough."""
     experience = config.algorithm.experience()
-    if not isinstance(experience, Stored):
+    if not isinstance(experience, OffPolicy):
         return config
-    enough = config.actors * config.envs_per_actor * (experience.rows + experience.window + 4)
+    enough = config.actors * config.envs_per_actor * (experience.slot_length + experience.window + 4)
     options = replace(experience.options, learning_starts=enough, capacity=10 * enough + experience.options.batch_size)
     algorithm: Any = config.algorithm
     return replace(config, algorithm=replace(algorithm, replay=options))

@@ -15,7 +15,7 @@ from asyncrl.cli import streams
 from asyncrl.common.child_process import reporting_crashes
 from asyncrl.common.signals import holding_interrupts, raising_interrupts
 from asyncrl.common.system import describe_os_error
-from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, near_matches
+from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, suggestions
 from asyncrl.version import __version__
 
 __all__ = ["main", "run_and_exit"]
@@ -79,7 +79,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
-        raise UsageError(f"there is no command {command!r}{near_matches(command, COMMANDS)} (asyncrl --help)")
+        raise UsageError(f"there is no command {command!r}{suggestions(command, COMMANDS)} (asyncrl --help)")
     with holding_interrupts():
         module = importlib.import_module(f"asyncrl.cli.{command}")
     with _warnings_as_sentences():

@@ -14,7 +14,7 @@ from asyncrl.common.validation import within
 from asyncrl.envs import describe
 from asyncrl.networks import Network
 from asyncrl.runs.config import EngineKind
-from asyncrl.runs.option_checks import refuse_ineffective
+from asyncrl.runs.option_checks import reject_ineffective
 from asyncrl.runs.provenance import machine
 
 
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     names = ("network", "actors", "envs_per_actor", "engine", "lag")
     settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
     config = tailor(asked.env, asked.algo, asked.preset, **settings)
-    refuse_ineffective(config, describe(config.env, config.environment), settings)
+    reject_ineffective(config, describe(config.env, config.environment), settings)
     report = bench(config, asked.seconds)
     print(json.dumps(report.to_json()) if asked.json else _text(report))
     return 0

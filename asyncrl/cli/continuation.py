@@ -16,12 +16,12 @@ from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.api import newest_checkpoint
 from asyncrl.cli.options import parse, take_out
 from asyncrl.common.validation import flag
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.changes import check_change, may_change, setting_paths
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import Run
 
-__all__ = ["Continuation", "read_continuation"]
+__all__ = ["ResumeRequest", "read_continuation"]
 
 _FIXED = {
     "run_dir": "a run goes on in its own folder",
@@ -32,7 +32,7 @@ _FIXED = {
 """Options of a new run that are no settings, and why they cannot change."""
 
 
-class Continuation(NamedTuple):
+class ResumeRequest(NamedTuple):
     """What was asked for."""
 
     run: Path
@@ -45,7 +45,7 @@ class Continuation(NamedTuple):
     trust: bool
 
 
-def read_continuation(arguments: Sequence[str]) -> Continuation:
+def read_continuation(arguments: Sequence[str]) -> ResumeRequest:
     """Parse the command line. Raises UsageError for an option that cannot change in a run, with the reason."""
     words = list(arguments)
     if {"-h", "--help"} & set(words):
@@ -63,7 +63,7 @@ def read_continuation(arguments: Sequence[str]) -> Continuation:
     asked = parse(options, "train --resume", words, _DESCRIPTION)
     now = {name: _value(config, name) for name in may_change(diverged=diverged)}
     changes = {name: getattr(asked, name) for name, value in now.items() if getattr(asked, name) != value}
-    return Continuation(run.path, config, changes, asked.quiet, asked.video, asked.trust)
+    return ResumeRequest(run.path, config, changes, asked.quiet, asked.video, asked.trust)
 
 
 _DESCRIPTION = "Continue a run from its newest good checkpoint. What is not named stays as it was."
@@ -117,5 +117,5 @@ def _check_option(name: str, config: RunConfig, options: Any, *, diverged: bool)
         raise UsageError(f"{flag(name)} cannot change in a run: {_FIXED[name]}")
     if name not in settings:
         known = map(flag, [*own, *settings, *_FIXED])
-        raise UsageError(f"there is no option {flag(name)}{near_matches(flag(name), known)}")
+        raise UsageError(f"there is no option {flag(name)}{suggestions(flag(name), known)}")
     check_change(config, name, diverged=diverged)

@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from asyncrl.cli.options import parse
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 _EXAMPLES = 3
 """Environments of each family that are named where nothing in particular is asked for."""
@@ -142,5 +142,5 @@ def _matching(name: str, known: list[str]) -> list[str]:
     pattern = name.casefold() if any(sign in name for sign in "*?[") else f"*{name.casefold()}*"
     found = [one for one in known if fnmatch.fnmatchcase(one.casefold(), pattern)]
     if not found:
-        raise UsageError(f"nothing here matches {name!r}{near_matches(name, known)}")
+        raise UsageError(f"nothing here matches {name!r}{suggestions(name, known)}")
     return found

@@ -19,7 +19,7 @@ from asyncrl.api import configure, load, newest_checkpoint, play, resume, start,
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.options import given, parse, shown, take_out
 from asyncrl.cli.words import algorithm_and_env
-from asyncrl.common.signals import listening
+from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.system import describe_os_error
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
@@ -32,7 +32,7 @@ from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig, cores
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import leaves
-from asyncrl.training import Outcome
+from asyncrl.training import TrainingResult
 
 USAGE = """usage: asyncrl train ALGO ENV [options]      begin a run
        asyncrl train --preset NAME [options] begin a run with a preset's settings
@@ -177,7 +177,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     return algorithm, env, preset, rest
 
 
-def _report(made: Run, outcome: Outcome, *, quiet: bool, video: bool) -> int:
+def _report(made: Run, outcome: TrainingResult, *, quiet: bool, video: bool) -> int:
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
         print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {shown(made.path)}")
@@ -200,7 +200,7 @@ def _record(made: Run, *, quiet: bool) -> int:
     agent = load(made.path, trust=True)  # it was trained here
     path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
     code = 0
-    with listening() as stop:
+    with handle_stop_signals() as stop:
 
         def progress(step: int) -> None:
             stop.listen()

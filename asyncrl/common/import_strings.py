@@ -15,7 +15,7 @@ from typing import Any
 
 from asyncrl.errors import UsageError
 
-__all__ = ["adopt", "dump", "find", "is_known_here_only", "name_of"]
+__all__ = ["dump", "find", "install", "is_known_here_only", "name_of"]
 
 _given: dict[str, Any] = {}
 """Objects that are not found by their name, by the name that they were given in this process."""
@@ -53,7 +53,7 @@ def is_known_here_only(name: str) -> bool:
 
 
 def dump(names: Iterable[str], others: Iterable[Any], what: str) -> bytes:
-    """What `adopt` takes in another process: the code behind those names that are known here only, and `others`.
+    """What `install` takes in another process: the code behind those names that are known here only, and `others`.
 
     Raises UsageError, which names `what`, where that cannot be sent.
     """
@@ -76,7 +76,7 @@ def dump(names: Iterable[str], others: Iterable[Any], what: str) -> bytes:
             ) from None
 
 
-def adopt(data: bytes, what: str) -> list[Any]:
+def install(data: bytes, what: str) -> list[Any]:
     """Know from now on what `dump` sent from another process, by the names that it has there; returns the others.
 
     Raises UsageError, which names `what`, where it refers to modules that are not found here.

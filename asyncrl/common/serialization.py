@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 import safetensors
 
 from asyncrl.common.system import naming
-from asyncrl.errors import CheckpointError, UsageError, near_matches
+from asyncrl.errors import CheckpointError, UsageError, suggestions
 
 if TYPE_CHECKING:  # environment workers do without torch
     from torch import Tensor
@@ -89,7 +89,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
             return data
         values = [member.value for member in hint]
         if data not in values:
-            near = near_matches(data, values) if isinstance(data, str) else ""
+            near = suggestions(data, values) if isinstance(data, str) else ""
             raise UsageError(f"{where}: {_shown(data)} is none of {', '.join(map(repr, values))}{near}")
         return hint(data)
     if hint is int and isinstance(data, float) and data.is_integer():
@@ -125,7 +125,7 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in known:
-            near = near_matches(key, known) if len(key) < 80 else ""
+            near = suggestions(key, known) if len(key) < 80 else ""
             raise UsageError(f"{prefix}{key[:80]} is not a field of {cls.__name__}{near}")
     try:
         return cls(**{key: _decode(hints[key], item, f"{prefix}{key}") for key, item in data.items()})

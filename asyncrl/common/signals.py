@@ -13,9 +13,9 @@ from types import FrameType
 __all__ = [
     "Interrupt",
     "StopRequest",
+    "handle_stop_signals",
     "holding_interrupts",
     "is_from_keyboard",
-    "listening",
     "raising_interrupts",
 ]
 
@@ -37,7 +37,7 @@ class StopRequest:
         return self.signal is not None
 
     def listen(self) -> None:
-        """Handle the signals that `listening` began with, also where an environment has put its own handler in place."""
+        """Handle the signals again, even if an environment has put its own handler in place since."""
         for number in self._heeded:
             if signal.getsignal(number) != self._handle:
                 signal.signal(number, self._handle)
@@ -52,7 +52,7 @@ class StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
+def handle_stop_signals() -> Iterator[StopRequest]:
     """Note SIGINT, SIGTERM and SIGHUP instead of dying of them; only the main thread can.
 
     Where SIGHUP is ignored already (`nohup`), it stays so. The handlers from before are put back at the end.

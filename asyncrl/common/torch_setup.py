@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["compute_with", "standard_modes"]
+__all__ = ["set_torch_threads", "standard_modes"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for them, malloc.h
 _MIB = 2**20
 
 
-def compute_with(threads: int) -> None:
+def set_torch_threads(threads: int) -> None:
     """Let torch compute with `threads` threads, and let freed memory be used again instead of going back to the system.
 
     A batch of frames is as large as what glibc returns to the kernel as soon as it is free; taking it back, page

@@ -30,10 +30,10 @@ class Engine(Protocol):
     def request(self, tickets: Sequence[Ticket]) -> None:
         """Order rollouts. Their slots are the actors' from now on."""
 
-    def collect(self, wanted: Sequence[Ticket] | int, give_up: Callable[[], bool]) -> dict[Ticket, Rollout]:
+    def collect(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> dict[Ticket, Rollout]:
         """Wait for these rollouts, in this order; or for the first so many.
 
-        Their slots are the caller's until they are ordered anew. Where actors are silent, `give_up` is asked once a
+        Their slots are the caller's until they are ordered anew. Where actors are silent, `should_stop` is asked once a
         second whether to wait no longer: then {}.
 
         Raises EnvironmentFault or ActorDied where an actor ended instead.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from asyncrl.engines.completed import PATIENCE, Arrivals
+from asyncrl.engines.completed import TIMEOUT, CompletedRollouts
 from asyncrl.engines.memory import Memory
 from asyncrl.experience.rollout import Rollout, Ticket
 
@@ -16,9 +16,9 @@ __all__ = ["LocalEngine"]
 class LocalEngine:
     """Publishes into and collects from memory that its actors see too; a subclass says where they run."""
 
-    def __init__(self, memory: Memory, patience: float = PATIENCE) -> None:
+    def __init__(self, memory: Memory, patience: float = TIMEOUT) -> None:
         self._memory = memory
-        self._arrivals = Arrivals(self._hear, patience)
+        self._arrivals = CompletedRollouts(self._receive, patience)
 
     @property
     def ready(self) -> int:
@@ -27,9 +27,9 @@ class LocalEngine:
     def publish(self, version: int, weights: Tensor) -> None:
         self._memory.publish(version, weights)
 
-    def collect(self, wanted: Sequence[Ticket] | int, give_up: Callable[[], bool]) -> dict[Ticket, Rollout]:
-        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(wanted, give_up)}
+    def collect(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> dict[Ticket, Rollout]:
+        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(expected, should_stop)}
 
-    def _hear(self, seconds: float) -> list[Ticket]:
+    def _receive(self, seconds: float) -> list[Ticket]:
         """Tickets of rollouts that became ready; waits for the first at most so long."""
         raise NotImplementedError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asyncrl.acting.playback import Collector
+from asyncrl.acting.playback import RolloutSource
 from asyncrl.errors import ScheduleError
 from asyncrl.experience.rollout import Field, Layout, Ticket
 
@@ -77,7 +77,7 @@ class Memory:
         self._versions[buffer] = version
         self._newest[0] = version
 
-    def fill(self, actor: Collector, ticket: Ticket) -> None:
+    def fill(self, actor: RolloutSource, ticket: Ticket) -> None:
         """Have `actor` make the rollout that `ticket` orders, with the weights it says."""
         slot = self.slots[ticket.slot]
         slot.stamp.fill_(_WRITING)

@@ -33,8 +33,8 @@ class Processes(LocalEngine):
     def close(self) -> None:
         self._workers.close()
 
-    def _hear(self, seconds: float) -> list[Ticket]:
-        return self._workers.hear(seconds)
+    def _receive(self, seconds: float) -> list[Ticket]:
+        return self._workers.receive(seconds)
 
 
 def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: SharedMemory) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 
 from asyncrl.acting.actor import ActorSpec
-from asyncrl.acting.playback import Collector, open_actor
+from asyncrl.acting.playback import RolloutSource, open_actor
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import AsyncRLError
@@ -20,7 +20,7 @@ class Serial(LocalEngine):
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         super().__init__(Memory(plan, plan.allocate()), patience=0.0)
-        self._actors: list[Collector] = []
+        self._actors: list[RolloutSource] = []
         self._made: list[Ticket] = []
         try:
             for index in range(actors):
@@ -40,6 +40,6 @@ class Serial(LocalEngine):
             for actor in self._actors:
                 all_of_them.callback(actor.close)
 
-    def _hear(self, seconds: float) -> list[Ticket]:
+    def _receive(self, seconds: float) -> list[Ticket]:
         made, self._made = self._made, []
         return made

@@ -11,7 +11,7 @@ from threading import Thread
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.playback import open_actor
-from asyncrl.common.torch_setup import compute_with
+from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError, closing
@@ -49,7 +49,7 @@ class Threads(LocalEngine):
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _hear(self, seconds: float) -> list[Ticket]:
+    def _receive(self, seconds: float) -> list[Ticket]:
         heard: list[Ticket] = []
         with contextlib.suppress(Empty):
             while True:
@@ -60,7 +60,7 @@ class Threads(LocalEngine):
         return heard
 
     def _serve(self, spec: ActorSpec, index: int) -> None:
-        compute_with(1)  # of this thread; the learner's is set before
+        set_torch_threads(1)  # of this thread; the learner's is set before
         try:
             with closing(open_actor(spec, index)) as actor:
                 while not self._closing and (ticket := self._orders[index].get()) is not None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import cloudpickle
 
 from asyncrl.common.child_process import how_it_ended, reporting_crashes
-from asyncrl.common.torch_setup import compute_with
+from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.forkserver import NOT_STARTED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources
@@ -122,7 +122,7 @@ class Workers:
         with contextlib.suppress(BrokenPipeError):  # it died: hear says so
             self._pipes[index].send(message)
 
-    def hear(self, seconds: float) -> list[Any]:
+    def receive(self, seconds: float) -> list[Any]:
         """What workers said; waits for the first at most so long.
 
         Raises the AsyncRLError that a worker ended with, and ActorDied where one ended without a word.
@@ -164,7 +164,7 @@ class Workers:
         if code >= NOT_STARTED:
             reason = os.strerror(code - NOT_STARTED)
             return ActorDied(f"actor {index} could not be started ({reason}): take fewer --actors, or --engine threads")
-        contract = self._contract.of_actor(index)
+        contract = self._contract.for_actor(index)
         cause, reason = how_it_ended(code)
         cause = cause.replace("signal", "killed by", 1)
         advice = "" if reason or contract.backend is not Backend.SYNC else _ADVICE
@@ -201,14 +201,14 @@ def _leave(code: int) -> NoReturn:
 
 def _work(index: int, pipe: Connection, descriptors: list[int]) -> None:
     """A worker's whole life."""
-    compute_with(1)
+    set_torch_threads(1)
     try:
         sys.path[:], folder, environment, sent, env_id = pickle.loads(pipe.recv_bytes())
         if folder is not None:
             os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        sources.adopt(sent, env_id)
+        sources.install(sent, env_id)
         serve, arguments = _Unpickler(io.BytesIO(pipe.recv_bytes()), descriptors).load()
         serve(index, pipe, *arguments)
     except AsyncRLError as fault:

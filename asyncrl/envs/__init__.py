@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from asyncrl.envs.contract import Contract, named_outside, refuse_to_run
+from asyncrl.envs.contract import Contract, named_outside, reject_untrusted_code
 from asyncrl.envs.contract_checks import read_contract
 from asyncrl.envs.environments import Environments, Step
 from asyncrl.envs.options import ActionSet, Backend, EnvOptions, FootballRewards, Protocol, Supervision
 from asyncrl.envs.registry import FAMILIES, family_named, family_of
 from asyncrl.envs.sources import EnvSource, env_id_of
 from asyncrl.envs.view import View
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = [
     "ActionSet",
@@ -32,7 +32,7 @@ __all__ = [
     "Supervision",
     "View",
     "describe",
-    "describe_mix",
+    "describe_all",
     "env_id_of",
     "ids_by_family",
     "is_batched",
@@ -40,7 +40,7 @@ __all__ = [
     "make",
     "named_outside",
     "read_contract",
-    "refuse_to_run",
+    "reject_untrusted_code",
 ]
 
 
@@ -53,7 +53,7 @@ def describe(env_id: EnvSource, options: EnvOptions | None = None) -> Contract:
     return _with_measured_observations(contract, options.standardize) if options.standardize else contract
 
 
-def describe_mix(env_ids: Sequence[str], options: EnvOptions | None = None) -> Contract:
+def describe_all(env_ids: Sequence[str], options: EnvOptions | None = None) -> Contract:
     """What several ids mean that one agent is trained in. Raises UsageError where their spaces are not the same."""
     first, *others = (describe(env_id, options) for env_id in env_ids)
     for other in others:
@@ -68,7 +68,7 @@ def _with_measured_observations(contract: Contract, steps: int) -> Contract:
 
     A number that did not change keeps its scale. Raises UsageError for observations that cannot be standardized.
     """
-    _refuse_to_standardize(contract)
+    _check_standardizable(contract)
     random, envs = np.random.default_rng(0), 8
     with contextlib.closing(Environments(contract, envs)) as environments:
         seen = [environments.reset(list(range(envs))).copy()]  # an environment may show all in one array
@@ -80,7 +80,7 @@ def _with_measured_observations(contract: Contract, steps: int) -> Contract:
     return dataclasses.replace(contract, observation_mean=tuple(mean.tolist()), observation_spread=tuple(spread.tolist()))
 
 
-def _refuse_to_standardize(contract: Contract) -> None:
+def _check_standardizable(contract: Contract) -> None:
     """Raise UsageError where rollouts cannot keep what is standardized: learners would see other numbers than actors."""
     spaces = contract.spaces
     if spaces.entries or spaces.has_images or spaces.observation_dtype != "float32":
@@ -106,7 +106,7 @@ def make(env_id: EnvSource, num_envs: int, seed: int | None = None, **options: A
     known = {field.name for field in dataclasses.fields(EnvOptions)}
     for name in options:
         if name not in known:
-            raise UsageError(f"{name} is not an environment option{near_matches(name, known)}")
+            raise UsageError(f"{name} is not an environment option{suggestions(name, known)}")
     environments = Environments(describe(env_id, EnvOptions(**options)), num_envs)
     if seed is not None:
         environments.reset([seed + i for i in range(num_envs)])

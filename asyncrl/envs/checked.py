@@ -12,17 +12,17 @@ import gymnasium
 import numpy as np
 
 from asyncrl.common.signals import is_from_keyboard
-from asyncrl.envs.global_generators import OwnGenerators
+from asyncrl.envs.global_generators import IsolatedGenerators
 from asyncrl.envs.observation_checks import ObservationCheck, described
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["Checked", "fault_of"]
+__all__ = ["CheckedEnv", "fault_of"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 """Of rewards, which are kept as float32."""
 
 
-class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
+class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Raises EnvironmentFault with the environment's own traceback for whatever it raises or returns against the rules.
 
     Vector environments bring only an exception's value out of a worker, and some quietly broadcast an observation of
@@ -34,15 +34,15 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     With `generators`, the environment has its own state of the generators that a process shares.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], generators: OwnGenerators | None = None) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], generators: IsolatedGenerators | None = None) -> None:
         super().__init__(env)
         self._observed = ObservationCheck(env.observation_space, type(env.unwrapped).__name__)
         self._generators = generators
 
     @classmethod
-    def made(cls, make: Callable[[], gymnasium.Env[Any, Any]], seed: int | None) -> Checked:
+    def made(cls, make: Callable[[], gymnasium.Env[Any, Any]], seed: int | None) -> CheckedEnv:
         """A new environment; what its constructor draws from the process's generators follows from `seed`."""
-        generators = OwnGenerators()
+        generators = IsolatedGenerators()
         return cls(generators.make(make, seed), generators)
 
     @property

@@ -12,9 +12,9 @@ import numpy as np
 from asyncrl.envs.options import Backend, Supervision
 from asyncrl.envs.rewards import Rewards
 from asyncrl.envs.spaces import Spaces
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["Contract", "named_outside", "refuse_to_run"]
+__all__ = ["Contract", "named_outside", "reject_untrusted_code"]
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,20 @@ class Contract:
     """The file that it was read from, where that is not this user's own and the user has not said to trust it."""
 
     @property
-    def mix(self) -> tuple[Contract, ...]:
+    def contracts(self) -> tuple[Contract, ...]:
         """Of every environment."""
         return (replace(self, others=()), *self.others)
 
-    def of_actor(self, index: int) -> Contract:
+    def for_actor(self, index: int) -> Contract:
         """Of the environments of one actor."""
-        return self.mix[index % len(self.mix)]
+        return self.contracts[index % len(self.contracts)]
 
     def named(self, env: str | None) -> Contract:
         """Of one environment of the mix; None: of the first. Raises UsageError for one that is not in it."""
-        found = [contract for contract in self.mix if env in (None, contract.env)]
+        found = [contract for contract in self.contracts if env in (None, contract.env)]
         if not found:
-            known = [contract.env for contract in self.mix]
-            raise UsageError(f"it was trained in {', '.join(known)}, not in {env!r}{near_matches(str(env), known)}")
+            known = [contract.env for contract in self.contracts]
+            raise UsageError(f"it was trained in {', '.join(known)}, not in {env!r}{suggestions(str(env), known)}")
         return found[0]
 
     def with_capsules(self, folder: str) -> Contract:
@@ -102,7 +102,7 @@ class Contract:
         """
         imports, kwargs = (self.settings.get(name) or {} for name in ("imports", "kwargs"))
         if self.stranger is not None:
-            refuse_to_run(self.stranger, named_outside([self.env], imports, kwargs, self.supervision.capsules))
+            reject_untrusted_code(self.stranger, named_outside([self.env], imports, kwargs, self.supervision.capsules))
 
     @property
     def rewards(self) -> Rewards:
@@ -120,7 +120,7 @@ class Contract:
 
     def lines(self) -> list[str]:
         """The contract as a person reads it: what applies to this environment."""
-        names = [f"{one.env} ({one.family}, {one.backend.value})" for one in self.mix]
+        names = [f"{one.env} ({one.family}, {one.backend.value})" for one in self.contracts]
         actions = f"{self.spaces.actions}" + (" choices" if self.spaces.actions.count is not None else "")
         rows = {
             "environment": f"\n{'':<20}".join(names),
@@ -190,7 +190,7 @@ def _holds_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list | tuple) and any(map(_holds_text, value)))
 
 
-def refuse_to_run(source: str, names: list[str]) -> None:
+def reject_untrusted_code(source: str, names: list[str]) -> None:
     """Raise UsageError where somebody else's file names something that would be run."""
     if names:
         raise UsageError(

@@ -28,12 +28,12 @@ def read_contract(data: Any, stranger: str | None, where: str = "contract") -> C
     """
     contract = from_json(Contract, data, where)
     try:
-        for one in contract.mix:
+        for one in contract.contracts:
             _check(one)
             if one.spaces != contract.spaces:
                 raise UsageError(f"{one.env} has other spaces than {contract.env}")
-        if len(contract.mix) > _MOST_ENVIRONMENTS:
-            raise UsageError(f"{len(contract.mix)} environments are more than {_MOST_ENVIRONMENTS}")
+        if len(contract.contracts) > _MOST_ENVIRONMENTS:
+            raise UsageError(f"{len(contract.contracts)} environments are more than {_MOST_ENVIRONMENTS}")
     except UsageError as problem:
         raise UsageError(f"{where}: {problem}") from None
     return contract.from_stranger(stranger)

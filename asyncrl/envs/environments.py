@@ -34,7 +34,7 @@ class Step(NamedTuple):
     """[B] float32, unclipped"""
     terminated: np.ndarray
     """[B] bool"""
-    over: np.ndarray
+    done: np.ndarray
     """[B] bool: the episode ended, the next step resets"""
 
 
@@ -83,7 +83,7 @@ class Environments:
     @property
     def can_restart(self) -> bool:
         """May some of the environments begin anew while the others go on?"""
-        return self.origins is not None
+        return self.seeds_and_steps is not None
 
     def restart(self, seeds: Sequence[int], mask: np.ndarray) -> np.ndarray:
         """Begin anew in the environments of `mask` [B]; the seeds of others are not used. Returns all observations."""
@@ -91,27 +91,25 @@ class Environments:
         return self._reset(seeds, mask)
 
     @property
-    def origins(self) -> np.ndarray | None:
-        """[2, B] int64: what each environment was last seeded with, and how many steps ago; None where `go_on` cannot come
-        back from there.
-        """
-        return self._family.origins(self.vector)
+    def seeds_and_steps(self) -> np.ndarray | None:
+        """[2, B] int64: the seed and the steps since it, by environment; None where `replay_to` cannot restore them."""
+        return self._family.seeds_and_steps(self.vector)
 
-    def go_on(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def replay_to(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Come where environments with these seeds are after these actions, B × [L, …]: all are played again, side by
         side, those with fewer actions begin later.
 
         Returns the observations [B, *O], and [B] bool: the episode is over, the next step resets.
         """
-        observation, over = self.reset(seeds), np.zeros(self.num_envs, dtype=bool)
+        observation, done = self.reset(seeds), np.zeros(self.num_envs, dtype=bool)
         lengths = np.array([len(played) for played in actions])
         for remaining in range(lengths.max(), -1, -1):
             begins = lengths == remaining
             if begins.any() and remaining < lengths.max():
-                observation, over = self._reset(seeds, begins), over & ~begins
+                observation, done = self._reset(seeds, begins), done & ~begins
             if remaining:
-                observation, _, _, over = self.step(np.stack([_action(own, remaining) for own in actions]))
-        return observation, over
+                observation, _, _, done = self.step(np.stack([_action(own, remaining) for own in actions]))
+        return observation, done
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment once; `action` [B, …] is a policy's (`Actions`)."""
@@ -119,11 +117,11 @@ class Environments:
         result = self._guard("step", self.vector.step, self.contract.spaces.actions.for_environment(action))
         observation, reward, terminated, truncated, infos = result
         self.infos = infos
-        over = self._family.over(self.contract, terminated, truncated, infos, self._training)
+        done = self._family.episode_ended(self.contract, terminated, truncated, infos, self._training)
         reward = np.asarray(reward, dtype=np.float32)
         if not _is_finite(reward):
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
-        return Step(self._observation(observation), reward, np.asarray(terminated), over)
+        return Step(self._observation(observation), reward, np.asarray(terminated), done)
 
     @property
     def restarts(self) -> int:

@@ -75,7 +75,7 @@ class Family(ABC):
         """One seed per environment, as `vector.reset` takes them."""
         return list(values)
 
-    def origins(self, vector: VectorEnv) -> np.ndarray | None:
+    def seeds_and_steps(self, vector: VectorEnv) -> np.ndarray | None:
         """[2, B] int64: what each environment was last seeded with, and how many steps ago; None where that and what was
         done since do not say where it is. Of the step that resets, a seed that it takes is 0 steps ago.
 
@@ -83,7 +83,7 @@ class Family(ABC):
         """
         return None
 
-    def over(
+    def episode_ended(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
     ) -> np.ndarray:
         """[B] bool: the episode is over and the next step resets."""

@@ -27,7 +27,7 @@ from numpy.random import mtrand
 
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["OwnGenerators", "lent"]
+__all__ = ["IsolatedGenerators", "lent"]
 
 _WATCHED_RESETS, _WATCHED_STEPS = 20, 1_000
 _MERSENNE_TWISTER = 624 * 4 + 4
@@ -70,7 +70,7 @@ def _held() -> Iterator[None]:
         _lock.release()
 
 
-class OwnGenerators:
+class IsolatedGenerators:
     """One environment's state of the shared generators. Where others use them too, its calls are made while they are
     `lent`.
     """

@@ -127,7 +127,7 @@ class EnvOptions:
     stuck_steps: int | None = None
     """Super Mario: truncate an episode when x_pos has not grown for so many steps. 0: never."""
 
-    def over(self, own: EnvOptions) -> EnvOptions:
+    def merged_into(self, own: EnvOptions) -> EnvOptions:
         """`own` with what is asked for here."""
         plain = EnvOptions()
         asked = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)}
@@ -146,7 +146,7 @@ class EnvOptions:
         within(self, 1, 10_000, "frame_skip", "frame_stack", "screen_size")
         check_numbers(self)
 
-    def refuse_all_but(self, understood: frozenset[str], env_id: str) -> None:
+    def reject_unsupported(self, understood: frozenset[str], env_id: str) -> None:
         """Raise UsageError for what is asked for and means nothing to `env_id`, whose family understands these."""
         self.check()
         plain = EnvOptions()

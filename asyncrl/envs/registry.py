@@ -13,7 +13,7 @@ from asyncrl.envs.families.minigrid import MiniGrid
 from asyncrl.envs.families.vizdoom import VizDoom
 from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["FAMILIES", "family_named", "family_of"]
 
@@ -30,7 +30,7 @@ def family_of(env_id: str, options: EnvOptions | None = None) -> Family:
     found = next(family for family in FAMILIES if family.claims(env_id))
     asked = options.env_backend is Backend.ENVPOOL and found.also_in_envpool
     if options.imports and (asked or isinstance(found, EnvPool)):
-        modules, near = ", ".join(options.imports), near_matches(env_id, gymnasium.registry)
+        modules, near = ", ".join(options.imports), suggestions(env_id, gymnasium.registry)
         raise UsageError(
             f"EnvPool has an environment {env_id!r} of its own, with which --import {modules} has nothing to do"
             + ("; leave out --env-backend envpool" if asked else f", and registers none of this name{near}; leave it out")

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-__all__ = ["Reseeded", "next_seed"]
+__all__ = ["EpisodeSeeding", "next_seed"]
 
 _STRIDE = 2 * 663_608_941
 """Twice an odd number next to 2^30 / φ: seeds come back after 2^30 episodes, and those of neighbours are far apart."""
@@ -20,7 +20,7 @@ def next_seed(seed: int) -> int:
     return (seed + _STRIDE) % 2**31
 
 
-class Reseeded(gymnasium.Wrapper[Any, Any, Any, Any]):
+class EpisodeSeeding(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A reset without a seed takes the next one instead of going on with the environment's generator."""
 
     seed: int | None = None

@@ -23,14 +23,14 @@ from asyncrl.envs import sources
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.family import Family
-from asyncrl.envs.global_generators import OwnGenerators, lent
+from asyncrl.envs.global_generators import IsolatedGenerators, lent
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.spaces import Actions, Spaces, spaces_of
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.envs.sync_vector import SyncEnvs
 from asyncrl.errors import AsyncRLError, EnvironmentFault, SystemFault, UsageError
 
-__all__ = ["SingleFamily", "complaints", "kwargs_of"]
+__all__ = ["SingleFamily", "kwargs_of", "translate_errors"]
 
 
 class SingleFamily(Family):
@@ -49,7 +49,7 @@ class SingleFamily(Family):
     ) -> VectorEnv:
         make = partial(self.capped, contract, render=render)
         seeds = [int(one) >> 1 for one in np.random.SeedSequence(seed).generate_state(num_envs)]
-        with complaints(contract.env):
+        with translate_errors(contract.env):
             if contract.backend is Backend.ASYNC and not render:
                 how = to_json(replace(contract, others=()))
                 there = partial(_made_elsewhere, sources.dump(contract), contract.env, make)
@@ -69,11 +69,11 @@ class SingleFamily(Family):
         each = isinstance(vector.unwrapped, SyncVectorEnv | SupervisedVectorEnv | SeededCartPole)
         return list(values) if each else values[0]
 
-    def origins(self, vector: VectorEnv) -> np.ndarray | None:
+    def seeds_and_steps(self, vector: VectorEnv) -> np.ndarray | None:
         seeded: Any = vector.unwrapped
         if isinstance(seeded, SyncVectorEnv):
             return np.array([[env.get_wrapper_attr(name) for env in seeded.envs] for name in ("seed", "steps")])
-        return getattr(seeded, "origins", None)
+        return getattr(seeded, "seeds_and_steps", None)
 
     def contract(self, env_id: str, options: EnvOptions, **fields: Any) -> Contract:
         """What `env_id` means; `fields` are those of `Contract` that this family decides, besides the common ones.
@@ -102,17 +102,17 @@ class SingleFamily(Family):
         if kwargs:
             common["settings"] = common.get("settings", {}) | {"kwargs": kwargs}
         unseen = Contract(**common, spaces=Spaces((), "float32", Actions()))
-        with complaints(env_id, given=kwargs), lent():
-            env = OwnGenerators().make(partial(self.make_one, unseen, render=False), 0)
+        with translate_errors(env_id, given=kwargs), lent():
+            env = IsolatedGenerators().make(partial(self.make_one, unseen, render=False), 0)
             spaces = spaces_of(env_id, *_spaces(env_id, env))
-        with complaints(env_id, "was closed"), lent():
+        with translate_errors(env_id, "was closed"), lent():
             env.close()
         return replace(unseen, spaces=spaces.stacked(unseen.frame_stack))
 
 
 def _made_elsewhere(data: bytes, env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
     """An environment in another process, which is sent what it does not find by itself."""
-    sources.adopt(data, env_id)
+    sources.install(data, env_id)
     return make()
 
 
@@ -142,7 +142,7 @@ def kwargs_of(options: EnvOptions) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def complaints(env_id: str, when: str = "was made", given: Mapping[str, Any] | None = None) -> Iterator[None]:
+def translate_errors(env_id: str, when: str = "was made", given: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Say of an environment that cannot be made what to install, what it was `given` in vain, or what it raised."""
     try:
         yield

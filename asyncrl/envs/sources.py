@@ -15,7 +15,7 @@ from asyncrl.common import import_strings
 from asyncrl.envs.contract import Contract
 from asyncrl.errors import UsageError
 
-__all__ = ["EnvSource", "adopt", "dump", "env_id_of"]
+__all__ = ["EnvSource", "dump", "env_id_of", "install"]
 
 EnvSource = str | Callable[..., Any]
 """An environment's id, its class, or a function that makes one."""
@@ -36,12 +36,12 @@ def env_id_of(env: Any) -> str:
 
 
 def dump(contract: Contract, *others: str) -> bytes:
-    """What another process needs to make these environments besides the modules that it finds itself (`adopt`).
+    """What another process needs to make these environments besides the modules that it finds itself (`install`).
 
     `others` are names of more code, as `module:Name`. Raises UsageError where that cannot be sent.
     """
     names, specs = list(others), []
-    for one in contract.mix:
+    for one in contract.contracts:
         module, _, name = one.env.rpartition(":")
         spec = gymnasium.registry.get(name)
         if spec is None:
@@ -53,12 +53,12 @@ def dump(contract: Contract, *others: str) -> bytes:
     return import_strings.dump(names, [*specs, *code], contract.env)
 
 
-def adopt(data: bytes, env_id: str) -> None:
+def install(data: bytes, env_id: str) -> None:
     """Know from now on what `dump` sent: in this process, ids mean what they mean where it came from.
 
     Raises UsageError, which names `env_id`, where it refers to modules that are not found here.
     """
-    for spec in import_strings.adopt(data, env_id):
+    for spec in import_strings.install(data, env_id):
         if not isinstance(spec, EnvSpec):
             continue
         if isinstance(spec.entry_point, str):

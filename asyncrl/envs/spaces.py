@@ -110,7 +110,7 @@ class Actions:
             bounded = np.isfinite(high - low)
         return np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
 
-    def permit(self, action: np.ndarray) -> bool:
+    def is_valid(self, action: np.ndarray) -> bool:
         """Is this one action as a policy gives it? Numbers beyond their bounds are; they are clipped."""
         if action.shape != self.policy_shape:
             return False
@@ -336,7 +336,7 @@ def spaces_of(env_id: str, observation: gymnasium.Space[Any], action: gymnasium.
     entries = tuple(entry for entry in _entries(env_id, observation, ()) if math.prod(entry.shape))
     if not entries:
         raise UsageError(f"{env_id} has observations without a single number: {observation}")
-    _refuse_many_choices(env_id, entries)
+    _check_choices(env_id, entries)
     return Spaces((sum(entry.nbytes for entry in entries),), "uint8", actions, entries)
 
 
@@ -414,7 +414,7 @@ def _brightest(space: spaces.Box) -> float | None:
     return None if low < 0 or not 0 < high <= 255 else 1.0 if high <= 1 else 255.0
 
 
-def _refuse_many_choices(env_id: str, entries: tuple[Entry, ...]) -> None:
+def _check_choices(env_id: str, entries: tuple[Entry, ...]) -> None:
     most = max(entries, key=lambda entry: entry.choices)
     if sum(entry.choices for entry in entries) > MOST_CHOICES:
         part = f" in {most.name!r}" if most.name else ""

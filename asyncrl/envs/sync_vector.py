@@ -14,10 +14,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
-from asyncrl.envs.checked import Checked
+from asyncrl.envs.checked import CheckedEnv
 from asyncrl.envs.global_generators import lent
 from asyncrl.envs.infos import batched
-from asyncrl.envs.seeding import Reseeded
+from asyncrl.envs.seeding import EpisodeSeeding
 from asyncrl.errors import EnvironmentFault, UsageError
 
 __all__ = ["SyncEnvs"]
@@ -37,19 +37,19 @@ class SyncEnvs(SyncVectorEnv):
     def __init__(self, env_id: str, make: Callable[[], gymnasium.Env[Any, Any]], seeds: Sequence[int]) -> None:
         """`seeds`, one per environment: what their constructors draw follows from them."""
         self._layers: list[Any] = []
-        self._checked: list[Checked] = []
+        self._checked: list[CheckedEnv] = []
         self._lends = True
         """Some environment may draw from the process's generators."""
         try:
             for seed in seeds:
                 with lent():
-                    env = Checked.made(make, seed)
+                    env = CheckedEnv.made(make, seed)
                 self._own(env, env_id)
                 self._checked.append(env)
             first, *others = ((env.observation_space, env.action_space) for env in self._checked)
             if any(other != first for other in others):
                 raise EnvironmentFault("has other spaces each time it is made; they must be the same in all copies")
-            envs = [partial(Reseeded, env) for env in self._checked]
+            envs = [partial(EpisodeSeeding, env) for env in self._checked]
             super().__init__(envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         except BaseException:
             self._disown()

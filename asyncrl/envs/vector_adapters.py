@@ -12,11 +12,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from asyncrl.envs.global_generators import OwnGenerators, lent
+from asyncrl.envs.global_generators import IsolatedGenerators, lent
 from asyncrl.envs.infos import batched
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["NativeEnvs", "OneOfVector", "autoreset_mode"]
+__all__ = ["NextStepVectorEnv", "SingleFromVector", "autoreset_mode"]
 
 
 def autoreset_mode(vector: VectorEnv) -> AutoresetMode | None:
@@ -26,7 +26,7 @@ def autoreset_mode(vector: VectorEnv) -> AutoresetMode | None:
     return next((mode for mode in AutoresetMode if mode.value.lower() == name), None)
 
 
-class NativeEnvs(VectorWrapper):
+class NextStepVectorEnv(VectorWrapper):
     """A vector environment with next-step autoreset, held to Gymnasium's interface.
 
     Its environments have one state of the process's random generators together. What it returns is copied: some write
@@ -35,7 +35,7 @@ class NativeEnvs(VectorWrapper):
 
     def __init__(self, make: Callable[[], VectorEnv], seed: int) -> None:
         """`seed`: what its constructor draws follows from it."""
-        self._generators: OwnGenerators | None = OwnGenerators()
+        self._generators: IsolatedGenerators | None = IsolatedGenerators()
         with lent():
             super().__init__(self._generators.make(make, seed))
 
@@ -78,7 +78,7 @@ class NativeEnvs(VectorWrapper):
 _ROWS = ("rewards", "terminated", "truncated")
 
 
-class OneOfVector(gymnasium.Env[Any, Any]):
+class SingleFromVector(gymnasium.Env[Any, Any]):
     """A vector environment of one, as a single environment, whenever it resets by itself.
 
     Raises EnvironmentFault where it resets in the step that ends an episode and does not keep the last observation.

@@ -2,21 +2,21 @@
 
 from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, stack_frames
-from asyncrl.experience.kinds import Episodes, Experience, Fresh, Stored
+from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy
 from asyncrl.experience.options import ReplayOptions, ReplayPlan, Storage
-from asyncrl.experience.replay import Replay, Sample
+from asyncrl.experience.replay import ReplayBuffer, Sample
 
 __all__ = [
     "Archive",
     "Batch",
-    "Episodes",
     "Experience",
-    "Fresh",
-    "Replay",
+    "FullEpisodes",
+    "OffPolicy",
+    "OnPolicy",
+    "ReplayBuffer",
     "ReplayOptions",
     "ReplayPlan",
     "Sample",
     "Storage",
-    "Stored",
     "stack_frames",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from asyncrl.common.serialization import file_facts, load_tensors, save_tensors, tensors_in, verify_file
 from asyncrl.errors import CheckpointError
-from asyncrl.experience.replay import Replay
+from asyncrl.experience.replay import ReplayBuffer
 
 __all__ = ["Archive"]
 
@@ -22,7 +22,7 @@ Files = dict[str, dict[str, Any]]
 class Archive:
     """The files of one run's replay memory. They are never changed, so checkpoints have them in common."""
 
-    def __init__(self, replay: Replay, folder: Path) -> None:
+    def __init__(self, replay: ReplayBuffer, folder: Path) -> None:
         self._replay, self._folder = replay, folder
         self._files: Files = {}
         self._newest: list[np.ndarray] = []  # of each file: the newest row of each actor that it holds
@@ -51,7 +51,7 @@ class Archive:
         for name in files:
             path = self._folder / name
             try:
-                self._replay.put(load_tensors(path, self._replay.like(tensors_in(path))))
+                self._replay.load_rows(load_tensors(path, self._replay.like(tensors_in(path))))
             except ValueError as problem:
                 raise CheckpointError(f"{path} does not fit this replay memory: {problem}") from None
             self._newest.append(self._replay.newest.copy())

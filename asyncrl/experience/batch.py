@@ -32,8 +32,8 @@ class Batch:
     """[T, N] bool: False on a reset step"""
     state: Tensor
     """[N, S] what the network that acted remembered before step 0"""
-    acted: dict[str, Tensor]
-    """[T, N, …] what the policy said when it acted, and what `Algorithm.prepare` adds"""
+    extras: dict[str, Tensor]
+    """[T, N, …] what the policy said when it extras, and what `Algorithm.prepare` adds"""
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], rewards: Rewards | None = None) -> Batch:
@@ -46,7 +46,7 @@ class Batch:
             terminated=terminated,
             valid=torch.cat([r.valid for r in rollouts], 1),
             state=torch.cat([r.state for r in rollouts]),
-            acted={name: torch.cat([r.acted[name] for r in rollouts], 1) for name in rollouts[0].acted},
+            extras={name: torch.cat([r.extras[name] for r in rollouts], 1) for name in rollouts[0].extras},
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -55,8 +55,8 @@ class Batch:
         return self._map(move, move)
 
     def with_targets(self, **targets: Tensor) -> Batch:
-        """The same with more in `acted`, and without the observation of row T, which only targets need."""
-        return replace(self, observation=self.observation[: len(self.reward)], acted={**self.acted, **targets})
+        """The same with more in `extras`, and without the observation of row T, which only targets need."""
+        return replace(self, observation=self.observation[: len(self.reward)], extras={**self.extras, **targets})
 
     def minibatches(self, count: int, random: torch.Generator) -> list[Batch]:
         """`count` parts of equal size: whole columns where a network remembers, single steps where none does.
@@ -73,11 +73,11 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> Batch:
         """`change` of what has time, `change_state` of the state."""
-        kept = [name for name in self.__dataclass_fields__ if name not in ("acted", "state")]
+        kept = [name for name in self.__dataclass_fields__ if name not in ("extras", "state")]
         return Batch(
             **{name: change(getattr(self, name)) for name in kept},
             state=change_state(self.state),
-            acted={name: change(x) for name, x in self.acted.items()},
+            extras={name: change(x) for name, x in self.extras.items()},
         )
 
 
@@ -112,8 +112,8 @@ def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:
 
 def _age(rollout: Rollout) -> Tensor:
     """[T+1, B]: frames of the same episode before the one seen at step t."""
-    age = torch.empty(rollout.reset.shape, dtype=torch.int32)
-    age[0] = rollout.age
+    frames_since_reset = torch.empty(rollout.reset.shape, dtype=torch.int32)
+    frames_since_reset[0] = rollout.frames_since_reset
     for t, valid in enumerate(rollout.valid):
-        age[t + 1] = torch.where(valid, age[t] + 1, 0)
-    return age
+        frames_since_reset[t + 1] = torch.where(valid, frames_since_reset[t] + 1, 0)
+    return frames_since_reset

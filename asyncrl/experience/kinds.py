@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from asyncrl.experience.options import ReplayOptions
 from asyncrl.experience.rollout import Rollout
 
-__all__ = ["Episodes", "Experience", "Fresh", "Stored"]
+__all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy"]
 
 
 @dataclass(frozen=True)
-class Fresh:
+class OnPolicy:
     """Every rollout is learned from as soon as it is there, and then forgotten."""
 
     steps: int
@@ -25,11 +25,11 @@ class Fresh:
     """Parts of equal size that one time takes them in, each with a step of the optimizer."""
 
     @property
-    def rows(self) -> int:
+    def slot_length(self) -> int:
         """Steps that a slot holds."""
         return self.steps + self.overlap
 
-    def own(self, rollout: Rollout) -> Rollout:
+    def without_overlap(self, rollout: Rollout) -> Rollout:
         """The steps that no other rollout has."""
         return rollout.until(self.steps)
 
@@ -37,13 +37,13 @@ class Fresh:
         """Environment steps that learning from it counts as."""
         return self.steps * rollout.reward.shape[1]
 
-    def trimmed(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+    def strip_padding(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         """Without the steps at the end that are padding in all of them."""
         return rollouts
 
 
 @dataclass(frozen=True)
-class Episodes:
+class FullEpisodes:
     """A rollout is one whole episode of every environment; what is after its end is masked."""
 
     longest: int
@@ -54,22 +54,22 @@ class Episodes:
     minibatches = 1
 
     @property
-    def rows(self) -> int:
+    def slot_length(self) -> int:
         return self.longest
 
-    def own(self, rollout: Rollout) -> Rollout:
+    def without_overlap(self, rollout: Rollout) -> Rollout:
         return rollout
 
     def count(self, rollout: Rollout) -> int:
         return int(rollout.valid.sum())
 
-    def trimmed(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+    def strip_padding(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         steps = max(int(rollout.valid.any(1).sum()) for rollout in rollouts)
         return [rollout.until(steps) for rollout in rollouts]
 
 
 @dataclass(frozen=True)
-class Stored(Fresh):
+class OffPolicy(OnPolicy):
     """Rollouts are stored, and every update learns from samples of all that is stored."""
 
     window: int = 1
@@ -77,4 +77,4 @@ class Stored(Fresh):
     options: ReplayOptions = field(default_factory=ReplayOptions)
 
 
-Experience = Fresh | Episodes | Stored
+Experience = OnPolicy | FullEpisodes | OffPolicy

@@ -56,14 +56,14 @@ class ReplayOptions:
                 f"{self.batch_size + window} or more"
             )
 
-    def due(self, step: int) -> int:
+    def num_updates(self, step: int) -> int:
         """Steps of the optimizer that belong to the run's first `step` environment steps."""
         return math.floor(max(0, step - self.learning_starts) * self.replay_ratio + 1e-9)
 
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """How much memory a Replay takes, and whether that goes."""
+    """How much memory a ReplayBuffer takes, and whether that goes."""
 
     layout: Layout
     actors: int

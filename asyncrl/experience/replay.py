@@ -19,7 +19,7 @@ from asyncrl.experience.options import ReplayPlan, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.rollout import Rollout
 
-__all__ = ["Replay", "Sample"]
+__all__ = ["ReplayBuffer", "Sample"]
 
 
 _TOGETHER, _CACHE = 16, 4 * 2**20
@@ -37,7 +37,7 @@ class Sample:
     """[N, …] as `Actions` says"""
     reward: Tensor
     """[n, N] float32, as the contract says; 0 after the episode's end"""
-    later: Tensor
+    next_observation: Tensor
     """[N, *O] the observation n steps later; where the episode was over before, its true last one"""
     steps: Tensor
     """[N] int64: steps between `observation` and `later`"""
@@ -47,9 +47,9 @@ class Sample:
     """[N] float32: what each step counts for; 1 where sampling is uniform"""
     index: Tensor
     """[N] int64: where each step is stored"""
-    later_q: Tensor
+    target_q: Tensor
     """[N, A] what the target network says of `later`; [N, 0] until the algorithm has prepared the sample"""
-    later_outputs: Tensor
+    target_outputs: Tensor
     """[N, A, K] what that is made of"""
 
     def to(self, device: torch.device) -> Sample:
@@ -71,7 +71,7 @@ class Sample:
         return torch.where(self.terminated, 0.0, discount ** self.steps.float())
 
 
-class Replay:
+class ReplayBuffer:
     """The newest steps of every environment: a ring of rows for each, row t what was seen, done and got at step t.
 
     Rows are those of rollouts, an episode's true last observation among them (in its reset step), so next
@@ -96,7 +96,7 @@ class Replay:
     def extend(self, rollout: Rollout) -> None:
         """Store a rollout's steps; the oldest ones make room."""
         actor, steps = int(rollout.stamp[1]), len(rollout.reward)
-        if rollout.fresh:
+        if rollout.starts_reset:
             self._interrupt(actor)
         first = int(self.newest[actor])
         rows = torch.arange(first, first + steps + 1) % self._shape[1]
@@ -146,13 +146,13 @@ class Replay:
             observation=here,
             action=action.long() if not action.is_floating_point() else action,
             reward=reward,
-            later=there,
+            next_observation=there,
             steps=steps,
             terminated=(alive & terminated).any(0),
             weight=weight,
             index=at[0],
-            later_q=torch.zeros(len(row), 0, dtype=torch.float32),
-            later_outputs=torch.zeros(len(row), 0, 0, dtype=torch.float32),
+            target_q=torch.zeros(len(row), 0, dtype=torch.float32),
+            target_outputs=torch.zeros(len(row), 0, 0, dtype=torch.float32),
         )
 
     def rows(self, since: np.ndarray) -> dict[str, Tensor]:
@@ -177,7 +177,7 @@ class Replay:
                 expected[f"{actor}.{name}"] = torch.empty(shape, dtype=view.dtype, device="meta")
         return expected
 
-    def put(self, rows: dict[str, Tensor]) -> None:
+    def load_rows(self, rows: dict[str, Tensor]) -> None:
         """Store what `rows` gave. Priorities are not touched. Raises ValueError for rows that cannot follow."""
         for actor in range(len(self.newest)):
             first, count = int(rows[f"{actor}.first"]), len(rows[f"{actor}.reset"])

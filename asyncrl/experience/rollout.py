@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asyncrl.errors import ScheduleError
 
-__all__ = ["Field", "Layout", "Rollout", "Tail", "Ticket"]
+__all__ = ["Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
 
 _ALIGNMENT = 64  # bytes: a cache line, so that no two fields share one
 
@@ -48,18 +48,18 @@ class Steps:
     """[T, B] bool: the future is worth nothing"""
     reset: Tensor
     """[T+1, B] bool: step t resets, its action is ignored (or it is padding). Row T belongs to the next rollout."""
-    origin: Tensor
+    seed_and_steps: Tensor
     """[2, B] int64: what each environment was last seeded with, and how many steps before the end; -1 where that does not
     say where it is."""
-    acted: Mapping[str, Tensor]
-    """[T, B, …] what the policy said when it acted, by name"""
+    extras: Mapping[str, Tensor]
+    """[T, B, …] what the policy said when it extras, by name"""
 
 
 @dataclass(frozen=True)
 class Rollout(Steps):
     """Views on one slot."""
 
-    age: Tensor
+    frames_since_reset: Tensor
     """[B] int32: how many frames before the newest one at step 0 belong to the same episode."""
     state: Tensor
     """[B, S] float32: what the network that acted remembered before step 0."""
@@ -67,10 +67,10 @@ class Rollout(Steps):
     """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
     restarts: Tensor
     """[1] int64: workers of the actor's environments that were started again, since the run began."""
-    fresh: Tensor
+    starts_reset: Tensor
     """[1] bool: every environment was just reset, nothing before belongs to its episode."""
-    next_age: Tensor
-    """[2, B] int32: as `age`, before the next rollout's first step, and after this one's last."""
+    next_frames_since_reset: Tensor
+    """[2, B] int32: as `frames_since_reset`, before the next rollout's first step, and after this one's last."""
     next_state: Tensor
     """[2, B, S] float32: as `state`, likewise."""
 
@@ -80,7 +80,7 @@ class Rollout(Steps):
         return ~self.reset[:-1]
 
     @property
-    def over(self) -> Tensor:
+    def done(self) -> Tensor:
         """[T, B] bool: the episode ended with this step, by termination or truncation."""
         return self.reset[1:] & self.valid
 
@@ -91,33 +91,33 @@ class Rollout(Steps):
         missing = len(self.reward) - steps
         per_step = dict(frames=self.frames[:-missing], reset=self.reset[:-missing])
         per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
-        return replace(self, **per_step, acted={name: x[:steps] for name, x in self.acted.items()})
+        return replace(self, **per_step, extras={name: x[:steps] for name, x in self.extras.items()})
 
-    def tail(self, border: int) -> Tail:
+    def carry(self, border: int) -> RolloutCarry:
         """A copy of what the next rollout begins with: the steps from `border` on, the frames of its first stack."""
-        return Tail(
+        return RolloutCarry(
             frames=self.frames[border:].clone(),
-            age=self.next_age.clone(),
+            frames_since_reset=self.next_frames_since_reset.clone(),
             state=self.next_state.clone(),
             action=self.action[border:].clone(),
             reward=self.reward[border:].clone(),
             terminated=self.terminated[border:].clone(),
             reset=self.reset[border:].clone(),
-            origin=self.origin.clone(),
-            acted={name: x[border:].clone() for name, x in self.acted.items()},
+            seed_and_steps=self.seed_and_steps.clone(),
+            extras={name: x[border:].clone() for name, x in self.extras.items()},
         )
 
-    def begin_with(self, tail: Tail) -> int:
+    def start_from(self, carry: RolloutCarry) -> int:
         """Write what the rollout before left over as the first steps; returns how many that are."""
-        known, older = len(tail.reward), len(tail.frames) - 1
-        self.age.copy_(tail.age[0])
-        self.state.copy_(tail.state[0])
-        self.frames[:older] = tail.frames[:-1]
-        self.reset[: known + 1] = tail.reset
+        known, older = len(carry.reward), len(carry.frames) - 1
+        self.frames_since_reset.copy_(carry.frames_since_reset[0])
+        self.state.copy_(carry.state[0])
+        self.frames[:older] = carry.frames[:-1]
+        self.reset[: known + 1] = carry.reset
         for name in ("action", "reward", "terminated"):
-            getattr(self, name)[:known] = getattr(tail, name)
-        for name, value in tail.acted.items():
-            self.acted[name][:known] = value
+            getattr(self, name)[:known] = getattr(carry, name)
+        for name, value in carry.extras.items():
+            self.extras[name][:known] = value
         return known
 
     def check(self, ticket: Ticket) -> None:
@@ -131,24 +131,24 @@ class Rollout(Steps):
 
 
 @dataclass(frozen=True)
-class Tail(Steps):
+class RolloutCarry(Steps):
     """What a rollout leaves to the next one of its actor: its last steps, which are the next one's first."""
 
-    age: Tensor
+    frames_since_reset: Tensor
     """[2, B] int32: as a rollout's, before these steps and after them."""
     state: Tensor
     """[2, B, S] float32: as a rollout's, likewise."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Its fields by name; `of` takes them."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "acted"}
-        return own | {f"acted.{name}": x for name, x in self.acted.items()}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "extras"}
+        return own | {f"extras.{name}": x for name, x in self.extras.items()}
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Tail:
+    def of(cls, tensors: Mapping[str, Tensor]) -> RolloutCarry:
         """The tail whose `tensors` these are."""
-        acted = {name.removeprefix("acted."): x for name, x in tensors.items() if name.startswith("acted.")}
-        return cls(**{name: x for name, x in tensors.items() if not name.startswith("acted.")}, acted=acted)
+        extras = {name.removeprefix("extras."): x for name, x in tensors.items() if name.startswith("extras.")}
+        return cls(**{name: x for name, x in tensors.items() if not name.startswith("extras.")}, extras=extras)
 
 
 class Field(NamedTuple):
@@ -180,14 +180,14 @@ class Layout:
     """One action of one environment."""
     state: int = 0
     """S: numbers that the network remembers per environment."""
-    acted: tuple[tuple[str, Field], ...] = ()
+    extras: tuple[tuple[str, Field], ...] = ()
     """What the algorithm keeps per step and environment."""
 
     def fields(self) -> dict[str, Field]:
         t, b = self.steps, self.envs
         return {
             "frames": Field((t + self.stack, b, *self.frame.shape), self.frame.dtype),
-            "age": Field((b,), torch.int32),
+            "frames_since_reset": Field((b,), torch.int32),
             "state": Field((b, self.state), torch.float32),
             "action": Field((t, b, *self.action.shape), self.action.dtype),
             "reward": Field((t, b), torch.float32),
@@ -195,17 +195,17 @@ class Layout:
             "reset": Field((t + 1, b), torch.bool),
             "stamp": Field((3,), torch.int64),
             "restarts": Field((1,), torch.int64),
-            "fresh": Field((1,), torch.bool),
-            "next_age": Field((2, b), torch.int32),
+            "starts_reset": Field((1,), torch.bool),
+            "next_frames_since_reset": Field((2, b), torch.int32),
             "next_state": Field((2, b, self.state), torch.float32),
-            "origin": Field((2, b), torch.int64),
-            **{f"acted.{name}": Field((t, b, *field.shape), field.dtype) for name, field in self.acted},
+            "seed_and_steps": Field((2, b), torch.int64),
+            **{f"extras.{name}": Field((t, b, *field.shape), field.dtype) for name, field in self.extras},
         }
 
     @property
-    def acted_names(self) -> tuple[str, ...]:
+    def extra_names(self) -> tuple[str, ...]:
         """The fields that hold what the policy said."""
-        return tuple(f"acted.{name}" for name, _ in self.acted)
+        return tuple(f"extras.{name}" for name, _ in self.extras)
 
     @property
     def nbytes(self) -> int:
@@ -218,5 +218,5 @@ class Layout:
         for name, field in self.fields().items():
             views[name] = field.view(memory, offset)
             offset += field.nbytes
-        acted = {name: views.pop(f"acted.{name}") for name, _ in self.acted}
-        return Rollout(**views, acted=acted)
+        extras = {name: views.pop(f"extras.{name}") for name, _ in self.extras}
+        return Rollout(**views, extras=extras)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from asyncrl.acting import datasets
-from asyncrl.algorithms import Moment, Policy
+from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import Contract, EnvOptions, describe
@@ -42,9 +42,9 @@ class Agent:
 
         Raises UsageError for what differs, unless `force`; and for spaces that are not those it was trained with.
         """
-        known = {contract.env: contract for contract in self.contract.mix}
+        known = {contract.env: contract for contract in self.contract.contracts}
         own = self.contract.named(env if env in known or not force else None)
-        rules = (rules or EnvOptions()).over(self.checkpoint.config.environment)
+        rules = (rules or EnvOptions()).merged_into(self.checkpoint.config.environment)
         if env in (None, own.env) and rules == self.checkpoint.config.environment:
             return own
         self.checkpoint.check_trust()
@@ -78,10 +78,10 @@ class Agent:
         batch = torch.from_numpy(self.contract.standardized(seen))
         if self._state is None or len(self._state) != len(batch):
             self._state = self.policy.initial_state(len(batch))
-        acted = self.policy.act(batch, self._state, Moment(0, self.random, None, self.greedily(greedy)))
-        self._state = acted.state
+        output = self.policy.act(batch, self._state, ActContext(0, self.random, None, self.greedily(greedy)))
+        self._state = output.state
         actions = self.contract.spaces.actions
-        action = actions.for_environment(acted.action.numpy())
+        action = actions.for_environment(output.action.numpy())
         if not single:
             return action
         return action[0] if actions.is_discrete else np.asarray(action[0])
@@ -122,15 +122,15 @@ class Agent:
 
     def player(self, *, greedy: bool | None = None, epsilon: float = 0.0) -> datasets.Player:
         """What plays episodes with this agent's policy."""
-        state, moment = self.policy.initial_state(1), Moment(0, self.random, None, self.greedily(greedy), epsilon)
+        state, context = self.policy.initial_state(1), ActContext(0, self.random, None, self.greedily(greedy), epsilon)
 
         def play_on(observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
             nonlocal state
             if begins:
                 state = self.policy.initial_state(1)
-            acted = self.policy.act(torch.from_numpy(self.contract.standardized(observation)), state, moment)
-            state = acted.state
-            return np.asarray(acted.action)
+            output = self.policy.act(torch.from_numpy(self.contract.standardized(observation)), state, context)
+            state = output.state
+            return np.asarray(output.action)
 
         return play_on
 

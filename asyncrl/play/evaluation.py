@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from asyncrl.algorithms import Moment, Policy
+from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
 from asyncrl.runs.config import cores
 
-__all__ = ["Evaluation", "Interrupted", "Scene", "cut_off", "evaluate", "watch"]
+__all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off", "evaluate", "watch"]
 
 
 _STREAMS = 64
@@ -126,16 +126,16 @@ def evaluate(
         plan = _Plan(episodes, count, _STREAMS if environments.can_restart else count)
         seeds = environment_seeds(seed, Stream.EVALUATION, max(count, len(plan.played)))
         observation, state = environments.reset(seeds[:count]), policy.initial_state(count)
-        moment = Moment(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
+        context = ActContext(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
         while plan.finished < episodes:
             progress(plan.finished)
-            acted = policy.act(torch.from_numpy(observation), state, moment)
-            state = torch.where(torch.from_numpy(resetting)[:, None], 0.0, acted.state)
-            observation, reward, terminated, over = environments.step(acted.action.numpy())
+            output = policy.act(torch.from_numpy(observation), state, context)
+            state = torch.where(torch.from_numpy(resetting)[:, None], 0.0, output.state)
+            observation, reward, terminated, done = environments.step(output.action.numpy())
             score += reward * ~resetting
             length += ~resetting
             begins = np.zeros(count, dtype=bool)
-            for i in map(int, np.flatnonzero(over | (length >= most))):
+            for i in map(int, np.flatnonzero(done | (length >= most))):
                 told = {name: (float(values[i]),) for name, values in environments.measures.items()}
                 cut = int(length[i] >= most and not terminated[i])
                 begins[i] = plan.take(i, Evaluation((float(score[i]),), (int(length[i]),), told, cut))
@@ -143,7 +143,7 @@ def evaluate(
             if begins.any():
                 observation = environments.restart([seeds[stream] for stream in plan.streams], begins)
                 state[torch.from_numpy(begins)] = 0.0
-            resetting = over & ~begins
+            resetting = done & ~begins
     return Evaluation.of(itertools.chain(*plan.played))
 
 
@@ -158,25 +158,25 @@ def _limited(contract: Contract, limit: int | None) -> Contract:
     return replace(contract, episode_cap=min(limit, contract.episode_cap or limit))
 
 
-class Scene(NamedTuple):
+class WatchedStep(NamedTuple):
     """One moment of a game."""
 
     picture: np.ndarray
     """[H, W, 3] uint8"""
     score: float
     """Return so far."""
-    over: bool
+    done: bool
 
 
-def watch(policy: Policy, view: View, seed: int, *, greedy: bool, epsilon: float = 0.0) -> Iterator[Scene]:
+def watch(policy: Policy, view: View, seed: int, *, greedy: bool, epsilon: float = 0.0) -> Iterator[WatchedStep]:
     """One episode, moment by moment."""
     (env_seed,) = environment_seeds(seed, Stream.EVALUATION, 1)
-    state, moment = policy.initial_state(1), Moment(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
-    observation, score, over = view.reset(env_seed), 0.0, False
-    yield Scene(view.picture(), score, over)
-    while not over:
-        acted = policy.act(torch.from_numpy(observation), state, moment)
-        state = acted.state
-        step = view.step(acted.action.numpy())
-        observation, score, over = step.observation, score + float(step.reward[0]), bool(step.over[0])
-        yield Scene(view.picture(), score, over)
+    state, context = policy.initial_state(1), ActContext(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
+    observation, score, done = view.reset(env_seed), 0.0, False
+    yield WatchedStep(view.picture(), score, done)
+    while not done:
+        output = policy.act(torch.from_numpy(observation), state, context)
+        state = output.state
+        step = view.step(output.action.numpy())
+        observation, score, done = step.observation, score + float(step.reward[0]), bool(step.done[0])
+        yield WatchedStep(view.picture(), score, done)

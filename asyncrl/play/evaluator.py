@@ -45,7 +45,7 @@ class Evaluator:
         """Scores by environment; None where `stop` asked to end in the middle of it."""
         self._policy.load(weights.cpu())
         try:
-            return {contract.env: self._play(contract, stop) for contract in self._contract.mix}
+            return {contract.env: self._play(contract, stop) for contract in self._contract.contracts}
         except Interrupted:
             return None
         finally:

@@ -11,7 +11,7 @@ from asyncrl.envs import Contract, View
 from asyncrl.errors import UsageError
 from asyncrl.play.video import Window
 
-__all__ = ["Person", "choices", "keys_help"]
+__all__ = ["HumanPlayer", "choices", "keys_help"]
 
 _KEYS = {"up": ("UP",), "down": ("DOWN",), "left": ("LEFT",), "right": ("RIGHT",), "space": ("FIRE", "A"), "x": ("B",)}
 """What each key does, in the words of meanings."""
@@ -19,7 +19,7 @@ _WORDS = {"FORWARD": "UP", "BACKWARD": "DOWN", "ATTACK": "FIRE"}
 """Doom's for the same."""
 
 
-class Person:
+class HumanPlayer:
     """Sees every picture in a window and answers with keys, as `datasets.Player`.
 
     Actions with meanings are done by the arrows, the space bar (fire, A) and X (B). Others have digits, and the

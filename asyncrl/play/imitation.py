@@ -106,7 +106,7 @@ def clone(
             break
         if enough():
             break
-    learner.adopt(weights)
+    learner.load_weights(weights)
     return best
 
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["automatic", "for_kind", "preset_names", "read_preset", "tuned_environments"]
 
@@ -24,7 +24,7 @@ def preset_names() -> list[str]:
 def read_preset(name: str) -> dict[str, Any]:
     """A preset's tables. Raises UsageError with near matches."""
     if name not in preset_names():
-        raise UsageError(f"there is no preset {name!r}{near_matches(name, preset_names())} (asyncrl list presets)")
+        raise UsageError(f"there is no preset {name!r}{suggestions(name, preset_names())} (asyncrl list presets)")
     return copy.deepcopy(_presets()[name])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from asyncrl.common.serialization import to_json
 from asyncrl.common.validation import flag
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.config import EngineKind, RunConfig
 
 __all__ = ["changed", "check_change", "differences_of", "may_change", "setting_paths"]
@@ -66,7 +66,7 @@ def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
         raise UsageError("--learning-rate cannot change in a run that has not diverged: it decides the weights")
     places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]}
     if name not in places:
-        raise UsageError(f"there is no setting {name!r}{near_matches(name, places)}")
+        raise UsageError(f"there is no setting {name!r}{suggestions(name, places)}")
     why = "belongs to the environment's contract" if places[name][0] == "environment" else "decides the weights"
     may = ", ".join(map(flag, may_change(diverged=diverged)))
     raise UsageError(f"{flag(name)} cannot change in a run: it {why}; what may change is {may}")

@@ -35,7 +35,7 @@ from asyncrl.common.serialization import (
     verify_file,
     write_atomically,
 )
-from asyncrl.envs import Contract, read_contract, refuse_to_run
+from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.networks import have_diverged
 from asyncrl.runs.config import RunConfig
@@ -236,10 +236,10 @@ def amend(checkpoint: Checkpoint, **facts: Any) -> Checkpoint:
 
 def check_trust(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError where a run of both would run code that somebody else's file names."""
-    for one in contract.mix:
+    for one in contract.contracts:
         one.check_trust()
     if contract.stranger is not None:
-        refuse_to_run(contract.stranger, config.named_outside())
+        reject_untrusted_code(contract.stranger, config.named_outside())
 
 
 def read_settings(config: Any, contract: Any, stranger: str | None) -> tuple[RunConfig, Contract]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from asyncrl.acting.actor_state import ActorState, ActorStates
+from asyncrl.acting.actor_state import ActorState, ActorTracker
 from asyncrl.envs import Contract
-from asyncrl.experience import Archive, Episodes
+from asyncrl.experience import Archive, FullEpisodes
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
@@ -41,7 +41,7 @@ class Checkpointer:
         self._learner, self._statistics = learner, statistics
         experience = config.algorithm.experience()
         self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
-        self._actors = None if isinstance(experience, Episodes) else ActorStates(config.actors, experience.overlap)
+        self._actors = None if isinstance(experience, FullEpisodes) else ActorTracker(config.actors, experience.overlap)
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self.saved = -1
         """The update of the newest checkpoint."""
@@ -69,7 +69,7 @@ class Checkpointer:
         if self._actors is None:
             return []
         self._actors.follow(rollouts)
-        return [ticket.actor for ticket, rollout in rollouts.items() if rollout.fresh]
+        return [ticket.actor for ticket, rollout in rollouts.items() if rollout.starts_reset]
 
     def save(self) -> Path:
         """Write a checkpoint of this update, unless there is one already, and let `latest` point to it.

@@ -21,7 +21,7 @@ from asyncrl.common.validation import check_numbers, within
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.experience import Episodes, Stored
+from asyncrl.experience import FullEpisodes, OffPolicy
 from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
 from asyncrl.networks import resolve as resolve_network
 from asyncrl.runs.schedule import Free, Lockstep
@@ -191,12 +191,12 @@ class RunConfig:
     def rollout_steps(self) -> int:
         """Environment steps of one rollout: T × B, at most; whole episodes may be shorter."""
         experience = self.algorithm.experience()
-        return (experience.rows - experience.overlap) * self.envs_per_actor
+        return (experience.slot_length - experience.overlap) * self.envs_per_actor
 
     @property
     def updates(self) -> int | None:
         """Updates of the whole run; None where that depends on how long episodes are."""
-        whole = isinstance(self.algorithm.experience(), Episodes)
+        whole = isinstance(self.algorithm.experience(), FullEpisodes)
         return None if whole else math.ceil(self.steps / self.batch_steps)
 
     @property
@@ -267,7 +267,7 @@ class RunConfig:
             self.algorithm.check(spaces, self.network)
             self.optimizer.check()
             self._check_learning_rate()
-            self._check_mix()
+            self._check_extra_envs()
             self._check_offline()
         except UsageError as problem:
             raise UsageError(f"{self.env}: {problem}") from None
@@ -280,7 +280,7 @@ class RunConfig:
 
     def _without_locks(self) -> RunConfig:
         """What hogwild makes of the settings that it has in common with the others."""
-        if isinstance(self.algorithm.experience(), Stored):
+        if isinstance(self.algorithm.experience(), OffPolicy):
             raise UsageError(
                 f"--engine hogwild: its workers learn from what they just did, and {self.algorithm.name} from a memory "
                 "that all actors fill; choose serial, threads or processes"
@@ -323,7 +323,7 @@ class RunConfig:
         """Every environment that it is trained in."""
         return (self.env, *self.also)
 
-    def _check_mix(self) -> None:
+    def _check_extra_envs(self) -> None:
         if self.actors < len(self.env_ids):
             raise UsageError(f"--actors {self.actors}: {len(self.env_ids)} environments need an actor each")
         if self.also and self.offline is not None:
@@ -334,7 +334,7 @@ class RunConfig:
         bots.check()
         if bots.bot is None:
             return
-        if not isinstance(experience, Stored):
+        if not isinstance(experience, OffPolicy):
             raise self._without_memory("--bot")
         if bots.bot_prefill >= self.steps:
             raise UsageError(f"--bot-prefill {bots.bot_prefill} leaves nothing of {self.steps} steps to learn in")
@@ -360,7 +360,7 @@ class RunConfig:
     def _check_offline(self) -> None:
         if self.offline is None:
             return
-        if not isinstance(self.algorithm.experience(), Stored):
+        if not isinstance(self.algorithm.experience(), OffPolicy):
             raise self._without_memory("--offline")
         if self.bots.bot is not None:
             raise UsageError("--offline plays nothing, and so does a --bot then; leave out one of them")
@@ -369,7 +369,7 @@ class RunConfig:
         return UsageError(f"{option} fills a replay memory, and {self.algorithm.name} has none; dqn, c51 and qr-dqn have")
 
     def _default_threads(self, network: Network) -> int:
-        acting_is_little = isinstance(self.algorithm.experience(), Stored) and network is not Network.MLP
+        acting_is_little = isinstance(self.algorithm.experience(), OffPolicy) and network is not Network.MLP
         return cores() if acting_is_little else max(1, cores() // 2)
 
     def _check_counts(self) -> None:

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 from asyncrl.algorithms import Impala, Random, Reinforce
 from asyncrl.algorithms.exploration import Assignment, Exploration
-from asyncrl.algorithms.optimizers import Clipping, LearningRateSchedule, Optimizer, OptimizerConfig
+from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.reinforce import Baseline
 from asyncrl.common.validation import flag
 from asyncrl.envs import Backend, Contract, EnvOptions, Supervision
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
-from asyncrl.experience import ReplayOptions, Stored
+from asyncrl.experience import OffPolicy, ReplayOptions
 from asyncrl.networks import Network, NetworkConfig, Recurrent
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 
-__all__ = ["refuse_ineffective", "refuse_unimitated"]
+__all__ = ["reject_ineffective", "reject_unused_by_imitation"]
 
 _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
 _OPTIMIZATION = tuple(f.name for f in dataclasses.fields(OptimizerConfig))
@@ -31,7 +31,7 @@ _ENVIRONMENT = tuple(f.name for f in dataclasses.fields(EnvOptions))
 _WORKERS = tuple(f.name for f in dataclasses.fields(Supervision))
 
 
-class Case(NamedTuple):
+class IneffectiveOptions(NamedTuple):
     """Options that have no effect in a configuration, and why."""
 
     options: tuple[str, ...]
@@ -39,14 +39,14 @@ class Case(NamedTuple):
     """`--option has no effect …`"""
 
 
-def refuse_ineffective(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
+def reject_ineffective(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
     """Raise UsageError for the first setting of those `asked` for that changes nothing in a run of `config`."""
     resolved = config.resolved(contract)
     for case in [*_overridden(config, resolved), *_cases(resolved, contract)]:
         for name in case.options:
             if name in asked:
                 raise UsageError(f"{config.env}: {flag(name)} has no effect {case.why}")
-    _refuse_contradictions(resolved, contract, asked)
+    _check_contradictions(resolved, contract, asked)
 
 
 _IMITATION = frozenset(
@@ -67,27 +67,31 @@ _IMITATION = frozenset(
 """What imitation depends on, besides its own options."""
 
 
-def refuse_unimitated(asked: Collection[str]) -> None:
+def reject_unused_by_imitation(asked: Collection[str]) -> None:
     """Raise UsageError for the first setting of those `asked` for that changes nothing where a dataset is imitated."""
     for name in sorted(set(asked) - _IMITATION):
         instead = "; --imitation-rate is its learning rate" if name == "learning_rate" else ""
         raise UsageError(f"{flag(name)} has no effect on imitation: give it to `asyncrl train --init-from RUN`{instead}")
 
 
-def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[Case]:
+def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[IneffectiveOptions]:
     """Settings that `resolved` has otherwise than `config`."""
     if config.eval_greedy != resolved.eval_greedy:
-        yield Case(("eval_greedy",), f"where it is off: {config.algorithm.name} draws no actions, so it is always on")
+        yield IneffectiveOptions(
+            ("eval_greedy",), f"where it is off: {config.algorithm.name} draws no actions, so it is always on"
+        )
     for name in ("rollouts_per_update", "queue_size", "publish_every"):
         if getattr(config, name) not in (None, getattr(resolved, name)):
-            yield Case((name,), f"with --engine {config.engine.value}: every worker learns from its own rollout at once")
+            yield IneffectiveOptions(
+                (name,), f"with --engine {config.engine.value}: every worker learns from its own rollout at once"
+            )
 
 
-def _cases(config: RunConfig, contract: Contract) -> Iterator[Case]:
+def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     """Every case that holds, the most general first."""
     if isinstance(config.algorithm, Random):
         learning = (*_OPTIMIZATION, *_NETWORK, "reward_clip", "reward_scale", "final_reward", "init_from", "eval_greedy")
-        yield Case((*learning, "precision", "life_loss", "standardize"), "on random, which learns nothing")
+        yield IneffectiveOptions((*learning, "precision", "life_loss", "standardize"), "on random, which learns nothing")
     yield from _of_engine(config, contract)
     yield from _of_optimizer(config.optimizer, config)
     yield from _of_network(config.network, config, contract)
@@ -96,114 +100,132 @@ def _cases(config: RunConfig, contract: Contract) -> Iterator[Case]:
     if exploration is not None:
         yield from _of_exploration(exploration, config)
     if not config.eval_episodes:
-        yield Case(("eval_every",), "without evaluations (--eval-episodes 0)")
+        yield IneffectiveOptions(("eval_every",), "without evaluations (--eval-episodes 0)")
 
 
-def _of_engine(config: RunConfig, contract: Contract) -> Iterator[Case]:
+def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     if config.engine is EngineKind.HOGWILD:
-        yield Case(("lag",), "with --engine hogwild: every worker learns from its own rollout at once")
-        yield Case(("learner_threads",), "with --engine hogwild: every worker computes in one thread")
+        yield IneffectiveOptions(("lag",), "with --engine hogwild: every worker learns from its own rollout at once")
+        yield IneffectiveOptions(("learner_threads",), "with --engine hogwild: every worker computes in one thread")
     elif config.schedule is ScheduleKind.FREE:
-        yield Case(("lag",), "with --schedule free: the newest weights make a rollout; leave it out or use lockstep")
+        yield IneffectiveOptions(
+            ("lag",), "with --schedule free: the newest weights make a rollout; leave it out or use lockstep"
+        )
     if not family_named(contract.family).has_threads:
-        yield Case(("env_threads",), f"on {contract.family} environments, which no threads step; more --actors do")
+        yield IneffectiveOptions(
+            ("env_threads",), f"on {contract.family} environments, which no threads step; more --actors do"
+        )
     elif config.env_threads > config.envs_per_actor:
-        yield Case(("env_threads",), f"beyond the {config.envs_per_actor} environments of an actor (--envs-per-actor)")
+        yield IneffectiveOptions(
+            ("env_threads",), f"beyond the {config.envs_per_actor} environments of an actor (--envs-per-actor)"
+        )
     if contract.backend is not Backend.ASYNC:
-        yield Case(_WORKERS, "without worker processes: add --env-backend async")
+        yield IneffectiveOptions(_WORKERS, "without worker processes: add --env-backend async")
     if config.offline is not None:
         playing = ("lag", "publish_every", "env_threads", *_EXPLORATION)
-        yield Case(playing, "with --offline: a dataset is learned from, and nothing is played")
+        yield IneffectiveOptions(playing, "with --offline: a dataset is learned from, and nothing is played")
 
 
-def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[Case]:
+def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[IneffectiveOptions]:
     if optimizer.optimizer is Optimizer.RMSPROP:
-        yield Case(("momentum",), "with --optimizer rmsprop; rmsprop-outside, sgd and adam have momentum")
+        yield IneffectiveOptions(("momentum",), "with --optimizer rmsprop; rmsprop-outside, sgd and adam have momentum")
     if optimizer.optimizer is Optimizer.SGD:
         squares = ("decay", "optimizer_epsilon")
-        yield Case(squares, "with --optimizer sgd, which keeps no average of squared gradients")
+        yield IneffectiveOptions(squares, "with --optimizer sgd, which keeps no average of squared gradients")
         if not optimizer.momentum:
-            yield Case(("optimizer_statistics",), "with --optimizer sgd without --momentum, which keeps no averages")
+            yield IneffectiveOptions(
+                ("optimizer_statistics",), "with --optimizer sgd without --momentum, which keeps no averages"
+            )
     if config.engine is not EngineKind.HOGWILD:
-        yield Case(("optimizer_statistics",), "without --engine hogwild: there is one learner, whose averages they are")
+        yield IneffectiveOptions(
+            ("optimizer_statistics",), "without --engine hogwild: there is one learner, whose averages they are"
+        )
     elif config.actors == 1:
-        yield Case(("optimizer_statistics",), "on a single worker: raise --actors")
-    if optimizer.gradient_clipping is Clipping.NONE:
-        yield Case(("max_gradient_norm",), "with --gradient-clipping none; choose global, tensor or average")
+        yield IneffectiveOptions(("optimizer_statistics",), "on a single worker: raise --actors")
+    if optimizer.gradient_clipping is GradientClipping.NONE:
+        yield IneffectiveOptions(("max_gradient_norm",), "with --gradient-clipping none; choose global, tensor or average")
     if optimizer.learning_rate_schedule is not LearningRateSchedule.LINEAR:
-        yield Case(("anneal_to", "anneal_steps"), "without --learning-rate-schedule linear")
+        yield IneffectiveOptions(("anneal_to", "anneal_steps"), "without --learning-rate-schedule linear")
     elif optimizer.anneal_to == 1:
-        yield Case(("anneal_steps",), "with --anneal-to 1: the learning rate stays as it is")
+        yield IneffectiveOptions(("anneal_steps",), "with --anneal-to 1: the learning rate stays as it is")
     if optimizer.learning_rate_schedule is not LearningRateSchedule.KL:
-        yield Case(("target_kl",), "without --learning-rate-schedule kl")
+        yield IneffectiveOptions(("target_kl",), "without --learning-rate-schedule kl")
 
 
-def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -> Iterator[Case]:
+def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     kind, parts = network.network, contract.spaces.entries
     if kind is not Network.MLP and all(part.is_image for part in parts):
-        yield Case(_DENSE, f"on --network {kind.value}, whose layers are given")
+        yield IneffectiveOptions(_DENSE, f"on --network {kind.value}, whose layers are given")
     if kind is not Network.RADIAL:
-        yield Case(_RADIAL, f"on --network {kind.value}; they are radial's")
+        yield IneffectiveOptions(_RADIAL, f"on --network {kind.value}; they are radial's")
     else:
-        yield Case(("precision",) if config.precision is Precision.BF16 else (), "on --network radial, all in float32")
+        yield IneffectiveOptions(
+            ("precision",) if config.precision is Precision.BF16 else (), "on --network radial, all in float32"
+        )
     if kind in (Network.MLP, Network.RADIAL):
-        yield Case(("centered", "difference"), f"on --network {kind.value}, which has no convolutions")
+        yield IneffectiveOptions(("centered", "difference"), f"on --network {kind.value}, which has no convolutions")
     elif contract.frame_stack < 2:
-        yield Case(("difference",), "on single frames: raise --frame-stack to 2 or more")
+        yield IneffectiveOptions(("difference",), "on single frames: raise --frame-stack to 2 or more")
     if network.recurrent is Recurrent.NONE:
-        yield Case(("recurrent_size",), "without --recurrent lstm or gru")
+        yield IneffectiveOptions(("recurrent_size",), "without --recurrent lstm or gru")
     if not network.noisy:
-        yield Case(("noise",), "without --noisy")
+        yield IneffectiveOptions(("noise",), "without --noisy")
 
 
-def _of_algorithm(config: RunConfig) -> Iterator[Case]:
+def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
     algorithm, experience = config.algorithm, config.algorithm.experience()
-    if experience.rows == 1:
-        yield Case(("gae_lambda", "trace_lambda", "c_clip", "epsilon_hold"), "on rollouts of one step: raise --t-max")
+    if experience.slot_length == 1:
+        yield IneffectiveOptions(
+            ("gae_lambda", "trace_lambda", "c_clip", "epsilon_hold"), "on rollouts of one step: raise --t-max"
+        )
     if isinstance(algorithm, Impala) and algorithm.trace_lambda == 0:
-        yield Case(("c_clip",), "with --trace-lambda 0: errors are not passed back")
+        yield IneffectiveOptions(("c_clip",), "with --trace-lambda 0: errors are not passed back")
     if isinstance(algorithm, Reinforce) and algorithm.baseline is not Baseline.LEARNED:
-        yield Case(("value_cost",), f"with --baseline {algorithm.baseline.value}: no value is learned; choose learned")
+        yield IneffectiveOptions(
+            ("value_cost",), f"with --baseline {algorithm.baseline.value}: no value is learned; choose learned"
+        )
     if experience.epochs == experience.minibatches == 1:
         one = "with --epochs 1 --minibatches 1: an update is one step from the policy and values that it begins with"
-        yield Case(("value_clip",), one)
+        yield IneffectiveOptions(("value_clip",), one)
         if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
-            yield Case(("clip", "kl_stop"), f"{one}, and with --lag 0 that policy acted")
-    if isinstance(experience, Stored):
+            yield IneffectiveOptions(("clip", "kl_stop"), f"{one}, and with --lag 0 that policy acted")
+    if isinstance(experience, OffPolicy):
         yield from _of_replay(experience.options)
 
 
-def _of_replay(options: ReplayOptions) -> Iterator[Case]:
+def _of_replay(options: ReplayOptions) -> Iterator[IneffectiveOptions]:
     if not options.prioritized:
-        yield Case(("priority_exponent", "importance_exponent"), "without --prioritized")
+        yield IneffectiveOptions(("priority_exponent", "importance_exponent"), "without --prioritized")
     elif options.priority_exponent == 0:
-        yield Case(("importance_exponent",), "with --priority-exponent 0, which samples uniformly")
+        yield IneffectiveOptions(("importance_exponent",), "with --priority-exponent 0, which samples uniformly")
 
 
-def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[Case]:
+def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[IneffectiveOptions]:
     floors = " ".join(f"{floor:g}" for floor in exploration.epsilon_floors)
     if not exploration.falls:
         constant = f"where ε does not fall: --epsilon-start {exploration.epsilon_start:g}, --epsilon-floors {floors}"
-        yield Case(("epsilon_steps", "epsilon_decay"), constant)
+        yield IneffectiveOptions(("epsilon_steps", "epsilon_decay"), constant)
         if exploration.epsilon_start < min(exploration.epsilon_floors):
-            yield Case(("epsilon_start",), f"below every floor: --epsilon-floors {floors}")
+            yield IneffectiveOptions(("epsilon_start",), f"below every floor: --epsilon-floors {floors}")
     if exploration.epsilon_assignment is not Assignment.SAMPLED:
-        yield Case(("epsilon_shares",), f"with --epsilon-assignment {exploration.epsilon_assignment.value}")
+        yield IneffectiveOptions(("epsilon_shares",), f"with --epsilon-assignment {exploration.epsilon_assignment.value}")
     if len(set(exploration.epsilon_floors)) == 1 and exploration.epsilon_assignment is not Assignment.LADDER:
-        yield Case(("epsilon_assignment",), f"on a single floor: --epsilon-floors {floors}")
+        yield IneffectiveOptions(("epsilon_assignment",), f"on a single floor: --epsilon-floors {floors}")
     if not exploration.epsilon_perturbation:
-        yield Case(("epsilon_perturbation_every",), "without --epsilon-perturbation")
+        yield IneffectiveOptions(("epsilon_perturbation_every",), "without --epsilon-perturbation")
     elif exploration.epsilon_perturbation_every >= config.steps:
-        yield Case(
+        yield IneffectiveOptions(
             ("epsilon_perturbation", "epsilon_perturbation_every"),
             f"before step {exploration.epsilon_perturbation_every:,} (--epsilon-perturbation-every), and --steps is "
             f"{config.steps:,}",
         )
     if not max(exploration.epsilon_start, *exploration.epsilon_floors, exploration.epsilon_perturbation):
-        yield Case(("bot_explores", "epsilon_hold"), "where no action is random: --epsilon-start and -floors are 0")
+        yield IneffectiveOptions(
+            ("bot_explores", "epsilon_hold"), "where no action is random: --epsilon-start and -floors are 0"
+        )
 
 
-def _refuse_contradictions(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
+def _check_contradictions(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
     """Raise UsageError for settings that exclude each other, or that leave nothing of what was asked for."""
     algorithm, steps, experience = config.algorithm, config.steps, config.algorithm.experience()
     own: Any = algorithm
@@ -221,9 +243,9 @@ def _refuse_contradictions(config: RunConfig, contract: Contract, asked: Collect
             f"{config.env}: --publish-every {config.publish_every}: a run of {config.updates:,} updates never publishes "
             "weights that actors could use"
         )
-    if isinstance(experience, Stored):
+    if isinstance(experience, OffPolicy):
         starts, updates = experience.options.learning_starts, config.updates or 0
-        if experience.options.due(updates * config.batch_steps) < 1:
+        if experience.options.num_updates(updates * config.batch_steps) < 1:
             raise UsageError(
                 f"{config.env}: --learning-starts {starts}: a run of {steps:,} steps ends before it has learned anything; "
                 "lower it, or raise --steps"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.envs import Contract
-from asyncrl.experience import ReplayPlan, Stored
+from asyncrl.experience import OffPolicy, ReplayPlan
 from asyncrl.runs.config import RunConfig
 
 __all__ = ["actor_spec", "replay_plan"]
@@ -13,7 +13,7 @@ __all__ = ["actor_spec", "replay_plan"]
 def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
     """What the run stores; None where it learns from fresh rollouts."""
     experience = config.algorithm.experience()
-    if not isinstance(experience, Stored):
+    if not isinstance(experience, OffPolicy):
         return None
     return ReplayPlan(actor_spec(config, contract).layout(), config.actors, experience.options, experience.window)
 

@@ -20,7 +20,7 @@ from asyncrl.common import signing
 from asyncrl.common.serialization import read_json, read_text, sync_folder, to_json, write_atomically
 from asyncrl.common.system import Locked, describe_os_error, exclusive
 from asyncrl.envs import Contract
-from asyncrl.errors import CheckpointError, DamageWarning, SystemFault, UsageError, near_matches
+from asyncrl.errors import CheckpointError, DamageWarning, SystemFault, UsageError, suggestions
 from asyncrl.monitor import Record
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
@@ -102,7 +102,7 @@ class Run:
     def open(cls, path: Path) -> Run:
         """An existing run. Raises UsageError where there is none."""
         if not path.exists():
-            raise UsageError(f"there is no run folder {path}{near_matches(str(path), _run_folders())}")
+            raise UsageError(f"there is no run folder {path}{suggestions(str(path), _run_folders())}")
         if not (path / "config.json").is_file():
             raise UsageError(f"{path} is not a run folder: it has no config.json")
         return cls(path)
@@ -352,7 +352,7 @@ def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
         path, prefer = path.parent, path.name
     if str(name).startswith("pretrained/") and not path.exists():
         if str(name) not in pretrained_names():
-            raise UsageError(f"there is no agent {name}{near_matches(str(name), pretrained_names())}")
+            raise UsageError(f"there is no agent {name}{suggestions(str(name), pretrained_names())}")
         return PRETRAINED / str(name).removeprefix("pretrained/")
     run = Run.open(path)
     for mark in dict.fromkeys((prefer, "latest")):

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.optimizers import LearningRate, Sharing, statistics
+from asyncrl.algorithms.optimizers import LearningRate, StatisticsSharing, statistics
 from asyncrl.common.serialization import tensors_in
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError
-from asyncrl.experience import Episodes
+from asyncrl.experience import FullEpisodes
 from asyncrl.experience.rollout import Layout
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig
@@ -38,7 +38,7 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
     if plan is not None and plan.options.prioritized:
         count = plan.actors * plan.rows * plan.layout.envs
         expected["replay"] = {"priorities": _like(count, dtype=torch.float64), "highest": _like(dtype=torch.float64)}
-    if not isinstance(config.algorithm.experience(), Episodes):
+    if not isinstance(config.algorithm.experience(), FullEpisodes):
         each = config.actors, config.envs_per_actor
         expected["episodes"] = {"return": _like(*each, dtype=torch.float64), "length": _like(*each, dtype=torch.int64)}
         if saved.has("actors"):
@@ -66,7 +66,7 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
     size = sum(weights.numel() for weights in network.values())
     kept = {name: _like(*(size,) * x.dim()) for name, x in statistics(config.optimizer, torch.zeros(1)).items()}
     if config.engine is EngineKind.HOGWILD:
-        copies = config.actors if config.optimizer.optimizer_statistics is Sharing.OWN else 1
+        copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
         kept = {f"{name}.{i}": x for i in range(copies) for name, x in kept.items()}
     expected = {"weights": network, "optimizer": kept}
     if config.algorithm.target_every or config.algorithm.target_rate:
@@ -82,11 +82,21 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
 def _actors(found: Mapping[str, Tensor], config: RunConfig, layout: Layout) -> dict[str, Tensor]:
     """What is kept of actors: of each that is there at all, everything."""
     fields, steps = layout.fields(), config.algorithm.experience().overlap
-    rows = {"frames": steps + layout.stack, "reset": steps + 1, "age": 2, "state": 2, "origin": 2}
-    tail = {}
-    for name in ("frames", "age", "state", "action", "reward", "terminated", "reset", "origin", *layout.acted_names):
-        shape = fields[name].shape if name in ("age", "state") else fields[name].shape[1:]
-        tail[f"tail.{name}"] = _like(rows.get(name, steps), *shape, dtype=fields[name].dtype)
+    rows = {"frames": steps + layout.stack, "reset": steps + 1, "frames_since_reset": 2, "state": 2, "seed_and_steps": 2}
+    carry = {}
+    for name in (
+        "frames",
+        "frames_since_reset",
+        "state",
+        "action",
+        "reward",
+        "terminated",
+        "reset",
+        "seed_and_steps",
+        *layout.extra_names,
+    ):
+        shape = fields[name].shape if name in ("frames_since_reset", "state") else fields[name].shape[1:]
+        carry[f"tail.{name}"] = _like(rows.get(name, steps), *shape, dtype=fields[name].dtype)
     dtype = layout.action.dtype if layout.action.dtype.is_floating_point else torch.int32
     expected: dict[str, Tensor] = {}
     for actor in range(config.actors):
@@ -96,7 +106,7 @@ def _actors(found: Mapping[str, Tensor], config: RunConfig, layout: Layout) -> d
             own = {
                 "actions": _like(count, *layout.action.shape, dtype=dtype),
                 "lengths": _like(layout.envs, dtype=torch.int64),
-                **tail,
+                **carry,
             }
             expected |= {f"{actor}.{name}": x for name, x in own.items()}
     return expected
@@ -119,7 +129,7 @@ def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, stat
         raise CheckpointError(f"{saved.path / 'replay.safetensors'} holds priorities that cannot be")
     schedule = config.make_schedule()
     if isinstance(schedule, Lockstep):
-        needed = {version for version, _ in schedule.opening(saved.update)}
+        needed = {version for version, _ in schedule.initial_requests(saved.update)}
         known = {int(version) for version in state.get("recent", {})} | {saved.update}
         if missing := sorted(needed - known):
             raise CheckpointError(f"{saved.path} lacks the weights of version {missing[0]}, which rollouts are made with")

@@ -61,15 +61,15 @@ class Lockstep:
             for n in range(first, first + self.rollouts)
         ]
 
-    def opening(self, first: int) -> list[tuple[int, list[Ticket]]]:
+    def initial_requests(self, first: int) -> list[tuple[int, list[Ticket]]]:
         """What is ordered before update number `first`: each version that is published, and the rollouts it makes."""
         return [(self.version(update), self.tickets(update)) for update in range(first, first + self.lag + 1)]
 
-    def wanted(self, update: int) -> list[Ticket]:
+    def expected(self, update: int) -> list[Ticket]:
         """What update number `update` waits for."""
         return self.tickets(update)
 
-    def following(self, update: int, consumed: Sequence[Ticket]) -> list[Ticket]:
+    def next_requests(self, update: int, consumed: Sequence[Ticket]) -> list[Ticket]:
         """What is ordered once `update` has learned from `consumed` and its weights are published."""
         return self.tickets(update + 1 + self.lag)
 
@@ -94,17 +94,17 @@ class Free:
     def weight_buffers(self) -> int:
         return 2  # the newest, and the one being written
 
-    def opening(self, first: int) -> list[tuple[int, list[Ticket]]]:
+    def initial_requests(self, first: int) -> list[tuple[int, list[Ticket]]]:
         """One rollout for every slot, actors taking turns."""
         self._ordered = first * self.rollouts
         slots = range(min(self.slots, self._needed(first)))
         version = first // self.publish_every * self.publish_every
         return [(version, [self._ticket(slot % self.actors, slot) for slot in slots])]
 
-    def wanted(self, update: int) -> int:
+    def expected(self, update: int) -> int:
         return self.rollouts
 
-    def following(self, update: int, consumed: Sequence[Ticket]) -> list[Ticket]:
+    def next_requests(self, update: int, consumed: Sequence[Ticket]) -> list[Ticket]:
         """Every actor that was heard gets its slot back. Nothing is ordered that nobody would consume."""
         outstanding = self._ordered - (update + 1) * self.rollouts
         still_needed = self._needed(update + 1) - outstanding

@@ -10,8 +10,8 @@ from asyncrl.algorithms import algorithm_named
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvSource, describe, env_id_of
 from asyncrl.envs.spaces import Spaces
-from asyncrl.errors import UsageError, near_matches
-from asyncrl.experience import Stored
+from asyncrl.errors import UsageError, suggestions
+from asyncrl.experience import OffPolicy
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import RunConfig
@@ -47,7 +47,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         settings["learning_rate_schedule"] = "linear" if settings.pop("anneal") else "constant"
     for key, value in settings.items():
         if key not in places:
-            raise UsageError(f"there is no setting {key!r}{near_matches(key, places)}")
+            raise UsageError(f"there is no setting {key!r}{suggestions(key, places)}")
         *path, last = places[key]
         table = config
         for name in path:
@@ -88,7 +88,7 @@ def _fitting(config: RunConfig, asked: Collection[str]) -> dict[str, Any]:
     algorithm, steps = config.algorithm, config.steps
     fitting: dict[str, Any] = {}
     experience = algorithm.experience()
-    if isinstance(experience, Stored):
+    if isinstance(experience, OffPolicy):
         starts = experience.options.learning_starts
         least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.window + 1))
         fitting["learning_starts"] = min(starts, max(steps // 10, least))

@@ -43,13 +43,13 @@ class EpisodeCounter:
     def finished(self, rollout: Rollout) -> list[Episode]:
         """Take in the next rollout; returns the episodes that ended in it."""
         found = []
-        if rollout.fresh:
+        if rollout.starts_reset:
             self.restore(np.zeros_like(self._return), np.zeros_like(self._length))
-        rewards, valid, over = rollout.reward.numpy(), rollout.valid.numpy(), rollout.over.numpy()
+        rewards, valid, done = rollout.reward.numpy(), rollout.valid.numpy(), rollout.done.numpy()
         for t in range(len(rewards)):
             self._return += rewards[t] * valid[t]
             self._length += valid[t]
-            for env in np.flatnonzero(over[t]):
+            for env in np.flatnonzero(done[t]):
                 found.append(Episode(float(self._return[env]), int(self._length[env]), self._actor, int(env)))
                 self._return[env], self._length[env] = 0, 0
         return found
@@ -126,7 +126,7 @@ class Statistics:
             rollout.check(ticket)
             lags.append(update - int(rollout.stamp[2]))
             self._restarts[ticket.actor] = int(rollout.restarts)
-            episodes += self._counters[ticket.actor].finished(self._experience.own(rollout))
+            episodes += self._counters[ticket.actor].finished(self._experience.without_overlap(rollout))
         self._queue.append(waiting)
         self._count_actions(rollouts.values())
         self.note(episodes, lags)

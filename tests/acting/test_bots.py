@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import asyncrl.training
-from asyncrl.acting.bots import Script, open_bot
-from asyncrl.algorithms import DQN, Acted
+from asyncrl.acting.bots import ScriptedBot, open_bot
+from asyncrl.algorithms import DQN, ActionOutput
 from asyncrl.api import configure, start
 from asyncrl.envs import describe
 from asyncrl.errors import BotFault, UsageError
-from asyncrl.experience import Replay, Sample
+from asyncrl.experience import ReplayBuffer, Sample
 
 BOTS = """
-from asyncrl.acting.bots import Script
+from asyncrl.acting.bots import ScriptedBot
 
 def to_the_right():
     return lambda observation, info: 1
@@ -29,7 +29,7 @@ def to_the_left_of_what_it_sees():
     return lambda observation, info: int(observation.argmax() % 2)
 
 def one_step():
-    return Script([1], fallback=0)
+    return ScriptedBot([1], fallback=0)
 
 def too_far():
     return lambda observation, info: 7
@@ -71,26 +71,28 @@ def bots(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def memories(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
+def memories(monkeypatch: pytest.MonkeyPatch) -> list[ReplayBuffer]:
     """The replay memories of the runs of a test."""
-    made: list[Replay] = []
+    made: list[ReplayBuffer] = []
 
-    class Kept(Replay):
+    class Kept(ReplayBuffer):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(asyncrl.training, "Replay", Kept)
+    monkeypatch.setattr(asyncrl.training, "ReplayBuffer", Kept)
     return made
 
 
-def everything(memory: Replay) -> Sample:
+def everything(memory: ReplayBuffer) -> Sample:
     """So many stored steps that none is missing."""
     memory._options = replace(memory._options, batch_size=5_000)
     return next(memory.samples(1, torch.Generator().manual_seed(1)))
 
 
-def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(tmp_path: Path, bots: Path, memories: list[Replay]) -> None:
+def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(
+    tmp_path: Path, bots: Path, memories: list[ReplayBuffer]
+) -> None:
     """This bot's action can be read from what it saw: stored off by one, it could not."""
     asked = dict(bot=f"{bots}:to_the_left_of_what_it_sees", bot_share=0.0, bot_explores=True, epsilon_floors=(1.0,))
     settings = {name: value for name, value in (SMALL | asked).items() if name != "epsilon_steps"}  # ε stays at 1
@@ -99,7 +101,7 @@ def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(tmp_path: Path, 
     cell = sample.observation.argmax(1)
     assert torch.equal(sample.action, cell % 2)
     later = (cell + 2 * sample.action - 1).clamp(0, 5)
-    assert torch.equal(sample.later.argmax(1), later)
+    assert torch.equal(sample.next_observation.argmax(1), later)
     assert torch.equal(sample.reward[0] > 0, later == 5)
 
 
@@ -117,10 +119,12 @@ def test_a_bot_sees_what_the_environment_shows(
 
 @pytest.mark.parametrize("share", [0.25, 0.75])
 def test_episodes_are_the_bots_as_often_as_was_asked(
-    tmp_path: Path, bots: Path, memories: list[Replay], monkeypatch: pytest.MonkeyPatch, share: float
+    tmp_path: Path, bots: Path, memories: list[ReplayBuffer], monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """Whoever is not the bot walks left here, so what is done in the first cell tells who it was."""
-    monkeypatch.setattr(DQN, "act", lambda self, network, observation, state, moment: Acted(zeros(observation), state, {}))
+    monkeypatch.setattr(
+        DQN, "act", lambda self, network, observation, state, moment: ActionOutput(zeros(observation), state, {})
+    )
     asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=16_000, learning_starts=15_900, capacity=16_000)
     start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
     played = everything(memories[0])
@@ -133,7 +137,7 @@ def zeros(observation: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(observation), dtype=torch.int64)
 
 
-def test_prefill_is_all_the_bots(tmp_path: Path, bots: Path, memories: list[Replay]) -> None:
+def test_prefill_is_all_the_bots(tmp_path: Path, bots: Path, memories: list[ReplayBuffer]) -> None:
     asked = dict(bot=f"{bots}:to_the_right", bot_prefill=960, learning_starts=960, steps=968)
     start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
     assert (everything(memories[0]).action == 1).double().mean() > 0.98
@@ -149,7 +153,7 @@ def test_a_run_with_a_bot_is_the_same_on_every_engine(tmp_path: Path, bots: Path
 
 
 def test_a_script_plays_its_actions_then_the_fallback() -> None:
-    script = Script([3, 1], fallback=0)
+    script = ScriptedBot([3, 1], fallback=0)
     assert [script(np.zeros(1), {}) for _ in range(4)] == [3, 1, 0, 0]
 
 

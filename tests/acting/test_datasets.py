@@ -209,7 +209,7 @@ def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
         assert torch.equal(before.reset[-1], after.reset[0])
     resumed = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
     Playback(spec, 0).collect(Ticket(5, 0, 0, 0, 0), resumed)
-    assert all(torch.equal(x, slots[5].tail(0).tensors()[name]) for name, x in resumed.tail(0).tensors().items())
+    assert all(torch.equal(x, slots[5].carry(0).tensors()[name]) for name, x in resumed.carry(0).tensors().items())
 
 
 def test_the_corridor_is_learned_from_chance_without_playing(tmp_path: Path, chance: str) -> None:

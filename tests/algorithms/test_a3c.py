@@ -10,7 +10,7 @@ import torch
 from tables import LN3, PolicyTable, batch, side_by_side
 from torch import Tensor
 
-from asyncrl.algorithms import A3C, Loss, Moment
+from asyncrl.algorithms import A3C, ActContext, Loss
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import Batch
@@ -109,7 +109,7 @@ STATES = torch.arange(4.0)[:, None]
 
 def act(states: Tensor, seed: int = 1, *, greedy: bool = False) -> Tensor:
     random = torch.Generator().manual_seed(seed)
-    return A3C().act(PolicyTable(), states, torch.zeros(len(states), 0), Moment(0, random, None, greedy)).action
+    return A3C().act(PolicyTable(), states, torch.zeros(len(states), 0), ActContext(0, random, None, greedy)).action
 
 
 def test_a_greedy_policy_takes_the_likeliest_action() -> None:

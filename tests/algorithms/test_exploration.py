@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncrl.algorithms import DQN, Moment, Policy
-from asyncrl.algorithms.exploration import Assignment, Exploration, Seats, explore
+from asyncrl.algorithms import DQN, ActContext, Policy
+from asyncrl.algorithms.exploration import Assignment, EnvSlots, Exploration, explore
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
@@ -18,21 +18,23 @@ from asyncrl.networks import Network, NetworkConfig
 
 
 def test_floors_are_drawn_with_the_papers_probabilities() -> None:
-    floors = Exploration().floors(Seats.of(1, 0, 30_000))
+    floors = Exploration().floors(EnvSlots.of(1, 0, 30_000))
     shares = [float((floors == floor).double().mean()) for floor in (0.1, 0.01, 0.5)]
     assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.01)
 
 
 def test_an_environment_keeps_its_floor_and_another_seed_or_actor_gives_others() -> None:
     exploration = Exploration()
-    floors = [exploration.floors(Seats.of(seed, actor, 200)).tolist() for seed, actor in ((1, 0), (1, 0), (2, 0), (1, 1))]
+    floors = [
+        exploration.floors(EnvSlots.of(seed, actor, 200)).tolist() for seed, actor in ((1, 0), (1, 0), (2, 0), (1, 1))
+    ]
     assert floors[0] == floors[1]
     assert floors[0] not in floors[2:]
 
 
 def test_round_robin_gives_floors_out_one_after_the_other_over_actors() -> None:
     exploration = Exploration(epsilon_assignment=Assignment.ROUND_ROBIN)
-    given_out = torch.cat([exploration.floors(Seats.of(1, actor, 2)) for actor in range(3)])
+    given_out = torch.cat([exploration.floors(EnvSlots.of(1, actor, 2)) for actor in range(3)])
     assert given_out.tolist() == [0.1, 0.01, 0.5] * 2
 
 
@@ -40,7 +42,7 @@ def test_round_robin_gives_floors_out_one_after_the_other_over_actors() -> None:
 def test_epsilon_falls_linearly_to_the_floor_and_stays(step: int) -> None:
     exploration = Exploration(epsilon_steps=1_000, epsilon_floors=(0.2,), epsilon_shares=(1.0,))
     expected = 0.2 + 0.8 * max(0.0, 1 - step / 1_000)
-    assert exploration.epsilon(step, Seats.of(1, 0, 3)).tolist() == pytest.approx([expected] * 3)
+    assert exploration.epsilon(step, EnvSlots.of(1, 0, 3)).tolist() == pytest.approx([expected] * 3)
 
 
 def test_an_action_is_random_with_its_own_environments_probability() -> None:
@@ -57,9 +59,9 @@ def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
     policy = Policy(algorithm, NetworkConfig(Network.MLP), spaces, torch.float32)
     done = []
     for rollout in (1, 2):
-        moment = Moment(0, generator(0, Stream.ACTOR, rollout), Seats.of(0, 0, envs))
-        acted = [policy.act(torch.randn(envs, 4), torch.zeros(envs, 0), moment) for _ in range(5)]
-        chance = torch.stack([each.random for each in acted if each.random is not None])
+        context = ActContext(0, generator(0, Stream.ACTOR, rollout), EnvSlots.of(0, 0, envs))
+        acted = [policy.act(torch.randn(envs, 4), torch.zeros(envs, 0), context) for _ in range(5)]
+        chance = torch.stack([each.explored for each in acted if each.explored is not None])
         assert (chance == chance[0]).all()
         assert 16 < int(chance[0].sum()) < 48
         done.append(torch.stack([each.action for each in acted])[:, chance[0]])

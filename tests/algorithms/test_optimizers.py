@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asyncrl.algorithms.optimizers import (
-    Clipping,
+    GradientClipping,
     LearningRate,
     LearningRateSchedule,
     Optimizer,
@@ -135,13 +135,13 @@ def test_what_an_optimizer_keeps_is_known_before_its_first_step(kind: Optimizer)
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Clipping.GLOBAL, [[0.6, 0.0], [0.8]]),
-        (Clipping.TENSOR, [[1.0, 0.0], [1.0]]),
-        (Clipping.AVERAGE, [[2.0, 0.0], [1.0]]),
-        (Clipping.NONE, [[3.0, 0.0], [4.0]]),
+        (GradientClipping.GLOBAL, [[0.6, 0.0], [0.8]]),
+        (GradientClipping.TENSOR, [[1.0, 0.0], [1.0]]),
+        (GradientClipping.AVERAGE, [[2.0, 0.0], [1.0]]),
+        (GradientClipping.NONE, [[3.0, 0.0], [4.0]]),
     ],
 )
-def test_a_gradient_is_shortened_as_asked(kind: Clipping, expected: list[list[float]]) -> None:
+def test_a_gradient_is_shortened_as_asked(kind: GradientClipping, expected: list[list[float]]) -> None:
     gradient = torch.tensor([3.0, 0.0, 4.0])
     norm = clip_(OptimizerConfig(gradient_clipping=kind, max_gradient_norm=1.0), gradient, [gradient[:2], gradient[2:]])
     assert float(norm) == 5.0

@@ -16,12 +16,12 @@ from tables import QTable
 from torch import Tensor
 
 from asyncrl.acting.actor import Actor
-from asyncrl.algorithms import C51, DQN, QRDQN, Loss, Moment, Policy
+from asyncrl.algorithms import C51, DQN, QRDQN, ActContext, Loss, Policy
 from asyncrl.algorithms.c51 import project
-from asyncrl.algorithms.dqn import Penalty
-from asyncrl.algorithms.exploration import Seats
+from asyncrl.algorithms.dqn import TDLoss
+from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.algorithms.qr_dqn import quantile_loss
-from asyncrl.algorithms.replay_based import look
+from asyncrl.algorithms.replay_based import q_outputs
 from asyncrl.api import configure, load, start
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
@@ -63,11 +63,11 @@ THREE = sample([0, 1, 2], [1, 0, 0], [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0]], [2, 2
 @pytest.mark.parametrize(("double", "at_two"), [(False, 6.0), (True, 1.0)])
 def test_the_target_is_the_return_and_the_target_networks_value_where_it_goes_on(double: bool, at_two: float) -> None:
     """Double: the network's best action in state 2 is 1, of which the target network thinks 1 and not 6."""
-    algorithm = DQN(discount=0.5, n_step=2, double=double, penalty=Penalty.SQUARED)
+    algorithm = DQN(discount=0.5, n_step=2, double=double, penalty=TDLoss.SQUARED)
     loss = loss_of(algorithm, QTable(Q), QTable(OTHER), THREE)
     y = torch.tensor([1 + 0.5 * 2 + 0.25 * at_two, 3 + 0.5 * at_two, 4 + 0.5 * 5])
     errors = (y - torch.tensor([2.0, 3.0, 0.5])).abs()
-    assert torch.allclose(loss.errors, errors)
+    assert torch.allclose(loss.td_errors, errors)
     assert loss.total.item() == pytest.approx(float(errors.square().mean()))
 
 
@@ -102,7 +102,7 @@ def chain() -> tuple[Sample, Tensor]:
     return sample(states, actions, rewards, later, [1] * 10, over), torch.stack([left, right], 1)
 
 
-@pytest.mark.parametrize("switches", [{}, {"double": True}, {"penalty": Penalty.SQUARED}])
+@pytest.mark.parametrize("switches", [{}, {"double": True}, {"penalty": TDLoss.SQUARED}])
 def test_dqn_finds_the_exact_values_of_a_chain(switches: dict[str, Any]) -> None:
     batch, exact = chain()
     table = QTable(torch.zeros(5, 2))
@@ -120,7 +120,7 @@ def test_a_run_on_the_corridor_finds_the_exact_values(tmp_path: Path) -> None:
     config = configure("worlds:Corridor-v0", "dqn", **small, steps=6_000, actors=1, envs_per_actor=8, epsilon_steps=3_000,
                        epsilon_floors=(0.3,), eval_episodes=0, engine="serial", seed=3)  # fmt: skip
     run, _ = start(config, tmp_path / "run")
-    q = look(load(run.path).policy._network, torch.eye(6)).q[0].detach()
+    q = q_outputs(load(run.path).policy._network, torch.eye(6)).q[0].detach()
     exact = [0.9**k - sum(0.01 * 0.9**i for i in range(k)) for k in (4, 3, 2, 1, 0)]
     assert q[:5, 1].tolist() == pytest.approx(exact, abs=0.05)
     assert (q[:5, 1] > q[:5, 0]).all()
@@ -178,11 +178,11 @@ def test_dueling_advantages_have_mean_zero(algorithm: Any) -> None:
     built, seen = network(algorithm, dueling=True), torch.randn(6, 4)
     assert built.value is not None
     features, _ = built.body(seen[None], torch.zeros(6, 0))
-    assert torch.allclose(look(built, seen).outputs.mean(-2), built.value(features), atol=1e-6)
+    assert torch.allclose(q_outputs(built, seen).outputs.mean(-2), built.value(features), atol=1e-6)
 
 
 def test_c51_knows_returns_between_its_bounds_only() -> None:
-    q = look(network(C51(atoms=11, lowest_return=-1.0, highest_return=2.0)), 100 * torch.randn(50, 4)).q.detach()
+    q = q_outputs(network(C51(atoms=11, lowest_return=-1.0, highest_return=2.0)), 100 * torch.randn(50, 4)).q.detach()
     assert -1.0 <= q.min() < q.max() <= 2.0
 
 
@@ -190,11 +190,11 @@ def test_noise_is_drawn_anew_while_training_and_silent_otherwise() -> None:
     contract = describe("CartPole-v1")
     config = NetworkConfig(Network.MLP, hidden=(16,), noisy=True)
     policy = Policy(DQN(), config, contract.spaces, torch.float32)
-    seen, seats, outputs = torch.randn(1, 4), Seats.of(1, 0, 1), []
-    for seed, place in ((1, seats), (1, seats), (2, seats), (3, None), (4, None)):
-        moment = Moment(0, torch.Generator().manual_seed(seed), place)
-        policy.act(seen, torch.zeros(1, 0), moment)
-        outputs.append(look(policy._network, seen).q)
+    seen, slots, outputs = torch.randn(1, 4), EnvSlots.of(1, 0, 1), []
+    for seed, place in ((1, slots), (1, slots), (2, slots), (3, None), (4, None)):
+        context = ActContext(0, torch.Generator().manual_seed(seed), place)
+        policy.act(seen, torch.zeros(1, 0), context)
+        outputs.append(q_outputs(policy._network, seen).q)
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[1], outputs[2])
     assert torch.equal(outputs[3], outputs[4])
@@ -221,14 +221,14 @@ def test_the_means_of_noisy_weights_begin_wider_than_in_the_paper_unless_asked(
 def test_noise_has_the_spread_that_is_learned() -> None:
     built, seen = network(DQN(), noisy=True), torch.randn(1, 4)
     resample(built, None)
-    plain = look(built, seen).q
+    plain = q_outputs(built, seen).q
     weights, _ = bind(built)
     copy_into(built, weights)
     for name, parameter in built.named_parameters():
         if name.endswith("spread"):
             parameter.data.zero_()
     resample(built, torch.Generator().manual_seed(1))
-    assert torch.equal(look(built, seen).q, plain)
+    assert torch.equal(q_outputs(built, seen).q, plain)
 
 
 def test_as_many_steps_are_taken_as_the_replay_ratio_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,4 +283,4 @@ def test_what_does_not_go_together_is_refused(env: str, algorithm: str, wrong: d
 
 def test_options_say_what_is_due() -> None:
     options = ReplayOptions(learning_starts=100, replay_ratio=0.25)
-    assert [options.due(step) for step in (0, 100, 103, 104, 108)] == [0, 0, 0, 1, 2]
+    assert [options.num_updates(step) for step in (0, 100, 103, 104, 108)] == [0, 0, 0, 1, 2]

@@ -63,7 +63,7 @@ def error_by_definition(c: Column, start: int, *, weighted: bool) -> float:
         delta = c.reward[k] + c.discount[k] * c.value[k + 1] - c.value[k]
         total += factor * delta * (c.weight[k] if weighted else 1.0)
         factor *= c.discount[k] * (c.trace[k] if weighted else 1.0)
-        if c.over[k]:
+        if c.done[k]:
             break
     return total
 
@@ -74,7 +74,7 @@ def return_by_definition(c: Column, start: int) -> float:
     for k in range(start, len(c.reward)):
         total += factor * c.reward[k]
         factor *= c.discount[k]
-        if c.over[k]:
+        if c.done[k]:
             break
     return total + factor * c.value[k + 1]
 

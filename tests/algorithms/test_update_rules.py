@@ -249,7 +249,7 @@ def test_ppo_ends_an_update_once_the_policy_has_moved_far_enough() -> None:
     far = batch([1, 1], [0], [0.0], log_prob=[math.log(0.05)])
     far = far.with_targets(advantage=torch.ones(1, 1), value=torch.zeros(1, 1))
     table = PolicyTable()
-    assert [PPO(kl_stop=limit).loss(table, table, far).enough for limit in (0.0, 1.0, 100.0)] == [False, True, False]
+    assert [PPO(kl_stop=limit).loss(table, table, far).early_stop for limit in (0.0, 1.0, 100.0)] == [False, True, False]
 
 
 def test_ppo_holds_the_value_near_where_it_was() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncrl.common.signals import holding_interrupts, is_from_keyboard, listening, raising_interrupts
+from asyncrl.common.signals import handle_stop_signals, holding_interrupts, is_from_keyboard, raising_interrupts
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -24,7 +24,7 @@ def caught(raise_it: Any) -> BaseException:
 @pytest.mark.parametrize("number", STOPPING)
 def test_each_signal_asks_to_stop_and_is_handled_as_before_afterwards(number: signal.Signals) -> None:
     before = [signal.getsignal(n) for n in STOPPING]
-    with listening() as stop:
+    with handle_stop_signals() as stop:
         assert not stop
         signal.raise_signal(number)
         assert stop.signal == number
@@ -34,7 +34,7 @@ def test_each_signal_asks_to_stop_and_is_handled_as_before_afterwards(number: si
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with listening() as stop:
+        with handle_stop_signals() as stop:
             signal.raise_signal(signal.SIGHUP)
             assert not stop
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -43,7 +43,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
 
 
 def test_a_handler_that_an_environment_puts_in_place_does_not_keep_the_run_from_stopping() -> None:
-    with listening() as stop:
+    with handle_stop_signals() as stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stop.listen()
         signal.raise_signal(signal.SIGTERM)
@@ -51,7 +51,7 @@ def test_a_handler_that_an_environment_puts_in_place_does_not_keep_the_run_from_
 
 
 def test_the_second_interrupt_is_from_the_keyboard() -> None:
-    with listening():
+    with handle_stop_signals():
         signal.raise_signal(signal.SIGINT)
         assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
 
@@ -61,7 +61,7 @@ def raise_keyboard_interrupt() -> None:
 
 
 def test_code_that_raises_keyboard_interrupt_is_not_the_keyboard() -> None:
-    with listening():
+    with handle_stop_signals():
         assert not is_from_keyboard(caught(raise_keyboard_interrupt))
     with raising_interrupts():
         assert not is_from_keyboard(caught(raise_keyboard_interrupt))

@@ -34,7 +34,7 @@ def answers(workers: Workers, count: int) -> list[Any]:
     heard: list[Any] = []
     deadline = time.monotonic() + 60
     while len(heard) < count and time.monotonic() < deadline:
-        heard += workers.hear(1.0)
+        heard += workers.receive(1.0)
     return heard
 
 

@@ -132,8 +132,8 @@ def test_an_episode_is_truncated_at_its_cap_and_the_step_after_only_resets() -> 
     """The stack tells: after a reset it holds one frame, and before that the true last observation."""
     played = play(Environments(describe("ALE/Breakout-v5", EnvOptions(episode_frames=400)), 2), [2, 4], 102)
     last, after = played[100], played[101]
-    assert [t for t, step in enumerate(played) if step.over.any()] == [100]
-    assert last.over.all()
+    assert [t for t, step in enumerate(played) if step.done.any()] == [100]
+    assert last.done.all()
     assert not last.terminated.any()
     assert last.observation[:, 0].any()
     assert not after.observation[:, :3].any()
@@ -143,13 +143,13 @@ def lives(*, training: bool) -> tuple[list[int], list[int]]:
     """Steps at which a return ended, and at which a game was over."""
     contract = describe("ALE/Breakout-v5", EnvOptions(life_loss=True))
     played = play(Environments(contract, 1, training=training), [2], 320)
-    return [t for t, s in enumerate(played) if s.terminated[0]], [t for t, s in enumerate(played) if s.over[0]]
+    return [t for t, s in enumerate(played) if s.terminated[0]], [t for t, s in enumerate(played) if s.done[0]]
 
 
 def test_a_lost_life_ends_the_return_in_training_while_the_game_goes_on() -> None:
-    ended, over = lives(training=True)
-    assert len(over) == 1
-    assert ended.index(over[0]) == 4  # the fifth of five lives
+    ended, done = lives(training=True)
+    assert len(done) == 1
+    assert ended.index(done[0]) == 4  # the fifth of five lives
 
 
 def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_game() -> None:
@@ -164,16 +164,16 @@ def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_game() -> None:
         step = environments.step(random.integers(0, 4, 8))
         since += 1
         assert not (since > cap).any(), "no game outlasts its cap"
-        assert step.over[since == cap].all()
-        lost += int((step.over & step.terminated & (environments.infos["lives"] > 0)).sum())
-        since[step.over] = -1
+        assert step.done[since == cap].all()
+        lost += int((step.done & step.terminated & (environments.infos["lives"] > 0)).sum())
+        since[step.done] = -1
     environments.close()
     assert lost, "some life was lost in a step of the cap"
 
 
 def test_a_lost_life_is_nothing_special_outside_training() -> None:
-    ended, over = lives(training=False)
-    assert ended == over == lives(training=True)[1]
+    ended, done = lives(training=False)
+    assert ended == done == lives(training=True)[1]
 
 
 def watch(contract: Contract, seed: int, steps: int) -> tuple[list[Step], list[np.ndarray]]:
@@ -192,7 +192,7 @@ def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_ga
     contract = describe("ALE/Breakout-v5", EnvOptions(life_loss=True))
     played, pictures = watch(contract, 3, 400)
     assert same(played, play(Environments(contract, 1, training=False), [3], 400)[1:])
-    assert any(step.over[0] for step in played)
+    assert any(step.done[0] for step in played)
     assert pictures[0].shape == (210, 160, 3)
     for step, picture in zip(played, pictures, strict=True):
         gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
@@ -205,7 +205,7 @@ def test_a_game_begins_with_fewer_no_ops_than_noop_max_which_the_cap_does_not_co
     assert set(environments.infos["episode_frame_number"].tolist()) == {0, 1, 2}
     assert observation[:, -1].any()
     assert not observation[:, :-1].any(), "frames from before the game are zero"
-    over = [environments.step(np.zeros(30, np.int64)).over for _ in range(40 // 4)]
+    done = [environments.step(np.zeros(30, np.int64)).done for _ in range(40 // 4)]
     environments.close()
-    assert [step.all() for step in over] == [False] * 9 + [True]
-    assert not np.any(over[:-1])
+    assert [step.all() for step in done] == [False] * 9 + [True]
+    assert not np.any(done[:-1])

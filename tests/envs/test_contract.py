@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from asyncrl.envs import Contract, EnvOptions, describe, describe_mix
+from asyncrl.envs import Contract, EnvOptions, describe, describe_all
 
 ATARI_ROWS = {"frame skip", "sticky actions", "lost life", "episode start"}
 
@@ -44,6 +44,6 @@ def test_the_learned_reward_is_what_is_done_to_it() -> None:
 
 
 def test_every_environment_of_a_mix_is_named_on_a_line_of_its_own() -> None:
-    lines = describe_mix(["CartPole-v0", "CartPole-v1"]).lines()
+    lines = describe_all(["CartPole-v0", "CartPole-v1"]).lines()
     assert [line.split()[-3] for line in lines[:2]] == ["CartPole-v0", "CartPole-v1"]
     assert all(re.match(r"[a-z ]{20}\S", line) or line.startswith(" " * 20) for line in lines)

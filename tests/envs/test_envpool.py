@@ -48,20 +48,20 @@ def test_from_the_same_state_the_same_actions_lead_to_the_same_states(name: str)
         ours = pooled.step(action)
         np.testing.assert_allclose(ours.observation[0], seen[0], atol=1e-3)
         assert ours.reward[0] == pytest.approx(float(seen[1]), abs=1e-3)
-        assert (ours.terminated[0], ours.over[0]) == (seen[2], seen[2] or seen[3])
-        if ours.over[0]:
+        assert (ours.terminated[0], ours.done[0]) == (seen[2], seen[2] or seen[3])
+        if ours.done[0]:
             break
-    assert ours.over[0]
+    assert ours.done[0]
 
 
 def test_the_step_after_an_episodes_last_only_resets() -> None:
     _, played = play("CartPole-v1", [2, 4], 80)
-    ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.over)]
+    ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.done)]
     assert len(ends) >= 3
     for t, env in ends:
         assert (np.abs(played[t].observation[env]) > 0.05).any()
         assert (np.abs(played[t + 1].observation[env]) <= 0.05).all()
-        assert (played[t + 1].reward[env], played[t + 1].over[env]) == (0, False)
+        assert (played[t + 1].reward[env], played[t + 1].done[env]) == (0, False)
 
 
 def test_an_environments_episodes_follow_from_its_seed_and_not_from_its_place() -> None:

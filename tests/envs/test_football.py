@@ -50,7 +50,7 @@ def test_a_stack_holds_the_newest_minimap_last_and_none_of_an_earlier_episode() 
             shots += 1
         else:
             assert np.array_equal(step.observation[0, :-1], before[0, 1:])
-        before, begun = step.observation, bool(step.over[0])
+        before, begun = step.observation, bool(step.done[0])
     assert shots >= 2, "episodes end with a goal"
 
 
@@ -66,7 +66,7 @@ def test_checkpoints_are_rewarded_once_and_a_goal_brings_the_rest() -> None:
         assert np.array_equal(one.observation, other.observation)
         assert round(10 * float(one.reward[0] - other.reward[0]), 4) in range(11)
         earned += [one.reward[0], other.reward[0]]
-        if one.over[0]:
+        if one.done[0]:
             returns.append(round(float(earned[0]), 4))
             goals.append(float(earned[1]))
             earned[:] = 0

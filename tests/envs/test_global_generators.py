@@ -76,9 +76,9 @@ def test_environments_come_back_to_where_they_were(steps: int) -> None:
     action = np.zeros(2, dtype=np.int64)
     for _ in range(steps):
         seen = one.step(action).observation
-    assert one.origins is not None
-    seeds, since = one.origins.tolist()
-    assert np.array_equal(other.go_on(seeds, [np.zeros(n, dtype=np.int64) for n in since])[0], seen)
+    assert one.seeds_and_steps is not None
+    seeds, since = one.seeds_and_steps.tolist()
+    assert np.array_equal(other.replay_to(seeds, [np.zeros(n, dtype=np.int64) for n in since])[0], seen)
     for _ in range(30):
         assert np.array_equal(one.step(action).observation, other.step(action).observation)
 

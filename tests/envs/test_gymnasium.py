@@ -67,7 +67,7 @@ def test_an_unknown_option_gets_near_matches() -> None:
 
 def test_worker_processes_play_the_same_game_as_the_actor_itself() -> None:
     sync, worked = (play("worlds:Corridor-v0", backend, 60) for backend in (Backend.SYNC, Backend.ASYNC))
-    assert any(step.over.any() for step in sync)
+    assert any(step.done.any() for step in sync)
     for ours, theirs in zip(sync, worked, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert np.array_equal(one, other)
@@ -86,12 +86,12 @@ def test_every_environment_has_a_seed_of_its_own(backend: Backend) -> None:
 def test_the_step_after_an_episodes_last_only_resets(backend: Backend) -> None:
     """CartPole begins within ±0.05 of upright and gives 1 for every step but that of a reset."""
     played = play("CartPole-v1", backend, 80)
-    ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.over)]
+    ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.done)]
     assert len(ends) >= 4
     for t, env in ends:
         assert (np.abs(played[t].observation[env]) > 0.05).any()
         assert (np.abs(played[t + 1].observation[env]) <= 0.05).all()
-        assert (played[t].reward[env], played[t + 1].reward[env], played[t + 1].over[env]) == (1, 0, False)
+        assert (played[t].reward[env], played[t + 1].reward[env], played[t + 1].done[env]) == (1, 0, False)
 
 
 @pytest.mark.parametrize("backend", [Backend.NATIVE, Backend.SYNC])
@@ -101,10 +101,10 @@ def test_an_episode_is_truncated_at_its_cap(backend: Backend) -> None:
     while True:
         step = environments.step((observation[:, 2] + observation[:, 3] > 0).astype(np.int64))  # balances
         observation, lengths = step.observation, lengths + 1
-        if step.over.any():
+        if step.done.any():
             break
     environments.close()
-    assert (lengths, step.over.all(), step.terminated.any()) == (environments.contract.episode_cap, True, False)
+    assert (lengths, step.done.all(), step.terminated.any()) == (environments.contract.episode_cap, True, False)
 
 
 CONFESSION = """

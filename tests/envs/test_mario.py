@@ -17,7 +17,7 @@ from asyncrl.envs import ActionSet, Backend, Environments, EnvOptions, Step, Vie
 from asyncrl.envs.families import nes
 from asyncrl.envs.registry import family_named, family_of
 from asyncrl.errors import UsageError
-from asyncrl.play.human import Person
+from asyncrl.play.human import HumanPlayer
 
 LEVEL = "SuperMarioBros-1-1-v0"
 NOOP, RIGHT, RIGHT_B = 0, 1, 3
@@ -37,7 +37,7 @@ def opened(envs: int = 1, **options: Any) -> Environments:
 def until_the_end(action: int, most: int, **options: Any) -> tuple[int, Step, dict[str, np.ndarray]]:
     """Hold the same buttons: how many steps it took, the last of them, and what was measured."""
     environments, played = opened(**options), []
-    while len(played) < most and not any(step.over[0] for step in played):
+    while len(played) < most and not any(step.done[0] for step in played):
         played.append(environments.step(np.array([action])))
     environments.close()
     return len(played), played[-1], environments.measures
@@ -120,15 +120,15 @@ def test_a_step_is_the_packages_own_frames_with_the_same_buttons() -> None:
     for action in actions:
         total = 0.0
         for _ in range(4):
-            screen, reward, over, *_ = bare.step(held[action])
+            screen, reward, done, *_ = bare.step(held[action])
             total += reward
-            if over:
+            if done:
                 break
         step = ours.step(np.array([action]))
         gray = cv2.cvtColor(np.array(screen), cv2.COLOR_RGB2GRAY)
         assert np.array_equal(step.observation[0, -1], cv2.resize(gray, (84, 84), interpolation=cv2.INTER_AREA))
-        assert (step.reward[0], step.over[0]) == (total, over)
-        if over:
+        assert (step.reward[0], step.done[0]) == (total, done)
+        if done:
             break
     bare.close()
     ours.close()
@@ -155,15 +155,15 @@ def test_running_into_the_first_enemy_terminates() -> None:
 
 def test_standing_still_is_truncated_where_it_is_asked_for() -> None:
     steps, last, _ = until_the_end(NOOP, 30, stuck_steps=12)
-    assert (steps, last.over[0], last.terminated[0]) == (13, True, False)  # the first step finds out where he is
+    assert (steps, last.done[0], last.terminated[0]) == (13, True, False)  # the first step finds out where he is
     _, last, _ = until_the_end(NOOP, 30)
-    assert not last.over[0]
+    assert not last.done[0]
 
 
 def test_after_an_episode_the_game_begins_as_ever() -> None:
     environments = opened(stuck_steps=5)
     first = [environments.step(np.array([NOOP])) for _ in range(6)]
-    assert first[-1].over[0]
+    assert first[-1].done[0]
     environments.step(np.array([RIGHT]))  # resets
     again = [environments.step(np.array([NOOP])) for _ in range(6)]
     environments.close()
@@ -205,7 +205,7 @@ def test_the_picture_is_the_whole_screen_in_real_time() -> None:
 
 def test_a_person_runs_and_jumps() -> None:
     meanings = family_named("mario").meanings(describe(LEVEL))
-    person = Person(None, None, meanings, len(meanings))  # type: ignore[arg-type]
+    person = HumanPlayer(None, None, meanings, len(meanings))  # type: ignore[arg-type]
     keys = {
         "": "NOOP",
         "right": "RIGHT",

@@ -52,7 +52,7 @@ def test_episodes_are_the_packages_own() -> None:
         step = ours.step(action)
         assert (step.reward[0], step.terminated[0]) == (pytest.approx(float(reward)), terminated)
         packed = step.observation
-        if step.over[0]:
+        if step.done[0]:
             episodes += 1
             seen, _ = bare.reset(seed=(seed := next_seed(seed)))
             packed = ours.step(action).observation

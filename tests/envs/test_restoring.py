@@ -35,15 +35,15 @@ def come_back(env: str, steps: int, **options: Any) -> None:
     try:
         one.reset(SEEDS)
         step, past = play(one, steps, np.random.default_rng(steps))
-        assert one.origins is not None
-        seeds, since = one.origins.tolist()
-        observation, over = other.go_on(seeds, [own[len(own) - n :] for own, n in zip(past, since, strict=True)])
+        assert one.seeds_and_steps is not None
+        seeds, since = one.seeds_and_steps.tolist()
+        observation, done = other.replay_to(seeds, [own[len(own) - n :] for own, n in zip(past, since, strict=True)])
         assert np.array_equal(observation, step.observation)
-        assert np.array_equal(over, step.over)
+        assert np.array_equal(done, step.done)
         for seed in range(60):
             mine, its = (play(each, 1, np.random.default_rng(seed))[0] for each in (one, other))
             assert all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
-        assert np.array_equal(one.origins, other.origins)
+        assert np.array_equal(one.seeds_and_steps, other.seeds_and_steps)
     finally:
         one.close()
         other.close()

@@ -65,9 +65,9 @@ def test_random_actions_are_of_the_space_and_reach_all_of_it(space: spaces.Space
     ids=["discrete", "multi-discrete", "numbers"],
 )
 def test_what_is_an_action_of_a_policy(space: spaces.Space, good: list, bad: list) -> None:
-    permit = actions_of(space).permit
-    assert all(permit(np.array(action)) for action in good)
-    assert not any(permit(np.array(action)) for action in bad)
+    is_valid = actions_of(space).is_valid
+    assert all(is_valid(np.array(action)) for action in good)
+    assert not any(is_valid(np.array(action)) for action in bad)
 
 
 def test_actions_are_described_as_a_person_counts_them() -> None:

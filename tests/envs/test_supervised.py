@@ -26,7 +26,7 @@ from gymnasium.vector import SyncVectorEnv
 from asyncrl.cli import main
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import Backend, Contract
-from asyncrl.envs.checked import Checked
+from asyncrl.envs.checked import CheckedEnv
 from asyncrl.envs.options import Supervision
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.envs.supervision import capsule
@@ -240,7 +240,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_contract_is_named(name: str) -> None:
-    env = Checked(getattr(faulty, name)())
+    env = CheckedEnv(getattr(faulty, name)())
     env.reset(seed=7)
     with pytest.raises(EnvironmentFault, match=BROKEN[name]) as caught:
         env.step({"go": 1, "by": np.zeros(2)} if issubclass(getattr(faulty, name), faulty.Structured) else 1)

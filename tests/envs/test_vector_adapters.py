@@ -93,7 +93,7 @@ def test_every_step_of_every_episode_is_there_whenever_it_resets(name: str, back
     rows = []
     for _ in range(2 * (LENGTH + 1)):
         step = environments.step(np.zeros(2, dtype=np.int64))
-        rows.append([(float(step.observation[i, 0]), float(step.reward[i]), bool(step.over[i])) for i in range(2)])
+        rows.append([(float(step.observation[i, 0]), float(step.reward[i]), bool(step.done[i])) for i in range(2)])
     environments.close()
     episode = [(1.0, 100.0, False), (2.0, 0.0, False), (3.0, 0.0, True), (0.0, 0.0, False)]
     assert rows == [[row, row] for row in episode * 2]

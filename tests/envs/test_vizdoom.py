@@ -128,9 +128,9 @@ def test_episodes_are_the_packages_own(skip: int) -> None:
             assert np.array_equal(ours[0, 0], gray)
             action = np.array([random.integers(4) if t > 90 else 3])  # walks until time is up at first
             seen, reward, terminated, truncated, _ = bare.step(action[0])
-            ours, its, dead, over = environments.step(action)
-            assert (its[0], dead[0], over[0]) == (reward, terminated and not truncated, terminated or truncated)
-            if over[0]:
+            ours, its, dead, done = environments.step(action)
+            assert (its[0], dead[0], done[0]) == (reward, terminated and not truncated, terminated or truncated)
+            if done[0]:
                 assert ours.any()  # the package shows zeros here
                 timeouts, episodes = timeouts + truncated, episodes + 1
                 seen, _ = bare.reset(seed=(seed := next_seed(seed)))
@@ -144,7 +144,7 @@ def test_the_same_seed_and_actions_give_the_same_episodes_on_every_backend() -> 
     for backend in (Backend.SYNC, Backend.SYNC, Backend.ASYNC):
         with opened(envs=2, env_backend=backend, env_kwargs='{"screen_resolution": "RES_160X120"}') as environments:
             played.append(play(environments, 80))
-    assert any(step.over.any() for step in played[0])
+    assert any(step.done.any() for step in played[0])
     assert not np.array_equal(played[0][9].observation[0], played[0][9].observation[1])
     for again in played[1:]:
         for one, other in zip(played[0], again, strict=True):
@@ -161,7 +161,7 @@ def test_a_scenario_of_ones_own_and_game_variables_beside_the_screen(tmp_path: P
     numbers = [step.observation[0, -1, :8].copy().view(np.float32).tolist() for step in played]
     assert numbers[0] == [100, 50]
     assert numbers[-1][1] < 50
-    assert (played[-1].over[0], played[-1].terminated[0]) == (True, False)
+    assert (played[-1].done[0], played[-1].terminated[0]) == (True, False)
 
 
 def test_training_takes_screen_and_variables_and_leaves_nothing_behind(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_replay import World
 
 from asyncrl.errors import CheckpointError
-from asyncrl.experience import Archive, Replay, ReplayOptions, ReplayPlan
+from asyncrl.experience import Archive, ReplayBuffer, ReplayOptions, ReplayPlan
 
 
 def plan(world: World, *, prioritized: bool) -> ReplayPlan:
@@ -28,7 +28,7 @@ def plan(world: World, *, prioritized: bool) -> ReplayPlan:
 def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, events: list[int | str], seed: int) -> None:
     folder = tmp_path / str(hash((prioritized, *events, seed)))
     world = World(2, 3, 2, seed)
-    replay = Replay(plan(world, prioritized=prioritized))
+    replay = ReplayBuffer(plan(world, prioritized=prioritized))
     archive = Archive(replay, folder)
     for number, event in enumerate([0, 1, *events, 0, 1]):
         if event == "write":
@@ -40,7 +40,7 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, eve
             for sample in replay.samples(1, torch.Generator().manual_seed(number), 0.5):
                 replay.prioritize(sample.index, sample.reward[0].abs())
     files = archive.write("last")
-    again = Replay(plan(world, prioritized=prioritized))
+    again = ReplayBuffer(plan(world, prioritized=prioritized))
     Archive(again, folder).read(files)
     again.restore(replay.state())
     for step in range(3):
@@ -53,7 +53,7 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, eve
 
 def test_a_file_holds_what_is_new_and_old_ones_are_let_go(tmp_path: Path) -> None:
     world = World(2, 3, 2, 1)
-    replay = Replay(plan(world, prioritized=False))
+    replay = ReplayBuffer(plan(world, prioritized=False))
     archive, held = Archive(replay, tmp_path), []
     for number in range(30):
         for actor in (0, 1):
@@ -67,10 +67,10 @@ def test_a_file_holds_what_is_new_and_old_ones_are_let_go(tmp_path: Path) -> Non
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     world = World(2, 3, 2, 1)
-    replay = Replay(plan(world, prioritized=False))
+    replay = ReplayBuffer(plan(world, prioritized=False))
     replay.extend(world.rollout(0))
     files = Archive(replay, tmp_path).write("one")
     file = tmp_path / "one.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(CheckpointError, match=r"one\.safetensors is damaged"):
-        Archive(Replay(plan(world, prioritized=False)), tmp_path).read(files)
+        Archive(ReplayBuffer(plan(world, prioritized=False)), tmp_path).read(files)

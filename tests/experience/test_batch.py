@@ -69,14 +69,14 @@ def assert_rebuilt(rollouts: list[Rollout], seen: Tensor) -> None:
 def test_frames_are_stacked_as_they_were_seen_over_truncations(t_max: int) -> None:
     """100 steps an episode: within a rollout of 15, with the last step of a rollout of 20; 2 are fewer than the stack."""
     rollouts, seen = play("ALE/Breakout-v5", EnvOptions(episode_frames=400), t_max, 240)
-    ends = torch.cat([r.over for r in rollouts]).nonzero()[:, 0].tolist()
+    ends = torch.cat([r.done for r in rollouts]).nonzero()[:, 0].tolist()
     assert ends == [99] * ENVS + [200] * ENVS
     assert_rebuilt(rollouts, seen)
 
 
 def test_frames_are_stacked_as_they_were_seen_where_games_end_at_different_times() -> None:
     rollouts, seen = play("ALE/Breakout-v5", EnvOptions(), 20, 340)
-    over = torch.cat([r.over for r in rollouts])
+    over = torch.cat([r.done for r in rollouts])
     assert over.any(0).sum() >= 2
     assert not over.all(1).any()
     assert_rebuilt(rollouts, seen)
@@ -84,7 +84,7 @@ def test_frames_are_stacked_as_they_were_seen_where_games_end_at_different_times
 
 def test_vectors_come_back_as_they_were_seen() -> None:
     rollouts, seen = play("CartPole-v1", EnvOptions(), 8, 160)
-    assert torch.cat([r.over for r in rollouts]).sum() >= 3
+    assert torch.cat([r.done for r in rollouts]).sum() >= 3
     assert_rebuilt(rollouts, seen)
 
 
@@ -127,7 +127,7 @@ def test_a_rollout_that_overlaps_begins_with_the_end_of_the_one_before_it(env: s
         assert torch.equal(before.reset[-2:], after.reset[:2])
     for i, columns in enumerate(stack_frames(rollouts[:-1]).split(ENVS, 1)):
         assert torch.equal(columns, seen[i * t_max : (i + 1) * t_max + 2]), f"rollout {i}"
-    ends = {t for r in rollouts for t in r.over.any(1).nonzero()[:, 0].tolist()}
+    ends = {t for r in rollouts for t in r.done.any(1).nonzero()[:, 0].tolist()}
     assert ends & {0, t_max}, "an episode ended in a step that two rollouts have"
 
 
@@ -136,23 +136,23 @@ def test_a_rollout_of_whole_episodes_has_one_of_each_environment(env: str) -> No
     options = EnvOptions(episode_frames=160) if "ALE" in env else EnvOptions()
     rollouts, _ = play(env, options, 60, 180, Reinforce(longest_episode=60))
     for rollout in rollouts:
-        assert (rollout.over.sum(0) == 1).all()
+        assert (rollout.done.sum(0) == 1).all()
         assert not rollout.reset[0].any()
-        last = rollout.over.int().argmax(0)
+        last = rollout.done.int().argmax(0)
         for column, end in enumerate(last.tolist()):
             assert rollout.valid[: end + 1, column].all()
             assert not rollout.valid[end + 1 :, column].any()
-        assert not rollout.age.any()
-    (trimmed,) = Reinforce(longest_episode=60).experience().trimmed(rollouts[:1])
-    assert len(trimmed.reward) == int(rollouts[0].over.int().argmax(0).max()) + 1
-    rebuilt = stack_frames([trimmed])
-    assert len(rebuilt) == len(trimmed.reward) + 1
+        assert not rollout.frames_since_reset.any()
+    (strip_padding,) = Reinforce(longest_episode=60).experience().strip_padding(rollouts[:1])
+    assert len(strip_padding.reward) == int(rollouts[0].done.int().argmax(0).max()) + 1
+    rebuilt = stack_frames([strip_padding])
+    assert len(rebuilt) == len(strip_padding.reward) + 1
 
 
 def test_an_episode_without_an_end_is_cut_off() -> None:
     rollouts, _ = play("worlds:Corridor-v0", EnvOptions(), 3, 9, Reinforce(longest_episode=3))
     for rollout in rollouts:
-        assert rollout.over.any(0).all()
+        assert rollout.done.any(0).all()
         assert rollout.valid[0].all()
 
 
@@ -171,7 +171,7 @@ def test_minibatches_are_disjoint_steps_that_stay_whole() -> None:
     assert len(taken) == len(set(taken.tolist())) == 18  # 20 do not divide by 3
     for part in parts:
         assert torch.equal(part.action, part.observation[..., 0])
-        assert torch.equal(part.action.float(), part.acted["advantage"])
+        assert torch.equal(part.action.float(), part.extras["advantage"])
     other = numbered(5, 4, 0).minibatches(3, torch.Generator().manual_seed(2))
     assert not torch.equal(parts[0].action, other[0].action)
 

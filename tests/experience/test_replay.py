@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
-from asyncrl.experience import Replay, ReplayOptions, ReplayPlan, Sample, Storage
+from asyncrl.experience import ReplayBuffer, ReplayOptions, ReplayPlan, Sample, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.replay import _allocate
 from asyncrl.experience.rollout import Field, Layout, Rollout
@@ -141,7 +141,7 @@ def check(sample: Sample, plan: ReplayPlan, world: World, window: int) -> None:
         assert sample.reward[:, i].tolist() == rewards + [0.0] * (window - len(rewards))
         assert (int(sample.steps[i]), bool(sample.terminated[i])) == (len(rewards), terminated)
         if not terminated:
-            assert sample.later[i].flatten().tolist() == life.rows[end].seen
+            assert sample.next_observation[i].flatten().tolist() == life.rows[end].seen
 
 
 @settings(deadline=None, max_examples=60)
@@ -162,7 +162,7 @@ def test_what_is_sampled_is_what_happened(
     world = World(actors, steps, stack, seed)
     options = ReplayOptions(capacity, batch_size=300, learning_starts=50, prioritized=prioritized)
     plan = ReplayPlan(world.layout, actors, options, window)
-    replay, random = Replay(plan), torch.Generator().manual_seed(seed)
+    replay, random = ReplayBuffer(plan), torch.Generator().manual_seed(seed)
     for event in [0] * 5 + [actors - 1] * 5 + events:
         if event == "interrupt":
             world.interrupt()
@@ -186,7 +186,7 @@ def test_what_is_sampled_is_what_happened(
 
 def test_rewards_are_scaled_then_clipped() -> None:
     world = World(1, 5, 1, 1)
-    replay = Replay(ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10), 1))
+    replay = ReplayBuffer(ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10), 1))
     for _ in range(8):
         replay.extend(world.rollout(0))
     ways = (Rewards(), Rewards(2.0, 1.0))
@@ -213,7 +213,7 @@ def test_disk_holds_what_ram_holds() -> None:
     samples = []
     for storage in Storage:
         world = World(1, 5, 3, 1)
-        replay = Replay(ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10, storage=storage), 2))
+        replay = ReplayBuffer(ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10, storage=storage), 2))
         for _ in range(30):
             replay.extend(world.rollout(0))
         samples += replay.samples(1, torch.Generator().manual_seed(1), 0.0)
@@ -223,7 +223,7 @@ def test_disk_holds_what_ram_holds() -> None:
 def test_a_step_is_drawn_in_proportion_to_its_priority_and_counts_accordingly_less() -> None:
     world = World(1, 20, 1, 3)
     options = ReplayOptions(5_000, 4_000, learning_starts=10, prioritized=True, priority_exponent=0.5)
-    replay, random = Replay(ReplayPlan(world.layout, 1, options, 1)), torch.Generator().manual_seed(1)
+    replay, random = ReplayBuffer(ReplayPlan(world.layout, 1, options, 1)), torch.Generator().manual_seed(1)
     replay.extend(world.rollout(0))
     assert replay._tree is not None
     stored = np.flatnonzero(replay._tree.priorities)

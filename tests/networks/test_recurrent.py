@@ -68,8 +68,8 @@ def test_the_learner_repeats_what_the_actor_said_over_rollouts_and_episode_ends(
     for number in range(6):
         memory.fill(actor, Ticket(number, 0, 0, number, 0))
     actor.close()
-    assert sum(int(slot.over.sum()) for slot in memory.slots) >= 8
+    assert sum(int(slot.done.sum()) for slot in memory.slots) >= 8
     for slot in memory.slots:
         batch = Batch.of([slot])
         said = learned(batch.observation[:-1], batch.state, batch.valid).policy.log_prob(batch.action)
-        assert torch.allclose(said, batch.acted["log_prob"], atol=1e-5)
+        assert torch.allclose(said, batch.extras["log_prob"], atol=1e-5)

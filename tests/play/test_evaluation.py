@@ -244,7 +244,7 @@ def test_a_game_that_is_watched_shows_every_moment_and_adds_up(agent: Agent) -> 
     view.close()
     assert [scene.score for scene in scenes] == pytest.approx([sum(view.rewards[:n]) for n in range(len(scenes))])
     assert len(scenes) == len(view.rewards) + 1
-    assert [scene.over for scene in scenes] == [False] * len(view.rewards) + [True]
+    assert [scene.done for scene in scenes] == [False] * len(view.rewards) + [True]
     assert {scene.picture.shape for scene in scenes} == {(32, 192, 3)}
 
 

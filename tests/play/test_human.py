@@ -52,10 +52,10 @@ def test_what_a_person_plays_is_what_is_recorded(monkeypatch: pytest.MonkeyPatch
 def test_a_paddle_follows_the_arrows(monkeypatch: pytest.MonkeyPatch) -> None:
     hands(monkeypatch, {2: (pygame.KEYDOWN, pygame.K_RIGHT), 3: (pygame.KEYDOWN, pygame.K_SPACE), 5: (pygame.QUIT, 0)})
     seen: list[int] = []
-    from asyncrl.play.human import Person
+    from asyncrl.play.human import HumanPlayer
 
-    choose = Person._chosen
-    monkeypatch.setattr(Person, "_chosen", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
+    choose = HumanPlayer._chosen
+    monkeypatch.setattr(HumanPlayer, "_chosen", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
     assert play_yourself("ALE/Pong-v5") == []  # the window was closed
     assert seen == [0, 0, 2, 4, 4]  # nothing, right, right and fire
 

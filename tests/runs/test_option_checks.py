@@ -23,14 +23,14 @@ from asyncrl.acting.actor import Actor
 from asyncrl.acting.bots import Bot
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import evaluate, load, resume, start
-from asyncrl.common.torch_setup import compute_with
+from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
-from asyncrl.envs import Contract, EnvOptions, describe_mix
+from asyncrl.envs import Contract, EnvOptions, describe_all
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
 from asyncrl.presets import preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.option_checks import refuse_ineffective, refuse_unimitated
+from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
 from asyncrl.runs.settings import configure, leaves
 
 ENV = "worlds:Corridor-v0"
@@ -76,11 +76,11 @@ SEEN_IN_FILES: dict[str, Any] = dict(
 """Options that change what a run records, and the other values that are tried."""
 
 TRIED_ELSEWHERE = {
-    "preset": "test_settings.py",
-    "init_from": "test_datasets.py",
-    "offline": "test_datasets.py",
-    "bot": "test_bots.py",
-    "on_divergence": "test_divergence.py",
+    "preset": "runs/test_settings.py",
+    "init_from": "acting/test_datasets.py",
+    "offline": "acting/test_datasets.py",
+    "bot": "acting/test_bots.py",
+    "on_divergence": "runs/test_divergence.py",
     **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
 }
 
@@ -98,8 +98,8 @@ CONTEXTS: list[dict[str, Any]] = [
         dict(epsilon_assignment="round-robin"),
         dict(epsilon_perturbation=0.3, epsilon_perturbation_every=20),
     ),
-    *(dict(trace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_effects:to_the_right", bot_share=0.3)),
-    *(dict(bot="test_effects:to_the_right", bot_explores=True), dict(epsilon_hold=True), dict(anneal_to=1.0)),
+    *(dict(trace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_option_checks:to_the_right", bot_share=0.3)),
+    *(dict(bot="test_option_checks:to_the_right", bot_explores=True), dict(epsilon_hold=True), dict(anneal_to=1.0)),
 ]
 """What else may be asked for at the same time."""
 
@@ -108,9 +108,9 @@ CONTEXTS: list[dict[str, Any]] = [
 def one_thread() -> Iterator[None]:
     """Networks of eight units are computed faster by one."""
     before = torch.get_num_threads()
-    compute_with(1)
+    set_torch_threads(1)
     yield
-    compute_with(before)
+    set_torch_threads(before)
 
 
 def to_the_right() -> Bot:
@@ -145,7 +145,7 @@ def contract_of(config: RunConfig) -> Contract:
 
 @functools.cache
 def _described(env_ids: tuple[str, ...], options: EnvOptions) -> Contract:
-    return describe_mix(env_ids, options)
+    return describe_all(env_ids, options)
 
 
 def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
@@ -213,7 +213,7 @@ def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
 def refusal(config: RunConfig, *named: str) -> str | None:
     """The sentence that a new run is refused with whose user asked for the options `named`."""
     try:
-        refuse_ineffective(config, contract_of(config), named)
+        reject_ineffective(config, contract_of(config), named)
     except UsageError as problem:
         return str(problem)
     return None
@@ -387,8 +387,8 @@ def test_an_agent_that_draws_no_actions_cannot_be_asked_to(tmp_path: Path) -> No
 
 
 def test_imitation_refuses_what_only_playing_and_learning_from_it_depend_on() -> None:
-    refuse_unimitated({"hidden", "seed", "reward_scale", "atoms"})
+    reject_unused_by_imitation({"hidden", "seed", "reward_scale", "atoms"})
     with pytest.raises(
         UsageError, match=r"--learning-rate has no effect on imitation.*--imitation-rate is its learning rate"
     ):
-        refuse_unimitated({"hidden", "learning_rate"})
+        reject_unused_by_imitation({"hidden", "learning_rate"})

@@ -21,9 +21,9 @@ lockstep = st.builds(
 
 def lifetime(schedule: Lockstep) -> list[tuple[int, Ticket]]:
     """Every ticket with the number of updates that were complete when it was ordered."""
-    ordered = [(0, t) for _, tickets in schedule.opening(0) for t in tickets]
+    ordered = [(0, t) for _, tickets in schedule.initial_requests(0) for t in tickets]
     for update in range(schedule.updates):
-        ordered += [(update + 1, t) for t in schedule.following(update, schedule.wanted(update))]
+        ordered += [(update + 1, t) for t in schedule.next_requests(update, schedule.expected(update))]
     return ordered
 
 
@@ -65,13 +65,13 @@ def test_free_orders_exactly_what_the_run_consumes(
     actors: int, rollouts: int, more: int, updates: int, random: object
 ) -> None:
     schedule = Free(actors, rollouts, 10, updates, slots=max(actors, rollouts) + more)
-    waiting = [t for _, tickets in schedule.opening(0) for t in tickets]
+    waiting = [t for _, tickets in schedule.initial_requests(0) for t in tickets]
     ordered = len(waiting)
     for update in range(updates):
         random.shuffle(waiting)  # type: ignore[attr-defined]
-        consumed, waiting = waiting[: schedule.wanted(update)], waiting[schedule.wanted(update) :]
+        consumed, waiting = waiting[: schedule.expected(update)], waiting[schedule.expected(update) :]
         assert len(consumed) == rollouts
-        new = schedule.following(update, consumed)
+        new = schedule.next_requests(update, consumed)
         assert {(t.slot) for t in waiting}.isdisjoint(t.slot for t in new)
         waiting += new
         ordered += len(new)

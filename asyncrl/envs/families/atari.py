@@ -18,7 +18,7 @@ from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions, Protocol
 from asyncrl.envs.seeding import next_seed
 from asyncrl.envs.spaces import spaces_of
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Atari"]
 
@@ -82,7 +82,7 @@ class Atari(Family):
             raise UsageError(f"{env_id}: Atari is stepped by ale-py's C++ threads; {asked} is not for it.")
         if options.standardize or options.episode_steps:
             raise UsageError(f"{env_id}: --standardize is not for images, and --episode-steps is --episode-frames here")
-        options.refuse_all_but(self.options, env_id)
+        options.reject_unsupported(self.options, env_id)
         rules, kwargs = _PROTOCOLS[options.protocol], _spec(env_id).kwargs
         skip = _frame_skip(env_id, kwargs["frameskip"], options.frame_skip, rules.skip)
         frames = _or(options.episode_frames, int(kwargs["max_num_frames_per_episode"]))
@@ -143,17 +143,17 @@ class Atari(Family):
         if contract.life_loss and training:
             assert contract.episode_cap is not None
             vector = _LivesAtCap(vector, contract.episode_cap)
-        over = partial(self.over, contract, training=training)
-        return _Reseeded(_Filmed(vector, contract) if render else vector, over)
+        over = partial(self.episode_ended, contract, training=training)
+        return _PeriodicSeeding(_Filmed(vector, contract) if render else vector, over)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         return np.asarray(values, dtype=np.int32)
 
-    def origins(self, vector: VectorEnv) -> np.ndarray | None:
+    def seeds_and_steps(self, vector: VectorEnv) -> np.ndarray | None:
         seeded: Any = vector
-        return np.array(seeded.origins)
+        return np.array(seeded.seeds_and_steps)
 
-    def over(
+    def episode_ended(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
     ) -> np.ndarray:
         """With `life_loss`, not every end of a return is the end of the game."""
@@ -168,7 +168,7 @@ class Atari(Family):
             return list(emulator.get_action_meanings())
 
 
-class _Reseeded(VectorWrapper):
+class _PeriodicSeeding(VectorWrapper):
     """Games that get a new seed now and then: without one, an episode goes on with the generators of the one before."""
 
     def __init__(self, env: VectorEnv, over: Callable[..., np.ndarray]) -> None:
@@ -176,24 +176,24 @@ class _Reseeded(VectorWrapper):
         super().__init__(env)
         self._is_over = over
         self._over: np.ndarray = np.zeros(env.num_envs, dtype=bool)
-        self.origins: np.ndarray = np.zeros((2, env.num_envs), dtype=np.int64)
+        self.seeds_and_steps: np.ndarray = np.zeros((2, env.num_envs), dtype=np.int64)
         """[2, B] what each game was last seeded with, and how many steps ago"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """One seed per game; with the option `reset_mask`, [B] bool, games outside it stay as they are."""
         begins: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         seeds: Any = np.asarray(seed, dtype=np.int32)[begins]
-        self.origins[0, begins], self.origins[1, begins] = seeds, 0
+        self.seeds_and_steps[0, begins], self.seeds_and_steps[1, begins] = seeds, 0
         self._over = self._over & ~begins
         return self.env.reset(seed=seeds, options={"reset_mask": begins})
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        late = self._over & (self.origins[1] >= SEEDED_EVERY)
+        late = self._over & (self.seeds_and_steps[1] >= SEEDED_EVERY)
         observation, reward, terminated, truncated, infos = self.env.step(actions)
         self._over = self._is_over(terminated, truncated, infos)
-        self.origins[1] += 1
+        self.seeds_and_steps[1] += 1
         if late.any():
-            seeds = [next_seed(seed) for seed in self.origins[0].tolist()]
+            seeds = [next_seed(seed) for seed in self.seeds_and_steps[0].tolist()]
             observation, infos = self.reset(seed=seeds, options={"reset_mask": late})
         return observation, reward, terminated, truncated, infos
 
@@ -320,7 +320,7 @@ def _spec(env_id: str) -> Any:
             skip = 3 if old[1] == "SpaceInvaders" else 4  # its lasers blink every fourth frame
             return gymnasium.envs.registration.EnvSpec(env_id, same.entry_point, kwargs={**same.kwargs, "frameskip": skip})
     if env_id not in registry:
-        hint = f"; did you mean {_v5(env_id)!r}?" if _v5(env_id) in registry else near_matches(env_id, registry)
+        hint = f"; did you mean {_v5(env_id)!r}?" if _v5(env_id) in registry else suggestions(env_id, registry)
         raise UsageError(f"there is no Atari environment {env_id!r}{hint} (asyncrl list envs)")
     return registry[env_id]
 

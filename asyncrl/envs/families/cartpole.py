@@ -24,7 +24,7 @@ class SeededCartPole(CartPoleVectorEnv):
     """[B] what each environment's episode was reset with"""
 
     @property
-    def origins(self) -> np.ndarray:
+    def seeds_and_steps(self) -> np.ndarray:
         """[2, B] int64: what each environment's episode was reset with, and its steps."""
         return np.array([self._seeds, self.steps], dtype=np.int64)
 
@@ -48,12 +48,12 @@ class SeededCartPole(CartPoleVectorEnv):
         return self.state.T.astype(np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        over = [i for i, ended in enumerate(self.prev_done.tolist()) if ended]
+        done = [i for i, ended in enumerate(self.prev_done.tolist()) if ended]
         result = super().step(action)
-        if over:
-            for i in over:
+        if done:
+            for i in done:
                 self._begin(i, next_seed(self._seeds[i]))
-            result[0][over] = self.state[:, over].T
+            result[0][done] = self.state[:, done].T
         return result
 
     def _begin(self, i: int, seed: int) -> None:

@@ -30,7 +30,7 @@ from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.single import kwargs_of
 from asyncrl.envs.spaces import spaces_of
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["EnvPool", "Pool"]
 
@@ -76,9 +76,7 @@ class EnvPool(Family):
             extra = "procgen" if _PROCGEN.match(env_id) else "envpool"
             raise UsageError(f"{env_id} needs a package that is not installed: pip install 'asyncrl[{extra}]'")
         if env_id not in _tasks():
-            raise UsageError(
-                f"--env-backend envpool: envpool has no environment {env_id!r}{near_matches(env_id, _tasks())}"
-            )
+            raise UsageError(f"--env-backend envpool: envpool has no environment {env_id!r}{suggestions(env_id, _tasks())}")
         if _module(env_id) == "envpool.atari":
             raise UsageError(f"{env_id} is Atari, which ale-py's C++ threads step as fast; use ALE/{env_id}")
         return env_id
@@ -87,7 +85,7 @@ class EnvPool(Family):
         if options.env_backend not in (Backend.AUTO, Backend.ENVPOOL):
             asked = f"--env-backend {options.env_backend.value}"
             raise UsageError(f"{env_id} is stepped by envpool's C++ threads; {asked} is not for it.")
-        options.refuse_all_but(self.options, env_id)
+        options.reject_unsupported(self.options, env_id)
         if options.episode_steps is not None and options.episode_steps < 1:
             raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
         stack, kwargs = options.frame_stack or self.default_stack, kwargs_of(options)
@@ -130,7 +128,7 @@ class _Task:
         self.name, self.module = name, _module(name)
         self.settings = dict(kwargs) if cap is None else {**kwargs, "max_episode_steps": cap}
         _check(name, kwargs)
-        with _complaints(name), _quietly():
+        with _translate_errors(name), _quietly():
             spec = _make_spec(name, **self.settings)
             observation, action = spec.gymnasium_observation_space, spec.gymnasium_action_space
         if spec.config.max_num_players > 1:
@@ -145,7 +143,7 @@ class _Task:
         import envpool
 
         how: dict[str, Any] = {**self.settings, **({"render_mode": "rgb_array"} if render else {})}
-        with _complaints(self.name), _quietly():
+        with _translate_errors(self.name), _quietly():
             threads = min(threads, len(seeds))
             pool = envpool.make_gymnasium(self.name, num_envs=len(seeds), num_threads=threads, seed=list(seeds), **how)
             _ = pool.observation_space, pool.action_space  # made when first used, with warnings of Gymnasium's
@@ -221,12 +219,12 @@ def _check(name: str, kwargs: Mapping[str, Any]) -> None:
     """Raise UsageError for a setting that is not there or takes something else."""
     if not kwargs:
         return
-    with _complaints(name):
+    with _translate_errors(name):
         own = _make_spec(name)
     defaults = {k: v for k, v in zip(own._config_keys, own._config_values, strict=True) if k not in _OURS}
     for key, value in kwargs.items():
         if key not in defaults:
-            raise UsageError(f"--env-kwargs: {name} has no setting {key!r}{near_matches(key, defaults)}")
+            raise UsageError(f"--env-kwargs: {name} has no setting {key!r}{suggestions(key, defaults)}")
         kind = type(defaults[key])
         if not (type(value) is kind or (kind is float and type(value) is int)):
             raise UsageError(f"--env-kwargs: {key!r} of {name} takes {kind.__name__}, as {defaults[key]!r}, not {value!r}")
@@ -276,7 +274,7 @@ def _quietly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _complaints(name: str) -> Iterator[None]:
+def _translate_errors(name: str) -> Iterator[None]:
     """What envpool raises when it cannot make an environment, as one sentence."""
     try:
         yield

@@ -14,7 +14,7 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.envpool import EnvPool
 from asyncrl.envs.families.minimap import Minimap, ball_of
 from asyncrl.envs.options import EnvOptions, FootballRewards
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["ACTIONS", "SCENARIOS", "Football"]
 
@@ -54,7 +54,7 @@ class Football(EnvPool):
     def task(self, env_id: str) -> str:
         scenario = re.sub(r"^g?football/|-v1$", "", env_id)
         if scenario not in SCENARIOS:
-            raise UsageError(f"there is no football scenario {env_id!r}{near_matches(scenario, SCENARIOS)}")
+            raise UsageError(f"there is no football scenario {env_id!r}{suggestions(scenario, SCENARIOS)}")
         return super().task(_task(scenario))
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:

@@ -23,9 +23,9 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.global_generators import lent
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.single import SingleFamily, complaints, kwargs_of
-from asyncrl.envs.vector_adapters import NativeEnvs, OneOfVector, autoreset_mode
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.envs.single import SingleFamily, kwargs_of, translate_errors
+from asyncrl.envs.vector_adapters import NextStepVectorEnv, SingleFromVector, autoreset_mode
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Gymnasium", "import_modules"]
 
@@ -51,7 +51,7 @@ class Gymnasium(SingleFamily):
         )
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.refuse_all_but(self.options, env_id)
+        options.reject_unsupported(self.options, env_id)
         spec = _spec(env_id, options.imports)
         backend = _backend(env_id, spec, options)
         cap = options.episode_steps or getattr(spec, "max_episode_steps", None)
@@ -78,10 +78,10 @@ class Gymnasium(SingleFamily):
         kwargs: dict[str, Any] = dict(contract.settings.get("kwargs", {}))
         if contract.episode_cap is not None:
             kwargs["max_episode_steps"] = contract.episode_cap
-        with complaints(contract.env):
+        with translate_errors(contract.env):
             if _is_cartpole(spec):
                 return SeededCartPole(num_envs, **kwargs)
-            return NativeEnvs(partial(_vector, spec, num_envs, **kwargs), seed)
+            return NextStepVectorEnv(partial(_vector, spec, num_envs, **kwargs), seed)
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
         found = _spec(contract.env, contract.settings.get("imports", ()))
@@ -92,7 +92,7 @@ class Gymnasium(SingleFamily):
             return _made(contract.env, found, own)
         if found.entry_point is None or (contract.backend is Backend.NATIVE and not render and not _is_cartpole(found)):
             mode = AutoresetMode(contract.settings.get("vector_autoreset", AutoresetMode.NEXT_STEP.value))
-            return OneOfVector(_vector(found, 1, **own), mode)
+            return SingleFromVector(_vector(found, 1, **own), mode)
         # Our own checks and our own cap are around it.
         return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, **own)
 
@@ -111,7 +111,7 @@ def _autoreset(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> AutoresetM
     """When its vector environment resets. Raises UsageError where that does not say."""
     if _is_cartpole(spec):
         return AutoresetMode.NEXT_STEP
-    with complaints(env_id, given=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
+    with translate_errors(env_id, given=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
         mode, metadata = autoreset_mode(vector), vector.metadata
     if mode is None:
         said = (metadata or {}).get("autoreset_mode")
@@ -195,7 +195,7 @@ def _unknown(env_id: str) -> UsageError:
     own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []
     known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
     where = "asyncrl list envs; --import MODULE for what a module registers"
-    return UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} ({where})")
+    return UsageError(f"there is no environment {env_id!r}{suggestions(env_id, known)} ({where})")
 
 
 def import_modules(modules: Sequence[str]) -> None:
@@ -211,7 +211,7 @@ def _imported(module: str, env_id: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        with complaints(env_id, "was imported"):
+        with translate_errors(env_id, "was imported"):
             return importlib.import_module(module)
     except ImportError as problem:
         raise UsageError(f"{env_id}: {problem}") from None

@@ -10,11 +10,11 @@ import gymnasium
 
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families import nes
-from asyncrl.envs.families.pixels import Frames, Skip
+from asyncrl.envs.families.pixels import FrameSkip, ResizedFrames
 from asyncrl.envs.options import ActionSet, Backend, EnvOptions
 from asyncrl.envs.single import SingleFamily
 from asyncrl.envs.spaces import SMALLEST_IMAGE
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Mario"]
 
@@ -58,7 +58,7 @@ class Mario(SingleFamily):
             return []
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.refuse_all_but(self.options, env_id)
+        options.reject_unsupported(self.options, env_id)
         if options.env_backend in (Backend.NATIVE, Backend.ENVPOOL):
             raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async.")
         _check_installed(env_id)
@@ -85,12 +85,14 @@ class Mario(SingleFamily):
         """Shows the last frame of each step: the maximum of two would erase what is dark before the bright sky."""
         pads = [_pad(meaning) for meaning in self.meanings(contract)]
         kwargs = contract.settings.get("kwargs", {})
-        env: gymnasium.Env[Any, Any] = nes.Game(nes.makers_of(contract.env, kwargs), pads, "rgb_array" if render else None)
-        env = Skip(env, contract.frame_skip)
+        env: gymnasium.Env[Any, Any] = nes.NesGame(
+            nes.makers_of(contract.env, kwargs), pads, "rgb_array" if render else None
+        )
+        env = FrameSkip(env, contract.frame_skip)
         if contract.settings["stuck_steps"]:
-            env = nes.Stuck(env, contract.settings["stuck_steps"])
+            env = nes.TruncateWhenStuck(env, contract.settings["stuck_steps"])
         assert contract.screen_size is not None
-        return Frames(env, contract.screen_size, contract.gray)
+        return ResizedFrames(env, contract.screen_size, contract.gray)
 
     def meanings(self, contract: Contract) -> list[str]:
         return list(_MEANINGS[ActionSet(contract.action_set)])
@@ -108,7 +110,7 @@ def _check_installed(env_id: str) -> None:
     except ImportError as problem:
         raise UsageError(f"{env_id} needs a package that is not installed ({problem}): {INSTALL}") from None
     if env_id not in known:
-        raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} (asyncrl list envs)")
+        raise UsageError(f"there is no environment {env_id!r}{suggestions(env_id, known)} (asyncrl list envs)")
 
 
 def _rules() -> str:

@@ -11,8 +11,8 @@ from gymnasium import spaces
 
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.options import EnvOptions
-from asyncrl.envs.single import SingleFamily, complaints, kwargs_of
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.envs.single import SingleFamily, kwargs_of, translate_errors
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["MiniGrid"]
 
@@ -34,7 +34,7 @@ class MiniGrid(SingleFamily):
         return sorted(filter(self.claims, gymnasium.registry)) if _is_there() else []
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.refuse_all_but(self.options, env_id)
+        options.reject_unsupported(self.options, env_id)
         own = _own_cap(env_id, kwargs_of(options))
         if own is not None and (options.episode_steps or 0) > own:
             raise UsageError(
@@ -73,7 +73,7 @@ def _own_cap(env_id: str, kwargs: dict[str, Any]) -> int | None:
     spec = _spec(env_id)
     if not env_id.startswith("MiniGrid-"):
         return None
-    with complaints(env_id), contextlib.closing(gymnasium.make(spec, disable_env_checker=True, **kwargs)) as env:
+    with translate_errors(env_id), contextlib.closing(gymnasium.make(spec, disable_env_checker=True, **kwargs)) as env:
         unwrapped: Any = env.unwrapped
         return int(unwrapped.max_steps)
 
@@ -92,5 +92,5 @@ def _spec(env_id: str) -> Any:
         raise UsageError(f"{env_id} needs a package that is not installed: pip install 'asyncrl[minigrid]'")
     if env_id not in gymnasium.registry:
         known = [name for name in gymnasium.registry if _OURS.match(name)]
-        raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, known)} (asyncrl list envs)")
+        raise UsageError(f"there is no environment {env_id!r}{suggestions(env_id, known)} (asyncrl list envs)")
     return gymnasium.spec(env_id)

@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-__all__ = ["Game", "Stuck", "major_version", "makers_of", "registry"]
+__all__ = ["NesGame", "TruncateWhenStuck", "major_version", "makers_of", "registry"]
 
 SCREEN = (240, 256)
 """Height and width in pixels."""
@@ -65,7 +65,7 @@ def makers_of(env_id: str, kwargs: dict[str, Any]) -> list[Callable[[], Any]]:
     return [partial(package.SuperMarioBrosEnv, target=target, **own) for target in targets]
 
 
-class Game(gymnasium.Env[np.ndarray, Any]):
+class NesGame(gymnasium.Env[np.ndarray, Any]):
     """One game; each action holds the buttons of one of `pads` (a bit for each) for a frame.
 
     The pictures that it returns are views: the next step overwrites them. An info has besides the package's numbers
@@ -109,8 +109,8 @@ class Game(gymnasium.Env[np.ndarray, Any]):
             self._begun.popitem()[1].close()
 
 
-class Stuck(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Truncates an episode of a `Game` when x_pos has not grown for `most` steps; another stage begins anew."""
+class TruncateWhenStuck(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Truncates an episode of a `NesGame` when x_pos has not grown for `most` steps; another stage begins anew."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], most: int) -> None:
         super().__init__(env)

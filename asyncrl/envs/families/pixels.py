@@ -11,10 +11,10 @@ from gymnasium.spaces import Box, Dict
 from asyncrl.envs.spaces import SMALLEST_IMAGE
 from asyncrl.errors import UsageError
 
-__all__ = ["Frames", "Skip", "refuse_sizes"]
+__all__ = ["FrameSkip", "ResizedFrames", "check_sizes"]
 
 
-class Frames(gymnasium.ObservationWrapper[Any, Any, Any]):
+class ResizedFrames(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Pictures [H, W, 3] as squares, averaged over areas: uint8 [1, size, size] if `gray`, else [size, size, 3].
 
     Of an observation that is a dictionary, `key` is the picture's.
@@ -47,7 +47,7 @@ class Frames(gymnasium.ObservationWrapper[Any, Any, Any]):
         return np.asarray(cv2.resize(brightness, square, interpolation=cv2.INTER_AREA))[None]
 
 
-class Skip(gymnasium.Wrapper[Any, Any, Any, Any]):
+class FrameSkip(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Does every action `frames` times, or until the episode ends; its reward is the sum."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], frames: int) -> None:
@@ -65,7 +65,7 @@ class Skip(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, total, terminated, truncated, info
 
 
-def refuse_sizes(frame_skip: int, frame_stack: int, screen_size: int) -> None:
+def check_sizes(frame_skip: int, frame_stack: int, screen_size: int) -> None:
     """Raise UsageError for those that no environment can have."""
     if min(frame_skip, frame_stack) < 1:
         raise UsageError(f"--frame-skip {frame_skip} and --frame-stack {frame_stack} must be 1 or more")

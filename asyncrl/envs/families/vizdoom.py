@@ -17,10 +17,10 @@ import numpy as np
 from gymnasium.spaces import Dict
 
 from asyncrl.envs.contract import Contract
-from asyncrl.envs.families.pixels import Frames, refuse_sizes
+from asyncrl.envs.families.pixels import ResizedFrames, check_sizes
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.single import SingleFamily, kwargs_of
-from asyncrl.errors import UsageError, near_matches
+from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["VizDoom"]
 
@@ -67,12 +67,12 @@ class VizDoom(SingleFamily):
         return sorted(name for name, spec in registry.items() if games[_config(spec)])
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.refuse_all_but(self.options, env_id)
+        options.reject_unsupported(self.options, env_id)
         if options.env_backend not in (Backend.AUTO, Backend.SYNC, Backend.ASYNC):
             asked = f"--env-backend {options.env_backend.value}"
             raise UsageError(f"{env_id}: games are stepped one at a time, {asked} is not for them; use sync or async")
         skip, stack, size = options.frame_skip or 4, options.frame_stack or 4, options.screen_size or 84
-        refuse_sizes(skip, stack, size)
+        check_sizes(skip, stack, size)
         scenario = _scenario(env_id, kwargs_of(options))
         if options.game_variables and not scenario.variables:
             raise UsageError(f"{env_id} tells no game variables; its scenario has no available_game_variables")
@@ -98,7 +98,7 @@ class VizDoom(SingleFamily):
         variables, size = "game_variables" in contract.settings, contract.screen_size
         assert size is not None
         env = _Played(game, scenario.timeout, variables)
-        return Frames(env, size, contract.gray, "screen" if variables else None)
+        return ResizedFrames(env, size, contract.gray, "screen" if variables else None)
 
     def meanings(self, contract: Contract) -> list[str]:
         """The buttons that each action presses, as MOVE_LEFT+ATTACK."""
@@ -237,7 +237,7 @@ def _scenario(env_id: str, kwargs: dict[str, Any]) -> _Scenario:
         config, own = _config(registry[env_id]), dict(registry[env_id].kwargs)
         own.pop("scenario_config_file")
     else:
-        raise UsageError(f"there is no environment {env_id!r}{near_matches(env_id, registry)} (asyncrl list envs)")
+        raise UsageError(f"there is no environment {env_id!r}{suggestions(env_id, registry)} (asyncrl list envs)")
     own |= kwargs
     game = _game(config, {name: value for name, value in own.items() if name not in _WRAPPER}, env_id)
     if missing := _missing(game):

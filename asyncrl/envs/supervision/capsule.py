@@ -23,12 +23,12 @@ import numpy as np
 from asyncrl.common import signing
 from asyncrl.common.serialization import from_json, read_json
 from asyncrl.common.validation import within
-from asyncrl.envs.supervision.worker import Failure, Kind
-from asyncrl.envs.supervision.worker_process import Failed, WorkerProcess, Workplace
+from asyncrl.envs.supervision.worker import Failure, FailureKind
+from asyncrl.envs.supervision.worker_process import Failed, WorkerPool, WorkerProcess
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.version import __version__
 
-__all__ = ["Capsule", "Outcome", "load", "replay", "versions", "write"]
+__all__ = ["Capsule", "ReplayResult", "load", "replay", "versions", "write"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Capsule:
     actions: Any
     """As `action_space.to_jsonable` gives them."""
     kind: str
-    """How it failed: a value of `Kind`."""
+    """How it failed: a value of `FailureKind`."""
     what: str
     """The failure in a few words."""
     traceback: str
@@ -71,7 +71,7 @@ _KIND = "capsule"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReplayResult:
     """How playing a capsule again went."""
 
     failure: Failure | None
@@ -155,18 +155,18 @@ def _check(capsule: Capsule) -> None:
     """Raise UsageError for what cannot be in a capsule."""
     within(capsule, 0, math.inf, "seed", "steps")
     within(capsule, 1, math.inf, "memory_limit")
-    if capsule.kind not in {kind.value for kind in Kind}:
+    if capsule.kind not in {kind.value for kind in FailureKind}:
         raise UsageError(f"its 'kind' cannot be {capsule.kind[:80]!r}")
     if not isinstance(capsule.actions, list | dict):
         raise UsageError("its 'actions' are no list and no table")
 
 
-def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, step_timeout: float = 60.0) -> Outcome:
+def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, step_timeout: float = 60.0) -> ReplayResult:
     """Play a capsule's episode in a worker process, so that nothing it does harms this one.
 
     Raises EnvironmentFault where the environment cannot even be made, UsageError where its actions are others.
     """
-    place = Workplace(make, 1)
+    place = WorkerPool(make, 1)
     worker = place.start(0)
     try:
         try:
@@ -189,20 +189,20 @@ def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, ste
 
 
 def _played(
-    capsule: Capsule, place: Workplace, worker: WorkerProcess, actions: Sequence[Any], step_timeout: float
-) -> Outcome:
+    capsule: Capsule, place: WorkerPool, worker: WorkerProcess, actions: Sequence[Any], step_timeout: float
+) -> ReplayResult:
     failure, steps = None, 0
     try:
-        worker.ask_reset(0, capsule.seed, capsule.options)
-        worker.hear(0, time.monotonic() + step_timeout, step_timeout)
+        worker.send_reset(0, capsule.seed, capsule.options)
+        worker.receive(0, time.monotonic() + step_timeout, step_timeout)
         for action in actions:
-            if place.board.terminated[0] or place.board.truncated[0]:
-                return Outcome(None, steps, reproduced=False)
+            if place.buffers.terminated[0] or place.buffers.truncated[0]:
+                return ReplayResult(None, steps, reproduced=False)
             steps += 1
-            worker.ask_step(0, action)
-            worker.hear(0, time.monotonic() + step_timeout, step_timeout)
+            worker.send_step(0, action)
+            worker.receive(0, time.monotonic() + step_timeout, step_timeout)
         failure = worker.too_large(capsule.memory_limit)
     except Failed as problem:
         failure = problem.failure
     same = failure is not None and (failure.kind.value, steps) == (capsule.kind, capsule.steps)
-    return Outcome(failure, steps, reproduced=same)
+    return ReplayResult(failure, steps, reproduced=same)

@@ -11,12 +11,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["Board"]
+__all__ = ["SharedBuffers"]
 
 _ALIGNMENT = 64
 
 
-class Board:
+class SharedBuffers:
     """Views on a shared file, the same on both sides because both know the spaces.
 
     Observations have two buffers that are written in turn, so whatever becomes of a step, what was seen before it is

@@ -18,8 +18,8 @@ from asyncrl.envs.infos import batched
 from asyncrl.envs.options import Supervision
 from asyncrl.envs.seeding import next_seed
 from asyncrl.envs.supervision import capsule
-from asyncrl.envs.supervision.worker import Failure, Kind
-from asyncrl.envs.supervision.worker_process import Failed, Workplace
+from asyncrl.envs.supervision.worker import Failure, FailureKind
+from asyncrl.envs.supervision.worker_process import Failed, WorkerPool
 from asyncrl.errors import EnvironmentFault
 
 __all__ = ["SupervisedVectorEnv"]
@@ -49,7 +49,7 @@ class _Episode:
 class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` environments in a worker process each, next-step autoreset.
 
-    It gives what Gymnasium's SyncVectorEnv gives of environments that are `Reseeded`: every episode is reset with a seed
+    It gives what SyncVectorEnv gives of environments with `EpisodeSeeding`: every episode is reset with a seed
     that follows from the one before. So what an environment does depends on its seed and actions alone, and a worker that
     failed can be replaced by one that is reset with the episode's seed and repeats its actions.
 
@@ -58,7 +58,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     nothing. If that fails too, or the new worker sees something else, the episode is truncated: the step gives the last
     observation once more, reward 0, `truncated`, and the info `restarted`. A reset that fails twice takes the next
     episode's seed. When the budget of restarts is used up, and at once where an environment breaks Gymnasium's interface
-    (`Checked`), the failure is raised as EnvironmentFault. Every failure leaves a crash capsule.
+    (`CheckedEnv`), the failure is raised as EnvironmentFault. Every failure leaves a crash capsule.
 
     Actions are cast to the dtype of their space.
     """
@@ -77,7 +77,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         self.capsules: list[Path] = []
         """The crash capsules that were written."""
         self._contract, self._supervision = contract, supervision or Supervision()
-        self._place = Workplace(make, num_envs, seeds)
+        self._place = WorkerPool(make, num_envs, seeds)
         self._workers = [self._place.start(row) for row in range(num_envs)]
         try:
             readies = [worker.ready(self._supervision.step_timeout) for worker in self._workers]
@@ -90,7 +90,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
                 self.close()
                 raise EnvironmentFault("has other spaces each time it is made; they must be the same in all copies")
         self._place.open(ready)
-        self._board = self._place.board
+        self._board = self._place.buffers
         self.metadata = {**ready.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = ready.render_mode
         self.single_observation_space, self.single_action_space = ready.observation_space, ready.action_space
@@ -118,12 +118,12 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         self._buffer ^= 1
         self._board.observation[self._buffer] = self._board.observation[1 - self._buffer]
         for i in chosen:
-            self._ask_reset(i)
+            self._send_reset(i)
         infos: dict[int, dict[str, Any]] = {}
         deadline = self._deadline()
         for i in chosen:
             try:
-                infos[i] = self._hear(i, deadline)
+                infos[i] = self._receive(i, deadline)
             except Failed as problem:
                 infos[i] = self._reset_again(i, problem.failure)
         return self._observations(), batched(infos, self.num_envs)
@@ -140,15 +140,15 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         for i, action in enumerate(self._private(actions)):
             if self._episodes[i].is_over:
                 self._episodes[i] = self._episodes[i].next()
-                self._ask_reset(i)
+                self._send_reset(i)
             else:
                 self._episodes[i].actions.append(action)
-                self._workers[i].ask_step(self._buffer, action)
+                self._workers[i].send_step(self._buffer, action)
         infos: dict[int, dict[str, Any]] = {}
         deadline = self._deadline()
         for i, episode in enumerate(self._episodes):
             try:
-                info = self._hear(i, deadline)
+                info = self._receive(i, deadline)
             except Failed as problem:
                 info = self._try_again(i, problem.failure) if episode.actions else self._reset_again(i, problem.failure)
             episode = self._episodes[i]
@@ -157,8 +157,8 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
                 info = self._weigh(i, info)
             if info:
                 infos[i] = info
-        board, told = self._board, batched(infos, self.num_envs) if infos else {}
-        return self._observations(), board.reward.copy(), board.terminated.copy(), board.truncated.copy(), told
+        buffers, told = self._board, batched(infos, self.num_envs) if infos else {}
+        return self._observations(), buffers.reward.copy(), buffers.terminated.copy(), buffers.truncated.copy(), told
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers; environments have five seconds to close."""
@@ -174,7 +174,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             self.close()
 
     @property
-    def origins(self) -> np.ndarray:
+    def seeds_and_steps(self) -> np.ndarray:
         """[2, B] int64: what each environment's episode was reset with, and its steps."""
         return np.array([(episode.seed, len(episode.actions)) for episode in self._episodes]).T
 
@@ -208,12 +208,12 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
     def _deadline(self) -> float:
         return time.monotonic() + self._supervision.step_timeout
 
-    def _ask_reset(self, i: int) -> None:
-        self._workers[i].ask_reset(self._buffer, self._episodes[i].seed, self._episodes[i].options)
+    def _send_reset(self, i: int) -> None:
+        self._workers[i].send_reset(self._buffer, self._episodes[i].seed, self._episodes[i].options)
 
-    def _hear(self, i: int, deadline: float | None = None) -> dict[str, Any]:
+    def _receive(self, i: int, deadline: float | None = None) -> dict[str, Any]:
         deadline = self._deadline() if deadline is None else deadline
-        return self._workers[i].hear(self._buffer, deadline, self._supervision.step_timeout)
+        return self._workers[i].receive(self._buffer, deadline, self._supervision.step_timeout)
 
     # What follows is for failures.
 
@@ -223,13 +223,13 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         self._restart(i, failure)
         try:
             if self._replays(i, past):
-                self._workers[i].ask_step(self._buffer, action)
-                return self._hear(i)
+                self._workers[i].send_step(self._buffer, action)
+                return self._receive(i)
         except Failed as problem:
             self._restart(i, problem.failure)
-        board = self._board
-        board.observation[self._buffer, i] = board.observation[1 - self._buffer, i]
-        board.reward[i], board.terminated[i], board.truncated[i] = 0.0, False, True
+        buffers = self._board
+        buffers.observation[self._buffer, i] = buffers.observation[1 - self._buffer, i]
+        buffers.reward[i], buffers.terminated[i], buffers.truncated[i] = 0.0, False, True
         return {"restarted": True}
 
     def _reset_again(self, i: int, failure: Failure) -> dict[str, Any]:
@@ -237,15 +237,15 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         while True:
             self._restart(i, failure)
             try:
-                self._ask_reset(i)
-                return self._hear(i)
+                self._send_reset(i)
+                return self._receive(i)
             except Failed as problem:
                 failure = problem.failure
                 self._episodes[i] = self._episodes[i].next()
 
     def _weigh(self, i: int, info: dict[str, Any]) -> dict[str, Any]:
         """Replace a worker that is too large. Where its successor cannot go on, the episode is truncated here."""
-        episode, board = self._episodes[i], self._board
+        episode, buffers = self._episodes[i], self._board
         if not episode.is_over and self._steps % _STEPS_BETWEEN_WEIGHINGS:
             return info
         failure = self._workers[i].too_large(self._supervision.memory_limit)
@@ -254,7 +254,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         self._restart(i, failure)
         if episode.is_over:
             return info
-        gave = board.reward[i].copy()
+        gave = buffers.reward[i].copy()
         self._buffer ^= 1  # the replay must not touch what this step saw
         try:
             goes_on = self._replays(i, episode.actions)
@@ -265,7 +265,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             goes_on = False
             self._restart(i, problem.failure)
         self._buffer ^= 1
-        board.reward[i], board.terminated[i], board.truncated[i] = gave, False, not goes_on
+        buffers.reward[i], buffers.terminated[i], buffers.truncated[i] = gave, False, not goes_on
         episode.is_over = not goes_on
         return info if goes_on else {**info, "restarted": True}
 
@@ -274,7 +274,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         while True:
             self._workers[i].kill()
             note = self._report(i, failure)
-            if failure.kind is Kind.CONTRACT:
+            if failure.kind is FailureKind.CONTRACT:
                 raise self._fault(i, failure, note)
             if self.restarted >= self._supervision.restarts:
                 raise self._fault(i, failure, f"after {self.restarted} restarts", note)
@@ -288,15 +288,15 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _replays(self, i: int, actions: Sequence[Any]) -> bool:
         """Repeat an episode in a new worker; whether it sees in the end what was seen. Raises Failed."""
-        board = self._board
-        self._ask_reset(i)
-        self._hear(i)
+        buffers = self._board
+        self._send_reset(i)
+        self._receive(i)
         for action in actions:
-            self._workers[i].ask_step(self._buffer, action)
-            self._hear(i)
-            if board.terminated[i] or board.truncated[i]:
+            self._workers[i].send_step(self._buffer, action)
+            self._receive(i)
+            if buffers.terminated[i] or buffers.truncated[i]:
                 return False
-        return _same(board.observation[self._buffer, i], board.observation[1 - self._buffer, i])
+        return _same(buffers.observation[self._buffer, i], buffers.observation[1 - self._buffer, i])
 
     def _report(self, i: int, failure: Failure) -> str:
         """Write the crash capsule; says where it is."""

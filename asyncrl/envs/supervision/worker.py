@@ -16,20 +16,20 @@ from typing import Any
 
 import gymnasium
 
-from asyncrl.envs.checked import Checked, fault_of
-from asyncrl.envs.supervision.shared_buffers import Board
+from asyncrl.envs.checked import CheckedEnv, fault_of
+from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["DONE", "TELL_YOUR_STACK", "Answer", "Failure", "Kind", "Ready", "main"]
+__all__ = ["DUMP_TRACEBACK", "OK", "Failure", "FailureKind", "Ready", "StepReply", "main"]
 
-DONE = b"."
+OK = b"."
 """The answer where all there is to say stands on the board."""
 
-TELL_YOUR_STACK = signal.SIGUSR1
+DUMP_TRACEBACK = signal.SIGUSR1
 """Writes every thread's stack to the worker's file of traces, whatever it is doing."""
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """How an environment failed."""
 
     RAISED = "raised"
@@ -48,7 +48,7 @@ class Kind(Enum):
 class Failure:
     """What went wrong in a worker."""
 
-    kind: Kind
+    kind: FailureKind
     what: str
     """A predicate, to be said of the environment: "raised RuntimeError in step: …"."""
     traceback: str = ""
@@ -66,7 +66,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StepReply:
     """What a reset or a step gave and the board does not hold."""
 
     observation: Any = None
@@ -78,7 +78,7 @@ class Answer:
 def main(pipe: int, memory: int, traces: int) -> None:
     """A worker's whole life (`ChildProcess`); the arguments are descriptors that it has inherited."""
     faulthandler.enable(traces)
-    faulthandler.register(TELL_YOUR_STACK, traces)
+    faulthandler.register(DUMP_TRACEBACK, traces)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(pipe) as connection:
         _live(connection, memory)
 
@@ -87,7 +87,7 @@ def _live(pipe: Connection, memory: int) -> None:
     order = pipe.recv_bytes()
     try:
         make, num_envs, row, seed = pickle.loads(order)
-        env = Checked.made(make, seed)
+        env = CheckedEnv.made(make, seed)
         ready = pickle.dumps(Ready(env.observation_space, env.action_space, env.metadata, env.render_mode))
     except BaseException as problem:
         pipe.send_bytes(pickle.dumps(_failure(fault_of(problem, "its making"))))
@@ -95,18 +95,18 @@ def _live(pipe: Connection, memory: int) -> None:
     pipe.send_bytes(ready)
     with contextlib.closing(env):
         request = pipe.recv_bytes()  # the first one says that the board is there
-        board = Board(memory, num_envs, env.observation_space, env.action_space, allocate=False)
-        desk = _Desk(env, board, row)
+        buffers = SharedBuffers(memory, num_envs, env.observation_space, env.action_space, allocate=False)
+        server = _EnvServer(env, buffers, row)
         while True:
-            pipe.send_bytes(desk.answer(request))
+            pipe.send_bytes(server.answer(request))
             request = pipe.recv_bytes()
 
 
-class _Desk:
+class _EnvServer:
     """One environment and its row on the board."""
 
-    def __init__(self, env: Checked, board: Board, row: int) -> None:
-        self._env, self._board, self._row = env, board, row
+    def __init__(self, env: CheckedEnv, buffers: SharedBuffers, row: int) -> None:
+        self._env, self._board, self._row = env, buffers, row
 
     def answer(self, request: bytes) -> bytes:
         """A request of one byte is a step: its action stands on the board, its value is the buffer to see into."""
@@ -129,15 +129,15 @@ class _Desk:
     def _put(
         self, buffer: int, observation: Any, reward: float, terminated: bool, truncated: bool, info: dict[str, Any]
     ) -> bytes:
-        board, row = self._board, self._row
-        board.reward[row], board.terminated[row], board.truncated[row] = reward, terminated, truncated
-        if board.shares_observation:
-            board.observation[buffer, row] = observation
+        buffers, row = self._board, self._row
+        buffers.reward[row], buffers.terminated[row], buffers.truncated[row] = reward, terminated, truncated
+        if buffers.shares_observation:
+            buffers.observation[buffer, row] = observation
             if not info:
-                return DONE
+                return OK
             observation = None
         try:
-            return pickle.dumps(Answer(observation, _pickled(info)))
+            return pickle.dumps(StepReply(observation, _pickled(info)))
         except Exception as problem:
             raise EnvironmentFault(f"returned what no other process can be sent: {problem}") from None
 
@@ -159,4 +159,4 @@ def _can_be_pickled(*values: Any) -> bool:
 
 
 def _failure(fault: EnvironmentFault) -> Failure:
-    return Failure(Kind.RAISED if fault.traceback else Kind.CONTRACT, str(fault), fault.traceback)
+    return Failure(FailureKind.RAISED if fault.traceback else FailureKind.CONTRACT, str(fault), fault.traceback)

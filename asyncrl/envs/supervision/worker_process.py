@@ -18,10 +18,10 @@ import psutil
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from asyncrl.common.child_process import ChildProcess, anonymous_file, how_it_ended
-from asyncrl.envs.supervision.shared_buffers import Board
-from asyncrl.envs.supervision.worker import DONE, TELL_YOUR_STACK, Answer, Failure, Kind, Ready
+from asyncrl.envs.supervision.shared_buffers import SharedBuffers
+from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, FailureKind, Ready, StepReply
 
-__all__ = ["Failed", "WorkerProcess", "Workplace"]
+__all__ = ["Failed", "WorkerPool", "WorkerProcess"]
 
 _LONGEST_START = 120.0
 """Seconds that a worker has for its imports and for making its environment, if a step has not more."""
@@ -37,10 +37,10 @@ class Failed(Exception):
         self.failure = failure
 
 
-class Workplace:
+class WorkerPool:
     """Where the workers of one vector environment meet: how each makes its environment, and their board."""
 
-    board: Board
+    buffers: SharedBuffers
     """There after `open`."""
 
     def __init__(
@@ -57,7 +57,9 @@ class Workplace:
 
     def open(self, ready: Ready) -> None:
         """Lay out the board for the spaces that a worker found."""
-        self.board = Board(self._memory, self._num_envs, ready.observation_space, ready.action_space, allocate=True)
+        self.buffers = SharedBuffers(
+            self._memory, self._num_envs, ready.observation_space, ready.action_space, allocate=True
+        )
 
     def close(self) -> None:
         if self._memory >= 0:
@@ -68,7 +70,7 @@ class Workplace:
 class WorkerProcess:
     """One worker. It leads a process group of its own, and the whole group ends with it."""
 
-    def __init__(self, place: Workplace, row: int, order: bytes, memory: int) -> None:
+    def __init__(self, place: WorkerPool, row: int, order: bytes, memory: int) -> None:
         self._place, self._row = place, row
         self._pipe, there = multiprocessing.Pipe()
         self._traces = os.fdopen(anonymous_file(), "w+b")
@@ -89,20 +91,20 @@ class WorkerProcess:
         assert isinstance(answer, Ready)
         return answer
 
-    def ask_reset(self, buffer: int, seed: int, options: dict[str, Any] | None) -> None:
-        """Reset, and see into this buffer of the board; `hear` has the answer."""
+    def send_reset(self, buffer: int, seed: int, options: dict[str, Any] | None) -> None:
+        """Reset, and see into this buffer of the board; `receive` has the answer."""
         self._send(pickle.dumps(("reset", buffer, seed, options)))
 
-    def ask_step(self, buffer: int, action: Any) -> None:
-        """Step, and see into this buffer of the board; `hear` has the answer."""
-        board = self._place.board
-        if board.shares_action:
-            board.action[self._row] = action
+    def send_step(self, buffer: int, action: Any) -> None:
+        """Step, and see into this buffer of the board; `receive` has the answer."""
+        buffers = self._place.buffers
+        if buffers.shares_action:
+            buffers.action[self._row] = action
             self._send(bytes((buffer,)))
         else:
             self._send(pickle.dumps(("step", buffer, action)))
 
-    def hear(self, buffer: int, deadline: float, timeout: float) -> dict[str, Any]:
+    def receive(self, buffer: int, deadline: float, timeout: float) -> dict[str, Any]:
         """The info of what was asked; all else stands on the board. Raises Failed, also after `deadline`.
 
         `deadline` is a time of `time.monotonic`, and `timeout` what it is called in the failure, in seconds.
@@ -110,10 +112,10 @@ class WorkerProcess:
         answer = self._receive(deadline, f"did not answer within {timeout:g} s")
         if answer is None:
             return {}
-        assert isinstance(answer, Answer)
-        board = self._place.board
-        if not board.shares_observation:
-            board.observation[buffer, self._row] = answer.observation
+        assert isinstance(answer, StepReply)
+        buffers = self._place.buffers
+        if not buffers.shares_observation:
+            buffers.observation[buffer, self._row] = answer.observation
         return {} if answer.info is None else _unpickled(answer.info)
 
     def too_large(self, limit: int | None) -> Failure | None:
@@ -124,7 +126,9 @@ class WorkerProcess:
             used = psutil.Process(self.pid).memory_info().rss / _MIB
         except psutil.Error:
             return None
-        return Failure(Kind.MEMORY, f"used {used:.0f} MiB, more than --memory-limit {limit}") if used > limit else None
+        return (
+            Failure(FailureKind.MEMORY, f"used {used:.0f} MiB, more than --memory-limit {limit}") if used > limit else None
+        )
 
     def kill(self) -> None:
         """End it and all that it started, at once."""
@@ -146,36 +150,36 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: the answer says so
             self._pipe.send_bytes(message)
 
-    def _receive(self, deadline: float, too_late: str) -> Answer | Ready | None:
+    def _receive(self, deadline: float, too_late: str) -> StepReply | Ready | None:
         if not self._poll.poll(max(0.0, math.ceil(1000 * (deadline - time.monotonic())))):
             raise Failed(self._hung(too_late) if self._process.poll() is None else self._death())
         try:
             message = self._pipe.recv_bytes()
         except (EOFError, ConnectionResetError):
             raise Failed(self._death()) from None
-        if message == DONE:
+        if message == OK:
             return None
-        answer: Answer | Ready | Failure = pickle.loads(message)
+        answer: StepReply | Ready | Failure = pickle.loads(message)
         if isinstance(answer, Failure):
             raise Failed(answer)
         return answer
 
     def _hung(self, too_late: str) -> Failure:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, TELL_YOUR_STACK)
+            os.kill(self.pid, DUMP_TRACEBACK)
         for _ in range(20):  # a process that is stopped or swapped out says nothing
             time.sleep(0.05)
             if os.fstat(self._traces.fileno()).st_size:
                 break
-        return Failure(Kind.HUNG, too_late, self._last_words())
+        return Failure(FailureKind.HUNG, too_late, self._last_words())
 
     def _death(self) -> Failure:
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return Failure(Kind.DIED, "closed its worker's pipe", self._last_words())
+            return Failure(FailureKind.DIED, "closed its worker's pipe", self._last_words())
         cause, hint = how_it_ended(code)
-        return Failure(Kind.DIED, f"died with {cause}{hint}", self._last_words())
+        return Failure(FailureKind.DIED, f"died with {cause}{hint}", self._last_words())
 
     def _last_words(self) -> str:
         """Where the process was when it ended, as far as it could write that."""
