@@ -53,7 +53,7 @@ class Learner:
         """[P] float32: the parameters, of which the network's are views."""
         self._largest_sound_norm = _GROWTH * max(1.0, float(self.weights.norm()))
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
-        has_target = algorithm.target_every or algorithm.target_rate
+        has_target = algorithm.target_every or algorithm.tau
         self._target = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
         self._take_steps_on(self.weights, {})
         self.updates = 0
@@ -138,7 +138,7 @@ class Learner:
 
     def _batches(self, sample: Sample, size: int, random: torch.Generator) -> Iterator[Sample]:
         """A sample in batches of `size`. While the target network stays as it is, it is asked about all of them at once."""
-        parts = sample.split(size) if self._algorithm.target_rate else [sample]
+        parts = sample.split(size) if self._algorithm.tau else [sample]
         for part in parts:
             if self._noisy:
                 resample(self._target, random)
@@ -157,7 +157,7 @@ class Learner:
         if not torch.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
         self._optimizer.step()
-        if rate := self._algorithm.target_rate:
+        if rate := self._algorithm.tau:
             with torch.no_grad():
                 for own, followed in zip(self._target.parameters(), self.network.parameters(), strict=True):
                     own.lerp_(followed, rate)

@@ -36,7 +36,7 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def test_actors_take_turns_and_scores_are_kept_apart(tmp_path: Path) -> None:
-    start(configure(HERE, "a3c", also=(THERE,), **SMALL), tmp_path / "run")
+    start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL), tmp_path / "run")
     episodes = records(tmp_path / "run", "episode")
     assert {(one["actor"], one["environment"]) for one in episodes} == {(0, HERE), (1, THERE)}
     last = records(tmp_path / "run", "train")[-1]
@@ -65,8 +65,8 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"CartPole-v1 \(4,\) and actions 2: one agent takes the same in all"):
         describe_all([HERE, "CartPole-v1"])
     with pytest.raises(UsageError, match="--actors 1: 2 environments need an actor each"):
-        start(configure(HERE, "a3c", also=(THERE,), **SMALL | dict(actors=1)), tmp_path / "run")
-    start(configure(HERE, "a3c", also=(THERE,), **SMALL), tmp_path / "run")
+        start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL | dict(actors=1)), tmp_path / "run")
+    start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL), tmp_path / "run")
     with pytest.raises(
         UsageError, match="it was trained in worlds:Corridor-v0, Backwards-v0, not in 'Backward-v0'; did you mean"
     ):
@@ -78,4 +78,4 @@ def test_the_command_line_takes_them_one_after_the_other(tmp_path: Path) -> None
     run = str(tmp_path / "run")
     assert main(["train", "a3c", "--env", HERE, "--env=worlds:Dawdling-v0", *options, "--run-dir", run]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert (config["env"], config["also"]) == (HERE, ["worlds:Dawdling-v0"])
+    assert (config["env"], config["extra_envs"]) == (HERE, ["worlds:Dawdling-v0"])

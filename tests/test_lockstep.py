@@ -115,7 +115,7 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
         ("ppo", dict(t_max=8, minibatches=2, learning_rate_schedule="kl", target_kl=1e-4)),
         ("a3c", dict(publish_every=3)),
         ("n-step-q", dict(publish_every=4, target_every=100)),
-        ("dqn", MEMORY | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, target_rate=0.01)),
+        ("dqn", MEMORY | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01)),
         ("c51", MEMORY | dict(noisy=True, prioritized=True, storage="disk")),
     ],
 )

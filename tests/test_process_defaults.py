@@ -23,7 +23,7 @@ from asyncrl.training import actor_spec, make_learner
 
 STORED = dict(learning_starts=40, capacity=300, batch_size=16, target_every=80)
 OWN: dict[str, dict[str, Any]] = {
-    "dqn": STORED | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, target_rate=0.01),
+    "dqn": STORED | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01),
     "c51": STORED | dict(noisy=True),
     "qr-dqn": STORED,
     "ppo": dict(t_max=8, minibatches=2, recurrent="gru", recurrent_size=4),

@@ -35,7 +35,7 @@ class EpisodicActorCritic(Algorithm):
     """Steps after which an episode is cut off."""
     discount: float = 0.99
     """γ, per step."""
-    trace_lambda: float = 1.0
+    gae_lambda: float = 1.0
     """λ: 1 compares whole returns with the critic, 0 only the next step's."""
     normalize_advantage: bool = True
     """Advantages of an update have mean 0 and standard deviation 1."""
@@ -46,7 +46,7 @@ class EpisodicActorCritic(Algorithm):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "longest_episode")
-        within(self, 0, 1, "discount", "trace_lambda")
+        within(self, 0, 1, "discount", "gae_lambda")
         within(self, 0, math.inf, "entropy_cost", "value_cost")
 
     def experience(self) -> FullEpisodes:
@@ -61,7 +61,7 @@ class EpisodicActorCritic(Algorithm):
             bootstrap = target(batch.observation[-1:], state).value
         values = torch.cat([value.detach(), bootstrap])
         discount = self.discount * (~batch.terminated).float()
-        errors = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.trace_lambda)
+        errors = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
         returns, advantage = values[:-1] + errors, errors
         if self.normalize_advantage:
             mean = masked_mean(errors, batch.valid)

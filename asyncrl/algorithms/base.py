@@ -84,7 +84,7 @@ class Algorithm:
     """Is there a metric `kl` in its loss: how far the policy has moved in this update, in nats?"""
     target_every = 0
     """Steps between copies of the network into the target network; 0: the network is its own target."""
-    target_rate = 0.0
+    tau = 0.0
     """Share of the way that the target network moves towards the network with every step of the optimizer."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:

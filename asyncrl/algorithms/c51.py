@@ -31,24 +31,22 @@ class C51(ReplayBasedQLearning):
 
     atoms: int = 51
     """Values that a return can have."""
-    lowest_return: float = -10.0
+    v_min: float = -10.0
     """The first of them."""
-    highest_return: float = 10.0
+    v_max: float = 10.0
     """The last of them."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
         within(self, 2, 10_000, "atoms")
-        within(self, -1e30, 1e30, "lowest_return", "highest_return")
-        if self.lowest_return >= self.highest_return:
-            raise UsageError(
-                f"--lowest-return {self.lowest_return:g} is not below --highest-return {self.highest_return:g}"
-            )
+        within(self, -1e30, 1e30, "v_min", "v_max")
+        if self.v_min >= self.v_max:
+            raise UsageError(f"--v-min {self.v_min:g} is not below --v-max {self.v_max:g}")
 
     def build(
         self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator
     ) -> CategoricalQNetwork:
-        low, high = self.lowest_return, self.highest_return
+        low, high = self.v_min, self.v_max
         return CategoricalQNetwork(config, spaces, dtype, generator, self.atoms, low, high)
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:

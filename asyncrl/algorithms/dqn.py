@@ -35,14 +35,14 @@ class DQN(ReplayBasedQLearning):
     name: ClassVar[str] = "dqn"
     summary: ClassVar[str] = "deep Q-learning from a replay memory: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
 
-    penalty: TDLoss = TDLoss.HUBER
+    td_loss: TDLoss = TDLoss.HUBER
     """What an error costs."""
-    conservative: float = 0.0
+    cql_alpha: float = 0.0
     """Weight of log Σ_a exp Q(s, a) − Q(s, a_t): keeps what was never tried from looking good (CQL, Kumar et al. 2020)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        within(self, 0, math.inf, "conservative")
+        within(self, 0, math.inf, "cql_alpha")
 
     def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
         with torch.no_grad():
@@ -50,9 +50,9 @@ class DQN(ReplayBasedQLearning):
             y = batch.returns(self.discount) + batch.bootstrap(self.discount) * after
         q = q_outputs(network, batch.observation).q[0]
         value = gather_action(q, batch.action)
-        penalty = F.smooth_l1_loss if self.penalty is TDLoss.HUBER else F.mse_loss
-        loss = (batch.weight * penalty(value, y, reduction="none")).mean()
-        if self.conservative:
-            loss = loss + self.conservative * (q.logsumexp(-1) - value).mean()
+        error_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
+        loss = (batch.weight * error_loss(value, y, reduction="none")).mean()
+        if self.cql_alpha:
+            loss = loss + self.cql_alpha * (q.logsumexp(-1) - value).mean()
         errors = (y - value).detach().abs()
         return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(td_errors=errors)

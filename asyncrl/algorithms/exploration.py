@@ -21,11 +21,11 @@ class Assignment(Enum):
     """How floors are given out."""
 
     SAMPLED = "sampled"
-    """drawn from the run's seed with the probabilities of `epsilon_shares`"""
+    """drawn from the run's seed with the probabilities of `final_epsilon_probabilities`"""
     ROUND_ROBIN = "round-robin"
     """one after the other"""
     LADDER = "ladder"
-    """ε^(1 + 7·i / (N − 1)) for environment i of N, ε the first of `epsilon_floors` (Horgan et al. 2018, Ape-X)"""
+    """ε^(1 + 7·i / (N − 1)) for environment i of N, ε the first of `final_epsilons` (Horgan et al. 2018, Ape-X)"""
 
 
 class Decay(Enum):
@@ -63,15 +63,15 @@ class Exploration:
 
     epsilon_start: float = 1.0
     """Probability of a random action at the beginning; above 1, actions are all random for a while."""
-    epsilon_floors: tuple[float, ...] = (0.1, 0.01, 0.5)
+    final_epsilons: tuple[float, ...] = (0.1, 0.01, 0.5)
     """Where it ends."""
-    epsilon_shares: tuple[float, ...] = (0.4, 0.3, 0.3)
+    final_epsilon_probabilities: tuple[float, ...] = (0.4, 0.3, 0.3)
     """Share of the environments that ends at each floor."""
     epsilon_steps: int = 1_000_000
     """Steps of the run after which the floor is reached."""
     epsilon_decay: Decay = Decay.LINEAR
     """How it gets there."""
-    epsilon_hold: bool = False
+    hold_random_actions: bool = False
     """Hold a random action until the rollout ends, --t-max steps: that leads further than as many single ones do
     (Dabney et al. 2021, "Temporally-Extended ε-Greedy Exploration", with one duration)."""
     epsilon_assignment: Assignment = Assignment.SAMPLED
@@ -83,46 +83,46 @@ class Exploration:
 
     def check(self) -> None:
         """Raise UsageError for what is no probability."""
-        within(self, 0, 1, "epsilon_floors", "epsilon_shares", "epsilon_perturbation")
+        within(self, 0, 1, "final_epsilons", "final_epsilon_probabilities", "epsilon_perturbation")
         within(self, 0, math.inf, "epsilon_start")
         within(self, 1, math.inf, "epsilon_steps", "epsilon_perturbation_every")
-        if not self.epsilon_floors:
-            raise UsageError("--epsilon-floors needs one number or more")
-        if len(self.epsilon_floors) != len(self.epsilon_shares):
+        if not self.final_epsilons:
+            raise UsageError("--final-epsilons needs one number or more")
+        values, probabilities = len(self.final_epsilons), len(self.final_epsilon_probabilities)
+        if values != probabilities:
+            raise UsageError(f"--final-epsilons has {values} numbers and --final-epsilon-probabilities {probabilities}")
+        if abs(sum(self.final_epsilon_probabilities) - 1) > 1e-6:
+            total = sum(self.final_epsilon_probabilities)
+            raise UsageError(f"--final-epsilon-probabilities must add up to 1, not {total:g}")
+        if self.epsilon_decay is Decay.COMPOUND and not min(self.epsilon_start, *self.final_epsilons) > 0:
             raise UsageError(
-                f"--epsilon-floors has {len(self.epsilon_floors)} numbers and --epsilon-shares {len(self.epsilon_shares)}"
-            )
-        if abs(sum(self.epsilon_shares) - 1) > 1e-6:
-            raise UsageError(f"--epsilon-shares must add up to 1, not {sum(self.epsilon_shares):g}")
-        if self.epsilon_decay is Decay.COMPOUND and not min(self.epsilon_start, *self.epsilon_floors) > 0:
-            raise UsageError(
-                "--epsilon-decay compound never reaches 0: --epsilon-start and --epsilon-floors must be positive"
+                "--epsilon-decay compound never reaches 0: --epsilon-start and --final-epsilons must be positive"
             )
 
     @property
     def falls(self) -> bool:
         """Is ε higher at the beginning than at the end, in any environment?"""
-        return self.epsilon_start > min(self.epsilon_floors)
+        return self.epsilon_start > min(self.final_epsilons)
 
-    def floors(self, slots: EnvSlots) -> Tensor:
+    def finals(self, slots: EnvSlots) -> Tensor:
         """[B] float64: where each environment's ε ends."""
-        floors = torch.tensor(self.epsilon_floors, dtype=torch.float64)
+        finals = torch.tensor(self.final_epsilons, dtype=torch.float64)
         match self.epsilon_assignment:
             case Assignment.ROUND_ROBIN:
-                return floors[slots.index % len(floors)]
+                return finals[slots.index % len(finals)]
             case Assignment.LADDER:
-                return floors[0] ** (1 + 7 * slots.index / max(1, slots.num_envs - 1))
-        borders = torch.from_numpy(np.cumsum(self.epsilon_shares)[:-1])
-        return floors[torch.searchsorted(borders, slots.uniform, right=True)]
+                return finals[0] ** (1 + 7 * slots.index / max(1, slots.num_envs - 1))
+        borders = torch.from_numpy(np.cumsum(self.final_epsilon_probabilities)[:-1])
+        return finals[torch.searchsorted(borders, slots.uniform, right=True)]
 
     def epsilon(self, step: int, slots: EnvSlots) -> Tensor:
         """[B] float64: each environment's ε at the run's `step`."""
-        floors = self.floors(slots)
-        start, remaining = floors.clamp(min=self.epsilon_start), max(0.0, 1 - step / self.epsilon_steps)
+        finals = self.finals(slots)
+        start, remaining = finals.clamp(min=self.epsilon_start), max(0.0, 1 - step / self.epsilon_steps)
         if self.epsilon_decay is Decay.COMPOUND:
-            epsilon = floors * (start / floors) ** remaining
+            epsilon = finals * (start / finals) ** remaining
         else:
-            epsilon = floors + (start - floors) * remaining
+            epsilon = finals + (start - finals) * remaining
         every = self.epsilon_perturbation_every
         return epsilon if step < every else epsilon + self.epsilon_perturbation * (1 - step % every / every)
 

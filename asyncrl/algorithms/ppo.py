@@ -45,11 +45,11 @@ class PPO(Algorithm):
     """γ, per step."""
     gae_lambda: float = 0.95
     """λ of generalized advantage estimation (Schulman et al. 2016)."""
-    clip: float = 0.2
+    clip_range: float = 0.2
     """ε: how far a ratio may move before its gradient stops."""
-    value_clip: float = 0.0
+    value_clip_range: float = 0.0
     """How far a value may move from the one it had at the beginning of the update; 0: as far as it likes."""
-    kl_stop: float = 0.0
+    max_kl: float = 0.0
     """End an update before the first minibatch that finds the policy moved further than this (nats); 0: never. Others
     stop at 1.5 times what they call target KL."""
     normalize_advantage: bool = True
@@ -62,7 +62,7 @@ class PPO(Algorithm):
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max", "epochs", "minibatches")
         within(self, 0, 1, "discount", "gae_lambda")
-        within(self, 0, math.inf, "clip", "value_clip", "kl_stop", "entropy_cost", "value_cost")
+        within(self, 0, math.inf, "clip_range", "value_clip_range", "max_kl", "entropy_cost", "value_cost")
 
     def experience(self) -> OnPolicy:
         return OnPolicy(self.t_max, epochs=self.epochs, minibatches=self.minibatches)
@@ -87,11 +87,11 @@ class PPO(Algorithm):
 
         log_ratio = policy.log_prob(batch.action) - batch.extras["log_prob"]
         ratio = log_ratio.exp()
-        clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+        clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
         policy_loss = masked_mean(-torch.min(ratio * advantage, clipped * advantage), valid)
         error = (target_value - value).square()
-        if self.value_clip:
-            near = before + (value - before).clamp(-self.value_clip, self.value_clip)
+        if self.value_clip_range:
+            near = before + (value - before).clamp(-self.value_clip_range, self.value_clip_range)
             error = torch.max(error, (target_value - near).square())
         value_loss, entropy = masked_mean(error, valid), masked_mean(policy.entropy(), valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
@@ -100,4 +100,4 @@ class PPO(Algorithm):
             kl = masked_mean(ratio - 1 - log_ratio, valid)  # an estimate that is never negative
             cut = masked_mean((ratio != clipped).float(), valid)
         loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=cut)
-        return loss._replace(early_stop=bool(self.kl_stop) and float(kl) > self.kl_stop)
+        return loss._replace(early_stop=bool(self.max_kl) and float(kl) > self.max_kl)

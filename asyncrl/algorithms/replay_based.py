@@ -22,7 +22,7 @@ __all__ = ["ReplayBasedQLearning", "gather_action", "q_outputs"]
 
 
 def _one_floor() -> Exploration:
-    return Exploration(epsilon_floors=(0.01,), epsilon_shares=(1.0,))
+    return Exploration(final_epsilons=(0.01,), final_epsilon_probabilities=(1.0,))
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ReplayBasedQLearning(ValueBasedMethod):
     """The network chooses the next action, the target network says what it is worth (van Hasselt et al. 2016)."""
     n_step: int = 1
     """Steps of reward before the target network's value (Sutton 1988)."""
-    target_rate: float = 0.0
+    tau: float = 0.0
     """Share τ that the target network moves towards the network with every step (Polyak averages)."""
     exploration: Exploration = field(default_factory=_one_floor)
     replay: ReplayOptions = field(default_factory=ReplayOptions)
@@ -54,7 +54,7 @@ class ReplayBasedQLearning(ValueBasedMethod):
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
         within(self, 1, math.inf, "n_step")
-        within(self, 0, 1, "target_rate")
+        within(self, 0, 1, "tau")
         self.replay.check(self.n_step)
         if network.recurrent is not Recurrent.NONE:
             raise UsageError(f"{self.name} samples single steps, which say nothing of the past; leave out --recurrent")

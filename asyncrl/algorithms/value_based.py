@@ -52,7 +52,7 @@ class ValueBasedMethod(Algorithm):
         if context.slots is not None:
             epsilon = self.exploration.epsilon(context.step, context.slots)
             chance = context.random
-            if self.exploration.epsilon_hold:  # what is drawn at one step of a rollout is drawn at all
+            if self.exploration.hold_random_actions:  # what is drawn at one step of a rollout is drawn at all
                 chance = torch.Generator().manual_seed(chance.initial_seed())
             action, random = explore(action, q.shape[-1], epsilon, chance)
         return ActionOutput(action, state, {}, random)

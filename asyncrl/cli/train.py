@@ -30,6 +30,7 @@ from asyncrl.play.evaluation import Interrupted
 from asyncrl.play.video import open_video
 from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig, cores
+from asyncrl.runs.former_names import rename_options
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import leaves
 from asyncrl.training import TrainingResult
@@ -76,6 +77,7 @@ def _begin(arguments: Sequence[str]) -> int:
     home = Path.cwd()
     algorithm, env, preset, rest = _split(arguments)
     base = configure(env or "", algorithm, preset)
+    rest = rename_options(rest, base.algorithm.name)
     if _takes_processes(base, rest):
         prepare()  # actors' imports go on while we read the command line
     if {"-h", "--help"} & set(rest):
@@ -133,25 +135,9 @@ def _has_video(made: Run) -> bool:
     return made.video is not None and made.video.is_file()
 
 
-_FORMER = {"--anneal": "linear", "--no-anneal": "constant"}
-"""Options of 0.1.0 that chose the learning rate's schedule."""
-
-
-def _without_former_names(arguments: Sequence[str]) -> list[str]:
-    """`arguments` with today's names for those that had another until 0.1.0."""
-    words = []
-    for word in arguments:
-        if word in _FORMER:
-            print(f"{word} is now --learning-rate-schedule {_FORMER[word]}; the old name will go", file=sys.stderr)
-            words += ["--learning-rate-schedule", _FORMER[word]]
-        else:
-            words.append(word)
-    return words
-
-
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
     """ALGO, ENV and --preset, which decide what the other options are; and those."""
-    rest = _without_former_names(arguments)
+    rest = [*arguments]
     presets, wanted, imports = (take_out(rest, option) for option in ("--preset", "--env", "--import"))
     if imports:
         rest += ["--imports", *imports]
@@ -171,7 +157,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     algorithm = named or algorithm
     env, *also = [*([] if place is None else [place]), *wanted] or [env]
     if also:
-        rest += ["--also", *map(str, also)]
+        rest += ["--extra-envs", *map(str, also)]
     if env is None and not {"-h", "--help"} & set(rest):
         raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return algorithm, env, preset, rest

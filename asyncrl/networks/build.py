@@ -85,8 +85,8 @@ class NetworkConfig:
     """Action values are a value plus advantages of mean 0 (methods with action values)."""
     noisy: bool = False
     """Dense layers, save one that sees the observation itself, have random weights whose spread is learned (methods with
-    action values). They explore besides ε; alone with --epsilon-start 0 --epsilon-floors 0."""
-    noise: float = 0.5
+    action values). They explore besides ε; alone with --epsilon-start 0 --final-epsilons 0."""
+    noisy_sigma: float = 0.5
     """σ0: where the spread of noisy weights begins, times √inputs. Their means begin as --init says."""
     init: Init = Init.ORTHOGONAL
     """How weights begin."""
@@ -96,14 +96,14 @@ class NetworkConfig:
         within(self, 1, 65_536, "hidden", "recurrent_size")
         within(self, 1, 1_000_000, "radial_features")
         within(self, 0, math.inf, "radial_gammas", above=True)
-        within(self, 0, math.inf, "noise")
+        within(self, 0, math.inf, "noisy_sigma")
         for name in ("hidden", "radial_gammas"):
             if not getattr(self, name):
                 raise UsageError(f"{flag(name)} needs one number or more")
 
     def dense(self) -> Callable[[int, int], Linear]:
         """What makes a dense layer of so many inputs and outputs."""
-        return partial(NoisyLinear, spread=self.noise) if self.noisy else Linear
+        return partial(NoisyLinear, spread=self.noisy_sigma) if self.noisy else Linear
 
 
 def resolve(config: NetworkConfig, spaces: Spaces) -> Network:

@@ -24,6 +24,7 @@ from asyncrl.errors import UsageError
 from asyncrl.experience import FullEpisodes, OffPolicy
 from asyncrl.networks import Network, NetworkConfig, QNetwork, Recurrent
 from asyncrl.networks import resolve as resolve_network
+from asyncrl.runs.former_names import rename_tables
 from asyncrl.runs.schedule import Free, Lockstep
 
 __all__ = [
@@ -124,7 +125,7 @@ class RunConfig:
     environment: EnvOptions = field(default_factory=EnvOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     bots: BotOptions = field(default_factory=BotOptions)
-    also: tuple[str, ...] = ()
+    extra_envs: tuple[str, ...] = ()
     """More environments with the same spaces, in which the same agent is trained: actors take turns. As --env A --env B."""
     init_from: str | None = None
     """Begin with the weights of this run, checkpoint or pretrained agent."""
@@ -321,12 +322,12 @@ class RunConfig:
     @property
     def env_ids(self) -> tuple[str, ...]:
         """Every environment that it is trained in."""
-        return (self.env, *self.also)
+        return (self.env, *self.extra_envs)
 
     def _check_extra_envs(self) -> None:
         if self.actors < len(self.env_ids):
             raise UsageError(f"--actors {self.actors}: {len(self.env_ids)} environments need an actor each")
-        if self.also and self.offline is not None:
+        if self.extra_envs and self.offline is not None:
             raise UsageError("--offline takes the dataset of one environment")
 
     def _check_bots(self) -> None:
@@ -458,19 +459,10 @@ class RunConfig:
         """The inverse of `to_json`. Raises UsageError that names what is wrong."""
         match data:
             case {"algorithm": {"name": str(name), **hyperparameters}}:
-                algorithm = from_json(algorithm_named(name), hyperparameters, "algorithm")
-                return from_json(cls, {**data, "algorithm": algorithm, "optimizer": _renamed(data.get("optimizer", {}))})
+                algorithm = from_json(algorithm_named(name), rename_tables(hyperparameters, name), "algorithm")
+                return from_json(cls, {**rename_tables(data, name), "algorithm": algorithm})
         found = data.get("algorithm") if isinstance(data, dict) else data
         raise UsageError(f"algorithm: expected a table with a name, got {found!r:.80}")
-
-
-def _renamed(optimizer: Any) -> Any:
-    """An optimizer's settings with today's names: until 0.1.0, `anneal` chose between two schedules."""
-    if not isinstance(optimizer, dict) or not isinstance(optimizer.get("anneal"), bool):
-        return optimizer
-    schedule = LearningRateSchedule.LINEAR if optimizer["anneal"] else LearningRateSchedule.CONSTANT
-    kept = {name: value for name, value in optimizer.items() if name != "anneal"}
-    return {"learning_rate_schedule": schedule.value, **kept}
 
 
 def cores() -> int:

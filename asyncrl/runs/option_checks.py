@@ -62,7 +62,7 @@ _IMITATION = frozenset(
         "precision",
         "learner_threads",
     }
-    | {"atoms", "quantiles", "lowest_return", "highest_return"}
+    | {"atoms", "quantiles", "v_min", "v_max"}
 )
 """What imitation depends on, besides its own options."""
 
@@ -169,14 +169,14 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
     if network.recurrent is Recurrent.NONE:
         yield IneffectiveOptions(("recurrent_size",), "without --recurrent lstm or gru")
     if not network.noisy:
-        yield IneffectiveOptions(("noise",), "without --noisy")
+        yield IneffectiveOptions(("noisy_sigma",), "without --noisy")
 
 
 def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
     algorithm, experience = config.algorithm, config.algorithm.experience()
     if experience.slot_length == 1:
         yield IneffectiveOptions(
-            ("gae_lambda", "trace_lambda", "c_clip", "epsilon_hold"), "on rollouts of one step: raise --t-max"
+            ("gae_lambda", "trace_lambda", "c_clip", "hold_random_actions"), "on rollouts of one step: raise --t-max"
         )
     if isinstance(algorithm, Impala) and algorithm.trace_lambda == 0:
         yield IneffectiveOptions(("c_clip",), "with --trace-lambda 0: errors are not passed back")
@@ -186,9 +186,9 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
         )
     if experience.epochs == experience.minibatches == 1:
         one = "with --epochs 1 --minibatches 1: an update is one step from the policy and values that it begins with"
-        yield IneffectiveOptions(("value_clip",), one)
+        yield IneffectiveOptions(("value_clip_range",), one)
         if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
-            yield IneffectiveOptions(("clip", "kl_stop"), f"{one}, and with --lag 0 that policy acted")
+            yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and with --lag 0 that policy acted")
     if isinstance(experience, OffPolicy):
         yield from _of_replay(experience.options)
 
@@ -201,16 +201,18 @@ def _of_replay(options: ReplayOptions) -> Iterator[IneffectiveOptions]:
 
 
 def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[IneffectiveOptions]:
-    floors = " ".join(f"{floor:g}" for floor in exploration.epsilon_floors)
+    floors = " ".join(f"{floor:g}" for floor in exploration.final_epsilons)
     if not exploration.falls:
-        constant = f"where ε does not fall: --epsilon-start {exploration.epsilon_start:g}, --epsilon-floors {floors}"
+        constant = f"where ε does not fall: --epsilon-start {exploration.epsilon_start:g}, --final-epsilons {floors}"
         yield IneffectiveOptions(("epsilon_steps", "epsilon_decay"), constant)
-        if exploration.epsilon_start < min(exploration.epsilon_floors):
-            yield IneffectiveOptions(("epsilon_start",), f"below every floor: --epsilon-floors {floors}")
+        if exploration.epsilon_start < min(exploration.final_epsilons):
+            yield IneffectiveOptions(("epsilon_start",), f"below every floor: --final-epsilons {floors}")
     if exploration.epsilon_assignment is not Assignment.SAMPLED:
-        yield IneffectiveOptions(("epsilon_shares",), f"with --epsilon-assignment {exploration.epsilon_assignment.value}")
-    if len(set(exploration.epsilon_floors)) == 1 and exploration.epsilon_assignment is not Assignment.LADDER:
-        yield IneffectiveOptions(("epsilon_assignment",), f"on a single floor: --epsilon-floors {floors}")
+        yield IneffectiveOptions(
+            ("final_epsilon_probabilities",), f"with --epsilon-assignment {exploration.epsilon_assignment.value}"
+        )
+    if len(set(exploration.final_epsilons)) == 1 and exploration.epsilon_assignment is not Assignment.LADDER:
+        yield IneffectiveOptions(("epsilon_assignment",), f"on a single floor: --final-epsilons {floors}")
     if not exploration.epsilon_perturbation:
         yield IneffectiveOptions(("epsilon_perturbation_every",), "without --epsilon-perturbation")
     elif exploration.epsilon_perturbation_every >= config.steps:
@@ -219,9 +221,9 @@ def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[Ine
             f"before step {exploration.epsilon_perturbation_every:,} (--epsilon-perturbation-every), and --steps is "
             f"{config.steps:,}",
         )
-    if not max(exploration.epsilon_start, *exploration.epsilon_floors, exploration.epsilon_perturbation):
+    if not max(exploration.epsilon_start, *exploration.final_epsilons, exploration.epsilon_perturbation):
         yield IneffectiveOptions(
-            ("bot_explores", "epsilon_hold"), "where no action is random: --epsilon-start and -floors are 0"
+            ("bot_explores", "hold_random_actions"), "where no action is random: --epsilon-start and -floors are 0"
         )
 
 
@@ -229,9 +231,9 @@ def _check_contradictions(config: RunConfig, contract: Contract, asked: Collecti
     """Raise UsageError for settings that exclude each other, or that leave nothing of what was asked for."""
     algorithm, steps, experience = config.algorithm, config.steps, config.algorithm.experience()
     own: Any = algorithm
-    if algorithm.target_every and algorithm.target_rate and {"target_every", "target_rate"} & set(asked):
+    if algorithm.target_every and algorithm.tau and {"target_every", "tau"} & set(asked):
         raise UsageError(
-            f"{config.env}: --target-every {own.target_every} and --target-rate {own.target_rate:g} exclude each other: a "
+            f"{config.env}: --target-every {own.target_every} and --tau {own.tau:g} exclude each other: a "
             "target network is copied whole, or moves a share of the way with every step; leave out one of them"
         )
     if "target_every" in asked and algorithm.target_every > steps:

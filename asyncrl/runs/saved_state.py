@@ -69,7 +69,7 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
         copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
         kept = {f"{name}.{i}": x for i in range(copies) for name, x in kept.items()}
     expected = {"weights": network, "optimizer": kept}
-    if config.algorithm.target_every or config.algorithm.target_rate:
+    if config.algorithm.target_every or config.algorithm.tau:
         expected["target"] = network
     if saved.has("recent"):
         names = [name for name in tensors_in(saved.path / "recent.safetensors") if name.isascii() and name.isdigit()]

@@ -15,6 +15,7 @@ from asyncrl.experience import OffPolicy
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.former_names import rename_settings
 
 __all__ = ["configure", "kind_of", "leaves", "settings_of", "tailor"]
 
@@ -43,9 +44,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
     }
     places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
     del places["env"], places["algorithm"], places["preset"]
-    if "anneal" in settings:  # the name until 0.1.0
-        settings["learning_rate_schedule"] = "linear" if settings.pop("anneal") else "constant"
-    for key, value in settings.items():
+    for key, value in rename_settings(settings, cls.name).items():
         if key not in places:
             raise UsageError(f"there is no setting {key!r}{suggestions(key, places)}")
         *path, last = places[key]
@@ -53,8 +52,8 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         for name in path:
             table = table.setdefault(name, {})
         table[last] = value
-    if isinstance(config.get("also"), list | tuple):
-        config["also"] = [env_id_of(one) for one in config["also"]]
+    if isinstance(config.get("extra_envs"), list | tuple):
+        config["extra_envs"] = [env_id_of(one) for one in config["extra_envs"]]
     return RunConfig.from_json(config)
 
 
@@ -92,19 +91,19 @@ def _fitting(config: RunConfig, asked: Collection[str]) -> dict[str, Any]:
         starts = experience.options.learning_starts
         least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.window + 1))
         fitting["learning_starts"] = min(starts, max(steps // 10, least))
-    if algorithm.target_rate and "target_rate" in asked:
+    if algorithm.tau and "tau" in asked:
         fitting["target_every"] = 0
-    elif algorithm.target_rate and algorithm.target_every and "target_every" in asked:
-        fitting["target_rate"] = 0.0
+    elif algorithm.tau and algorithm.target_every and "target_every" in asked:
+        fitting["tau"] = 0.0
     elif algorithm.target_every > steps > 0:
         fitting["target_every"] = max(1, steps // 10)
     exploration = getattr(algorithm, "exploration", None)
     if exploration is not None and exploration.falls and exploration.epsilon_steps > steps:
         fitting["epsilon_steps"] = max(1, steps // 2)
-    if exploration is not None and "epsilon_floors" in asked:
-        floors = len(exploration.epsilon_floors)
-        if floors and floors != len(exploration.epsilon_shares):
-            fitting["epsilon_shares"] = (1 / floors,) * floors
+    if exploration is not None and "final_epsilons" in asked:
+        floors = len(exploration.final_epsilons)
+        if floors and floors != len(exploration.final_epsilon_probabilities):
+            fitting["final_epsilon_probabilities"] = (1 / floors,) * floors
     return fitting
 
 

@@ -60,7 +60,7 @@ def of_parts():
     return lambda observation, info: int(observation["'arm.left'"])
 """
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, learning_starts=200, capacity=2_000, batch_size=16)
-SMALL |= dict(target_every=200, eval_episodes=0, seed=5, engine="serial", epsilon_steps=1, epsilon_floors=(0.0,))
+SMALL |= dict(target_every=200, eval_episodes=0, seed=5, engine="serial", epsilon_steps=1, final_epsilons=(0.0,))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(
     tmp_path: Path, bots: Path, memories: list[ReplayBuffer]
 ) -> None:
     """This bot's action can be read from what it saw: stored off by one, it could not."""
-    asked = dict(bot=f"{bots}:to_the_left_of_what_it_sees", bot_share=0.0, bot_explores=True, epsilon_floors=(1.0,))
+    asked = dict(bot=f"{bots}:to_the_left_of_what_it_sees", bot_share=0.0, bot_explores=True, final_epsilons=(1.0,))
     settings = {name: value for name, value in (SMALL | asked).items() if name != "epsilon_steps"}  # ε stays at 1
     start(configure("worlds:Corridor-v0", "dqn", **settings), tmp_path / "run")
     sample = everything(memories[0])
@@ -144,7 +144,7 @@ def test_prefill_is_all_the_bots(tmp_path: Path, bots: Path, memories: list[Repl
 
 
 def test_a_run_with_a_bot_is_the_same_on_every_engine(tmp_path: Path, bots: Path) -> None:
-    asked = dict(bot=f"{bots}:to_the_right", bot_share=0.3, bot_explores=True, epsilon_floors=(0.4,))
+    asked = dict(bot=f"{bots}:to_the_right", bot_share=0.3, bot_explores=True, final_epsilons=(0.4,))
     hashes = set()
     for engine in ("serial", "threads", "processes"):
         run, _ = start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked | dict(engine=engine)), tmp_path / engine)

@@ -18,7 +18,7 @@ from asyncrl.networks import Network, NetworkConfig
 
 
 def test_floors_are_drawn_with_the_papers_probabilities() -> None:
-    floors = Exploration().floors(EnvSlots.of(1, 0, 30_000))
+    floors = Exploration().finals(EnvSlots.of(1, 0, 30_000))
     shares = [float((floors == floor).double().mean()) for floor in (0.1, 0.01, 0.5)]
     assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.01)
 
@@ -26,7 +26,7 @@ def test_floors_are_drawn_with_the_papers_probabilities() -> None:
 def test_an_environment_keeps_its_floor_and_another_seed_or_actor_gives_others() -> None:
     exploration = Exploration()
     floors = [
-        exploration.floors(EnvSlots.of(seed, actor, 200)).tolist() for seed, actor in ((1, 0), (1, 0), (2, 0), (1, 1))
+        exploration.finals(EnvSlots.of(seed, actor, 200)).tolist() for seed, actor in ((1, 0), (1, 0), (2, 0), (1, 1))
     ]
     assert floors[0] == floors[1]
     assert floors[0] not in floors[2:]
@@ -34,13 +34,13 @@ def test_an_environment_keeps_its_floor_and_another_seed_or_actor_gives_others()
 
 def test_round_robin_gives_floors_out_one_after_the_other_over_actors() -> None:
     exploration = Exploration(epsilon_assignment=Assignment.ROUND_ROBIN)
-    given_out = torch.cat([exploration.floors(EnvSlots.of(1, actor, 2)) for actor in range(3)])
+    given_out = torch.cat([exploration.finals(EnvSlots.of(1, actor, 2)) for actor in range(3)])
     assert given_out.tolist() == [0.1, 0.01, 0.5] * 2
 
 
 @given(st.integers(0, 2_000))
 def test_epsilon_falls_linearly_to_the_floor_and_stays(step: int) -> None:
-    exploration = Exploration(epsilon_steps=1_000, epsilon_floors=(0.2,), epsilon_shares=(1.0,))
+    exploration = Exploration(epsilon_steps=1_000, final_epsilons=(0.2,), final_epsilon_probabilities=(1.0,))
     expected = 0.2 + 0.8 * max(0.0, 1 - step / 1_000)
     assert exploration.epsilon(step, EnvSlots.of(1, 0, 3)).tolist() == pytest.approx([expected] * 3)
 
@@ -55,7 +55,7 @@ def test_an_action_is_random_with_its_own_environments_probability() -> None:
 
 def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
     spaces, envs = describe("CartPole-v1").spaces, 64
-    algorithm = DQN(exploration=Exploration(0.5, (0.5,), (1.0,), epsilon_hold=True))
+    algorithm = DQN(exploration=Exploration(0.5, (0.5,), (1.0,), hold_random_actions=True))
     policy = Policy(algorithm, NetworkConfig(Network.MLP), spaces, torch.float32)
     done = []
     for rollout in (1, 2):
@@ -73,9 +73,12 @@ def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (dict(epsilon_floors=(1.5,), epsilon_shares=(1.0,)), "--epsilon-floors must be between 0 and 1"),
-        (dict(epsilon_shares=(0.5, 0.5)), "--epsilon-floors has 3 numbers and --epsilon-shares 2"),
-        (dict(epsilon_shares=(0.5, 0.3, 0.3)), "--epsilon-shares must add up to 1, not 1.1"),
+        (dict(final_epsilons=(1.5,), final_epsilon_probabilities=(1.0,)), "--final-epsilons must be between 0 and 1"),
+        (
+            dict(final_epsilon_probabilities=(0.5, 0.5)),
+            "--final-epsilons has 3 numbers and --final-epsilon-probabilities 2",
+        ),
+        (dict(final_epsilon_probabilities=(0.5, 0.3, 0.3)), "--final-epsilon-probabilities must add up to 1, not 1.1"),
         (dict(epsilon_steps=0), "--epsilon-steps must be 1 or more, not 0"),
     ],
 )

@@ -63,7 +63,7 @@ THREE = sample([0, 1, 2], [1, 0, 0], [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0]], [2, 2
 @pytest.mark.parametrize(("double", "at_two"), [(False, 6.0), (True, 1.0)])
 def test_the_target_is_the_return_and_the_target_networks_value_where_it_goes_on(double: bool, at_two: float) -> None:
     """Double: the network's best action in state 2 is 1, of which the target network thinks 1 and not 6."""
-    algorithm = DQN(discount=0.5, n_step=2, double=double, penalty=TDLoss.SQUARED)
+    algorithm = DQN(discount=0.5, n_step=2, double=double, td_loss=TDLoss.SQUARED)
     loss = loss_of(algorithm, QTable(Q), QTable(OTHER), THREE)
     y = torch.tensor([1 + 0.5 * 2 + 0.25 * at_two, 3 + 0.5 * at_two, 4 + 0.5 * 5])
     errors = (y - torch.tensor([2.0, 3.0, 0.5])).abs()
@@ -82,7 +82,7 @@ def test_what_counts_less_moves_less() -> None:
 
 def test_the_conservative_penalty_pulls_down_what_was_not_done() -> None:
     table = QTable(Q)
-    with_it, without = (loss_of(DQN(conservative=c), table, QTable(OTHER), THREE).total for c in (1.0, 0.0))
+    with_it, without = (loss_of(DQN(cql_alpha=c), table, QTable(OTHER), THREE).total for c in (1.0, 0.0))
     (with_it - without).backward()
     pulled = Q.softmax(-1)
     pulled[torch.arange(3), torch.tensor([1, 0, 0])] -= 1
@@ -102,7 +102,7 @@ def chain() -> tuple[Sample, Tensor]:
     return sample(states, actions, rewards, later, [1] * 10, over), torch.stack([left, right], 1)
 
 
-@pytest.mark.parametrize("switches", [{}, {"double": True}, {"penalty": TDLoss.SQUARED}])
+@pytest.mark.parametrize("switches", [{}, {"double": True}, {"td_loss": TDLoss.SQUARED}])
 def test_dqn_finds_the_exact_values_of_a_chain(switches: dict[str, Any]) -> None:
     batch, exact = chain()
     table = QTable(torch.zeros(5, 2))
@@ -118,7 +118,7 @@ def test_a_run_on_the_corridor_finds_the_exact_values(tmp_path: Path) -> None:
     """Six cells, 1 for the last, -0.01 for every other step: what walking right is worth from each cell."""
     small = dict(capacity=2_000, learning_starts=200, replay_ratio=0.5, learning_rate=2e-3, target_every=100, discount=0.9)
     config = configure("worlds:Corridor-v0", "dqn", **small, steps=6_000, actors=1, envs_per_actor=8, epsilon_steps=3_000,
-                       epsilon_floors=(0.3,), eval_episodes=0, engine="serial", seed=3)  # fmt: skip
+                       final_epsilons=(0.3,), eval_episodes=0, engine="serial", seed=3)  # fmt: skip
     run, _ = start(config, tmp_path / "run")
     q = q_outputs(load(run.path).policy._network, torch.eye(6)).q[0].detach()
     exact = [0.9**k - sum(0.01 * 0.9**i for i in range(k)) for k in (4, 3, 2, 1, 0)]
@@ -182,7 +182,7 @@ def test_dueling_advantages_have_mean_zero(algorithm: Any) -> None:
 
 
 def test_c51_knows_returns_between_its_bounds_only() -> None:
-    q = q_outputs(network(C51(atoms=11, lowest_return=-1.0, highest_return=2.0)), 100 * torch.randn(50, 4)).q.detach()
+    q = q_outputs(network(C51(atoms=11, v_min=-1.0, v_max=2.0)), 100 * torch.randn(50, 4)).q.detach()
     assert -1.0 <= q.min() < q.max() <= 2.0
 
 
@@ -250,7 +250,7 @@ def test_as_many_steps_are_taken_as_the_replay_ratio_says(tmp_path: Path, monkey
 def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
     contract = describe("CartPole-v1")
     small = dict(actors=1, envs_per_actor=2, learning_starts=20, capacity=100, batch_size=8, replay_ratio=0.25)
-    config = configure("CartPole-v1", "dqn", target_every=0, target_rate=0.25, **small).resolved(contract)
+    config = configure("CartPole-v1", "dqn", target_every=0, tau=0.25, **small).resolved(contract)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
     slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
     before = [x.clone() for x in learner._target.parameters()]
@@ -271,7 +271,7 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
         ("CartPole-v1", "dqn", dict(n_step=0), "--n-step must be 1 or more, not 0"),
         ("CartPole-v1", "dqn", dict(capacity=20, batch_size=64), "--capacity 20: a batch of 64 steps"),
         ("CartPole-v1", "dqn", dict(replay_ratio=0.0), "--replay-ratio must be above 0 and at most 1000, not 0"),
-        ("CartPole-v1", "c51", dict(lowest_return=3.0, highest_return=1.0), "--lowest-return 3 is not below"),
+        ("CartPole-v1", "c51", dict(v_min=3.0, v_max=1.0), "--v-min 3 is not below"),
         ("CartPole-v1", "a3c", dict(noisy=True), "are for methods that learn action values, not for a3c"),
         ("Pendulum-v1", "dqn", {}, "dqn takes one discrete choice per action"),
     ],

@@ -225,7 +225,7 @@ def test_ppo_stops_where_the_ratio_left_the_clip_in_the_direction_of_the_advanta
     said: float, advantage: float, moves: bool
 ) -> None:
     """π(a) = 1/2 now; it was `said`. The clip is 0.2 on either side of a ratio of 1."""
-    algorithm = PPO(clip=0.2, normalize_advantage=False, entropy_cost=0.0, value_cost=0.0)
+    algorithm = PPO(clip_range=0.2, normalize_advantage=False, entropy_cost=0.0, value_cost=0.0)
     table = PolicyTable()
     once = batch([1, 1], [0], [0.0], log_prob=[math.log(said)]).with_targets(
         advantage=torch.tensor([[advantage]]), value=torch.zeros(1, 1)
@@ -249,7 +249,7 @@ def test_ppo_ends_an_update_once_the_policy_has_moved_far_enough() -> None:
     far = batch([1, 1], [0], [0.0], log_prob=[math.log(0.05)])
     far = far.with_targets(advantage=torch.ones(1, 1), value=torch.zeros(1, 1))
     table = PolicyTable()
-    assert [PPO(kl_stop=limit).loss(table, table, far).early_stop for limit in (0.0, 1.0, 100.0)] == [False, True, False]
+    assert [PPO(max_kl=limit).loss(table, table, far).early_stop for limit in (0.0, 1.0, 100.0)] == [False, True, False]
 
 
 def test_ppo_holds_the_value_near_where_it_was() -> None:
@@ -257,7 +257,7 @@ def test_ppo_holds_the_value_near_where_it_was() -> None:
     once = batch([1, 1], [0], [0.0], log_prob=[math.log(0.5)])
     once = once.with_targets(advantage=torch.full((1, 1), 3.0), value=torch.zeros(1, 1))
     table = PolicyTable()
-    losses = [float(PPO(value_clip=clip).loss(table, table, once).metrics["value_loss"]) for clip in (0.0, 0.5)]
+    losses = [float(PPO(value_clip_range=clip).loss(table, table, once).metrics["value_loss"]) for clip in (0.0, 0.5)]
     assert losses == [1.0, 6.25]
 
 

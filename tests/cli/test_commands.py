@@ -290,7 +290,7 @@ MISTAKES = {
     "train a3c CartPole-v1 --learning-rate nan": "--learning-rate must be a finite number below 3.4e38, not nan",
     "train a3c CartPole-v1 --momentum 0.5": "--momentum has no effect with --optimizer rmsprop",
     "train a3c CartPole-v1 --lag 1 --engine hogwild": "--lag has no effect with --engine hogwild",
-    "train dqn CartPole-v1 --target-every 300 --target-rate 0.1": "exclude each other",
+    "train dqn CartPole-v1 --target-every 300 --tau 0.1": "exclude each other",
     "train dqn CartPole-v1 --learning-starts 1M": "--learning-starts 1000000: a run of 160,000 steps ends before",
     "train a3c CartPole-v1 --envs-per-actor 1e9": "lower --actors, --envs-per-actor or the rollouts' length",
     "record CartPole-v1 --bot bots.py:make --out demo/bot-v0 --epsilon 0.5": "--epsilon has no effect with --bot",

@@ -29,7 +29,7 @@ from asyncrl.networks import Network, NetworkConfig
 from asyncrl.runs.config import RunConfig, ScheduleKind
 
 reals = st.floats(allow_nan=False, allow_infinity=False)
-explorations = st.builds(Exploration, epsilon_floors=st.lists(reals).map(tuple))
+explorations = st.builds(Exploration, final_epsilons=st.lists(reals).map(tuple))
 configs = st.builds(
     RunConfig,
     env=st.text(),

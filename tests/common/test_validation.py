@@ -22,7 +22,7 @@ from asyncrl.runs.config import RunConfig
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 1e300]
 TOO_LARGE = [10**30, -(10**30)]
-SIGNED = {"target_return", "final_reward", "reward_scale", "lowest_return", "highest_return"}
+SIGNED = {"target_return", "final_reward", "reward_scale", "v_min", "v_max"}
 
 CORRIDOR = describe("worlds:Corridor-v0")
 

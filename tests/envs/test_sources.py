@@ -106,7 +106,7 @@ def test_a_run_in_what_a_script_defined_acts_elsewhere_and_says_why_it_is_not_ev
 
 def test_a_class_that_can_be_imported_is_noted_by_its_name() -> None:
     assert env_id_of(Corridor) == "worlds:Corridor"
-    assert configure(Corridor, "a3c", also=[Corridor]).env_ids == ("worlds:Corridor", "worlds:Corridor")
+    assert configure(Corridor, "a3c", extra_envs=[Corridor]).env_ids == ("worlds:Corridor", "worlds:Corridor")
     with closing(make(Corridor, 2)) as envs:
         assert envs.num_envs == 2
 

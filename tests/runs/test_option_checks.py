@@ -42,17 +42,22 @@ BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
 BASE |= dict(capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
 
 OTHER: dict[str, Any] = dict(
-    also=("worlds:Dawdling-v0",), steps=96, seed=4, actors=3, envs_per_actor=3, rollouts_per_update=1, lag=3, queue_size=6,
+    extra_envs=("worlds:Dawdling-v0",),
+    steps=96, seed=4, actors=3, envs_per_actor=3, rollouts_per_update=1, lag=3, queue_size=6,
     publish_every=2, learning_rate=0.02, anneal_to=0.5, anneal_steps=40, target_kl=1e-6, momentum=0.5, decay=0.5,
     optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tables",),
     reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100, frame_skip=2, frame_stack=2,
     screen_size=50, sticky=0.5, noop_max=3, episode_frames=9, stuck_steps=3, hidden=(6,), radial_gammas=(2.0,),
-    radial_features=4, recurrent_size=5, noise=0.1, bot_share=0.5, bot_prefill=12, t_max=3, discount=0.5, gae_lambda=0.5,
-    entropy_cost=0.5, value_cost=2.0, trace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1, clip=0.001,
-    value_clip=0.001, kl_stop=1e-9, longest_episode=3, target_every=16, epsilon_start=0.5, epsilon_floors=(0.3, 0.2, 0.1),
-    epsilon_shares=(0.0, 0.0, 1.0), epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
-    target_rate=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
-    importance_exponent=0.9, conservative=1.0, atoms=11, lowest_return=-2.0, highest_return=2.0, quantiles=7,
+    radial_features=4, recurrent_size=5, noisy_sigma=0.1, bot_share=0.5, bot_prefill=12,
+    t_max=3, discount=0.5, gae_lambda=0.5,
+    entropy_cost=0.5, value_cost=2.0, trace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1,
+    clip_range=0.001,
+    value_clip_range=0.001,
+    max_kl=1e-9, longest_episode=3, target_every=16, epsilon_start=0.5, final_epsilons=(0.3, 0.2, 0.1),
+    final_epsilon_probabilities=(0.0, 0.0, 1.0),
+    epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
+    tau=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
+    importance_exponent=0.9, cql_alpha=1.0, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
 """Another value of each option that is no choice."""
 
@@ -90,16 +95,16 @@ CONTEXTS: list[dict[str, Any]] = [
     *(dict(gradient_clipping=kind) for kind in ("none", "tensor")),
     *(dict(learning_rate_schedule=kind) for kind in ("constant", "linear", "kl")),
     *(dict(recurrent="lstm"), dict(noisy=True), dict(dueling=True), dict(network="radial"), dict(precision="bf16")),
-    *(dict(prioritized=True), dict(prioritized=True, priority_exponent=0.0), dict(target_every=0, target_rate=0.1)),
+    *(dict(prioritized=True), dict(prioritized=True, priority_exponent=0.0), dict(target_every=0, tau=0.1)),
     *(dict(baseline="learned"), dict(baseline="none"), dict(t_max=1), dict(epochs=1, minibatches=1), dict(lag=0, epochs=1)),
-    *(dict(epsilon_start=0.0, epsilon_floors=(0.0,), epsilon_shares=(1.0,)), dict(epsilon_start=0.005)),
+    *(dict(epsilon_start=0.0, final_epsilons=(0.0,), final_epsilon_probabilities=(1.0,)), dict(epsilon_start=0.005)),
     *(
         dict(epsilon_assignment="ladder"),
         dict(epsilon_assignment="round-robin"),
         dict(epsilon_perturbation=0.3, epsilon_perturbation_every=20),
     ),
     *(dict(trace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_option_checks:to_the_right", bot_share=0.3)),
-    *(dict(bot="test_option_checks:to_the_right", bot_explores=True), dict(epsilon_hold=True), dict(anneal_to=1.0)),
+    *(dict(bot="test_option_checks:to_the_right", bot_explores=True), dict(hold_random_actions=True), dict(anneal_to=1.0)),
 ]
 """What else may be asked for at the same time."""
 
@@ -205,8 +210,8 @@ def _outcome(config: RunConfig) -> Outcome:
 def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
     known = options_of(algorithm)
     base = {name: value for name, value in BASE.items() if name in known}
-    if len(known.get("epsilon_floors", ())) == 1:
-        base |= dict(epsilon_floors=(0.3,), epsilon_shares=(1.0,))
+    if len(known.get("final_epsilons", ())) == 1:
+        base |= dict(final_epsilons=(0.3,), final_epsilon_probabilities=(1.0,))
     return configure(ENV, algorithm, **{**base, **settings})
 
 
@@ -344,7 +349,7 @@ def test_no_preset_sets_what_has_no_effect(name: str) -> None:
             "--learning-starts 70: a run of 64 steps ends before it has learned anything; lower it, or raise",
         ),
         (dict(target_every=200), "--target-every 200: a run of 64 steps never copies its network"),
-        (dict(target_rate=0.1), "--target-every 40 and --target-rate 0.1 exclude each other"),
+        (dict(tau=0.1), "--target-every 40 and --tau 0.1 exclude each other"),
         (dict(publish_every=5), "--publish-every 5: a run of 4 updates never publishes weights that actors could use"),
         (dict(reward_scale=0.0), "--reward-scale 0 leaves no rewards to learn from"),
         (dict(eval_greedy=False), "--eval-greedy has no effect where it is off: dqn draws no actions"),

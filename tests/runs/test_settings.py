@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.cli.options import given
 from asyncrl.errors import UsageError
 from asyncrl.runs.settings import configure, leaves, settings_of, tailor
@@ -31,10 +30,10 @@ def test_a_configuration_knows_the_preset_that_it_began_with() -> None:
         ("dqn", dict(steps=20_000), dict(learning_starts=1_000, target_every=500, epsilon_steps=20_000)),
         ("dqn", dict(steps=20_000, learning_starts=15_000), dict(learning_starts=15_000)),
         ("dqn", dict(steps=5_000), dict(learning_starts=500, target_every=500, epsilon_steps=2_500)),
-        ("dqn", dict(target_rate=0.01), dict(target_every=0, target_rate=0.01)),
-        ("dqn", dict(target_rate=0.01, target_every=50), dict(target_every=50, target_rate=0.01)),
+        ("dqn", dict(tau=0.01), dict(target_every=0, tau=0.01)),
+        ("dqn", dict(tau=0.01, target_every=50), dict(target_every=50, tau=0.01)),
         ("n-step-q", dict(steps=1_000), dict(target_every=100, epsilon_steps=500)),
-        ("n-step-q", dict(epsilon_floors=(0.2, 0.1)), dict(epsilon_shares=(0.5, 0.5))),
+        ("n-step-q", dict(final_epsilons=(0.2, 0.1)), dict(final_epsilon_probabilities=(0.5, 0.5))),
     ],
 )
 def test_what_is_not_asked_for_fits_what_is(algorithm: str, settings: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -45,7 +44,7 @@ def test_what_is_not_asked_for_fits_what_is(algorithm: str, settings: dict[str, 
 def test_a_target_network_that_moved_is_copied_instead_where_that_is_asked_for() -> None:
     """LunarLander's preset has a rate."""
     found = leaves(tailor("LunarLander-v3", "dqn", target_every=500))
-    assert (found["target_every"], found["target_rate"]) == (500, 0.0)
+    assert (found["target_every"], found["tau"]) == (500, 0.0)
 
 
 def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
@@ -57,10 +56,6 @@ def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
 def test_the_options_of_a_command_line_are_those_of_its_words() -> None:
     words = ["CartPole-v1", "--lag", "2", "--no-eval-greedy", "--learning_rate=0.1", "--t-max=3", "-v"]
     assert given(words, leaves(configure(ENV, "a3c"))) == {"lag", "eval_greedy", "learning_rate", "t_max"}
-
-
-def test_anneal_is_still_understood() -> None:
-    assert configure(ENV, "a3c", anneal=False).optimizer.learning_rate_schedule is LearningRateSchedule.CONSTANT
 
 
 def test_a_setting_that_is_none_is_named() -> None:
