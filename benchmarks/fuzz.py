@@ -390,7 +390,7 @@ def targets(folder: Path) -> Iterator[Target]:
     from asyncrl.common.serialization import to_json
     from asyncrl.envs import describe
     from asyncrl.envs.supervision import capsule
-    from asyncrl.envs.supervision.worker import Failure, Kind
+    from asyncrl.envs.supervision.worker import Failure, FailureKind
     from asyncrl.runs import checkpoint
 
     small: dict[str, Any] = dict(steps=200, actors=2, envs_per_actor=2, engine="serial", eval_episodes=1, eval_every=100)
@@ -419,7 +419,7 @@ def targets(folder: Path) -> Iterator[Target]:
             options=None,
             actions=[np.int64(1)] * 9 * number,
             action_space=contract_space(contract),
-            failure=Failure(Kind.RAISED, "raised", "…"),
+            failure=Failure(FailureKind.RAISED, "raised", "…"),
         )
         yield Target("capsule", file.parent, [("repro", lambda f=file: reproduce(f))])
     os.environ["MINARI_DATASETS_PATH"] = str(folder / "shelf")

@@ -21,7 +21,7 @@ from asyncrl.cli import main
 from asyncrl.common import signing
 from asyncrl.envs import describe
 from asyncrl.envs.supervision import capsule
-from asyncrl.envs.supervision.worker import Failure, Kind
+from asyncrl.envs.supervision.worker import Failure, FailureKind
 from asyncrl.errors import UsageError
 from asyncrl.runs import checkpoint
 from asyncrl.runs.run import Run
@@ -183,7 +183,7 @@ def capsule_of(folder: Path, **changes: Any) -> Path:
         options=None,
         actions=[np.int64(0)],
         action_space=gymnasium.spaces.Discrete(2),
-        failure=Failure(Kind.RAISED, "raised"),
+        failure=Failure(FailureKind.RAISED, "raised"),
     )
     return written
 

@@ -201,7 +201,7 @@ def test_noise_is_drawn_anew_while_training_and_silent_otherwise() -> None:
 
 
 def test_every_dense_layer_is_noisy_but_the_one_that_sees_the_observation() -> None:
-    spaces, shape = describe("CartPole-v1").spaces, NetworkConfig(Network.MLP, hidden=(16, 25), noisy=True, noise=0.1)
+    spaces, shape = describe("CartPole-v1").spaces, NetworkConfig(Network.MLP, hidden=(16, 25), noisy=True, noisy_sigma=0.1)
     built = DQN().build(shape, spaces, torch.float32, generator(1, Stream.NETWORK))
     spreads = {name: float(x.detach().max()) for name, x in built.named_parameters() if name.endswith("weight_spread")}
     assert spreads == pytest.approx({"body.encoder.layers.1.weight_spread": 0.1 / 4, "q.weight_spread": 0.1 / 5})

@@ -22,7 +22,7 @@ class Column(NamedTuple):
     discount: list[float]
     value: list[float]
     valid: list[bool]
-    over: list[bool]
+    done: list[bool]
     trace: list[float]
     weight: list[float]
 
@@ -50,7 +50,7 @@ def columns(draw: st.DrawFn) -> Column:
         discount=[0.0 if w else gamma for w in worthless],
         value=draws(numbers, steps + 1),
         valid=[not r for r in reset[:-1]],
-        over=reset[1:],
+        done=reset[1:],
         trace=draws(st.floats(0, 1, width=32), steps),
         weight=draws(st.floats(0, 2, width=32), steps),
     )

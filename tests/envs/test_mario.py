@@ -171,7 +171,7 @@ def test_after_an_episode_the_game_begins_as_ever() -> None:
 
 
 def test_an_environment_may_be_closed_twice() -> None:
-    game = nes.Game(nes.makers_of(LEVEL, {}), [0])
+    game = nes.NesGame(nes.makers_of(LEVEL, {}), [0])
     game.reset()
     game.close()
     game.close()
@@ -182,7 +182,7 @@ def test_an_environment_may_be_closed_twice() -> None:
 )
 def test_random_stages_are_drawn_by_the_seed() -> None:
     contract = describe("SuperMarioBrosRandomStages-v0", EnvOptions(env_kwargs='{"stages": ["1-1", "5-2"]}'))
-    game = nes.Game(nes.makers_of(contract.env, contract.settings["kwargs"]), [0])
+    game = nes.NesGame(nes.makers_of(contract.env, contract.settings["kwargs"]), [0])
     drawn = []
     for seed in (1, 1, 2, 3, 4, 5):
         game.reset(seed=seed)

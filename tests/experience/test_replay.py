@@ -84,8 +84,8 @@ class World:
     def rollout(self, actor: int) -> Rollout:
         """The next one of this actor, as it would fill a slot."""
         slot = self.layout.slot(torch.zeros(self.layout.nbytes, dtype=torch.uint8), 0)
-        slot.stamp[1], slot.fresh[0] = actor, actor in self._interrupted
-        if slot.fresh:
+        slot.stamp[1], slot.starts_reset[0] = actor, actor in self._interrupted
+        if slot.starts_reset:
             self._interrupted.remove(actor)
             for life in self.lives[actor]:
                 life.interrupt()

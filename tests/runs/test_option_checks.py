@@ -163,24 +163,24 @@ def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
     spec = training.actor_spec(config, contract)
     plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every)
     with contextlib.closing(open_engine(EngineKind.SERIAL, spec, config.actors, plan)) as engine:
-        for version, tickets in schedule.opening(0):
+        for version, tickets in schedule.initial_requests(0):
             engine.publish(version, learner.weights)
             engine.request(tickets)
         while learner.step < config.steps:
             update = learner.updates
-            rollouts = engine.collect(schedule.wanted(update), lambda: False)
+            rollouts = engine.collect(schedule.expected(update), lambda: False)
             learner.update(list(rollouts.values()))
             versions += [int(rollout.stamp[2]) for rollout in rollouts.values()]
             if learner.updates % config.publish_every == 0:
                 engine.publish(learner.updates, learner.weights)
-            engine.request(schedule.following(update, list(rollouts)))
+            engine.request(schedule.next_requests(update, list(rollouts)))
     return learner.weights.detach().numpy().tobytes(), versions
 
 
 def _of_turns(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
-    everyone = hogwild.Member.alone(config, contract)
+    everyone = hogwild.HogwildLearner.alone(config, contract)
     spec = training.actor_spec(config, contract)
-    members = [hogwild.Member(config, contract, everyone.shared, index) for index in range(config.actors)]
+    members = [hogwild.HogwildLearner(config, contract, everyone.shared, index) for index in range(config.actors)]
     actors = [Actor(spec, index) for index in range(config.actors)]
     layout = spec.layout()
     slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
