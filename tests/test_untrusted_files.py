@@ -151,7 +151,7 @@ UNFIT: list[tuple[str, str, Callable[[dict[str, Tensor]], None], str]] = [
     ("a3c", "recent", put("0", torch.zeros(3)), "recent.safetensors does not fit"),
     ("a3c", "recent", put("newest", torch.zeros(3)), "'newest'"),
     ("a3c", "recent", lambda tensors: tensors.pop(max(tensors, key=int)) is None, "lacks the weights of version"),
-    ("a3c", "actors", lost("1.tail.reset"), "'1.tail.reset' is missing"),
+    ("a3c", "actors", lost("1.carry.reset"), "'1.carry.reset' is missing"),
     ("a3c", "actors", put("9.actions", torch.zeros(3)), "'9.actions'"),
     ("a3c", "actors", lambda tensors: tensors["0.lengths"].fill_(10**9) is None, "cannot have been"),
     ("a3c", "actors", lambda tensors: tensors["0.actions"].fill_(9) is None, "cannot have been"),

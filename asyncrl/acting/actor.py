@@ -80,7 +80,7 @@ class ActorSpec:
 class Actor:
     """One actor: B environments, a copy of the weights, a stream of random numbers.
 
-    What a rollout hands on to the next one is kept in `_tail`, a copy of the slot's end.
+    What a rollout hands on to the next one is kept in `_carry`, a copy of the slot's end.
     """
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
@@ -93,7 +93,7 @@ class Actor:
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
         self._cast = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
-        self._tail: RolloutCarry | None = None
+        self._carry: RolloutCarry | None = None
         state = spec.states.get(index)
         if state is None or not self._go_on(state):
             self._begin(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
@@ -108,7 +108,7 @@ class Actor:
         known = self._continue(slot)
         for t in range(known, steps):
             if t == border:
-                slot.next_frames_since_reset[0], slot.next_state[0] = self._age, self._state
+                slot.next_frames_since_reset[0], slot.next_state[0] = self._frames_since_reset, self._state
             self._step(t, slot, context, ticket)
             if whole:
                 slot.reset[t + 1] |= slot.reset[t]
@@ -119,12 +119,12 @@ class Actor:
         if whole:
             slot.reset[-1] = True
         if border == steps:
-            slot.next_frames_since_reset[0], slot.next_state[0] = self._age, self._state
-        slot.next_frames_since_reset[1], slot.next_state[1] = self._age, self._state
+            slot.next_frames_since_reset[0], slot.next_state[0] = self._frames_since_reset, self._state
+        slot.next_frames_since_reset[1], slot.next_state[1] = self._frames_since_reset, self._state
         slot.restarts[0] = self.environments.restarts
         seeds_and_steps = self.environments.seeds_and_steps
         slot.seed_and_steps[:] = -1 if seeds_and_steps is None else torch.from_numpy(seeds_and_steps)
-        self._tail = slot.carry(border)
+        self._carry = slot.carry(border)
 
     def close(self) -> None:
         self.environments.close()
@@ -136,9 +136,9 @@ class Actor:
             observation = self.environments.reset(environment_seeds(spec.seed, stream, spec.envs, self.index, *address))
         self._observation = torch.from_numpy(observation)
         self._beginning: np.ndarray = np.ones(spec.envs, dtype=bool)
-        self._age: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
+        self._frames_since_reset: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
         self._state: Tensor = self.policy.initial_state(spec.envs)
-        self._tail = None
+        self._carry = None
 
     def _go_on(self, state: ActorState) -> bool:
         """Come back to where another actor was between two rollouts. False where environments do not come back there."""
@@ -149,15 +149,15 @@ class Actor:
             seeds, past = carry.seed_and_steps[0].tolist(), [played.numpy() for played in state.actions]
             observation, over = self.environments.replay_to(seeds, past)
         self._observation = torch.from_numpy(observation)
-        self._age, self._state, self._tail = carry.frames_since_reset[1], carry.state[1], carry
+        self._frames_since_reset, self._state, self._carry = carry.frames_since_reset[1], carry.state[1], carry
         return torch.equal(self._newest(), carry.frames[-1]) and torch.equal(torch.from_numpy(over), carry.reset[-1])
 
     def _continue(self, slot: Rollout) -> int:
         """Begin `slot` with what is known of the rollout before it; returns how many steps that is."""
-        slot.starts_reset[0] = self._tail is None
-        if self._tail is not None:
-            return slot.start_from(self._tail)
-        slot.frames_since_reset.copy_(self._age)
+        slot.starts_reset[0] = self._carry is None
+        if self._carry is not None:
+            return slot.start_from(self._carry)
+        slot.frames_since_reset.copy_(self._frames_since_reset)
         slot.state.copy_(self._state)
         slot.frames[: self._stack - 1] = self._frames(self._observation)[:-1]
         slot.reset[0] = False
@@ -179,7 +179,7 @@ class Actor:
         slot.reset[t + 1] = torch.from_numpy(step.done)
         self._observation = torch.from_numpy(step.observation)
         self._beginning = slot.reset[t].numpy().copy()
-        self._age = torch.where(slot.reset[t], 0, (self._age + 1).clamp(max=self._stack - 1))
+        self._frames_since_reset = torch.where(slot.reset[t], 0, (self._frames_since_reset + 1).clamp(max=self._stack - 1))
         self._state = torch.where(slot.reset[t][:, None], 0.0, output.state)
 
     def _let_bots_play(self, cast: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:

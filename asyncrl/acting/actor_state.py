@@ -34,13 +34,15 @@ class ActorState:
         """As tensors by name; `of` takes them."""
         actions, lengths = torch.cat(self.actions), torch.tensor([len(played) for played in self.actions])
         kept = actions if actions.is_floating_point() else actions.to(torch.int32)
-        carry = {f"tail.{name}": x for name, x in self.carry.tensors().items()}
+        carry = {f"carry.{name}": x for name, x in self.carry.tensors().items()}
         return {"actions": kept, "lengths": lengths, **carry}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> ActorState:
         """The state whose `tensors` these are."""
-        carry = RolloutCarry.of({name.removeprefix("tail."): x for name, x in tensors.items() if name.startswith("tail.")})
+        carry = RolloutCarry.of(
+            {name.removeprefix("carry."): x for name, x in tensors.items() if name.startswith("carry.")}
+        )
         actions = tensors["actions"].to(carry.action.dtype)
         return cls(carry, list(torch.split_with_sizes(actions, tensors["lengths"].tolist())))
 
@@ -82,14 +84,14 @@ class _TrackedActor:
 
     def __init__(self, overlap: int) -> None:
         self._overlap = overlap
-        self._tail: RolloutCarry | None = None
+        self._carry: RolloutCarry | None = None
         self._past: deque[Tensor] = deque()
         """[T, B, …] each"""
         self._steps = 0
         """T of all of them"""
 
     def begin(self, state: ActorState) -> None:
-        self._tail = state.carry
+        self._carry = state.carry
         self._steps = max(map(len, state.actions))
         past = state.carry.action.new_zeros(self._steps, len(state.actions), *state.carry.action.shape[2:])
         for env, played in enumerate(state.actions):
@@ -98,10 +100,10 @@ class _TrackedActor:
 
     def extend(self, rollout: Rollout) -> None:
         if (rollout.seed_and_steps < 0).any():  # nobody could come back
-            self._tail = None
+            self._carry = None
             return
         known = self._overlap
-        if self._tail is None or rollout.starts_reset:
+        if self._carry is None or rollout.starts_reset:
             self._past.clear()
             known, self._steps = 0, 0
         self._past.append(rollout.action[known:].clone())
@@ -112,10 +114,10 @@ class _TrackedActor:
         if self._steps > _LONGEST:
             self._past.clear()
             self._steps = 0
-        self._tail = rollout.carry(len(rollout.reward) - self._overlap)
+        self._carry = rollout.carry(len(rollout.reward) - self._overlap)
 
     def state(self) -> ActorState | None:
-        if self._tail is None or self._tail.seed_and_steps[1].max() > self._steps:
+        if self._carry is None or self._carry.seed_and_steps[1].max() > self._steps:
             return None
-        past, since = torch.cat(list(self._past)), self._tail.seed_and_steps[1].tolist()
-        return ActorState(self._tail, [past[len(past) - n :, env].clone() for env, n in enumerate(since)])
+        past, since = torch.cat(list(self._past)), self._carry.seed_and_steps[1].tolist()
+        return ActorState(self._carry, [past[len(past) - n :, env].clone() for env, n in enumerate(since)])

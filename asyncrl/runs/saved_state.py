@@ -24,6 +24,9 @@ from asyncrl.runs.schedule import Lockstep
 
 __all__ = ["read_state"]
 
+_RENAMED = {".carry.": ".tail.", "frames_since_reset": "age", "seed_and_steps": "origin", "extras.": "acted."}
+"""In the names of tensors in actors.safetensors: what stands for what 0.1.0 wrote."""
+
 State = dict[str, dict[str, Tensor]]
 """Tensors by name, by the name of their file."""
 
@@ -46,7 +49,11 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
             expected["actors"] = _actors(tensors_in(saved.path / "actors.safetensors"), config, layout)
     state = {}
     for name, tensors in expected.items():
-        if saved.has(name):
+        if name == "actors" and any(".tail." in key for key in tensors_in(saved.path / "actors.safetensors")):
+            former = {_former_name(key): key for key in tensors}
+            found = saved.tensors(name, {before: tensors[key] for before, key in former.items()})
+            state[name] = {former[before]: tensor for before, tensor in found.items()}
+        elif saved.has(name):
             state[name] = saved.tensors(name, tensors)
         elif name in ("weights", "target"):
             raise CheckpointError(
@@ -54,6 +61,13 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
             )
     _check_values(saved, config, contract, state)
     return state
+
+
+def _former_name(name: str) -> str:
+    """The name that a tensor of actors.safetensors had in 0.1.0."""
+    for now, before in _RENAMED.items():
+        name = name.replace(now, before)
+    return name
 
 
 def _like(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -96,7 +110,7 @@ def _actors(found: Mapping[str, Tensor], config: RunConfig, layout: Layout) -> d
         *layout.extra_names,
     ):
         shape = fields[name].shape if name in ("frames_since_reset", "state") else fields[name].shape[1:]
-        carry[f"tail.{name}"] = _like(rows.get(name, steps), *shape, dtype=fields[name].dtype)
+        carry[f"carry.{name}"] = _like(rows.get(name, steps), *shape, dtype=fields[name].dtype)
     dtype = layout.action.dtype if layout.action.dtype.is_floating_point else torch.int32
     expected: dict[str, Tensor] = {}
     for actor in range(config.actors):
@@ -119,7 +133,7 @@ def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, stat
         if f"{actor}.lengths" not in actors:
             continue
         actions, lengths = actors[f"{actor}.actions"], actors[f"{actor}.lengths"]
-        seeds = actors[f"{actor}.tail.origin"][0]
+        seeds = actors[f"{actor}.carry.seed_and_steps"][0]
         parts = actions.reshape(len(actions), -1)
         can_be = not choices or bool(((parts >= 0) & (parts < torch.tensor(choices))).all())
         if int(lengths.min()) < 0 or int(lengths.sum()) != len(actions) or int(seeds.min()) < 0 or not can_be:
