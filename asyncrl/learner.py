@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
 from asyncrl.envs.global_generators import lent
 from asyncrl.errors import CheckpointError, DivergenceError
-from asyncrl.experience import Batch, OffPolicy, ReplayBuffer, Sample
+from asyncrl.experience import ReplayBuffer, Sample, UpdateContext
 from asyncrl.experience.rollout import Rollout
 from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, named_views, resample
 
@@ -85,7 +86,7 @@ class Learner:
             group["lr"] = rate
         metrics: dict[str, Tensor] = {}
         random = generator(self._seed, Stream.LEARNER, self.updates)
-        for part in self._parts(rollouts, random):
+        for part in self._experience.batches(rollouts, self._context(random)):
             if self._noisy:
                 for network in (self.network, self._target):
                     resample(network, random)
@@ -118,33 +119,22 @@ class Learner:
         """Are the weights no longer than training makes them where it does not diverge?"""
         return bool(self.weights.norm() <= self._largest_sound_norm)
 
-    def _parts(self, rollouts: Sequence[Rollout], random: torch.Generator) -> Iterator[Batch | Sample]:
-        """What one update takes a step on each, in order."""
-        experience, rewards = self._experience, self._contract.rewards
-        if isinstance(experience, OffPolicy):
-            assert self.replay is not None
-            for rollout in rollouts:
-                self.replay.extend(rollout)
-            due = experience.options.num_updates
-            count = due(self.step + self._steps_of(rollouts)) - due(self.step)
-            for sample in self.replay.samples(count, random, min(1.0, self.step / self._steps), rewards):
-                yield from self._batches(sample.to(self._device), experience.options.batch_size, random)
-            return
-        batch = Batch.of(rollouts, rewards).to(self._device)
-        with torch.no_grad():
-            batch = self._algorithm.prepare(self.network, self._target, batch)
-        for _ in range(experience.epochs):
-            yield from [batch] if experience.minibatches == 1 else batch.minibatches(experience.minibatches, random)
+    def _context(self, random: torch.Generator) -> UpdateContext:
+        return UpdateContext(
+            rewards=self._contract.rewards,
+            device=self._device,
+            random=random,
+            prepare=self._prepare,
+            resample_target=lambda: resample(self._target, random) if self._noisy else None,
+            target_moves=bool(self._algorithm.tau),
+            buffer=self.replay,
+            step=self.step,
+            total_steps=self._steps,
+        )
 
-    def _batches(self, sample: Sample, size: int, random: torch.Generator) -> Iterator[Sample]:
-        """A sample in batches of `size`. While the target network stays as it is, it is asked about all of them at once."""
-        parts = sample.split(size) if self._algorithm.tau else [sample]
-        for part in parts:
-            if self._noisy:
-                resample(self._target, random)
-            with torch.no_grad():
-                prepared: Sample = self._algorithm.prepare(self.network, self._target, part)
-            yield from prepared.split(size)
+    @torch.no_grad()
+    def _prepare(self, batch: Any) -> Any:
+        return self._algorithm.prepare(self.network, self._target, batch)
 
     def _steps_of(self, rollouts: Sequence[Rollout]) -> int:
         return sum(self._experience.count(rollout) for rollout in rollouts)

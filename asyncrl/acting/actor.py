@@ -17,7 +17,6 @@ from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
-from asyncrl.experience import FullEpisodes
 from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, Ticket
 from asyncrl.networks import NetworkConfig
 
@@ -100,7 +99,7 @@ class Actor:
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""
-        whole = isinstance(self._experience, FullEpisodes)
+        whole = self._experience.full_episodes
         if whole:
             self._begin(Stream.EPISODE, ticket.number)
         context = ActContext(ticket.step, generator(self.spec.seed, Stream.ACTOR, ticket.number), self._seats)

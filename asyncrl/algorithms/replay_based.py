@@ -60,7 +60,7 @@ class ReplayBasedQLearning(ValueBasedMethod):
             raise UsageError(f"{self.name} samples single steps, which say nothing of the past; leave out --recurrent")
 
     def experience(self) -> OffPolicy:
-        return OffPolicy(self.t_max, window=self.n_step, options=self.replay)
+        return OffPolicy(self.t_max, n_step=self.n_step, replay=self.replay)
 
     def prepare(self, network: Any, target: Any, batch: Sample) -> Sample:
         output = q_outputs(target, batch.next_observation)

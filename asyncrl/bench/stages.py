@@ -26,7 +26,6 @@ from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import ActorDied
-from asyncrl.experience import OffPolicy
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.config import RunConfig, cores
 from asyncrl.training import actor_spec, make_learner
@@ -135,15 +134,15 @@ def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], objec
 def _warm_up(config: RunConfig) -> int:
     """Steps that are only stored before the first is learned from."""
     experience = config.algorithm.experience()
-    return experience.options.learning_starts if isinstance(experience, OffPolicy) else 0
+    return 0 if experience.replay is None else experience.replay.learning_starts
 
 
 def _without_warm_up(config: RunConfig) -> RunConfig:
     """The same with a replay memory that soon has enough."""
     experience = config.algorithm.experience()
-    if not isinstance(experience, OffPolicy):
+    if experience.replay is None:
         return config
-    enough = config.actors * config.envs_per_actor * (experience.slot_length + experience.window + 4)
-    options = replace(experience.options, learning_starts=enough, capacity=10 * enough + experience.options.batch_size)
+    enough = config.actors * config.envs_per_actor * (experience.slot_length + experience.n_step + 4)
+    options = replace(experience.replay, learning_starts=enough, capacity=10 * enough + experience.replay.batch_size)
     algorithm: Any = config.algorithm
     return replace(config, algorithm=replace(algorithm, replay=options))

@@ -2,7 +2,7 @@
 
 from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, stack_frames
-from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy
+from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy, UpdateContext
 from asyncrl.experience.options import ReplayOptions, ReplayPlan, Storage
 from asyncrl.experience.replay import ReplayBuffer, Sample
 
@@ -18,5 +18,6 @@ __all__ = [
     "ReplayPlan",
     "Sample",
     "Storage",
+    "UpdateContext",
     "stack_frames",
 ]

@@ -1,67 +1,135 @@
-"""What an algorithm asks for, as data: actor, learner and schedule read it, nobody branches on names."""
+"""The experience that an algorithm learns from: fresh rollouts, whole episodes, or samples of a replay buffer.
+
+An algorithm returns one of these classes from `Algorithm.experience`. It tells actors how long a rollout is, and the
+learner which batches an update takes its gradient steps on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+
+from asyncrl.envs.rewards import Rewards
+from asyncrl.experience.batch import Batch
 from asyncrl.experience.options import ReplayOptions
+from asyncrl.experience.replay import ReplayBuffer, Sample
 from asyncrl.experience.rollout import Rollout
 
-__all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy"]
+__all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy", "UpdateContext"]
 
 
 @dataclass(frozen=True)
-class OnPolicy:
-    """Every rollout is learned from as soon as it is there, and then forgotten."""
+class UpdateContext:
+    """What one update brings to the batches that it learns from."""
+
+    rewards: Rewards
+    """From the environment's rewards to those that are learned from."""
+    device: torch.device
+    random: torch.Generator
+    prepare: Callable[[Any], Any]
+    """`Algorithm.prepare` of a batch or sample: adds targets and advantages."""
+    resample_target: Callable[[], None]
+    """Draw new noise for a noisy target network."""
+    target_moves: bool
+    """The target network follows the network at every gradient step (`tau`)."""
+    buffer: ReplayBuffer | None
+    step: int
+    """Environment steps learned from before this update."""
+    total_steps: int
+    """Environment steps of the whole run."""
+
+
+class Experience(ABC):
+    """What the three kinds have in common, with the values that most of them have."""
+
+    overlap: int = 0
+    """Steps at the end of a rollout that are also the first ones of the next: what a loss needs to know beyond T."""
+    epochs: int = 1
+    """Passes of an update over its rollouts."""
+    minibatches: int = 1
+    """Minibatches of equal size in each pass, with a gradient step each."""
+    full_episodes: bool = False
+    """A rollout is one whole episode of each environment: an actor carries nothing over from one to the next."""
+    replay: ReplayOptions | None = None
+    """Settings of the replay buffer; None without one."""
+    n_step: int = 1
+    """Longest return of a stored step, in steps."""
+
+    @property
+    @abstractmethod
+    def slot_length(self) -> int:
+        """Steps that a slot holds: T and the overlap."""
+
+    @abstractmethod
+    def count(self, rollout: Rollout) -> int:
+        """Environment steps that learning from `rollout` counts as."""
+
+    @abstractmethod
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch | Sample]:
+        """The batches of one update, in order; each is followed by one gradient step."""
+
+    def without_overlap(self, rollout: Rollout) -> Rollout:
+        """The steps that belong to this rollout alone."""
+        return rollout
+
+    def strip_padding(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        """The rollouts without steps at the end that are padding in all of them."""
+        return rollouts
+
+
+def _batch_of(rollouts: Sequence[Rollout], update: UpdateContext) -> Batch:
+    batch: Batch = update.prepare(Batch.of(rollouts, update.rewards).to(update.device))
+    return batch
+
+
+@dataclass(frozen=True)
+class OnPolicy(Experience):
+    """Rollouts of T steps, learned from once they are complete and then discarded."""
 
     steps: int
     """T: steps per rollout and environment."""
     overlap: int = 0
-    """Steps at the end of a rollout that are the first ones of the next: what a loss must know beyond T."""
     epochs: int = 1
-    """Times that an update goes through its rollouts."""
     minibatches: int = 1
-    """Parts of equal size that one time takes them in, each with a step of the optimizer."""
 
     @property
     def slot_length(self) -> int:
-        """Steps that a slot holds."""
         return self.steps + self.overlap
 
-    def without_overlap(self, rollout: Rollout) -> Rollout:
-        """The steps that no other rollout has."""
-        return rollout.until(self.steps)
-
     def count(self, rollout: Rollout) -> int:
-        """Environment steps that learning from it counts as."""
         return self.steps * rollout.reward.shape[1]
 
-    def strip_padding(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
-        """Without the steps at the end that are padding in all of them."""
-        return rollouts
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch]:
+        batch = _batch_of(rollouts, update)
+        for _ in range(self.epochs):
+            yield from [batch] if self.minibatches == 1 else batch.minibatches(self.minibatches, update.random)
+
+    def without_overlap(self, rollout: Rollout) -> Rollout:
+        return rollout.until(self.steps)
 
 
 @dataclass(frozen=True)
-class FullEpisodes:
-    """A rollout is one whole episode of every environment; what is after its end is masked."""
+class FullEpisodes(Experience):
+    """One whole episode of each environment, padded to `longest` steps; the padding is masked."""
 
     longest: int
     """Steps after which an episode is cut off."""
 
-    overlap = 0
-    epochs = 1
-    minibatches = 1
+    full_episodes = True
 
     @property
     def slot_length(self) -> int:
         return self.longest
 
-    def without_overlap(self, rollout: Rollout) -> Rollout:
-        return rollout
-
     def count(self, rollout: Rollout) -> int:
         return int(rollout.valid.sum())
+
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch]:
+        yield _batch_of(rollouts, update)
 
     def strip_padding(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         steps = max(int(rollout.valid.any(1).sum()) for rollout in rollouts)
@@ -69,12 +137,35 @@ class FullEpisodes:
 
 
 @dataclass(frozen=True)
-class OffPolicy(OnPolicy):
-    """Rollouts are stored, and every update learns from samples of all that is stored."""
+class OffPolicy(Experience):
+    """Rollouts of T steps that go into a replay buffer; every update learns from samples of the whole buffer."""
 
-    window: int = 1
-    """n: the longest return, in steps."""
-    options: ReplayOptions = field(default_factory=ReplayOptions)
+    steps: int
+    """T: steps per rollout and environment."""
+    replay: ReplayOptions = field(default_factory=ReplayOptions)
+    n_step: int = 1
 
+    @property
+    def slot_length(self) -> int:
+        return self.steps
 
-Experience = OnPolicy | FullEpisodes | OffPolicy
+    def count(self, rollout: Rollout) -> int:
+        return self.steps * rollout.reward.shape[1]
+
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Sample]:
+        """As many batches as the replay ratio asks for, after the rollouts have been stored.
+
+        While the target network stands still, it is evaluated on many batches at once.
+        """
+        assert update.buffer is not None
+        for rollout in rollouts:
+            update.buffer.extend(rollout)
+        after = update.step + sum(map(self.count, rollouts))
+        count = self.replay.num_updates(after) - self.replay.num_updates(update.step)
+        progress = min(1.0, update.step / update.total_steps)
+        for sample in update.buffer.samples(count, update.random, progress, update.rewards):
+            moved = sample.to(update.device)
+            for part in moved.split(self.replay.batch_size) if update.target_moves else [moved]:
+                update.resample_target()
+                prepared: Sample = update.prepare(part)
+                yield from prepared.split(self.replay.batch_size)

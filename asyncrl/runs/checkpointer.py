@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asyncrl.acting.actor_state import ActorState, ActorTracker
 from asyncrl.envs import Contract
-from asyncrl.experience import Archive, FullEpisodes
+from asyncrl.experience import Archive
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
@@ -41,7 +41,7 @@ class Checkpointer:
         self._learner, self._statistics = learner, statistics
         experience = config.algorithm.experience()
         self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
-        self._actors = None if isinstance(experience, FullEpisodes) else ActorTracker(config.actors, experience.overlap)
+        self._actors = None if experience.full_episodes else ActorTracker(config.actors, experience.overlap)
         self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
         self.saved = -1
         """The update of the newest checkpoint."""

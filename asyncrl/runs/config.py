@@ -335,11 +335,11 @@ class RunConfig:
         bots.check()
         if bots.bot is None:
             return
-        if not isinstance(experience, OffPolicy):
+        if experience.replay is None:
             raise self._without_memory("--bot")
         if bots.bot_prefill >= self.steps:
             raise UsageError(f"--bot-prefill {bots.bot_prefill} leaves nothing of {self.steps} steps to learn in")
-        if bots.bot_prefill > experience.options.learning_starts:
+        if bots.bot_prefill > experience.replay.learning_starts:
             raise UsageError(
                 f"--bot-prefill {bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
             )

@@ -17,7 +17,7 @@ from asyncrl.common.validation import flag
 from asyncrl.envs import Backend, Contract, EnvOptions, Supervision
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
-from asyncrl.experience import OffPolicy, ReplayOptions
+from asyncrl.experience import ReplayOptions
 from asyncrl.networks import Network, NetworkConfig, Recurrent
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 
@@ -189,8 +189,8 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
         yield IneffectiveOptions(("value_clip_range",), one)
         if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
             yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and with --lag 0 that policy acted")
-    if isinstance(experience, OffPolicy):
-        yield from _of_replay(experience.options)
+    if experience.replay is not None:
+        yield from _of_replay(experience.replay)
 
 
 def _of_replay(options: ReplayOptions) -> Iterator[IneffectiveOptions]:
@@ -245,9 +245,9 @@ def _check_contradictions(config: RunConfig, contract: Contract, asked: Collecti
             f"{config.env}: --publish-every {config.publish_every}: a run of {config.updates:,} updates never publishes "
             "weights that actors could use"
         )
-    if isinstance(experience, OffPolicy):
-        starts, updates = experience.options.learning_starts, config.updates or 0
-        if experience.options.num_updates(updates * config.batch_steps) < 1:
+    if experience.replay is not None:
+        starts, updates = experience.replay.learning_starts, config.updates or 0
+        if experience.replay.num_updates(updates * config.batch_steps) < 1:
             raise UsageError(
                 f"{config.env}: --learning-starts {starts}: a run of {steps:,} steps ends before it has learned anything; "
                 "lower it, or raise --steps"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.envs import Contract
-from asyncrl.experience import OffPolicy, ReplayPlan
+from asyncrl.experience import ReplayPlan
 from asyncrl.runs.config import RunConfig
 
 __all__ = ["actor_spec", "replay_plan"]
@@ -13,9 +13,9 @@ __all__ = ["actor_spec", "replay_plan"]
 def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
     """What the run stores; None where it learns from fresh rollouts."""
     experience = config.algorithm.experience()
-    if not isinstance(experience, OffPolicy):
+    if experience.replay is None:
         return None
-    return ReplayPlan(actor_spec(config, contract).layout(), config.actors, experience.options, experience.window)
+    return ReplayPlan(actor_spec(config, contract).layout(), config.actors, experience.replay, experience.n_step)
 
 
 def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> ActorSpec:

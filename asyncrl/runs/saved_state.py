@@ -15,7 +15,6 @@ from asyncrl.algorithms.optimizers import LearningRate, StatisticsSharing, stati
 from asyncrl.common.serialization import tensors_in
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError
-from asyncrl.experience import FullEpisodes
 from asyncrl.experience.rollout import Layout
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig
@@ -41,7 +40,7 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
     if plan is not None and plan.options.prioritized:
         count = plan.actors * plan.rows * plan.layout.envs
         expected["replay"] = {"priorities": _like(count, dtype=torch.float64), "highest": _like(dtype=torch.float64)}
-    if not isinstance(config.algorithm.experience(), FullEpisodes):
+    if not config.algorithm.experience().full_episodes:
         each = config.actors, config.envs_per_actor
         expected["episodes"] = {"return": _like(*each, dtype=torch.float64), "length": _like(*each, dtype=torch.int64)}
         if saved.has("actors"):

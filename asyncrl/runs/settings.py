@@ -11,7 +11,6 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvSource, describe, env_id_of
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
-from asyncrl.experience import OffPolicy
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import RunConfig
@@ -87,9 +86,9 @@ def _fitting(config: RunConfig, asked: Collection[str]) -> dict[str, Any]:
     algorithm, steps = config.algorithm, config.steps
     fitting: dict[str, Any] = {}
     experience = algorithm.experience()
-    if isinstance(experience, OffPolicy):
-        starts = experience.options.learning_starts
-        least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.window + 1))
+    if experience.replay is not None:
+        starts = experience.replay.learning_starts
+        least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.n_step + 1))
         fitting["learning_starts"] = min(starts, max(steps // 10, least))
     if algorithm.tau and "tau" in asked:
         fitting["target_every"] = 0
