@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from asyncrl.acting.actor_state import ActorState
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
-from asyncrl.common.system import describe_os_error
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract

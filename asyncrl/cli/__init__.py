@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from asyncrl.cli import streams
 from asyncrl.common.child_process import reporting_crashes
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import holding_interrupts, raising_interrupts
-from asyncrl.common.system import describe_os_error
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, suggestions
 from asyncrl.version import __version__
 

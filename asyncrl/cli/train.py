@@ -19,8 +19,8 @@ from asyncrl.api import configure, load, newest_checkpoint, play, resume, start,
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.options import given, parse, shown, take_out
 from asyncrl.cli.words import algorithm_and_env
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import handle_stop_signals
-from asyncrl.common.system import describe_os_error
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
 from asyncrl.envs.registry import family_of

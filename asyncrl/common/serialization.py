@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import safetensors
 
-from asyncrl.common.system import naming
+from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 
 if TYPE_CHECKING:  # environment workers do without torch
@@ -138,7 +138,7 @@ def write_atomically(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     beside.unlink(missing_ok=True)  # what a crash left; and nothing is written through a link
     try:
-        with naming(path), open(beside, "x", encoding="utf-8") as file:
+        with attach_path(path), open(beside, "x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -153,7 +153,7 @@ def sync_folder(folder: Path) -> None:
     """Have what was renamed in a folder on disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with naming(folder):
+        with attach_path(folder):
             os.fsync(handle)
     finally:
         os.close(handle)
@@ -171,7 +171,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-    with naming(path), open(path, "rb") as file:
+    with attach_path(path), open(path, "rb") as file:
         os.fsync(file.fileno())
 
 

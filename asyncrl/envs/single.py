@@ -16,9 +16,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.serialization import to_json
 from asyncrl.common.signals import is_from_keyboard
-from asyncrl.common.system import describe_os_error
 from asyncrl.envs import sources
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole

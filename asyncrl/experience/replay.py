@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.common.system import naming
+from asyncrl.common.os_errors import attach_path
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.options import ReplayPlan, Storage
 from asyncrl.experience.priorities import SumTree
@@ -308,6 +308,6 @@ def _allocate(nbytes: int, storage: Storage) -> Tensor:
         return torch.empty(nbytes, dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
         if hasattr(os, "posix_fallocate"):  # else a disk that becomes full ends the process at some write, with SIGBUS
-            with naming(Path(file.name).parent):
+            with attach_path(Path(file.name).parent):
                 os.posix_fallocate(file.fileno(), 0, nbytes)
         return torch.from_file(file.name, shared=True, size=nbytes, dtype=torch.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asyncrl.common.system import naming
+from asyncrl.common.os_errors import attach_path
 
 __all__ = ["EventFile"]
 
@@ -41,15 +41,15 @@ class EventFile:
 
     def sync(self) -> None:
         """Have everything on disk that was written so far."""
-        with naming(self.path):
+        with attach_path(self.path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        with naming(self.path):
+        with attach_path(self.path):
             self._file.close()
 
     def _write(self, event: object) -> None:
-        with naming(self.path):
+        with attach_path(self.path):
             self._records.write(event.SerializeToString())  # type: ignore[attr-defined]
             self._records.flush()
 

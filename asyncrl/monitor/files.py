@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from asyncrl.common.system import naming
+from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import UsageError
 from asyncrl.monitor.events import EventFile
 from asyncrl.monitor.sink import Record
@@ -37,25 +37,25 @@ class JsonLines:
         self._log = open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, record: Record) -> None:
-        with naming(self._metrics.name):
+        with attach_path(self._metrics.name):
             self._metrics.write(json.dumps(record) + "\n")
             if record["kind"] != "episode":
                 self._metrics.flush()
 
     def say(self, line: str) -> None:
-        with naming(self._log.name):
+        with attach_path(self._log.name):
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
             self._log.flush()
 
     def sync(self) -> None:
-        with naming(self._metrics.name):
+        with attach_path(self._metrics.name):
             self._metrics.flush()
             os.fsync(self._metrics.fileno())
 
     def close(self) -> None:
         with contextlib.ExitStack() as both:
             for file in (self._log, self._metrics):
-                both.enter_context(naming(file.name))
+                both.enter_context(attach_path(file.name))
                 both.callback(file.close)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from asyncrl.common.system import naming
+from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import UsageError
 
 __all__ = ["Screen", "VideoFile", "Window", "open_video"]
@@ -110,7 +110,7 @@ class VideoFile:
 def _of_the_video(path: Path) -> Iterator[None]:
     """Name the video in an OSError; where ffmpeg failed, that has no number and all that ffmpeg said."""
     try:
-        with naming(path):
+        with attach_path(path):
             yield
     except OSError as problem:
         if problem.errno is not None:

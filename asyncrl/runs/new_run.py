@@ -9,7 +9,8 @@ import re
 import time
 from pathlib import Path
 
-from asyncrl.common.system import Locked, check_unlocked, describe_os_error, exclusive, is_from_the_request
+from asyncrl.common.file_lock import AlreadyLocked, check_unlocked, file_lock
+from asyncrl.common.os_errors import describe_os_error, is_path_error
 from asyncrl.envs import Contract
 from asyncrl.errors import SystemFault, UsageError
 from asyncrl.runs.config import RunConfig
@@ -28,15 +29,15 @@ def create_run(path: Path, config: RunConfig, contract: Contract, *, video: bool
     try:
         _check_vacant(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(run.path / LOCK):
+        with file_lock(run.path / LOCK):
             _check_vacant(run.path)
             run.write_config(config, contract, video=video)
-    except Locked as lock:
+    except AlreadyLocked as lock:
         raise _TakenError(f"{run.path} is taken by {lock}; choose another --run-dir") from None
     except OSError as problem:
         _remove(run.path, folder=not was_there)
         why = f"no run folder can be made: {describe_os_error(problem)}"
-        if is_from_the_request(problem):
+        if is_path_error(problem):
             raise UsageError(f"{why}, or choose another --run-dir") from None
         raise SystemFault(why) from problem
     return run
@@ -59,7 +60,7 @@ def _check_vacant(path: Path) -> None:
     if (path / "config.json").exists():
         try:
             check_unlocked(path / LOCK)
-        except Locked as lock:
+        except AlreadyLocked as lock:
             raise _TakenError(f"{path} already holds a run, which {lock} is training; choose another --run-dir") from None
         raise _TakenError(f"{path} already holds a run; choose another --run-dir, or continue it with --resume {path}")
     if path.exists() and not (path.is_dir() and all(map(_is_of_a_start, path.iterdir()))):

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from asyncrl.common import signing
+from asyncrl.common.file_lock import AlreadyLocked, file_lock
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.serialization import read_json, read_text, sync_folder, to_json, write_atomically
-from asyncrl.common.system import Locked, describe_os_error, exclusive
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, DamageWarning, SystemFault, UsageError, suggestions
 from asyncrl.monitor import Record
@@ -86,9 +87,9 @@ class Run:
         What the operating system refuses in the block becomes a SystemFault that says from where the run goes on.
         """
         try:
-            with exclusive(self.path / LOCK):
+            with file_lock(self.path / LOCK):
                 yield
-        except Locked as lock:
+        except AlreadyLocked as lock:
             raise UsageError(f"{self.path} is being trained by {lock}; wait until it ends, or end it first") from None
         except OSError as problem:
             latest = None

@@ -63,4 +63,4 @@ def test_a_reader_that_goes_ends_a_run_which_is_saved(tmp_path: Path) -> None:
     saved = newest_checkpoint(Run.open(tmp_path / "run"))
     assert saved.step > 0
     end = f"; go on from step {saved.step:,} with: asyncrl train --resume {tmp_path / 'run'}\n"
-    assert done.stderr.decode() == f"asyncrl: standard output: Broken pipe; whoever read it has gone{end}"
+    assert done.stderr.decode() == f"asyncrl: standard output: Broken pipe; its reader has exited{end}"

@@ -1,0 +1,79 @@
+"""An exclusive lock on a file that ends with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from asyncrl.common.os_errors import attach_path
+
+__all__ = ["AlreadyLocked", "check_unlocked", "file_lock"]
+
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors of file systems without locks; locking is skipped there."""
+
+_held: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
+
+class AlreadyLocked(Exception):
+    """Another process holds the lock. `owner` is its process id, or None if unknown."""
+
+    def __init__(self, owner: int | None) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return "another process" if self.owner is None else f"process {self.owner}"
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path` during the block. Raises AlreadyLocked.
+
+    The kernel releases the lock when this process ends, even by `kill -9`. Child processes do not inherit it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _held.add(descriptor)
+    try:
+        _lock(descriptor, fcntl.LOCK_EX)
+        with attach_path(path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        yield
+    finally:
+        if descriptor in _held:  # false in a forked process
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def check_unlocked(path: Path) -> None:
+    """Raise AlreadyLocked if a process holds the lock on `path`. A missing file is unlocked."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        _lock(file.fileno(), fcntl.LOCK_SH)
+
+
+def _lock(descriptor: int, mode: int) -> None:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 20, 0).strip()
+        raise AlreadyLocked(int(owner) if owner.isdigit() else None) from None
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def _close_inherited() -> None:
+    """Close the locks' descriptors in a forked process, whose copies would keep the locks held."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

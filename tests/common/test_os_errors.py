@@ -1,0 +1,34 @@
+"""Messages for errors of the operating system."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from asyncrl.common.os_errors import attach_path, describe_os_error
+
+
+def test_a_message_names_the_path_and_the_remedy(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="left") as full,
+        attach_path(tmp_path / "metrics.jsonl"),
+        open("/dev/full", "wb", 0) as file,
+    ):
+        file.write(b"a line")
+    assert describe_os_error(full.value) == f"{tmp_path}/metrics.jsonl: No space left on device; free some space there"
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    with pytest.raises(NotADirectoryError) as below_a_file:
+        (tmp_path / "runs" / "a" / "b").mkdir(parents=True)
+    assert describe_os_error(below_a_file.value).startswith(f"{tmp_path}/runs: Not a directory; a file stands where")
+
+
+def test_errors_without_a_path() -> None:
+    assert "ulimit -n" in describe_os_error(OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/usr/lib/python/x.py"))
+    assert describe_os_error(BrokenPipeError(errno.EPIPE, "Broken pipe")).startswith("standard output: Broken pipe; ")
+    assert describe_os_error(OSError("a package's message\nand more")) == "a package's message"
