@@ -16,6 +16,7 @@ import numpy as np
 from asyncrl import hogwild, training
 from asyncrl.acting import datasets
 from asyncrl.acting.bots import BotPlayer
+from asyncrl.acting.episodes import Player
 from asyncrl.algorithms import Random
 from asyncrl.common import signing
 from asyncrl.common.child_process import reporting_crashes
@@ -29,7 +30,7 @@ from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent, unconvolved
 from asyncrl.play.agent import Agent, load
-from asyncrl.play.evaluation import Evaluation, cut_off, watch
+from asyncrl.play.evaluation import Evaluation, cut_off_message, watch
 from asyncrl.play.evaluation import evaluate as play_episodes
 from asyncrl.play.evaluator import evaluate_again, explained
 from asyncrl.play.human import HumanPlayer, choices
@@ -292,7 +293,7 @@ def record(
             raise UsageError(f"{name} has no effect with --bot {bot}: no policy plays")
         contract, who = describe(str(player) if isinstance(player, Path | Agent) else player), bot
         limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
-        play_on: datasets.Player = BotPlayer(bot, contract.spaces)
+        play_on: Player = BotPlayer(bot, contract.spaces)
     else:
         agent = player if isinstance(player, Agent) else load(player, trust=trust)  # type: ignore[arg-type]  # load complains
         contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)
@@ -301,7 +302,7 @@ def record(
     played = list(datasets.record(play_on, contract, episodes, seed, limit=limit))
     count = sum(len(one.reward) == limit and not one.terminated for one in played)
     if count and limit is not None:
-        say(cut_off(count, episodes, limit))
+        say(cut_off_message(count, episodes, limit))
     datasets.write(out, contract, played, who)
     return [one.score for one in played]
 
@@ -431,7 +432,7 @@ def play(
         screen.show(scene.picture)
         score = scene.score
         if step == limit and not scene.done:
-            say(cut_off(1, 1, limit))
+            say(cut_off_message(1, 1, limit))
             break
     return score
 
@@ -452,4 +453,4 @@ def _greedily(agent: Agent, greedy: bool | None) -> bool:
         raise UsageError(f"--sample has no effect on {algorithm.name}, which draws no actions; --epsilon takes random ones")
     if greedy and isinstance(algorithm, Random):
         raise UsageError("--greedy has no effect on random: every action is as probable as any other")
-    return agent.greedily(greedy)
+    return agent.resolve_greedy(greedy)

@@ -285,10 +285,10 @@ class Desk:
             scores = self._evaluator.scores(self._learner.weights, stop)
             if scores is None:
                 return None
-            result = Evaluation.of(scores.values())
+            result = Evaluation.merge(scores.values())
             self._evaluated, self._evaluated_step = (update, result), self._learner.step
             means = {env: score.mean for env, score in scores.items()}
-            self._monitor.write(self.statistics.evaluated(result.returns, _mode(self._config), means, result.measured))
+            self._monitor.write(self.statistics.evaluated(result.returns, _mode(self._config), means, result.mean_measures))
             if result.mean >= self._best_mean:
                 self._best_mean = result.mean
                 self.run.mark("best", self._checkpointer.save())

@@ -213,7 +213,7 @@ def test_a_dataset_that_names_an_environment_and_no_spaces_is_refused(
     spec = {"id": "Evil-v0", "entry_point": "spy:make", "additional_wrappers": [], "kwargs": {}}
     facts = {"total_episodes": 0, "total_steps": 0, "data_format": "hdf5", "env_spec": json.dumps(spec)}
     (data / "metadata.json").write_text(json.dumps(facts))
-    with pytest.raises(UsageError, match="says nothing of its observation_space"):
+    with pytest.raises(UsageError, match="has no valid observation_space"):
         datasets.read("any/evil-v0", describe("CartPole-v1"))
     assert not spy.exists()
 

@@ -125,7 +125,7 @@ def _fault_of(problem: BaseException, place: str) -> BotFault:
 
 
 class BotPlayer:
-    """A bot that plays one environment, as `datasets.Player`."""
+    """A bot that plays one environment, as `episodes.Player`."""
 
     def __init__(self, place: str, spaces: Spaces) -> None:
         self._place, self._spaces = place, spaces

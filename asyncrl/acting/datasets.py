@@ -1,76 +1,55 @@
-"""Recorded play, as Minari datasets (minari.farama.org): written from any player, read back as demonstrations."""
+"""Recorded episodes as Minari datasets (minari.farama.org), and back."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces as gym
 
+from asyncrl.acting.episodes import PlayableEnv, Player, SingleEnv, play_episode
 from asyncrl.common.dtypes import limits
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
-from asyncrl.envs import Contract, Environments, Step
+from asyncrl.envs import Contract
 from asyncrl.envs.spaces import Actions, Spaces, pack, spaces_of
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["Demonstration", "Player", "check", "check_name_free", "read", "record", "write"]
+__all__ = ["Demonstration", "check", "check_name_free", "read", "record", "write"]
 
-Player = Callable[[np.ndarray, dict[str, Any], bool], np.ndarray]
-"""(observations [1, *O] as the environment shows them, info, does an episode begin) → actions [1, …] of a policy"""
-
-_FORM = "NAME-v0 or NAMESPACE/NAME-v0, of letters, digits, - and _, the namespace of two or more"
-_MOST_EPISODES, _MOST_PARTS = 10_000_000, 1_000_000
 _NAME = re.compile(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+", re.ASCII)
-"""As Minari has it: a namespace has two characters or more."""
+"""Minari's rule for names: a namespace has at least two characters."""
+_NAME_RULE = "NAME-v0 or NAMESPACE/NAME-v0, of letters, digits, - and _, the namespace of two or more"
+_MAX_EPISODES = 10_000_000
+_MAX_SPACE_SIZE = 1_000_000
+"""Numbers in one observation or action."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One episode that somebody played."""
+    """One recorded episode of T steps."""
 
     observation: np.ndarray
-    """[T+1, *O] as the environment showed them"""
+    """[T+1, *O], before standardization."""
     action: np.ndarray
-    """[T, …] as `Actions` says"""
+    """[T, …], encoded as a policy's (`Actions`)."""
     reward: np.ndarray
-    """[T] float32"""
+    """[T] float32, unclipped."""
     terminated: bool
-    """It ended by itself; else it was cut off"""
+    """Whether the episode terminated; False if it was truncated."""
 
     @property
     def score(self) -> float:
+        """The episode's return."""
         return float(self.reward.sum())
-
-
-class PlayableEnv(Protocol):
-    """One environment to play in, as `View` is."""
-
-    def reset(self, seed: int) -> np.ndarray:
-        """Begin an episode; returns the observation, [1, *O]."""
-
-    def step(self, action: np.ndarray) -> Step: ...
-
-    @property
-    def infos(self) -> dict[str, Any]:
-        """What the last reset or step told besides."""
-
-
-class _SingleEnv(Environments):
-    """One environment that nobody looks at."""
-
-    def __init__(self, contract: Contract) -> None:
-        super().__init__(contract, 1, training=False)
-
-    def reset(self, seed: Any) -> np.ndarray:
-        return super().reset([seed])
 
 
 def record(
@@ -78,209 +57,220 @@ def record(
     contract: Contract,
     episodes: int,
     seed: int,
-    stage: PlayableEnv | None = None,
+    env: PlayableEnv | None = None,
     *,
     limit: int | None = None,
 ) -> Iterator[Demonstration]:
-    """Have somebody play episodes, one after the other, under `contract`, on a stage of its own or on this one.
+    """Yield `episodes` episodes of `player`, each truncated after `limit` steps.
 
-    Each is cut off after `limit` steps.
+    They are played in `env` or, without one, in a new environment under `contract`.
     """
     with contextlib.ExitStack() as stack:
-        if stage is None:
-            stage = stack.enter_context(contextlib.closing(_SingleEnv(contract)))
-        for seed_of_one in environment_seeds(seed, Stream.EVALUATION, episodes):
-            seen = [stage.reset(seed_of_one).copy()]  # some environments show everything in one array
-            done: list[np.ndarray] = []
-            got: list[float] = []
-            while True:
-                action = player(seen[-1], stage.infos, not done)
-                step = stage.step(action)
-                seen.append(step.observation.copy())
-                done.append(action[0].copy())
-                got.append(step.reward[0])
-                if step.done[0] or len(done) == limit:
-                    yield Demonstration(np.concatenate(seen), np.array(done), np.array(got), bool(step.terminated[0]))
-                    break
+        if env is None:
+            env = stack.enter_context(contextlib.closing(SingleEnv(contract)))
+        for episode_seed in environment_seeds(seed, Stream.EVALUATION, episodes):
+            steps = list(itertools.islice(play_episode(player, env, env.reset(episode_seed)), limit))
+            yield Demonstration(
+                observation=np.concatenate([*(step.observation for step in steps), steps[-1].next_observation]),
+                action=np.concatenate([step.action for step in steps]),
+                reward=np.array([step.reward for step in steps], np.float32),
+                terminated=steps[-1].terminated,
+            )
 
 
 def check_name_free(name: str) -> None:
-    """Raise UsageError for a new dataset's name that is malformed or taken, before anybody has played for nothing."""
+    """Raise UsageError if `name` is malformed or already a dataset's."""
     minari = _minari()
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"dataset {name}: expected {_FORM}")
+    _check_name(name)
     if minari.storage.get_dataset_path(name).exists():
-        raise UsageError(f"there is a dataset {name} already; choose another name")
+        raise UsageError(f"dataset {name} already exists; choose another name")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"dataset {name}: the name must be {_NAME_RULE}")
 
 
 def write(name: str, contract: Contract, episodes: Sequence[Demonstration], player: str) -> None:
-    """A new dataset. Raises UsageError for a name that is malformed or taken: nothing is ever overwritten."""
+    """Write a new dataset; `player` names its author.
+
+    Raises UsageError if the name is malformed or taken: datasets are never overwritten.
+    """
     check_name_free(name)
     minari = _minari()
     actions = contract.spaces.actions
     buffers = [
         minari.data_collector.EpisodeBuffer(
             id=i,
-            observations=one.observation,
-            actions=actions.for_environment(one.action),
-            rewards=one.reward,
-            terminations=np.arange(len(one.reward)) == (len(one.reward) - 1 if one.terminated else -1),
-            truncations=np.arange(len(one.reward)) == (-1 if one.terminated else len(one.reward) - 1),
+            observations=episode.observation,
+            actions=actions.for_environment(episode.action),
+            rewards=episode.reward,
+            terminations=_last_step(len(episode.reward)) & episode.terminated,
+            truncations=_last_step(len(episode.reward)) & (not episode.terminated),
             infos={},
         )
-        for i, one in enumerate(episodes)
+        for i, episode in enumerate(episodes)
     ]
     description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract.lines())
-    spaces = {"observation_space": _observations(contract.spaces), "action_space": _actions(actions)}
-    with warnings.catch_warnings(action="ignore"):  # what Minari would like to know besides
+    spaces = {"observation_space": _observation_space(contract.spaces), "action_space": _action_space(actions)}
+    with warnings.catch_warnings(action="ignore"):  # about missing metadata
         try:
             minari.create_dataset_from_buffers(name, buffers, **spaces, algorithm_name=player, description=description)
-        except ValueError as problem:
-            raise UsageError(f"dataset {name}: {problem}") from None
+        except ValueError as error:
+            raise UsageError(f"dataset {name}: {error}") from None
+
+
+def _last_step(steps: int) -> np.ndarray:
+    """[T] bool: True in the last place."""
+    return np.asarray(np.arange(steps) == steps - 1)
 
 
 def check(name: str, contract: Contract) -> None:
-    """Raise UsageError where a dataset is missing or of other spaces; its episodes are not looked at."""
+    """Raise UsageError if a dataset is missing or its spaces differ from the contract's. Episodes are not read."""
     with _translate_errors(name):
         _open(name, contract)
 
 
 def read(name: str, contract: Contract) -> list[Demonstration]:
-    """The episodes of a dataset. Raises UsageError where it is missing, damaged, empty, or of other spaces."""
+    """Return the episodes of a dataset. Raises UsageError if it is missing, damaged, empty, or has other spaces."""
     with _translate_errors(name):
-        dataset, found = _open(name, contract)
-        episodes = [_demonstration(one, found, contract.spaces) for one in dataset.iterate_episodes() if len(one.rewards)]
+        dataset, spaces = _open(name, contract)
+        episodes = [_demonstration(one, spaces, contract.spaces) for one in dataset.iterate_episodes() if len(one.rewards)]
     if not episodes:
         raise UsageError(f"dataset {name} is empty")
     return episodes
 
 
-def _demonstration(one: Any, own: Spaces, spaces: Spaces) -> Demonstration:
-    """An episode as Minari gives it, in the dataset's `own` spaces. Raises ValueError where it is none of `spaces`."""
-    steps, dtype = len(one.rewards), np.dtype(spaces.observation_dtype)
-    found = Demonstration(
-        pack(own, one.observations, check=True),
-        spaces.actions.of_policy(np.asarray(one.actions)),
-        np.asarray(one.rewards, np.float32),
-        bool(one.terminations[-1]),
+def _demonstration(episode: Any, recorded: Spaces, expected: Spaces) -> Demonstration:
+    """Convert a Minari episode of the `recorded` spaces. Raises ValueError if it is not one of the `expected` spaces."""
+    steps = len(episode.rewards)
+    demonstration = Demonstration(
+        pack(recorded, episode.observations, check=True),
+        expected.actions.of_policy(np.asarray(episode.actions)),
+        np.asarray(episode.rewards, np.float32),
+        bool(episode.terminations[-1]),
     )
-    if found.observation.shape != (steps + 1, *spaces.observation_shape):
-        raise ValueError(f"episode {one.id} has observations {found.observation.shape} for {steps} steps")
-    if len(found.action) != steps or not all(map(spaces.actions.is_valid, found.action)):
-        raise ValueError(f"episode {one.id} has actions that are none of {spaces.actions}, or not one for each step")
-    if found.reward.ndim != 1 or not np.isfinite(found.reward).all():
-        raise ValueError(f"episode {one.id} has rewards that are no finite numbers")
-    if dtype.kind == "f" and not np.isfinite(found.observation).all():
-        raise ValueError(f"episode {one.id} has observations that are not finite")
-    return found
+    observation, action, reward = demonstration.observation, demonstration.action, demonstration.reward
+    if observation.shape != (steps + 1, *expected.observation_shape):
+        raise ValueError(f"episode {episode.id} has observations {observation.shape} for {steps} steps")
+    if len(action) != steps or not all(map(expected.actions.is_valid, action)):
+        raise ValueError(f"episode {episode.id} must have one action of {expected.actions} per step")
+    if reward.ndim != 1 or not np.isfinite(reward).all():
+        raise ValueError(f"episode {episode.id} has rewards that are not finite numbers")
+    if np.dtype(expected.observation_dtype).kind == "f" and not np.isfinite(observation).all():
+        raise ValueError(f"episode {episode.id} has observations that are not finite")
+    return demonstration
 
 
 def _open(name: str, contract: Contract) -> tuple[Any, Spaces]:
-    """A dataset and the spaces that it says it has."""
+    """Open a dataset; return it with its spaces. The files are checked first, as they may come from anyone."""
     minari = _minari()
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"dataset {name}: expected {_FORM}")
+    _check_name(name)
     folder = Path(minari.storage.get_dataset_path(name)) / "data"
     if not folder.exists():
         raise FileNotFoundError(folder)
     _check_metadata(folder / "metadata.json")
     if (file := folder / "main_data.hdf5").exists():
-        _check_sizes(file)
+        _check_hdf5(file)
     dataset = minari.load_dataset(name)
-    found = spaces_of(name, dataset.observation_space, dataset.action_space)
-    _compare(name, found, contract)
-    return dataset, found
+    spaces = spaces_of(name, dataset.observation_space, dataset.action_space)
+    _compare(name, spaces, contract)
+    return dataset, spaces
 
 
 def _check_metadata(path: Path) -> None:
-    """Raise UsageError for metadata that say too little or too much.
+    """Raise ValueError if metadata lack a field that is needed, or claim sizes beyond reason.
 
-    Minari makes the environment that they name where they do not say what its spaces are: whatever code that is.
+    Without spaces in the metadata Minari would create the environment that they name, and so run its code.
     """
     metadata = read_json(path)
     metadata = metadata if isinstance(metadata, dict) else {}
     for name, kind in {"observation_space": str, "action_space": str, "total_episodes": int, "total_steps": int}.items():
         if not isinstance(metadata.get(name), kind):
-            raise ValueError(f"{path} says nothing of its {name}")
-    if not 0 <= metadata["total_episodes"] <= _MOST_EPISODES:
-        raise ValueError(f"{path} says that it has {metadata['total_episodes']} episodes")
+            raise ValueError(f"{path} has no valid {name}")
+    if not 0 <= metadata["total_episodes"] <= _MAX_EPISODES:
+        raise ValueError(
+            f"{path}: total_episodes must be between 0 and {_MAX_EPISODES:,}, not {metadata['total_episodes']}"
+        )
     for name in ("observation_space", "action_space"):
         _check_space(parse_json(metadata[name]))
 
 
 def _check_space(space: Any) -> None:
-    """Raise ValueError for a space of more parts than an action or an observation has."""
+    """Raise ValueError if a space (as JSON) is malformed or larger than any observation or action."""
     if not isinstance(space, dict):
-        raise ValueError("a space is a table")
-    parts = space.get("subspaces", [])
-    for part in parts.values() if isinstance(parts, dict) else parts:
-        _check_space(part)
-    counted = space.get("n") if space.get("type") == "MultiBinary" else []
-    if math.prod(counted if isinstance(counted, list) else [counted]) > _MOST_PARTS:
-        raise ValueError(f"a space has {counted} parts")
+        raise ValueError("a space must be a JSON object")
+    subspaces = space.get("subspaces", [])
+    for subspace in subspaces.values() if isinstance(subspaces, dict) else subspaces:
+        _check_space(subspace)
+    n = space.get("n") if space.get("type") == "MultiBinary" else []
+    if math.prod(n if isinstance(n, list) else [n]) > _MAX_SPACE_SIZE:
+        raise ValueError(f"a MultiBinary space has n = {n}, more than {_MAX_SPACE_SIZE:,}")
 
 
-def _check_sizes(path: Path) -> None:
-    """Raise ValueError where a file of episodes would take more memory than there is, or leads out of itself."""
+def _check_hdf5(path: Path) -> None:
+    """Raise ValueError if a file would take more memory than is free, or refers to other files."""
     import h5py
     import psutil
 
-    if path.is_symlink() or not path.is_file():  # a device or a pipe would be searched for a beginning for ever
-        raise ValueError(f"{path} is no plain file")
+    if path.is_symlink() or not path.is_file():  # HDF5 would search a device or a pipe forever
+        raise ValueError(f"{path} is not a plain file")
     with h5py.File(path, "r") as file:
-        whole = 0
+        nbytes = 0
 
         def visit(name: str, item: Any) -> None:
-            nonlocal whole
+            nonlocal nbytes
             if isinstance(item, h5py.Group):
                 for key in item:
                     if not isinstance(item.get(key, getlink=True), h5py.HardLink):
                         raise ValueError(f"{name}/{key} is a link")
                 return
             if item.external is not None or item.is_virtual:
-                raise ValueError(f"{name} lies in another file")
-            whole += item.nbytes
+                raise ValueError(f"{name} is stored in another file")
+            nbytes += item.nbytes
 
         visit("", file)
         file.visititems(visit)
-    if whole > (free := psutil.virtual_memory().available):
-        raise ValueError(f"{path} holds {whole / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free")
+    if nbytes > (free := psutil.virtual_memory().available):
+        raise ValueError(f"{path} needs {nbytes / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free")
 
 
 @contextlib.contextmanager
 def _translate_errors(name: str) -> Iterator[None]:
-    """Say what is wrong with a dataset that Minari cannot read."""
+    """Turn the errors of Minari, h5py and Pillow on a bad dataset into UsageError."""
     try:
         yield
     except FileNotFoundError:
-        near = suggestions(name, _known())
-        raise UsageError(f"there is no dataset {name} here{near}; a published one: minari download {name}") from None
+        near = suggestions(name, _local_datasets())
+        raise UsageError(f"dataset {name} was not found{near}; to download it: minari download {name}") from None
     except UsageError:
         raise
-    except ValueError as problem:
-        raise UsageError(f"dataset {name}: {problem}") from None
-    except Exception as problem:  # whatever Minari, h5py and Pillow make of what they did not write
-        raise UsageError(f"dataset {name} is damaged: {type(problem).__name__}: {problem}") from None
+    except ValueError as error:
+        raise UsageError(f"dataset {name}: {error}") from None
+    except Exception as error:
+        raise UsageError(f"dataset {name} is damaged: {type(error).__name__}: {error}") from None
 
 
-def _compare(name: str, found: Spaces, contract: Contract) -> None:
-    ours = contract.spaces
-    if (found.observation_shape, found.observation_dtype) != (ours.observation_shape, ours.observation_dtype):
+def _compare(name: str, recorded: Spaces, contract: Contract) -> None:
+    """Raise UsageError if the spaces of a dataset are not the contract's."""
+    expected = contract.spaces
+    shape, dtype = recorded.observation_shape, recorded.observation_dtype
+    if (shape, dtype) != (expected.observation_shape, expected.observation_dtype):
         raise UsageError(
-            f"dataset {name} has observations {found.observation_shape} {found.observation_dtype}, and {contract.env} "
-            f"{ours.observation_shape} {ours.observation_dtype}"
+            f"dataset {name} has observations {shape} {dtype}, but {contract.env} has "
+            f"{expected.observation_shape} {expected.observation_dtype}"
         )
-    if found.entries and found.entries != ours.entries:
-        raise UsageError(f"dataset {name} has observations {found}, and {contract.env} {ours}")
-    if str(found.actions) != str(ours.actions):
-        raise UsageError(f"dataset {name} has actions {found.actions}, and {contract.env} {ours.actions}")
+    if recorded.entries and recorded.entries != expected.entries:
+        raise UsageError(f"dataset {name} has observations {recorded}, but {contract.env} has {expected}")
+    if str(recorded.actions) != str(expected.actions):
+        raise UsageError(f"dataset {name} has actions {recorded.actions}, but {contract.env} has {expected.actions}")
 
 
-def _known() -> list[str]:
+def _local_datasets() -> list[str]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of folders that are no datasets
+        with warnings.catch_warnings(action="ignore"):  # about folders that are not datasets
             return list(_minari().list_local_datasets())
-    except (FileNotFoundError, ValueError, TypeError):  # there is none; or a folder's name is not a dataset's
+    except (FileNotFoundError, ValueError, TypeError):  # there are none, or a folder has an impossible name
         return []
 
 
@@ -294,12 +284,12 @@ def _minari() -> Any:
     return minari
 
 
-def _observations(spaces: Spaces) -> gym.Box:
+def _observation_space(spaces: Spaces) -> gym.Box:
     dtype = np.dtype(spaces.observation_dtype)
     return gym.Box(*limits(dtype), spaces.observation_shape, dtype.type)
 
 
-def _actions(actions: Actions) -> gym.Space[Any]:
+def _action_space(actions: Actions) -> gym.Space[Any]:
     if actions.is_discrete:
         return gym.Discrete(actions.choices[0], start=actions.first[0])
     if actions.is_continuous:

@@ -12,7 +12,7 @@ from asyncrl.api import evaluate, load
 from asyncrl.cli.options import mode, parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions
-from asyncrl.play.evaluation import cut_off
+from asyncrl.play.evaluation import cut_off_message
 from asyncrl.runs.run import newer_checkpoint
 from asyncrl.runs.statistics import summary
 
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         f"range   {min(result.returns):g} … {max(result.returns):g}, mean length {fmean(result.lengths):,.0f} steps"
     )
     if result.cut_off:
-        print(cut_off(result.cut_off, len(result.returns), max(result.lengths)))
+        print(cut_off_message(result.cut_off, len(result.returns), max(result.lengths)))
     for name, values in result.measures.items():
         print(f"{name}: mean {fmean(values):.2f}, range {min(values):g} … {max(values):g}")
     return 0

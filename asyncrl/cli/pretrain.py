@@ -14,7 +14,7 @@ from asyncrl.api import configure, pretrain, tailor
 from asyncrl.cli.options import given, parse, shown
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.errors import UsageError
-from asyncrl.play.evaluation import cut_off
+from asyncrl.play.evaluation import cut_off_message
 from asyncrl.play.imitation import CloningOptions, Epoch
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.settings import leaves
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     if score is not None:
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
         if score.cut_off:
-            print(cut_off(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
+            print(cut_off_message(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
     print(f"run folder: {shown(made.path)}")
     if made.interrupted:
         print("it was stopped early: more epochs may fit better")

@@ -1,4 +1,4 @@
-"""A trained policy outside of training: it acts on what an environment gives."""
+"""A trained policy that acts on the observations of an environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from asyncrl.acting import datasets
+from asyncrl.acting.episodes import Player, PolicyPlayer
 from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.torch_setup import standard_modes
@@ -25,7 +25,7 @@ __all__ = ["Agent", "load"]
 
 @dataclass
 class Agent:
-    """A trained policy, ready to act. Made by `load`."""
+    """A trained policy that is ready to act, as returned by `load`."""
 
     checkpoint: checkpoint.Checkpoint
     policy: Policy
@@ -34,51 +34,53 @@ class Agent:
 
     @property
     def contract(self) -> Contract:
-        """The environment that it was trained in."""
+        """The contract of the environment it was trained in."""
         return self.checkpoint.contract
 
     def contract_of(self, env: str | None = None, rules: EnvOptions | None = None, *, force: bool = False) -> Contract:
-        """Its contract, of the environment `env` (default: the first that it was trained in) under other `rules`.
+        """Return the agent's contract for the environment `env` under `rules`.
 
-        Raises UsageError for what differs, unless `force`; and for spaces that are not those it was trained with.
+        `env` defaults to the first environment it was trained in. Raises UsageError if the contract differs from the one
+        it was trained under, unless `force`; and always if the spaces differ.
         """
         known = {contract.env: contract for contract in self.contract.contracts}
         own = self.contract.named(env if env in known or not force else None)
-        rules = (rules or EnvOptions()).merged_into(self.checkpoint.config.environment)
-        if env in (None, own.env) and rules == self.checkpoint.config.environment:
+        trained_rules = self.checkpoint.config.environment
+        rules = (rules or EnvOptions()).merged_into(trained_rules)
+        if env in (None, own.env) and rules == trained_rules:
             return own
         self.checkpoint.check_trust()
-        asked = dataclasses.replace(
+        requested = dataclasses.replace(
             describe(env or own.env, dataclasses.replace(rules, standardize=0)),
-            observation_mean=own.observation_mean,  # as it learned them
+            observation_mean=own.observation_mean,  # keep the statistics it was trained with
             observation_spread=own.observation_spread,
         )
-        if asked.spaces != own.spaces:
-            raise UsageError(f"{asked.env} as asked for has other spaces: {asked.spaces}, not {own.spaces}")
-        differences = asked.differences(own)
+        if requested.spaces != own.spaces:
+            raise UsageError(f"{requested.env} has other spaces under these options: {requested.spaces}, not {own.spaces}")
+        differences = requested.differences(own)
         if differences and not force:
-            raise UsageError(f"that is another contract ({'; '.join(differences)}): --force plays under it all the same")
-        return asked
+            raise UsageError(f"this is another contract than in training ({'; '.join(differences)}): use it with --force")
+        return requested
 
     def reset(self) -> None:
-        """Forget what was seen: episodes begin. It makes a difference with a recurrent network only."""
+        """Reset the state of a recurrent network. Call it when episodes begin."""
         self._state = None
 
     @standard_modes()
     def act(self, observation: Any, *, greedy: bool | None = None) -> Any:
-        """The action for what the environment gives, as the environment takes it; or one for each of a batch.
+        """Return the action for one observation, or the actions [B, …] for a batch of B.
 
-        An observation is what the environment or a vector environment of it returns, of any space, or what
-        `envs.make` gives: an array [B, *O], or [*O], of stacked frames where the contract stacks them. The answer to one
-        observation is an action that is in the environment's action space; to B of them, an array [B, …]. `greedy` takes
-        the most probable action, else one is drawn; None: as the run was evaluated. A recurrent network remembers what
-        it saw since `reset`, B environments at a time. Raises UsageError for what is no observation of its environment.
+        An observation is what the environment, a vector environment of it or `envs.make` returns: of any space, or an
+        array [*O] or [B, *O] of stacked frames if the contract stacks them. A single action is a member of the
+        environment's action space. `greedy` takes the most probable action instead of sampling; None does as the run's
+        evaluations did. A recurrent network keeps its state until `reset` or until B changes. Raises UsageError if the
+        observation does not fit.
         """
-        seen, single = self._batch(observation)
-        batch = torch.from_numpy(self.contract.standardized(seen))
-        if self._state is None or len(self._state) != len(batch):
-            self._state = self.policy.initial_state(len(batch))
-        output = self.policy.act(batch, self._state, ActContext(0, self.random, None, self.greedily(greedy)))
+        batch, single = self._batch(observation)
+        tensor = torch.from_numpy(self.contract.standardized(batch))
+        if self._state is None or len(self._state) != len(tensor):
+            self._state = self.policy.initial_state(len(tensor))
+        output = self.policy.act(tensor, self._state, self._context(greedy))
         self._state = output.state
         actions = self.contract.spaces.actions
         action = actions.for_environment(output.action.numpy())
@@ -87,27 +89,27 @@ class Agent:
         return action[0] if actions.is_discrete else np.asarray(action[0])
 
     def _batch(self, observation: Any) -> tuple[np.ndarray, bool]:
-        """Observations [B, *O], and whether what was given is only one."""
+        """Return the observations as [B, *O], and whether `observation` is a single one. Raises UsageError."""
         spaces = self.contract.spaces
         expected = spaces.observation_shape
-        as_kept = Spaces(expected, spaces.observation_dtype, spaces.actions)
+        packed = Spaces(expected, spaces.observation_dtype, spaces.actions)
         if spaces.entries:
-            is_kept = isinstance(observation, np.ndarray) and observation.dtype == np.uint8
-            is_kept = is_kept and expected in (observation.shape, observation.shape[1:])
-            readings = [as_kept if is_kept else spaces]
+            is_packed = isinstance(observation, np.ndarray) and observation.dtype == np.uint8
+            is_packed = is_packed and expected in (observation.shape, observation.shape[1:])
+            candidates = [packed if is_packed else spaces]
         else:
-            readings = [spaces, as_kept]
+            candidates = [spaces, packed]
         try:
-            for reading in readings:
-                part = reading.parts[0]
+            for candidate in candidates:
+                part = candidate.parts[0]
                 shape = np.shape(part.find(observation))
                 single = shape == part.given_shape
                 if single or shape[1:] == part.given_shape:
-                    seen = pack(reading, observation, check=True, single=single)
-                    if seen.shape[1:] == expected:
-                        return seen, single
-        except ValueError as problem:
-            raise UsageError(f"{problem}; {self._expectation()}") from None
+                    batch = pack(candidate, observation, check=True, single=single)
+                    if batch.shape[1:] == expected:
+                        return batch, single
+        except ValueError as error:
+            raise UsageError(f"{error}; {self._expectation()}") from None
         raise UsageError(f"an observation of shape {shape}; {self._expectation()}")
 
     def _expectation(self) -> str:
@@ -115,37 +117,32 @@ class Agent:
         shape = contract.spaces.observation_shape
         if contract.frame_stack > 1:
             return (
-                f"the agent takes the last {contract.frame_stack} frames at once, an array {shape} or a batch of them, as "
-                f"asyncrl.envs.make({contract.env!r}, num_envs) gives it"
+                f"the agent takes {contract.frame_stack} stacked frames, an array {shape} or a batch of them, as "
+                f"asyncrl.envs.make({contract.env!r}, num_envs) returns them"
             )
-        return f"the agent takes what {contract.env} gives, {contract.spaces}, or a batch of it"
+        return f"the agent takes what {contract.env} returns, {contract.spaces}, or a batch of it"
 
-    def player(self, *, greedy: bool | None = None, epsilon: float = 0.0) -> datasets.Player:
-        """What plays episodes with this agent's policy."""
-        state, context = self.policy.initial_state(1), ActContext(0, self.random, None, self.greedily(greedy), epsilon)
+    def player(self, *, greedy: bool | None = None, epsilon: float = 0.0) -> Player:
+        """Return a `Player` that acts with the agent's policy."""
+        play = PolicyPlayer(self.policy, self._context(greedy, epsilon))
+        return lambda observation, info, begins: play(self.contract.standardized(observation), info, begins)
 
-        def play_on(observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
-            nonlocal state
-            if begins:
-                state = self.policy.initial_state(1)
-            output = self.policy.act(torch.from_numpy(self.contract.standardized(observation)), state, context)
-            state = output.state
-            return np.asarray(output.action)
-
-        return play_on
-
-    def greedily(self, greedy: bool | None) -> bool:
-        """Does it take the most probable action? None: as the run was evaluated."""
+    def resolve_greedy(self, greedy: bool | None) -> bool:
+        """Return `greedy`, or the setting of the run's evaluations if it is None."""
         return self.checkpoint.config.eval_greedy if greedy is None else greedy
+
+    def _context(self, greedy: bool | None, epsilon: float = 0.0) -> ActContext:
+        greedy = self.resolve_greedy(greedy)
+        return ActContext(step=0, random=self.random, slots=None, greedy=greedy, epsilon=epsilon)
 
 
 @standard_modes()
 def load(name: Path | str, *, trust: bool = False) -> Agent:
-    """The agent of a run folder (its best checkpoint, else its latest), a checkpoint folder or a pretrained name.
+    """Return the agent of a run folder, a checkpoint folder or a pretrained name.
 
-    It acts without running any code that the folder names. With `trust` its environment may be made also where that is
-    neither this package's nor in Gymnasium's registry and somebody else has made the run; one's own runs need it not.
-    Raises CheckpointError that names the file where one is damaged.
+    Of a run it loads the best checkpoint or, without evaluations, the latest. Code that the folder names is not run
+    before the agent's environment is created; for a run that another user made, that needs `trust`.
+    Raises CheckpointError if a file is missing or damaged.
     """
     found = checkpoint.load(checkpoint_folder(name))
     found = found.trusted() if trust else found

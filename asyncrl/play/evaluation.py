@@ -1,4 +1,4 @@
-"""Episodes played with a policy: scores, and pictures of them. It never touches training."""
+"""Evaluation of a policy on whole episodes, independent of training."""
 
 from __future__ import annotations
 
@@ -13,90 +13,97 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from asyncrl.acting.episodes import PolicyPlayer, play_episode
 from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
 from asyncrl.runs.config import cores
 
-__all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off", "evaluate", "watch"]
+__all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off_message", "evaluate", "watch"]
 
 
-_STREAMS = 64
-"""Environments that have something to do in an evaluation of many episodes."""
+_MAX_STREAMS = 64
+"""Seed streams of an evaluation, and so the most environments that it steps side by side."""
 
 
 class Interrupted(Exception):
-    """Raised by an evaluation's `progress`: it ends at once, and nothing came of it."""
+    """Raised by the `progress` callback of `evaluate` to abort it without a result."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of some episodes; returns are the environment's own, unclipped."""
+    """The results of N episodes; returns are unclipped."""
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     """Steps."""
     measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """What the environment tells besides: its numbers when each episode ended, by name (`Family.measures`)."""
+    """The environment's own metrics at the end of each episode, by name (`Family.measures`)."""
     cut_off: int = 0
-    """Episodes that were ended by the step limit and count with what they had until then."""
+    """Episodes ended by the step limit; they count with their return until then."""
 
     @classmethod
-    def of(cls, several: Iterable[Evaluation]) -> Evaluation:
-        """All episodes of several evaluations."""
-        several = list(several)
-        names = dict.fromkeys(name for one in several for name in one.measures)
-        measures = {name: tuple(itertools.chain(*(one.measures.get(name, ()) for one in several))) for name in names}
-        returns = itertools.chain(*(one.returns for one in several))
-        lengths = itertools.chain(*(one.lengths for one in several))
-        return cls(tuple(returns), tuple(lengths), measures, sum(one.cut_off for one in several))
+    def merge(cls, evaluations: Iterable[Evaluation]) -> Evaluation:
+        """Return the episodes of all `evaluations` as one."""
+        parts = list(evaluations)
+        names = dict.fromkeys(name for part in parts for name in part.measures)
+        return cls(
+            returns=tuple(itertools.chain.from_iterable(part.returns for part in parts)),
+            lengths=tuple(itertools.chain.from_iterable(part.lengths for part in parts)),
+            measures={
+                name: tuple(itertools.chain.from_iterable(part.measures.get(name, ()) for part in parts)) for name in names
+            },
+            cut_off=sum(part.cut_off for part in parts),
+        )
 
     @property
     def mean(self) -> float:
+        """Mean return."""
         return statistics.fmean(self.returns)
 
     @property
-    def measured(self) -> dict[str, float]:
+    def mean_measures(self) -> dict[str, float]:
         """The mean of each measure."""
         return {name: statistics.fmean(values) for name, values in self.measures.items()}
 
 
-def cut_off(count: int, episodes: int, limit: int, option: str = "--max-steps") -> str:
-    """The sentence for a person when episodes were cut off, and which option says where."""
-    them, they = ("the episode", "it counts") if episodes == 1 else (f"{count} of {episodes} episodes", "they count")
-    return f"{them} had not ended after {limit:,} steps ({option}); {they} with the return until then"
+def cut_off_message(count: int, episodes: int, limit: int, option: str = "--max-steps") -> str:
+    """Return the message that `count` of `episodes` episodes reached the limit of `limit` steps, set by `option`."""
+    subject, pronoun = ("the episode", "it counts") if episodes == 1 else (f"{count} of {episodes} episodes", "they count")
+    return f"{subject} had not ended after {limit:,} steps ({option}); {pronoun} with the return until then"
 
 
 def _ignore(episodes: int) -> None:
     pass
 
 
-class _Plan:
-    """Which environment plays which episodes.
+class _EpisodeAssignment:
+    """Assigns episodes to environments such that results do not depend on the number of environments.
 
-    Episodes belong to streams, each with a seed to begin with and a number of episodes that is fixed beforehand, so that
-    short episodes do not crowd out long ones. An environment that has played its stream to the end takes the next one,
-    so episodes are the same however many environments there are.
+    Episodes are split into streams. A stream has an initial seed and a fixed number of episodes, so that short episodes
+    cannot crowd out long ones. An environment that has finished its stream takes the next waiting one.
     """
 
     def __init__(self, episodes: int, envs: int, streams: int) -> None:
-        streams = min(episodes, streams)
-        self._quota = [episodes // streams + (i < episodes % streams) for i in range(streams)]
-        self.played: list[list[Evaluation]] = [[] for _ in range(streams)]
+        num_streams = min(episodes, streams)
+        self._quotas = [episodes // num_streams + (i < episodes % num_streams) for i in range(num_streams)]
+        self._waiting = deque(range(envs, num_streams))
+        self.results: list[list[Evaluation]] = [[] for _ in range(num_streams)]
+        """Finished episodes by stream."""
         self.finished = 0
         self.streams = list(range(envs))
-        """Of each environment"""
-        self._waiting = deque(range(envs, streams))
+        """The current stream of each environment."""
 
-    def take(self, env: int, episode: Evaluation) -> bool:
-        """Note an episode, unless that environment is done. True: it begins another stream."""
+    def add(self, env: int, episode: Evaluation) -> bool:
+        """Add an episode of an environment, unless its stream is complete. Return whether it starts another stream."""
         stream = self.streams[env]
-        if len(self.played[stream]) == self._quota[stream]:
+        results, quota = self.results[stream], self._quotas[stream]
+        if len(results) == quota:
             return False
-        self.played[stream].append(episode)
+        results.append(episode)
         self.finished += 1
-        if len(self.played[stream]) < self._quota[stream] or not self._waiting:
+        if len(results) < quota or not self._waiting:
             return False
         self.streams[env] = self._waiting.popleft()
         return True
@@ -116,42 +123,53 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` episodes in `envs` environments side by side, each cut off after `limit` steps.
 
-    A pure function of the policy's weights, `seed` and `limit`; where actions are drawn, of `envs` too. `progress` is
-    called before every step with the number of finished episodes; it may raise `Interrupted`.
+    The result is a pure function of the policy's weights, `seed` and `limit`, and of `envs` if actions are sampled.
+    `progress` is called before every step with the number of finished episodes; it may raise `Interrupted`.
     """
-    count, most = min(episodes, envs, _STREAMS), math.inf if limit is None else limit
-    environments = Environments(_limited(contract, limit), count, threads=cores(), training=False, seed=making_seed(seed))
-    score, length, resetting = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    num_envs = min(episodes, envs, _MAX_STREAMS)
+    max_length = math.inf if limit is None else limit
+    environments = Environments(
+        _with_step_limit(contract, limit), num_envs, threads=cores(), training=False, seed=making_seed(seed)
+    )
+    score = np.zeros(num_envs)
+    length = np.zeros(num_envs, dtype=np.int64)
+    resetting = np.zeros(num_envs, dtype=bool)
     with closing(environments):
-        plan = _Plan(episodes, count, _STREAMS if environments.can_restart else count)
-        seeds = environment_seeds(seed, Stream.EVALUATION, max(count, len(plan.played)))
-        observation, state = environments.reset(seeds[:count]), policy.initial_state(count)
-        context = ActContext(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
-        while plan.finished < episodes:
-            progress(plan.finished)
+        assignment = _EpisodeAssignment(episodes, num_envs, _MAX_STREAMS if environments.can_restart else num_envs)
+        seeds = environment_seeds(seed, Stream.EVALUATION, max(num_envs, len(assignment.results)))
+        observation, state = environments.reset(seeds[:num_envs]), policy.initial_state(num_envs)
+        context = _context(seed, greedy, epsilon)
+        while assignment.finished < episodes:
+            progress(assignment.finished)
             output = policy.act(torch.from_numpy(observation), state, context)
             state = torch.where(torch.from_numpy(resetting)[:, None], 0.0, output.state)
             observation, reward, terminated, done = environments.step(output.action.numpy())
             score += reward * ~resetting
             length += ~resetting
-            begins = np.zeros(count, dtype=bool)
-            for i in map(int, np.flatnonzero(done | (length >= most))):
-                told = {name: (float(values[i]),) for name, values in environments.measures.items()}
-                cut = int(length[i] >= most and not terminated[i])
-                begins[i] = plan.take(i, Evaluation((float(score[i]),), (int(length[i]),), told, cut))
+            restarting = np.zeros(num_envs, dtype=bool)
+            for i in map(int, np.flatnonzero(done | (length >= max_length))):
+                measures = {name: (float(values[i]),) for name, values in environments.measures.items()}
+                cut_off = int(length[i] >= max_length and not terminated[i])
+                episode = Evaluation((float(score[i]),), (int(length[i]),), measures, cut_off)
+                restarting[i] = assignment.add(i, episode)
                 score[i], length[i] = 0, 0
-            if begins.any():
-                observation = environments.restart([seeds[stream] for stream in plan.streams], begins)
-                state[torch.from_numpy(begins)] = 0.0
-            resetting = done & ~begins
-    return Evaluation.of(itertools.chain(*plan.played))
+            if restarting.any():
+                observation = environments.restart([seeds[stream] for stream in assignment.streams], restarting)
+                state[torch.from_numpy(restarting)] = 0.0
+            resetting = done & ~restarting
+    return Evaluation.merge(itertools.chain.from_iterable(assignment.results))
 
 
-def _limited(contract: Contract, limit: int | None) -> Contract:
-    """The same with a cap of `limit` steps, after which an environment begins its next episode.
+def _context(seed: int, greedy: bool, epsilon: float) -> ActContext:
+    random = generator(seed, Stream.EVALUATION)
+    return ActContext(step=0, random=random, slots=None, greedy=greedy, epsilon=epsilon)
 
-    Another package's vector environment that has no cap may not know the argument: what it plays after `limit` steps
-    counts as another episode, which begins where it is.
+
+def _with_step_limit(contract: Contract, limit: int | None) -> Contract:
+    """Return the contract with an episode cap of at most `limit` steps, after which an environment resets itself.
+
+    A third-party vector environment without a cap may not support one. Its episodes are then cut off without a reset:
+    the next one starts in the state where the last was cut off.
     """
     if limit is None or (contract.backend is Backend.NATIVE and contract.episode_cap is None):
         return contract
@@ -159,24 +177,22 @@ def _limited(contract: Contract, limit: int | None) -> Contract:
 
 
 class WatchedStep(NamedTuple):
-    """One moment of a game."""
+    """A rendered step of an episode."""
 
     picture: np.ndarray
-    """[H, W, 3] uint8"""
+    """[H, W, 3] uint8."""
     score: float
     """Return so far."""
     done: bool
 
 
 def watch(policy: Policy, view: View, seed: int, *, greedy: bool, epsilon: float = 0.0) -> Iterator[WatchedStep]:
-    """One episode, moment by moment."""
+    """Play one episode; yield its first picture and one after each step."""
     (env_seed,) = environment_seeds(seed, Stream.EVALUATION, 1)
-    state, context = policy.initial_state(1), ActContext(0, generator(seed, Stream.EVALUATION), None, greedy, epsilon)
-    observation, score, done = view.reset(env_seed), 0.0, False
-    yield WatchedStep(view.picture(), score, done)
-    while not done:
-        output = policy.act(torch.from_numpy(observation), state, context)
-        state = output.state
-        step = view.step(output.action.numpy())
-        observation, score, done = step.observation, score + float(step.reward[0]), bool(step.done[0])
-        yield WatchedStep(view.picture(), score, done)
+    player = PolicyPlayer(policy, _context(seed, greedy, epsilon))
+    observation = view.reset(env_seed)
+    score = 0.0
+    yield WatchedStep(view.picture(), score, done=False)
+    for transition in play_episode(player, view, observation):
+        score += transition.reward
+        yield WatchedStep(view.picture(), score, transition.done)

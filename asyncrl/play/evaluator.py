@@ -13,7 +13,7 @@ from asyncrl.common.signals import StopRequest
 from asyncrl.envs import Contract
 from asyncrl.errors import EnvironmentFault
 from asyncrl.monitor import Monitor
-from asyncrl.play.evaluation import Evaluation, Interrupted, cut_off, evaluate
+from asyncrl.play.evaluation import Evaluation, Interrupted, cut_off_message, evaluate
 from asyncrl.runs.config import RunConfig
 
 __all__ = ["Evaluator", "evaluate_again", "explained"]
@@ -72,6 +72,6 @@ class Evaluator:
             progress=progress,
         )
         if result.cut_off and limit is not None and not self._said_cut_off:
-            self._monitor.say(cut_off(result.cut_off, episodes, limit, "--eval-episode-steps"))
+            self._monitor.say(cut_off_message(result.cut_off, episodes, limit, "--eval-episode-steps"))
             self._said_cut_off = True
         return result

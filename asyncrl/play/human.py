@@ -20,7 +20,7 @@ _WORDS = {"FORWARD": "UP", "BACKWARD": "DOWN", "ATTACK": "FIRE"}
 
 
 class HumanPlayer:
-    """Sees every picture in a window and answers with keys, as `datasets.Player`.
+    """Sees every picture in a window and answers with keys, as `episodes.Player`.
 
     Actions with meanings are done by the arrows, the space bar (fire, A) and X (B). Others have digits, and the
     left and right arrows for the first and the last; while nothing is pressed the middle one is done, or of two the one

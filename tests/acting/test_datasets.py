@@ -18,6 +18,7 @@ from shown import KINDS
 from asyncrl.acting import datasets
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.datasets import Demonstration
+from asyncrl.acting.episodes import Player
 from asyncrl.acting.playback import Playback
 from asyncrl.api import configure, evaluate, load, pretrain, record, start
 from asyncrl.envs import EnvOptions, describe
@@ -61,7 +62,7 @@ def chance() -> str:
     return "corridor/chance-v0"
 
 
-def random_player(env: str) -> datasets.Player:
+def random_player(env: str) -> Player:
     random, actions = np.random.default_rng(1), describe(env).spaces.actions
     return lambda observation, info, begins: actions.random(random, 1)
 
@@ -222,15 +223,15 @@ def test_the_corridor_is_learned_from_chance_without_playing(tmp_path: Path, cha
 
 def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: str) -> None:
     cart, corridor = describe("CartPole-v1"), describe(CORRIDOR)
-    with pytest.raises(UsageError, match=r"has observations \(6,\) float32, and CartPole-v1 \(4,\)"):
+    with pytest.raises(UsageError, match=r"has observations \(6,\) float32, but CartPole-v1 has \(4,\)"):
         datasets.read(walked, cart)
-    with pytest.raises(UsageError, match="there is no dataset corridor/rigth-v0 here; did you mean 'corridor/right-v0'"):
+    with pytest.raises(UsageError, match="dataset corridor/rigth-v0 was not found; did you mean 'corridor/right-v0'"):
         datasets.read("corridor/rigth-v0", corridor)
     for env, dataset in (("CartPole-v1", walked), (CORRIDOR, "corridor/left-v0")):
         with pytest.raises(UsageError, match=f"dataset {dataset}"):
             start(configure(env, "dqn", offline=dataset), tmp_path / "run")
         assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="there is a dataset corridor/right-v0 already"):
+    with pytest.raises(UsageError, match="dataset corridor/right-v0 already exists"):
         datasets.write(walked, corridor, [], "nobody")
     file = tmp_path / "shelf" / "corridor" / "right-v0" / "data" / "main_data.hdf5"
     file.write_bytes(file.read_bytes()[:1000])
@@ -238,7 +239,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
         datasets.read(walked, corridor)
     file.unlink()
     file.symlink_to("/dev/zero")  # where HDF5 looks for a beginning, and finds no end
-    with pytest.raises(UsageError, match="is no plain file"):
+    with pytest.raises(UsageError, match="is not a plain file"):
         datasets.read(walked, corridor)
 
 

@@ -227,4 +227,4 @@ def test_it_is_trained_and_evaluations_say_how_far_mario_came(tmp_path: Path) ->
     assert 40 <= record["measures"]["distance"] <= 3_200
     again = evaluate(run.path, 2)
     assert len(again.measures["distance"]) == 2
-    assert again.measured["flags"] == 0
+    assert again.mean_measures["flags"] == 0

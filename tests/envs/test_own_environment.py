@@ -52,7 +52,7 @@ def test_another_contract_takes_force_and_other_spaces_are_refused(
     monkeypatch.chdir(home)
     asked = ["evaluate", "run", "--episodes", "2", "--episode-steps", "10"]
     assert main(asked) == 2
-    assert "another contract (episode_cap: 10, not 50): --force" in capsys.readouterr().err
+    assert "another contract than in training (episode_cap: 10, not 50): use it with --force" in capsys.readouterr().err
     assert main([*asked, "--force"]) == 0
     assert "10 steps" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"here: one of 9, not .*here: one of 7"):

@@ -91,7 +91,7 @@ def test_lists_and_numbers_of_python_are_observations() -> None:
         (
             spaces.Box(0, 1, (3,)),
             [0.0, 1.0],
-            r"an observation of shape \(2,\); the agent takes what Some-v0 gives, 3 float32",
+            r"an observation of shape \(2,\); the agent takes what Some-v0 returns, 3 float32",
         ),
         (spaces.Box(0, 1, (3,)), [0.0, np.nan, 0.0], "an observation that is not finite"),
         (
@@ -115,7 +115,7 @@ def test_what_is_no_observation_is_refused_with_what_is_expected(space: spaces.S
 
 def test_single_frames_are_refused_where_the_contract_stacks_them() -> None:
     agent = agent_for(spaces.Box(0, 255, (1, 40, 40), np.uint8), spaces.Discrete(2), stack=4)
-    with pytest.raises(UsageError, match=r"the last 4 frames at once, an array \(4, 40, 40\) or a batch of them"):
+    with pytest.raises(UsageError, match=r"the agent takes 4 stacked frames, an array \(4, 40, 40\) or a batch of them"):
         agent.act(np.zeros((1, 40, 40), np.uint8))
     assert agent.act(np.zeros((4, 40, 40), np.uint8)) in (0, 1)
     assert agent.act(np.zeros((3, 4, 40, 40), np.uint8)).shape == (3,)
