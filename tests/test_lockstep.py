@@ -18,7 +18,7 @@ from asyncrl.api import configure, start
 from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.engines.memory import Memory
 from asyncrl.errors import ScheduleError
-from asyncrl.experience.rollout import Rollout, Ticket
+from asyncrl.experience.rollout import NEWEST_VERSION, Rollout, Ticket
 from asyncrl.runs.schedule import Lockstep
 
 ENGINES = ["serial", "threads", "processes"]
@@ -186,6 +186,6 @@ def test_weights_that_are_being_written_are_never_taken(tmp_path: Path) -> None:
                 memory.publish(version, torch.full((100,), float(version)))
         taken.append(weights.clone())
 
-    version = memory._load(Ticket(0, 0, -1, 0, 0), slow_copy)
+    version = memory._load(Ticket(0, 0, NEWEST_VERSION, 0, 0), slow_copy)
     assert version == 4
     assert (taken[-1] == 4).all()

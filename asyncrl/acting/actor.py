@@ -67,9 +67,8 @@ class ActorSpec:
         shape, stack = spaces.observation_shape, self.contract.frame_stack
         dtype = getattr(torch, spaces.observation_dtype)
         observation, state = torch.zeros(self.envs, *shape, dtype=dtype), policy.initial_state(self.envs)
-        output = policy.act(
-            observation, state, ActContext(0, generator(0, Stream.ACTOR), EnvSlots.of(self.seed, 0, self.envs))
-        )
+        slots = EnvSlots.of(self.seed, actor=0, envs=self.envs)
+        output = policy.act(observation, state, ActContext.training(generator(0, Stream.ACTOR), step=0, slots=slots))
         extras = tuple((name, Field(tuple(x.shape[1:]), x.dtype)) for name, x in output.extras.items())
         frame = Field(shape[1:] if stack > 1 else shape, dtype)
         action = Field(tuple(output.action.shape[1:]), output.action.dtype)
@@ -88,7 +87,7 @@ class Actor:
         making = making_seed(spec.seed, index)
         self.environments = Environments(spec.contract.for_actor(index), spec.envs, spec.env_threads, seed=making)
         self._experience = spec.algorithm.experience()
-        self._seats = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)
+        self._slots = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
         self._cast = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
@@ -102,7 +101,8 @@ class Actor:
         whole = self._experience.full_episodes
         if whole:
             self._begin(Stream.EPISODE, ticket.number)
-        context = ActContext(ticket.step, generator(self.spec.seed, Stream.ACTOR, ticket.number), self._seats)
+        random = generator(self.spec.seed, Stream.ACTOR, ticket.number)
+        context = ActContext.training(random, step=ticket.step, slots=self._slots)
         steps, border = len(slot.reward), len(slot.reward) - self._experience.overlap
         known = self._continue(slot)
         for t in range(known, steps):

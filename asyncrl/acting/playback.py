@@ -63,7 +63,7 @@ class Playback:
         if begins:
             dealt = ticket.number // self._actors * len(slot.reward)
             self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._replayed_steps]
-        slot.starts_reset[0] = begins and ticket.version < 0  # schedule free: others may have dealt more, so less is known
+        slot.starts_reset[0] = begins and ticket.takes_newest  # schedule free: others may have dealt more, so less is known
         slot.seed_and_steps.fill_(-1)
         slot.frames_since_reset.zero_()
         slot.state.zero_()

@@ -22,22 +22,29 @@ __all__ = ["A3C"]
 
 @dataclass(frozen=True)
 class A3C(Algorithm):
-    """n-step advantage actor-critic; the gradient is the mean over all steps of an update's rollouts."""
+    """Advantage actor-critic with n-step returns (Mnih et al. 2016, section 4 and algorithm S3).
+
+        R_t = r_t + γ·R_{t+1},  R_T = V(s_T; θ_v),  A_t = R_t − V(s_t; θ_v)
+        L = mean [−log π(a_t|s_t; θ)·A_t + c·(R_t − V(s_t; θ_v))² − β·H(π(·|s_t; θ))]
+
+    A_t is constant in the policy's gradient, R_t in the value's. The mean is over the valid steps of an update's
+    rollouts; the paper sums. R_t = r_t where the step terminated.
+    """
 
     name: ClassVar[str] = "a3c"
     summary: ClassVar[str] = "asynchronous advantage actor-critic: n-step returns, entropy bonus (Mnih et al. 2016)"
     network: ClassVar = ActorCritic
 
     t_max: int = 5
-    """Steps per rollout: the longest return before the value takes over."""
+    """Steps per rollout: the longest n-step return."""
     discount: float = 0.99
-    """γ, per step."""
+    """Discount factor γ per step."""
     gae_lambda: float = 1.0
-    """λ of generalized advantage estimation (Schulman et al. 2016); 1 is the n-step return of the paper."""
+    """λ of generalized advantage estimation (Schulman et al. 2016); 1 gives the n-step returns of the A3C paper."""
     entropy_cost: float = 0.01
-    """β: weight of the entropy bonus."""
+    """Weight β of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the mean squared error of the value, without ½."""
+    """Weight c of the value's mean squared error (without a factor ½)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max")
@@ -58,10 +65,11 @@ class A3C(Algorithm):
         values = torch.cat([value.detach(), bootstrap])  # [T+1, N]
         discount = self.discount * (~batch.terminated).float()
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
+        returns = values[:-1] + advantage  # [T, N]
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
-        value_loss = masked_mean((values[:-1] + advantage - value).square(), batch.valid)
+        value_loss = masked_mean((returns - value).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
-        mean = masked_mean(value, batch.valid)
-        return Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean)
+        mean_value = masked_mean(value, batch.valid)
+        return Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean_value)

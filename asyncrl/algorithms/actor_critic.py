@@ -1,4 +1,4 @@
-"""Episodic actor-critic: one update per episode, with a critic that is learned (Sutton and Barto 2018, section 13.5)."""
+"""Episodic actor-critic: policy gradient on whole episodes against a learned critic (Sutton and Barto 2018, chapter 13)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.algorithms.policy_based import sample_action
-from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, FullEpisodes
@@ -24,7 +24,14 @@ __all__ = ["EpisodicActorCritic"]
 
 @dataclass(frozen=True)
 class EpisodicActorCritic(Algorithm):
-    """A3C's loss on whole episodes, with a Huber loss for the critic; an episode that was cut off bootstraps."""
+    """Actor-critic with one update per batch of whole episodes (Sutton and Barto 2018, sections 13.4 and 13.5).
+
+        δ_t = r_t + γ·V(s_{t+1}) − V(s_t),  A_t = Σ_k (γλ)^k·δ_{t+k},  G_t = A_t + V(s_t)
+        L = mean [−log π(a_t|s_t)·A_t + c·huber(G_t − V(s_t)) − β·H(π(·|s_t))]
+
+    λ = 1 is REINFORCE with a baseline (equation 13.11), λ = 0 the one-step actor-critic (equation 13.12). The last
+    step of an episode cut off at `longest_episode` bootstraps from V; a terminated one does not.
+    """
 
     name: ClassVar[str] = "actor-critic"
     summary: ClassVar[str] = "one update per episode, returns against a learned critic"
@@ -34,15 +41,15 @@ class EpisodicActorCritic(Algorithm):
     longest_episode: int = 1_000
     """Steps after which an episode is cut off."""
     discount: float = 0.99
-    """γ, per step."""
+    """Discount factor γ per step."""
     gae_lambda: float = 1.0
-    """λ: 1 compares whole returns with the critic, 0 only the next step's."""
+    """λ of the advantages: 1 for full returns, 0 for one-step TD errors."""
     normalize_advantage: bool = True
-    """Advantages of an update have mean 0 and standard deviation 1."""
+    """Normalize the advantages of an update to mean 0 and standard deviation 1."""
     entropy_cost: float = 0.0
-    """Weight of the entropy bonus."""
+    """Weight β of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the critic's Huber loss."""
+    """Weight c of the critic's Huber loss."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "longest_episode")
@@ -58,15 +65,14 @@ class EpisodicActorCritic(Algorithm):
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, state = network(batch.observation[:-1], batch.state, batch.valid)
         with torch.no_grad():
-            bootstrap = target(batch.observation[-1:], state).value
-        values = torch.cat([value.detach(), bootstrap])
+            bootstrap = target(batch.observation[-1:], state).value  # [1, N]
+
+        values = torch.cat([value.detach(), bootstrap])  # [T+1, N]
         discount = self.discount * (~batch.terminated).float()
-        errors = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
-        returns, advantage = values[:-1] + errors, errors
+        advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
+        returns = values[:-1] + advantage  # [T, N]
         if self.normalize_advantage:
-            mean = masked_mean(errors, batch.valid)
-            deviation = masked_mean((errors - mean).square(), batch.valid).sqrt()
-            advantage = (errors - mean) / (deviation + 1e-8)
+            advantage = normalize(advantage, batch.valid)
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
         value_loss = masked_mean(F.smooth_l1_loss(value, returns, reduction="none"), batch.valid)

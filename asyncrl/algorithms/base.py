@@ -1,4 +1,4 @@
-"""What an algorithm is: a frozen dataclass of hyperparameters with four small methods."""
+"""The interface of an algorithm: a frozen dataclass of hyperparameters with six methods."""
 
 from __future__ import annotations
 
@@ -18,98 +18,118 @@ __all__ = ["ActContext", "ActionOutput", "Algorithm", "Loss"]
 
 
 class ActContext(NamedTuple):
-    """What an algorithm may know of the moment it acts in, besides what it sees."""
+    """How to choose actions. Make one with `training` or `evaluation`."""
 
-    step: int
-    """Environment steps that the run has ordered before this rollout."""
     random: torch.Generator
-    slots: EnvSlots | None
-    """Which of the run's environments these are; None: no training, act as well as you can."""
+    """Source of all random numbers, on the CPU."""
+    explore: bool
+    """True in training: value methods act ε-greedily and noisy networks draw noise."""
+    step: int = 0
+    """Environment steps that the run scheduled before this rollout."""
+    slots: EnvSlots | None = None
+    """The environments acted in; set whenever `explore` is."""
     greedy: bool = False
     """Take the most probable action instead of sampling."""
     epsilon: float = 0.0
-    """Probability that something else is done, at random (evaluation)."""
+    """Probability of a uniformly random action in evaluation."""
+
+    @classmethod
+    def training(cls, random: torch.Generator, *, step: int, slots: EnvSlots) -> ActContext:
+        """Return the context of a rollout that begins at `step`, in the environments `slots`."""
+        return cls(random, explore=True, step=step, slots=slots)
+
+    @classmethod
+    def evaluation(cls, random: torch.Generator, *, greedy: bool = False, epsilon: float = 0.0) -> ActContext:
+        """Return the context of an evaluation, which does not explore."""
+        return cls(random, explore=False, greedy=greedy, epsilon=epsilon)
 
 
 class ActionOutput(NamedTuple):
-    """What an algorithm chose for B environments."""
+    """Actions for B environments."""
 
     action: Tensor
-    """[B, …] as `Actions` says"""
+    """[B, …], shape and dtype as `Actions` describes."""
     state: Tensor
-    """[B, S] what the network remembers"""
+    """[B, S] float32: the next recurrent state."""
     extras: dict[str, Tensor]
-    """[B, …] what the loss will need of this moment; kept in the rollout"""
+    """[B, …]: per-step values that the loss needs, such as log-probabilities. Stored in the rollout."""
     explored: Tensor | None = None
-    """[B] bool: actions that are not the policy's choice but chance"""
+    """[B] bool: True where the action is random instead of the policy's; None if it never is."""
 
 
 class Loss(NamedTuple):
-    """What the learner descends, and what it reports."""
+    """A loss with its metrics."""
 
     total: Tensor
-    """scalar, differentiable"""
+    """Scalar, differentiable."""
     metrics: dict[str, Tensor]
-    """scalars, detached, left on the device"""
+    """Scalars, detached and kept on the device."""
     early_stop: bool = False
-    """Take no step and none after it in this update."""
+    """Stop the update: skip this gradient step and the remaining minibatches."""
     td_errors: Tensor | None = None
-    """[N] ≥ 0, of a Sample: how surprising each of its steps was; what priorities are made of"""
+    """[N] float32 ≥ 0: the errors of a `Sample`'s steps, from which replay priorities are computed."""
 
     @classmethod
     def of(cls, total: Tensor, **metrics: Tensor) -> Loss:
-        """A loss with its metrics detached."""
+        """Return a loss with detached metrics."""
         return cls(total, {name: x.detach() for name, x in metrics.items()})
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """The interface. An algorithm does no input or output and knows no process, device or environment.
+    """The interface. An algorithm does no input or output and is independent of engine, device and environment.
 
-    Adding one: a file with a subclass, one line in `algorithms/__init__.py`, a preset, a test.
+    A subclass defines `check`, `experience`, `act` and `loss`, and may replace `build` and `prepare`. To add one,
+    write a file with the subclass, import it in `algorithms/__init__.py`, and add a preset and a test.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for `asyncrl list algorithms`."""
     network: ClassVar[Any]
-    """What it learns; made of a network's configuration, spaces, the body's dtype and a generator."""
+    """Class of the network: called with a network configuration, spaces, compute dtype and generator."""
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig()
-    """What it is optimized with unless told otherwise."""
+    """Default optimizer settings; presets and users override single fields."""
     prefers: ClassVar[Network] = Network.AUTO
-    """The kind of network it takes unless told otherwise."""
+    """Default kind of network."""
     is_stochastic: ClassVar[bool] = True
-    """Does its policy draw actions? What has none to draw from is always evaluated greedily."""
+    """Whether the policy samples actions. A deterministic one is always evaluated greedily."""
     reports_kl: ClassVar[bool] = False
-    """Is there a metric `kl` in its loss: how far the policy has moved in this update, in nats?"""
+    """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     target_every = 0
-    """Steps between copies of the network into the target network; 0: the network is its own target."""
+    """Environment steps between copies of the network into the target network; 0 without copies."""
     tau = 0.0
-    """Share of the way that the target network moves towards the network with every step of the optimizer."""
+    """Polyak averaging: fraction by which the target network moves towards the network after each gradient step."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
-        """Raise UsageError for hyperparameters out of range, spaces or networks it cannot handle."""
+        """Raise UsageError for hyperparameters out of range, and for unsupported spaces or networks."""
         raise NotImplementedError
 
     def experience(self) -> Experience:
-        """Which experience it learns from."""
+        """Return the kind of experience that the algorithm learns from."""
         raise NotImplementedError
 
     def build(
         self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator
     ) -> torch.nn.Module:
-        """A new network."""
+        """Return a new network for `spaces` that computes in `dtype`, initialized from `generator`."""
         built: torch.nn.Module = self.network(config, spaces, dtype, generator)
         return built
 
     def act(self, network: Any, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
-        """Choose actions for observations [B, *O]; `state` [B, S] is what the network remembers."""
+        """Choose actions for `observation` [B, *O], given the recurrent `state` [B, S]."""
         raise NotImplementedError
 
     def prepare(self, network: Any, target: Any, batch: Any) -> Any:
-        """What is computed once for an update that goes through its batch several times, or for several batches at once."""
+        """Compute what stays fixed during an update, such as targets; called without gradients.
+
+        Takes a `Batch` or a `Sample` and returns what `loss` takes.
+        """
         return batch
 
     def loss(self, network: Any, target: Any, batch: Any) -> Loss:
-        """What the gradient is taken of; `target` is the target network, `batch` a Batch, or a Sample of stored steps."""
+        """Return the loss of a prepared batch.
+
+        `target` is the target network. Without one (`target_every` and `tau` 0) it is `network` itself.
+        """
         raise NotImplementedError

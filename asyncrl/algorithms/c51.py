@@ -1,4 +1,4 @@
-"""Categorical Q-learning: the distribution of returns on fixed values (Bellemare, Dabney and Munos 2017)."""
+"""Categorical DQN: learns the distribution of returns on a fixed support (Bellemare, Dabney and Munos 2017)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action,
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.experience import Sample
+from asyncrl.experience import PreparedSample
 from asyncrl.networks import CategoricalQNetwork, NetworkConfig
 
 __all__ = ["C51", "project"]
@@ -21,7 +21,17 @@ __all__ = ["C51", "project"]
 
 @dataclass(frozen=True)
 class C51(ReplayBasedQLearning):
-    """The cross-entropy of Z(s, a; θ) and the projected R + γⁿ·Z(s_n, a*; θ⁻) (algorithm 1)."""
+    """Categorical DQN (Bellemare et al. 2017, algorithm 1).
+
+    Z(s, a; θ) is a distribution over K returns z_1 … z_K; Q(s, a) is its mean.
+
+        m = Φ(R + γ^n·Z(s_n, a*; θ⁻))
+        L(θ) = mean w·(−Σ_i m_i·log p_i(s, a; θ))
+
+    R is the n-step sum of rewards, a* the bootstrap action of `ReplayBasedQLearning`, Φ the projection onto the
+    support (equation 7), w the importance weight of prioritized replay. Priorities are the KL divergence from m to p,
+    as in Rainbow (Hessel et al. 2018).
+    """
 
     name: ClassVar[str] = "c51"
     summary: ClassVar[str] = (
@@ -30,45 +40,55 @@ class C51(ReplayBasedQLearning):
     network: ClassVar = CategoricalQNetwork
 
     atoms: int = 51
-    """Values that a return can have."""
+    """Number K of returns in the support."""
     v_min: float = -10.0
-    """The first of them."""
+    """Smallest return z_1."""
     v_max: float = 10.0
-    """The last of them."""
+    """Largest return z_K."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
         within(self, 2, 10_000, "atoms")
         within(self, -1e30, 1e30, "v_min", "v_max")
         if self.v_min >= self.v_max:
-            raise UsageError(f"--v-min {self.v_min:g} is not below --v-max {self.v_max:g}")
+            raise UsageError(f"--v-min must be below --v-max, not {self.v_min:g} with --v-max {self.v_max:g}")
 
     def build(
         self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator
     ) -> CategoricalQNetwork:
-        low, high = self.v_min, self.v_max
-        return CategoricalQNetwork(config, spaces, dtype, generator, self.atoms, low, high)
+        return CategoricalQNetwork(config, spaces, dtype, generator, self.atoms, low=self.v_min, high=self.v_max)
 
-    def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
+    def loss(self, network: Any, target: Any, batch: PreparedSample) -> Loss:
         with torch.no_grad():
-            probability = self.target_outputs(network, batch).softmax(-1)  # [N, K]
-            support: Tensor = target.support
-            moved = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * support
-            wanted = project(moved, probability, support)
+            next_probability = self.target_outputs(network, batch).softmax(-1)  # [N, K]
+            support: Tensor = target.support  # [K]
+            values = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * support
+            y = project(values, next_probability, support)  # [N, K]
         output = q_outputs(network, batch.observation)
-        log_probability = gather_action(output.outputs[0], batch.action).log_softmax(-1)
-        cost = -(wanted * log_probability).sum(-1)
-        entropy = -torch.special.xlogy(wanted, wanted).sum(-1)
-        loss = (batch.weight * cost).mean()
-        errors = (cost.detach() - entropy).clamp(min=0)  # the divergence: what is left to learn
-        return Loss.of(loss, q=output.q.amax(-1).mean(), target=(wanted @ support).mean())._replace(td_errors=errors)
+        log_probability = gather_action(output.outputs[0], batch.action).log_softmax(-1)  # [N, K]
+        cross_entropy = -(y * log_probability).sum(-1)
+        entropy = -torch.special.xlogy(y, y).sum(-1)
+        loss = (batch.weight * cross_entropy).mean()
+        divergence = (cross_entropy.detach() - entropy).clamp(min=0)
+        metrics = dict(q=output.q.amax(-1).mean(), target=(y @ support).mean())
+        return Loss.of(loss, **metrics)._replace(td_errors=divergence)
 
 
 def project(values: Tensor, probability: Tensor, support: Tensor) -> Tensor:
-    """A distribution over `values` [N, K] as one over `support` [K]: each goes to its two neighbours, by nearness.
+    """Project distributions over `values` onto `support` (Bellemare et al. 2017, equation 7).
 
-    `probability` and the result are [N, K].
+    Each probability is split between the two neighbours of its value in the support, in proportion to nearness.
+
+        (Φp)_i = Σ_j [1 − |clip(v_j, z_1, z_K) − z_i| / Δz] clipped to [0, 1] · p_j
+
+    Args:
+        values: [N, J] float, v.
+        probability: [N, J] float, p.
+        support: [K] float, z, ascending and equally spaced.
+
+    Returns:
+        The probabilities [N, K] of the support's values.
     """
     gap = support[1] - support[0]
-    distance = (values.clamp(support[0], support[-1])[:, None, :] - support[:, None]).abs() / gap  # [N, K, K]
+    distance = (values.clamp(support[0], support[-1])[:, None, :] - support[:, None]).abs() / gap  # [N, K, J]
     return ((1 - distance).clamp(min=0) * probability[:, None, :]).sum(-1)

@@ -1,4 +1,4 @@
-"""Deep Q-learning from stored experience (Mnih et al. 2015), with its extensions as switches."""
+"""Deep Q-learning with experience replay (Mnih et al. 2015) and its extensions."""
 
 from __future__ import annotations
 
@@ -14,45 +14,52 @@ from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Sample
+from asyncrl.experience import PreparedSample
 from asyncrl.networks import NetworkConfig
 
 __all__ = ["DQN", "TDLoss"]
 
 
 class TDLoss(Enum):
-    """What an error costs."""
+    """The loss of a temporal-difference error."""
 
     HUBER = "huber"
-    """squared below 1, linear above: the clipped error of the 2015 paper"""
+    """quadratic below 1, linear above: the error clipping of Mnih et al. 2015"""
     SQUARED = "squared"
 
 
 @dataclass(frozen=True)
 class DQN(ReplayBasedQLearning):
-    """y = Σ γ^k·r_k + γⁿ·max_a Q(s_n, a; θ⁻), and the mean penalty of y − Q(s, a; θ) over a batch of stored steps."""
+    """Deep Q-learning (Mnih et al. 2015, algorithm 1).
+
+        L(θ) = mean w·ℓ(y − Q(s, a; θ)) + α·(log Σ_a′ exp Q(s, a′; θ) − Q(s, a; θ))
+
+    y is the n-step target of `ReplayBasedQLearning`, ℓ the Huber or the squared error, w the importance weight of
+    prioritized replay (else 1), α the weight of conservative Q-learning (Kumar et al. 2020, equation 4; 0 by default).
+    """
 
     name: ClassVar[str] = "dqn"
     summary: ClassVar[str] = "deep Q-learning from a replay memory: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
 
     td_loss: TDLoss = TDLoss.HUBER
-    """What an error costs."""
+    """Loss of the temporal-difference error."""
     cql_alpha: float = 0.0
-    """Weight of log Σ_a exp Q(s, a) − Q(s, a_t): keeps what was never tried from looking good (CQL, Kumar et al. 2020)."""
+    """Weight of the conservative penalty log Σ_a exp Q(s, a) − Q(s, a_t), which lowers the values of actions that the data
+    lacks (CQL, Kumar et al. 2020)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
         within(self, 0, math.inf, "cql_alpha")
 
-    def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
+    def loss(self, network: Any, target: Any, batch: PreparedSample) -> Loss:
         with torch.no_grad():
-            after = self.target_outputs(network, batch).squeeze(-1)
-            y = batch.returns(self.discount) + batch.bootstrap(self.discount) * after
-        q = q_outputs(network, batch.observation).q[0]
+            next_value = self.target_outputs(network, batch).squeeze(-1)  # [N]
+            y = batch.returns(self.discount) + batch.bootstrap(self.discount) * next_value
+        q = q_outputs(network, batch.observation).q[0]  # [N, A]
         value = gather_action(q, batch.action)
-        error_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
-        loss = (batch.weight * error_loss(value, y, reduction="none")).mean()
+        td_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
+        loss = (batch.weight * td_loss(value, y, reduction="none")).mean()
         if self.cql_alpha:
             loss = loss + self.cql_alpha * (q.logsumexp(-1) - value).mean()
-        errors = (y - value).detach().abs()
-        return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(td_errors=errors)
+        td_errors = (y - value).detach().abs()
+        return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(td_errors=td_errors)

@@ -1,4 +1,4 @@
-"""IMPALA: actor-critic whose V-trace targets correct for policy lag (Espeholt et al. 2018)."""
+"""IMPALA: actor-critic with V-trace targets, which correct for policy lag (Espeholt et al. 2018)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,15 @@ __all__ = ["Impala"]
 
 @dataclass(frozen=True)
 class Impala(Algorithm):
-    """With ρ_t = π(a_t|s_t) / μ(a_t|s_t), μ the policy that acted: section 4.1, equations 1 and 4. Losses are means over
-    the steps of an update, where torchbeast's are sums.
+    """V-trace actor-critic (Espeholt et al. 2018, equation 1 and section 4.2).
+
+        ratio_t = π(a_t|s_t) / μ(a_t|s_t),  ρ_t = min(ρ̄, ratio_t),  c_t = λ·min(c̄, ratio_t)
+        v_t = V(s_t) + Σ_k γ^k·(c_t ⋯ c_{t+k−1})·ρ_{t+k}·(r_{t+k} + γ·V(s_{t+k+1}) − V(s_{t+k}))
+        A_t = ρ_t·(r_t + γ·v_{t+1} − V(s_t))
+        L = mean [−log π(a_t|s_t)·A_t + c·(v_t − V(s_t))² − β·H(π(·|s_t))]
+
+    μ is the policy that acted. ρ_t, v_t and A_t are constant in the gradient. The mean is over an update's valid
+    steps; TorchBeast sums.
     """
 
     name: ClassVar[str] = "impala"
@@ -33,18 +40,18 @@ class Impala(Algorithm):
     t_max: int = 20
     """Steps per rollout."""
     discount: float = 0.99
-    """γ, per step."""
+    """Discount factor γ per step."""
     trace_lambda: float = 1.0
-    """λ: how far errors reach back, beside the clipped ratios. Advantages bootstrap from v_{t+1} whatever λ is, as in the
-    paper; rlax mixes in the value, so that on-policy it is GAE."""
+    """λ of the traces (remark 2 of the paper). Advantages bootstrap from v_{t+1} for every λ, as in the paper; RLax mixes
+    v_{t+1} with V(s_{t+1}), which is GAE on-policy."""
     rho_clip: float = 1.0
-    """ρ̄: largest weight of an error; what the value converges to."""
+    """Clip ρ̄ of the importance weights of TD errors; determines which policy the value converges to."""
     c_clip: float = 1.0
-    """c̄: largest weight that an error is passed back with; how fast it converges."""
+    """Clip c̄ of the importance weights of traces; determines how fast the value converges."""
     entropy_cost: float = 0.01
-    """Weight of the entropy bonus."""
+    """Weight β of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the mean squared error of the value, without ½."""
+    """Weight c of the value's mean squared error (without a factor ½)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max")
@@ -61,22 +68,26 @@ class Impala(Algorithm):
         policy, value, state = network(batch.observation[:-1], batch.state, batch.valid)
         log_prob = policy.log_prob(batch.action)
         with torch.no_grad():
-            bootstrap = target(batch.observation[-1:], state).value
-            ratio = (log_prob - batch.extras["log_prob"]).exp()  # ρ_t
-            weight, trace = ratio.clamp(max=self.rho_clip), self.trace_lambda * ratio.clamp(max=self.c_clip)
-            values = torch.cat([value, bootstrap])
+            bootstrap = target(batch.observation[-1:], state).value  # [1, N]
+            ratio = (log_prob - batch.extras["log_prob"]).exp()  # [T, N]
+            rho = ratio.clamp(max=self.rho_clip)
+            trace = self.trace_lambda * ratio.clamp(max=self.c_clip)
+            values = torch.cat([value, bootstrap])  # [T+1, N]
             discount = self.discount * (~batch.terminated).float()
-            errors = multistep_errors(batch.reward, discount, values, batch.valid, trace, weight)  # v_t − V_t
-            target_value = values[:-1] + errors
-            after = torch.cat([target_value[1:], bootstrap])  # v_{t+1}
-            # The target of a reset step is V of the true last observation: truncation needs no case of its own.
-            advantage = weight * (batch.reward + discount * after - values[:-1])
+            errors = multistep_errors(batch.reward, discount, values, batch.valid, trace=trace, weight=rho)
+            returns = values[:-1] + errors  # v_t; on a reset step V(s_t), so truncation needs no special case
+            next_returns = torch.cat([returns[1:], bootstrap])  # v_{t+1}
+            advantage = rho * (batch.reward + discount * next_returns - values[:-1])
 
         policy_loss = masked_mean(-log_prob * advantage, batch.valid)
-        value_loss = masked_mean((target_value - value).square(), batch.valid)
+        value_loss = masked_mean((returns - value).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
-        mean, mean_ratio = masked_mean(value, batch.valid), masked_mean(ratio, batch.valid)
         return Loss.of(
-            total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean, importance=mean_ratio
+            total,
+            policy_loss=policy_loss,
+            value_loss=value_loss,
+            entropy=entropy,
+            value=masked_mean(value, batch.valid),
+            importance=masked_mean(ratio, batch.valid),
         )

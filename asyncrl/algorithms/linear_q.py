@@ -1,4 +1,4 @@
-"""Linear Q-learning on fixed features, online: no memory, no target network (Sutton and Barto 2018, section 9.3)."""
+"""Online linear Q-learning on fixed features (Sutton and Barto 2018, section 9.3)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,24 @@ from asyncrl.networks import Network, NetworkConfig
 __all__ = ["LinearQ"]
 
 
+def _default_exploration() -> Exploration:
+    return Exploration(
+        epsilon_start=0.5,
+        final_epsilons=(0.01,),
+        final_epsilon_probabilities=(1.0,),
+        epsilon_steps=100_000,
+    )
+
+
 @dataclass(frozen=True)
 class LinearQ(OneStepQ):
-    """One-step Q-learning with a linear model per action on random radial features, by SGD on what just happened."""
+    """One-step Q-learning with a linear model per action on fixed random features, by SGD on single steps.
+
+        Q(s, a) = w_a·x(s) + b_a,  w_a ← w_a + 2η·(r + γ·max_a′ Q(s′, a′) − Q(s, a))·x(s)
+
+    x(s) are random Fourier features of Gaussian kernels (`--network radial`). This is semi-gradient TD (Sutton and
+    Barto 2018, sections 9.3 and 10.1) without replay memory or target network.
+    """
 
     name: ClassVar[str] = "linear-q"
     summary: ClassVar[str] = "one-step Q-learning with linear models on fixed radial features, by SGD"
@@ -27,12 +42,12 @@ class LinearQ(OneStepQ):
     prefers: ClassVar[Network] = Network.RADIAL
 
     t_max: int = 1
-    """Steps per rollout: with one environment, every step is learned from at once."""
+    """Steps per rollout. With 1 and a single environment, every step is an update."""
     target_every: int = 0
-    """Steps between copies of the network into the target network; 0: none."""
-    exploration: Exploration = field(default_factory=lambda: Exploration(0.5, (0.01,), (1.0,), 100_000))
+    """Environment steps between copies into the target network; 0 for no target network."""
+    exploration: Exploration = field(default_factory=_default_exploration)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
         if network.network not in (Network.AUTO, Network.RADIAL):
-            raise UsageError(f"linear-q learns from fixed features: --network radial, not {network.network.value}")
+            raise UsageError(f"linear-q needs fixed features: use --network radial, not {network.network.value}")

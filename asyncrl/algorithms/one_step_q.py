@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.returns import multistep_errors
-from asyncrl.algorithms.value_based import ValueBasedMethod, squared_error
+from asyncrl.algorithms.value_based import ValueBasedMethod, q_learning_loss
 from asyncrl.experience import Batch, OnPolicy
 from asyncrl.networks import QNetwork
 
@@ -18,7 +15,12 @@ __all__ = ["OneStepQ"]
 
 @dataclass(frozen=True)
 class OneStepQ(ValueBasedMethod):
-    """y = r + γ·max_a Q(s′, a; θ⁻), and the mean of (y − Q(s, a; θ))² over an update's steps."""
+    """One-step Q-learning with a target network (Mnih et al. 2016, algorithm 1).
+
+        L(θ) = mean (y_t − Q(s_t, a_t; θ))²,  y_t = r_t + γ·max_a Q(s_{t+1}, a; θ⁻)
+
+    and y_t = r_t where the step terminated. The mean is over the valid steps of an update's rollouts.
+    """
 
     name: ClassVar[str] = "one-step-q"
     summary: ClassVar[str] = "asynchronous one-step Q-learning with a target network (Mnih et al. 2016)"
@@ -27,9 +29,4 @@ class OneStepQ(ValueBasedMethod):
         return OnPolicy(self.t_max)
 
     def loss(self, network: QNetwork, target: QNetwork, batch: Batch) -> Loss:
-        with torch.no_grad():
-            best = target(batch.observation, batch.state, batch.valid)[0].amax(-1)  # [T+1, N]
-        discount = self.discount * (~batch.terminated).float()
-        y = best[:-1] + multistep_errors(batch.reward, discount, best, batch.valid, trace=0.0)
-        q = network(batch.observation[:-1], batch.state, batch.valid).q
-        return squared_error(q, batch.action, y, batch.valid)
+        return q_learning_loss(network, target, batch, self.discount, trace=0.0)

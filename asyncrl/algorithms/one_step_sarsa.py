@@ -18,10 +18,13 @@ __all__ = ["OneStepSarsa"]
 
 @dataclass(frozen=True)
 class OneStepSarsa(ValueBasedMethod):
-    """y = r + γ·Q(s′, a′; θ⁻), a′ being what the ε-greedy policy did in s′.
+    """One-step SARSA with a target network (Mnih et al. 2016, section 4; Rummery and Niranjan 1994).
 
-    Rollouts overlap by one step, so a′ is known after a rollout's last step too. After a truncation a′
-    is what the policy chose for the true last observation, which the environment never came to take.
+        L(θ) = mean (y_t − Q(s_t, a_t; θ))²,  y_t = r_t + γ·Q(s_{t+1}, a_{t+1}; θ⁻)
+
+    where a_{t+1} is the ε-greedy policy's action in s_{t+1}. Rollouts overlap by one step, so that a_{t+1} is
+    known for the last step too. After a truncation a_{t+1} is the action chosen for the episode's last observation,
+    although the environment ignores it.
     """
 
     name: ClassVar[str] = "one-step-sarsa"
@@ -31,11 +34,11 @@ class OneStepSarsa(ValueBasedMethod):
         return OnPolicy(self.t_max, overlap=1)
 
     def loss(self, network: QNetwork, target: QNetwork, batch: Batch) -> Loss:
-        # There are T + 1 steps: the last one only says what was done in s′.
-        seen, valid = batch.observation[:-1], batch.valid[:-1]
+        # The batch has T + 1 steps; the last one only provides a_{t+1}.
+        observation, valid = batch.observation[:-1], batch.valid[:-1]
         with torch.no_grad():
-            taken = gather_q(target(seen, batch.state, valid)[0], batch.action)  # [T+1, N]
+            next_q = gather_q(target(observation, batch.state, valid).q, batch.action)  # [T+1, N]
         discount = self.discount * (~batch.terminated[:-1]).float()
-        y = taken[:-1] + multistep_errors(batch.reward[:-1], discount, taken, valid, trace=0.0)
-        q = network(seen[:-1], batch.state, valid).q
+        y = next_q[:-1] + multistep_errors(batch.reward[:-1], discount, next_q, valid, trace=0.0)
+        q = network(observation[:-1], batch.state, valid).q
         return squared_error(q, batch.action[:-1], y, valid)

@@ -27,10 +27,10 @@ __all__ = ["Policy"]
 
 
 class Policy:
-    """Actors and evaluations act with it. Its network's body is kept in the dtype it computes in.
+    """The network that actors and evaluations act with. Its encoder's weights are kept in the compute dtype.
 
-    It may live on a GPU: observations go there and what the network says comes back, so that random
-    numbers are drawn on the CPU whatever the device.
+    On a GPU, observations are copied there and outputs copied back: random numbers are always drawn on the CPU,
+    so that actions are sampled alike on every device.
     """
 
     def __init__(
@@ -42,43 +42,52 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
-        with lent():  # layers draw weights from torch's generator, which are overwritten
+        with lent():  # torch layers draw their initial weights from the global generator; `load` overwrites them
             self._network: Any = algorithm.build(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
-        self._ask: Any = self._network if device == "cpu" else self._ask_device
+        self._forward: Any = self._network if device == "cpu" else self._forward_on_device
         self._noisy = network.noisy
 
     def load(self, weights: Tensor) -> None:
-        """Take the weights [P] float32."""
+        """Copy the weights [P] float32 into the network."""
         copy_into(self._network, weights)
 
     def initial_state(self, count: int) -> Tensor:
-        """[B, S] float32: what the network remembers when an episode begins, which is nothing."""
+        """Return the recurrent state of `count` new episodes, zeros [B, S] float32."""
         return torch.zeros(count, self._network.state_size, dtype=torch.float32)
 
     @torch.no_grad()
     def act(self, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
-        """Actions for observations [B, *O]. A noisy network has new noise every time, and none in evaluations."""
+        """Choose actions for `observation` [B, *O] and recurrent `state` [B, S].
+
+        A noisy network draws new noise for every call in training and has none in evaluation. Raises UsageError if
+        `context.epsilon` is positive and actions are not single discrete choices.
+        """
         if self._noisy:
-            resample(self._network, None if context.slots is None else context.random)
-        output = self._algorithm.act(self._ask, observation, state, context)
+            resample(self._network, context.random if context.explore else None)
+        output = self._algorithm.act(self._forward, observation, state, context)
         if not context.epsilon:
             return output
         count = self._spaces.actions.count
         if count is None:
-            raise UsageError("--epsilon is for environments with one discrete choice per action")
+            raise UsageError(
+                f"--epsilon {context.epsilon:g} needs one discrete action per step, but the environment's actions are "
+                f"{self._spaces.actions}; leave it out"
+            )
         return output._replace(action=explore(output.action, count, context.epsilon, context.random)[0])
 
     @torch.no_grad()
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Its kernels [F, C, k, k] and what they answer to one observation [1, *O], [F, h, w], both float32.
+        """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
 
-        None where the network has no convolutions.
+        Both are float32. Returns None for networks without convolutions.
         """
         encoder = self._network.body.encoder
         return encoder.first(observation.to(self._device)) if isinstance(encoder, ConvolutionalEncoder) else None
 
-    def _ask_device(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue | ActionValues:
+    def _forward_on_device(
+        self, observation: Tensor, state: Tensor, valid: Tensor | None = None
+    ) -> PolicyValue | ActionValues:
         output: PolicyValue | ActionValues = self._network(observation.to(self._device), state.to(self._device), valid)
         return output.cpu()

@@ -1,4 +1,4 @@
-"""How algorithms with a policy act."""
+"""Acting with a stochastic policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["sample_action"]
 def sample_action(
     network: Any, observation: Tensor, state: Tensor, context: ActContext, *, log_prob: bool = False
 ) -> ActionOutput:
-    """Sample from the policy of an actor-critic network; with `log_prob`, the rollout keeps how probable the action was."""
+    """Sample actions for `observation` [B, *O] and recurrent `state` [B, S]; take the mode if the context is greedy.
+
+    With `log_prob`, the output's extras contain log π(a|s) [B] float32 as "log_prob".
+    """
     policy, _, state = network(observation[None], state)
     action = policy.mode() if context.greedy else policy.sample(context.random)
     extras = {"log_prob": policy.log_prob(action)[0]} if log_prob else {}

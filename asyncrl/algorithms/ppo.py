@@ -1,4 +1,4 @@
-"""Proximal policy optimization (Schulman et al. 2017), fed by asynchronous actors."""
+"""Proximal policy optimization (Schulman et al. 2017) with asynchronous actors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.algorithms.policy_based import sample_action
-from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Batch, OnPolicy
+from asyncrl.experience import Batch, OnPolicy, PreparedBatch
 from asyncrl.networks import ActorCritic, NetworkConfig
 
 __all__ = ["PPO"]
@@ -23,10 +23,13 @@ __all__ = ["PPO"]
 
 @dataclass(frozen=True)
 class PPO(Algorithm):
-    """The clipped objective (equation 7) with generalized advantages, in epochs of minibatches.
+    """The clipped surrogate objective in epochs of minibatches (Schulman et al. 2017, equations 7, 9 and 11).
 
-    Ratios are taken to the policy that acted, so policy lag is part of what the clip holds in check;
-    values and advantages are those of the network that learns, computed once at the beginning of an update.
+        ratio_t = π(a_t|s_t) / μ(a_t|s_t)
+        L = mean [−min(ratio_t·A_t, clip(ratio_t, 1 − ε, 1 + ε)·A_t) + c·(R_t − V(s_t))² − β·H(π(·|s_t))]
+
+    A_t is GAE(λ) (Schulman et al. 2016, equation 16) and R_t = A_t + V(s_t), both computed with the learner's network
+    at the beginning of the update. μ is the policy that acted, so the clip also bounds the effect of policy lag.
     """
 
     name: ClassVar[str] = "ppo"
@@ -38,26 +41,26 @@ class PPO(Algorithm):
     t_max: int = 128
     """Steps per rollout."""
     epochs: int = 4
-    """Times that an update goes through its rollouts."""
+    """Passes of an update over its rollouts."""
     minibatches: int = 4
-    """Parts that each time takes them in, shuffled; whole sequences with a recurrent network."""
+    """Minibatches per epoch: shuffled steps, or whole sequences with a recurrent network."""
     discount: float = 0.99
-    """γ, per step."""
+    """Discount factor γ per step."""
     gae_lambda: float = 0.95
     """λ of generalized advantage estimation (Schulman et al. 2016)."""
     clip_range: float = 0.2
-    """ε: how far a ratio may move before its gradient stops."""
+    """Clip ε of the probability ratio."""
     value_clip_range: float = 0.0
-    """How far a value may move from the one it had at the beginning of the update; 0: as far as it likes."""
+    """Clip of the value's change within an update; 0 for no clipping."""
     max_kl: float = 0.0
-    """End an update before the first minibatch that finds the policy moved further than this (nats); 0: never. Others
-    stop at 1.5 times what they call target KL."""
+    """End an update before the first minibatch whose KL estimate exceeds this, in nats; 0 never does. Other libraries stop
+    at 1.5 times their target KL."""
     normalize_advantage: bool = True
-    """Advantages of a minibatch have mean 0 and standard deviation 1, the population's."""
+    """Normalize the advantages of a minibatch to mean 0 and (population) standard deviation 1."""
     entropy_cost: float = 0.01
-    """Weight of the entropy bonus."""
+    """Weight β of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the mean squared error of the value, without ½."""
+    """Weight c of the value's mean squared error (without a factor ½)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max", "epochs", "minibatches")
@@ -70,34 +73,33 @@ class PPO(Algorithm):
     def act(self, network: ActorCritic, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         return sample_action(network, observation, state, context, log_prob=True)
 
-    def prepare(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Batch:
+    def prepare(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> PreparedBatch:
+        """Add `advantage` and `value` [T, N] to the batch's extras."""
         values = target(batch.observation, batch.state, batch.valid).value  # [T+1, N]
         discount = self.discount * (~batch.terminated).float()
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
         return batch.with_targets(advantage=advantage, value=values[:-1])
 
-    def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
+    def loss(self, network: ActorCritic, target: ActorCritic, batch: PreparedBatch) -> Loss:
         policy, value, _ = network(batch.observation, batch.state, batch.valid)
-        valid, advantage, before = batch.valid, batch.extras["advantage"], batch.extras["value"]
-        target_value = before + advantage
+        valid, advantage, old_value = batch.valid, batch.extras["advantage"], batch.extras["value"]
+        returns = old_value + advantage
         if self.normalize_advantage:
-            mean = masked_mean(advantage, valid)
-            deviation = masked_mean((advantage - mean).square(), valid).sqrt()
-            advantage = (advantage - mean) / (deviation + 1e-8)
+            advantage = normalize(advantage, valid)
 
         log_ratio = policy.log_prob(batch.action) - batch.extras["log_prob"]
         ratio = log_ratio.exp()
-        clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
-        policy_loss = masked_mean(-torch.min(ratio * advantage, clipped * advantage), valid)
-        error = (target_value - value).square()
+        clipped_ratio = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
+        policy_loss = masked_mean(-torch.min(ratio * advantage, clipped_ratio * advantage), valid)
+        error = (returns - value).square()
         if self.value_clip_range:
-            near = before + (value - before).clamp(-self.value_clip_range, self.value_clip_range)
-            error = torch.max(error, (target_value - near).square())
+            clipped_value = old_value + (value - old_value).clamp(-self.value_clip_range, self.value_clip_range)
+            error = torch.max(error, (returns - clipped_value).square())
         value_loss, entropy = masked_mean(error, valid), masked_mean(policy.entropy(), valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
 
         with torch.no_grad():
-            kl = masked_mean(ratio - 1 - log_ratio, valid)  # an estimate that is never negative
-            cut = masked_mean((ratio != clipped).float(), valid)
-        loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=cut)
+            kl = masked_mean(ratio - 1 - log_ratio, valid)  # the non-negative estimator k3 of Schulman 2020
+            clipped = masked_mean((ratio != clipped_ratio).float(), valid)
+        loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=clipped)
         return loss._replace(early_stop=bool(self.max_kl) and float(kl) > self.max_kl)

@@ -1,4 +1,4 @@
-"""Quantile-regression Q-learning: quantiles of the return (Dabney et al. 2018)."""
+"""Quantile-regression DQN: learns quantiles of the return (Dabney et al. 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
-from asyncrl.experience import Sample
+from asyncrl.experience import PreparedSample
 from asyncrl.networks import NetworkConfig, QNetwork
 
 __all__ = ["QRDQN", "quantile_loss"]
@@ -21,13 +21,22 @@ __all__ = ["QRDQN", "quantile_loss"]
 
 @dataclass(frozen=True)
 class QRDQN(ReplayBasedQLearning):
-    """K quantiles θ_i(s, a) of the return at (i + ½) / K; Q(s, a) is their mean (algorithm 1)."""
+    """Quantile-regression DQN (Dabney et al. 2018, algorithm 1).
+
+    θ_i(s, a) estimates the quantile τ_i = (i + ½)/K of the return, i = 0 … K − 1; Q(s, a) is the mean over i.
+
+        y_j = R + γ^n·θ⁻_j(s_n, a*)
+        L(θ) = mean w·Σ_i mean_j ρ_{τ_i}(y_j − θ_i(s, a))
+
+    R is the n-step sum of rewards, a* the bootstrap action of `ReplayBasedQLearning`, ρ the quantile Huber loss
+    (equation 10), w the importance weight of prioritized replay.
+    """
 
     name: ClassVar[str] = "qr-dqn"
     summary: ClassVar[str] = "quantile-regression DQN: learns quantiles of the return (Dabney 2018)"
 
     quantiles: int = 200
-    """K: quantiles of each action's return."""
+    """Number K of quantiles per action."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
@@ -36,20 +45,25 @@ class QRDQN(ReplayBasedQLearning):
     def build(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> QNetwork:
         return QNetwork(config, spaces, dtype, generator, self.quantiles)
 
-    def loss(self, network: Any, target: Any, batch: Sample) -> Loss:
+    def loss(self, network: Any, target: Any, batch: PreparedSample) -> Loss:
         with torch.no_grad():
-            after = self.target_outputs(network, batch)  # [N, K]
-            wanted = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * after
+            next_quantiles = self.target_outputs(network, batch)  # [N, K]
+            y = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * next_quantiles
         output = q_outputs(network, batch.observation)
-        cost = quantile_loss(gather_action(output.outputs[0], batch.action), wanted)
-        loss = (batch.weight * cost).mean()
-        return Loss.of(loss, q=output.q.amax(-1).mean(), target=wanted.mean())._replace(td_errors=cost.detach())
+        losses = quantile_loss(gather_action(output.outputs[0], batch.action), y)  # [N]
+        loss = (batch.weight * losses).mean()
+        return Loss.of(loss, q=output.q.amax(-1).mean(), target=y.mean())._replace(td_errors=losses.detach())
 
 
 def quantile_loss(quantiles: Tensor, samples: Tensor) -> Tensor:
-    """[N]: the quantile Huber loss (equation 10, κ = 1) of `quantiles` [N, K] to `samples` [N, J], summed over K."""
+    """Return the quantile Huber loss [N] with κ = 1 (Dabney et al. 2018, equation 10).
+
+        Σ_i mean_j |τ_i − 1{u_ij < 0}|·huber(u_ij),  u_ij = samples_j − quantiles_i,  τ_i = (i + ½)/K
+
+    `quantiles` is [N, K], `samples` is [N, J].
+    """
     count = quantiles.shape[1]
-    place = (torch.arange(count, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / count
+    fraction = (torch.arange(count, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / count  # τ, [K]
     error = samples[:, None, :] - quantiles[:, :, None]  # [N, K, J]
     huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
-    return ((place[:, None] - (error.detach() < 0).float()).abs() * huber).mean(2).sum(1)
+    return ((fraction[:, None] - (error.detach() < 0).float()).abs() * huber).mean(2).sum(1)

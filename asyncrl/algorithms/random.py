@@ -1,4 +1,4 @@
-"""The baseline that every score is compared with: random actions."""
+"""Random actions: the baseline for every score."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Random", "UniformPolicy"]
 
 
 class UniformPolicy(nn.Module):
-    """A policy that looks at nothing. It has one weight, which says nothing, because a run has weights."""
+    """A uniform policy. Its single unused parameter keeps the learner's weight vector non-empty."""
 
     state_size = 0
 
@@ -31,13 +31,13 @@ class UniformPolicy(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float32))
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
-        nothing = self.weight.expand(*observation.shape[:2], parameter_count(self.actions))
-        return PolicyValue(distribution(self.actions, nothing), nothing[..., 0], state)
+        zeros = self.weight.expand(*observation.shape[:2], parameter_count(self.actions))
+        return PolicyValue(distribution(self.actions, zeros), zeros[..., 0], state)
 
 
 @dataclass(frozen=True)
 class Random(Algorithm):
-    """Every action is as probable as any other. Nothing is learned."""
+    """Uniformly random actions, discrete or within [−1, 1]. Nothing is learned: L = 0."""
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniformly random actions: the baseline"
@@ -56,9 +56,8 @@ class Random(Algorithm):
         output = sample_action(network, observation, state, context._replace(greedy=False))
         if not output.action.is_floating_point():
             return output
-        return output._replace(
-            action=2 * torch.rand(output.action.shape, generator=context.random, dtype=torch.float32) - 1
-        )
+        uniform = torch.rand(output.action.shape, generator=context.random, dtype=torch.float32)
+        return output._replace(action=2 * uniform - 1)
 
     def loss(self, network: UniformPolicy, target: UniformPolicy, batch: Batch) -> Loss:
         return Loss.of(0.0 * network.weight.sum())

@@ -1,4 +1,4 @@
-"""REINFORCE: Monte-Carlo policy gradient (Williams 1992)."""
+"""REINFORCE: Monte Carlo policy gradient (Williams 1992)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.algorithms.policy_based import sample_action
-from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, FullEpisodes
@@ -22,18 +22,25 @@ __all__ = ["Baseline", "Reinforce"]
 
 
 class Baseline(Enum):
-    """What is subtracted from a return."""
+    """The baseline subtracted from returns."""
 
     NONE = "none"
     MEAN = "mean"
-    """the mean return of the update; returns are divided by their standard deviation too"""
+    """the update's mean return; the difference is also divided by the standard deviation"""
     LEARNED = "learned"
-    """a value that is learned beside the policy"""
+    """a learned state value"""
 
 
 @dataclass(frozen=True)
 class Reinforce(Algorithm):
-    """∇ log π(a_t|s_t)·(G_t − b), G_t = Σ γ^k·r_{t+k} to the first step that terminates. Nothing is bootstrapped."""
+    """Monte Carlo policy gradient (Williams 1992; Sutton and Barto 2018, equations 13.8 and 13.11).
+
+        G_t = Σ_k γ^k·r_{t+k}, summed to the first terminated step or the end of the episode
+        L = mean [−log π(a_t|s_t)·(G_t − b) − β·H(π(·|s_t))]
+
+    With `baseline` LEARNED, b = V(s_t) and c·(G_t − V(s_t))² is added to the loss. Returns never bootstrap, not
+    even where an episode is cut off. The policy gradient is not weighted with γ^t.
+    """
 
     name: ClassVar[str] = "reinforce"
     summary: ClassVar[str] = "Monte-Carlo policy gradient on whole episodes (Williams 1992)"
@@ -43,13 +50,13 @@ class Reinforce(Algorithm):
     longest_episode: int = 1_000
     """Steps after which an episode is cut off."""
     discount: float = 0.99
-    """γ, per step."""
+    """Discount factor γ per step."""
     baseline: Baseline = Baseline.MEAN
-    """What is subtracted from a return."""
+    """Baseline b subtracted from returns."""
     entropy_cost: float = 0.0
-    """Weight of the entropy bonus."""
+    """Weight β of the entropy bonus."""
     value_cost: float = 0.5
-    """Weight of the learned baseline's squared error."""
+    """Weight c of the learned baseline's mean squared error."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "longest_episode")
@@ -64,24 +71,25 @@ class Reinforce(Algorithm):
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: Batch) -> Loss:
         policy, value, _ = network(batch.observation[:-1], batch.state, batch.valid)
-        nothing = batch.reward.new_zeros(len(batch.reward) + 1, *batch.reward.shape[1:])
+        zeros = batch.reward.new_zeros(len(batch.reward) + 1, *batch.reward.shape[1:])  # values: no bootstrap
         discount = self.discount * (~batch.terminated).float()  # a lost life may terminate before the episode's end
-        returns = multistep_errors(batch.reward, discount, nothing, batch.valid)  # [T, N]
+        returns = multistep_errors(batch.reward, discount, zeros, batch.valid)  # [T, N]
 
-        mean = masked_mean(returns, batch.valid)
-        error = masked_mean((returns - value).square(), batch.valid)
         match self.baseline:
             case Baseline.NONE:
                 advantage = returns
             case Baseline.MEAN:
-                deviation = masked_mean((returns - mean).square(), batch.valid).sqrt()
-                advantage = (returns - mean) / (deviation + 1e-8)
+                advantage = normalize(returns, batch.valid)
             case Baseline.LEARNED:
                 advantage = returns - value.detach()
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
+        value_loss = masked_mean((returns - value).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss - self.entropy_cost * entropy
         if self.baseline is Baseline.LEARNED:
-            total = total + self.value_cost * error
-        return Loss.of(total, policy_loss=policy_loss, value_loss=error, entropy=entropy, discounted_return=mean)
+            total = total + self.value_cost * value_loss
+        mean_return = masked_mean(returns, batch.valid)
+        return Loss.of(
+            total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, discounted_return=mean_return
+        )

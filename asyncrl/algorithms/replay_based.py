@@ -1,9 +1,9 @@
-"""What the methods that learn action values from stored experience have in common."""
+"""Base of the methods that learn action values from a replay buffer."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -15,20 +15,27 @@ from asyncrl.algorithms.value_based import ValueBasedMethod
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.experience import OffPolicy, ReplayOptions, Sample
+from asyncrl.experience import OffPolicy, PreparedSample, ReplayOptions, Sample
 from asyncrl.networks import ActionValues, NetworkConfig, Recurrent
 
 __all__ = ["ReplayBasedQLearning", "gather_action", "q_outputs"]
 
 
-def _one_floor() -> Exploration:
+def _default_exploration() -> Exploration:
     return Exploration(final_epsilons=(0.01,), final_epsilon_probabilities=(1.0,))
 
 
 @dataclass(frozen=True)
 class ReplayBasedQLearning(ValueBasedMethod):
-    """Many actors fill one replay memory, one learner samples from it: with a ladder of ε's and priorities that is
-    Ape-X (Horgan et al. 2018). A subclass says what its loss is; the switches compose freely.
+    """Many actors fill one replay buffer, from which one learner samples. Subclasses define the loss.
+
+    The target of a step bootstraps after n steps, or earlier where the episode ends, from the action a*:
+
+        y = Σ_{k<n} γ^k·r_k + γ^n·Q(s_n, a*; θ⁻)
+        a* = argmax_a Q(s_n, a; θ⁻) (Mnih et al. 2015), or
+        a* = argmax_a Q(s_n, a; θ) if `double` (van Hasselt et al. 2016, equation 4)
+
+    With prioritized replay and `--epsilon-assignment ladder` this is Ape-X (Horgan et al. 2018).
     """
 
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
@@ -43,12 +50,13 @@ class ReplayBasedQLearning(ValueBasedMethod):
     t_max: int = 4
     """Steps per rollout."""
     double: bool = False
-    """The network chooses the next action, the target network says what it is worth (van Hasselt et al. 2016)."""
+    """Double Q-learning: the online network selects the bootstrap action, the target network evaluates it (van Hasselt et
+    al. 2016)."""
     n_step: int = 1
-    """Steps of reward before the target network's value (Sutton 1988)."""
+    """Rewards summed before bootstrapping (n-step returns, Sutton 1988)."""
     tau: float = 0.0
-    """Share τ that the target network moves towards the network with every step (Polyak averages)."""
-    exploration: Exploration = field(default_factory=_one_floor)
+    """Polyak averaging: fraction τ by which the target network moves towards the network after each gradient step."""
+    exploration: Exploration = field(default_factory=_default_exploration)
     replay: ReplayOptions = field(default_factory=ReplayOptions)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
@@ -57,29 +65,31 @@ class ReplayBasedQLearning(ValueBasedMethod):
         within(self, 0, 1, "tau")
         self.replay.check(self.n_step)
         if network.recurrent is not Recurrent.NONE:
-            raise UsageError(f"{self.name} samples single steps, which say nothing of the past; leave out --recurrent")
+            raise UsageError(
+                f"{self.name} samples single steps, so it cannot train --recurrent {network.recurrent.value}; leave it out"
+            )
 
     def experience(self) -> OffPolicy:
         return OffPolicy(self.t_max, n_step=self.n_step, replay=self.replay)
 
-    def prepare(self, network: Any, target: Any, batch: Sample) -> Sample:
+    def prepare(self, network: Any, target: Any, batch: Sample) -> PreparedSample:
+        """Add the target network's outputs for `next_observation`."""
         output = q_outputs(target, batch.next_observation)
-        return replace(batch, target_q=output.q[0], target_outputs=output.outputs[0])
+        return batch.with_targets(target_q=output.q[0], target_outputs=output.outputs[0])
 
-    def target_outputs(self, network: Any, sample: Sample) -> Tensor:
-        """[N, K] what the target network says of the best action in `sample.next_observation`."""
+    def target_outputs(self, network: Any, sample: PreparedSample) -> Tensor:
+        """Return the target network's outputs [N, K] for the bootstrap action a* in `sample.next_observation`."""
         q = q_outputs(network, sample.next_observation).q[0] if self.double else sample.target_q
         return gather_action(sample.target_outputs, q.argmax(-1))
 
 
 def q_outputs(network: Any, observation: Tensor) -> ActionValues:
-    """What a network without a memory says of observations [N, *O], one step: T = 1."""
-    output: ActionValues = network(
-        observation[None], torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
-    )
+    """Return a feed-forward network's outputs for single steps `observation` [N, *O], as a sequence of length T = 1."""
+    state = torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
+    output: ActionValues = network(observation[None], state)
     return output
 
 
 def gather_action(x: Tensor, action: Tensor) -> Tensor:
-    """[N, …]: of x [N, A, …] what belongs to action [N]."""
+    """Return the entries [N, …] of `x` [N, A, …] that belong to `action` [N] int64."""
     return x[torch.arange(len(action), device=action.device), action]

@@ -1,11 +1,11 @@
-"""Multi-step targets: one backward recursion that every method is a case of."""
+"""Multi-step returns and advantages from one backward recursion, and means over valid steps."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["masked_mean", "multistep_errors"]
+__all__ = ["masked_mean", "multistep_errors", "normalize"]
 
 
 def multistep_errors(
@@ -16,22 +16,44 @@ def multistep_errors(
     trace: Tensor | float = 1.0,
     weight: Tensor | float = 1.0,
 ) -> Tensor:
-    """E_t = w_t·δ_t + γ_t·c_t·E_{t+1} on valid steps and 0 on reset steps, δ_t = r_t + γ_t·V_{t+1} − V_t.
+    """Return the multi-step temporal-difference errors E of a rollout.
 
-    `reward`, `discount` (γ, 0 where terminated), `valid` are [T, B], `value` is [T+1, B]; the result
-    is [T, B] float32. The target is E + V.
+        δ_t = r_t + γ_t·V_{t+1} − V_t
+        E_t = w_t·δ_t + γ_t·c_t·E_{t+1},  E_T = 0
 
-    ======================================  ==========  =========
-    method                                  trace c     weight w
-    ======================================  ==========  =========
-    n-step return (Mnih et al. 2016, S3)    1           1
-    GAE(λ) (Schulman et al. 2016, eq. 16)   λ           1
-    V-trace (Espeholt et al. 2018, eq. 1)   λ·min(1,ρ)  min(ρ̄,ρ)
-    one-step                                0           1
-    ======================================  ==========  =========
+    E is an advantage, and V + E the return that it is the advantage of. The trace coefficient c and the weight w
+    select the method; ρ_t = π(a_t|s_t) / μ(a_t|s_t), with μ the policy that acted:
 
-    Truncation needs no case of its own: the step after it is a reset step whose error is 0, so the
-    target of the truncated step is r + γ·V(true last observation).
+    ==============================================  ============  =========
+    method                                          c             w
+    ==============================================  ============  =========
+    one-step TD error                               0             1
+    n-step return (Mnih et al. 2016, algorithm S3)  1             1
+    GAE(λ) (Schulman et al. 2016, equation 16)      λ             1
+    V-trace (Espeholt et al. 2018, equation 1)      λ·min(c̄, ρ)   min(ρ̄, ρ)
+    ==============================================  ============  =========
+
+    - c = 0: the sum ends after one term, E_t = δ_t, and V + E = r_t + γ·V_{t+1}.
+    - c = 1: the values between cancel out, and V + E = r_t + γ·r_{t+1} + … + γ^(T−t)·V_T, the longest return that
+      the rollout allows.
+    - c = λ: E_t = Σ_k (γλ)^k·δ_{t+k}, the exponentially weighted average of all n-step advantages.
+    - c = λ·min(c̄, ρ), w = min(ρ̄, ρ): the GAE sum with truncated importance weights, for rollouts of an older policy.
+
+    With V = max_a Q(s, a) or V = Q(s, a), the same recursion gives the targets of Q-learning and SARSA.
+
+    A terminated step has γ_t = 0. Truncation needs no special case: the step after it is a reset step, whose
+    observation is the episode's last one and whose error is 0, so the truncated step's return is r_t + γ·V_{t+1}.
+
+    Args:
+        reward: [T, N] float32.
+        discount: [T, N] float32, γ; 0 where the step terminated.
+        value: [T+1, N] float32, with row T the bootstrap value.
+        valid: [T, N] bool, False on reset steps and padding.
+        trace: c, a number or [T, N].
+        weight: w, a number or [T, N].
+
+    Returns:
+        E, [T, N] float32; 0 where `valid` is False.
     """
     delta = weight * (reward + discount * value[1:] - value[:-1])
     decay = discount * trace
@@ -44,5 +66,12 @@ def multistep_errors(
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
-    """The mean over valid steps, both [T, B]; 0 where there is none."""
+    """Return the mean of `x` [T, N] over the steps that are `valid` [T, N]; 0 if there are none."""
     return torch.where(valid, x, 0.0).sum() / valid.sum().clamp(min=1)
+
+
+def normalize(x: Tensor, valid: Tensor) -> Tensor:
+    """Return `x` [T, N] shifted and scaled to mean 0 and (population) standard deviation 1 over `valid` [T, N]."""
+    mean = masked_mean(x, valid)
+    deviation = masked_mean((x - mean).square(), valid).sqrt()
+    return (x - mean) / (deviation + 1e-8)

@@ -1,4 +1,4 @@
-"""What the methods that learn action values have in common."""
+"""Base of the methods that learn action values, with the losses they share."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.exploration import Exploration, explore
-from asyncrl.algorithms.returns import masked_mean
+from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
+from asyncrl.experience import Batch
 from asyncrl.networks import NetworkConfig, QNetwork
 
-__all__ = ["ValueBasedMethod", "gather_q", "squared_error"]
+__all__ = ["ValueBasedMethod", "gather_q", "q_learning_loss", "squared_error"]
 
 
 @dataclass(frozen=True)
 class ValueBasedMethod(Algorithm):
-    """Acts ε-greedily on Q(s, a; θ) and bootstraps from a target network θ⁻; a subclass says what a target is."""
+    """Acts ε-greedily on Q(s, a; θ) and bootstraps from a target network θ⁻. Subclasses define the target y."""
 
     network: ClassVar[Any] = QNetwork
     is_stochastic: ClassVar[bool] = False
 
     t_max: int = 5
-    """Steps per rollout: gradients are added up over them (the paper's t_max and I_AsyncUpdate)."""
+    """Steps per rollout, over which gradients accumulate (t_max and I_AsyncUpdate of the paper)."""
     discount: float = 0.99
-    """γ, per step."""
+    """Discount factor γ per step."""
     target_every: int = 10_000
-    """Steps between copies of the network into the target network (the paper's I_target is 40 000 frames); 0: none."""
+    """Environment steps between copies into the target network (I_target of the paper, 40,000 frames); 0 for no target
+    network."""
     exploration: Exploration = field(default_factory=Exploration)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         if spaces.actions.count is None:
             raise UsageError(
-                f"{self.name} takes one discrete choice per action, and here an action is {spaces.actions}; "
-                "a3c, impala and ppo can do that"
+                f"{self.name} needs one discrete action per step, but the environment's actions are {spaces.actions}; "
+                "use a3c, impala or ppo"
             )
         within(self, 1, math.inf, "t_max")
         within(self, 0, math.inf, "target_every")
@@ -48,22 +50,41 @@ class ValueBasedMethod(Algorithm):
 
     def act(self, network: QNetwork, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         q, _, state = network(observation[None], state)
-        action, random = q[0].argmax(-1), None
-        if context.slots is not None:
-            epsilon = self.exploration.epsilon(context.step, context.slots)
-            chance = context.random
-            if self.exploration.hold_random_actions:  # what is drawn at one step of a rollout is drawn at all
-                chance = torch.Generator().manual_seed(chance.initial_seed())
-            action, random = explore(action, q.shape[-1], epsilon, chance)
-        return ActionOutput(action, state, {}, random)
+        action = q[0].argmax(-1)
+        if not context.explore:
+            return ActionOutput(action, state, {})
+        assert context.slots is not None
+        epsilon = self.exploration.epsilon(context.step, context.slots)
+        random = context.random
+        if self.exploration.hold_random_actions:  # every step of the rollout repeats the same draws
+            random = torch.Generator().manual_seed(random.initial_seed())
+        action, explored = explore(action, q.shape[-1], epsilon, random)
+        return ActionOutput(action, state, {}, explored)
+
+
+def q_learning_loss(network: QNetwork, target: QNetwork, batch: Batch, discount: float, trace: float) -> Loss:
+    """Return the Q-learning loss, the mean of (y − Q(s, a; θ))² over valid steps.
+
+    With V(s) = max_a Q(s, a; θ⁻), y_t = r_t + γ·V(s_{t+1}) for `trace` 0 (Mnih et al. 2016, algorithm 1), and
+    y_t = r_t + γ·y_{t+1}, y_T = V(s_T), for `trace` 1 (algorithm S2).
+    """
+    with torch.no_grad():
+        best = target(batch.observation, batch.state, batch.valid).q.amax(-1)  # [T+1, N]
+    discounts = discount * (~batch.terminated).float()
+    y = best[:-1] + multistep_errors(batch.reward, discounts, best, batch.valid, trace=trace)
+    q = network(batch.observation[:-1], batch.state, batch.valid).q
+    return squared_error(q, batch.action, y, batch.valid)
 
 
 def gather_q(q: Tensor, action: Tensor) -> Tensor:
-    """Q(s, a) [T, N] of q [T, N, A] and action [T, N]."""
+    """Return Q(s, a) [T, N] from the values of all actions `q` [T, N, A] and `action` [T, N] int64."""
     return q.gather(-1, action[..., None]).squeeze(-1)
 
 
 def squared_error(q: Tensor, action: Tensor, target: Tensor, valid: Tensor) -> Loss:
-    """The mean of (target − Q(s, a))² over valid steps; q is [T, N, A], all else [T, N]."""
+    """Return the mean of (y − Q(s, a))² over valid steps.
+
+    `q` is [T, N, A]; `action`, the `target` y and `valid` are [T, N].
+    """
     loss = masked_mean((target - gather_q(q, action)).square(), valid)
     return Loss.of(loss, q=masked_mean(q.amax(-1), valid), target=masked_mean(target, valid))

@@ -105,7 +105,7 @@ def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], ob
 
 def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
     policy, count = actor_spec(config, contract).policy(), config.envs_per_actor
-    context = ActContext(0, generator(config.seed, Stream.ACTOR), EnvSlots.of(config.seed, 0, count))
+    context = ActContext.training(generator(config.seed, Stream.ACTOR), step=0, slots=EnvSlots.of(config.seed, 0, count))
     dtype = getattr(torch, contract.spaces.observation_dtype)
     observation = torch.zeros(count, *contract.spaces.observation_shape, dtype=dtype)
     state = policy.initial_state(count)

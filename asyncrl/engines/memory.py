@@ -92,13 +92,13 @@ class Memory:
     def _load(self, ticket: Ticket, load: Callable[[Tensor], None]) -> int:
         """Copy the weights; read the stamp before and after, as the learner may be writing (`free`)."""
         for _ in range(1000):
-            version = int(self._newest[0]) if ticket.version < 0 else ticket.version
+            version = int(self._newest[0]) if ticket.takes_newest else ticket.version
             buffer = self._buffer(version)
             before = int(self._versions[buffer])
             load(self._weights[buffer])
             after = int(self._versions[buffer])
             if before == after == version:
                 return version
-            if ticket.version >= 0:
+            if not ticket.takes_newest:
                 raise ScheduleError(f"weights {version} are gone: their buffer holds {before}, then {after}; {ticket}")
         raise ScheduleError(f"the learner published faster than actor {ticket.actor} could copy, 1000 times in a row")

@@ -1,10 +1,10 @@
-"""Which experience an algorithm asks for, and the batches made of it."""
+"""Experience: rollouts, the kinds that algorithms learn from, batches and replay."""
 
 from asyncrl.experience.archive import Archive
-from asyncrl.experience.batch import Batch, stack_frames
+from asyncrl.experience.batch import Batch, PreparedBatch, stack_frames
 from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy, UpdateContext
 from asyncrl.experience.options import ReplayOptions, ReplayPlan, Storage
-from asyncrl.experience.replay import ReplayBuffer, Sample
+from asyncrl.experience.replay import PreparedSample, ReplayBuffer, Sample
 
 __all__ = [
     "Archive",
@@ -13,6 +13,8 @@ __all__ = [
     "FullEpisodes",
     "OffPolicy",
     "OnPolicy",
+    "PreparedBatch",
+    "PreparedSample",
     "ReplayBuffer",
     "ReplayOptions",
     "ReplayPlan",

@@ -1,11 +1,12 @@
-"""Rollouts side by side: what a loss is computed on."""
+"""Rollouts joined into the batches that losses are computed on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from operator import itemgetter, methodcaller
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,32 +14,49 @@ from torch import Tensor
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.rollout import Rollout
 
-__all__ = ["Batch", "stack_frames"]
+__all__ = ["Batch", "PreparedBatch", "stack_frames"]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """M rollouts along the environments: N = M·B columns. Row t: seen, done and got at step t."""
+class _Sequences:
+    """The fields of both batches: N sequences of T steps. Row t holds step t."""
 
     observation: Tensor
-    """[T+1, N, *O]; row T is where the next rollout begins"""
     action: Tensor
-    """[T, N, …] as `Actions` says"""
+    """[T, N, …], shape and dtype as `Actions` describes."""
     reward: Tensor
-    """[T, N] float32, as the contract says"""
+    """[T, N] float32, transformed as the environment's contract says."""
     terminated: Tensor
     """[T, N] bool"""
     valid: Tensor
-    """[T, N] bool: False on a reset step"""
+    """[T, N] bool: False on reset steps and padding."""
     state: Tensor
-    """[N, S] what the network that acted remembered before step 0"""
-    extras: dict[str, Tensor]
-    """[T, N, …] what the policy said when it extras, and what `Algorithm.prepare` adds"""
+    """[N, S] float32: the acting network's recurrent state before step 0."""
+    extras: Mapping[str, Tensor]
+    """[T, N, …]: the extras of `ActionOutput`, and the targets that `Algorithm.prepare` adds."""
+
+    def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Apply `change` to every field with a time axis and `change_state` to the state."""
+        names = [field.name for field in fields(self) if field.name not in ("extras", "state")]
+        return {
+            **{name: change(getattr(self, name)) for name in names},
+            "state": change_state(self.state),
+            "extras": {name: change(x) for name, x in self.extras.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Batch(_Sequences):
+    """M rollouts of B environments side by side: N = M·B sequences."""
+
+    observation: Tensor
+    """[T+1, N, *O]: row T is the observation after the last step."""
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], rewards: Rewards | None = None) -> Batch:
-        """Copy rollouts out of their slots."""
-        reward, terminated = (torch.cat([getattr(r, name) for r in rollouts], 1) for name in ("reward", "terminated"))
+        """Copy `rollouts` out of their slots; `rewards` transforms the rewards."""
+        reward = torch.cat([r.reward for r in rollouts], 1)
+        terminated = torch.cat([r.terminated for r in rollouts], 1)
         return cls(
             observation=stack_frames(rollouts),
             action=torch.cat([r.action for r in rollouts], 1),
@@ -50,47 +68,57 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         move = methodcaller("to", device)
-        return self._map(move, move)
+        return Batch(**self._map(move, move))
 
-    def with_targets(self, **targets: Tensor) -> Batch:
-        """The same with more in `extras`, and without the observation of row T, which only targets need."""
-        return replace(self, observation=self.observation[: len(self.reward)], extras={**self.extras, **targets})
-
-    def minibatches(self, count: int, random: torch.Generator) -> list[Batch]:
-        """`count` parts of equal size: whole columns where a network remembers, single steps where none does.
-
-        What does not divide evenly is left out, other steps every time. Call it on a batch `with_targets`.
-        """
-        envs = self.reward.shape[1]
-        if self.state.shape[1]:
-            columns = torch.randperm(envs, generator=random).tensor_split(count)
-            return [self._map(itemgetter((slice(None), c)), itemgetter(c)) for c in columns]
-        size = self.reward.numel() // count
-        order = torch.randperm(self.reward.numel(), generator=random)[: size * count].view(count, size)
-        return [self._map(partial(_at, places=places), itemgetter(places % envs)) for places in order]
-
-    def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> Batch:
-        """`change` of what has time, `change_state` of the state."""
-        kept = [name for name in self.__dataclass_fields__ if name not in ("extras", "state")]
-        return Batch(
-            **{name: change(getattr(self, name)) for name in kept},
-            state=change_state(self.state),
-            extras={name: change(x) for name, x in self.extras.items()},
+    def with_targets(self, **targets: Tensor) -> PreparedBatch:
+        """Add `targets` [T, N, …] to the extras, and drop row T of the observation, which only targets need."""
+        return PreparedBatch(
+            observation=self.observation[: len(self.reward)],
+            action=self.action,
+            reward=self.reward,
+            terminated=self.terminated,
+            valid=self.valid,
+            state=self.state,
+            extras={**self.extras, **targets},
         )
 
 
-def _at(x: Tensor, places: Tensor) -> Tensor:
-    """[1, n, …]: the steps of x [T, N, …] at these places of [T·N]."""
-    return x.flatten(0, 1)[None, places]
+@dataclass(frozen=True)
+class PreparedBatch(_Sequences):
+    """A batch with its targets in `extras`, which can be divided into minibatches."""
+
+    observation: Tensor
+    """[T, N, *O]"""
+
+    def minibatches(self, count: int, random: torch.Generator) -> list[PreparedBatch]:
+        """Shuffle and divide into `count` minibatches.
+
+        Each holds single steps [1, n], or whole sequences [T, n] if there is a recurrent state. Steps that do not
+        divide evenly are dropped, different ones each time.
+        """
+        sequences = self.reward.shape[1]
+        if self.state.shape[1]:
+            columns = torch.randperm(sequences, generator=random).tensor_split(count)
+            return [PreparedBatch(**self._map(itemgetter((slice(None), c)), itemgetter(c))) for c in columns]
+        size = self.reward.numel() // count
+        order = torch.randperm(self.reward.numel(), generator=random)[: size * count].view(count, size)
+        return [
+            PreparedBatch(**self._map(partial(_steps_at, index=index), itemgetter(index % sequences))) for index in order
+        ]
+
+
+def _steps_at(x: Tensor, index: Tensor) -> Tensor:
+    """Return the steps [1, n, …] of `x` [T, N, …] at `index` [n] into its T·N steps."""
+    return x.flatten(0, 1)[None, index]
 
 
 def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:
-    """The observations [T+1, N, *O] of rollouts that keep each frame once.
+    """Return the observations [T+1, N, *O] of rollouts, which store every frame once.
 
-    With a stack of S frames, O is (S, *frame), oldest first, and frames before the episode's first
-    one are zero, as the emulator gives them.
+    With a stack of S frames, O is (S, *frame), oldest frame first. Frames from before the episode's first one are
+    zero, as in the environment's own observations.
     """
     first = rollouts[0]
     steps, envs = first.reward.shape
@@ -99,21 +127,21 @@ def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:
         return torch.cat([r.frames for r in rollouts], 1)
     frame = first.frames.shape[2:]
     out = torch.empty(steps + 1, len(rollouts) * envs, stack, *frame, dtype=first.frames.dtype)
+    age = torch.arange(stack - 1, -1, -1, dtype=torch.int32)  # of each stacked frame: steps before the newest
     for m, rollout in enumerate(rollouts):
         columns = out[:, m * envs : (m + 1) * envs]
-        for place in range(stack):
-            columns[:, :, place] = rollout.frames[place : place + steps + 1]
-        older = torch.arange(stack - 1, -1, -1, dtype=torch.int32)  # how many frames before the newest
-        foreign = older > _age(rollout)[..., None]
-        if foreign.any():
-            columns[foreign] = 0
+        for i in range(stack):
+            columns[:, :, i] = rollout.frames[i : i + steps + 1]
+        other_episode = age > _frames_since_reset(rollout)[..., None]
+        if other_episode.any():
+            columns[other_episode] = 0
     return out
 
 
-def _age(rollout: Rollout) -> Tensor:
-    """[T+1, B]: frames of the same episode before the one seen at step t."""
-    frames_since_reset = torch.empty(rollout.reset.shape, dtype=torch.int32)
-    frames_since_reset[0] = rollout.frames_since_reset
+def _frames_since_reset(rollout: Rollout) -> Tensor:
+    """Return the number of earlier frames of the same episode at every step, [T+1, B] int32."""
+    frames = torch.empty(rollout.reset.shape, dtype=torch.int32)
+    frames[0] = rollout.frames_since_reset
     for t, valid in enumerate(rollout.valid):
-        frames_since_reset[t + 1] = torch.where(valid, frames_since_reset[t] + 1, 0)
-    return frames_since_reset
+        frames[t + 1] = torch.where(valid, frames[t] + 1, 0)
+    return frames

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from asyncrl.envs.rewards import Rewards
-from asyncrl.experience.batch import Batch
+from asyncrl.experience.batch import Batch, PreparedBatch
 from asyncrl.experience.options import ReplayOptions
-from asyncrl.experience.replay import ReplayBuffer, Sample
+from asyncrl.experience.replay import PreparedSample, ReplayBuffer, Sample
 from asyncrl.experience.rollout import Rollout
 
 __all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy", "UpdateContext"]
@@ -69,7 +69,7 @@ class Experience(ABC):
         """Environment steps that learning from `rollout` counts as."""
 
     @abstractmethod
-    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch | Sample]:
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch | PreparedBatch | Sample]:
         """The batches of one update, in order; each is followed by one gradient step."""
 
     def without_overlap(self, rollout: Rollout) -> Rollout:
@@ -81,9 +81,9 @@ class Experience(ABC):
         return rollouts
 
 
-def _batch_of(rollouts: Sequence[Rollout], update: UpdateContext) -> Batch:
-    batch: Batch = update.prepare(Batch.of(rollouts, update.rewards).to(update.device))
-    return batch
+def _prepared(rollouts: Sequence[Rollout], update: UpdateContext) -> Any:
+    """The whole update's batch, as the algorithm's `prepare` returns it: a `Batch` or a `PreparedBatch`."""
+    return update.prepare(Batch.of(rollouts, update.rewards).to(update.device))
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class OnPolicy(Experience):
     def count(self, rollout: Rollout) -> int:
         return self.steps * rollout.reward.shape[1]
 
-    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch]:
-        batch = _batch_of(rollouts, update)
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch | PreparedBatch]:
+        batch = _prepared(rollouts, update)
         for _ in range(self.epochs):
             yield from [batch] if self.minibatches == 1 else batch.minibatches(self.minibatches, update.random)
 
@@ -129,7 +129,7 @@ class FullEpisodes(Experience):
         return int(rollout.valid.sum())
 
     def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Batch]:
-        yield _batch_of(rollouts, update)
+        yield _prepared(rollouts, update)
 
     def strip_padding(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         steps = max(int(rollout.valid.any(1).sum()) for rollout in rollouts)
@@ -152,7 +152,7 @@ class OffPolicy(Experience):
     def count(self, rollout: Rollout) -> int:
         return self.steps * rollout.reward.shape[1]
 
-    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[Sample]:
+    def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[PreparedSample]:
         """As many batches as the replay ratio asks for, after the rollouts have been stored.
 
         While the target network stands still, it is evaluated on many batches at once.
@@ -167,5 +167,5 @@ class OffPolicy(Experience):
             moved = sample.to(update.device)
             for part in moved.split(self.replay.batch_size) if update.target_moves else [moved]:
                 update.resample_target()
-                prepared: Sample = update.prepare(part)
+                prepared: PreparedSample = update.prepare(part)
                 yield from prepared.split(self.replay.batch_size)

@@ -6,8 +6,9 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from asyncrl.experience.options import ReplayPlan, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.rollout import Rollout
 
-__all__ = ["ReplayBuffer", "Sample"]
+__all__ = ["PreparedSample", "ReplayBuffer", "Sample"]
 
 
 _TOGETHER, _CACHE = 16, 4 * 2**20
@@ -29,46 +30,58 @@ but what was put together should still be in the processor's cache when it is le
 
 @dataclass(frozen=True)
 class Sample:
-    """N stored steps, each with the n that follow it, or fewer where its episode ends before."""
+    """N stored transitions of n steps each, or fewer where the episode ends earlier."""
 
     observation: Tensor
-    """[N, *O]"""
+    """[N, *O]: the observation before the first step."""
     action: Tensor
-    """[N, …] as `Actions` says"""
+    """[N, …], shape and dtype as `Actions` describes: the action of the first step."""
     reward: Tensor
-    """[n, N] float32, as the contract says; 0 after the episode's end"""
+    """[n, N] float32, transformed as the environment's contract says; 0 after the episode's end."""
     next_observation: Tensor
-    """[N, *O] the observation n steps later; where the episode was over before, its true last one"""
+    """[N, *O]: the observation n steps later, or the episode's last one if it ends earlier."""
     steps: Tensor
-    """[N] int64: steps between `observation` and `later`"""
+    """[N] int64: steps from `observation` to `next_observation`, at most n."""
     terminated: Tensor
-    """[N] bool: what follows `later` is worth nothing"""
+    """[N] bool: whether the episode terminated at `next_observation`."""
     weight: Tensor
-    """[N] float32: what each step counts for; 1 where sampling is uniform"""
+    """[N] float32: importance weights; 1 where sampling is uniform."""
     index: Tensor
-    """[N] int64: where each step is stored"""
-    target_q: Tensor
-    """[N, A] what the target network says of `later`; [N, 0] until the algorithm has prepared the sample"""
-    target_outputs: Tensor
-    """[N, A, K] what that is made of"""
+    """[N] int64: positions in the replay buffer, for `ReplayBuffer.prioritize`."""
 
-    def to(self, device: torch.device) -> Sample:
-        """The same on `device`."""
-        return Sample(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+    def to(self, device: torch.device) -> Self:
+        """Return a copy on `device`."""
+        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
-    def split(self, size: int) -> list[Sample]:
-        """The same as batches of `size`."""
-        parts = {name: getattr(self, name).split(size, 1 if name == "reward" else 0) for name in self.__dataclass_fields__}
-        return [Sample(**dict(zip(parts, part, strict=True))) for part in zip(*parts.values(), strict=True)]
+    def split(self, size: int) -> list[Self]:
+        """Divide into samples of `size` transitions; the last one may be smaller."""
+        names = [field.name for field in fields(self)]
+        parts = [getattr(self, name).split(size, 1 if name == "reward" else 0) for name in names]
+        return [type(self)(**dict(zip(names, part, strict=True))) for part in zip(*parts, strict=True)]
+
+    def with_targets(self, target_q: Tensor, target_outputs: Tensor) -> PreparedSample:
+        """Add the target network's outputs for `next_observation`: `target_q` [N, A], `target_outputs` [N, A, K]."""
+        own = {field.name: getattr(self, field.name) for field in fields(Sample)}
+        return PreparedSample(**own, target_q=target_q, target_outputs=target_outputs)
 
     def returns(self, discount: float) -> Tensor:
-        """[N] Σ γ^k·r_k over the steps until `later`."""
+        """Return the discounted sum of rewards Σ_k γ^k·r_k [N] up to `next_observation`."""
         powers = discount ** torch.arange(len(self.reward), dtype=torch.float32, device=self.reward.device)
         return (powers[:, None] * self.reward).sum(0)
 
     def bootstrap(self, discount: float) -> Tensor:
-        """[N] what the value of `later` counts for: γ^steps, 0 where the episode terminated."""
+        """Return the discount [N] of the value of `next_observation`: γ^steps, or 0 if the episode terminated."""
         return torch.where(self.terminated, 0.0, discount ** self.steps.float())
+
+
+@dataclass(frozen=True)
+class PreparedSample(Sample):
+    """A sample with the target network's outputs for `next_observation`."""
+
+    target_q: Tensor
+    """[N, A] float32: action values of the target network."""
+    target_outputs: Tensor
+    """[N, A, K] float32: the outputs that `target_q` is computed from."""
 
 
 class ReplayBuffer:
@@ -151,8 +164,6 @@ class ReplayBuffer:
             terminated=(alive & terminated).any(0),
             weight=weight,
             index=at[0],
-            target_q=torch.zeros(len(row), 0, dtype=torch.float32),
-            target_outputs=torch.zeros(len(row), 0, 0, dtype=torch.float32),
         )
 
     def rows(self, since: np.ndarray) -> dict[str, Tensor]:

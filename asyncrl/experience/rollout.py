@@ -12,22 +12,33 @@ from torch import Tensor
 
 from asyncrl.errors import ScheduleError
 
-__all__ = ["Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
+__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
 
 _ALIGNMENT = 64  # bytes: a cache line, so that no two fields share one
 
 
+NEWEST_VERSION = -1
+"""In a ticket's `version`: act with the newest weights (schedule `free`)."""
+
+
 class Ticket(NamedTuple):
-    """An order for one rollout. Plain integers: this is all that passes through a queue."""
+    """A request for one rollout: five integers, all that engines send through queues."""
 
     number: int
-    """Place in the order of consumption, from 0."""
+    """Position in the order of consumption, from 0."""
     actor: int
+    """Index of the actor."""
     version: int
-    """The weights that act; -1 asks for the newest (schedule `free`)."""
+    """Weights version to act with, or NEWEST_VERSION."""
     slot: int
+    """Index of the slot to fill."""
     step: int
-    """Environment steps that the run has ordered before this rollout."""
+    """Environment steps that the run scheduled before this rollout."""
+
+    @property
+    def takes_newest(self) -> bool:
+        """Whether the rollout acts with the newest weights instead of a fixed version."""
+        return self.version == NEWEST_VERSION
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,7 @@ class Rollout(Steps):
     def check(self, ticket: Ticket) -> None:
         """Raise ScheduleError unless this is the rollout that `ticket` ordered."""
         number, actor, version = self.stamp.tolist()
-        if (number, actor) != (ticket.number, ticket.actor) or ticket.version not in (-1, version):
+        if (number, actor) != (ticket.number, ticket.actor) or not (ticket.takes_newest or ticket.version == version):
             raise ScheduleError(
                 f"slot {ticket.slot} holds rollout {number} of actor {actor} made with weights {version}; "
                 f"{ticket} was ordered."

@@ -133,7 +133,7 @@ class Agent:
 
     def _context(self, greedy: bool | None, epsilon: float = 0.0) -> ActContext:
         greedy = self.resolve_greedy(greedy)
-        return ActContext(step=0, random=self.random, slots=None, greedy=greedy, epsilon=epsilon)
+        return ActContext.evaluation(self.random, greedy=greedy, epsilon=epsilon)
 
 
 @standard_modes()

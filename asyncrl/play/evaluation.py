@@ -162,7 +162,7 @@ def evaluate(
 
 def _context(seed: int, greedy: bool, epsilon: float) -> ActContext:
     random = generator(seed, Stream.EVALUATION)
-    return ActContext(step=0, random=random, slots=None, greedy=greedy, epsilon=epsilon)
+    return ActContext.evaluation(random, greedy=greedy, epsilon=epsilon)
 
 
 def _with_step_limit(contract: Contract, limit: int | None) -> Contract:

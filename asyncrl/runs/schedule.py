@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from asyncrl.experience.rollout import Ticket
+from asyncrl.experience.rollout import NEWEST_VERSION, Ticket
 
 __all__ = ["Free", "Lockstep"]
 
@@ -116,4 +116,4 @@ class Free:
 
     def _ticket(self, actor: int, slot: int) -> Ticket:
         number, self._ordered = self._ordered, self._ordered + 1
-        return Ticket(number, actor, -1, slot, number * self.steps_per_rollout)
+        return Ticket(number, actor, NEWEST_VERSION, slot, number * self.steps_per_rollout)

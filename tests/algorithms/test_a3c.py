@@ -109,7 +109,9 @@ STATES = torch.arange(4.0)[:, None]
 
 def act(states: Tensor, seed: int = 1, *, greedy: bool = False) -> Tensor:
     random = torch.Generator().manual_seed(seed)
-    return A3C().act(PolicyTable(), states, torch.zeros(len(states), 0), ActContext(0, random, None, greedy)).action
+    return (
+        A3C().act(PolicyTable(), states, torch.zeros(len(states), 0), ActContext.evaluation(random, greedy=greedy)).action
+    )
 
 
 def test_a_greedy_policy_takes_the_likeliest_action() -> None:

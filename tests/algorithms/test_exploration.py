@@ -55,11 +55,15 @@ def test_an_action_is_random_with_its_own_environments_probability() -> None:
 
 def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
     spaces, envs = describe("CartPole-v1").spaces, 64
-    algorithm = DQN(exploration=Exploration(0.5, (0.5,), (1.0,), hold_random_actions=True))
+    algorithm = DQN(
+        exploration=Exploration(
+            epsilon_start=0.5, final_epsilons=(0.5,), final_epsilon_probabilities=(1.0,), hold_random_actions=True
+        )
+    )
     policy = Policy(algorithm, NetworkConfig(Network.MLP), spaces, torch.float32)
     done = []
     for rollout in (1, 2):
-        context = ActContext(0, generator(0, Stream.ACTOR, rollout), EnvSlots.of(0, 0, envs))
+        context = ActContext.training(generator(0, Stream.ACTOR, rollout), step=0, slots=EnvSlots.of(0, 0, envs))
         acted = [policy.act(torch.randn(envs, 4), torch.zeros(envs, 0), context) for _ in range(5)]
         chance = torch.stack([each.explored for each in acted if each.explored is not None])
         assert (chance == chance[0]).all()

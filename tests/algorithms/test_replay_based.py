@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,7 @@ def sample(
     ones = torch.ones(len(states))
     seen, then = (torch.tensor(x, dtype=torch.float32)[:, None] for x in (states, later))
     reward = torch.tensor(rewards, dtype=torch.float32).T
-    nothing = torch.zeros(len(states), 0), torch.zeros(len(states), 0, 0)
-    return Sample(
-        seen, torch.tensor(actions), reward, then, torch.tensor(steps), torch.tensor(over), ones, ones.long(), *nothing
-    )
+    return Sample(seen, torch.tensor(actions), reward, then, torch.tensor(steps), torch.tensor(over), ones, ones.long())
 
 
 def loss_of(algorithm: DQN, network: QTable, target: QTable, batch: Sample) -> Loss:
@@ -191,8 +189,9 @@ def test_noise_is_drawn_anew_while_training_and_silent_otherwise() -> None:
     config = NetworkConfig(Network.MLP, hidden=(16,), noisy=True)
     policy = Policy(DQN(), config, contract.spaces, torch.float32)
     seen, slots, outputs = torch.randn(1, 4), EnvSlots.of(1, 0, 1), []
-    for seed, place in ((1, slots), (1, slots), (2, slots), (3, None), (4, None)):
-        context = ActContext(0, torch.Generator().manual_seed(seed), place)
+    training, evaluation = partial(ActContext.training, step=0, slots=slots), ActContext.evaluation
+    for seed, make in ((1, training), (1, training), (2, training), (3, evaluation), (4, evaluation)):
+        context = make(torch.Generator().manual_seed(seed))
         policy.act(seen, torch.zeros(1, 0), context)
         outputs.append(q_outputs(policy._network, seen).q)
     assert torch.equal(outputs[0], outputs[1])
@@ -266,14 +265,14 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
 @pytest.mark.parametrize(
     ("env", "algorithm", "wrong", "sentence"),
     [
-        ("CartPole-v1", "dqn", dict(recurrent="lstm"), "samples single steps"),
+        ("CartPole-v1", "dqn", dict(recurrent="lstm"), "samples single steps, so it cannot train --recurrent lstm"),
         ("CartPole-v1", "dqn", dict(engine="hogwild"), "hogwild: its workers learn from what they just did"),
         ("CartPole-v1", "dqn", dict(n_step=0), "--n-step must be 1 or more, not 0"),
         ("CartPole-v1", "dqn", dict(capacity=20, batch_size=64), "--capacity 20: a batch of 64 steps"),
         ("CartPole-v1", "dqn", dict(replay_ratio=0.0), "--replay-ratio must be above 0 and at most 1000, not 0"),
-        ("CartPole-v1", "c51", dict(v_min=3.0, v_max=1.0), "--v-min 3 is not below"),
+        ("CartPole-v1", "c51", dict(v_min=3.0, v_max=1.0), "--v-min must be below --v-max, not 3"),
         ("CartPole-v1", "a3c", dict(noisy=True), "are for methods that learn action values, not for a3c"),
-        ("Pendulum-v1", "dqn", {}, "dqn takes one discrete choice per action"),
+        ("Pendulum-v1", "dqn", {}, "dqn needs one discrete action per step"),
     ],
 )
 def test_what_does_not_go_together_is_refused(env: str, algorithm: str, wrong: dict[str, Any], sentence: str) -> None:

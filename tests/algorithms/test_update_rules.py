@@ -18,7 +18,7 @@ from torch import Tensor
 
 from asyncrl.algorithms import PPO, EpisodicActorCritic, Impala, NStepQ, OneStepQ, OneStepSarsa, Reinforce
 from asyncrl.algorithms.reinforce import Baseline
-from asyncrl.experience import Batch
+from asyncrl.experience import Batch, PreparedBatch
 
 STATES, ACTIONS, GAMMA = 5, 3, 0.9
 numbers = st.floats(-2, 2, width=32)
@@ -190,7 +190,7 @@ def test_impala_on_policy_has_the_n_step_returns_of_actor_critic(
     assert torch.allclose(table.value.grad, expected, atol=1e-3)
 
 
-def prepared(algorithm: PPO, table: PolicyTable, of: Batch) -> Batch:
+def prepared(algorithm: PPO, table: PolicyTable, of: Batch) -> PreparedBatch:
     with torch.no_grad():
         return algorithm.prepare(table, table, of)
 

@@ -303,7 +303,7 @@ MISTAKES = {
     "train a3c nowhere:Corridor-v0": "No module named 'nowhere'",
     "train --preset a3c/atary": "there is no preset 'a3c/atary'; did you mean 'a3c/atari'",
     "train a3c": "which environment?",
-    "train one-step-q Pendulum-v1": "Pendulum-v1: one-step-q takes one discrete choice per action",
+    "train one-step-q Pendulum-v1": "Pendulum-v1: one-step-q needs one discrete action per step",
     f"{CORRIDOR} --optimizer-epsilon 0": "--optimizer-epsilon must be positive, not 0",
     f"{CORRIDOR} --actors 0": "--actors must be 1 or more, not 0",
     f"{CORRIDOR} --steps -5": "--steps must be 1 or more, not -5",

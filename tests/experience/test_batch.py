@@ -15,7 +15,7 @@ from asyncrl.common.randomness import Stream, generator
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.rewards import Rewards
-from asyncrl.experience import Batch
+from asyncrl.experience import Batch, PreparedBatch
 from asyncrl.experience.batch import stack_frames
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
 from asyncrl.networks import Network, NetworkConfig, bind
@@ -156,7 +156,7 @@ def test_an_episode_without_an_end_is_cut_off() -> None:
         assert rollout.valid[0].all()
 
 
-def numbered(steps: int, envs: int, state: int) -> Batch:
+def numbered(steps: int, envs: int, state: int) -> PreparedBatch:
     """Every step carries its own number wherever it can."""
     number = torch.arange(steps * envs).view(steps, envs)
     memory = torch.arange(envs, dtype=torch.float32)[:, None].expand(envs, state)

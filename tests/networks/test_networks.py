@@ -84,13 +84,13 @@ def test_a_policy_on_another_device_acts_as_one_beside_the_environments() -> Non
     random = [torch.Generator().manual_seed(3) for _ in range(2)]
     policies = [Policy(Impala(), NetworkConfig(), VECTOR, torch.float32, device) for device in ("cpu", "cpu:0")]
     seen = torch.randn(6, 4)
-    one, other = (p.act(seen, p.initial_state(6), ActContext(0, r, None)) for p, r in zip(policies, random, strict=True))
+    one, other = (p.act(seen, p.initial_state(6), ActContext.evaluation(r)) for p, r in zip(policies, random, strict=True))
     assert torch.equal(one.action, other.action)
     assert torch.equal(one.extras["log_prob"], other.extras["log_prob"])
 
 
 def test_with_epsilon_one_every_action_is_as_probable() -> None:
     policy = Policy(Impala(), NetworkConfig(), VECTOR, torch.float32)
-    context = ActContext(0, torch.Generator().manual_seed(1), None, greedy=True, epsilon=1.0)
+    context = ActContext.evaluation(torch.Generator().manual_seed(1), greedy=True, epsilon=1.0)
     action = policy.act(torch.ones(4_000, 4), policy.initial_state(4_000), context).action
     assert float(action.float().mean()) == pytest.approx(0.5, abs=0.03)
