@@ -1,4 +1,4 @@
-"""Random actions of value methods: ε by step, with another floor for every environment."""
+"""ε-greedy exploration of value-based methods, with a final ε of its own for every environment."""
 
 from __future__ import annotations
 
@@ -18,117 +18,127 @@ __all__ = ["Assignment", "Decay", "EnvSlots", "Exploration", "explore"]
 
 
 class Assignment(Enum):
-    """How floors are given out."""
+    """The assignment of final ε to environments."""
 
     SAMPLED = "sampled"
-    """drawn from the run's seed with the probabilities of `final_epsilon_probabilities`"""
+    """drawn with `final_epsilon_probabilities`, seeded by the run"""
     ROUND_ROBIN = "round-robin"
-    """one after the other"""
+    """environment i of the run gets entry i modulo the length of `final_epsilons`"""
     LADDER = "ladder"
-    """ε^(1 + 7·i / (N − 1)) for environment i of N, ε the first of `final_epsilons` (Horgan et al. 2018, Ape-X)"""
+    """ε^(1 + 7·i/(N − 1)) for environment i of N, where ε is the first of `final_epsilons` (Horgan et al. 2018, Ape-X)"""
 
 
 class Decay(Enum):
-    """How ε falls."""
+    """The shape of ε's decay."""
 
     LINEAR = "linear"
     COMPOUND = "compound"
-    """by the same factor with every step"""
+    """exponential: by the same factor at every step"""
 
 
 @dataclass(frozen=True)
 class EnvSlots:
-    """Which of the run's environments an actor has: what stays with each of them for the whole run."""
+    """The identities of an actor's B environments, fixed for the whole run."""
 
     index: Tensor
-    """[B] int64: its number among all environments of the run"""
+    """[B] int64: index among all environments of the run."""
     uniform: Tensor
-    """[B] float64 in [0, 1): a number of its own, drawn from the run's seed"""
+    """[B] float64 in [0, 1): a random number per environment, drawn from the run's seed."""
     num_envs: int
-    """Environments of the run"""
+    """Number of environments in the run."""
 
     @classmethod
     def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> EnvSlots:
-        """The slots of the `envs` environments of one of `actors` actors."""
+        """Return the slots of the `envs` environments of actor number `actor` of `actors`."""
         draws = uniform(seed, Stream.SEAT, envs, actor)
         return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(draws), actors * envs)
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """ε falls from `epsilon_start` to a floor, another one for every environment (Mnih et al. 2016, section 8).
+    """ε decays from `epsilon_start` to a final value that differs between environments (Mnih et al. 2016, section 8).
 
-    The paper has a floor per thread, each with one environment; here every environment of an actor has its own.
+    In the paper each thread has one environment and a final ε; here every environment of an actor has its own.
     """
 
     epsilon_start: float = 1.0
-    """Probability of a random action at the beginning; above 1, actions are all random for a while."""
+    """Initial probability ε of a random action; above 1, all actions are random until ε falls below 1."""
     final_epsilons: tuple[float, ...] = (0.1, 0.01, 0.5)
-    """Where it ends."""
+    """Final values of ε."""
     final_epsilon_probabilities: tuple[float, ...] = (0.4, 0.3, 0.3)
-    """Share of the environments that ends at each floor."""
+    """Probability of each final ε."""
     epsilon_steps: int = 1_000_000
-    """Steps of the run after which the floor is reached."""
+    """Environment steps until ε reaches its final value."""
     epsilon_decay: Decay = Decay.LINEAR
-    """How it gets there."""
+    """Shape of the decay."""
     hold_random_actions: bool = False
-    """Hold a random action until the rollout ends, --t-max steps: that leads further than as many single ones do
-    (Dabney et al. 2021, "Temporally-Extended ε-Greedy Exploration", with one duration)."""
+    """Repeat a random action until the rollout ends (--t-max steps), which explores further than independent ones
+    (Dabney et al. 2021, "Temporally-Extended ε-Greedy Exploration", with a fixed duration)."""
     epsilon_assignment: Assignment = Assignment.SAMPLED
-    """How floors are given out."""
+    """Assignment of final ε to environments."""
     epsilon_perturbation: float = 0.0
-    """Raise ε by this much every --epsilon-perturbation-every steps; it has worn off when the next time comes."""
+    """Raise ε by this much every --epsilon-perturbation-every steps; the rise decays linearly to 0 until the next."""
     epsilon_perturbation_every: int = 100_000
-    """Steps between perturbations."""
+    """Environment steps between perturbations."""
 
     def check(self) -> None:
-        """Raise UsageError for what is no probability."""
+        """Raise UsageError for values out of range and lists that do not match."""
         within(self, 0, 1, "final_epsilons", "final_epsilon_probabilities", "epsilon_perturbation")
         within(self, 0, math.inf, "epsilon_start")
         within(self, 1, math.inf, "epsilon_steps", "epsilon_perturbation_every")
         if not self.final_epsilons:
-            raise UsageError("--final-epsilons needs one number or more")
+            raise UsageError("--final-epsilons must have at least one number")
         values, probabilities = len(self.final_epsilons), len(self.final_epsilon_probabilities)
         if values != probabilities:
-            raise UsageError(f"--final-epsilons has {values} numbers and --final-epsilon-probabilities {probabilities}")
+            raise UsageError(
+                f"--final-epsilons has {values} numbers but --final-epsilon-probabilities has {probabilities}; "
+                "give one probability per ε"
+            )
         if abs(sum(self.final_epsilon_probabilities) - 1) > 1e-6:
             total = sum(self.final_epsilon_probabilities)
             raise UsageError(f"--final-epsilon-probabilities must add up to 1, not {total:g}")
         if self.epsilon_decay is Decay.COMPOUND and not min(self.epsilon_start, *self.final_epsilons) > 0:
             raise UsageError(
-                "--epsilon-decay compound never reaches 0: --epsilon-start and --final-epsilons must be positive"
+                "--epsilon-decay compound needs positive --epsilon-start and --final-epsilons; use linear to reach 0"
             )
 
     @property
-    def falls(self) -> bool:
-        """Is ε higher at the beginning than at the end, in any environment?"""
+    def decays(self) -> bool:
+        """Whether ε decays in any environment."""
         return self.epsilon_start > min(self.final_epsilons)
 
     def finals(self, slots: EnvSlots) -> Tensor:
-        """[B] float64: where each environment's ε ends."""
+        """Return the final ε of each environment, [B] float64."""
         finals = torch.tensor(self.final_epsilons, dtype=torch.float64)
         match self.epsilon_assignment:
             case Assignment.ROUND_ROBIN:
                 return finals[slots.index % len(finals)]
             case Assignment.LADDER:
                 return finals[0] ** (1 + 7 * slots.index / max(1, slots.num_envs - 1))
-        borders = torch.from_numpy(np.cumsum(self.final_epsilon_probabilities)[:-1])
-        return finals[torch.searchsorted(borders, slots.uniform, right=True)]
+        cumulative = torch.from_numpy(np.cumsum(self.final_epsilon_probabilities)[:-1])
+        return finals[torch.searchsorted(cumulative, slots.uniform, right=True)]
 
     def epsilon(self, step: int, slots: EnvSlots) -> Tensor:
-        """[B] float64: each environment's ε at the run's `step`."""
+        """Return the ε of each environment at the run's `step`, [B] float64."""
         finals = self.finals(slots)
-        start, remaining = finals.clamp(min=self.epsilon_start), max(0.0, 1 - step / self.epsilon_steps)
+        start = finals.clamp(min=self.epsilon_start)
+        remaining = max(0.0, 1 - step / self.epsilon_steps)
         if self.epsilon_decay is Decay.COMPOUND:
             epsilon = finals * (start / finals) ** remaining
         else:
             epsilon = finals + (start - finals) * remaining
-        every = self.epsilon_perturbation_every
-        return epsilon if step < every else epsilon + self.epsilon_perturbation * (1 - step % every / every)
+        period = self.epsilon_perturbation_every
+        if step < period:
+            return epsilon
+        return epsilon + self.epsilon_perturbation * (1 - step % period / period)
 
 
 def explore(best: Tensor, actions: int, epsilon: Tensor | float, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`best` [B] int64, each replaced by a uniformly random action with its probability `epsilon`; and where [B] it was."""
-    chance = torch.rand(best.shape, generator=random, dtype=torch.float64)
+    """Replace each of the `best` actions [B] int64 by a uniformly random one with probability `epsilon`.
+
+    Returns the actions [B] int64, and [B] bool: True where the action is a random one. `actions` is the number of
+    actions to draw from; `epsilon` is a number or [B].
+    """
+    explored = torch.rand(best.shape, generator=random, dtype=torch.float64) < epsilon
     other = torch.randint(actions, best.shape, generator=random)
-    return torch.where(chance < epsilon, other, best), chance < epsilon
+    return torch.where(explored, other, best), explored

@@ -202,7 +202,7 @@ def _of_replay(options: ReplayOptions) -> Iterator[IneffectiveOptions]:
 
 def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[IneffectiveOptions]:
     floors = " ".join(f"{floor:g}" for floor in exploration.final_epsilons)
-    if not exploration.falls:
+    if not exploration.decays:
         constant = f"where ε does not fall: --epsilon-start {exploration.epsilon_start:g}, --final-epsilons {floors}"
         yield IneffectiveOptions(("epsilon_steps", "epsilon_decay"), constant)
         if exploration.epsilon_start < min(exploration.final_epsilons):

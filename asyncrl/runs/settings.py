@@ -97,7 +97,7 @@ def _fitting(config: RunConfig, asked: Collection[str]) -> dict[str, Any]:
     elif algorithm.target_every > steps > 0:
         fitting["target_every"] = max(1, steps // 10)
     exploration = getattr(algorithm, "exploration", None)
-    if exploration is not None and exploration.falls and exploration.epsilon_steps > steps:
+    if exploration is not None and exploration.decays and exploration.epsilon_steps > steps:
         fitting["epsilon_steps"] = max(1, steps // 2)
     if exploration is not None and "final_epsilons" in asked:
         floors = len(exploration.final_epsilons)

@@ -80,7 +80,7 @@ def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
         (dict(final_epsilons=(1.5,), final_epsilon_probabilities=(1.0,)), "--final-epsilons must be between 0 and 1"),
         (
             dict(final_epsilon_probabilities=(0.5, 0.5)),
-            "--final-epsilons has 3 numbers and --final-epsilon-probabilities 2",
+            "--final-epsilons has 3 numbers but --final-epsilon-probabilities has 2",
         ),
         (dict(final_epsilon_probabilities=(0.5, 0.3, 0.3)), "--final-epsilon-probabilities must add up to 1, not 1.1"),
         (dict(epsilon_steps=0), "--epsilon-steps must be 1 or more, not 0"),
