@@ -1,24 +1,43 @@
-# `make train` and `make test` each set up .venv by themselves and then do their job.
-PYTHON ?= python3
-BIN    := .venv/bin
-ARGS   ?=
+# Every target sets up .venv by itself, once.
+PYTHON  ?= python3
+ARGS    ?=
+WORKERS ?= 2
 
-.PHONY: train test lint clean help
+BIN    := .venv/bin
+PYTEST := SDL_VIDEODRIVER=dummy $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help train test test-fast test-part lint spelling clean
 
 help:
-	@echo "make train [ARGS=\"--steps 200000\"]   train PPO on Atari Pong, evaluate it and record a game"
-	@echo "make test                            lint, types and the whole test suite"
+	@echo "make train       train PPO on Atari Pong, evaluate it and record a game; ARGS=\"--steps 200000\" for a first look"
+	@echo "make test        format, lint, types and all tests (ten minutes on two cores)"
+	@echo "make test-fast   the tests that are not marked slow (a minute on two cores)"
+	@echo "make test-part   some tests: ARGS=\"tests/test_lockstep.py -x\""
+	@echo "make lint        format, lint and types"
+	@echo "make spelling    codespell"
+	@echo "make clean       remove .venv"
+	@echo
+	@echo "PYTHON=python3.13 chooses the interpreter of a new .venv, WORKERS=8 the number of test processes."
 
 train: .venv/installed
 	$(BIN)/asyncrl train ppo PongNoFrameskip-v4 --steps 1000000 $(ARGS)
 
 test: lint
-	SDL_VIDEODRIVER=dummy $(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: .venv/installed-test
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-part: .venv/installed-test
+	$(PYTEST) $(ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+spelling: .venv/installed-test
+	git ls-files | xargs $(BIN)/codespell
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asyncrl needs Python 3.11 or newer: make PYTHON=python3.12 …")'
@@ -30,7 +49,7 @@ lint: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,minigrid,procgen,vizdoom,test]'
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mario]' || echo "no Super Mario: nes-py is built by a C++ compiler; its tests are skipped"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mario]' || echo "Super Mario is not installed (nes-py needs a C++ compiler); its tests are skipped"
 	@touch $@
 
 clean:

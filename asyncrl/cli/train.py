@@ -19,6 +19,7 @@ from asyncrl.api import configure, load, newest_checkpoint, play, resume, start,
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.options import given, parse, shown, take_out
 from asyncrl.cli.words import algorithm_and_env
+from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.engines.workers import prepare
@@ -102,7 +103,7 @@ def _begin(arguments: Sequence[str]) -> int:
 
 def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
     """Will actors be processes, as far as can be told before the command line is read?"""
-    if not base.env or {"-h", "--help"} & set(words):
+    if not HAS_WORKERS or not base.env or {"-h", "--help"} & set(words):
         return False
     engine = [base.engine.value, *take_out([*words], "--engine")][-1]
     if engine == EngineKind.AUTO.value:
@@ -113,7 +114,7 @@ def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
 def _continue(arguments: Sequence[str]) -> int:
     asked = read_continuation(arguments)
     made, config = Run.open(asked.run), asked.config
-    if asked.changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
+    if HAS_WORKERS and asked.changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         prepare()
     steps = asked.changes.get("steps", config.steps)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=asked.quiet)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
 import importlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 
-__all__ = ["ChildProcess", "anonymous_file", "how_it_ended", "main", "reporting_crashes"]
+from asyncrl.errors import UsageError
+
+__all__ = ["HAS_WORKERS", "ChildProcess", "anonymous_file", "how_it_ended", "main", "reporting_crashes"]
 
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from asyncrl.common.child_process import main; main(*sys.argv[1].split())"
 
-_LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HAS_WORKERS = hasattr(os, "fork")
+"""Whether this system can run worker processes: Linux and macOS can, Windows cannot."""
+
+_LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class ChildProcess:
@@ -26,9 +31,15 @@ class ChildProcess:
     It inherits the file descriptors, standard output and standard error, and nothing else: no threads, no `__main__`.
     SIGINT, SIGTERM and SIGHUP are blocked when it starts and ignored from then on. Its process group, which is all that
     it starts in turn, is killed by the kernel when this process ends, even where that was killed itself.
+
+    Raises UsageError on Windows.
     """
 
     def __init__(self, module: str, descriptors: Sequence[int]) -> None:
+        if not HAS_WORKERS:
+            raise UsageError(
+                "worker processes need Linux or macOS; on this system use --engine serial or threads, and --env-backend sync"
+            )
         watched, self._lifeline = os.pipe()
         words = " ".join([module, *map(str, (watched, *descriptors))])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_PARENT)
@@ -85,13 +96,24 @@ def main(module: str, lifeline: str, *descriptors: str) -> None:
 
 
 def _end_with(lifeline: int) -> None:
-    """Have the kernel end this process group when the other end of a pipe closes, also inside a step.
+    """Have this process group killed when the other end of a pipe closes, also inside a step.
 
-    Nobody writes into it, so that is the only thing that can happen to it.
+    Nothing is ever written to the pipe, so its only event is the end of the parent. Linux reports that by a signal whose
+    default action is to kill; elsewhere the default is to ignore it, and a thread waits instead.
     """
+    if sys.platform != "linux":
+        threading.Thread(target=_kill_group_at_end, args=(lifeline,), daemon=True).start()
+        return
+    import fcntl
+
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _kill_group_at_end(pipe: int) -> None:
+    os.read(pipe, 1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -122,6 +144,8 @@ def anonymous_file(nbytes: int = 0) -> int:
         return file
     with tempfile.TemporaryFile() as temporary:
         file = os.dup(temporary.fileno())
-    if nbytes:
+    if nbytes and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, nbytes)  # a full disk is an error here, not a signal at the first write
+    else:
+        os.ftruncate(file, nbytes)
     return file

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from asyncrl.common.os_errors import attach_path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["AlreadyLocked", "check_unlocked", "file_lock"]
 
@@ -41,7 +46,7 @@ def file_lock(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     _held.add(descriptor)
     try:
-        _lock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, shared=False)
         with attach_path(path):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b"%d\n" % os.getpid())
@@ -55,18 +60,42 @@ def file_lock(path: Path) -> Iterator[None]:
 def check_unlocked(path: Path) -> None:
     """Raise AlreadyLocked if a process holds the lock on `path`. A missing file is unlocked."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        _lock(file.fileno(), fcntl.LOCK_SH)
+        _lock(file.fileno(), shared=True)
 
 
-def _lock(descriptor: int, mode: int) -> None:
+def _lock(descriptor: int, *, shared: bool) -> None:
     try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        if fcntl is None:
+            _lock_on_windows(descriptor, shared=shared)
+        else:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = os.pread(descriptor, 20, 0).strip()
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = os.read(descriptor, 20).strip()
         raise AlreadyLocked(int(owner) if owner.isdigit() else None) from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+
+
+_LOCKED_BYTE = 2**30
+"""The byte that is locked on Windows: beyond the file's end, because other processes cannot read locked bytes."""
+
+
+def _lock_on_windows(descriptor: int, *, shared: bool) -> None:
+    """Lock one byte; there are no shared locks, so `shared` only tests whether it could be locked."""
+    import msvcrt
+
+    windows: Any = msvcrt  # its functions are unknown to type checkers on other systems
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        for mode in (windows.LK_NBLCK, windows.LK_UNLCK) if shared else (windows.LK_NBLCK,):
+            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+            windows.locking(descriptor, mode, 1)
+    except PermissionError as error:
+        raise BlockingIOError(error.errno, error.strerror) from None
+    finally:
+        os.lseek(descriptor, position, os.SEEK_SET)
 
 
 def _close_inherited() -> None:
@@ -76,4 +105,5 @@ def _close_inherited() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_close_inherited)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_close_inherited)

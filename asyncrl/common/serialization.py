@@ -151,6 +151,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Have what was renamed in a folder on disk."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open folders
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         with attach_path(folder):
@@ -171,7 +173,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-    with attach_path(path), open(path, "rb") as file:
+    with attach_path(path), open(path, "r+b") as file:  # Windows syncs only files that are open for writing
         os.fsync(file.fileno())
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 __all__ = ["can_sign", "is_signed", "key_file", "sign"]
 
 _BYTES = 32
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows otherwise translates line ends
 
 
 def key_file() -> Path:
@@ -55,7 +56,7 @@ def _read() -> bytes | None:
     """The key; None where there is none. Raises OSError for a file that others could have written or read."""
     path = key_file()
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _BINARY)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:
@@ -72,7 +73,7 @@ def _make() -> bytes:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f".key.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600), "wb") as file:
             file.write(secrets.token_bytes(_BYTES))
             file.flush()
             os.fsync(file.fileno())

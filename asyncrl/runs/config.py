@@ -16,6 +16,7 @@ import torch
 from asyncrl.acting.bots import BotOptions
 from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.algorithms.optimizers import LearningRateSchedule, OptimizerConfig
+from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.serialization import from_json, to_json
 from asyncrl.common.validation import check_numbers, within
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
@@ -47,7 +48,7 @@ class EngineKind(Enum):
     """Where actors run."""
 
     AUTO = "auto"
-    """processes for images where there are two cores or more, else serial; threads on a GPU"""
+    """processes for images on two or more cores (threads on Windows), else serial; threads on a GPU"""
     SERIAL = "serial"
     THREADS = "threads"
     PROCESSES = "processes"
@@ -410,11 +411,15 @@ class RunConfig:
             raise UsageError(f"--minibatches {count}: an update has {most} {'sequences' if most == envs else 'steps'}")
 
     def _resolve_engine(self, contract: Contract, device: Device) -> EngineKind:
+        if self.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) and not HAS_WORKERS:
+            raise UsageError(f"--engine {self.engine.value} needs Linux or macOS; use --engine threads or serial")
         if self.engine is not EngineKind.AUTO:
             return self.engine
         if device is Device.CUDA:
             return EngineKind.THREADS
-        return EngineKind.PROCESSES if contract.spaces.has_images and cores() > 1 else EngineKind.SERIAL
+        if not contract.spaces.has_images or cores() == 1:
+            return EngineKind.SERIAL
+        return EngineKind.PROCESSES if HAS_WORKERS else EngineKind.THREADS
 
     def lines(self) -> list[str]:
         """The (resolved) configuration as a person reads it."""

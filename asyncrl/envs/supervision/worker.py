@@ -25,7 +25,7 @@ __all__ = ["DUMP_TRACEBACK", "OK", "Failure", "FailureKind", "Ready", "StepReply
 OK = b"."
 """The answer where all there is to say stands on the board."""
 
-DUMP_TRACEBACK = signal.SIGUSR1
+DUMP_TRACEBACK: int = getattr(signal, "SIGUSR1", 0)  # Windows, which has no workers, lacks it
 """Writes every thread's stack to the worker's file of traces, whatever it is doing."""
 
 
