@@ -1,0 +1,77 @@
+"""docs/metrics.md lists every field of metrics.jsonl, and none that does not exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from asyncrl.algorithms import ALGORITHMS
+from asyncrl.api import configure, start
+from asyncrl.envs.families.gymnasium import Gymnasium
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
+REPLAY = dict(learning_starts=100, capacity=600, batch_size=16)
+OWN: dict[str, dict[str, Any]] = {"dqn": REPLAY, "c51": REPLAY, "qr-dqn": REPLAY, "linear-q": {}}
+DIVERGING = dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=64.0, on_divergence="rewind")
+
+
+def documented() -> dict[str, set[str]]:
+    """The page's fields by kind of record; those of every record are under ""."""
+    fields: dict[str, set[str]] = defaultdict(set)
+    kind = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            kind = line.strip("# `") if "`" in line else ""
+        elif line.startswith("| `"):
+            fields[kind] |= set(re.findall(r"`(\w+)`", line.split("|")[1]))
+    return fields
+
+
+def recorded(folder: Path) -> dict[str, set[str]]:
+    fields: dict[str, set[str]] = defaultdict(set)
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        fields[record["kind"]] |= record.keys()
+    return fields
+
+
+class Measured(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A corridor that reports a result of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("worlds:Corridor-v0"))
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        *result, info = self.env.step(action)
+        return (*result, {**info, "distance": 1.0})  # type: ignore[return-value]
+
+
+@pytest.mark.slow
+def test_every_field_is_documented_and_every_documented_field_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gymnasium, "measures", lambda self, contract: ("distance",))
+    (tmp_path / "crumbs").mkdir()
+    crashing = dict(env_backend="async", restarts=100, env_kwargs=json.dumps({"once": str(tmp_path / "crumbs")}))
+    runs = [("worlds:Corridor-v0", name, OWN.get(name, {})) for name in ALGORITHMS if name != "random"]
+    runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
+    runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]
+    runs += [(f"{__name__}:Measured", "a3c", {}), ("faulty:Raising", "a3c", crashing)]
+    found: dict[str, set[str]] = defaultdict(set)
+    for number, (env, algorithm, settings) in enumerate(runs):
+        folder = tmp_path / str(number)
+        start(configure(env, algorithm, **SMALL | settings), folder)
+        for kind, fields in recorded(folder).items():
+            found[kind] |= fields
+
+    page = documented()
+    common = page.pop("")
+    for kind in found.keys() | page.keys():
+        assert found[kind] == page[kind] | common, kind
