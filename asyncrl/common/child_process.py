@@ -38,7 +38,7 @@ class ChildProcess:
     def __init__(self, module: str, descriptors: Sequence[int]) -> None:
         if not HAS_WORKERS:
             raise UsageError(
-                "worker processes need Linux or macOS; on this system use --engine serial or threads, and --env-backend sync"
+                "worker processes need Linux or macOS; on Windows use --engine serial or threads, and --env-backend sync"
             )
         watched, self._lifeline = os.pipe()
         words = " ".join([module, *map(str, (watched, *descriptors))])
