@@ -87,6 +87,7 @@ def damage(path: Path) -> Path:
 SHORT = {**SMALL, "steps": 2000, "log_every": 1}
 del SHORT["t_max"]
 STORED: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, n_step=3)
+PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
 
 
 @pytest.mark.parametrize(
@@ -96,12 +97,12 @@ STORED: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, 
         ("CartPole-v1", "a3c", dict(recurrent="lstm", engine="processes")),
         ("CartPole-v1", "one-step-sarsa", {}),
         ("CartPole-v1", "reinforce", dict(longest_episode=50)),
-        ("CartPole-v1", "dqn", dict(STORED, prioritized=True, noisy=True)),
-        ("CartPole-v1", "c51", dict(STORED, env_backend="async", envs_per_actor=1, actors=2)),
+        ("CartPole-v1", "dqn", dict(STORED, steps=1200, prioritized=True, noisy=True)),
+        ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),
-        ("VizdoomBasic-v1", "dqn", dict(STORED, actors=1, envs_per_actor=2, steps=300)),
-        ("ALE/Breakout-v5", "dqn", dict(STORED, steps=700, replay_ratio=0.05, life_loss=True, noop_max=5)),
+        ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=300, actors=1, envs_per_actor=2)),
+        ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=700, life_loss=True, noop_max=5)),
     ],
 )
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(
