@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.serialization import to_json
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.envs import sources
@@ -84,6 +85,8 @@ class SingleFamily(Family):
             raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
         if options.env_backend is Backend.ENVPOOL:
             raise UsageError(f"{env_id} is not stepped by envpool; use --env-backend sync or async.")
+        if options.env_backend is Backend.ASYNC and not HAS_WORKERS:
+            raise UsageError("--env-backend async needs Linux or macOS; use --env-backend sync")
         backend = Backend.SYNC if options.env_backend is Backend.AUTO else options.env_backend
         common: dict[str, Any] = dict(
             env=env_id,

@@ -18,9 +18,8 @@ from pathlib import Path
 from asyncrl.common.file_lock import file_lock
 
 with file_lock(Path(sys.argv[1])):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 

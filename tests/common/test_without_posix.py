@@ -73,5 +73,5 @@ def test_training_works_and_worker_processes_are_refused(tmp_path: Path) -> None
     assert lines[:4] == ["steps 1280", "locked by me", "locked by me", "free again"]
     assert lines[4] == "--engine processes needs Linux or macOS; use --engine threads or serial"
     assert lines[5] == "--engine hogwild needs Linux or macOS; use --engine threads or serial"
-    assert lines[6].startswith("worker processes need Linux or macOS; on Windows use --engine serial or threads")
+    assert lines[6] == "--env-backend async needs Linux or macOS; use --env-backend sync"
     assert lines[7] == "False"
