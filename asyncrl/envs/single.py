@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.serialization import to_json
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.envs import sources
