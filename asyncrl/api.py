@@ -42,6 +42,7 @@ from asyncrl.runs.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.runs.divergence import recover
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
+from asyncrl.runs.plans import make_learner, replay_plan
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, settings_of, tailor
 from asyncrl.training import TrainingResult
@@ -121,7 +122,7 @@ def _check_memory(config: RunConfig, contract: Contract) -> None:
             f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
             f"or more, and {free / 1e9:,.0f} GB are free: lower --actors, --envs-per-actor or the rollouts' length"
         )
-    plan = training.replay_plan(config, contract)
+    plan = replay_plan(config, contract)
     if plan is not None:
         on_disk = plan.options.storage is Storage.DISK
         plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
@@ -214,7 +215,7 @@ def _train(
     notes: Sequence[str] = (),
 ) -> TrainingResult:
     """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
-    plan = training.replay_plan(config, contract)
+    plan = replay_plan(config, contract)
     stored = [] if plan is None else [f"{'replay memory':<20}{plan} {_WHERE[plan.options.storage]}"]
     if plan is not None:
         stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
@@ -344,7 +345,7 @@ def pretrain(
     if config.network.recurrent is not Recurrent.NONE:
         raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")
     episodes = datasets.read(data, contract)
-    learner = training.make_learner(config, contract, stores=False)
+    learner = make_learner(config, contract, with_replay=False)
     run = (create_run_in if run_dir is None else create_run)(path, config, contract)
     with run.locked(), handle_stop_signals() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
         began = time.monotonic()

@@ -1,8 +1,8 @@
-"""The paper's own loop (Mnih et al. 2016, section 4): no rollout travels, gradients meet in shared weights without locks.
+"""The lock-free training loop of Mnih et al. (2016, section 4): workers share gradients instead of rollouts.
 
-Every worker owns environments. It copies the shared weights, makes a rollout, computes the gradient against its
-copy and takes a step on the shared weights while others do the same (Recht et al. 2011, "Hogwild!"). An algorithm
-knows nothing of this: the worker is an actor and a learner, whose steps fall on weights that others step on too.
+Every worker owns environments. It copies the shared weights, makes a rollout, computes the gradient on its copy and
+takes a step on the shared weights while other workers do the same (Recht et al. 2011, "Hogwild!"). Algorithms need not
+know: a worker is an actor and a learner whose optimizer steps on shared weights.
 """
 
 from __future__ import annotations
@@ -35,91 +35,93 @@ from asyncrl.monitor import Monitor
 from asyncrl.networks import copy_into, named_views
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.context import RunContext
+from asyncrl.runs.plans import actor_spec, learner_arguments
 from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Episode, EpisodeCounter
-from asyncrl.training import Desk, TrainingResult, actor_spec
+from asyncrl.training import Session, TrainingResult
 
 __all__ = ["train"]
 
 _REPORT_EVERY = 0.2
-"""Seconds between a worker's words: so few that an evaluation of some seconds fills no pipe; in a full one it waits."""
+"""Seconds between a worker's reports: seldom enough that they do not fill the pipe during an evaluation of some seconds."""
 
 
 def train(
     config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
 ) -> TrainingResult:
-    """As `training.train`, with gradients that meet instead of rollouts.
+    """As `training.train`, but gradients are shared instead of rollouts.
 
-    Workers go on during an evaluation. Where it reaches the target return, the run ends with the weights that were
-    evaluated, and what workers did in the meantime is forgotten.
+    Workers keep learning during an evaluation. If it reaches the target return, the run ends with the weights that were
+    evaluated, and what workers learned since is discarded.
     """
     set_torch_threads(1)
-    coordinator = HogwildLearner.alone(config, contract)
-    desk = Desk(config, contract, run, monitor, coordinator, resume, versions=0)
+    coordinator = HogwildLearner.coordinator(config, contract)
+    session = Session(RunContext(config, contract, run, monitor), coordinator, resume, kept_versions=0)
     with handle_stop_signals() as stop:
-        desk.begin(stop)
-        if not desk.is_trained:
-            _learn(config, contract, coordinator, desk, stop)
-        evaluation = desk.final_evaluation(stop)
-    return TrainingResult(coordinator.updates, coordinator.step, desk.statistics.seconds, stop.signal, evaluation)
+        session.begin(stop)
+        if not session.is_trained:
+            _learn(session, coordinator, stop)
+        return session.finish(stop)
 
 
-def _learn(config: RunConfig, contract: Contract, coordinator: HogwildLearner, desk: Desk, stop: StopRequest) -> None:
-    """Have workers learn; until the run's steps are made, the target return is reached, or `stop`."""
-    with desk.saving(), _workers(config, contract, coordinator, desk) as workers:
-        report: list[WorkerReport] = []
-        for words in _listen(workers, config.actors):
-            report += words
+def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> None:
+    """Let the workers learn until the run is trained or asked to stop."""
+    config = session.context.config
+    with session.saving(), _workers(session, coordinator) as workers:
+        pending: list[WorkerReport] = []
+        for reports in _reports(workers, config.actors):
+            pending += reports
             coordinator.pull()
-            if report and coordinator.step < config.steps:  # the end is told when every worker has said its final word
-                _on_report(desk, report, stop)
-                report = []
+            if pending and coordinator.step < config.steps:  # the last records wait for every worker's final report
+                _on_reports(session, pending, stop)
+                pending = []
             stop.listen()
-            if desk.reached or stop:
+            if session.evaluator.target_reached or stop:
                 break
-        if report:
-            _on_report(desk, report, stop)
+        if pending:
+            _on_reports(session, pending, stop)
 
 
-def _on_report(desk: Desk, report: Sequence[WorkerReport], stop: StopRequest) -> None:
-    """Have done what is due."""
-    episodes = [episode for word in report for episode in word.episodes]
-    desk.statistics.note(episodes, [lag for word in report for lag in word.lags])
-    desk.after_update(report[-1].metrics, episodes, stop)
+def _on_reports(session: Session, reports: Sequence[WorkerReport], stop: StopRequest) -> None:
+    episodes = [episode for report in reports for episode in report.episodes]
+    session.statistics.note(episodes, [lag for report in reports for lag in report.lags])
+    session.on_update(reports[-1].metrics, episodes, stop)
 
 
 class WorkerReport(NamedTuple):
-    """What a worker tells of the time since its last word."""
+    """What a worker did since its last report."""
 
     worker: int
     episodes: list[Episode]
     lags: list[int]
-    """Of every update: the updates that others made since the weights were copied"""
+    """Updates that others made while each update was computed"""
     metrics: dict[str, float]
-    """Of the last update"""
+    """Metrics of the last update"""
     final: bool = False
-    """The run's steps are made: nothing follows"""
+    """The run's steps are made: no report follows"""
 
     @classmethod
     def of(
         cls, worker: int, episodes: list[Episode], lags: list[int], metrics: dict[str, Tensor], *, final: bool = False
     ) -> WorkerReport:
-        """With metrics as numbers: no tensor travels."""
+        """A report with metrics as floats, so that no tensor is sent."""
         return cls(worker, episodes, lags, {name: float(x) for name, x in metrics.items()}, final)
 
 
 @dataclass(frozen=True)
 class SharedState:
-    """Memory that all workers write to without locks; `fields` are the tensors in it, by name."""
+    """Shared memory that all workers write to without locks."""
 
     memory: SharedMemory
     fields: dict[str, Field]
+    """The tensors in it, by name."""
     copies: int
-    """Of the optimizer's statistics"""
+    """Copies of the optimizer's moving averages: one for all workers, or one for each."""
 
     @classmethod
     def allocate(cls, config: RunConfig, weights: Tensor) -> SharedState:
-        """As a run begins."""
+        """The shared state of a new run."""
         copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
         counters = torch.zeros(config.actors, dtype=torch.int64)
         target = weights if config.algorithm.target_every else weights[:0]
@@ -133,7 +135,7 @@ class SharedState:
         return shared
 
     def __reduce__(self) -> Any:
-        return SharedState, (self.memory, self.fields, self.copies)  # views are made anew in another process
+        return SharedState, (self.memory, self.fields, self.copies)  # another process makes its own views
 
     @cached_property
     def _views(self) -> dict[str, Tensor]:
@@ -155,48 +157,45 @@ class SharedState:
 
     @cached_property
     def statistics(self) -> list[dict[str, Tensor]]:
-        """The optimizer's, by name: one for all, or one for each worker"""
+        """The optimizer's moving averages by name, one dictionary per copy"""
         own = [(key.partition("."), view) for key, view in self._views.items()]
         return [{name: view for (copy, _, name), view in own if copy == str(i)} for i in range(self.copies)]
 
     @property
     def steps(self) -> Tensor:
-        """[W] int64: each worker counts its own, so that no count is lost"""
+        """[W] int64: environment steps by worker; each writes its own count, so none is lost"""
         return self._views["steps"]
 
     @property
     def updates(self) -> Tensor:
-        """[W] int64"""
+        """[W] int64: updates by worker"""
         return self._views["updates"]
 
 
 class HogwildLearner(Learner):
-    """A learner whose steps fall on weights that others step on too."""
+    """A learner whose optimizer steps on weights that other workers step on, too."""
 
     def __init__(self, config: RunConfig, contract: Contract, shared: SharedState | None, worker: int) -> None:
-        dtype, device = config.precision.dtype, torch.device("cpu")
-        super().__init__(
-            config.algorithm, config.optimizer, config.network, contract, config.seed, dtype, device, config.steps
-        )
+        super().__init__(**{**learner_arguments(config, contract), "device": torch.device("cpu")})
         self.shared = shared = SharedState.allocate(config, self.weights) if shared is None else shared
         self._worker = worker
         own = shared.statistics[worker % len(shared.statistics)]
-        self._take_steps_on(shared.weights, own)
+        self.optimize(shared.weights, own)
 
     @classmethod
-    def alone(cls, config: RunConfig, contract: Contract) -> HogwildLearner:
-        """The first one, that allocates what is shared. It takes no steps itself: it is everyone's state."""
+    def coordinator(cls, config: RunConfig, contract: Contract) -> HogwildLearner:
+        """The learner that allocates what is shared, and saves and restores it. It takes no gradient steps."""
         return cls(config, contract, None, 0)
 
     def pull(self) -> None:
-        """Take over what others did: weights, target network, counts."""
+        """Copy the shared weights, target network and counts."""
         self.weights.copy_(self.shared.weights)
         if len(self.shared.target):
-            copy_into(self._target, self.shared.target)
+            copy_into(self.target_network, self.shared.target)
         self.step, self.updates = int(self.shared.steps.sum()), int(self.shared.updates.sum())
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """As a learner's; statistics of several workers are numbered."""
+        """As `Learner.state`; the moving averages of several workers are numbered."""
         kept = {f"{name}.{i}": x for i, own in enumerate(self.shared.statistics) for name, x in own.items()}
         return {**super().state(), "optimizer": kept}
 
@@ -209,60 +208,63 @@ class HogwildLearner(Learner):
         shared = self.shared
         super().restore({**state, "optimizer": {}}, updates, step)
         shared.weights.copy_(self.weights)
-        for name, view in named_views(self._target, shared.target) if len(shared.target) else ():
-            view.copy_(self._target.get_parameter(name))
+        for name, view in named_views(self.target_network, shared.target) if len(shared.target) else ():
+            view.copy_(self.target_network.get_parameter(name))
         for i, own in enumerate(shared.statistics):
             for name, x in own.items():
                 x.copy_(state["optimizer"][f"{name}.{i}"])
         shared.steps[0], shared.updates[0] = step, updates
 
-    def _descend(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
-        norm = super()._descend(loss, rollouts)
-        self.weights.copy_(self.shared.weights)  # the next minibatch sees this step, and those of others
+    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
+        norm = super().gradient_step(loss, rollouts)
+        self.weights.copy_(self.shared.weights)  # the next minibatch uses this step and those of others
         return norm
 
-    def _count(self, steps: int) -> None:
+    def count_update(self, steps: int) -> None:
         shared = self.shared
         before = int(shared.steps.sum())
         shared.steps[self._worker] += steps
         shared.updates[self._worker] += 1
         self.step, self.updates = int(shared.steps.sum()), int(shared.updates.sum())
-        if self._is_target_due(before):  # whoever crosses the border copies; two may, and copy nearly the same
+        if self.is_target_due(before):  # two workers may both copy; the copies are nearly the same
             shared.target.copy_(shared.weights)
 
 
 @contextlib.contextmanager
-def _workers(config: RunConfig, contract: Contract, coordinator: HogwildLearner, desk: Desk) -> Iterator[Workers]:
-    """A process per actor; when they have ended, `coordinator` has what they did, or what reached the target return."""
+def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]:
+    """A process per actor. When all have ended, `coordinator` pulls what they learned, unless its own weights, which
+    were evaluated, have reached the target return.
+    """
+    config, contract = session.context.config, session.context.contract
     workers = Workers(_work, config.actors, contract, config, contract, coordinator.shared, coordinator.updates)
     try:
         yield workers
     finally:
         workers.close()
-        if not desk.reached:
+        if not session.evaluator.target_reached:
             coordinator.pull()
 
 
-def _listen(workers: Workers, count: int) -> Iterator[list[WorkerReport]]:
-    """What workers say, [] after a second of silence, until each has said its final word.
+def _reports(workers: Workers, count: int) -> Iterator[list[WorkerReport]]:
+    """The workers' reports, [] after a second without any, until each worker has sent its final one.
 
-    Raises what a worker ended with, and ActorDied for one that is silent for too long.
+    Raises what a worker failed with, and ActorDied if one sends nothing for too long.
     """
-    heard = dict.fromkeys(range(count), time.monotonic())
-    while heard:
-        report, now = workers.receive(1.0), time.monotonic()
-        for word in report:
-            heard[word.worker] = now
-            if word.final:
-                del heard[word.worker]
-        for worker, since in heard.items():
+    last_report = dict.fromkeys(range(count), time.monotonic())
+    while last_report:
+        reports, now = workers.receive(1.0), time.monotonic()
+        for report in reports:
+            last_report[report.worker] = now
+            if report.final:
+                del last_report[report.worker]
+        for worker, since in last_report.items():
             if now - since > TIMEOUT:
                 raise ActorDied(f"actor {worker} did not answer within {TIMEOUT:.0f} s")
-        yield report
+        yield reports
 
 
 def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: SharedState, first: int) -> None:
-    """One worker: copy the weights, make a rollout, take a step; until the run's steps are made or the pipe is closed."""
+    """One worker: copy the weights, make a rollout, take a step, until the run's steps are made or the pipe is closed."""
     seed_process(config.seed, index, first)
     spec = actor_spec(config, contract, first)
     layout, learner = spec.layout(), HogwildLearner(config, contract, shared, index)
@@ -272,21 +274,21 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
     episodes: list[Episode] = []
     lags: list[int] = []
     metrics: dict[str, Tensor] = {}
-    told = time.monotonic()
+    reported = time.monotonic()
     with closing(Actor(spec, index)) as actor:
         learner.pull()
         while learner.step < config.steps and not pipe.poll():
-            seen = learner.updates
+            version = learner.updates
             actor.policy.load(learner.weights)
-            actor.collect(Ticket(number, index, seen, 0, learner.step), slot)
-            slot.stamp.copy_(torch.tensor([number, index, seen]))
+            actor.collect(Ticket(number, index, version, 0, learner.step), slot)
+            slot.stamp.copy_(torch.tensor([number, index, version]))
             metrics = learner.update([slot])
             number += config.actors
             episodes += counter.finished(experience.without_overlap(slot))
-            lags.append(learner.updates - seen - 1)
-            if time.monotonic() - told > _REPORT_EVERY:
+            lags.append(learner.updates - version - 1)
+            if time.monotonic() - reported > _REPORT_EVERY:
                 pipe.send(WorkerReport.of(index, episodes, lags, metrics))
-                episodes, lags, told = [], [], time.monotonic()
+                episodes, lags, reported = [], [], time.monotonic()
             learner.pull()
         pipe.send(WorkerReport.of(index, episodes, lags, metrics, final=True))
-        pipe.poll(None)  # until it is closed: its end before the run's would be taken for a death
+        pipe.poll(None)  # until it is closed: ending before the run does would be taken for a crash

@@ -27,8 +27,8 @@ from asyncrl.errors import ActorDied, CheckpointError, DivergenceError, Environm
 from asyncrl.learner import Learner
 from asyncrl.monitor import Quiet
 from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.checkpointer import Checkpointer
 from asyncrl.runs.run import Run
-from asyncrl.training import Desk
 
 ENGINES = ["serial", "threads", "processes"]
 REPLAYED: dict[str, Any] = dict(learning_starts=96, capacity=2_000, batch_size=16)
@@ -113,11 +113,11 @@ def test_an_environment_that_leaves_while_it_is_made_or_imported_has_failed(tmp_
 
 
 def test_what_fails_outside_of_an_update_is_saved_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def leave(desk: Desk, *rest: Any) -> None:
-        if desk._learner.updates == 4:
+    def leave(checkpointer: Checkpointer, *rest: Any) -> None:
+        if checkpointer._learner.updates == 4:
             raise SystemExit
 
-    monkeypatch.setattr(Desk, "follow", leave)
+    monkeypatch.setattr(Checkpointer, "track_actors", leave)
     with pytest.raises(SystemExit):
         start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
     assert saved_in(tmp_path / "run").update == 4

@@ -31,9 +31,9 @@ from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.hogwild import HogwildLearner, WorkerReport
 from asyncrl.monitor import Live
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Statistics
-from asyncrl.training import actor_spec, make_learner
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
 OWN = {
@@ -98,7 +98,7 @@ class Witness:
 
 def work(config: RunConfig, contract: Contract) -> tuple[HogwildLearner, list[WorkerReport]]:
     """The whole life of worker 0, here; returns what is shared and what it said."""
-    coordinator = HogwildLearner.alone(config, contract)
+    coordinator = HogwildLearner.coordinator(config, contract)
     pipe: Any = Witness(coordinator)
     hogwild._work(0, pipe, config, contract, coordinator.shared, first=0)
     return coordinator, pipe.report
@@ -152,7 +152,7 @@ def rollouts(config: RunConfig, contract: Contract) -> Iterator[Rollout]:
 )
 def test_a_worker_that_is_alone_learns_what_the_learner_learns(algorithm: str, settings: dict[str, Any]) -> None:
     config, contract = resolved(algorithm, **settings)
-    learner, member = make_learner(config, contract), HogwildLearner.alone(config, contract)
+    learner, member = make_learner(config, contract), HogwildLearner.coordinator(config, contract)
     for rollout in islice(rollouts(config, contract), 4):
         learner.update([rollout])
         member.update([rollout])
@@ -246,7 +246,7 @@ def test_what_a_worker_ends_with_is_raised_and_what_was_learned_is_saved(
 
 def test_a_saved_state_is_everyones_again() -> None:
     config, contract = resolved("n-step-q", optimizer="adam")
-    one, other = HogwildLearner.alone(config, contract), HogwildLearner.alone(config, contract)
+    one, other = HogwildLearner.coordinator(config, contract), HogwildLearner.coordinator(config, contract)
     for x in (one.shared.weights, one.shared.target, *one.shared.statistics[0].values()):
         x.copy_(torch.rand(x.shape))
     one.pull()
@@ -262,7 +262,7 @@ def test_a_saved_state_is_everyones_again() -> None:
 def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics() -> None:
     for sharing, seen in (("shared", True), ("own", False)):
         config, contract = resolved(optimizer_statistics=sharing)
-        first = HogwildLearner.alone(config, contract)
+        first = HogwildLearner.coordinator(config, contract)
         second = HogwildLearner(config, contract, first.shared, worker=1)
         first._gradient.fill_(1.0)
         first._optimizer.step()
@@ -274,16 +274,16 @@ def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics
 
 def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
     config, contract = resolved("n-step-q", target_every=100)
-    first = HogwildLearner.alone(config, contract)
+    first = HogwildLearner.coordinator(config, contract)
     second = HogwildLearner(config, contract, first.shared, worker=1)
     first.shared.weights.fill_(1.0)
-    first._count(60)
+    first.count_update(60)
     assert not (first.shared.target == 1).all()
-    second._count(60)  # 120 together
+    second.count_update(60)  # 120 together
     assert (first.shared.target == 1).all()
     assert (first.shared.steps.tolist(), second.step) == ([60, 60], 120)
     first.shared.weights.fill_(2.0)
-    first._count(60)
+    first.count_update(60)
     assert (first.shared.target == 1).all(), "180 is no multiple"
 
 

@@ -19,7 +19,7 @@ from asyncrl.api import configure
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.envs import describe
 from asyncrl.experience.rollout import Ticket
-from asyncrl.training import actor_spec, make_learner
+from asyncrl.runs.plans import actor_spec, make_learner
 
 STORED = dict(learning_starts=40, capacity=300, batch_size=16, target_every=80)
 OWN: dict[str, dict[str, Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,10 +19,10 @@ from worlds import Corridor
 
 from asyncrl.api import configure, newest_checkpoint, resume, start
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.learner import Learner
 from asyncrl.monitor import JsonLines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.plans import make_learner
 from asyncrl.runs.run import Run
 
 BATCH, STOPPED, UPDATES = 96, 7, 20
@@ -145,7 +146,7 @@ def test_environments_that_do_not_come_back_begin_new_episodes_and_it_is_said(tm
     assert outcome is not None
     assert outcome.step >= SHORT["steps"]
     said = [line for line in view.said if line.startswith("New episodes")]
-    assert said == ["New episodes for actors 0, 1, 2: their environments cannot go on where they were."]
+    assert said == ["New episodes for actors 0, 1, 2: their environments cannot be restored."]
 
 
 def test_what_follows_depends_on_the_checkpoint_alone_on_every_engine(interrupted: Path, tmp_path: Path) -> None:
@@ -175,16 +176,7 @@ def test_counters_time_and_annealing_go_on_where_they_stopped(copied: Path) -> N
 def test_a_learner_that_was_restored_is_saved_as_the_same_files(copied: Path, tmp_path: Path) -> None:
     found = newest_checkpoint(Run.open(copied))
     config = found.config
-    learner = Learner(
-        config.algorithm,
-        config.optimizer,
-        config.network,
-        found.contract,
-        99,
-        config.precision.dtype,
-        torch.device("cpu"),
-        config.steps,
-    )
+    learner = make_learner(dataclasses.replace(config, seed=99), found.contract)
     learner.restore({name: found.tensors(name) for name in ("weights", "optimizer")}, found.update, found.step)
     save(tmp_path / "again", learner.state(), found)
     again = checkpoint.load(tmp_path / "again")

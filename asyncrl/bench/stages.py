@@ -28,7 +28,7 @@ from asyncrl.envs import Contract, Environments
 from asyncrl.errors import ActorDied
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.config import RunConfig, cores
-from asyncrl.training import actor_spec, make_learner
+from asyncrl.runs.plans import actor_spec, make_learner
 
 __all__ = ["Stage", "capacity"]
 

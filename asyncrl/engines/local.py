@@ -28,7 +28,10 @@ class LocalEngine:
         self._memory.publish(version, weights)
 
     def collect(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> dict[Ticket, Rollout]:
-        return {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(expected, should_stop)}
+        rollouts = {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(expected, should_stop)}
+        for ticket, rollout in rollouts.items():
+            rollout.check(ticket)
+        return rollouts
 
     def _receive(self, seconds: float) -> list[Ticket]:
         """Tickets of rollouts that became ready; waits for the first at most so long."""

@@ -1,8 +1,9 @@
-"""Evaluates the weights of a run while it trains, and lets whoever looks on see how far that is."""
+"""Evaluates the weights of a run while it trains."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,54 +13,122 @@ from asyncrl.algorithms import Policy
 from asyncrl.common.signals import StopRequest
 from asyncrl.envs import Contract
 from asyncrl.errors import EnvironmentFault
-from asyncrl.monitor import Monitor
+from asyncrl.learner import Learner
 from asyncrl.play.evaluation import Evaluation, Interrupted, cut_off_message, evaluate
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.context import RunContext
+from asyncrl.runs.every import Every
+from asyncrl.runs.run import Run
+from asyncrl.runs.statistics import Statistics
 
-__all__ = ["Evaluator", "evaluate_again", "explained"]
+__all__ = ["Evaluator", "evaluate_again", "explained", "reaches_target", "recorded_evaluation"]
 
 
 def evaluate_again(run: Path) -> str:
-    """What to do where a finished run could not be evaluated."""
+    """The remedy if the final evaluation of a run failed."""
     return f"the run is saved: asyncrl evaluate {run} --eval-envs 1 evaluates it in one environment"
 
 
 @contextlib.contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
-    """Say of an environment's fault that it was in an evaluation, and what to do."""
+    """Add to an environment's fault which evaluation it occurred in, and the remedy."""
     try:
         yield
     except EnvironmentFault as fault:
         raise EnvironmentFault(f"{what} failed: {fault} ({remedy})", fault.traceback) from fault
 
 
+def reaches_target(config: RunConfig, evaluation: Evaluation | None) -> bool:
+    """Whether an evaluation reaches the run's target return."""
+    return config.target_return is not None and evaluation is not None and evaluation.mean >= config.target_return
+
+
+def recorded_evaluation(config: RunConfig, contract: Contract, run: Run, update: int) -> Evaluation | None:
+    """The evaluation of version `update` in the run's metrics, if it was made as `config` asks for; else None."""
+    asked = _mode(config), config.eval_episodes * len(contract.contracts)
+    for record in reversed(run.records()):
+        made = record.get("mode"), len(record.get("returns", ()))
+        if (record["kind"], record["update"], made) == ("eval", update, asked):
+            return Evaluation(tuple(record["returns"]), ())
+    return None
+
+
+def _mode(config: RunConfig) -> str:
+    return "greedy" if config.eval_greedy else "sample"
+
+
 class Evaluator:
-    """Plays the evaluation episodes of a run, in environments of their own."""
+    """Plays evaluation episodes in environments of its own and writes their record. It saves nothing."""
 
-    def __init__(self, config: RunConfig, contract: Contract, monitor: Monitor) -> None:
-        self._config, self._contract, self._monitor = config, contract, monitor
-        self._policy = Policy(config.algorithm, config.network, contract.spaces, config.precision.dtype)
-        self._said_cut_off = False
+    def __init__(self, context: RunContext, statistics: Statistics) -> None:
+        config = context.config
+        self._context = context
+        self._statistics = statistics
+        self._policy = Policy(config.algorithm, config.network, context.contract.spaces, config.precision.dtype)
+        self._every = Every(config.eval_every if config.eval_episodes else None)
+        self._every.mark(0)
+        self._evaluated: tuple[int, Evaluation] | None = None  # the newest evaluation and its update
+        self._best_mean = -math.inf
+        self._reported_cut_off = False
+        self.found_best = False
+        """The newest call of `evaluate` found the best mean return so far."""
 
-    def scores(self, weights: Tensor, stop: StopRequest) -> dict[str, Evaluation] | None:
-        """Scores by environment; None where `stop` asked to end in the middle of it."""
+    @property
+    def target_reached(self) -> bool:
+        """Whether the newest evaluation reaches the run's target return."""
+        return self._evaluated is not None and reaches_target(self._context.config, self._evaluated[1])
+
+    def is_due(self, step: int) -> bool:
+        """Whether an evaluation is due at environment step `step`; a killed run may have missed one."""
+        return self._every.is_due(step)
+
+    def restore(self, update: int) -> None:
+        """Continue a run at `update`: its metrics hold the earlier evaluations."""
+        run = self._context.run
+        self._best_mean = run.best_mean()
+        evaluation = recorded_evaluation(self._context.config, self._context.contract, run, update)
+        self._evaluated = None if evaluation is None else (update, evaluation)
+        for record in run.records():
+            if record["kind"] == "eval":
+                self._every.mark(record["step"])
+
+    def evaluate(self, learner: Learner, stop: StopRequest) -> Evaluation | None:
+        """Evaluate the learner's weights, unless these have been; None if `stop` interrupted it."""
+        self.found_best = False
+        if self._evaluated is None or self._evaluated[0] != learner.updates:
+            learner.check()
+            by_env = self._play(learner.weights, stop)
+            if by_env is None:
+                return None
+            result = Evaluation.merge(by_env.values())
+            means = {env: evaluation.mean for env, evaluation in by_env.items()}
+            self._evaluated = learner.updates, result
+            self._every.mark(learner.step)
+            self._context.monitor.write(
+                self._statistics.evaluated(result.returns, _mode(self._context.config), means, result.mean_measures)
+            )
+            self.found_best = result.mean >= self._best_mean
+            self._best_mean = max(result.mean, self._best_mean)
+        return self._evaluated[1]
+
+    def _play(self, weights: Tensor, stop: StopRequest) -> dict[str, Evaluation] | None:
         self._policy.load(weights.cpu())
         try:
-            return {contract.env: self._play(contract, stop) for contract in self._contract.contracts}
+            return {contract.env: self._play_in(contract, stop) for contract in self._context.contract.contracts}
         except Interrupted:
             return None
         finally:
-            self._monitor.status("")
+            self._context.monitor.status("")
 
-    def _play(self, contract: Contract, stop: StopRequest) -> Evaluation:
-        config = self._config
+    def _play_in(self, contract: Contract, stop: StopRequest) -> Evaluation:
+        config, monitor = self._context.config, self._context.monitor
         episodes, limit = config.eval_episodes, config.episode_limit(contract)
 
         def progress(finished: int) -> None:
-            stop.listen()  # the environment may have put its own handler in place
+            stop.listen()  # the environment may have installed a signal handler
             if stop:
                 raise Interrupted
-            self._monitor.status(f"evaluating: {finished:,} of {episodes:,} episodes in {contract.env}")
+            monitor.status(f"evaluating: {finished:,} of {episodes:,} episodes in {contract.env}")
 
         result = evaluate(
             self._policy,
@@ -71,7 +140,7 @@ class Evaluator:
             limit=limit,
             progress=progress,
         )
-        if result.cut_off and limit is not None and not self._said_cut_off:
-            self._monitor.say(cut_off_message(result.cut_off, episodes, limit, "--eval-episode-steps"))
-            self._said_cut_off = True
+        if result.cut_off and limit is not None and not self._reported_cut_off:
+            monitor.say(cut_off_message(result.cut_off, episodes, limit, "--eval-episode-steps"))
+            self._reported_cut_off = True
         return result

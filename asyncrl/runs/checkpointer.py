@@ -1,4 +1,4 @@
-"""What a run needs to go on after any interruption: gathered while it trains, saved and restored."""
+"""Saves and restores everything that a run needs to continue exactly where it was."""
 
 from __future__ import annotations
 
@@ -9,106 +9,108 @@ from pathlib import Path
 from torch import Tensor
 
 from asyncrl.acting.actor_state import ActorState, ActorTracker
-from asyncrl.envs import Contract
 from asyncrl.experience import Archive
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.learner import Learner
-from asyncrl.monitor import Monitor
 from asyncrl.runs import checkpoint
-from asyncrl.runs.config import OnDivergence, RunConfig
-from asyncrl.runs.run import Run
+from asyncrl.runs.config import OnDivergence
+from asyncrl.runs.context import RunContext
+from asyncrl.runs.every import Every
+from asyncrl.runs.plans import actor_spec
 from asyncrl.runs.saved_state import read_state
 from asyncrl.runs.statistics import Statistics
 
 __all__ = ["Checkpointer"]
 
+_LONG_REPLAY = 2_000
+"""Restoring environments by replaying more steps than this is reported."""
+
 
 class Checkpointer:
-    """Saves the learner, its replay memory, the weights that actors still use, and where the actors are."""
+    """Saves the learner, its replay buffer, the published weights that actors still use, and where the actors are."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        contract: Contract,
-        run: Run,
-        monitor: Monitor,
-        learner: Learner,
-        statistics: Statistics,
-        versions: int,
-    ) -> None:
-        """`versions`: how many published versions of the weights are kept with a checkpoint."""
-        self._config, self._contract, self._run, self._monitor = config, contract, run, monitor
-        self._learner, self._statistics = learner, statistics
-        experience = config.algorithm.experience()
-        self._archive = None if learner.replay is None else Archive(learner.replay, run.replay_folder)
-        self._actors = None if experience.full_episodes else ActorTracker(config.actors, experience.overlap)
-        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=versions)
+    def __init__(self, context: RunContext, learner: Learner, statistics: Statistics, *, kept_versions: int) -> None:
+        """`kept_versions`: how many published versions of the weights a checkpoint holds."""
+        self._context = context
+        self._learner = learner
+        self._statistics = statistics
+        experience = context.config.algorithm.experience()
+        self._archive = None if learner.replay is None else Archive(learner.replay, context.run.replay_folder)
+        self._actors = None if experience.full_episodes else ActorTracker(context.config.actors, experience.overlap)
+        self._versions: deque[tuple[int, Tensor]] = deque(maxlen=kept_versions)
+        self._every = Every(context.config.checkpoint_every)
+        self._consumed = 0  # rollouts that were learned from before the run was resumed
         self.saved = -1
         """The update of the newest checkpoint."""
-        self._rewinds: tuple[checkpoint.Rewind, ...] = ()
-        self.is_scheduled = True
-        """A checkpoint is due at this update."""
-
-    @property
-    def rewinds(self) -> tuple[checkpoint.Rewind, ...]:
-        """How often the run has diverged and gone back."""
-        return self._rewinds
+        self.rewinds: tuple[checkpoint.Rewind, ...] = ()
+        """The times that the run diverged and went back to an earlier checkpoint."""
+        self.actor_states: dict[int, ActorState] = {}
+        """By actor: where it continues in a resumed run; {} in a new one."""
 
     @property
     def recent(self) -> dict[int, Tensor]:
-        """The published versions of the weights that rollouts in the making were requested with."""
+        """The published versions of the weights that rollouts in progress were requested with."""
         return dict(self._versions)
 
-    def remember_weights(self) -> None:
-        """Keep a copy of the learner's weights where this version is published."""
-        if self._learner.updates % self._config.publish_every == 0:
-            self._versions.append((self._learner.updates, self._learner.weights.detach().clone()))
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is due at environment step `step`."""
+        return self._every.is_due(step)
 
-    def track_actors(self, rollouts: Mapping[Ticket, Rollout]) -> list[int]:
-        """Note where the actors are after `rollouts`; returns those whose environments began new episodes."""
+    def keep_weights(self) -> None:
+        """Keep a copy of the learner's weights, which have been published."""
+        self._versions.append((self._learner.updates, self._learner.weights.detach().clone()))
+
+    def track_actors(self, rollouts: Mapping[Ticket, Rollout]) -> None:
+        """Note where the actors are after `rollouts`, and report those whose environments could not be restored."""
         if self._actors is None:
-            return []
+            return
         self._actors.follow(rollouts)
-        return [ticket.actor for ticket, rollout in rollouts.items() if rollout.starts_reset]
+        restarted = [ticket.actor for ticket, rollout in rollouts.items() if rollout.starts_reset]
+        lost = [str(actor) for actor in restarted if actor < self._consumed]
+        if lost:
+            self._context.monitor.say(f"New episodes for actors {', '.join(lost)}: their environments cannot be restored.")
 
     def save(self) -> Path:
-        """Write a checkpoint of this update, unless there is one already, and let `latest` point to it.
+        """Write a checkpoint of this update unless there is one already, and let `latest` point to it.
 
-        The run's records so far are on disk before it is: a checkpoint never knows more than the metrics. Where these
-        cannot be written, or somebody has removed the run's folder, that is raised when what was learned is safe. Raises
-        DivergenceError instead of saving weights that have diverged.
+        The run's records are written to disk first, so a checkpoint is never ahead of the metrics. If that fails, or the
+        run's folder has been removed, the error is raised once the checkpoint is safe. Raises DivergenceError instead of
+        saving weights that have diverged.
         """
+        config, run, monitor = self._context.config, self._context.run, self._context.monitor
         update, step = self._learner.updates, self._learner.step
-        path = self._run.checkpoint_path(step)
-        if self.saved != update:
-            self._learner.check()
-            self._monitor.status(f"saving a checkpoint at step {step:,}")
-            failure = self._run.vanished()
-            if failure is not None:
-                self._run.write_config(self._config, self._contract)
-            try:
-                self._monitor.sync()
-            except OSError as problem:
-                failure = problem
-            checkpoint.save(
-                path,
-                self._tensors(update),
-                step=step,
-                update=update,
-                seconds=self._statistics.seconds,
-                contract=self._contract,
-                config=self._config,
-                replay=None if self._archive is None else self._archive.write(path.name),
-                scheduled=self.is_scheduled,
-                sound=self._learner.is_sound,
-                rewinds=self._rewinds,
-            )
-            self._run.mark("latest", path)
-            self._run.prune(self._config.keep_checkpoints, scheduled=self._config.on_divergence is OnDivergence.REWIND)
-            self.saved = update
-            self._monitor.status("")
-            if failure is not None:
-                raise failure
+        path = run.checkpoint_path(step)
+        if self.saved == update:
+            return path
+        self._learner.check()
+        monitor.status(f"saving a checkpoint at step {step:,}")
+        failure = run.vanished()
+        if failure is not None:
+            run.write_config(config, self._context.contract)
+        try:
+            monitor.sync()
+        except OSError as problem:
+            failure = problem
+        checkpoint.save(
+            path,
+            self._tensors(update),
+            step=step,
+            update=update,
+            seconds=self._statistics.seconds,
+            contract=self._context.contract,
+            config=config,
+            replay=None if self._archive is None else self._archive.write(path.name),
+            scheduled=self._every.is_due(step),
+            sound=self._learner.is_sound,
+            rewinds=self.rewinds,
+        )
+        run.mark("latest", path)
+        run.prune(config.keep_checkpoints, scheduled=config.on_divergence is OnDivergence.REWIND)
+        self.saved = update
+        self._every.mark(step)
+        monitor.status("")
+        if failure is not None:
+            raise failure
         return path
 
     def _tensors(self, update: int) -> dict[str, dict[str, Tensor]]:
@@ -117,14 +119,21 @@ class Checkpointer:
         extra = {"recent": older, "actors": actors, "episodes": self._statistics.state() if actors else {}}
         return {**self._learner.state(), **{name: tensors for name, tensors in extra.items() if tensors}}
 
-    def restore(self, saved: checkpoint.Checkpoint) -> dict[int, ActorState]:
-        """Continue from a checkpoint; returns where the actors were, by actor."""
-        state = read_state(saved, self._config, self._contract)
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Continue from a checkpoint: restores the learner, the replay buffer, the statistics and `actor_states`."""
+        config, contract = self._context.config, self._context.contract
+        state = read_state(saved, config, contract)
         older, actors, episodes = (state.pop(name, {}) for name in ("recent", "actors", "episodes"))
         if self._archive is not None:
             self._archive.read(saved.replay)
         self._learner.restore(state, saved.update, saved.step)
         self._versions.extend(sorted((int(version), weights) for version, weights in older.items()))
-        self._statistics.restore(saved.update, saved.step, self._run.records(), episodes)
-        self.saved, self._rewinds = saved.update, saved.rewinds
-        return {} if self._actors is None else self._actors.restore(actors)
+        self._statistics.restore(saved.update, saved.step, self._context.run.records(), episodes)
+        self.saved, self.rewinds = saved.update, saved.rewinds
+        self._every.mark(saved.step)
+        self._consumed = actor_spec(config, contract, saved.update).consumed
+        if self._actors is not None:
+            self.actor_states = self._actors.restore(actors)
+        longest = max((len(played) for state in self.actor_states.values() for played in state.actions), default=0)
+        if longest >= _LONG_REPLAY:
+            self._context.monitor.say(f"Replaying up to {longest:,} steps to restore the environments.")

@@ -1,17 +1,22 @@
-"""What a resolved configuration asks for, as data: its actors, and its replay memory."""
+"""What a resolved configuration asks for: its actors, its replay buffer, its learner."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.envs import Contract
-from asyncrl.experience import ReplayPlan
+from asyncrl.experience import ReplayBuffer, ReplayPlan
+from asyncrl.learner import Learner
 from asyncrl.runs.config import RunConfig
 
-__all__ = ["actor_spec", "replay_plan"]
+__all__ = ["actor_spec", "learner_arguments", "make_learner", "replay_plan"]
 
 
 def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
-    """What the run stores; None where it learns from fresh rollouts."""
+    """The replay buffer's size and layout; None for an algorithm without one."""
     experience = config.algorithm.experience()
     if experience.replay is None:
         return None
@@ -19,19 +24,40 @@ def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
 
 
 def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> ActorSpec:
-    """What makes the actors of a resolved configuration, from update `first_update` on."""
+    """The actors of a run that begins, or continues, with update `first_update`."""
     return ActorSpec(
-        config.algorithm,
-        config.network,
-        contract,
-        config.seed,
-        config.envs_per_actor,
-        config.env_threads,
-        config.precision.dtype,
-        first_update,
-        config.acting_device,
-        config.actors,
-        config.bots,
-        config.offline,
+        algorithm=config.algorithm,
+        network=config.network,
+        contract=contract,
+        seed=config.seed,
+        envs=config.envs_per_actor,
+        env_threads=config.env_threads,
+        dtype=config.precision.dtype,
+        first_update=first_update,
+        device=config.acting_device,
+        actors=config.actors,
+        bots=config.bots,
+        offline=config.offline,
         consumed=first_update * (config.rollouts_per_update or config.actors),
     )
+
+
+def learner_arguments(config: RunConfig, contract: Contract) -> dict[str, Any]:
+    """The keyword arguments of a run's `Learner`, but for the replay buffer."""
+    return {
+        "algorithm": config.algorithm,
+        "optimizer": config.optimizer,
+        "network": config.network,
+        "contract": contract,
+        "seed": config.seed,
+        "dtype": config.precision.dtype,
+        "device": torch.device(config.device.value),
+        "steps": config.steps,
+    }
+
+
+def make_learner(config: RunConfig, contract: Contract, *, with_replay: bool = True) -> Learner:
+    """The learner of a run; `with_replay=False` leaves out the replay buffer of an algorithm that has one."""
+    plan = replay_plan(config, contract) if with_replay else None
+    replay = None if plan is None else ReplayBuffer(plan)
+    return Learner(**learner_arguments(config, contract), replay=replay)

@@ -123,7 +123,6 @@ class Statistics:
         """Note the rollouts that `update` learns from; `waiting` more are ready. Returns finished episodes."""
         episodes, lags = [], []
         for ticket, rollout in rollouts.items():
-            rollout.check(ticket)
             lags.append(update - int(rollout.stamp[2]))
             self._restarts[ticket.actor] = int(rollout.restarts)
             episodes += self._counters[ticket.actor].finished(self._experience.without_overlap(rollout))

@@ -27,7 +27,7 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
 from asyncrl.play.imitation import CloningOptions
-from asyncrl.training import actor_spec
+from asyncrl.runs.plans import actor_spec
 
 minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
 CORRIDOR = "worlds:Corridor-v0"

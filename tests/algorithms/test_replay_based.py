@@ -31,7 +31,7 @@ from asyncrl.experience import ReplayOptions, Sample
 from asyncrl.experience.rollout import Ticket
 from asyncrl.learner import Learner
 from asyncrl.networks import Init, Network, NetworkConfig, QNetwork, bind, copy_into, resample
-from asyncrl.training import actor_spec, make_learner
+from asyncrl.runs.plans import actor_spec, make_learner
 
 Q = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]])
 OTHER = torch.tensor([[0.0, 5.0], [7.0, 2.0], [6.0, 1.0]])

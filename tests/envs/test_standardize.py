@@ -13,7 +13,7 @@ from asyncrl.api import configure
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
-from asyncrl.training import actor_spec
+from asyncrl.runs.plans import actor_spec
 
 MEASURED = EnvOptions(standardize=400)
 

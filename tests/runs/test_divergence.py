@@ -103,7 +103,7 @@ def test_a_run_goes_back_and_on_with_half_the_rate_the_same_on_every_engine(tmp_
     assert all(record["step"] < record["diverged"] for record in back)
     assert newest_checkpoint(Run.open(tmp_path / "serial")).config.optimizer.learning_rate == back[-1]["learning_rate"]
     log = (tmp_path / "serial" / "log.txt").read_text()
-    assert all(f"on with --learning-rate {record['learning_rate']:g} (rewind {record['number']})" in log for record in back)
+    assert all(f"with --learning-rate {record['learning_rate']:g} (rewind {record['number']})" in log for record in back)
 
 
 def test_where_a_run_goes_back_to_does_not_depend_on_when_it_was_interrupted(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from asyncrl import hogwild, training
+from asyncrl import hogwild
 from asyncrl.acting.actor import Actor
 from asyncrl.acting.bots import Bot
 from asyncrl.algorithms import ALGORITHMS
@@ -31,6 +31,7 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.presets import preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
+from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
 from asyncrl.runs.settings import configure, leaves
 
 ENV = "worlds:Corridor-v0"
@@ -158,9 +159,9 @@ def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
     torch.manual_seed(0)
     if config.engine is EngineKind.HOGWILD:
         return _of_turns(config, contract)
-    learner, schedule = training.make_learner(config, contract), config.make_schedule()
+    learner, schedule = make_learner(config, contract), config.make_schedule()
     versions: list[int] = []
-    spec = training.actor_spec(config, contract)
+    spec = actor_spec(config, contract)
     plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every)
     with contextlib.closing(open_engine(EngineKind.SERIAL, spec, config.actors, plan)) as engine:
         for version, tickets in schedule.initial_requests(0):
@@ -178,8 +179,8 @@ def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
 
 
 def _of_turns(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
-    everyone = hogwild.HogwildLearner.alone(config, contract)
-    spec = training.actor_spec(config, contract)
+    everyone = hogwild.HogwildLearner.coordinator(config, contract)
+    spec = actor_spec(config, contract)
     members = [hogwild.HogwildLearner(config, contract, everyone.shared, index) for index in range(config.actors)]
     actors = [Actor(spec, index) for index in range(config.actors)]
     layout = spec.layout()
@@ -204,7 +205,7 @@ def _outcome(config: RunConfig) -> Outcome:
     """What a run shows of its configuration: its contract, its weights, and how it stores."""
     contract = contract_of(config)
     resolved = config.resolved(contract)
-    return contract, run_of(resolved, contract), training.replay_plan(resolved, contract)
+    return contract, run_of(resolved, contract), replay_plan(resolved, contract)
 
 
 def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
