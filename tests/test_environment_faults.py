@@ -125,14 +125,14 @@ def test_what_fails_outside_of_an_update_is_saved_whatever_it_is(tmp_path: Path,
 
 def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights are no version's: whoever resumed from them would not repeat the run."""
-    descend = Learner._descend
+    gradient_step = Learner.gradient_step
 
     def fail(learner: Learner, *rest: Any) -> torch.Tensor:
         if learner.updates == 2:
             raise MemoryError
-        return descend(learner, *rest)
+        return gradient_step(learner, *rest)
 
-    monkeypatch.setattr(Learner, "_descend", fail)
+    monkeypatch.setattr(Learner, "gradient_step", fail)
     with pytest.raises(MemoryError):
         start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
     assert newest_checkpoint(Run.open(tmp_path / "run")).update == 0

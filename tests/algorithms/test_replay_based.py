@@ -232,13 +232,13 @@ def test_noise_has_the_spread_that_is_learned() -> None:
 
 def test_as_many_steps_are_taken_as_the_replay_ratio_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    descend = Learner._descend
+    gradient_step = Learner.gradient_step
 
     def counted(self: Learner, *arguments: Any) -> Tensor:
         taken.append(self.step)
-        return descend(self, *arguments)
+        return gradient_step(self, *arguments)
 
-    monkeypatch.setattr(Learner, "_descend", counted)
+    monkeypatch.setattr(Learner, "gradient_step", counted)
     config = configure("CartPole-v1", "dqn", steps=1_000, actors=2, envs_per_actor=3, t_max=4, capacity=500, batch_size=8,
                        learning_starts=100, replay_ratio=0.3, eval_episodes=0, engine="serial")  # fmt: skip
     _, outcome = start(config, tmp_path / "run")
@@ -252,12 +252,12 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
     config = configure("CartPole-v1", "dqn", target_every=0, tau=0.25, **small).resolved(contract)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
     slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
-    before = [x.clone() for x in learner._target.parameters()]
+    before = [x.clone() for x in learner.target_network.parameters()]
     with contextlib.closing(Actor(spec, 0)) as actor:
         while learner.step < 24:  # 8 steps a rollout: the third one brings the only step of the optimizer
             actor.collect(Ticket(learner.updates, 0, 0, 0, learner.step), slot)
             learner.update([slot])
-    for then, own, target in zip(before, learner.network.parameters(), learner._target.parameters(), strict=True):
+    for then, own, target in zip(before, learner.network.parameters(), learner.target_network.parameters(), strict=True):
         assert not torch.equal(own, then)
         assert torch.allclose(target, then + 0.25 * (own - then), atol=1e-7)
 
