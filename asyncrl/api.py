@@ -43,8 +43,10 @@ from asyncrl.runs.divergence import recover
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
 from asyncrl.runs.plans import make_learner, replay_plan
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, settings_of, tailor
+from asyncrl.runs.summary import summary_lines
 from asyncrl.training import TrainingResult
 
 __all__ = [
@@ -92,7 +94,7 @@ def start(
     config = config.anchored(home)
     contract = describe_all(config.env_ids, config.environment)
     reject_ineffective(config, contract, asked)
-    config = config.resolved(contract)
+    config = resolve(config, contract)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
@@ -172,7 +174,7 @@ def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool
     contract = describe_all(config.env_ids, config.environment)
     if differences := contract_before.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
-    config = config.resolved(contract)
+    config = resolve(config, contract)
     if newest is not None:
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
@@ -220,7 +222,7 @@ def _train(
     if plan is not None:
         stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
     dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
-    said = ["\n".join([*contract.lines(), *config.lines(), *dense, *stored, ""]), *notes]
+    said = ["\n".join([*contract.lines(), *summary_lines(config), *dense, *stored, ""]), *notes]
     if config.named_outside() and not signing.can_sign():
         said.append(
             "This run cannot be signed, because no key can be kept in XDG_STATE_HOME or ~/.local/state: to play, evaluate "
@@ -341,7 +343,7 @@ def pretrain(
     path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
     contract = describe(config.env, config.environment)
     reject_unused_by_imitation(settings_of(config, asked))
-    config = config.resolved(contract)
+    config = resolve(config, contract)
     if config.network.recurrent is not Recurrent.NONE:
         raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")
     episodes = datasets.read(data, contract)

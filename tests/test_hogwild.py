@@ -32,8 +32,10 @@ from asyncrl.hogwild import HogwildLearner, WorkerReport
 from asyncrl.monitor import Live
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.plans import actor_spec, make_learner
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Statistics
+from asyncrl.runs.summary import summary_lines
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
 OWN = {
@@ -45,7 +47,7 @@ OWN = {
 
 def resolved(algorithm: str = "a3c", **settings: Any) -> tuple[RunConfig, Contract]:
     contract = describe("worlds:Corridor-v0")
-    return configure("worlds:Corridor-v0", algorithm, **{**SMALL, **settings}).resolved(contract), contract
+    return resolve(configure("worlds:Corridor-v0", algorithm, **{**SMALL, **settings}), contract), contract
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
@@ -333,4 +335,4 @@ def test_what_has_no_meaning_without_an_order_is_refused(settings: dict[str, Any
 def test_without_a_word_about_the_schedule_it_is_free_and_says_what_that_means() -> None:
     config, _ = resolved()
     assert config.schedule.value == "free"
-    assert any("without lag or queue" in line for line in config.lines())
+    assert any("without lag or queue" in line for line in summary_lines(config))

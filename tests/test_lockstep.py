@@ -19,6 +19,7 @@ from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.engines.memory import Memory
 from asyncrl.errors import ScheduleError
 from asyncrl.experience.rollout import NEWEST_VERSION, Rollout, Ticket
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.schedule import Lockstep
 
 ENGINES = ["serial", "threads", "processes"]
@@ -173,7 +174,7 @@ def test_weights_that_are_being_written_are_never_taken(tmp_path: Path) -> None:
     from asyncrl.envs import describe
 
     contract = describe(config.env)
-    config = config.resolved(contract)
+    config = resolve(config, contract)
     spec = ActorSpec(config.algorithm, config.network, contract, 1, 2, 1, torch.float32)
     plan = MemoryPlan(spec.layout(), 1, 2, 100)
     memory = Memory(plan, plan.allocate())

@@ -20,6 +20,7 @@ from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.envs import describe
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.plans import actor_spec, make_learner
+from asyncrl.runs.resolution import resolve
 
 STORED = dict(learning_starts=40, capacity=300, batch_size=16, target_every=80)
 OWN: dict[str, dict[str, Any]] = {
@@ -71,7 +72,7 @@ def learned(env: str, algorithm: str) -> torch.Tensor:
     """The weights after four rollouts and updates of a resolved configuration."""
     small = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", seed=5)
     config, contract = configure(env, algorithm, **small | OWN.get(algorithm, {})), describe(env)
-    config = config.resolved(contract)
+    config = resolve(config, contract)
     set_torch_threads(1)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
     actor, layout = Actor(spec, 0), spec.layout()

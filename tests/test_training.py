@@ -17,6 +17,7 @@ from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.monitor import Record
 from asyncrl.presets import automatic, preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.statistics import Statistics
 
 ENGINES = ["serial", "threads", "processes"]
@@ -95,7 +96,7 @@ def test_in_lockstep_the_lag_is_the_one_that_was_asked_for(tmp_path: Path, lag: 
 )
 def test_a_queue_that_cannot_work_is_refused(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        configure("worlds:Corridor-v0", "a3c", **settings).resolved(describe("worlds:Corridor-v0"))
+        resolve(configure("worlds:Corridor-v0", "a3c", **settings), describe("worlds:Corridor-v0"))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_learning_rate_that_cannot_follow_the_policy_is_refused(
 ) -> None:
     config = configure("worlds:Corridor-v0", algorithm, learning_rate_schedule="kl", **settings)
     with pytest.raises(UsageError, match=reason):
-        config.resolved(describe("worlds:Corridor-v0"))
+        resolve(config, describe("worlds:Corridor-v0"))
 
 
 KINDS = {"images": "ALE/Pong-v5", "discrete": "worlds:Corridor-v0", "continuous": "MountainCarContinuous-v0"}
@@ -140,7 +141,7 @@ def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) 
         assert automatic(algorithm, env) != name
         assert tables["source"]
         assert tables["deviations"]
-    resolved = config.resolved(describe(env, config.environment))
+    resolved = resolve(config, describe(env, config.environment))
     assert resolved.engine is not EngineKind.AUTO
     assert RunConfig.from_json(json.loads(json.dumps(resolved.to_json()))) == resolved
     saved = config.to_json()

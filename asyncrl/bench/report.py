@@ -15,6 +15,7 @@ from asyncrl.errors import AsyncRLError
 from asyncrl.monitor import Record
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.provenance import machine
+from asyncrl.runs.resolution import resolve
 
 __all__ = ["Report", "bench"]
 
@@ -68,7 +69,7 @@ class Report:
 def bench(config: RunConfig, seconds: float) -> Report:
     """Measure each stage for `seconds`, then training itself for about as long."""
     contract = describe(config.env, config.environment)
-    config = config.resolved(contract)
+    config = resolve(config, contract)
     alone = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
     rates = {stage: found.steps_per_second for stage, found in alone.items()}
     bound = 1 / sum(1 / rate for rate in rates.values())

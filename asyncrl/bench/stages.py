@@ -20,6 +20,7 @@ import torch
 from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ActContext
 from asyncrl.algorithms.exploration import EnvSlots
+from asyncrl.common.hardware import cores
 from asyncrl.common.randomness import Stream, environment_seeds, generator
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import Memory, MemoryPlan
@@ -27,7 +28,7 @@ from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import ActorDied
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.config import RunConfig, cores
+from asyncrl.runs.config import RunConfig
 from asyncrl.runs.plans import actor_spec, make_learner
 
 __all__ = ["Stage", "capacity"]

@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from asyncrl.runs.config import cores
+from asyncrl.common.hardware import cores
 
 __all__ = ["Usage"]
 

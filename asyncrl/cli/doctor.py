@@ -12,8 +12,8 @@ import psutil
 import torch
 
 from asyncrl.cli.options import parse
+from asyncrl.common.hardware import cores, has_bfloat16
 from asyncrl.engines.shared_memory import available_memory
-from asyncrl.runs.config import cores, has_bfloat16
 from asyncrl.version import __version__
 
 EXTRAS = {

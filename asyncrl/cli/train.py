@@ -20,6 +20,7 @@ from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.options import given, parse, shown, take_out
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.hardware import cores
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.engines.workers import prepare
@@ -30,7 +31,7 @@ from asyncrl.monitor import terminal_view
 from asyncrl.play.evaluation import Interrupted
 from asyncrl.play.video import open_video
 from asyncrl.presets import read_preset
-from asyncrl.runs.config import EngineKind, RunConfig, cores
+from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import leaves

@@ -15,10 +15,10 @@ import torch
 
 from asyncrl.acting.episodes import PolicyPlayer, play_episode
 from asyncrl.algorithms import ActContext, Policy
+from asyncrl.common.hardware import cores
 from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
-from asyncrl.runs.config import cores
 
 __all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off_message", "evaluate", "watch"]
 

@@ -39,6 +39,7 @@ from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.networks import have_diverged
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.resolution import check
 from asyncrl.version import __version__
 
 __all__ = [
@@ -247,7 +248,7 @@ def read_settings(config: Any, contract: Any, stranger: str | None) -> tuple[Run
     found = read_contract(contract, stranger)
     settings = RunConfig.from_json(config)
     settings.environment.check()
-    settings.check(found.spaces)
+    check(settings, found.spaces)
     return settings, found
 
 

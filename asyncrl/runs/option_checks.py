@@ -20,6 +20,7 @@ from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions
 from asyncrl.networks import Network, NetworkConfig, Recurrent
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
+from asyncrl.runs.resolution import resolve
 
 __all__ = ["reject_ineffective", "reject_unused_by_imitation"]
 
@@ -41,7 +42,7 @@ class IneffectiveOptions(NamedTuple):
 
 def reject_ineffective(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
     """Raise UsageError for the first setting of those `asked` for that changes nothing in a run of `config`."""
-    resolved = config.resolved(contract)
+    resolved = resolve(config, contract)
     for case in [*_overridden(config, resolved), *_cases(resolved, contract)]:
         for name in case.options:
             if name in asked:

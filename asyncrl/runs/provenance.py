@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import torch
 
-from asyncrl.runs.config import cores
+from asyncrl.common.hardware import cores
 
 __all__ = ["describe_provenance", "machine", "provenance"]
 

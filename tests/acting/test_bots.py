@@ -18,6 +18,7 @@ from asyncrl.api import configure, start
 from asyncrl.envs import describe
 from asyncrl.errors import BotFault, UsageError
 from asyncrl.experience import ReplayBuffer, Sample
+from asyncrl.runs.resolution import resolve
 
 BOTS = """
 from asyncrl.acting.bots import ScriptedBot
@@ -195,4 +196,4 @@ def test_what_cannot_be_is_refused(bots: Path, algorithm: str, asked: dict[str, 
     asked = {name: str(value).replace("HERE", str(bots)) if name == "bot" else value for name, value in asked.items()}
     settings = SMALL if algorithm == "dqn" else dict(steps=960)
     with pytest.raises(UsageError, match=sentence):
-        configure("worlds:Corridor-v0", algorithm, **settings | asked).resolved(describe("worlds:Corridor-v0"))
+        resolve(configure("worlds:Corridor-v0", algorithm, **settings | asked), describe("worlds:Corridor-v0"))

@@ -28,6 +28,7 @@ from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
 from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.plans import actor_spec
+from asyncrl.runs.resolution import resolve
 
 minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
 CORRIDOR = "worlds:Corridor-v0"
@@ -187,7 +188,7 @@ def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, al
 
 
 def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
-    config = configure(CORRIDOR, "dqn", **SMALL, offline=walked, t_max=7).resolved(describe(CORRIDOR))
+    config = resolve(configure(CORRIDOR, "dqn", **SMALL, offline=walked, t_max=7), describe(CORRIDOR))
     spec: ActorSpec = actor_spec(config, describe(CORRIDOR))
     playback, layout = Playback(spec, 0), spec.layout()
     episodes = datasets.read(walked, spec.contract)

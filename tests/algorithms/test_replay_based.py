@@ -32,6 +32,7 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.learner import Learner
 from asyncrl.networks import Init, Network, NetworkConfig, QNetwork, bind, copy_into, resample
 from asyncrl.runs.plans import actor_spec, make_learner
+from asyncrl.runs.resolution import resolve
 
 Q = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]])
 OTHER = torch.tensor([[0.0, 5.0], [7.0, 2.0], [6.0, 1.0]])
@@ -249,7 +250,7 @@ def test_as_many_steps_are_taken_as_the_replay_ratio_says(tmp_path: Path, monkey
 def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
     contract = describe("CartPole-v1")
     small = dict(actors=1, envs_per_actor=2, learning_starts=20, capacity=100, batch_size=8, replay_ratio=0.25)
-    config = configure("CartPole-v1", "dqn", target_every=0, tau=0.25, **small).resolved(contract)
+    config = resolve(configure("CartPole-v1", "dqn", target_every=0, tau=0.25, **small), contract)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
     slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
     before = [x.clone() for x in learner.target_network.parameters()]
@@ -277,7 +278,7 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
 )
 def test_what_does_not_go_together_is_refused(env: str, algorithm: str, wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        configure(env, algorithm, **wrong).resolved(describe(env))
+        resolve(configure(env, algorithm, **wrong), describe(env))
 
 
 def test_options_say_what_is_due() -> None:

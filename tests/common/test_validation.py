@@ -19,6 +19,7 @@ from asyncrl.envs import EnvOptions, describe
 from asyncrl.errors import UsageError
 from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.resolution import resolve
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 1e300]
 TOO_LARGE = [10**30, -(10**30)]
@@ -44,7 +45,7 @@ def refusal_of(algorithm: str, option: str, value: Any) -> str | None:
     try:
         config = configure("worlds:Corridor-v0", algorithm, **{option: value})
         config.environment.check()
-        config.resolved(CORRIDOR)
+        resolve(config, CORRIDOR)
     except UsageError as refusal:
         return str(refusal)
     return None

@@ -21,6 +21,7 @@ from asyncrl.envs.sync_vector import SyncEnvs
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.plans import actor_spec, make_learner
+from asyncrl.runs.resolution import resolve
 
 SOURCES = ["numpy", "normal", "python", "gauss", "torch", "space", "own"]
 SMALL: dict[str, Any] = dict(steps=384, actors=2, envs_per_actor=2, t_max=12, eval_episodes=0, seed=5)
@@ -145,8 +146,8 @@ def test_a_vector_environment_of_somebody_elses_follows_from_its_actors_seed() -
     config = asyncrl.api.configure("careless:CarelessTogether-v0", "a3c", **SMALL)
     contract = describe("careless:CarelessTogether-v0")
     assert contract.shared_generators == "own per actor"
-    spec = actor_spec(config.resolved(contract), contract)
-    plan = MemoryPlan(spec.layout(), 1, 1, make_learner(config.resolved(contract), contract).weights.numel())
+    spec = actor_spec(resolve(config, contract), contract)
+    plan = MemoryPlan(spec.layout(), 1, 1, make_learner(resolve(config, contract), contract).weights.numel())
     memory = Memory(plan, plan.allocate())
 
     def rollout(index: int) -> torch.Tensor:

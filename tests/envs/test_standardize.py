@@ -14,6 +14,7 @@ from asyncrl.envs import EnvOptions, describe
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.plans import actor_spec
+from asyncrl.runs.resolution import resolve
 
 MEASURED = EnvOptions(standardize=400)
 
@@ -36,7 +37,7 @@ def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_re
 def test_the_learner_sees_the_numbers_that_the_actor_saw(kind: str) -> None:
     options = dict(standardize=400, env_kwargs=f'{{"kind": "{kind}"}}')
     contract = describe("shown:Shown", EnvOptions(**options))
-    config = configure("shown:Shown", "a3c", actors=1, envs_per_actor=4, **options).resolved(contract)
+    config = resolve(configure("shown:Shown", "a3c", actors=1, envs_per_actor=4, **options), contract)
     spec, acted_on = actor_spec(config, contract), []
     slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
     with contextlib.closing(Actor(spec, 0)) as actor:

@@ -32,6 +32,7 @@ from asyncrl.presets import preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
 from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves
 
 ENV = "worlds:Corridor-v0"
@@ -204,7 +205,7 @@ Outcome = tuple[Contract, tuple[bytes, list[int]], Any]
 def _outcome(config: RunConfig) -> Outcome:
     """What a run shows of its configuration: its contract, its weights, and how it stores."""
     contract = contract_of(config)
-    resolved = config.resolved(contract)
+    resolved = resolve(config, contract)
     return contract, run_of(resolved, contract), replay_plan(resolved, contract)
 
 
@@ -234,7 +235,7 @@ def silent(algorithm: str, context: Mapping[str, Any], option: str) -> list[str]
     if refusal(before, *context) is not None:
         return []
     found = []
-    resolved = {**leaves(before.resolved(contract_of(before))), "env_backend": contract_of(before).backend}
+    resolved = {**leaves(resolve(before, contract_of(before))), "env_backend": contract_of(before).backend}
     for value in others(option, leaves(before)[option]):
         if value in (leaves(before)[option], resolved[option]):
             continue  # what it is already, or what auto stands for

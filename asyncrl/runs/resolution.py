@@ -1,0 +1,214 @@
+"""Checks a configuration and decides everything that it leaves to the machine and the environment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from asyncrl.algorithms.optimizers import LearningRateSchedule
+from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.hardware import cores, has_bfloat16
+from asyncrl.common.validation import check_numbers, within
+from asyncrl.envs import Contract
+from asyncrl.envs.spaces import Spaces
+from asyncrl.errors import UsageError
+from asyncrl.networks import Network, QNetwork, Recurrent
+from asyncrl.networks import resolve as resolve_network
+from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig, ScheduleKind
+
+__all__ = ["check", "resolve"]
+
+
+def resolve(config: RunConfig, contract: Contract) -> RunConfig:
+    """A copy of `config` with every `auto` and default decided for this machine and environment.
+
+    Raises UsageError for values out of range and for settings that contradict each other.
+    """
+    network = check(config, contract.spaces)
+    try:
+        _check_bots(config)
+    except UsageError as problem:
+        raise UsageError(f"{config.env}: {problem}") from None
+    if config.engine is EngineKind.HOGWILD:
+        config = _for_hogwild(config)
+    elif config.schedule is ScheduleKind.AUTO:
+        config = replace(config, schedule=ScheduleKind.LOCKSTEP)
+    rollouts, device = config.rollouts_per_update or config.actors, _resolve_device(config.device)
+    _check_minibatches(config, rollouts)
+    return replace(
+        config,
+        network=replace(config.network, network=network),
+        rollouts_per_update=rollouts,
+        queue_size=_resolve_queue(config, rollouts),
+        engine=_resolve_engine(config, contract, device),
+        device=device,
+        precision=_resolve_precision(config.precision, network),
+        learner_threads=config.learner_threads or _default_threads(config, network),
+        eval_greedy=config.eval_greedy or not config.algorithm.is_stochastic,
+        eval_every=config.eval_every or (config.steps // 20 if config.target_return is not None else 0),
+        log_every=config.log_every or max(1, config.steps // 400),
+    )
+
+
+def check(config: RunConfig, spaces: Spaces) -> Network:
+    """Raise UsageError for values out of range and settings that contradict each other. Returns the network.
+
+    Bots are not opened: no code of the user's runs.
+    """
+    _check_counts(config)
+    try:
+        config.algorithm.check(spaces, config.network)
+        config.optimizer.check()
+        _check_learning_rate(config)
+        _check_extra_envs(config)
+        _check_offline(config)
+    except UsageError as problem:
+        raise UsageError(f"{config.env}: {problem}") from None
+    network = resolve_network(config.network, spaces)
+    if (config.network.dueling or config.network.noisy) and not issubclass(config.algorithm.network, QNetwork):
+        raise UsageError(f"--dueling and --noisy are for methods that learn action values, not for {config.algorithm.name}")
+    return network
+
+
+def _for_hogwild(config: RunConfig) -> RunConfig:
+    if config.algorithm.experience().replay is not None:
+        raise UsageError(
+            f"--engine hogwild: its workers learn from their own rollouts, but {config.algorithm.name} uses a replay "
+            "buffer that all actors fill; choose serial, threads or processes"
+        )
+    if config.schedule is ScheduleKind.LOCKSTEP:
+        raise UsageError(
+            "--engine hogwild has no order of updates, so --schedule lockstep is impossible; use --schedule free"
+        )
+    if config.device is Device.CUDA:
+        raise UsageError("--engine hogwild learns in processes on the CPU; leave out --device cuda")
+    return replace(
+        config,
+        schedule=ScheduleKind.FREE,
+        device=Device.CPU,
+        rollouts_per_update=1,
+        queue_size=config.actors,
+        publish_every=1,
+    )
+
+
+def _check_counts(config: RunConfig) -> None:
+    positive = (
+        "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
+        "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps"
+    )
+    within(config, 1, math.inf, *positive.split())
+    within(config, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes")
+    check_numbers(config)
+    if config.target_return is not None and not config.eval_episodes:
+        raise UsageError(
+            f"--target-return {config.target_return:g} needs evaluations: --eval-episodes must be 1 or more, not 0"
+        )
+
+
+def _check_extra_envs(config: RunConfig) -> None:
+    if config.actors < len(config.env_ids):
+        raise UsageError(f"--actors {config.actors}: {len(config.env_ids)} environments need an actor each")
+    if config.extra_envs and config.offline is not None:
+        raise UsageError("--offline takes the dataset of one environment")
+
+
+def _check_learning_rate(config: RunConfig) -> None:
+    if config.optimizer.learning_rate_schedule is not LearningRateSchedule.KL:
+        return
+    if not config.algorithm.reports_kl:
+        raise UsageError(
+            f"--learning-rate-schedule kl: {config.algorithm.name} does not measure how far an update moves its policy; "
+            "ppo does"
+        )
+    if config.engine is EngineKind.HOGWILD:
+        raise UsageError(
+            "--learning-rate-schedule kl adapts one learner's rate, and with --engine hogwild every worker learns; "
+            "choose constant or linear"
+        )
+
+
+def _check_bots(config: RunConfig) -> None:
+    bots, replay = config.bots, config.algorithm.experience().replay
+    bots.check()
+    if bots.bot is None:
+        return
+    if replay is None:
+        raise _needs_replay(config, "--bot")
+    if bots.bot_prefill >= config.steps:
+        raise UsageError(f"--bot-prefill {bots.bot_prefill} leaves nothing of {config.steps} steps to learn in")
+    if bots.bot_prefill > replay.learning_starts:
+        raise UsageError(
+            f"--bot-prefill {bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
+        )
+
+
+def _check_offline(config: RunConfig) -> None:
+    if config.offline is None:
+        return
+    if config.algorithm.experience().replay is None:
+        raise _needs_replay(config, "--offline")
+    if config.bots.bot is not None:
+        raise UsageError("--offline learns without playing, so a --bot cannot play; leave out one of them")
+
+
+def _needs_replay(config: RunConfig, option: str) -> UsageError:
+    return UsageError(f"{option} fills a replay buffer, and {config.algorithm.name} has none; dqn, c51 and qr-dqn have one")
+
+
+def _check_minibatches(config: RunConfig, rollouts: int) -> None:
+    count, envs = config.algorithm.experience().minibatches, rollouts * config.envs_per_actor
+    most = envs if config.network.recurrent is not Recurrent.NONE else config.batch_steps
+    if count > most:
+        raise UsageError(f"--minibatches {count}: an update has {most} {'sequences' if most == envs else 'steps'}")
+
+
+def _resolve_queue(config: RunConfig, rollouts: int) -> int:
+    if config.schedule is ScheduleKind.LOCKSTEP:
+        needed = (config.lag + 1) * rollouts
+        if config.queue_size not in (None, needed):
+            raise UsageError(
+                f"--queue-size {config.queue_size}: in lockstep, lag {config.lag} with {rollouts} rollouts per update "
+                f"takes exactly {needed}; change --lag, or use --schedule free"
+            )
+        return needed
+    needed = max(config.actors, rollouts)
+    if config.queue_size is not None and config.queue_size < needed:
+        raise UsageError(
+            f"--queue-size {config.queue_size} is too small: {config.actors} actors and {rollouts} rollouts per update "
+            f"need {needed} or more"
+        )
+    return config.queue_size or 2 * needed
+
+
+def _resolve_engine(config: RunConfig, contract: Contract, device: Device) -> EngineKind:
+    if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) and not HAS_WORKERS:
+        raise UsageError(f"--engine {config.engine.value} needs Linux or macOS; use --engine threads or serial")
+    if config.engine is not EngineKind.AUTO:
+        return config.engine
+    if device is Device.CUDA:
+        return EngineKind.THREADS
+    if not contract.spaces.has_images or cores() == 1:
+        return EngineKind.SERIAL
+    return EngineKind.PROCESSES if HAS_WORKERS else EngineKind.THREADS
+
+
+def _resolve_device(device: Device) -> Device:
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no GPU here; use --device auto or cpu (asyncrl doctor)")
+    if device is Device.AUTO:
+        return Device.CUDA if torch.cuda.is_available() else Device.CPU
+    return device
+
+
+def _resolve_precision(precision: Precision, network: Network) -> Precision:
+    if precision is not Precision.AUTO:
+        return precision
+    return Precision.BF16 if network is not Network.MLP and has_bfloat16() else Precision.FP32
+
+
+def _default_threads(config: RunConfig, network: Network) -> int:
+    learning_dominates = config.algorithm.experience().replay is not None and network is not Network.MLP
+    return cores() if learning_dominates else max(1, cores() // 2)

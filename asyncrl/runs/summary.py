@@ -1,0 +1,46 @@
+"""A resolved configuration as the header of a run shows it."""
+
+from __future__ import annotations
+
+import torch
+
+from asyncrl.runs.config import Device, EngineKind, RunConfig, ScheduleKind
+
+__all__ = ["summary_lines"]
+
+
+def summary_lines(config: RunConfig) -> list[str]:
+    """One line per row: a name of 20 characters, then its value."""
+    algorithm, network, no_gpu = config.algorithm.name, config.network.network.value, ""
+    if config.device is not Device.CUDA and not torch.cuda.is_available():
+        no_gpu = " (torch sees no GPU here)"
+    rows = {
+        "preset": config.preset or f"none: {algorithm}'s defaults, which may not suit this environment",
+        "algorithm": f"{algorithm}, network {network}, {config.precision.value} on {config.device.value}{no_gpu}",
+        "actors": f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}",
+        "schedule": _schedule(config),
+        "length": _length(config),
+        "evaluation": _evaluation(config),
+        "seed": f"{config.seed}",
+    }
+    return [f"{name:<20}{value}" for name, value in rows.items()]
+
+
+def _schedule(config: RunConfig) -> str:
+    if config.engine is EngineKind.HOGWILD:
+        return "free: every worker learns from its own rollouts, without lag or queue"
+    return f"lockstep, lag {config.lag}" if config.schedule is ScheduleKind.LOCKSTEP else "free"
+
+
+def _length(config: RunConfig) -> str:
+    if config.updates is None:
+        episodes = (config.rollouts_per_update or config.actors) * config.envs_per_actor
+        return f"{config.steps:,} steps, one update per {episodes:,} episode{'s' * (episodes > 1)}"
+    return f"{config.steps:,} steps, one update per {config.batch_steps:,} steps"
+
+
+def _evaluation(config: RunConfig) -> str:
+    if not config.eval_episodes:
+        return "none"
+    when = f"every {config.eval_every:,} steps and at the end" if config.eval_every else "at the end"
+    return f"{config.eval_episodes:,} episodes {when}, {'greedy' if config.eval_greedy else 'sampled'}"
