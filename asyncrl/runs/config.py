@@ -209,7 +209,7 @@ class RunConfig:
         return min(max(self.steps, 1_000), EPISODE_LIMIT)
 
     def named_outside(self) -> list[str]:
-        """Code from outside this package and Gymnasium that the run executes, and folders outside its own that it writes to."""
+        """Code from outside this package and Gymnasium, and folders outside its own, that the run would use."""
         environment = self.environment
         kwargs: Any = environment.env_kwargs
         with contextlib.suppress(TypeError, ValueError, RecursionError):

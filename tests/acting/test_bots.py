@@ -189,7 +189,7 @@ def test_a_bots_mistake_is_named_with_its_file(tmp_path: Path, bots: Path, name:
         ("dqn", dict(bot="HERE:to_the_rigth", bot_share=0.5), "has no 'to_the_rigth'; did you mean 'to_the_right'"),
         ("dqn", dict(bot="HERE:to_the_right"), "--bot plays nothing yet"),
         ("dqn", dict(bot="HERE:to_the_right", bot_prefill=500), "--learning-starts must be as much or more"),
-        ("a3c", dict(bot="HERE:to_the_right", bot_share=0.5), "--bot fills a replay memory, and a3c has none"),
+        ("a3c", dict(bot="HERE:to_the_right", bot_share=0.5), "--bot fills a replay buffer, and a3c has none"),
     ],
 )
 def test_what_cannot_be_is_refused(bots: Path, algorithm: str, asked: dict[str, Any], sentence: str) -> None:
