@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Settings for all tests: where helper modules are found, where state is kept, how signals are handled."""
 
 from __future__ import annotations
 
@@ -11,22 +11,43 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:
-    sys.path.insert(0, HERE)
-# Actors and command lines in processes of their own find `worlds` too, and open no window.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
+FOLDER = str(Path(__file__).parent)
+if FOLDER not in sys.path:
+    sys.path.insert(0, FOLDER)
+# Actors and command lines in other processes import the helper modules too, and open no window.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [FOLDER, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-_state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # the key that runs are signed with; workers have it too
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per test process
+_state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # for the key that signs runs, which workers read too
 os.environ["XDG_STATE_HOME"] = _state.name
-settings.register_profile("asyncrl", deadline=None)  # a busy machine is no failure
+settings.register_profile("asyncrl", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("asyncrl")
 
-# Shells start background jobs with signals ignored; tests mean what a terminal sends.
+# Shells start background jobs with signals ignored; the tests assume a terminal's defaults.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 with warnings.catch_warnings(action="ignore"), contextlib.suppress(ImportError):
-    importlib.import_module("Box2D")  # its types warn when they are made; as an error that takes the process down
+    importlib.import_module("Box2D")  # its types warn when they are made; as an error, that ends the process
+
+SLOW = {
+    *("test_api", "test_environment_faults", "test_extra_envs", "test_fuzz", "test_hogwild", "test_lockstep"),
+    *("test_pretrained", "test_process_defaults", "test_resume", "test_training", "test_trust", "test_untrusted_files"),
+    *("acting/test_bots", "acting/test_datasets", "algorithms/test_fixed_points", "cli/test_commands", "cli/test_signals"),
+    *("cli/test_streams", "common/test_child_process", "common/test_without_posix", "docs/test_metrics"),
+    *("engines/test_workers", "envs/test_envpool", "envs/test_football", "envs/test_global_generators"),
+    *("envs/test_mario", "envs/test_own_environment", "envs/test_restoring", "envs/test_sources", "envs/test_supervised"),
+    *("envs/test_vizdoom", "play/test_agent", "play/test_evaluation", "play/test_human", "runs/test_checkpoint"),
+    *("runs/test_divergence", "runs/test_option_checks", "runs/test_provenance", "runs/test_run"),
+}
+"""Modules whose tests train, start processes or load emulators: most take more than a second."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if str(item.path.relative_to(FOLDER).with_suffix("")) in SLOW:
+            item.add_marker(pytest.mark.slow)

@@ -53,7 +53,6 @@ class Measured(gymnasium.Wrapper[Any, Any, Any, Any]):
         return (*result, {**info, "distance": 1.0})  # type: ignore[return-value]
 
 
-@pytest.mark.slow
 def test_every_field_is_documented_and_every_documented_field_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
