@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Can a bare machine follow the Dockerfile and the README?
+"""Follow the Dockerfile and the README on a bare Debian, without Docker.
 
     sudo python3 benchmarks/bare_machine.py --tests
 
-Needs root, git and `debootstrap`, no Docker. Makes a bare Debian in a temporary folder and there takes the Dockerfile's own
-steps, runs the image's command as its user, and then, in a fresh clone of this repository's last commit, the README's
-`make train` (short) and, with --tests, `make test`. Prints every step with its seconds and exit status and writes them to
+Needs root, git and `debootstrap`. Creates a bare Debian in a temporary folder, follows the Dockerfile's steps in it, runs
+the image's command as its user, and then, in a fresh clone of this repository's last commit, the README's `make train`
+(short) and, with --tests, `make test`. Prints every step with its seconds and exit status and writes them to
 benchmarks/results/bare-machine.json.
 
-How this machine reaches packages (pip's and apt's configuration, proxies, certificates, name resolution) is handed on.
-Every step has mounts of its own, which end with it: what is removed at the end never has anything mounted in it.
+The host's settings for reaching packages (pip and apt configuration, proxies, certificates, name resolution) are passed on.
+Every step has separate mounts that end with it, so the folder removed at the end never has anything mounted in it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ P = ParamSpec("P")
 
 
 class Failure(Exception):
-    """One sentence for who called."""
+    """A step that cannot be followed; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Instruction:
 
 
 def parse(dockerfile: str) -> list[Instruction]:
-    """Its instructions in order, continued lines joined as Docker joins them."""
+    """The instructions in order, with continued lines joined as Docker joins them."""
     instructions, pending = [], ""
     for line in dockerfile.splitlines():
         if line.lstrip().startswith("#") or not (pending or line.strip()):
@@ -73,17 +73,17 @@ def parse(dockerfile: str) -> list[Instruction]:
 
 
 def assignments(value: str) -> dict[str, str]:
-    """`A=1 B="two words"`, as ARG and ENV have it."""
+    """Parse `A=1 B="two words"`, the form of ARG and ENV."""
     return dict(word.partition("=")[::2] for word in shlex.split(value))
 
 
 @dataclass(frozen=True)
 class Host:
-    """What of this machine's settings a step needs to reach packages."""
+    """The host's settings for reaching packages."""
 
     variables: dict[str, str]
     folders: frozenset[Path]
-    """Local package folders, mounted read-only where they are here."""
+    """Local package folders, mounted read-only at the same paths."""
     certificates: Path | None
 
 
@@ -103,7 +103,7 @@ def host() -> Host:
 
 
 def _pip_configuration() -> dict[str, str]:
-    """pip's files as the variables that mean the same."""
+    """pip's configuration files as the equivalent variables."""
     found: dict[str, str] = {}
     home = Path.home()
     files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
@@ -128,7 +128,7 @@ class Machine:
     root: Path
     host: Host
     arguments: dict[str, str] = field(default_factory=dict)
-    """The Dockerfile's ARGs, which its steps see and the finished image does not."""
+    """The Dockerfile's ARGs, visible to its steps but not in the finished image."""
     variables: dict[str, str] = field(default_factory=lambda: {"PATH": SEARCH_PATH})
     user: str = "root"
     folder: str = "/"
@@ -149,7 +149,7 @@ class Machine:
         return 0
 
     def follow(self, step: Instruction, context: Path) -> int:
-        """Do what `docker build` does for this instruction; its exit status."""
+        """Do what `docker build` does for this instruction; returns the exit status."""
         value = step.value
         if step.name == "RUN":
             return self.run(["/bin/sh", "-c", value], self.arguments)
@@ -175,7 +175,7 @@ class Machine:
         return 0
 
     def run(self, command: list[str], variables: dict[str, str] | None = None, *, folder: str | None = None) -> int:
-        """A command inside, as the present user, with the mounts that a container has."""
+        """Run a command inside as the current user, with a container's mounts; returns the exit status."""
         owner = self.owner()
         inside = self.host.variables | {"HOME": owner[2]} | (variables or {}) | self.variables
         root = shlex.quote(str(self.root))
@@ -196,7 +196,7 @@ class Machine:
         return subprocess.run(script, check=False, env=inside, stdin=subprocess.DEVNULL).returncode
 
     def owner(self) -> tuple[int, int, str]:
-        """User number, group number and home of the present user."""
+        """User id, group id and home of the current user."""
         for line in (self.root / "etc/passwd").read_text().splitlines():
             name, _, uid, gid, _, home, _ = line.split(":")
             if name == self.user:
@@ -204,7 +204,7 @@ class Machine:
         raise Failure(f"The Dockerfile's USER {self.user} is not in its /etc/passwd; add it by useradd.")
 
     def give(self, source: Path, path: str) -> int:
-        """Copy a folder into the machine, for the present user."""
+        """Copy a folder into the machine, owned by the current user."""
         uid, gid, _ = self.owner()
         to = self._inside(path)
         shutil.copytree(source, to, symlinks=True)
@@ -224,7 +224,7 @@ class Report:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, name: str, work: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do the work and note how it went; the first that fails ends the run."""
+        """Do the work and record the result; the first failure ends the run."""
         print(f"\n==> {name}", flush=True)
         begin = time.monotonic()
         status = work(*args, **kwargs)
@@ -261,7 +261,7 @@ def prove(options: argparse.Namespace, work: Path, report: Report) -> None:
     for command in ("doctor", "train a3c CartPole-v1 --steps 20000", "train a3c ALE/Pong-v5 --steps 5000"):
         report.step(f"{image} {command}", machine.run, [*machine.entrypoint, *command.split()])
 
-    user, machine.variables = machine.user, {"PATH": SEARCH_PATH}  # the README knows nothing of the image's settings
+    user, machine.variables = machine.user, {"PATH": SEARCH_PATH}  # the README does not use the image's settings
     there = f"{machine.owner()[2]}/clone"
     machine.user = "root"
     report.step(README_PACKAGES, machine.run, ["/bin/sh", "-c", README_PACKAGES])
@@ -286,7 +286,7 @@ def main() -> int:
     parser.add_argument("--folder", help="where the temporary folder is made; it needs 5 GB")
     options = parser.parse_args()
     if os.geteuid() != 0:
-        return _refuse("bare_machine.py makes and enters a system of its own, which only root may: run it by sudo.")
+        return _refuse("bare_machine.py creates and enters another system, which needs root: run it with sudo.")
     if shutil.which("debootstrap") is None:
         return _refuse("debootstrap is missing: apt-get install debootstrap.")
     steps = parse((REPOSITORY / "Dockerfile").read_text())

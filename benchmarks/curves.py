@@ -1,4 +1,4 @@
-"""The learning curves of runs beside each other, as a table: training returns, means of the last 100 episodes.
+"""Print the learning curves of several runs as a table: mean training return of the last 100 episodes.
 
 .venv/bin/python benchmarks/curves.py benchmarks/results/pong/*.jsonl
 """

@@ -1,9 +1,9 @@
-"""What does our door cost? Steps per second of environments through it, and of the same backend called bare.
+"""Measure the overhead of `asyncrl.envs`: steps per second through it and of the same backend called directly.
 
     .venv/bin/python benchmarks/environments.py --rounds 5 --seconds 3
 
-Both sides take turns, with the same number of environments and random actions drawn beforehand; the figure is the median
-of the ratios of rounds. Results go to benchmarks/results/environments.json and, as a table, to standard output.
+Both sides run in turns, with the same number of environments and random actions drawn beforehand. The result is the median
+of each round's ratio. It goes to benchmarks/results/environments.json and, as a table, to standard output.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Arguments:
     """Environments side by side."""
     rounds: int = 5
     seconds: float = 3.0
-    """Of each side in a round."""
+    """Per side and round."""
 
 
 def atari(count: int) -> Any:
@@ -47,7 +47,7 @@ def cartpole(count: int) -> Any:
 
 
 def doom(count: int) -> Any:
-    """The package's environment with what it shows made smaller in the same way."""
+    """The package's environment with observations scaled in the same way."""
     import cv2
     import vizdoom.gymnasium_wrapper  # noqa: F401
 
@@ -88,7 +88,7 @@ def rate(step: Callable[[Any], Any], actions: np.ndarray, seconds: float) -> flo
 
 
 def compare(env: str, make: Callable[[int], Any], asked: Arguments) -> dict[str, Any]:
-    """Both sides of one environment, in turn."""
+    """Measure both sides of one environment in turns."""
     contract = describe(env)
     ours, bare = Environments(contract, asked.envs), make(asked.envs)
     ours.reset(list(range(asked.envs)))

@@ -1,12 +1,12 @@
-"""Damages every kind of file that asyncrl reads, and looks at what its commands make of it.
+"""Damage every kind of file that asyncrl reads, and check what its commands make of it.
 
     python benchmarks/fuzz.py --mutations 20000 --seed 1 --out benchmarks/results/fuzz.json
 
-Files: manifests (also with a seal that fits), safetensors (bytes, headers, values), marks, metrics, replay memories,
-capsules, datasets, and the folders they lie in. Commands: load and act, inspect, evaluate, resume (up to the moment when
-actors would start), repro (up to the moment when the environment would be made), reading a dataset. What may happen is that
-something loads, or one of the package's own errors. Everything else is counted as a fault: another exception, a process
-that dies, more than ten seconds of the processor, more than two gigabytes. Batches run in processes of their own.
+Files: manifests (also with matching hashes), safetensors (bytes, headers, values), marks, metrics, replay memories,
+capsules, datasets, and the folders they are in. Commands: load and act, inspect, evaluate, resume (until actors would
+start), repro (until the environment would be made), reading a dataset. A command may load the file or raise one of the
+package's own errors. Everything else is a fault: another exception, a crash, more than ten seconds of processor time, more
+than two gigabytes of memory. Batches run in separate processes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ ODD: list[Any] = [
 
 
 class Target(NamedTuple):
-    """Files of one kind, and what reads them."""
+    """Files of one kind, and the command that reads them."""
 
     name: str
     folder: Path
@@ -74,7 +74,7 @@ class Hang(BaseException):
 
 
 class Began(Exception):
-    """Everything was read: actors would start now."""
+    """Everything was read, and actors would start now."""
 
 
 # Mutations: each takes the folder and a generator, and returns what it did; files are put back afterwards.
@@ -139,7 +139,7 @@ def odd(random: random.Random) -> Any:
 
 
 def change_json(data: Any, random: random.Random) -> Any:
-    """The same with something changed somewhere."""
+    """A copy of `data` with one random change."""
     if random.random() < 0.15 or not isinstance(data, dict | list) or not data:
         if isinstance(data, int | float) and not isinstance(data, bool) and random.random() < 0.5:
             return random.choice([data + 1, -data, data * 10**6, float(data), str(data), [data]])
@@ -229,7 +229,7 @@ def change_text(folder: Path, random: random.Random) -> str:
 
 
 def seal(file: Path) -> None:
-    """Let the manifests name this file as it is now."""
+    """Update the manifests' hashes of this file."""
     from asyncrl.common.serialization import file_facts
     from asyncrl.runs import checkpoint
 
@@ -325,7 +325,7 @@ TEXTS = [*ANY, sparse] + [change_text] * 14
 
 
 def quiet(command: list[str]) -> None:
-    """A command of the command line. Raises what it does not turn into a sentence."""
+    """Run a command silently. Raises the errors that it does not report itself."""
     from asyncrl.cli import main
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
@@ -337,11 +337,11 @@ def quiet(command: list[str]) -> None:
 
 
 class Refused(Exception):
-    """The command line said what is wrong."""
+    """The command reported an error."""
 
 
 def resume(run: Path) -> None:
-    """Go on with a run, up to the moment when its actors would start."""
+    """Resume a run until its actors would start."""
     from asyncrl import api, training
 
     def begin(*_: object) -> Any:
@@ -369,7 +369,7 @@ def evaluate(run: Path) -> None:
 
 
 def reproduce(file: Path) -> None:
-    """A capsule, up to the moment when its environment would be made."""
+    """Replay a capsule until its environment would be made."""
     from asyncrl.envs.supervision import capsule
 
     def begin(*_: object, **__: object) -> Any:
@@ -384,7 +384,7 @@ def reproduce(file: Path) -> None:
 
 
 def targets(folder: Path) -> Iterator[Target]:
-    """Whole files to damage, made anew."""
+    """Make intact files to damage."""
     from asyncrl.acting import datasets
     from asyncrl.api import configure, record, start
     from asyncrl.common.serialization import to_json
@@ -439,7 +439,7 @@ def contract_space(contract: Any) -> Any:
 
 
 class Scratch:
-    """A folder that is put back as it was."""
+    """A folder that can be restored."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -463,7 +463,7 @@ class Scratch:
 
 
 def outcome(read: Callable[[], object]) -> tuple[str, str]:
-    """How a command ended: "loaded", "refused", or "fault", and of a fault what it was."""
+    """Return "loaded", "refused" or "fault", and a description of the fault."""
     from asyncrl.errors import AsyncRLError
 
     def late(*_: object) -> None:
@@ -496,7 +496,7 @@ def outcome(read: Callable[[], object]) -> tuple[str, str]:
 
 
 def mutate(folder: Path, seed: int, count: int) -> Iterator[dict[str, str]]:
-    """Do `count` mutations, and have each read by one command."""
+    """Make `count` mutations and read each with one command."""
     everything = list(targets(folder))
     scratch = {target.folder: Scratch(target.folder) for target in everything}
     for number in range(seed, seed + count):
@@ -520,7 +520,7 @@ def mutate(folder: Path, seed: int, count: int) -> Iterator[dict[str, str]]:
 
 
 def batch(seed: int, count: int) -> None:
-    """In a process of its own: a line for each mutation."""
+    """Print one line per mutation; runs in a separate process."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder

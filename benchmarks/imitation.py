@@ -1,10 +1,10 @@
-"""What recorded play is worth: imitate an agent, go on from there, and compare with beginning from nothing.
+"""Measure the benefit of imitation: imitate an agent, train further, and compare with training from scratch.
 
     .venv/bin/python benchmarks/imitation.py a3c CartPole-v1 --target 475 --seeds 3
 
-An agent is trained with the preset and recorded for 20 episodes; a new network imitates it. Then training goes on from
-the imitation (with a tenth of the learning rate), and from nothing, until an evaluation of 20 episodes reaches the target:
-counted are environment steps. Results go to benchmarks/results/imitation-ALGO-ENV.json.
+An agent is trained with the preset and recorded for 20 episodes; a new network imitates it. Training then continues from
+the imitation (with a tenth of the learning rate), and starts from scratch, until an evaluation of 20 episodes reaches the
+target. The result is the number of environment steps. It goes to benchmarks/results/imitation-ALGO-ENV.json.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Arguments:
     target: float
     """The mean return to reach."""
     seeds: int = 3
-    """Seeds 1 … N of what is trained in the end."""
+    """Use seeds 1 … N for the final training."""
     episodes: int = 20
-    """Episodes that are recorded."""
+    """Episodes to record."""
     every: int = 5_000
     """Steps between evaluations."""
 
 
 def steps_to(asked: Arguments, folder: Path, seed: int, **settings: Any) -> int | None:
-    """Environment steps until the target; None where it was not reached."""
+    """Environment steps until the target; None if it was not reached."""
     goal = dict(target_return=asked.target, eval_every=asked.every, eval_episodes=20, eval_greedy=True, seed=seed)
     _, outcome = start(configure(asked.env, asked.algorithm, **goal, **settings), folder)
     assert outcome.evaluation is not None

@@ -1,12 +1,11 @@
-"""Does it learn? Train with the preset, evaluate, and keep what came of every seed.
+"""Train with a preset over several seeds, and evaluate each run.
 
     .venv/bin/python benchmarks/learning.py a3c CartPole-v1 --seeds 5 --target 475
     .venv/bin/python benchmarks/learning.py a3c ALE/Pong-v5 --target 18
 
-Each seed is one call of `asyncrl train` with the preset's settings and what `--options` adds, and one of
-`asyncrl evaluate`, which scores the agent that is kept (of the best evaluation) over 100 episodes that nobody
-has seen; that is what counts. Seconds are wall time, of training and of the whole `train` with start and
-evaluations. Results go to benchmarks/results/learning-ALGO-ENV.json and, as a table, to standard output.
+Each seed is one call of `asyncrl train` with the preset's settings and `--options`, and one of `asyncrl evaluate`, which
+scores the best agent over 100 unseen episodes. Seconds are wall time, of training alone and of the whole command with
+start-up and evaluations. Results go to benchmarks/results/learning-ALGO-ENV.json and, as a table, to standard output.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
 UNSEEN = "1000003"
-"""Seed of the episodes that the agent which is kept is scored over."""
+"""Seed of the episodes over which the best agent is scored."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,16 @@ class Arguments:
     seeds: int = 1
     """Seeds 1 … N, one run each."""
     options: str = ""
-    """More options of `asyncrl train`, as one string."""
+    """More options for `asyncrl train`, as one string."""
 
 
 def command(*words: str) -> str:
-    """What `asyncrl` prints when called with `words`."""
+    """The output of `asyncrl` with these arguments."""
     return subprocess.run([sys.executable, "-m", "asyncrl", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def train(asked: Arguments, seed: int, folder: Path) -> dict[str, Any]:
-    """One run; what its last evaluation says, and how good the agent is that it kept."""
+    """Train once; returns the last evaluation and the score of the best agent."""
     began = time.monotonic()
     how = ["--seed", str(seed), "--run-dir", str(folder), "--quiet", "--no-video", *shlex.split(asked.options)]
     command("train", asked.algorithm, asked.env, *how)

@@ -1,11 +1,10 @@
-"""Is this checkout as fast as another one? Both train in turns, on the same machine, with the same settings.
+"""Compare the training speed of this checkout with another one, on the same machine and with the same settings.
 
     git worktree add /tmp/base COMMIT
     .venv/bin/python benchmarks/paired.py /tmp/base --out benchmarks/results/paired.json
 
-Each case is a short run without evaluations. Its rate is taken from `metrics.jsonl`, between the first and the last
-update that were written, so that imports and start-up do not count. The median of the ratios is reported: each ratio
-is of two runs that followed each other.
+Each case is a short run without evaluations, in turns. Its rate is read from `metrics.jsonl`, between the first and the
+last recorded update, so imports and start-up do not count. Reported is the median ratio of consecutive runs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Put the best agent of a run into the package, with the metrics of the run that made it.
+"""Add the best agent of a run to the package, with the metrics of the run.
 
     .venv/bin/python benchmarks/pretrained.py runs/a3c-ALE-Pong-v5-… pong-a3c
 
-What an agent needs is kept: weights, manifest, metrics. The optimizer's state stays behind, so it plays and is
-evaluated, and is not resumed.
+Weights, manifest and metrics are kept. The optimizer's state is not, so the agent can play and be evaluated, but its run
+cannot be resumed.
 """
 
 from __future__ import annotations

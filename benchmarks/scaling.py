@@ -1,12 +1,11 @@
-"""How many steps to a score, by the number of actors: the shape of table 2 of Mnih et al. 2016.
+"""Measure environment steps to a score by the number of actors, as in table 2 of Mnih et al. (2016).
 
     .venv/bin/python benchmarks/scaling.py --seeds 3
 
-The paper timed 1 to 16 threads. Here work is simulated instead of timed: each actor has one environment
-and each update learns from one rollout of one actor, as there; counted are environment steps until
-CartPole's evaluation (20 greedy episodes, every 5,000 steps) reaches the reference score. With as many
-cores as actors, time falls by  speed-up = actors × steps(1 actor) / steps(n actors).
-Results go to benchmarks/results/scaling.json and scaling.png.
+The paper timed 1 to 16 threads. Here the result is simulated: each actor has one environment and each update learns from
+one rollout of one actor, as in the paper, and environment steps are counted until CartPole's evaluation (20 greedy
+episodes, every 5,000 steps) reaches the reference score. With as many cores as actors, the time would fall by
+speed-up = actors × steps(1 actor) / steps(n actors). Results go to benchmarks/results/scaling.json and scaling.png.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ class Arguments:
     reference: float = 195.0
     """The mean return to reach."""
     steps: int = 200_000
-    """Where a run is given up."""
+    """Steps after which a run is abandoned."""
     engines: tuple[str, ...] = ("free", "hogwild")
     jobs: int = 2
-    """Runs at a time."""
+    """Runs in parallel."""
 
 
 class Case(NamedTuple):
@@ -73,7 +72,7 @@ class Case(NamedTuple):
 
 
 def run(case: Case, asked: Arguments) -> int | None:
-    """Environment steps until the reference score; None where it was not reached."""
+    """Environment steps until the reference score; None if it was not reached."""
     settings: dict[str, Any] = {**COMMON, **({} if case.method == "a3c" else VALUES)}
     if case.engine == "hogwild":
         settings |= dict(engine="hogwild")

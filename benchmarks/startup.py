@@ -1,10 +1,10 @@
-"""How long from typing the command to the first update?
+"""Measure the time from the command to the first update.
 
     .venv/bin/python benchmarks/startup.py ALE/Pong-v5 --repeats 5
 
-Starts `asyncrl train a3c ENV` with actors in processes of their own, and takes the time from the start of the process
-until the record of the first update is in metrics.jsonl: imports, forks, environments and the first rollouts are in
-it. Results go to benchmarks/results/startup.json.
+Starts `asyncrl train a3c ENV` with actors in processes and takes the time from the start of the process until
+metrics.jsonl has the record of the first update. It includes imports, forks, environments and the first rollouts.
+Results go to benchmarks/results/startup.json.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Arguments:
     engine: EngineKind = EngineKind.PROCESSES
     """Where actors run."""
     repeats: int = 5
-    """Starts, of which the median counts."""
+    """Starts; the median is reported."""
 
 
 def seconds_to_first_update(asked: Arguments, folder: Path) -> float:
-    """One start; the run is told to stop as soon as it has made an update."""
+    """Start once; the run is stopped after its first update."""
     options = ["--engine", asked.engine.value, "--eval-episodes", "0", "--quiet", "--no-video"]
     command = [sys.executable, "-m", "asyncrl", "train", "a3c", asked.env, "--run-dir", str(folder), *options]
     metrics = folder / "metrics.jsonl"

@@ -1,8 +1,8 @@
-"""What each algorithm's update costs: time on one core, memory, and training end to end.
+"""Measure each algorithm's update: time on one core, memory, and end-to-end training.
 
     .venv/bin/python benchmarks/updates.py ALE/Pong-v5 --seconds 5
 
-One `asyncrl bench` per algorithm with its own preset for the environment. Results go to
+Runs `asyncrl bench` for each algorithm with its preset for the environment. Results go to
 benchmarks/results/updates-ENV.json and, as a table, to standard output.
 """
 
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 class Arguments:
     env: Annotated[str, tyro.conf.Positional]
     seconds: float = 5.0
-    """Time for each measurement."""
+    """Seconds per measurement."""
     algorithms: tuple[str, ...] = tuple(ALGORITHMS)
 
 

@@ -1,13 +1,13 @@
-"""End-to-end training speed against Stable-Baselines3's A2C and DQN, in one run on one machine.
+"""Compare end-to-end training speed with Stable-Baselines3's A2C and DQN on one machine.
 
     .venv/bin/python benchmarks/peers/compare.py a2c --repeats 3 --seconds 30
     .venv/bin/python benchmarks/peers/compare.py dqn --repeats 3 --seconds 30
 
-Both train on PongNoFrameskip-v4 with the Nature network (its parameters are counted on both sides), 84×84 gray frames,
-stack 4, frame skip 4 with the maximum of two frames and clipped rewards. A2C: 16 environments, one update for every
-16 × T steps. DQN: a memory of 50,000 steps, 32 samples for every four steps (the peer with one environment and with 16).
-They take turns, so that a machine that drifts drifts for both; a warm-up of 5 s is not counted. The peer runs in a virtual
-environment of its own, made here once, with the same torch, and its better arrangement counts. Results go to
+Both train on PongNoFrameskip-v4 with the Nature network (parameters are counted on both sides), 84×84 gray frames, stack
+4, frame skip 4 with the maximum of two frames, and clipped rewards. A2C: 16 environments, one update per 16 × T steps. DQN:
+a memory of 50,000 steps, 32 samples per four steps (the peer with one environment and with 16). They run in turns, so
+drift of the machine affects both; a warm-up of 5 s is not counted. The peer runs in a separate virtual environment, created
+here once, with the same torch, and the better of its configurations counts. Results go to
 benchmarks/results/compare-a2c.json or compare-dqn.json and, as a table, to standard output.
 """
 
@@ -41,19 +41,19 @@ KINDS = {
 class Arguments:
     method: Annotated[Literal["a2c", "dqn"], tyro.conf.Positional]
     env: str = "PongNoFrameskip-v4"
-    """Environment id that both sides know."""
+    """Environment id, known to both sides."""
     envs: int = 16
     """Environments on each side."""
     t: tuple[int, ...] | None = None
-    """Steps per rollout. Default: 5, as the peer has it, and 20 for a2c; 4 for dqn."""
+    """Steps per rollout. Default: 5 (the peer's) and 20 for a2c, 4 for dqn."""
     repeats: int = 3
-    """Measurements of each kind, of which the median counts."""
+    """Measurements of each kind; the median is reported."""
     seconds: float = 30.0
-    """Time that each measurement counts."""
+    """Seconds per measurement."""
 
 
 def peer_python() -> Path:
-    """The peer's interpreter, installed on first use."""
+    """The peer's Python, installed on first use."""
     python = VENV / "bin" / "python"
     if not (VENV / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
@@ -63,7 +63,7 @@ def peer_python() -> Path:
 
 
 def measure(asked: Arguments, side: str, kind: str, steps: int) -> dict[str, Any]:
-    """One measurement of one side in a process of its own."""
+    """Measure one side once, in a separate process."""
     python, worker = (sys.executable, "our_worker.py") if side == "asyncrl" else (peer_python(), "sb3_worker.py")
     words = [python, HERE / worker, asked.method, asked.env, asked.envs, steps, asked.seconds, kind]
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
@@ -76,7 +76,7 @@ def measure(asked: Arguments, side: str, kind: str, steps: int) -> dict[str, Any
 
 
 def rounds(runs: list[dict[str, Any]], steps: int, count: int) -> list[float]:
-    """Best to best in every round of `count` measurements: what a machine that drifts leaves of a comparison."""
+    """The ratio of the best configurations in each round, which is robust against drift of the machine."""
     those, ratios = [run for run in runs if run["t"] == steps], []
     for first in range(0, len(those), count):
         best: dict[str, float] = {}

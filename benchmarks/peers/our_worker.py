@@ -1,4 +1,4 @@
-"""How fast asyncrl trains, in the peer's arrangement: prints one JSON object.
+"""Measure asyncrl's training speed in the peer's configuration; prints one JSON object.
 
 python our_worker.py a2c|dqn ENV ENVS T SECONDS ENGINE
 """
@@ -19,11 +19,11 @@ from asyncrl.runs.run import checkpoint_folder
 
 WARM_UP = 5.0
 ACTORS = {"a2c": 2, "dqn": 1}
-"""DQN's learner has both cores."""
+"""Threads of DQN's learner: both cores."""
 
 
 class Stopwatch:
-    """A view that notes the time of every update, and ends training after the warm-up and `seconds` more."""
+    """A view that records the time of every update and ends training `seconds` after the warm-up."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

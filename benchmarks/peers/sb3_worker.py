@@ -1,4 +1,4 @@
-"""How fast Stable-Baselines3 trains: runs in the peer's own virtual environment and prints one JSON object.
+"""Measure Stable-Baselines3's training speed, in the peer's virtual environment; prints one JSON object.
 
 python sb3_worker.py a2c|dqn ENV ENVS T SECONDS subproc|dummy|single
 """
@@ -22,7 +22,7 @@ WARM_UP = 5.0
 
 
 class Stopwatch(BaseCallback):
-    """Notes the time at the beginning of every rollout, and ends training after the warm-up and `seconds` more."""
+    """Records the start time of every rollout and ends training `seconds` after the warm-up."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
