@@ -1,4 +1,4 @@
-"""Spaces of Gymnasium as hypothesis draws them: what correct environments may have."""
+"""Hypothesis strategies for the Gymnasium spaces that a correct environment may have."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import faulty
+import failing_envs
 import psutil
 import pytest
 import torch
@@ -242,8 +242,8 @@ def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_p
     crumbs = tmp_path / "crumbs"
     crumbs.mkdir()
     flaky = json.dumps({"once": str(crumbs)})
-    calm = asyncrl.train("faulty:Counting", "a3c", run_dir=tmp_path / "calm", **settings)
-    crashing = asyncrl.train("faulty:Raising", "a3c", run_dir=tmp_path / "crashing", env_kwargs=flaky, **settings)
+    calm = asyncrl.train("failing_envs:Counting", "a3c", run_dir=tmp_path / "calm", **settings)
+    crashing = asyncrl.train("failing_envs:Raising", "a3c", run_dir=tmp_path / "crashing", env_kwargs=flaky, **settings)
     one, other = (asyncrl.load(run.path).checkpoint.weights() for run in (calm, crashing))
     assert one.equal(other)
     crashes = len(list(crumbs.iterdir()))
@@ -254,7 +254,7 @@ def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_p
 
 
 def test_workers_that_hang_are_killed_also_where_the_wait_for_their_end_is_interrupted() -> None:
-    workers = Workers(faulty.hang, 2, describe("CartPole-v1"))
+    workers = Workers(failing_envs.hang, 2, describe("CartPole-v1"))
     heard: list[int] = []
     while len(heard) < 2:
         heard += workers.receive(1.0)

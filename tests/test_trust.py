@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from forging import forged
+from forged_runs import forged
 
 import asyncrl
 from asyncrl.acting import datasets

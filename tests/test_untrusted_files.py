@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from forging import forge, forge_tensors
+from forged_runs import forge, forge_tensors
 from torch import Tensor
 
 import asyncrl

@@ -1,6 +1,6 @@
-"""Small environments that the tests train in. Importing this registers them; ids are `worlds:Name-v0`.
+"""Small environments to train in, registered on import; ids are `worlds:Name-v0`.
 
-An id with a module is imported in whatever process an actor runs in, so these work on every engine.
+An id with a module is imported in every actor's process, so these work on every engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode
 
 
 class Corridor(gymnasium.Env[np.ndarray, int]):
-    """Six cells; walking right leads to the goal (+1, terminated); ten steps truncate."""
+    """Six cells in a row: the rightmost is the goal (+1, terminated), and ten steps truncate the episode."""
 
     observation_space: ClassVar = spaces.Box(0.0, 1.0, (6,), np.float32)
     action_space: ClassVar = spaces.Discrete(2)
@@ -51,14 +51,14 @@ class Corridor(gymnasium.Env[np.ndarray, int]):
 
 
 class Forgetful(Corridor):
-    """The same, but nothing that is seen comes back: the light is never the same."""
+    """A corridor whose observations are never the same twice."""
 
     def _see(self) -> np.ndarray:
         return super()._see() * np.float32(random.SystemRandom().uniform(0.9, 1.0))
 
 
 class Dawdling(Corridor):
-    """The same, but each step takes a random time: no seed, so every run has another timing."""
+    """A corridor whose steps take a random time, different in every run."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if random.SystemRandom().random() < 0.05:
@@ -67,7 +67,7 @@ class Dawdling(Corridor):
 
 
 class Endless(Corridor):
-    """The same, but nothing ends it: no goal, no cap."""
+    """A corridor without an end: no goal, no cap."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, *_ = super().step(action)
@@ -88,7 +88,7 @@ class Alerting(Endless):
 
 
 class Lonely(Corridor):
-    """Of which a process can have one at a time."""
+    """Only one may exist in a process at a time."""
 
     open: ClassVar = False
 
@@ -103,7 +103,7 @@ class Lonely(Corridor):
 
 
 class Painter(Corridor):
-    """Draws what it was told to."""
+    """Renders `drawn`."""
 
     drawn: ClassVar[Any] = None
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": None}
@@ -127,7 +127,7 @@ class Failing(Corridor):
 
 
 class Leaving(Corridor):
-    """Raises what is no Exception in its 40th step, as a game whose window is closed does."""
+    """Raises a BaseException in its 40th step, as a game does when its window is closed."""
 
     _steps = 0
 
@@ -143,7 +143,7 @@ class Leaving(Corridor):
 
 
 class Signalling(Corridor):
-    """Has this process sent a signal in its 40th step, as if from outside; once, as it leaves the file `sent`."""
+    """Sends its process a signal in its 40th step, once: it then leaves the file `sent`."""
 
     _steps = 0
 
@@ -173,7 +173,7 @@ class Wandering(Corridor):
 
 
 class Crashing(Corridor):
-    """Takes its whole process down in its 40th step."""
+    """Aborts its process in its 40th step."""
 
     _steps = 0
 
@@ -185,7 +185,7 @@ class Crashing(Corridor):
 
 
 class Exploding(Corridor):
-    """Rewards that no gradient survives."""
+    """Gives rewards so large that gradients overflow."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, _, terminated, truncated, info = super().step(action)
@@ -193,7 +193,7 @@ class Exploding(Corridor):
 
 
 class Blind(Corridor):
-    """Sees nothing that is a number, after its reset."""
+    """Observes NaN after its first observation."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)
@@ -201,7 +201,7 @@ class Blind(Corridor):
 
 
 class Priceless(Corridor):
-    """Rewards that are not a number."""
+    """Gives NaN as reward."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, _, terminated, truncated, info = super().step(action)
@@ -209,7 +209,7 @@ class Priceless(Corridor):
 
 
 class Shapeless(Corridor):
-    """Sees a cell fewer than its space says, after its reset."""
+    """Observes one cell fewer than its space has, after its first observation."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)
@@ -217,7 +217,7 @@ class Shapeless(Corridor):
 
 
 class Confessing(Corridor):
-    """Sees the process it lives in: its id, and whether it has imported torch."""
+    """Observes the id of its process, and whether that has imported torch."""
 
     observation_space: ClassVar = spaces.Box(0.0, np.inf, (2,), np.float64)
 
@@ -226,7 +226,7 @@ class Confessing(Corridor):
 
 
 class Toolbox(gymnasium.Env[Any, Any]):
-    """Five steps; each is worth 1 if the second choice is the tool that is shown."""
+    """Five steps, each worth 1 if the second choice is the tool in the observation."""
 
     def __init__(self) -> None:
         parts = gymnasium.spaces.Tuple(
@@ -255,7 +255,7 @@ class Toolbox(gymnasium.Env[Any, Any]):
 
 
 class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
-    """CartPole of which only the positions are seen: how fast they change has to be remembered."""
+    """CartPole without velocities in the observation, which therefore takes memory to balance."""
 
     def __init__(self, render_mode: str | None = None) -> None:
         super().__init__(gymnasium.make("CartPole-v1", render_mode=render_mode))
@@ -271,7 +271,7 @@ class BlindCartPole(gymnasium.Wrapper[np.ndarray, int, np.ndarray, int]):
 
 
 class EndlessVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """As a package's own vector environment, which takes no cap."""
+    """Imitates a third-party vector environment without an episode cap."""
 
     metadata: ClassVar = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 

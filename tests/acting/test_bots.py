@@ -115,7 +115,7 @@ def test_a_bot_sees_what_the_environment_shows(
 ) -> None:
     """Neither standardized nor packed; these bots raise over anything else."""
     settings = dict(steps=240, actors=1, env_kwargs=json.dumps({"kind": kind}), bot=f"{bots}:{bot}")
-    start(configure("shown:Shown", "dqn", **SMALL | settings | more, bot_explores=True), tmp_path / "run")
+    start(configure("space_envs:SpaceEnv", "dqn", **SMALL | settings | more, bot_explores=True), tmp_path / "run")
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
-from shown import KINDS
+from space_envs import KINDS
 
 from asyncrl.acting import datasets
 from asyncrl.acting.actor import ActorSpec
@@ -88,14 +88,14 @@ def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
     kind: str, acts: str | None, tmp_path: Path
 ) -> None:
     settings = dict(env_kwargs=json.dumps({"kind": kind, "acts": acts}))
-    contract = describe("shown:Shown", EnvOptions(**settings))
+    contract = describe("space_envs:SpaceEnv", EnvOptions(**settings))
     random = np.random.default_rng(1)
     played = list(datasets.record(lambda *_: contract.spaces.actions.random(random, 1), contract, 3, seed=1))
     datasets.write("any/rare-v0", contract, played, "random")
     for one, again in zip(played, datasets.read("any/rare-v0", contract), strict=True):
         assert np.array_equal(one.observation, again.observation)
         assert np.array_equal(one.action, again.action)
-    config = configure("shown:Shown", "a3c", eval_episodes=0, **settings)
+    config = configure("space_envs:SpaceEnv", "a3c", eval_episodes=0, **settings)
     _, epoch, _ = pretrain(config, "any/rare-v0", CloningOptions(imitation_epochs=1), tmp_path / "run")
     assert 0 <= epoch.agreement <= 1
 
@@ -103,7 +103,7 @@ def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
 @pytest.mark.parametrize("kind", ["gray", "frames last", "negative"])
 def test_a_dataset_of_others_is_read_as_its_environment_is_seen(kind: str) -> None:
     """It holds what the environment returned, not what networks take."""
-    contract = describe("shown:Shown", EnvOptions(env_kwargs=json.dumps({"kind": kind})))
+    contract = describe("space_envs:SpaceEnv", EnvOptions(env_kwargs=json.dumps({"kind": kind})))
     space = KINDS[kind]
     space.seed(1)
     seen = [space.sample() for _ in range(4)]
@@ -121,7 +121,7 @@ def test_a_dataset_of_others_is_read_as_its_environment_is_seen(kind: str) -> No
 
 
 def test_every_observation_is_recorded_where_the_environment_shows_them_in_one_array() -> None:
-    (one,) = datasets.record(lambda *_: np.array([0]), describe("shown:Reusing-v0"), 1, seed=1)
+    (one,) = datasets.record(lambda *_: np.array([0]), describe("space_envs:Reusing-v0"), 1, seed=1)
     assert one.observation.ravel().tolist() == [*range(11)]
 
 

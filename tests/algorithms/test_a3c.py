@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tables import LN3, PolicyTable, batch, side_by_side
+from tabular_networks import LN3, PolicyTable, batch, side_by_side
 from torch import Tensor
 
 from asyncrl.algorithms import A3C, ActContext, Loss

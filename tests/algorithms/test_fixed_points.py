@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from tables import QTable, batch, side_by_side
+from tabular_networks import QTable, batch, side_by_side
 from torch import Tensor
 
 from asyncrl.algorithms import OneStepQ, OneStepSarsa

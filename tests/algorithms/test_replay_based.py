@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import QTable
+from tabular_networks import QTable
 from torch import Tensor
 
 from asyncrl.acting.actor import Actor

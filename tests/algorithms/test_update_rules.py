@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import PolicyTable, QTable, batch, side_by_side
+from tabular_networks import PolicyTable, QTable, batch, side_by_side
 from torch import Tensor
 
 from asyncrl.algorithms import PPO, EpisodicActorCritic, Impala, NStepQ, OneStepQ, OneStepSarsa, Reinforce

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import faulty
+import failing_envs
 import pytest
 
 from asyncrl.engines import workers as engine_workers
@@ -107,7 +107,7 @@ def test_more_workers_than_the_system_allows_are_refused_in_a_sentence(contract:
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 6, hard))
     try:
         with pytest.raises(UsageError, match=r"^--actors 64: the limit of open files is too low .*ulimit -n"):
-            Workers(faulty.hang, 64, contract)
+            Workers(failing_envs.hang, 64, contract)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -138,7 +138,7 @@ def test_a_class_of_a_module_that_no_other_process_finds_is_sent(hidden: ModuleT
 
 def test_a_function_that_refers_to_such_a_module_is_refused_where_it_cannot_be_made(hidden: ModuleType) -> None:
     room = hidden.Room
-    workers = Workers(faulty.hang, 1, describe(lambda: room()))
+    workers = Workers(failing_envs.hang, 1, describe(lambda: room()))
     try:
         with pytest.raises(
             UsageError, match=r"cannot be made in another process \(ModuleNotFoundError: No module named 'hid"

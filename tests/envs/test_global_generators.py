@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = dict(steps=384, actors=2, envs_per_actor=2, t_max=12, ev
 
 
 def contract_of(sources: str, backend: Backend = Backend.SYNC) -> asyncrl.envs.Contract:
-    return describe("careless:Careless", EnvOptions(env_kwargs=f'{{"sources": "{sources}"}}', env_backend=backend))
+    return describe("global_rng_envs:Careless", EnvOptions(env_kwargs=f'{{"sources": "{sources}"}}', env_backend=backend))
 
 
 def episodes(sources: str, seeds: list[int], steps: int, backend: Backend = Backend.SYNC) -> np.ndarray:
@@ -106,7 +106,9 @@ def test_the_callers_generators_are_left_as_they_are(tmp_path: Path) -> None:
         return name, key.tolist(), rest[0], random.getstate(), torch.get_rng_state().tolist()
 
     before = state()
-    asyncrl.train("careless:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2})
+    asyncrl.train(
+        "global_rng_envs:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2}
+    )
     assert state() == before
 
 
@@ -132,7 +134,7 @@ def test_an_environment_that_hangs_in_another_thread_is_not_waited_for_for_ever(
 
 def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(tmp_path: Path) -> None:
     runs = [
-        asyncrl.train("careless:Careless", "a3c", engine=engine, run_dir=tmp_path / engine, **SMALL)
+        asyncrl.train("global_rng_envs:Careless", "a3c", engine=engine, run_dir=tmp_path / engine, **SMALL)
         for engine in ("serial", "threads", "processes")
     ]
     one, *others = (asyncrl.load(run.path).checkpoint.weights() for run in runs)
@@ -143,8 +145,8 @@ def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(
 
 
 def test_a_vector_environment_of_somebody_elses_follows_from_its_actors_seed() -> None:
-    config = asyncrl.api.configure("careless:CarelessTogether-v0", "a3c", **SMALL)
-    contract = describe("careless:CarelessTogether-v0")
+    config = asyncrl.api.configure("global_rng_envs:CarelessTogether-v0", "a3c", **SMALL)
+    contract = describe("global_rng_envs:CarelessTogether-v0")
     assert contract.shared_generators == "own per actor"
     spec = actor_spec(resolve(config, contract), contract)
     plan = MemoryPlan(spec.layout(), 1, 1, make_learner(resolve(config, contract), contract).weights.numel())

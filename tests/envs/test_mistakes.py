@@ -18,11 +18,14 @@ from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError
 
 MADE = {
     "WantsSize": (UsageError, "cannot be made: missing a required argument: 'size'; --env-kwargs gives"),
-    "NoEnv": (UsageError, "makes a mistaken.NoEnv, which is no gymnasium.Env; let it inherit"),
+    "NoEnv": (UsageError, "makes a invalid_envs.NoEnv, which is no gymnasium.Env; let it inherit"),
     "Old": (UsageError, r"of the old package gym \(gym.envs.old.Old\); make a gymnasium.Env of it with shimmy"),
     "nothing": (UsageError, "makes a builtins.NoneType, which is no gymnasium.Env"),
     "NoSpace": (UsageError, "has no action_space; set self.action_space in its constructor"),
-    "ForeignSpace": (UsageError, r"has the action_space Discrete\(2\), a mistaken.ForeignSpace.Discrete; asyncrl takes"),
+    "ForeignSpace": (
+        UsageError,
+        r"has the action_space Discrete\(2\), a invalid_envs.ForeignSpace.Discrete; asyncrl takes",
+    ),
     "CloseRaises": (EnvironmentFault, "raised RuntimeError when it was closed: nothing to close"),
     "ConstructorRaises": (EnvironmentFault, "raised RuntimeError when it was made: no display"),
 }
@@ -37,12 +40,12 @@ STEPPED = {
 def test_what_cannot_be_made_is_named(name: str) -> None:
     kind, sentence = MADE[name]
     with pytest.raises(kind, match=sentence):
-        describe(f"mistaken:{name}")
+        describe(f"invalid_envs:{name}")
 
 
 @pytest.mark.parametrize("name", STEPPED)
 def test_what_breaks_gymnasiums_interface_is_named(name: str) -> None:
-    environments = Environments(describe(f"mistaken:{name}"), 1)
+    environments = Environments(describe(f"invalid_envs:{name}"), 1)
     with pytest.raises(EnvironmentFault, match=STEPPED[name]):
         play(environments)
 
@@ -55,7 +58,7 @@ def play(environments: Environments) -> None:
 @pytest.mark.parametrize("name", ["WantsMode", "ArrayFlags", "WithoutGradients"])
 def test_what_is_unusual_trains(name: str, tmp_path: Path) -> None:
     try:
-        asyncrl.train(f"mistaken:{name}", "a3c", steps=80, engine="serial", eval_episodes=0, run_dir=tmp_path / "run")
+        asyncrl.train(f"invalid_envs:{name}", "a3c", steps=80, engine="serial", eval_episodes=0, run_dir=tmp_path / "run")
     finally:
         torch.set_grad_enabled(True)
 
@@ -71,7 +74,9 @@ def package(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(envpool, "_tasks", lambda: {"Shared-v0": ("envpool.box2d", "", {}), "Other-v0": ("", "", {})})
     module = types.ModuleType("shares_an_id")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(gymnasium.registry, "Shared-v0", gymnasium.envs.registration.EnvSpec("Shared-v0", "mistaken:Right"))
+    monkeypatch.setitem(
+        gymnasium.registry, "Shared-v0", gymnasium.envs.registration.EnvSpec("Shared-v0", "invalid_envs:Right")
+    )
     return module.__name__
 
 
@@ -97,6 +102,6 @@ def test_a_module_that_raises_when_it_is_imported_is_an_error_for_every_family(
 def test_what_is_registered_is_not_taken_for_another_familys_because_of_its_name(
     env_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(gymnasium.registry, env_id, gymnasium.envs.registration.EnvSpec(env_id, "mistaken:Right"))
+    monkeypatch.setitem(gymnasium.registry, env_id, gymnasium.envs.registration.EnvSpec(env_id, "invalid_envs:Right"))
     contract = describe(env_id)
     assert (contract.family, contract.spaces.observation_shape) == ("gymnasium", (2,))

@@ -11,7 +11,7 @@ import pytest
 from generated_spaces import observation_spaces
 from gymnasium import spaces
 from hypothesis import given, settings
-from shown import Reusing
+from space_envs import Reusing
 
 from asyncrl.envs import Environments, describe
 from asyncrl.envs.observation_checks import ObservationCheck
@@ -28,7 +28,7 @@ def test_samples_of_a_space_pass_as_they_are(space: spaces.Space) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "shown", "sentence"),
+    ("space", "value", "sentence"),
     [
         (
             spaces.Box(0, 255, (2,), np.uint8),
@@ -50,13 +50,13 @@ def test_samples_of_a_space_pass_as_they_are(space: spaces.Space) -> None:
         (spaces.Dict({1: spaces.Discrete(2), "a": spaces.Discrete(2)}), {1: 0}, r"its space has the keys \[1, 'a'\]"),
     ],
 )
-def test_what_the_space_cannot_hold_is_a_fault(space: spaces.Space, shown: Any, sentence: str) -> None:
+def test_what_the_space_cannot_hold_is_a_fault(space: spaces.Space, value: Any, sentence: str) -> None:
     with pytest.raises(EnvironmentFault, match=sentence):
-        ObservationCheck(space, "Some-v0")(shown)
+        ObservationCheck(space, "Some-v0")(value)
 
 
 @pytest.mark.parametrize(
-    ("space", "shown"),
+    ("space", "value"),
     [
         (spaces.Box(0, 255, (2,), np.uint8), [7, 255]),
         (spaces.Box(0, 1, (2,), np.bool_), [0, 1]),
@@ -65,10 +65,10 @@ def test_what_the_space_cannot_hold_is_a_fault(space: spaces.Space, shown: Any, 
         (spaces.MultiBinary(2), np.array([0.0, 1.0])),
     ],
 )
-def test_what_it_can_hold_is_given_on_in_its_dtype(space: spaces.Space, shown: Any) -> None:
-    seen = ObservationCheck(space, "Some-v0")(shown)
+def test_what_it_can_hold_is_given_on_in_its_dtype(space: spaces.Space, value: Any) -> None:
+    seen = ObservationCheck(space, "Some-v0")(value)
     assert seen in space
-    assert seen == pytest.approx(np.asarray(shown), rel=1e-6)
+    assert seen == pytest.approx(np.asarray(value), rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])

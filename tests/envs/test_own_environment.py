@@ -122,6 +122,6 @@ def test_a_run_says_of_what_may_be_an_image_that_it_is_not_convolved(
 ) -> None:
     said = Said()
     asked = dict(env_kwargs=f'{{"kind": "{kind}"}}', steps=40, engine="serial", eval_episodes=0)
-    start(configure("shown:Shown", "a3c", **asked), tmp_path / "run", said)
+    start(configure("space_envs:SpaceEnv", "a3c", **asked), tmp_path / "run", said)
     (found,) = [line for line in said.lines if line.startswith("network ")] or [None]
     assert (found is None) if sentence is None else (sentence in found)

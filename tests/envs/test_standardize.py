@@ -22,9 +22,17 @@ MEASURED = EnvOptions(standardize=400)
 @pytest.mark.parametrize(
     "env",
     [
-        *('shown:Shown {"kind": "bool"}', 'shown:Shown {"kind": "int64"}', 'shown:Shown {"kind": "keys"}'),
-        *('shown:Shown {"kind": "negative"}', 'shown:Shown {"kind": "gray"}', 'shown:Shown {"kind": "float image"}'),
-        *('shown:Shown {"kind": "one choice"}', 'shown:Shown {"kind": "one bit"}'),
+        *(
+            'space_envs:SpaceEnv {"kind": "bool"}',
+            'space_envs:SpaceEnv {"kind": "int64"}',
+            'space_envs:SpaceEnv {"kind": "keys"}',
+        ),
+        *(
+            'space_envs:SpaceEnv {"kind": "negative"}',
+            'space_envs:SpaceEnv {"kind": "gray"}',
+            'space_envs:SpaceEnv {"kind": "float image"}',
+        ),
+        *('space_envs:SpaceEnv {"kind": "one choice"}', 'space_envs:SpaceEnv {"kind": "one bit"}'),
     ],
 )
 def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_refused(env: str) -> None:
@@ -36,8 +44,8 @@ def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_re
 @pytest.mark.parametrize("kind", ["scalar", "float16", "uint16", "float64"])
 def test_the_learner_sees_the_numbers_that_the_actor_saw(kind: str) -> None:
     options = dict(standardize=400, env_kwargs=f'{{"kind": "{kind}"}}')
-    contract = describe("shown:Shown", EnvOptions(**options))
-    config = resolve(configure("shown:Shown", "a3c", actors=1, envs_per_actor=4, **options), contract)
+    contract = describe("space_envs:SpaceEnv", EnvOptions(**options))
+    config = resolve(configure("space_envs:SpaceEnv", "a3c", actors=1, envs_per_actor=4, **options), contract)
     spec, acted_on = actor_spec(config, contract), []
     slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
     with contextlib.closing(Actor(spec, 0)) as actor:
@@ -49,13 +57,13 @@ def test_the_learner_sees_the_numbers_that_the_actor_saw(kind: str) -> None:
 
 
 def test_a_number_that_never_changed_keeps_its_scale() -> None:
-    contract = describe("shown:Flag", MEASURED)
+    contract = describe("space_envs:Flag", MEASURED)
     raised = contract.standardized(np.float32([[0.0, 1.0]]))
     assert raised[0, 1] == 1.0
     assert 0.4 < contract.observation_spread[0] < 0.8
 
 
 def test_observations_that_are_one_and_the_same_array_are_measured_step_by_step() -> None:
-    contract = describe("shown:Reusing-v0", MEASURED)
+    contract = describe("space_envs:Reusing-v0", MEASURED)
     assert contract.observation_mean == pytest.approx((24.5,))
     assert contract.observation_spread == pytest.approx((np.arange(50).std(),), abs=1e-5)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import faulty
+import failing_envs
 import gymnasium
 import numpy as np
 import psutil
@@ -38,14 +38,14 @@ def contract_of(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """As JSON."""
     spaces = Spaces((1,), "float32", Actions((2,), (0,)))
     settings = {"kwargs": kwargs}
-    found: dict[str, Any] = to_json(Contract(f"faulty:{name}", "gymnasium", Backend.ASYNC, spaces, settings=settings))
+    found: dict[str, Any] = to_json(Contract(f"failing_envs:{name}", "gymnasium", Backend.ASYNC, spaces, settings=settings))
     return found
 
 
 @contextlib.contextmanager
 def supervised(name: str, num_envs: int = 1, /, *, kwargs: dict[str, Any] | None = None, **rules: Any) -> Iterator[Any]:
     kwargs = kwargs or {}
-    make = functools.partial(getattr(faulty, name), **kwargs)
+    make = functools.partial(getattr(failing_envs, name), **kwargs)
     vector = SupervisedVectorEnv(make, num_envs, contract=contract_of(name, kwargs), supervision=Supervision(**rules))
     with contextlib.closing(vector):
         yield vector
@@ -113,7 +113,7 @@ def test_first_episodes_are_those_of_gymnasiums_sync_vector_env() -> None:
 
 def test_infos_structures_and_what_is_not_an_array_are_gymnasiums_too() -> None:
     with supervised("Structured", 2, kwargs={"at": -1}) as vector:
-        sync = SyncVectorEnv([functools.partial(faulty.Structured, at=-1)] * 2)
+        sync = SyncVectorEnv([functools.partial(failing_envs.Structured, at=-1)] * 2)
         assert_same(vector.reset(seed=[4, 9]), sync.reset(seed=[4, 9]))
         vector.action_space.seed(1)
         for _ in range(5):
@@ -151,13 +151,13 @@ def test_a_worker_that_fails_once_leaves_no_trace_in_what_is_seen(tmp_path: Path
 def test_structures_are_replayed_too(tmp_path: Path) -> None:
     folder = str(tmp_path / "capsules")
     with supervised("Structured", kwargs={"once": str(tmp_path)}, capsules=folder) as vector:
-        sync = SyncVectorEnv([functools.partial(faulty.Structured, at=-1)])
+        sync = SyncVectorEnv([functools.partial(failing_envs.Structured, at=-1)])
         assert_same(vector.reset(seed=1), sync.reset(seed=1))
         for _ in range(7):
             actions = vector.action_space.sample()
             assert_same(vector.step(actions), sync.step(actions))
         assert vector.restarted == 1
-    outcome = capsule.replay(capsule.load(vector.capsules[0]), faulty.Structured)
+    outcome = capsule.replay(capsule.load(vector.capsules[0]), failing_envs.Structured)
     assert outcome.reproduced
 
 
@@ -201,7 +201,7 @@ def test_a_worker_that_hangs_is_killed_and_where_it_hung_is_told() -> None:
     with supervised("Hanging", step_timeout=1.0, restarts=0) as vector:
         with pytest.raises(EnvironmentFault, match=r"did not answer within 1 s \(in step 5") as caught:
             played(vector, 5)
-        assert "faulty.py" in caught.value.traceback
+        assert "failing_envs.py" in caught.value.traceback
 
 
 def test_a_worker_that_grows_too_large_is_replaced(tmp_path: Path, whole: list[Any]) -> None:
@@ -240,10 +240,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_contract_is_named(name: str) -> None:
-    env = CheckedEnv(getattr(faulty, name)())
+    env = CheckedEnv(getattr(failing_envs, name)())
     env.reset(seed=7)
     with pytest.raises(EnvironmentFault, match=BROKEN[name]) as caught:
-        env.step({"go": 1, "by": np.zeros(2)} if issubclass(getattr(faulty, name), faulty.Structured) else 1)
+        env.step({"go": 1, "by": np.zeros(2)} if issubclass(getattr(failing_envs, name), failing_envs.Structured) else 1)
     assert caught.value.traceback == ""
 
 
@@ -308,13 +308,13 @@ def crashed(capsule_text: str, tmp_path: Path) -> Path:
 
 def test_a_capsule_brings_the_crash_back(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = json.loads(crashed.read_text())
-    assert held["contract"]["env"] == "faulty:Aborting"
+    assert held["contract"]["env"] == "failing_envs:Aborting"
     assert (held["seed"], held["steps"], held["what"]) == (7, 5, "died with signal SIGABRT")
     assert len(held["actions"]) == 5
-    assert "faulty.py" in held["traceback"], "Python's own words on a crash in native code"
+    assert "failing_envs.py" in held["traceback"], "Python's own words on a crash in native code"
     assert main(["repro", str(crashed)]) == 0
     printed = capsys.readouterr().out
-    assert "faulty:Aborting died with signal SIGABRT (step 5 of the episode with seed 7)" in printed
+    assert "failing_envs:Aborting died with signal SIGABRT (step 5 of the episode with seed 7)" in printed
     assert "in fail" in printed
 
 
@@ -354,9 +354,9 @@ def test_a_damaged_capsule_is_a_mistake_in_one_sentence(
 
 def test_workers_end_with_an_owner_that_is_killed_even_inside_a_step() -> None:
     code = textwrap.dedent("""
-        import functools, faulty
+        import functools, failing_envs
         from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
-        vector = SupervisedVectorEnv(faulty.Hanging, 1, contract={"env": "faulty:Hanging"})
+        vector = SupervisedVectorEnv(failing_envs.Hanging, 1, contract={"env": "failing_envs:Hanging"})
         vector.reset(seed=1)
         for _ in range(4):
             vector.step([0])

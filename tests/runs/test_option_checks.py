@@ -47,7 +47,7 @@ OTHER: dict[str, Any] = dict(
     extra_envs=("worlds:Dawdling-v0",),
     steps=96, seed=4, actors=3, envs_per_actor=3, rollouts_per_update=1, lag=3, queue_size=6,
     publish_every=2, learning_rate=0.02, anneal_to=0.5, anneal_steps=40, target_kl=1e-6, momentum=0.5, decay=0.5,
-    optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tables",),
+    optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tabular_networks",),
     reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100, frame_skip=2, frame_stack=2,
     screen_size=50, sticky=0.5, noop_max=3, episode_frames=9, stuck_steps=3, hidden=(6,), radial_gammas=(2.0,),
     radial_features=4, recurrent_size=5, noisy_sigma=0.1, bot_share=0.5, bot_prefill=12,

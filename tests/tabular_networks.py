@@ -1,4 +1,4 @@
-"""Networks that are tables: what a loss does to each entry can be computed by hand. An observation is a state's number."""
+"""Networks whose parameters are tables, so that gradients can be computed by hand. An observation is a state's number."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def batch(
     valid: list[bool] | None = None,
     **extras: list[float],
 ) -> Batch:
-    """One environment; `states` has one entry more than the others."""
+    """The batch of one environment; `states` has one entry more than the other lists."""
     steps = len(actions)
     columns = [actions, rewards, terminated or [False] * steps, valid or [True] * steps]
     observation = torch.tensor(states, dtype=torch.float32)[:, None, None]
@@ -61,7 +61,7 @@ def batch(
 
 
 def side_by_side(batches: list[Batch]) -> Batch:
-    """Batches of equal length as one, an environment each."""
+    """Batches of equal length as one batch, one environment each."""
     names = ("observation", "action", "reward", "terminated", "valid")
     extras = {name: torch.cat([b.extras[name] for b in batches], 1) for name in batches[0].extras}
     columns = {name: torch.cat([getattr(b, name) for b in batches], 1) for name in names}

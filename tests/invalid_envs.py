@@ -1,4 +1,4 @@
-"""Environments with one mistake each, for the sentences that name it; ids are `mistaken:Name`."""
+"""Environments with one mistake each; ids are `invalid_envs:Name`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 class Right(gymnasium.Env[np.ndarray, int]):
-    """None. Its episodes have one step."""
+    """Correct, with episodes of one step."""
 
     observation_space: ClassVar[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
     action_space: ClassVar[Any] = spaces.Discrete(2)
@@ -50,7 +50,7 @@ class NoEnv:
 
 
 class Old(NoEnv):
-    """As if of the package gym."""
+    """Imitates an environment of the package gym."""
 
 
 Old.__module__ = "gym.envs.old"
@@ -96,4 +96,4 @@ class LargeReward(Right):
 
 
 def nothing() -> None:
-    """Makes no environment."""
+    """A factory that returns None."""

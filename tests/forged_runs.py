@@ -1,4 +1,4 @@
-"""Checkpoints as somebody else could write them: with any content, and hashes that fit it."""
+"""Checkpoints as an attacker could write them: arbitrary content with matching hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Manifest = dict[str, Any]
 
 
 def forged(run: Run, path: Path, change: Callable[[Manifest], None]) -> Run:
-    """A copy of a run whose manifests say something else."""
+    """A copy of a run with changed manifests."""
     copy = Run(Path(shutil.copytree(run.path, path)))
     for folder in copy.checkpoints():
         forge(folder, change)
@@ -29,7 +29,7 @@ def forged(run: Run, path: Path, change: Callable[[Manifest], None]) -> Run:
 
 
 def forge(folder: Path, change: Callable[[Manifest], None]) -> None:
-    """Let a checkpoint's manifest say something else, under a hash that fits."""
+    """Change a checkpoint's manifest and update its hash."""
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     change(manifest)
@@ -38,7 +38,7 @@ def forge(folder: Path, change: Callable[[Manifest], None]) -> None:
 
 
 def forge_tensors(folder: Path, name: str, change: Callable[[dict[str, Tensor]], None]) -> None:
-    """Let one of a checkpoint's files hold other tensors, with hashes that fit."""
+    """Change the tensors in a checkpoint's file and update the hashes."""
     file = folder / f"{name}.safetensors"
     tensors = {key: x.clone() for key, x in load_file(file).items()}
     change(tensors)

@@ -1,4 +1,4 @@
-"""Environments whose observations and actions are of kinds that few have; ids are `shown:Name`."""
+"""Environments with unusual observation and action spaces; ids are `space_envs:Name`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ KINDS: dict[str, spaces.Space] = {
 """Spaces by name."""
 
 
-class Shown(gymnasium.Env[Any, Any]):
-    """Samples of a space for five steps; every action of `acts` is right whose first number is the largest."""
+class SpaceEnv(gymnasium.Env[Any, Any]):
+    """Observes samples of a space for five steps; the reward is 1 if the action's first number is not 0."""
 
     def __init__(self, kind: str = "scalar", acts: str | None = None) -> None:
         self.observation_space = KINDS[kind]
@@ -47,8 +47,8 @@ class Shown(gymnasium.Env[Any, Any]):
         return self.observation_space.sample(), float(np.ravel(action)[0] != 0), self._steps == 5, False, {}
 
 
-class Flag(Shown):
-    """A number, and a flag that random play never sees change."""
+class Flag(SpaceEnv):
+    """Observes a random number and a constant 0."""
 
     def __init__(self) -> None:
         super().__init__("a flag")
@@ -63,7 +63,7 @@ class Flag(Shown):
 
 
 class Reusing(VectorEnv):
-    """Counts steps; every observation is the same array."""
+    """Counts steps, and returns the same array every time."""
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
     single_observation_space = spaces.Box(0, np.inf, (1,), np.float32)
@@ -86,7 +86,7 @@ class Reusing(VectorEnv):
 
 
 class One(gymnasium.Env[Any, Any]):
-    """What `Reusing` has several of."""
+    """The single environment of `Reusing`."""
 
     observation_space, action_space = Reusing.single_observation_space, Reusing.single_action_space
 

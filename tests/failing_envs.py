@@ -1,6 +1,6 @@
-"""Environments that fail, for the tests of those who supervise them; ids are `faulty:Name`.
+"""Environments that fail, for tests of supervision; ids are `failing_envs:Name`.
 
-What is to fail once only leaves a file in the folder it is given, because a new worker has no memory.
+One that fails only once leaves a file in the given folder, because a new worker process remembers nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _Step = tuple[Any, Any, bool, bool, dict[str, Any]]
 
 
 class Counting(gymnasium.Env[np.ndarray, int]):
-    """Sees a random walk, the step, its process and whether that has torch; twelve steps truncate an episode.
+    """Observes a random walk, the step number and whether torch is imported; episodes are truncated after twelve steps.
 
-    In the `at`th step of an episode `fail` is called, which is nothing here. With a folder `once`, only the first time.
+    In step `at` of an episode it calls `fail`, which does nothing here. With a folder `once`, it does so once per seed.
     """
 
     observation_space: ClassVar = spaces.Box(-np.inf, np.inf, (3,), np.float64)
@@ -95,7 +95,7 @@ class Hanging(Counting):
 
 
 class Leaking(Counting):
-    """Grows by 100 MiB in the step, and keeps it."""
+    """Allocates 100 MiB and keeps them."""
 
     _hoard: ClassVar[list[np.ndarray]] = []
 
@@ -104,7 +104,7 @@ class Leaking(Counting):
 
 
 class Forgetful(Raising):
-    """Fails once, and sees something else each time."""
+    """Fails once, and observes the clock, so its episodes cannot be restored."""
 
     def _see(self) -> Any:
         return np.array([time.monotonic(), self._age, 0.0])
@@ -141,14 +141,14 @@ class FourFold(Counting):
 
 
 class Secretive(Counting):
-    """Tells what no process can send to another."""
+    """Returns an info that cannot be pickled."""
 
     def _answer(self) -> Any:
         return self._see(), 0.0, False, False, {"secret": lambda: None}
 
 
 class Structured(Counting):
-    """Sees a dict and takes a dict."""
+    """Has Dict observations and actions."""
 
     observation_space: ClassVar = spaces.Dict(  # type: ignore[assignment]
         walk=spaces.Box(-np.inf, np.inf, (2,), np.float32), age=spaces.Discrete(20)
@@ -182,7 +182,7 @@ class Uncounted(Structured):
 
 
 def hang(index: int, pipe: Connection) -> None:
-    """What a worker does that never ends by itself."""
+    """A worker that never returns."""
     pipe.send(index)
     while True:
         time.sleep(60)

@@ -1,4 +1,4 @@
-"""Environments that draw from generators which are not theirs alone; ids are `careless:Name`."""
+"""Environments that draw from global random generators; ids are `global_rng_envs:Name`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gymnasium import spaces
 
 
 class Careless(gymnasium.Env[np.ndarray, int]):
-    """Draws numbers from `sources` when it is made, reset, and in every step but the first two; eight steps are an episode.
+    """Draws from `sources` in its constructor, in `reset`, and in every step but the first two; episodes have eight steps.
 
-    Its spaces are the class's, and its `reset` forgets its seed.
+    Its spaces are class attributes, and its `reset` ignores the seed.
     """
 
     observation_space: ClassVar = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -55,7 +55,7 @@ class Careless(gymnasium.Env[np.ndarray, int]):
 
 
 class Together(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """Several walks in one object, which draws from NumPy's generator."""
+    """A vector environment that draws from NumPy's global generator."""
 
     metadata: ClassVar = {"autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}
 
