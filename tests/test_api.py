@@ -1,4 +1,4 @@
-"""The commands as functions: settings reach their fields, and a trained agent acts."""
+"""The Python API: settings reach their fields, and a trained agent acts."""
 
 from __future__ import annotations
 

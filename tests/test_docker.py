@@ -1,4 +1,4 @@
-"""The Dockerfile as benchmarks/bare_machine.py reads it. That its steps work is what that script is for, with a network."""
+"""The Dockerfile as benchmarks/bare_machine.py parses it. Running the script, which needs a network, tests its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When something breaks: the error names it, what was learned is kept, and nothing is left running."""
+"""Faults during training: the error names the cause, the run is saved, and no process is left."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, e
 
 
 def children_of_ours() -> list[psutil.Process]:
-    """All but the fork server, which the next run takes."""
+    """Child processes, except the fork server, which the next run reuses."""
     me = psutil.Process()
     servers = [child for child in me.children() if "asyncrl.engines.workers" in " ".join(child.cmdline())]
     return [child for child in me.children(recursive=True) if child not in servers]
@@ -55,7 +55,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def saved_in(folder: Path) -> Checkpoint:
-    """What the broken run has left: whole, finite, and with metrics up to there."""
+    """The checkpoint of the failed run: complete, finite, and with metrics up to it."""
     saved = newest_checkpoint(Run.open(folder))
     assert torch.isfinite(saved.weights()).all()
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -124,7 +124,7 @@ def test_what_fails_outside_of_an_update_is_saved_whatever_it_is(tmp_path: Path,
 
 
 def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights are no version's: whoever resumed from them would not repeat the run."""
+    """A half-finished update is not saved: a run resumed from it would differ."""
     gradient_step = Learner.gradient_step
 
     def fail(learner: Learner, *rest: Any) -> torch.Tensor:
@@ -144,7 +144,7 @@ def weights_of(folder: Path) -> torch.Tensor:
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """As a disk that becomes full: every write beyond `size` bytes of a file fails."""
+    """Imitate a full disk: every write beyond `size` bytes of a file fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -235,7 +235,7 @@ def test_a_gradient_too_long_for_its_norm_ends_the_run_the_same_way(tmp_path: Pa
 
 
 def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_path: Path) -> None:
-    """They are started again, repeat the episode so far, and are counted."""
+    """They are restarted, replay the episode, and are counted."""
     settings: dict[str, Any] = dict(
         env_backend="async", restarts=100, actors=1, envs_per_actor=2, steps=120, t_max=5, eval_episodes=0
     )

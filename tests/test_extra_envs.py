@@ -1,4 +1,4 @@
-"""One agent in several environments: actors take turns, and every environment has a score of its own."""
+"""One agent in several environments: actors are shared out, and every environment has a separate score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE, THERE = "worlds:Corridor-v0", "Backwards-v0"
 
 
 class Backwards(Corridor):
-    """Walking left leads to the goal."""
+    """The goal is on the left."""
 
     def step(self, action: int) -> Any:
         return super().step(1 - action)

@@ -1,4 +1,4 @@
-"""Gradients that meet in shared weights: what is promised without an order, and what is refused because of it."""
+"""Lock-free updates of shared weights: what holds without an order of updates, and what is refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def resolved(algorithm: str = "a3c", **settings: Any) -> tuple[RunConfig, Contra
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """Worker processes: children of its fork server."""
+    """Worker processes, which are children of the fork server."""
     return [worker for child in process.children() for worker in child.children()]
 
 
@@ -84,7 +84,7 @@ def test_steps_updates_and_episodes_of_all_workers_are_recorded_to_the_end(tmp_p
 
 
 class Witness:
-    """A worker's pipe, at whose other end another worker makes two updates during every rollout."""
+    """A worker's pipe; meanwhile another worker makes two updates during every rollout."""
 
     def __init__(self, coordinator: HogwildLearner) -> None:
         self._everyone = coordinator
@@ -99,7 +99,7 @@ class Witness:
 
 
 def work(config: RunConfig, contract: Contract) -> tuple[HogwildLearner, list[WorkerReport]]:
-    """The whole life of worker 0, here; returns what is shared and what it said."""
+    """Run worker 0 in this process; returns the shared state and its reports."""
     coordinator = HogwildLearner.coordinator(config, contract)
     pipe: Any = Witness(coordinator)
     hogwild._work(0, pipe, config, contract, coordinator.shared, first=0)
@@ -130,7 +130,7 @@ def test_policy_lag_is_what_others_did_between_the_copy_and_the_step() -> None:
 
 
 def rollouts(config: RunConfig, contract: Contract) -> Iterator[Rollout]:
-    """What actor 0 makes with its first weights, one in the place of another."""
+    """The rollouts of actor 0 with its initial weights."""
     spec = actor_spec(config, contract)
     layout = spec.layout()
     slot = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
@@ -168,7 +168,7 @@ def test_a_worker_that_is_alone_learns_what_the_learner_learns(algorithm: str, s
 
 
 class Stop:
-    """Sends the signal that a user would, with the third record."""
+    """Sends a signal after the third record."""
 
     heard = 0
 
@@ -207,7 +207,7 @@ def test_a_program_that_is_ended_leaves_no_process_and_can_go_on(tmp_path: Path,
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL) as child:
         try:
             deadline = time.monotonic() + 120
-            while not list((tmp_path / "run" / "checkpoints").glob("*[1-9]*")):  # workers begin after the first, of step 0
+            while not list((tmp_path / "run" / "checkpoints").glob("*[1-9]*")):  # workers start after the first one, of step 0
                 assert child.poll() is None, "it ended by itself"
                 assert time.monotonic() < deadline, "it does not get there"
                 time.sleep(0.05)
@@ -290,7 +290,7 @@ def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
 
 
 class Few:
-    """Workers that say what they are given."""
+    """Workers that send given reports."""
 
     def __init__(self, *words: list[WorkerReport]) -> None:
         self._words = iter(words)

@@ -1,4 +1,4 @@
-"""A module imports only from lower layers or from its own package; docs/architecture.md lists the layers, top first."""
+"""Modules import only from lower layers or their own package; docs/architecture.md lists the layers, top first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
 
 
 def layers() -> dict[str, int]:
-    """The height of every package and top-level module, 0 the lowest."""
+    """The layer of every package and top-level module; 0 is the lowest."""
     block = ARCHITECTURE.read_text().split("## Layers")[1].split("```")[1]
     names = [line.split("  ")[0].replace("/", "").replace(".py", "").split() for line in block.strip().splitlines()]
     return {name: height for height, layer in enumerate(reversed(names)) for name in layer}

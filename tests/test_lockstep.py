@@ -1,4 +1,4 @@
-"""The promise: the same configuration gives the same weights, bit for bit, on every engine and at any timing."""
+"""Lockstep: the same configuration gives the same weights, bit for bit, on every engine and with any timing."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def weights_after(
     settings: dict[str, Any] | None = None,
     **more: Any,
 ) -> str:
-    """The hash of the weights that a short run ends with."""
+    """The hash of the final weights of a short run."""
     run, _ = start(configure(env, algorithm, **{**(SMALL if settings is None else settings), **more}), folder)
     manifest = run.marked("latest") / "manifest.json"
     return str(json.loads(manifest.read_text())["weights_sha256"])
 
 
 class Late:
-    """The adversary: orders each rollout only when the learner can go no further without it."""
+    """An adversary that requests each rollout only when the learner waits for it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._held = engine, {}
@@ -95,7 +95,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "random"])  # which learns nothing
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "random"])  # random learns nothing
 def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_another_seed(
     tmp_path: Path, algorithm: str
 ) -> None:
@@ -126,7 +126,7 @@ def test_memory_and_rare_publication_change_nothing_of_that(tmp_path: Path, algo
 
 
 def test_another_seed_or_lag_gives_other_weights(tmp_path: Path) -> None:
-    """Without this, equality could mean that nothing is learned."""
+    """Otherwise equality could mean that nothing is learned."""
     settings = [{}, {"seed": 6}, {"lag": 2}]
     hashes = {weights_after(tmp_path / str(i), engine="serial", **s) for i, s in enumerate(settings)}
     assert len(hashes) == 3
@@ -169,7 +169,7 @@ def test_atari_is_the_same_on_every_engine(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_being_written_are_never_taken(tmp_path: Path) -> None:
-    """Schedule `free`: the learner writes while actors read; the stamp before and after tells."""
+    """Schedule `free`: the learner writes while actors read, which the stamp before and after reveals."""
     config = configure("worlds:Corridor-v0", "a3c", **SMALL)
     from asyncrl.envs import describe
 

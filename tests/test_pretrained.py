@@ -1,4 +1,4 @@
-"""The agents that come with the package play as the records beside them say."""
+"""The pretrained agents play as well as their recorded metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process has set for its own purposes changes no run."""
+"""Defaults that the calling process has set for torch and NumPy do not change a run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def strict_numpy() -> Iterator[None]:
 
 
 def learned(env: str, algorithm: str) -> torch.Tensor:
-    """The weights after four rollouts and updates of a resolved configuration."""
+    """The weights after four rollouts and updates."""
     small = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", seed=5)
     config, contract = configure(env, algorithm, **small | OWN.get(algorithm, {})), describe(env)
     config = resolve(config, contract)
@@ -109,7 +109,7 @@ def test_other_defaults_of_torch_and_numpy_change_no_run(
 
 
 def weights(folder: Path) -> torch.Tensor:
-    """Of a run that was evaluated, loaded and asked for an action."""
+    """The weights of a run that was evaluated, loaded and used to act."""
     run = asyncrl.train("worlds:Corridor-v0", "ppo", run_dir=folder, steps=160, engine="serial", eval_episodes=1)
     agent = asyncrl.load(run.path)
     agent.act(np.zeros(6, np.float32))

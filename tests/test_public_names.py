@@ -1,4 +1,4 @@
-"""What `import asyncrl` promises."""
+"""The public names of `asyncrl`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_all_lists_every_public_name() -> None:
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
-    """Environment workers and `asyncrl --version` do without."""
+    """Environment workers and `asyncrl --version` do not need torch."""
     code = "import sys, asyncrl, asyncrl.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

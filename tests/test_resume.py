@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on as the same run: same schedule, same counters, nothing twice."""
+"""A resumed run equals an uninterrupted one: same schedule, same counters, no record twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL |= dict(engine="serial", log_every=BATCH, checkpoint_every=2 * BATCH)
 
 
 class Listener:
-    """A view that hears what is said, and sends the signal a user would send, after one certain update."""
+    """A view that keeps the messages, and sends SIGTERM after a given update."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.said: list[str] = []
@@ -49,7 +49,7 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was asked to stop after update 7 of 20."""
+    """A run that was stopped after update 7 of 20."""
     folder = tmp_path_factory.mktemp("resume") / "run"
     _, outcome = start(configure("worlds:Corridor-v0", "a3c", **SMALL), folder, Listener(STOPPED))
     assert (outcome.signal, outcome.update) == (signal.SIGTERM, STOPPED)
@@ -109,7 +109,7 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(
     tmp_path: Path, env: str, algorithm: str, settings: dict[str, Any]
 ) -> None:
-    """The same weights, the same episodes with the same returns: twice stopped, it went on in the midst of episodes."""
+    """The same weights and the same episodes with the same returns, after two stops in mid-episode."""
     config = configure(env, algorithm, **{**SHORT, **settings})
     start(config, tmp_path / "whole")
     run, outcome = start(config, tmp_path / "stopped", Listener(STOPPED))
@@ -128,7 +128,7 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
 def test_a_run_that_was_interrupted_before_every_actor_was_heard_is_the_run_that_was_not(
     tmp_path: Path, update: int
 ) -> None:
-    """Actors of which nothing was learned yet begin with the seeds that they began with."""
+    """Actors whose first rollout was not consumed yet start again from their first seeds."""
     config = configure("worlds:Corridor-v0", "a3c", **{**SHORT, "rollouts_per_update": 1})
     start(config, tmp_path / "whole")
     run, _ = start(config, tmp_path / "stopped", Listener(update))
@@ -309,7 +309,7 @@ def test_tensorboard_forgets_what_was_drawn_after_the_checkpoint_that_a_run_goes
 
 
 def outline(folder: Path) -> dict[str, Any]:
-    """All of a run that does not depend on the clock."""
+    """The parts of a run that do not depend on the clock."""
     unclocked = [{n: x for n, x in record.items() if n != "time"} for record in Run.open(folder).records()]
     marks = {name: (folder / name).read_text() for name in ("latest", "best")}
     trained = [(record["step"], record["loss"]) for record in unclocked if record["kind"] == "train"]
@@ -317,7 +317,7 @@ def outline(folder: Path) -> dict[str, Any]:
 
 
 def states_of_kills(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Train in `folder`/run to the end; copies of the run's folder as a kill would have left it, at every moment."""
+    """Train in `folder`/run; returns copies of the run folder as a kill at each moment would have left it."""
     run, left = folder / "run", folder / "left"
     rename, write = os.replace, JsonLines.write
 

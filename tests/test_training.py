@@ -1,4 +1,4 @@
-"""The loop as a whole: every engine and schedule, every preset, and that something is learned."""
+"""The training loop: every engine and schedule, every preset, and learning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLES |= {f"{name}-v*": f"{name}-v{v}" for name, v in VERSIONS.items()}
 
 @pytest.fixture
 def consumed(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
-    """The tickets of all rollouts that were learned from, in order."""
+    """The tickets of all consumed rollouts, in order."""
     tickets: list[Ticket] = []
     consume = Statistics.consume
 
@@ -65,7 +65,7 @@ def test_the_free_schedule_learns_from_every_rollout_once_and_stops_at_the_step(
 
 
 def test_how_far_actors_run_ahead_is_what_the_queue_holds(tmp_path: Path) -> None:
-    """Serial is the clearest: each rollout is made when its slot is given back."""
+    """On `serial`, each rollout is made as soon as it is requested."""
     lags = {}
     for slots in (2, 4, 8):
         config = configure("worlds:Corridor-v0", "a3c", engine="serial", queue_size=slots, **FREE)
@@ -137,7 +137,7 @@ def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) 
     if tables["environments"]:
         assert automatic(algorithm, env) == name
         assert config == configure(env, algorithm)
-    elif not kinds:  # another system's: taken by name only, and it says what it reproduces
+    elif not kinds:  # reproduces another system; chosen by name only
         assert automatic(algorithm, env) != name
         assert tables["source"]
         assert tables["deviations"]
@@ -150,7 +150,7 @@ def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) 
 
 
 def assert_within(table: dict[str, Any], saved: dict[str, Any]) -> None:
-    """All that `table` says is in `saved`, also in tables inside of it."""
+    """Check that `saved` contains `table`, nested tables included."""
     for name, value in table.items():
         if isinstance(value, dict):
             assert_within(value, saved[name])

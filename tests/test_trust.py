@@ -1,4 +1,4 @@
-"""A name is data: code that a file names is run where this user has written the file, or says that it can be trusted."""
+"""Code named by a file runs only if this user created the file, or trusts it explicitly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module, `spy`, that leaves a file where it is imported."""
+    """A module `spy` that leaves a file when it is imported."""
     trace = tmp_path / "HAPPENED"
     (tmp_path / "spy.py").write_text(SPY.format(path=str(trace)))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -67,7 +67,7 @@ def family(name: str, env: str, **settings: Any) -> Change:
 
 
 def first_of_two(manifest: dict[str, Any]) -> None:
-    """Another environment than the first one is the stranger."""
+    """The untrusted environment is not the first one."""
     other = json.loads(json.dumps(manifest["contract"]))
     environment("spy:make")(manifest)
     manifest["contract"], other["others"] = other, [manifest["contract"]]
@@ -143,7 +143,7 @@ def test_a_strangers_run_that_names_nothing_of_his_own_is_played(cartpole: Run, 
 def test_a_strangers_run_is_run_where_the_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", eval_episodes=0)
     run = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")[0].path
-    assert len(asyncrl.evaluate(run, 2).returns) == 2  # one's own
+    assert len(asyncrl.evaluate(run, 2).returns) == 2  # the user's own run
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody else"))
     with pytest.raises(UsageError, match='environment "worlds:Corridor-v0"'):
         asyncrl.evaluate(run, 2)
@@ -153,7 +153,7 @@ def test_a_strangers_run_is_run_where_the_user_says_so(tmp_path: Path, monkeypat
     assert len(asyncrl.evaluate(asyncrl.load(run, trust=True), 2).returns) == 2
     assert main(["evaluate", str(run), "--episodes", "1", "--trust"]) == 0
     assert resume(run, steps=320, trust=True)[1] is not None
-    assert len(asyncrl.evaluate(run, 2).returns) == 2  # now it is one's own
+    assert len(asyncrl.evaluate(run, 2).returns) == 2  # now it is the user's own
 
 
 def test_a_signature_is_of_the_whole_manifest(cartpole: Run, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_strangers_capsule_runs_nothing_that_it_names(
     assert '"spy:make"' in capsys.readouterr().err
     assert not spy.exists()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody else"))
-    assert main(["repro", str(own)]) == 1  # it names nothing of anybody's, and does not fail here
+    assert main(["repro", str(own)]) == 1  # it names no code, and does not fail here
     main(["repro", str(stranger), "--trust"])
     assert spy.exists()
 
@@ -221,7 +221,7 @@ def test_a_dataset_that_names_an_environment_and_no_spaces_is_refused(
 def test_the_key_is_the_users_alone_and_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert not signing.is_signed("any", "text", "00")
-    assert not list(tmp_path.iterdir())  # a question makes no key
+    assert not list(tmp_path.iterdir())  # checking a signature creates no key
     signed = signing.sign("any", "text")
     assert signing.key_file().stat().st_mode & 0o777 == 0o600
     assert [path.name for path in signing.key_file().parent.iterdir()] == ["key"]

@@ -1,4 +1,4 @@
-"""What is read is looked at first: types, ranges, sizes and names, before anything is built or allocated of it."""
+"""Files are checked before anything is built or allocated from them: types, ranges, sizes and names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def copies(runs: dict[str, Run], tmp_path: Path) -> Callable[[str], Run]:
 
 
 def at(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """A change of one place in a manifest."""
+    """A change of one value in a manifest."""
 
     def change(manifest: dict[str, Any]) -> None:
         table = manifest
