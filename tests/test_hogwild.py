@@ -207,7 +207,7 @@ def test_a_program_that_is_ended_leaves_no_process_and_can_go_on(tmp_path: Path,
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL) as child:
         try:
             deadline = time.monotonic() + 120
-            while not list((tmp_path / "run" / "checkpoints").glob("*[1-9]*")):  # workers start after the first one, of step 0
+            while not list((tmp_path / "run" / "checkpoints").glob("*[1-9]*")):  # beyond step 0
                 assert child.poll() is None, "it ended by itself"
                 assert time.monotonic() < deadline, "it does not get there"
                 time.sleep(0.05)
