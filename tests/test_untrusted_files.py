@@ -74,7 +74,7 @@ IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         lambda m: m["config"]["network"].update(network="radial", radial_gammas=[1.0] * 1_000, radial_features=10**6),
         "more fixed features than fit",
     ),
-    "no network": (at("config", "network", "hidden", value=[]), "needs one number or more"),
+    "no network": (at("config", "network", "hidden", value=[]), "must have at least one number"),
     "a network for pictures": (at("config", "network", "network", value="nature-cnn"), "nature-cnn takes images"),
     "a table instead of the configuration": (at("config", value=[1]), "algorithm: expected a table"),
     "actors without end": (at("config", "actors", value=10**400), "expected|fit|at most"),

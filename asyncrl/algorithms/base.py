@@ -12,7 +12,7 @@ from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Experience
-from asyncrl.networks import Network, NetworkConfig
+from asyncrl.networks import NetworkConfig
 
 __all__ = ["ActContext", "ActionOutput", "Algorithm", "Loss"]
 
@@ -90,8 +90,8 @@ class Algorithm:
     """Class of the network: called with a network configuration, spaces, compute dtype and generator."""
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig()
     """Default optimizer settings; presets and users override single fields."""
-    prefers: ClassVar[Network] = Network.AUTO
-    """Default kind of network."""
+    network_config: ClassVar[NetworkConfig] = NetworkConfig()
+    """Default network settings; presets and users override single fields."""
     is_stochastic: ClassVar[bool] = True
     """Whether the policy samples actions. A deterministic one is always evaluated greedily."""
     reports_kl: ClassVar[bool] = False

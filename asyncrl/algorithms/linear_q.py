@@ -39,7 +39,7 @@ class LinearQ(OneStepQ):
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
         Optimizer.SGD, 1e-2, learning_rate_schedule=LearningRateSchedule.CONSTANT, gradient_clipping=GradientClipping.NONE
     )
-    prefers: ClassVar[Network] = Network.RADIAL
+    network_config: ClassVar[NetworkConfig] = NetworkConfig(Network.RADIAL)
 
     t_max: int = 1
     """Steps per rollout. With 1 and a single environment, every step is an update."""

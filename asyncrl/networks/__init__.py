@@ -1,4 +1,4 @@
-"""Networks: encoders, heads, and the one vector that their parameters are kept in."""
+"""Networks: encoders, recurrent cores, heads, and the vector that holds their parameters."""
 
 from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve, unconvolved
 from asyncrl.networks.encoders import ConvolutionalEncoder, keep_in_compute_dtype

@@ -1,4 +1,4 @@
-"""Encoder and core: from observations, one step after the other, to features."""
+"""The part of a network below its heads: encoder and recurrent core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a policy is: a distribution over actions, made of a network's outputs."""
+"""Distributions over actions, parametrized by a network's outputs."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from asyncrl.envs.spaces import Actions
 __all__ = ["Categorical", "DiagonalGaussian", "Distribution", "distribution", "parameter_count"]
 
 _LOG_2PI = math.log(2 * math.pi)
-_LEAST_VARIANCE = 1e-6
+_MIN_VARIANCE = 1e-6
 
 
 class Distribution(Protocol):
-    """A policy's distribution at every place of […]; actions are […] or […, parts]."""
+    """A batch […] of distributions; actions are […], or […, parts] if they have several parts."""
 
     def sample(self, random: torch.Generator) -> Tensor:
-        """One action at every place."""
+        """Draw an action from each distribution."""
 
     def mode(self) -> Tensor:
-        """The most probable action."""
+        """Return the most probable action of each distribution."""
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """[…] float32"""
+        """Return log π(action), […] float32."""
 
     def entropy(self) -> Tensor:
-        """[…] float32, in nats"""
+        """Return the entropies, […] float32, in nats."""
 
     def cpu(self) -> Distribution:
-        """The same on the CPU."""
+        """Return a copy on the CPU."""
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """Independent choices; with one choice an action is […], else […, parts]."""
+    """Independent categorical distributions, one per part of an action; actions are int64."""
 
     logits: Tensor
-    """[…, Σ choices] float32"""
+    """[…, Σ choices] float32: the parts' logits, concatenated."""
     choices: tuple[int, ...]
+    """Number of choices of each part."""
 
     def _parts(self) -> tuple[Tensor, ...]:
         return torch.split(self.logits, list(self.choices), -1)
@@ -55,11 +56,11 @@ class Categorical:
         return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
 
     def sample(self, random: torch.Generator) -> Tensor:
-        drawn = []
+        actions = []
         for logits in self._parts():
-            flat = logits.softmax(-1).flatten(0, -2)
-            drawn.append(_draw(flat, random).view(logits.shape[:-1]))
-        return self._join(drawn)
+            probabilities = logits.softmax(-1).flatten(0, -2)
+            actions.append(_sample_rows(probabilities, random).view(logits.shape[:-1]))
+        return self._join(actions)
 
     def mode(self) -> Tensor:
         return self._join([logits.argmax(-1) for logits in self._parts()])
@@ -78,7 +79,7 @@ class Categorical:
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """Independent normal numbers: mean, and variance = softplus of the second output (Mnih et al. 2016, section 9)."""
+    """Independent normal distributions, with softplus for the variance (Mnih et al. 2016, section 9)."""
 
     mean: Tensor
     """[…, parts] float32"""
@@ -87,7 +88,7 @@ class DiagonalGaussian:
 
     @property
     def variance(self) -> Tensor:
-        return F.softplus(self.raw_variance) + _LEAST_VARIANCE
+        return F.softplus(self.raw_variance) + _MIN_VARIANCE
 
     def sample(self, random: torch.Generator) -> Tensor:
         noise = torch.randn(self.mean.shape, generator=random, dtype=self.mean.dtype, device=self.mean.device)
@@ -107,9 +108,13 @@ class DiagonalGaussian:
         return DiagonalGaussian(self.mean.cpu(), self.raw_variance.cpu())
 
 
-def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
-    """One column of every row [N, choices]; any where they are not numbers: it is the learner that finds out, in order."""
-    if probabilities.is_cuda:  # no error there could be caught
+def _sample_rows(probabilities: Tensor, random: torch.Generator) -> Tensor:
+    """Draw a column [N, 1] from each row of `probabilities` [N, choices].
+
+    Rows with NaN give an arbitrary column instead of an error: the learner reports diverged weights itself, at the
+    update that produced them.
+    """
+    if probabilities.is_cuda:  # torch.multinomial would fail asynchronously there
         return torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=random)
     try:
         return torch.multinomial(probabilities, 1, generator=random)
@@ -118,12 +123,12 @@ def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
 
 
 def parameter_count(actions: Actions) -> int:
-    """How many numbers a network puts out for one distribution."""
+    """Return the number of network outputs that one distribution over `actions` needs."""
     return 2 * actions.parts if actions.is_continuous else sum(actions.choices)
 
 
 def distribution(actions: Actions, parameters: Tensor) -> Distribution:
-    """The distribution over `actions` that the outputs […, parameter_count] mean."""
+    """Return the distributions over `actions` with the given `parameters` […, parameter_count]."""
     if actions.is_continuous:
         return DiagonalGaussian(*parameters.chunk(2, -1))
     return Categorical(parameters, actions.choices)

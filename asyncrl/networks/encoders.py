@@ -1,4 +1,4 @@
-"""From an observation to features: [N, *O] → [N, F], in the encoder's compute dtype."""
+"""Encoders: from observations [N, *O] to features [N, F], in the encoder's compute dtype."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.spaces import Entry, Spaces
-from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear
+from asyncrl.networks.layers import Conv2d, FrameConv2d, LayerNorm, Linear
 
 __all__ = [
     "A3C",
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Activation(Enum):
-    """What follows a dense layer."""
+    """The activations of dense layers by name."""
 
     TANH = "tanh"
     RELU = "relu"
@@ -49,21 +49,23 @@ class Convolution(NamedTuple):
 
 
 A3C = (Convolution(16, 8, 4), Convolution(32, 4, 2)), 256
-"""Mnih et al. 2013, and 2016 section 8: the network of the asynchronous methods."""
+"""Layers and features of the network of the asynchronous methods (Mnih et al. 2013; 2016, section 8)."""
 
 NATURE = (Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1)), 512
-"""Mnih et al. 2015, methods."""
+"""Layers and features of the DQN network (Mnih et al. 2015, methods)."""
 
 PADDED = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2)), 256
-"""tf-a3c-gpu's: 84 → 21 → 11 pixels, 7,744 features."""
-
+"""The network of tf-a3c-gpu: 84 → 21 → 11 pixels, 7,744 inputs of the dense layer."""
 
 SAME = (Convolution(32, 8, 4, 2), Convolution(64, 4, 2, 2), Convolution(64, 3, 1, 1)), 512
-"""reinforcement-learning-keras': 84 → 21 → 11 → 11 pixels, 7,744 features."""
+"""The network of reinforcement-learning-keras: 84 → 21 → 11 → 11 pixels, 7,744 inputs of the dense layer."""
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions and one dense layer, ReLU after each, on frames [N, …, H, W]: frames × colours are channels."""
+    """Convolutions and a dense layer with ReLU, on images [N, …, H, W]; stacked frames and colours become channels.
+
+    With `layer_norm`, each layer is normalized over all its units before the ReLU.
+    """
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class ConvolutionalEncoder(nn.Module):
         *,
         centered: bool,
         difference: bool = False,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
@@ -85,36 +88,49 @@ class ConvolutionalEncoder(nn.Module):
         self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered, white=white)])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
-        with torch.no_grad():
-            flat = self._convolve(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8)).shape[1]
-        self.dense = dense(flat, features)
+        shapes = self._output_shapes(spaces)
+        self.dense = dense(math.prod(shapes[-1]), features)
+        self.norms = nn.ModuleList(_norm(shape, layer_norm=layer_norm) for shape in shapes)
+        self.dense_norm = _norm((features,), layer_norm=layer_norm)
 
     def forward(self, observation: Tensor) -> Tensor:
-        return F.relu(self.dense(self._convolve(observation)))
+        x = self._channels(observation)
+        for layer, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(layer(x)))
+        return F.relu(self.dense_norm(self.dense(x.flatten(1))))
 
     def first(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """The first convolution's kernels [F, C, k, k] and its answers [F, h, w] to one observation, both float32."""
+        """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
+
+        Both are float32.
+        """
         layer = self.convolutions[0]
         assert isinstance(layer, FrameConv2d)
-        return layer.kernels().float(), F.relu(layer(self._frames(observation)))[0].float()
+        features = F.relu(self.norms[0](layer(self._channels(observation))))
+        return layer.kernels().float(), features[0].float()
 
-    def _frames(self, observation: Tensor) -> Tensor:
-        """What is convolved: 0…255 is exact in bfloat16 too, and so are differences."""
+    def _channels(self, observation: Tensor) -> Tensor:
+        """Return the input [N, C, H, W] of the first convolution. Pixels and their differences are exact in bfloat16."""
         x = observation.to(self.dtype)
         x = x[:, 1:] - x[:, :-1] if self._difference else x
         return x.flatten(1, -3)
 
-    def _convolve(self, observation: Tensor) -> Tensor:
-        x = self._frames(observation)
-        for convolution in self.convolutions:
-            x = F.relu(convolution(x))
-        return x.flatten(1)
+    @torch.no_grad()
+    def _output_shapes(self, spaces: Spaces) -> list[tuple[int, ...]]:
+        """Return the output shape (channels, height, width) of every convolution."""
+        x = self._channels(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8))
+        shapes = []
+        for layer in self.convolutions:
+            x = layer(x)
+            shapes.append(tuple(x.shape[1:]))
+        return shapes
 
 
 class MlpEncoder(nn.Module):
-    """Dense layers; observations of any shape are flattened.
+    """Dense layers on flattened observations, each with an activation.
 
-    The first layer is never noisy: small observations would be lost in the noise of their biases.
+    The first layer is never noisy: the noise of its biases would drown small observations. With `layer_norm`, each
+    layer is normalized before its activation.
     """
 
     def __init__(
@@ -124,25 +140,37 @@ class MlpEncoder(nn.Module):
         activation: Activation,
         dtype: torch.dtype,
         dense: Callable[[int, int], Linear] = Linear,
+        *,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, hidden[-1]
         self._activate = torch.tanh if activation is Activation.TANH else F.relu
         sizes = [spaces.observation_size, *hidden]
-        kinds = [Linear, *[dense] * (len(hidden) - 1)]
-        self.layers = nn.ModuleList(kind(a, b) for kind, (a, b) in zip(kinds, itertools.pairwise(sizes), strict=True))
+        constructors = [Linear, *[dense] * (len(hidden) - 1)]
+        self.layers = nn.ModuleList(
+            make(inputs, outputs) for make, (inputs, outputs) in zip(constructors, itertools.pairwise(sizes), strict=True)
+        )
+        self.norms = nn.ModuleList(_norm((units,), layer_norm=layer_norm) for units in hidden)
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.reshape(len(observation), -1).to(self.dtype)
-        for layer in self.layers:
-            x = self._activate(layer(x))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = self._activate(norm(layer(x)))
         return x
 
 
-class RadialEncoder(nn.Module):
-    """Random Fourier features of Gaussian kernels (Rahimi and Recht 2007, algorithm 1), a group for every γ.
+def _norm(shape: tuple[int, ...], *, layer_norm: bool) -> nn.Module:
+    """Return the layer between a hidden layer with outputs of `shape` and its activation."""
+    return LayerNorm(shape) if layer_norm else nn.Identity()
 
-    Nothing is learned. They are the same in every run: drawn from a stream of their own.
+
+class RadialEncoder(nn.Module):
+    """Random Fourier features of Gaussian kernels exp(−γ·|x − x′|²) (Rahimi and Recht 2007, algorithm 1).
+
+        φ(x) = √(2/D)·cos(W·x + b),  W ~ N(0, 2γ),  b ~ U[0, 2π), with D = `count` features for every γ
+
+    Nothing is learned. W and b are the same in every run, whatever its seed.
     """
 
     directions: Tensor
@@ -152,9 +180,9 @@ class RadialEncoder(nn.Module):
         super().__init__()
         self.features, self._scale = len(gammas) * count, math.sqrt(2 / count)
         random = generator(0, Stream.FEATURES)
-        drawn = torch.randn(self.features, spaces.observation_size, generator=random, dtype=torch.float32)
-        widths = torch.tensor(gammas, dtype=torch.float32).repeat_interleave(count)
-        self.register_buffer("directions", drawn * (2 * widths[:, None]).sqrt(), persistent=False)
+        normal = torch.randn(self.features, spaces.observation_size, generator=random, dtype=torch.float32)
+        gamma = torch.tensor(gammas, dtype=torch.float32).repeat_interleave(count)
+        self.register_buffer("directions", normal * (2 * gamma[:, None]).sqrt(), persistent=False)
         phases = 2 * math.pi * torch.rand(self.features, generator=random, dtype=torch.float32)
         self.register_buffer("phases", phases, persistent=False)
 
@@ -164,22 +192,22 @@ class RadialEncoder(nn.Module):
 
 
 class CompositeEncoder(nn.Module):
-    """An encoder for each entry of an observation that has several; their features side by side.
+    """An encoder for each entry of a dict or tuple observation; their features are concatenated.
 
-    Observations are bytes, [N, bytes] or [N, frames, bytes]. A choice is seen as zeros and a one.
+    Observations are the entries' bytes, [N, bytes] or [N, frames, bytes] uint8. Discrete entries are one-hot encoded.
     """
 
     def __init__(self, spaces: Spaces, make: Callable[[Spaces], Encoder]) -> None:
-        """`make`: the encoder of one entry, whose spaces it is given."""
+        """`make` returns the encoder of an entry with the given spaces."""
         super().__init__()
         self._entries = spaces.entries
         self._stack = spaces.observation_shape[0] if len(spaces.observation_shape) > 1 else 1
-        parts = [make(self._seen(entry, spaces)) for entry in spaces.entries]
+        parts = [make(self._entry_spaces(entry, spaces)) for entry in spaces.entries]
         self.parts = nn.ModuleList(parts)
         self.features: int = sum(part.features for part in parts)
 
-    def _seen(self, entry: Entry, spaces: Spaces) -> Spaces:
-        """What the encoder of an entry takes."""
+    def _entry_spaces(self, entry: Entry, spaces: Spaces) -> Spaces:
+        """Return the spaces that the encoder of `entry` is built for."""
         if entry.choices:
             return Spaces((self._stack * entry.choices,), "float32", spaces.actions)
         return Spaces(entry.shape, entry.dtype, spaces.actions, image_max=entry.image_max).stacked(self._stack)
@@ -187,10 +215,10 @@ class CompositeEncoder(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         sizes = [entry.nbytes for entry in self._entries]
         parts = zip(self.parts, self._entries, torch.split(observation, sizes, -1), strict=True)
-        return torch.cat([part(self._read(entry, x)) for part, entry, x in parts], -1)
+        return torch.cat([part(self._decode(entry, x)) for part, entry, x in parts], -1)
 
-    def _read(self, entry: Entry, x: Tensor) -> Tensor:
-        """An entry's bytes [N, …] as what they are."""
+    def _decode(self, entry: Entry, x: Tensor) -> Tensor:
+        """Return the values of `entry` from its bytes `x` [N, …] uint8."""
         value = x if entry.dtype == "uint8" else x.clone(memory_format=torch.contiguous_format)  # aligned
         value = value.view(getattr(torch, entry.dtype))
         if entry.choices:
@@ -202,9 +230,9 @@ Encoder = ConvolutionalEncoder | MlpEncoder | RadialEncoder | CompositeEncoder
 
 
 def keep_in_compute_dtype(network: nn.Module) -> None:
-    """Convert the layers of every encoder to the dtype it computes in: right for acting, too coarse for learning."""
+    """Convert the weights of every encoder to its compute dtype. This is for acting only: it is too coarse for learning."""
     for encoder in network.modules():
         if isinstance(encoder, ConvolutionalEncoder | MlpEncoder):
             for layer in encoder.modules():
-                if isinstance(layer, Conv2d | Linear):
+                if isinstance(layer, Conv2d | LayerNorm | Linear):
                     layer.to(encoder.dtype)

@@ -1,4 +1,4 @@
-"""A network's parameters as one vector: what is learned, published, hashed and saved."""
+"""A network's parameters as one vector, which is what the learner optimizes, publishes and saves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 __all__ = ["LARGEST_NORM", "bind", "copy_into", "have_diverged", "named_views"]
 
 LARGEST_NORM = 1e10
-"""Norm of all weights beyond which they are taken for diverged: ten million times that of a network that has learned."""
+"""Weights with a larger norm count as diverged. It is about 10⁷ times the norm of a trained network."""
 
 
 def bind(network: nn.Module) -> tuple[Tensor, Tensor]:
-    """Make the parameters (and gradients) of `network` views of one vector each; returns both, [P] float32."""
+    """Make parameters and gradients of `network` views of one vector each. Returns (weights, gradient), [P] float32."""
     size = sum(p.numel() for p in network.parameters())
     device = next(network.parameters()).device
     weights, gradient = (torch.zeros(size, dtype=torch.float32, device=device) for _ in range(2))
@@ -27,20 +27,20 @@ def bind(network: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def have_diverged(weights: Tensor) -> bool:
-    """Are weights [P] not finite, or beyond what training could bring back?"""
+    """Whether `weights` [P] are not finite or have a norm above LARGEST_NORM."""
     vector = weights.detach()
-    return not bool(torch.dot(vector, vector) < LARGEST_NORM**2)  # eight times as fast as the norm
+    return not bool(torch.dot(vector, vector) < LARGEST_NORM**2)  # 8× faster than the norm
 
 
 @torch.no_grad()
 def copy_into(network: nn.Module, weights: Tensor) -> None:
-    """Overwrite the parameters of `network` with `weights` [P], converting to their dtypes."""
+    """Copy `weights` [P] into the parameters of `network`, converting dtypes."""
     for name, view in named_views(network, weights):
         network.get_parameter(name).copy_(view)
 
 
 def named_views(network: nn.Module, vector: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """`vector` [P] cut into the shapes of the parameters, in their order."""
+    """Yield (parameter name, view of `vector` [P] in the parameter's shape), in the order of the parameters."""
     offset = 0
     for name, parameter in network.named_parameters():
         yield name, vector[offset : offset + parameter.numel()].view(parameter.shape)

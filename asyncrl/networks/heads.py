@@ -1,4 +1,4 @@
-"""The networks that algorithms learn: a body (or two) and heads."""
+"""Complete networks: bodies with policy, value and Q heads."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ __all__ = ["ActionValues", "ActorCritic", "CategoricalQNetwork", "PolicyValue", 
 
 
 class PolicyValue(NamedTuple):
-    """What an actor-critic network says of T steps of N environments."""
+    """Outputs of an actor-critic network for T steps of N environments."""
 
     policy: Distribution
-    """over [T, N]"""
+    """[T, N] distributions over actions."""
     value: Tensor
-    """[T, N] float32"""
+    """[T, N] float32: state values."""
     state: Tensor
-    """[N, S] after the last step"""
+    """[N, S] float32: recurrent state after the last step."""
 
     def cpu(self) -> PolicyValue:
-        """The same on the CPU."""
+        """Return a copy on the CPU."""
         return PolicyValue(self.policy.cpu(), self.value.cpu(), self.state.cpu())
 
 
 class ActionValues(NamedTuple):
-    """What a Q-network says of T steps of N environments."""
+    """Outputs of a Q-network for T steps of N environments."""
 
     q: Tensor
-    """[T, N, A] float32"""
+    """[T, N, A] float32: action values."""
     outputs: Tensor
-    """[T, N, A, K] float32: what q is made of"""
+    """[T, N, A, K] float32: the head's outputs, from which q is computed."""
     state: Tensor
-    """[N, S] after the last step"""
+    """[N, S] float32: recurrent state after the last step."""
 
     def cpu(self) -> ActionValues:
-        """The same on the CPU."""
+        """Return a copy on the CPU."""
         return ActionValues(self.q.cpu(), self.outputs.cpu(), self.state.cpu())
 
 
 class ActorCritic(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → policy and value.
 
-    Images share one body (Mnih et al. 2016, section 4); dense networks have one each, which
-    keeps the value's errors out of the policy's features.
+    Convolutional and radial networks share one body (Mnih et al. 2016, section 4). An mlp has separate bodies for
+    policy and value, so that the value's gradient does not change the policy's features.
     """
 
     def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
@@ -67,21 +67,21 @@ class ActorCritic(nn.Module):
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
         if self.value_body is None:
             features, state = self.body(observation, state, valid)
-            critic = features
+            value_features = features
         else:
-            own, other = state.chunk(2, -1)
-            features, own = self.body(observation, own, valid)
-            critic, other = self.value_body(observation, other, valid)
-            state = torch.cat([own, other], -1)
+            policy_state, value_state = state.chunk(2, -1)
+            features, policy_state = self.body(observation, policy_state, valid)
+            value_features, value_state = self.value_body(observation, value_state, valid)
+            state = torch.cat([policy_state, value_state], -1)
         policy = distribution(self.actions, self.policy(features))
-        return PolicyValue(policy, self.value(critic).squeeze(-1), state)
+        return PolicyValue(policy, self.value(value_features).squeeze(-1), state)
 
 
 class QNetwork(nn.Module):
-    """(observation [T, N, *O], state [N, S], valid [T, N]) → action values, K outputs an action.
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → action values, from K = `outputs` outputs per action.
 
-    `--dueling` adds up a value and advantages of mean 0 (Wang et al. 2016, equation 9), both linear in the body's
-    features; `--noisy` makes them noisy.
+    Dueling: Q(s, a) = V(s) + A(s, a) − mean_a′ A(s, a′) (Wang et al. 2016, equation 9), with V and A linear in the
+    body's features. With `noisy`, the heads are noisy too.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class QNetwork(nn.Module):
         return ActionValues(self.expectation(outputs), outputs, state)
 
     def expectation(self, outputs: Tensor) -> Tensor:
-        """Q(s, a) [T, N, A] of what the network says, [T, N, A, K]."""
+        """Return Q(s, a) [T, N, A] from the head's `outputs` [T, N, A, K]."""
         return outputs.mean(-1)
 
 
 class CategoricalQNetwork(QNetwork):
-    """Outputs are logits of a distribution of returns over K values from `low` to `high` (Bellemare et al. 2017)."""
+    """A Q-network whose outputs are logits of K returns, equally spaced from `low` to `high` (Bellemare et al. 2017)."""
 
     support: Tensor
 

@@ -1,4 +1,4 @@
-"""How weights begin."""
+"""Weight initialization."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["Init", "initialize"]
 
 
 class Init(Enum):
-    """How weights begin. Biases begin at zero, except with `fan-in`."""
+    """Initializations of weights. Biases are zero, except with `fan-in`."""
 
     ORTHOGONAL = "orthogonal"
-    """(Saxe et al. 2014) √2 in the body, small policies"""
+    """orthogonal, gain √2 below the heads, 0.01 for policies and 1 for values (Saxe et al. 2014)"""
     GLOROT = "glorot"
-    """uniform within √(6 / (fan in + fan out)) (Glorot and Bengio 2010): Keras' default"""
+    """uniform within ±√(6 / (fan in + fan out)) (Glorot and Bengio 2010): Keras' default"""
     FAN_IN = "fan-in"
-    """uniform within 1 / √(fan in), biases too: Torch7's default, the paper's"""
+    """uniform within ±1/√(fan in), biases too: Torch7's default, used by Mnih et al. 2016"""
     NORMAL = "normal"
-    """normal with a standard deviation of 0.02"""
+    """normal with standard deviation 0.02"""
 
 
 def initialize(module: nn.Module, init: Init, generator: torch.Generator, heads: Mapping[nn.Module, float]) -> None:
-    """Fill every layer of `module` from `generator`; `heads` have orthogonal gains of their own."""
+    """Initialize dense and convolutional layers of `module` from `generator`; `heads` maps heads to orthogonal gains."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     for layer in sorted(layers, key=lambda layer: layer in heads):  # heads last
         weight, bias = layer.weight, layer.bias

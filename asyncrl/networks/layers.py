@@ -1,18 +1,19 @@
-"""Layers that compute in the dtype of their input, whatever dtype their weights are kept in.
+"""Layers that compute in the dtype of their input and convert their weights to it.
 
-The learner keeps float32 weights and computes in bfloat16 where the processor has it; an actor keeps a
-copy that is bfloat16 already. Both run the very same arithmetic.
+The learner stores float32 weights and computes in bfloat16 if the processor supports it; an actor stores a copy
+that is bfloat16 already. Both do the same arithmetic.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "FrameConv2d", "Linear", "NoisyLinear", "resample"]
+__all__ = ["Conv2d", "FrameConv2d", "LayerNorm", "Linear", "NoisyLinear", "resample"]
 
 
 class Linear(nn.Linear):
@@ -26,10 +27,12 @@ class Linear(nn.Linear):
 
 
 class NoisyLinear(Linear):
-    """A dense layer whose weights are random: w + σ·ε with factorized noise ε = f(ε_out)·f(ε_in)ᵀ, f(x) = sgn(x)·√|x|.
+    """A dense layer with noisy weights w + σ·ε (Fortunato et al. 2018, equations 9 to 11).
 
-    w and σ are learned (Fortunato et al. 2018, equations 9 … 11); σ begins at `spread` / √inputs. Without noise, which is
-    how it begins and how agents are evaluated, it is the dense layer w. `resample` draws new noise.
+        ε = f(ε_out)·f(ε_in)ᵀ,  f(x) = sgn(x)·√|x|
+
+    w and σ are learned; σ is initialized to `spread`/√inputs. `resample` draws new noise. Initially and in evaluation
+    the noise is zero, which leaves the dense layer w.
     """
 
     noise_in: Tensor
@@ -49,20 +52,30 @@ class NoisyLinear(Linear):
         return super().forward(x) + spread * noise_out
 
     def resample(self, random: torch.Generator | None) -> None:
-        """New noise; None: no noise."""
+        """Draw new noise from `random`, or set it to zero if None."""
         for noise in (self.noise_in, self.noise_out):
             if random is None:
                 noise.zero_()
             else:
-                drawn = torch.randn(len(noise), generator=random, dtype=torch.float32)
-                noise.copy_(drawn.sign() * drawn.abs().sqrt())
+                normal = torch.randn(len(noise), generator=random, dtype=torch.float32)
+                noise.copy_(normal.sign() * normal.abs().sqrt())
 
 
 def resample(network: nn.Module, random: torch.Generator | None) -> None:
-    """New noise for every noisy layer of `network`; None: no noise."""
+    """Draw new noise for every noisy layer of `network`, or set it to zero if `random` is None."""
     for layer in network.modules():
         if isinstance(layer, NoisyLinear):
             layer.resample(random)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalization (Ba et al. 2016) over the last dimensions, `shape`, with a learned gain and bias per element."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(list(shape), dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 class Conv2d(nn.Conv2d):
@@ -77,11 +90,11 @@ class Conv2d(nn.Conv2d):
 
 
 class FrameConv2d(nn.Conv2d):
-    """The first convolution: takes pixels of 0…`white` as 0…1, and is `centered`: every kernel's mean is taken out.
+    """The first convolution: scales pixels from 0 … `white` to 0 … 1 and, if `centered`, subtracts each kernel's mean.
 
-    Centered kernels see contrast and are blind to a uniform background, whatever its brightness. Without
-    that, the background is the largest part of every gradient, and what moves in front of it is learned late.
-    Both are done on the weights, which are fewer than the pixels, in float32: they are not kept in less.
+    Centered kernels respond to contrast and ignore a uniform background of any brightness. Without centering, the
+    background dominates the gradient and moving objects are learned late. Scaling and centering are applied to the
+    weights, which are fewer than the pixels, in float32; so this layer's weights always stay float32.
     """
 
     def __init__(
@@ -99,7 +112,7 @@ class FrameConv2d(nn.Conv2d):
         self.centered, self.white = centered, white
 
     def kernels(self) -> Tensor:
-        """What pixels of 0…1 are convolved with, [out, in, k, k]."""
+        """Return the kernels for pixels in 0 … 1, [out, in, k, k] float32."""
         return self.weight - self.weight.mean((2, 3), keepdim=True) if self.centered else self.weight
 
     def forward(self, x: Tensor) -> Tensor:

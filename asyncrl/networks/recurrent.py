@@ -1,4 +1,4 @@
-"""Cores that remember: features of T steps in, features of T steps out, a state carried from step to step."""
+"""Recurrent cores: sequences of features in, sequences of features out, with a state between steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Core", "Recurrent", "core"]
 
 
 class Recurrent(Enum):
-    """What a network remembers with."""
+    """The recurrent cores by name."""
 
     NONE = "none"
     LSTM = "lstm"
@@ -21,10 +21,11 @@ class Recurrent(Enum):
 
 
 class Core(nn.Module):
-    """Remembers nothing: the interface, and the core of a feed-forward network.
+    """The interface, and the identity core of feed-forward networks.
 
-    ``(features [T, N, F], state [N, S], valid [T, N]) → (features [T, N, F'], state [N, S])``. The state
-    after a reset step (`valid` [≤T, N] False) is zero: there an episode begins. `valid` None: no step resets.
+    ``(features [T, N, F], state [N, S], valid [T, N]) → (features [T, N, F'], state [N, S])``. The state is zeroed
+    after each reset step (`valid` False), where an episode begins. `valid` may cover fewer than T steps, or be None;
+    missing steps do not reset.
     """
 
     state_size = 0
@@ -38,7 +39,7 @@ class Core(nn.Module):
 
 
 class _Unrolled(Core):
-    """A cell, one step after the other, in float32."""
+    """A recurrent cell unrolled over time, in float32."""
 
     gates: int
 
@@ -73,7 +74,7 @@ class Lstm(_Unrolled):
     def _cell(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, c = state.chunk(2, -1)
         i, f, g, o = (inputs + self.hidden(h)).chunk(4, -1)
-        c = (f + 1).sigmoid() * c + i.sigmoid() * g.tanh()  # + 1: remember, before anything is learned
+        c = (f + 1).sigmoid() * c + i.sigmoid() * g.tanh()  # forget-gate bias of 1 (Jozefowicz et al. 2015)
         h = o.sigmoid() * c.tanh()
         return h, torch.cat([h, c], -1)
 
@@ -97,7 +98,7 @@ class Gru(_Unrolled):
 
 
 def core(kind: Recurrent, inputs: int, size: int) -> Core:
-    """A new core for features of `inputs` numbers."""
+    """Return a new core of `kind` with `inputs` input features and `size` units."""
     match kind:
         case Recurrent.NONE:
             return Core(inputs)

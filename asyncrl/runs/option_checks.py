@@ -163,6 +163,7 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         yield IneffectiveOptions(
             ("precision",) if config.precision is Precision.BF16 else (), "on --network radial, all in float32"
         )
+        yield IneffectiveOptions(("layer_norm",), "on --network radial, which has no hidden layers")
     if kind in (Network.MLP, Network.RADIAL):
         yield IneffectiveOptions(("centered", "difference"), f"on --network {kind.value}, which has no convolutions")
     elif contract.frame_stack < 2:

@@ -39,7 +39,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         "algorithm": _merged(to_json(cls()), data["algorithm"]),
         "optimizer": {**to_json(cls.optimizer), **data.get("optimizer", {})},
         "environment": dict(data.get("environment", {})),
-        "network": {"network": cls.prefers.value, **data.get("network", {})},
+        "network": {**to_json(cls.network_config), **data.get("network", {})},
     }
     places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
     del places["env"], places["algorithm"], places["preset"]

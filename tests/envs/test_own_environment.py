@@ -115,7 +115,8 @@ class Said:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sentence"), [("plane", "40×36 float32 is seen as 1,440 numbers, not convolved: images are"), ("scalar", None)]
+    ("kind", "sentence"),
+    [("plane", "40×36 float32 is flattened to 1,440 numbers, not convolved: images are"), ("scalar", None)],
 )
 def test_a_run_says_of_what_may_be_an_image_that_it_is_not_convolved(
     kind: str, sentence: str | None, tmp_path: Path

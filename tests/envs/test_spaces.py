@@ -227,10 +227,13 @@ def test_the_brightest_pixel_is_one_in_every_dtype() -> None:
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [
-        (spaces.Box(-np.inf, np.inf, (84, 84, 3)), r"84×84×3 float32 is seen as 21,168 numbers, .*: images are uint8, or"),
+        (
+            spaces.Box(-np.inf, np.inf, (84, 84, 3)),
+            r"84×84×3 float32 is flattened to 21,168 numbers, .*: images are uint8, or",
+        ),
         (spaces.Box(0, 255, (84, 3, 84), np.uint8), r"84×3×84 uint8 is .*as \[height, width\]"),
         (spaces.Box(0, 255, (3, 30, 30), np.uint8), "convolutions need 36×36 pixels or more"),
-        (spaces.Dict(eye=spaces.Box(-1, 1, (64, 64))), "eye: 64×64 float32 is seen as 4,096 numbers"),
+        (spaces.Dict(eye=spaces.Box(-1, 1, (64, 64))), "eye: 64×64 float32 is flattened to 4,096 numbers"),
     ],
 )
 def test_what_may_be_meant_as_an_image_and_is_not_convolved_is_said(space: spaces.Space, sentence: str) -> None:

@@ -40,14 +40,50 @@ def test_the_papers_networks_have_their_number_of_parameters(kind: Network, para
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("config", "spaces"), [(NetworkConfig(), VECTOR), (NetworkConfig(Network.A3C_CNN), PIXELS)])
-def test_acting_computes_what_learning_computes(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize(("kind", "spaces"), [(Network.MLP, VECTOR), (Network.A3C_CNN, PIXELS)])
+def test_acting_computes_what_learning_computes(
+    kind: Network, spaces: Spaces, layer_norm: bool, dtype: torch.dtype
+) -> None:
+    config = NetworkConfig(kind, layer_norm=layer_norm)
     learned, acting = network(config, spaces, dtype), network(config, spaces, dtype, seed=2)
     keep_in_compute_dtype(acting)
     copy_into(acting, bind(learned)[0])
     observation = frames() if spaces.is_image else torch.randn(3, 4)
     for ours, theirs in zip(ask(learned, observation), ask(acting, observation), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)  # far below what bfloat16 resolves
+
+
+def test_layer_norm_is_applied_before_the_activation_of_every_hidden_layer() -> None:
+    encoder = network(NetworkConfig(hidden=(8, 5), layer_norm=True), VECTOR).body.encoder
+    observation = x = torch.randn(3, 4)
+    for layer in encoder.layers:
+        y = layer(x)
+        y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+        x = y.tanh()
+    assert torch.allclose(encoder(observation), x, atol=1e-5)
+
+
+def test_layer_norm_makes_convolutions_independent_of_the_scale_of_their_weights() -> None:
+    made = network(NetworkConfig(Network.A3C_CNN, layer_norm=True, centered=False), PIXELS)
+    observation = frames()
+    before = ask(made, observation)
+    for layer in [*made.body.encoder.convolutions, made.body.encoder.dense]:
+        layer.weight.mul_(3.0)
+    for old, new in zip(before, ask(made, observation), strict=True):
+        assert torch.allclose(old, new, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spaces", "units"), [(Network.MLP, VECTOR, 2 * (64 + 64)), (Network.A3C_CNN, PIXELS, 256)]
+)
+def test_layer_norm_has_a_gain_and_a_bias_for_every_unit(kind: Network, spaces: Spaces, units: int) -> None:
+    if kind is Network.A3C_CNN:
+        units += 16 * 20 * 20 + 32 * 9 * 9
+    plain, normalized = (network(NetworkConfig(kind, layer_norm=on), spaces) for on in (False, True))
+    sizes = [sum(p.numel() for p in made.parameters()) for made in (plain, normalized)]
+    assert sizes[1] - sizes[0] == 2 * units
+    assert {name for name, _ in plain.named_parameters()} <= {name for name, _ in normalized.named_parameters()}
 
 
 def test_centered_kernels_do_not_see_a_uniform_background() -> None:

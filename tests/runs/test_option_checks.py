@@ -358,6 +358,7 @@ def test_no_preset_sets_what_has_no_effect(name: str) -> None:
         (dict(eval_episodes=0, eval_every=32), "--eval-every has no effect without evaluations"),
         (dict(step_timeout=3.0), "--step-timeout has no effect without worker processes: add --env-backend async"),
         (dict(env_threads=2), "--env-threads has no effect on gymnasium environments"),
+        (dict(network="radial", layer_norm=True), "--layer-norm has no effect on --network radial, which has no hidden"),
     ],
 )
 def test_what_is_refused_is_told_why_and_what_helps(settings: dict[str, Any], sentence: str) -> None:

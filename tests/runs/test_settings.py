@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from asyncrl.algorithms import A3C
 from asyncrl.cli.options import given
 from asyncrl.errors import UsageError
+from asyncrl.networks import Network, NetworkConfig
 from asyncrl.runs.settings import configure, leaves, settings_of, tailor
 
 ENV = "worlds:Corridor-v0"
@@ -61,3 +63,13 @@ def test_the_options_of_a_command_line_are_those_of_its_words() -> None:
 def test_a_setting_that_is_none_is_named() -> None:
     with pytest.raises(UsageError, match="there is no setting 'lags'; did you mean 'lag'"):
         tailor(ENV, "a3c", lags=3)
+
+
+def test_network_settings_of_an_algorithm_stand_below_presets_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(A3C, "network_config", NetworkConfig(Network.MLP, hidden=(7,), layer_norm=True))
+    assert configure("worlds:Corridor-v0", "a3c").network == NetworkConfig(Network.MLP, hidden=(7,), layer_norm=True)
+    assert configure("worlds:Corridor-v0", "a3c", hidden=(9,)).network == NetworkConfig(
+        Network.MLP, hidden=(9,), layer_norm=True
+    )
+    preset = configure("ALE/Pong-v5", "a3c", preset="a3c/atari")
+    assert preset.network == NetworkConfig(Network.A3C_CNN, hidden=(7,), layer_norm=True)
