@@ -1,4 +1,4 @@
-"""A replay memory on disk, written little by little: each file holds what was new when a checkpoint was made."""
+"""The replay buffer on disk, saved incrementally: each file holds the rows added since the previous checkpoint."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from asyncrl.experience.replay import ReplayBuffer
 __all__ = ["Archive"]
 
 Files = dict[str, dict[str, Any]]
-"""name → {"sha256", "bytes"}, oldest first"""
+"""Maps file names to {"sha256", "bytes"}, oldest file first."""
 
 
 class Archive:
-    """The files of one run's replay memory. They are never changed, so checkpoints have them in common."""
+    """The files of a run's replay buffer. Files never change, so checkpoints share them."""
 
     def __init__(self, replay: ReplayBuffer, folder: Path) -> None:
         self._replay, self._folder = replay, folder
         self._files: Files = {}
-        self._newest: list[np.ndarray] = []  # of each file: the newest row of each actor that it holds
+        self._newest: list[np.ndarray] = []  # per file: number of the newest row of each actor
 
     def write(self, name: str) -> Files:
-        """Write what is new since the last time; returns the files that hold everything."""
+        """Write the rows added since the last call. Returns all files that are needed to restore the buffer."""
         self._folder.mkdir(exist_ok=True)
         since = self._newest[-1] if self._newest else np.zeros_like(self._replay.newest)
-        path, beside = self._folder / f"{name}.safetensors", self._folder / f".{name}.tmp"
+        path = self._folder / f"{name}.safetensors"
+        temporary = self._folder / f".{name}.tmp"
         try:
-            save_tensors(beside, self._replay.rows(since))
+            save_tensors(temporary, self._replay.rows(since))
         except OSError:
-            beside.unlink(missing_ok=True)  # on a full disk it takes the room of the next one
+            temporary.unlink(missing_ok=True)  # free its space on a full disk
             raise
-        os.replace(beside, path)
+        os.replace(temporary, path)
         self._files[path.name] = file_facts(path)
         self._newest.append(self._replay.newest.copy())
         while len(self._newest) > 1 and (self._newest[0] < self._replay.oldest).all():
@@ -46,19 +47,19 @@ class Archive:
         return dict(self._files)
 
     def read(self, files: Files) -> None:
-        """Fill the memory. Raises CheckpointError that names the first file that is missing, truncated or changed."""
+        """Load `files` into the buffer. Raises CheckpointError that names the first file that is missing or damaged."""
         self.verify(self._folder, files)
         for name in files:
             path = self._folder / name
             try:
                 self._replay.load_rows(load_tensors(path, self._replay.like(tensors_in(path))))
             except ValueError as problem:
-                raise CheckpointError(f"{path} does not fit this replay memory: {problem}") from None
+                raise CheckpointError(f"{path} does not fit the replay buffer: {problem}") from None
             self._newest.append(self._replay.newest.copy())
         self._files = dict(files)
 
     @staticmethod
     def verify(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raise CheckpointError that names the first file that is missing, truncated or changed."""
+        """Raise CheckpointError that names the first file that is missing or damaged."""
         for name, facts in files.items():
             verify_file(folder / name, facts)

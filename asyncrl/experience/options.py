@@ -1,4 +1,4 @@
-"""How much is stored and how much is learned from it, as data; and whether there is room for that."""
+"""Replay settings, and the memory that a replay buffer needs."""
 
 from __future__ import annotations
 
@@ -16,103 +16,110 @@ __all__ = ["ReplayOptions", "ReplayPlan", "Storage"]
 
 
 class Storage(Enum):
-    """Where stored steps lie."""
+    """Where the replay buffer is stored."""
 
     RAM = "ram"
     DISK = "disk"
-    """in a file mapped into memory, without a name: nothing can be left behind"""
+    """in an unnamed memory-mapped file, which disappears with the process"""
 
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What is kept, and how much is learned from it."""
+    """Settings of the replay buffer."""
 
     capacity: int = 1_000_000
-    """Steps that are kept, over all environments."""
+    """Capacity in environment steps, over all environments."""
     batch_size: int = 32
-    """Steps that one step of the optimizer learns from."""
+    """Transitions per gradient step."""
     replay_ratio: float = 0.25
-    """Steps of the optimizer per environment step: enforced, actors and learner wait for each other."""
+    """Gradient steps per environment step. It is exact: actors and learner wait for each other."""
     learning_starts: int = 50_000
-    """Steps of the run before the first step of the optimizer."""
+    """Environment steps before the first gradient step."""
     prioritized: bool = False
-    """Sample in proportion to errors (Schaul et al. 2016) instead of uniformly."""
+    """Prioritized replay: sample in proportion to TD errors (Schaul et al. 2016)."""
     priority_exponent: float = 0.6
-    """α: 0 is uniform, 1 in full proportion."""
+    """Exponent α of priorities: 0 for uniform sampling, 1 for fully proportional."""
     importance_exponent: float = 0.4
-    """β at the beginning; it rises to 1 over the run: how much of the bias of sampling is taken back. Weights are divided
-    by the largest in their batch."""
+    """Initial exponent β of importance weights, which rises linearly to 1 over the run. Weights are divided by the largest
+    one in their batch."""
     storage: Storage = Storage.RAM
-    """Where stored steps lie."""
+    """Where the replay buffer is stored."""
 
-    def check(self, window: int) -> None:
-        """Raise UsageError for numbers out of range; `window` is the longest return in steps."""
+    def check(self, n_step: int) -> None:
+        """Raise UsageError for values out of range, given the longest return `n_step` in steps."""
         within(self, 1, math.inf, "capacity", "batch_size", "learning_starts")
         within(self, 0, 1, "priority_exponent", "importance_exponent")
         within(self, 0, 1_000, "replay_ratio", above=True)
-        if self.capacity < self.batch_size + window:
+        if self.capacity < self.batch_size + n_step:
             raise UsageError(
-                f"--capacity {self.capacity}: a batch of {self.batch_size} steps with returns of {window} steps needs "
-                f"{self.batch_size + window} or more"
+                f"--capacity must be {self.batch_size + n_step} or more for --batch-size {self.batch_size} and "
+                f"{n_step}-step returns, not {self.capacity}"
             )
 
     def num_updates(self, step: int) -> int:
-        """Steps of the optimizer that belong to the run's first `step` environment steps."""
+        """Return the number of gradient steps due after `step` environment steps."""
         return math.floor(max(0, step - self.learning_starts) * self.replay_ratio + 1e-9)
 
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """How much memory a ReplayBuffer takes, and whether that goes."""
+    """The shapes of a replay buffer, and checks that it fits the run and the memory."""
 
     layout: Layout
+    """Layout of the rollouts to store."""
     actors: int
+    """Number of actors A."""
     options: ReplayOptions
-    window: int
+    n_step: int
+    """Longest return n, in steps."""
 
     @property
     def rows(self) -> int:
-        """Of each environment's ring: its share of the capacity, and the row that is only seen so far."""
+        """Rows R per environment: its share of the capacity, and one for the newest frame."""
         return -(-self.options.capacity // (self.actors * self.layout.envs)) + 1
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the whole buffer."""
         return sum(field.nbytes for field in self.fields().values())
 
     def fields(self) -> dict[str, Field]:
-        """What is kept of every row."""
-        layout, shape = self.layout, (self.actors, self.rows, self.layout.envs)
-        choice = torch.int32 if not layout.action.dtype.is_floating_point else layout.action.dtype
+        """Return shape [A, R, B, …] and dtype of every stored array, by name."""
+        layout = self.layout
+        shape = (self.actors, self.rows, layout.envs)
+        action_dtype = layout.action.dtype if layout.action.dtype.is_floating_point else torch.int32
         return {
             "frames": Field((*shape, *layout.frame.shape), layout.frame.dtype),
-            "action": Field((*shape, *layout.action.shape), choice),
+            "action": Field((*shape, *layout.action.shape), action_dtype),
             "reward": Field(shape, torch.float32),
             "terminated": Field(shape, torch.bool),
             "reset": Field(shape, torch.bool),
         }
 
     def check(self, free: int) -> None:
-        """Raise UsageError where it cannot work, or takes more than the `free` bytes that there are."""
+        """Raise UsageError if the settings are too small for the run, or the buffer is larger than `free` bytes."""
         options, layout = self.options, self.layout
         envs = self.actors * layout.envs
-        fewest = envs * (layout.steps + self.window + layout.stack)
-        if options.capacity < fewest:
+        min_capacity = envs * (layout.steps + self.n_step + layout.stack)
+        if options.capacity < min_capacity:
             raise UsageError(
-                f"--capacity {options.capacity} is too small for {envs} environments, rollouts of {layout.steps} steps and "
-                f"returns of {self.window}: {fewest} or more"
+                f"--capacity must be {min_capacity} or more for {envs} environments, rollouts of {layout.steps} steps and "
+                f"{self.n_step}-step returns, not {options.capacity}"
             )
-        if options.learning_starts < envs * (self.window + 1):
+        min_start = envs * (self.n_step + 1)
+        if options.learning_starts < min_start:
             raise UsageError(
-                f"--learning-starts {options.learning_starts}: {envs} environments and returns of {self.window} steps need "
-                f"{envs * (self.window + 1)} or more"
+                f"--learning-starts must be {min_start} or more for {envs} environments and {self.n_step}-step returns, "
+                f"not {options.learning_starts}"
             )
         if self.nbytes > free:
-            fits = 10 ** int(math.log10(options.capacity * free / self.nbytes))
-            fits *= max(1, int(options.capacity * free / self.nbytes / fits))
-            raise UsageError(f"a replay memory of {self} does not fit into {free / 1e9:.1f} GB: try --capacity {fits}")
+            fitting = options.capacity * free / self.nbytes
+            magnitude = 10 ** int(math.log10(fitting))
+            rounded = magnitude * max(1, int(fitting / magnitude))
+            raise UsageError(f"a replay buffer of {self} does not fit into {free / 1e9:.1f} GB; try --capacity {rounded}")
 
     def __str__(self) -> str:
         shape = self.layout.frame.shape
-        seen = "×".join(map(str, shape)) + " frames" if len(shape) > 1 else f"observations of {math.prod(shape)} numbers"
+        frames = "×".join(map(str, shape)) + " frames" if len(shape) > 1 else f"observations of {math.prod(shape)} numbers"
         size = f"{self.nbytes / 1e9:.1f} GB" if self.nbytes >= 1e9 else f"{self.nbytes / 1e6:.1f} MB"
-        return f"{self.options.capacity:,} steps, {seen}, {size}"
+        return f"{self.options.capacity:,} steps, {frames}, {size}"

@@ -1,4 +1,4 @@
-"""A sum tree: priorities that can be sampled in proportion, and changed, many at a time."""
+"""A sum tree, for sampling in proportion to priorities (Schaul et al. 2016, appendix B.2.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["SumTree"]
 
 
 class SumTree:
-    """A binary tree of sums over `size` priorities, all 0 at first. Every method takes arrays; none loops over items."""
+    """A binary tree of sums over `size` priorities, all 0 at first. Methods take arrays and are vectorized."""
 
     def __init__(self, size: int) -> None:
         self._depth = max(0, size - 1).bit_length()
@@ -27,7 +27,7 @@ class SumTree:
         return self._sum[self._first : self._first + self._size]
 
     def update(self, index: np.ndarray, priority: np.ndarray | float) -> None:
-        """Set priorities at `index` [n]; where one occurs twice, its last priority counts."""
+        """Set the priorities at `index` [n] int64; of duplicates the last one counts."""
         node = index + self._first
         self._sum[node] = priority
         for _ in range(self._depth):
@@ -35,12 +35,12 @@ class SumTree:
             self._sum[node] = self._sum[2 * node] + self._sum[2 * node + 1]
 
     def find(self, mass: np.ndarray) -> np.ndarray:
-        """[n] int64: which priority contains each `mass` [n] in [0, total) when all are laid end to end."""
+        """Return the first index [n] int64 whose cumulative priority exceeds `mass` [n], which is in [0, total)."""
         node = np.ones(len(mass), dtype=np.int64)
         for _ in range(self._depth):
             left = 2 * node
             below = self._sum[left]
-            right = (mass >= below) & (self._sum[left + 1] > 0)  # rounding must not lead to an empty branch
+            right = (mass >= below) & (self._sum[left + 1] > 0)  # rounding errors must not lead into an empty branch
             mass = np.where(right, mass - below, mass)
             node = left + right
         return node - self._first

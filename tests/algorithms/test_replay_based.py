@@ -269,7 +269,12 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
         ("CartPole-v1", "dqn", dict(recurrent="lstm"), "samples single steps, so it cannot train --recurrent lstm"),
         ("CartPole-v1", "dqn", dict(engine="hogwild"), "hogwild: its workers learn from what they just did"),
         ("CartPole-v1", "dqn", dict(n_step=0), "--n-step must be 1 or more, not 0"),
-        ("CartPole-v1", "dqn", dict(capacity=20, batch_size=64), "--capacity 20: a batch of 64 steps"),
+        (
+            "CartPole-v1",
+            "dqn",
+            dict(capacity=20, batch_size=64),
+            "--capacity must be 65 or more for --batch-size 64 and 1-step returns, not 20",
+        ),
         ("CartPole-v1", "dqn", dict(replay_ratio=0.0), "--replay-ratio must be above 0 and at most 1000, not 0"),
         ("CartPole-v1", "c51", dict(v_min=3.0, v_max=1.0), "--v-min must be below --v-max, not 3"),
         ("CartPole-v1", "a3c", dict(noisy=True), "are for methods that learn action values, not for a3c"),

@@ -16,7 +16,7 @@ from asyncrl.experience import Archive, ReplayBuffer, ReplayOptions, ReplayPlan
 
 def plan(world: World, *, prioritized: bool) -> ReplayPlan:
     options = ReplayOptions(capacity=60, batch_size=100, learning_starts=10, prioritized=prioritized)
-    return ReplayPlan(world.layout, 2, options, window=2)
+    return ReplayPlan(world.layout, 2, options, n_step=2)
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -263,12 +263,12 @@ def test_a_million_atari_steps_take_less_than_7_3_gigabytes() -> None:
     [
         (
             ReplayOptions(1_000_000),
-            r"1,000,000 steps, 84×84 frames, 7.1 GB does not fit into 2.5 GB: try --capacity 300000",
+            r"1,000,000 steps, 84×84 frames, 7.1 GB does not fit into 2.5 GB; try --capacity 300000",
         ),
-        (ReplayOptions(200, 32), "--capacity 200 is too small for 32 environments"),
+        (ReplayOptions(200, 32), "--capacity must be 352 or more for 32 environments"),
         (
             ReplayOptions(20_000, learning_starts=50),
-            "--learning-starts 50: 32 environments and returns",
+            "--learning-starts must be 128 or more for 32 environments",
         ),
     ],
 )
