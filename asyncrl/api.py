@@ -19,7 +19,7 @@ from asyncrl.acting.bots import BotPlayer
 from asyncrl.acting.episodes import Player
 from asyncrl.algorithms import Random
 from asyncrl.common import signing
-from asyncrl.common.child_process import reporting_crashes
+from asyncrl.common.child_process import report_crashes
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.engines import workers
@@ -111,7 +111,7 @@ def _prepare_engine(config: RunConfig, contract: Contract) -> None:
         workers.prepare()
         sources.dump(contract, *config.bots.code)
     else:
-        workers.dismiss()
+        workers.shutdown_idle()
 
 
 def _check_memory(config: RunConfig, contract: Contract) -> None:
@@ -251,7 +251,7 @@ def _train_from(
     run.note_interruption(None)
     events = TensorBoard(run.path, resumed_at=(-1 if newest is None else newest.step) if goes_on else None)
     sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
-    with reporting_crashes(), Monitor(sinks).open() as monitor:
+    with report_crashes(), Monitor(sinks).open() as monitor:
         for sentence in said:
             monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train

@@ -152,7 +152,7 @@ def test_rollouts_that_start_as_late_as_the_schedule_allows_change_nothing(
 def test_the_adversary_finds_a_weight_buffer_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
     with_adversary(monkeypatch)
     monkeypatch.setattr(Lockstep, "weight_buffers", property(lambda self: self.lag))
-    with pytest.raises(ScheduleError, match="weights 0 are gone"):
+    with pytest.raises(ScheduleError, match="weights 0 were overwritten"):
         weights_after(tmp_path / "late", engine=engine, lag=2)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from asyncrl.cli import streams
-from asyncrl.common.child_process import reporting_crashes
+from asyncrl.common.child_process import report_crashes
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import holding_interrupts, raising_interrupts
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, suggestions
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_exit() -> NoReturn:
     """`main` as a program."""
-    with reporting_crashes():
+    with report_crashes():
         code = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C more must not replace the exit code by a traceback
     sys.exit(code)

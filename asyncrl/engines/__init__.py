@@ -1,6 +1,6 @@
-"""Where actors run and how slots and weights get there: the only place that knows.
+"""Engines: where actors run, and how rollouts and weights travel between them and the learner.
 
-An engine is four verbs. The same schedule gives the same run on each of them.
+All other code is independent of the engine. In lockstep the same configuration gives the same weights on each.
 """
 
 from __future__ import annotations
@@ -22,29 +22,28 @@ __all__ = ["Engine", "Memory", "MemoryPlan", "Processes", "Serial", "Threads", "
 
 
 class Engine(Protocol):
-    """Where actors run."""
+    """Runs the actors of one training run."""
 
     def publish(self, version: int, weights: Tensor) -> None:
-        """Make weights [P] available to actors under `version`."""
+        """Make weights [P] float32 available to the actors as `version`."""
 
     def request(self, tickets: Sequence[Ticket]) -> None:
-        """Order rollouts. Their slots are the actors' from now on."""
+        """Request rollouts. The actors own the tickets' slots until the rollouts are collected."""
 
     def collect(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> dict[Ticket, Rollout]:
-        """Wait for these rollouts, in this order; or for the first so many.
+        """Wait for the rollouts of these tickets, in this order, or for the first `expected` to be completed.
 
-        Their slots are the caller's until they are ordered anew. Where actors are silent, `should_stop` is asked once a
-        second whether to wait no longer: then {}.
-
-        Raises EnvironmentFault or ActorDied where an actor ended instead.
+        The caller owns their slots until it requests rollouts in them again. While no rollout is completed,
+        `should_stop` is called once a second; if it returns True, the result is empty. Raises EnvironmentFault or
+        ActorDied if an actor failed.
         """
 
     def close(self) -> None:
-        """End all actors and wait until they have ended."""
+        """Stop all actors and wait for them to end."""
 
     @property
     def ready(self) -> int:
-        """Rollouts that were waiting when `collect` last looked."""
+        """Completed rollouts that were not yet collected, as of the last call of `collect`."""
 
 
 _ENGINES: dict[EngineKind, type[Serial] | type[Threads] | type[Processes]] = {
@@ -55,6 +54,6 @@ _ENGINES: dict[EngineKind, type[Serial] | type[Threads] | type[Processes]] = {
 
 
 def open_engine(kind: EngineKind, spec: ActorSpec, actors: int, plan: MemoryPlan) -> Engine:
-    """Start `actors` actors."""
+    """Start an engine with `actors` actors."""
     engine: Engine = _ENGINES[kind](spec, actors, plan)
     return engine

@@ -1,4 +1,4 @@
-"""Rollouts that are ready and wait to be asked for: what threads and processes have in common."""
+"""Completed rollouts that wait to be collected."""
 
 from __future__ import annotations
 
@@ -11,47 +11,53 @@ from asyncrl.experience.rollout import Ticket
 __all__ = ["TIMEOUT", "CompletedRollouts"]
 
 TIMEOUT = 300.0
-"""Seconds without a word from any actor after which a wait is given up."""
+"""Seconds without a completed rollout after which the actors are considered dead."""
 
 
 class CompletedRollouts:
-    """`hear(seconds)` returns the tickets of rollouts that became ready, [] if none did in that time."""
+    """The tickets of completed rollouts, in order of completion.
 
-    def __init__(self, receive: Callable[[float], Sequence[Ticket]], patience: float = TIMEOUT) -> None:
-        self._receive, self._patience = receive, patience
-        self._ready: dict[int, Ticket] = {}
+    `receive(seconds)` waits up to `seconds` for at least one, and returns the tickets completed since the last call.
+    """
+
+    def __init__(self, receive: Callable[[float], Sequence[Ticket]], timeout: float = TIMEOUT) -> None:
+        self._receive, self._timeout = receive, timeout
+        self._completed: dict[int, Ticket] = {}
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._completed)
 
-    def take(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> list[Ticket]:
-        """Wait for these tickets and return them in this order; or, given a number, for the first so many.
+    def wait_for(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> list[Ticket]:
+        """Wait for these tickets and return them in this order, or for the first `expected` to be completed.
 
-        [] where nothing comes for a second and `should_stop` says so.
+        Returns [] if `should_stop` returns True; it is called after each second without a completed rollout.
+        Raises ActorDied after `timeout` seconds without one.
         """
-        self._listen(0.0)
-        heard = time.monotonic()
-        while not self._are_ready(expected):
-            if self._listen(1.0):
-                heard = time.monotonic()
+        self._poll(0.0)
+        last_received = time.monotonic()
+        while not self._has(expected):
+            if self._poll(1.0):
+                last_received = time.monotonic()
             elif should_stop():
                 return []
-            elif time.monotonic() - heard > self._patience:
-                raise ActorDied(f"no actor answered within {self._patience:.0f} s; waiting for {self._missing(expected)}")
-        numbers = list(self._ready)[:expected] if isinstance(expected, int) else [t.number for t in expected]
-        return [self._ready.pop(number) for number in numbers]
+            elif time.monotonic() - last_received > self._timeout:
+                raise ActorDied(f"no actor answered within {self._timeout:.0f} s; waiting for {self._missing(expected)}")
+        numbers = list(self._completed)[:expected] if isinstance(expected, int) else [t.number for t in expected]
+        return [self._completed.pop(number) for number in numbers]
 
-    def _listen(self, seconds: float) -> bool:
+    def _poll(self, seconds: float) -> bool:
+        """Return whether any rollout was completed."""
         tickets = self._receive(seconds)
-        self._ready.update((ticket.number, ticket) for ticket in tickets)
+        self._completed.update((ticket.number, ticket) for ticket in tickets)
         return bool(tickets)
 
-    def _are_ready(self, expected: Sequence[Ticket] | int) -> bool:
+    def _has(self, expected: Sequence[Ticket] | int) -> bool:
         if isinstance(expected, int):
-            return len(self._ready) >= expected
-        return all(ticket.number in self._ready for ticket in expected)
+            return len(self._completed) >= expected
+        return all(ticket.number in self._completed for ticket in expected)
 
     def _missing(self, expected: Sequence[Ticket] | int) -> str:
         if isinstance(expected, int):
-            return f"{expected - len(self._ready)} more rollouts"
-        return "rollouts " + ", ".join(f"{t.number} (actor {t.actor})" for t in expected if t.number not in self._ready)
+            return f"{expected - len(self._completed)} more rollouts"
+        missing = (ticket for ticket in expected if ticket.number not in self._completed)
+        return "rollouts " + ", ".join(f"{ticket.number} (actor {ticket.actor})" for ticket in missing)

@@ -1,4 +1,4 @@
-"""What engines on one machine have in common: the learner's side of the shared memory."""
+"""The learner's side of an engine whose actors share its memory."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["LocalEngine"]
 
 
 class LocalEngine:
-    """Publishes into and collects from memory that its actors see too; a subclass says where they run."""
+    """Publishes to and collects from shared memory; subclasses run the actors."""
 
-    def __init__(self, memory: Memory, patience: float = TIMEOUT) -> None:
+    def __init__(self, memory: Memory, timeout: float = TIMEOUT) -> None:
         self._memory = memory
-        self._arrivals = CompletedRollouts(self._receive, patience)
+        self._completed = CompletedRollouts(self._receive, timeout)
 
     @property
     def ready(self) -> int:
-        return len(self._arrivals)
+        return len(self._completed)
 
     def publish(self, version: int, weights: Tensor) -> None:
         self._memory.publish(version, weights)
 
     def collect(self, expected: Sequence[Ticket] | int, should_stop: Callable[[], bool]) -> dict[Ticket, Rollout]:
-        rollouts = {ticket: self._memory.slots[ticket.slot] for ticket in self._arrivals.take(expected, should_stop)}
+        rollouts = {ticket: self._memory.slots[ticket.slot] for ticket in self._completed.wait_for(expected, should_stop)}
         for ticket, rollout in rollouts.items():
             rollout.check(ticket)
         return rollouts
 
     def _receive(self, seconds: float) -> list[Ticket]:
-        """Tickets of rollouts that became ready; waits for the first at most so long."""
+        """Return the tickets of newly completed rollouts; wait up to `seconds` for the first."""
         raise NotImplementedError

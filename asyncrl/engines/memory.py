@@ -1,7 +1,7 @@
-"""The memory that actors and learner share: slots for rollouts and buffers for weights, allocated once.
+"""Shared memory of actors and learner: rollout slots and weight buffers, allocated once.
 
-Every buffer of weights is stamped with its version and every slot with its ticket. Whoever reads
-checks the stamp, so a wrong interleaving is an error and never wrong data.
+Every weight buffer is stamped with its version and every slot with its ticket. Readers check the stamps, so that a wrong
+interleaving raises an error instead of corrupting data.
 """
 
 from __future__ import annotations
@@ -18,49 +18,53 @@ from asyncrl.experience.rollout import Field, Layout, Ticket
 
 __all__ = ["Memory", "MemoryPlan"]
 
-_WRITING = -1
+_BEING_WRITTEN = -1
+"""The stamp of a buffer or slot during a write."""
+_MAX_READS = 1000
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How much of what; plain data that may cross to another process."""
+    """The sizes of a `Memory`; plain data that can be sent to another process."""
 
     layout: Layout
-    slots: int
-    weight_buffers: int
-    weights: int
-    """Number of parameters."""
+    """Of one slot."""
+    num_slots: int
+    num_buffers: int
+    """Weight buffers."""
+    num_weights: int
+    """Parameters of the network."""
     publish_every: int = 1
-    """Versions of the weights are multiples of this."""
-
+    """Published versions are multiples of this."""
     device: str = "cpu"
-    """Where the weights are: on a GPU if learner and actors, in one process, have it in common."""
+    """Device of the weight buffers; a GPU if learner and actors share one process."""
 
     @property
     def nbytes(self) -> int:
-        """Of slots and stamps; weights on the CPU lie in the same piece."""
-        return self.slots * self.layout.nbytes + sum(field.nbytes for field in self.fields())
+        """Bytes of slots and stamps, and of the weight buffers if they are on the CPU."""
+        return self.num_slots * self.layout.nbytes + sum(field.nbytes for field in self.fields())
 
     def fields(self) -> list[Field]:
-        """The versions that the buffers hold, the newest version, and the buffers themselves where they are on the CPU."""
-        stamps = [Field((self.weight_buffers,), torch.int64), Field((1,), torch.int64)]
+        """Return what follows the slots: the buffers' versions, the newest version, and on the CPU the buffers."""
+        stamps = [Field((self.num_buffers,), torch.int64), Field((1,), torch.int64)]
         return [*stamps, self.buffers] if self.device == "cpu" else stamps
 
     @property
     def buffers(self) -> Field:
-        return Field((self.weight_buffers, self.weights), torch.float32)
+        """The weight buffers, [num_buffers, P] float32."""
+        return Field((self.num_buffers, self.num_weights), torch.float32)
 
     def allocate(self) -> Tensor:
-        """The memory itself, [nbytes] uint8, for actors in this process."""
+        """Return zeroed memory, [nbytes] uint8, for actors in this process."""
         return torch.zeros(self.nbytes, dtype=torch.uint8)
 
 
 class Memory:
-    """Views on the shared memory."""
+    """Views of the shared memory [nbytes] uint8 that a plan describes."""
 
     def __init__(self, plan: MemoryPlan, memory: Tensor) -> None:
-        self.slots = [plan.layout.slot(memory, i * plan.layout.nbytes) for i in range(plan.slots)]
-        offset = plan.slots * plan.layout.nbytes
+        self.slots = [plan.layout.slot(memory, i * plan.layout.nbytes) for i in range(plan.num_slots)]
+        offset = plan.num_slots * plan.layout.nbytes
         views = []
         for field in plan.fields():
             views.append(field.view(memory, offset))
@@ -70,28 +74,34 @@ class Memory:
         self._publish_every = plan.publish_every
 
     def publish(self, version: int, weights: Tensor) -> None:
-        """Write weights [P] as `version`; the learner alone does this."""
+        """Write weights [P] float32 as `version`. Only the learner may call this."""
         buffer = self._buffer(version)
-        self._versions[buffer] = _WRITING
+        self._versions[buffer] = _BEING_WRITTEN
         self._weights[buffer].copy_(weights)
         self._versions[buffer] = version
         self._newest[0] = version
 
     def fill(self, actor: RolloutSource, ticket: Ticket) -> None:
-        """Have `actor` make the rollout that `ticket` orders, with the weights it says."""
+        """Let `actor` collect the ticket's rollout into its slot, acting with the ticket's version of the weights.
+
+        Raises ScheduleError if that version was overwritten.
+        """
         slot = self.slots[ticket.slot]
-        slot.stamp.fill_(_WRITING)
+        slot.stamp.fill_(_BEING_WRITTEN)
         version = self._load(ticket, actor.policy.load)
         actor.collect(ticket, slot)
         slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
 
     def _buffer(self, version: int) -> int:
-        """Where a version's weights are."""
+        """Return the index of the buffer for a version."""
         return version // self._publish_every % len(self._weights)
 
     def _load(self, ticket: Ticket, load: Callable[[Tensor], None]) -> int:
-        """Copy the weights; read the stamp before and after, as the learner may be writing (`free`)."""
-        for _ in range(1000):
+        """Load the ticket's version of the weights, or the newest, and return its number.
+
+        The stamp is read before and after, as with schedule `free` the learner may be writing to the buffer.
+        """
+        for _ in range(_MAX_READS):
             version = int(self._newest[0]) if ticket.takes_newest else ticket.version
             buffer = self._buffer(version)
             before = int(self._versions[buffer])
@@ -100,5 +110,5 @@ class Memory:
             if before == after == version:
                 return version
             if not ticket.takes_newest:
-                raise ScheduleError(f"weights {version} are gone: their buffer holds {before}, then {after}; {ticket}")
-        raise ScheduleError(f"the learner published faster than actor {ticket.actor} could copy, 1000 times in a row")
+                raise ScheduleError(f"weights {version} were overwritten: buffer holds {before}, then {after}; {ticket}")
+        raise ScheduleError(f"actor {ticket.actor} found no complete weights in {_MAX_READS} reads: the learner is faster")

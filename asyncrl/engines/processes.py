@@ -1,4 +1,4 @@
-"""A process per actor. Slots and weights are shared memory; only tickets travel, 5 integers each."""
+"""Actors in a process each, sharing memory with the learner. Only tickets are sent, five integers each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Processes"]
 
 
 class Processes(LocalEngine):
-    """Orders go out, tickets of finished rollouts come back."""
+    """Sends tickets to worker processes and receives them back when their rollouts are completed."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         memory = SharedMemory.allocate(plan.nbytes)
@@ -37,12 +37,12 @@ class Processes(LocalEngine):
         return self._workers.receive(seconds)
 
 
-def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, memory: SharedMemory) -> None:
-    """Make the rollouts that are ordered."""
+def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, shared: SharedMemory) -> None:
+    """Run actor `index` in a worker: collect the rollouts of the tickets that arrive."""
     seed_process(spec.seed, index)
-    views = Memory(plan, memory.tensor)
+    memory = Memory(plan, shared.tensor)
     with closing(open_actor(spec, index)) as actor:
         while True:
             ticket = pipe.recv()
-            views.fill(actor, ticket)
+            memory.fill(actor, ticket)
             pipe.send(ticket)

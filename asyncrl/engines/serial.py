@@ -1,4 +1,4 @@
-"""One process, one thread: the definition that the other engines are held to."""
+"""Actors and learner in one thread: the reference for all other engines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Serial"]
 
 
 class Serial(LocalEngine):
-    """Makes each rollout when it is ordered."""
+    """Collects each rollout at once when it is requested."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
-        super().__init__(Memory(plan, plan.allocate()), patience=0.0)
+        super().__init__(Memory(plan, plan.allocate()), timeout=0.0)
         self._actors: list[RolloutSource] = []
-        self._made: list[Ticket] = []
+        self._filled: list[Ticket] = []
         try:
             for index in range(actors):
                 self._actors.append(open_actor(spec, index))
@@ -33,13 +33,14 @@ class Serial(LocalEngine):
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
             self._memory.fill(self._actors[ticket.actor], ticket)
-            self._made.append(ticket)
+            self._filled.append(ticket)
 
     def close(self) -> None:
-        with contextlib.ExitStack() as all_of_them:
+        with contextlib.ExitStack() as stack:
             for actor in self._actors:
-                all_of_them.callback(actor.close)
+                stack.callback(actor.close)
 
     def _receive(self, seconds: float) -> list[Ticket]:
-        made, self._made = self._made, []
-        return made
+        filled = self._filled
+        self._filled = []
+        return filled

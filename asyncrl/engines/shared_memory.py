@@ -1,4 +1,4 @@
-"""Memory that a process shares with its workers. It has no name: nothing can be left behind, and /dev/shm is not needed."""
+"""Anonymous memory that a process shares with its workers. It leaves nothing behind and does not need /dev/shm."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ __all__ = ["SharedMemory", "available_memory"]
 
 
 class SharedMemory:
-    """`file` is the descriptor of an anonymous file, which belongs to this object."""
+    """Memory behind the descriptor `file` of an anonymous file, which this object owns and closes."""
 
     def __init__(self, file: int) -> None:
         self.file = file
 
     @classmethod
     def allocate(cls, nbytes: int) -> SharedMemory:
-        """New memory, all zeros. Raises UsageError where the system gives none."""
+        """Return zeroed memory. Raises UsageError if the system refuses it."""
         try:
             memory = cls(anonymous_file(nbytes))
             assert len(memory.tensor) == nbytes
-        except (OSError, OverflowError) as problem:
-            reason = getattr(problem, "strerror", None) or problem
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"{nbytes / 1e6:,.0f} MB of memory that actors and learner share cannot be had ({reason}): take fewer "
-                "--actors or --envs-per-actor, or --engine threads"
+                f"cannot allocate {nbytes / 1e6:,.0f} MB of memory shared by actors and learner ({reason}): reduce "
+                "--actors or --envs-per-actor, or use --engine threads"
             ) from None
         return memory
 
     @cached_property
     def tensor(self) -> Tensor:
-        """All of it, [nbytes] uint8."""
+        """The whole memory, [nbytes] uint8."""
         return torch.frombuffer(mmap.mmap(self.file, os.fstat(self.file).st_size), dtype=torch.uint8)
 
     def __del__(self) -> None:
@@ -48,9 +48,9 @@ class SharedMemory:
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: what the machine has free, or its container's limit leaves."""
+    """Return the bytes that this process can still allocate, within the machine and its container's limit."""
     available = int(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, ValueError):  # no container, or none with a limit
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
         group = Path("/sys/fs/cgroup")
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         available = min(available, limit - used)

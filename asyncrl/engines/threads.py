@@ -1,4 +1,4 @@
-"""A thread per actor. Emulators and tensor arithmetic release the interpreter's lock, so they overlap."""
+"""Actors in a thread each. Emulators and tensor operations release the GIL, so that they overlap."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from asyncrl.experience.rollout import Ticket
 
 __all__ = ["Threads"]
 
-_FAREWELL = 10.0
-"""Seconds that actors have to finish their rollouts when they are closed. Threads cannot be killed: who hangs is left."""
+_CLOSE_TIMEOUT = 10.0
+"""Seconds that actors have to finish their rollouts on `close`. Threads cannot be killed: one that hangs is abandoned."""
 
 
 class Threads(LocalEngine):
-    """Orders go into each actor's queue, tickets of finished rollouts come back through one."""
+    """Puts tickets into a queue per actor; completed ones come back through one queue."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         super().__init__(Memory(plan, plan.allocate()))
-        self._orders: list[SimpleQueue[Ticket | None]] = [SimpleQueue() for _ in range(actors)]
-        self._answers: SimpleQueue[Ticket | AsyncRLError] = SimpleQueue()
+        self._requests: list[SimpleQueue[Ticket | None]] = [SimpleQueue() for _ in range(actors)]
+        self._replies: SimpleQueue[Ticket | AsyncRLError] = SimpleQueue()
         self._closing = False
         self._threads = [
             Thread(target=self._serve, args=(spec, index), name=f"actor-{index}", daemon=True) for index in range(actors)
@@ -39,34 +39,34 @@ class Threads(LocalEngine):
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
-            self._orders[ticket.actor].put(ticket)
+            self._requests[ticket.actor].put(ticket)
 
     def close(self) -> None:
         self._closing = True
-        for orders in self._orders:
-            orders.put(None)
-        deadline = time.monotonic() + _FAREWELL
+        for requests in self._requests:
+            requests.put(None)
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _receive(self, seconds: float) -> list[Ticket]:
-        heard: list[Ticket] = []
+        tickets: list[Ticket] = []
         with contextlib.suppress(Empty):
             while True:
-                answer = self._answers.get(block=not heard and seconds > 0, timeout=seconds)
-                if isinstance(answer, AsyncRLError):
-                    raise answer
-                heard.append(answer)
-        return heard
+                reply = self._replies.get(block=not tickets and seconds > 0, timeout=seconds)
+                if isinstance(reply, AsyncRLError):
+                    raise reply
+                tickets.append(reply)
+        return tickets
 
     def _serve(self, spec: ActorSpec, index: int) -> None:
-        set_torch_threads(1)  # of this thread; the learner's is set before
+        set_torch_threads(1)  # of this thread; the learner keeps its own setting
         try:
             with closing(open_actor(spec, index)) as actor:
-                while not self._closing and (ticket := self._orders[index].get()) is not None:
+                while not self._closing and (ticket := self._requests[index].get()) is not None:
                     self._memory.fill(actor, ticket)
-                    self._answers.put(ticket)
-        except AsyncRLError as fault:
-            self._answers.put(fault)
+                    self._replies.put(ticket)
+        except AsyncRLError as error:
+            self._replies.put(error)
         except BaseException:
-            self._answers.put(ActorDied(f"actor {index} failed:\n{traceback.format_exc()}"))
+            self._replies.put(ActorDied(f"actor {index} failed:\n{traceback.format_exc()}"))

@@ -1,4 +1,4 @@
-"""Processes that serve: forked from a server, heard through a pipe each, ended with it."""
+"""Worker processes, forked from a fork server and connected by a pipe each."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
 
-from asyncrl.common.child_process import how_it_ended, reporting_crashes
+from asyncrl.common.child_process import describe_exit_code, report_crashes
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines.forkserver import NOT_STARTED, ForkServer, serve
+from asyncrl.engines.forkserver import FORK_FAILED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources
 from asyncrl.errors import ActorDied, AsyncRLError, UsageError
 
-__all__ = ["Workers", "main", "prepare"]
+__all__ = ["Workers", "main", "prepare", "shutdown_idle"]
 
-_FAREWELL = 5.0
-"""Seconds that workers have to finish what they do when they are closed; then they are killed."""
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that workers have to end on `close` before they are killed."""
 
-_LOST = (EOFError, BrokenPipeError, ConnectionResetError)
+_PIPE_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 _idle: list[ForkServer] = []
-"""Servers without workers: the next workers take one."""
+"""Fork servers without workers, for reuse."""
 
 _lock = threading.Lock()
 
 
 def prepare() -> None:
-    """Start a fork server now: it imports what workers need while the caller goes on."""
+    """Start a fork server in the background, so that its imports are done when workers are needed."""
     with _lock:
-        if not any(server.is_usable for server in _idle):
+        if not any(server.is_reusable for server in _idle):
             _idle.append(ForkServer(__name__))
 
 
-def dismiss() -> None:
-    """End the fork servers that nobody uses."""
+def shutdown_idle() -> None:
+    """Kill the fork servers that have no workers."""
     with _lock:
         while _idle:
             server = _idle.pop()
-            if server.owner == os.getpid():  # else this process was forked from the owner
+            if server.owner == os.getpid():  # false in a fork of the owner
                 server.kill()
 
 
-atexit.register(dismiss)
+atexit.register(shutdown_idle)
 
 
-def _take_server() -> ForkServer:
+def _acquire_server() -> ForkServer:
     with _lock:
         while _idle:
             server = _idle.pop()
-            if server.is_usable:
+            if server.is_reusable:
                 return server
             if server.owner == os.getpid():
                 server.kill()
     return ForkServer(__name__)
 
 
-def _give_back(server: ForkServer) -> None:
+def _release_server(server: ForkServer) -> None:
     with _lock:
         _idle.append(server)
 
@@ -77,9 +77,9 @@ def _give_back(server: ForkServer) -> None:
 class Workers:
     """`count` processes that run ``serve(index, pipe, *arguments)`` until their pipe is closed.
 
-    They do not hear Ctrl-C, SIGTERM and SIGHUP: whoever started them decides when to stop. They need nothing of the
-    caller's `__main__`. `SharedMemory` may be among the arguments: it is not copied. `contract` says which
-    environments they make, `code` names what else they look up as `module:Name`.
+    They ignore SIGINT, SIGTERM and SIGHUP, which are the parent's to handle, and do not import its `__main__`.
+    A `SharedMemory` among the arguments is shared, not copied. `contract` holds the environments that the workers
+    create; `code` lists other code that they look up as `module:Name`.
     """
 
     def __init__(
@@ -90,108 +90,119 @@ class Workers:
         *arguments: Any,
         code: Sequence[str] = (),
     ) -> None:
-        self._contract, self._is_closed = contract, False
-        descriptors, order = _packed((serve, arguments))
-        there = pickle.dumps(
-            (sys.path, _working_directory(), dict(os.environ), sources.dump(contract, *code), contract.env)
+        self._contract = contract
+        self._closed = False
+        descriptors, task = _pickle((serve, arguments))
+        setup = _Setup(
+            sys.path, _working_directory(), dict(os.environ), code=sources.dump(contract, *code), env_id=contract.env
         )
-        self._server = _take_server()
+        self._server = _acquire_server()
         self._pipes: list[Connection] = []
         try:
             for index in range(count):
-                here, other = multiprocessing.Pipe()
-                self._pipes.append(here)
-                with other:
-                    self._server.fork(index, [other.fileno(), *descriptors])
+                own_end, worker_end = multiprocessing.Pipe()
+                self._pipes.append(own_end)
+                with worker_end:
+                    self._server.fork(index, [worker_end.fileno(), *descriptors])
             for pipe in self._pipes:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: hear says so
-                    pipe.send_bytes(there)
-                    pipe.send_bytes(order)
-        except BaseException as problem:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker died: `receive` raises
+                    pipe.send(tuple(setup))
+                    pipe.send_bytes(task)
+        except BaseException as error:
             for pipe in self._pipes:
                 pipe.close()
             self._server.kill()
-            if isinstance(problem, OSError) and problem.errno in (errno.EMFILE, errno.ENFILE):
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise UsageError(
-                    f"--actors {count}: the limit of open files is too low for so many: raise it (ulimit -n), take "
-                    "fewer actors, or --engine threads"
+                    f"--actors {count}: the limit on open files is too low: raise it (ulimit -n), reduce --actors, or use "
+                    "--engine threads"
                 ) from None
             raise
 
     def send(self, index: int, message: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it died: hear says so
+        """Send a message to worker `index`. If it died, the next `receive` raises."""
+        with contextlib.suppress(BrokenPipeError):
             self._pipes[index].send(message)
 
     def receive(self, seconds: float) -> list[Any]:
-        """What workers said; waits for the first at most so long.
+        """Return the messages that have arrived; wait up to `seconds` for the first.
 
-        Raises the AsyncRLError that a worker ended with, and ActorDied where one ended without a word.
+        Raises the AsyncRLError that a worker ended with, or ActorDied if its process died.
         """
-        heard = []
+        messages = []
         for pipe in wait(self._pipes, timeout=seconds):
             assert isinstance(pipe, Connection)
             try:
-                answer = pipe.recv()
+                message = pipe.recv()
             except (EOFError, ConnectionResetError):
                 raise self._death(self._pipes.index(pipe)) from None
-            if isinstance(answer, AsyncRLError):
-                raise answer
-            heard.append(answer)
-        return heard
+            if isinstance(message, AsyncRLError):
+                raise message
+            messages.append(message)
+        return messages
 
     def close(self) -> None:
-        """Close the pipes and wait for the end of all; where that takes too long or is interrupted, kill them."""
-        if self._is_closed:
+        """Close the pipes and wait for all workers to end; kill them after a timeout or an interrupt."""
+        if self._closed:
             return
-        self._is_closed = have_ended = True
+        self._closed = True
+        have_ended = False
         for pipe in self._pipes:
             pipe.close()
         try:
-            have_ended = self._server.wait(_FAREWELL)
-        except BaseException:  # a second Ctrl-C
-            have_ended = False
-            raise
+            have_ended = self._server.wait(_CLOSE_TIMEOUT)
         finally:
             if have_ended:
-                _give_back(self._server)
+                _release_server(self._server)
             else:
                 self._server.kill()
 
     def _death(self, index: int) -> ActorDied:
+        """Return the error for a worker that closed its pipe."""
         code = self._server.exit_code(index, 1.0)
         if code is None:
-            return ActorDied(f"actor {index} closed its pipe, or the process that actors are forked from was killed")
-        if code >= NOT_STARTED:
-            reason = os.strerror(code - NOT_STARTED)
-            return ActorDied(f"actor {index} could not be started ({reason}): take fewer --actors, or --engine threads")
+            return ActorDied(f"actor {index} closed its pipe, or its fork server was killed")
+        if code >= FORK_FAILED:
+            reason = os.strerror(code - FORK_FAILED)
+            return ActorDied(f"actor {index} could not be started ({reason}): reduce --actors, or use --engine threads")
         contract = self._contract.for_actor(index)
-        cause, reason = how_it_ended(code)
+        cause, hint = describe_exit_code(code)
         cause = cause.replace("signal", "killed by", 1)
-        advice = "" if reason or contract.backend is not Backend.SYNC else _ADVICE
-        return ActorDied(f"actor {index} died ({cause}) in {contract.env}{reason}{advice}")
+        advice = "" if hint or contract.backend is not Backend.SYNC else _ADVICE
+        return ActorDied(f"actor {index} died ({cause}) in {contract.env}{hint}{advice}")
 
 
-_ADVICE = "; --env-backend async goes on when an environment crashes"
+_ADVICE = "; --env-backend async survives an environment's crash"
+
+
+class _Setup(NamedTuple):
+    """The state of the parent that a worker takes over."""
+
+    search_path: list[str]
+    working_directory: str | None
+    environment_variables: dict[str, str]
+    code: bytes
+    """Code that cannot be imported, for `sources.install`."""
+    env_id: str
 
 
 def main(control: int) -> None:
-    """The life of a fork server, and of every worker that is forked from it."""
+    """Run a fork server, and every worker that it forks."""
     with socket.socket(fileno=control) as owner:
-        work = serve(owner)
-    if work is not None:
-        index, (pipe, *descriptors) = work
+        worker = serve(owner)
+    if worker is not None:
+        index, (pipe, *descriptors) = worker
         try:
-            # lost: whoever started it has gone
-            with contextlib.suppress(*_LOST), Connection(pipe) as connection, reporting_crashes():
-                _work(index, connection, descriptors)
+            with contextlib.suppress(*_PIPE_CLOSED), Connection(pipe) as connection, report_crashes():
+                _run_worker(index, connection, descriptors)
         except BaseException:
             traceback.print_exc()
-            _leave(1)
-        _leave(0)
+            _exit(1)
+        _exit(0)
 
 
-def _leave(code: int) -> NoReturn:
-    """End a fork as Python ends, but for the taking down of all modules: where torch is one of them, that takes seconds."""
+def _exit(code: int) -> NoReturn:
+    """End a fork as Python does, but without the teardown of modules, which takes seconds for torch."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
@@ -199,28 +210,28 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _work(index: int, pipe: Connection, descriptors: list[int]) -> None:
-    """A worker's whole life."""
+def _run_worker(index: int, pipe: Connection, descriptors: list[int]) -> None:
     set_torch_threads(1)
     try:
-        sys.path[:], folder, environment, sent, env_id = pickle.loads(pipe.recv_bytes())
-        if folder is not None:
-            os.chdir(folder)
+        setup = _Setup(*pipe.recv())
+        sys.path[:] = setup.search_path
+        if setup.working_directory is not None:
+            os.chdir(setup.working_directory)
         os.environ.clear()
-        os.environ.update(environment)
-        sources.install(sent, env_id)
+        os.environ.update(setup.environment_variables)
+        sources.install(setup.code, setup.env_id)
         serve, arguments = _Unpickler(io.BytesIO(pipe.recv_bytes()), descriptors).load()
         serve(index, pipe, *arguments)
-    except AsyncRLError as fault:
-        pipe.send(fault)
-    except _LOST:
+    except AsyncRLError as error:
+        pipe.send(error)
+    except _PIPE_CLOSED:
         raise
     except BaseException:
         pipe.send(ActorDied(f"actor {index} failed:\n{traceback.format_exc()}"))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Sends shared memory as a descriptor."""
+    """Replaces each SharedMemory by the index of its descriptor."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -234,16 +245,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _Unpickler(pickle.Unpickler):
+    """The inverse of `_Pickler`; `descriptors` are this process's duplicates."""
+
     def __init__(self, file: io.BytesIO, descriptors: list[int]) -> None:
         super().__init__(file)
         self._memories = [SharedMemory(descriptor) for descriptor in descriptors]
 
-    def persistent_load(self, place: int) -> SharedMemory:
-        return self._memories[place]
+    def persistent_load(self, index: int) -> SharedMemory:
+        return self._memories[index]
 
 
-def _packed(value: Any) -> tuple[list[int], bytes]:
-    """`value` for another process, and the descriptors that it needs."""
+def _pickle(value: Any) -> tuple[list[int], bytes]:
+    """Pickle `value` for another process. Returns the descriptors that must be sent along, and the bytes."""
     file = io.BytesIO()
     pickler = _Pickler(file)
     pickler.dump(value)

@@ -1,4 +1,4 @@
-"""Processes that this one starts: signals are this one's business, and its end is theirs."""
+"""Child processes ignore signals meant for their parent, and end when it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asyncrl.common.child_process import ChildProcess, how_it_ended
+from asyncrl.common.child_process import ChildProcess, describe_exit_code
 
 STUBBORN = """
 import os, signal, time
@@ -37,7 +37,7 @@ def test_signals_for_the_parent_do_not_reach_a_child_not_even_while_it_starts(
     try:
         deadline = time.monotonic() + 60
         while not select.select([reads], [], [], 0.002)[0]:
-            assert child.poll() is None, "it heard a signal"
+            assert child.poll() is None, "a signal ended it"
             assert time.monotonic() < deadline
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 os.kill(child.pid, number)
@@ -46,7 +46,7 @@ def test_signals_for_the_parent_do_not_reach_a_child_not_even_while_it_starts(
         child.kill()
         os.close(reads)
         os.close(writes)
-    assert how_it_ended(child.wait(0)) == ("signal SIGKILL", "; the machine may be out of memory")
+    assert describe_exit_code(child.wait(0)) == ("signal SIGKILL", "; the machine may be out of memory")
 
 
 def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes that serve: what they know of their owner, how they end, and what is said where they cannot be had."""
+"""Worker processes: what they inherit, how their end is reported, and errors on starting them."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def die(index: int, pipe: Connection, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        ("exits", r"^actor 0 died \(exit code 7\) in worlds:Corridor-v0; --env-backend async goes on"),
-        ("crashes", r"^actor 0 died \(killed by SIGSEGV\) in worlds:Corridor-v0; --env-backend async goes on"),
+        ("exits", r"^actor 0 died \(exit code 7\) in worlds:Corridor-v0; --env-backend async survives"),
+        ("crashes", r"^actor 0 died \(killed by SIGSEGV\) in worlds:Corridor-v0; --env-backend async survives"),
         ("is killed", r"^actor 0 died \(killed by SIGKILL\) in worlds:Corridor-v0; the machine may be out of memory$"),
     ],
 )
@@ -88,14 +88,14 @@ def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
 
 
 def test_where_a_worker_crashed_is_written_to_standard_error(contract: Contract, capfd: pytest.CaptureFixture[str]) -> None:
-    engine_workers.dismiss()  # the next server has the standard error of this test
+    engine_workers.shutdown_idle()  # the next server has the standard error of this test
     workers = Workers(die, 1, contract, "crashes")
     try:
         with pytest.raises(ActorDied):
             answers(workers, 1)
     finally:
         workers.close()
-        engine_workers.dismiss()
+        engine_workers.shutdown_idle()
     printed = capfd.readouterr().err
     assert "Fatal Python error: Segmentation fault" in printed
     assert 'test_workers.py", line' in printed
@@ -106,14 +106,14 @@ def test_more_workers_than_the_system_allows_are_refused_in_a_sentence(contract:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 6, hard))
     try:
-        with pytest.raises(UsageError, match=r"^--actors 64: the limit of open files is too low .*ulimit -n"):
+        with pytest.raises(UsageError, match=r"^--actors 64: the limit on open files is too low .*ulimit -n"):
             Workers(failing_envs.hang, 64, contract)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_memory_that_cannot_be_had_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"of memory that actors and learner share cannot be had .*--actors"):
+    with pytest.raises(UsageError, match=r"cannot allocate .* of memory shared by actors and learner .*--actors"):
         SharedMemory.allocate(2**61)
 
 

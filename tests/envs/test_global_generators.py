@@ -153,7 +153,7 @@ def test_a_vector_environment_of_somebody_elses_follows_from_its_actors_seed() -
     memory = Memory(plan, plan.allocate())
 
     def rollout(index: int) -> torch.Tensor:
-        memory.publish(0, torch.zeros(plan.weights))
+        memory.publish(0, torch.zeros(plan.num_weights))
         memory.fill(Actor(spec, index), Ticket(0, index, 0, 0, 0))
         return memory.slots[0].reward.clone()
 

@@ -17,7 +17,7 @@ import gymnasium
 import psutil
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from asyncrl.common.child_process import ChildProcess, anonymous_file, how_it_ended
+from asyncrl.common.child_process import ChildProcess, anonymous_file, describe_exit_code
 from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, FailureKind, Ready, StepReply
 
@@ -178,7 +178,7 @@ class WorkerProcess:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             return Failure(FailureKind.DIED, "closed its worker's pipe", self._last_words())
-        cause, hint = how_it_ended(code)
+        cause, hint = describe_exit_code(code)
         return Failure(FailureKind.DIED, f"died with {cause}{hint}", self._last_words())
 
     def _last_words(self) -> str:
