@@ -106,7 +106,7 @@ def test_more_workers_than_the_system_allows_are_refused_in_a_sentence(contract:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 6, hard))
     try:
-        with pytest.raises(UsageError, match=r"^--actors 64: the limit on open files is too low .*ulimit -n"):
+        with pytest.raises(UsageError, match=r"^--actors 64: the limit on open files is too low: .*ulimit -n"):
             Workers(failing_envs.hang, 64, contract)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
