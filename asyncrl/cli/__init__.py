@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from asyncrl.cli import streams
+from asyncrl.cli.options import HelpShown, note_working_directory
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import holding_interrupts, raising_interrupts
@@ -78,6 +79,7 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"asyncrl {__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
+    note_working_directory()
     if command not in COMMANDS:
         raise UsageError(f"there is no command {command!r}{suggestions(command, COMMANDS)} (asyncrl --help)")
     with holding_interrupts():
@@ -116,9 +118,7 @@ def _with_notes(sentence: str, fault: BaseException) -> str:
 
 def _ended(end: SystemExit) -> int:
     """The exit code where something called `sys.exit`: the parser of the command line, or code that must not."""
-    from asyncrl.cli.options import ParserExit
-
-    if not isinstance(end, ParserExit):
+    if not isinstance(end, HelpShown):
         return _complain("".join(traceback.format_exception(end)) + "something called sys.exit", 1)
     streams.silence_if_broken()
     return int(end.code or 0)

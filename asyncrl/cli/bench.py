@@ -17,35 +17,39 @@ from asyncrl.runs.config import EngineKind
 from asyncrl.runs.option_checks import reject_ineffective
 from asyncrl.runs.provenance import machine
 
+_ABOUT = "Measure speed on this machine: environment steps, acting, learning, and training end to end."
+BASIC = {
+    "Options": ("algo", "preset", "network", "actors", "envs_per_actor", "engine", "lag", "seconds", "json"),
+}
+"""Options of the short help, by section."""
+
 
 @dataclass(frozen=True)
 class Arguments:
     env: str
-    """Environment id."""
+    """Environment (asyncrl list envs)."""
     algo: str = "a3c"
-    """Whose network and update are measured."""
+    """Algorithm whose network and update are measured."""
     preset: str | None = None
-    """Default: the one that is tuned for algorithm and environment."""
+    """Preset of the settings. Default: the one tuned for the algorithm and the environment."""
     network: Network | None = None
-    """Default: the preset's."""
+    """Network. Default: the preset's."""
     actors: int | None = None
-    """Default: the preset's."""
+    """Number of actors. Default: the preset's."""
     envs_per_actor: int | None = None
-    """Default: the preset's."""
+    """Environments per actor. Default: the preset's."""
     engine: EngineKind | None = None
-    """Default: the preset's."""
+    """Engine. Default: the preset's."""
     lag: int | None = None
-    """Default: the preset's."""
+    """Policy lag in updates. Default: the preset's."""
     seconds: float = 10.0
-    """Time for each of the four measurements."""
+    """Seconds of each of the four measurements."""
     json: bool = False
-    """Print one JSON object and nothing else."""
+    """Print one JSON object."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(
-        Arguments, "bench", arguments, "Measure this machine with random actions, acting, learning, and all together."
-    )
+    asked = parse(Arguments, "bench", arguments, _ABOUT, BASIC)
     within(asked, 0, math.inf, "seconds", above=True)
     names = ("network", "actors", "envs_per_actor", "engine", "lag")
     settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}

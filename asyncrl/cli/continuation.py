@@ -1,20 +1,15 @@
-"""asyncrl train --resume RUN: which options it takes, and why not the others."""
+"""asyncrl train --resume RUN: the options that may change in a run, and the reasons why others may not."""
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
-import tyro
-
-from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.api import newest_checkpoint
-from asyncrl.cli.options import parse, take_out
+from asyncrl.cli.help import print_help
+from asyncrl.cli.options import HELP, Option, options_of, read_values, remove_option, with_values
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.changes import check_change, may_change, setting_paths
@@ -23,90 +18,85 @@ from asyncrl.runs.run import Run
 
 __all__ = ["ResumeRequest", "read_continuation"]
 
+_ABOUT = (
+    "Continue a run from its newest checkpoint. Only these settings can change, and --learning-rate if the run diverged."
+)
+_BASIC = {
+    "Run": ("steps", "target_return", "engine"),
+    "Evaluation": ("eval_every", "eval_episodes"),
+    "Checkpoints and logs": ("checkpoint_every", "log_every", "on_divergence"),
+    "Output": ("video", "quiet", "trust"),
+}
+
 _FIXED = {
-    "run_dir": "a run goes on in its own folder",
+    "run_dir": "a run stays in its own folder",
     "preset": "it decides the weights",
     "algorithm": "it decides the weights",
     "import": "it belongs to the environment's contract",
 }
-"""Options of a new run that are no settings, and why they cannot change."""
+"""Options of a new run that are not settings, and why they cannot change."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Options that are not settings of the run."""
+
+    video: bool = True
+    """Record a video of the trained agent at the end."""
+    quiet: bool = False
+    """Print only the result."""
+    trust: bool = False
+    """Run code that the run folder names even if someone else made the folder."""
 
 
 class ResumeRequest(NamedTuple):
-    """What was asked for."""
+    """A parsed command line."""
 
     run: Path
     config: RunConfig
-    """As the run has it."""
+    """The run's configuration so far."""
     changes: dict[str, Any]
-    """By name, what is to be another value from now on."""
-    quiet: bool
-    video: bool
-    trust: bool
+    """New values of settings, by name."""
+    output: Output
 
 
-def read_continuation(arguments: Sequence[str]) -> ResumeRequest:
-    """Parse the command line. Raises UsageError for an option that cannot change in a run, with the reason."""
+def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
+    """Parse the command line; returns None after printing the help.
+
+    Raises UsageError for an option that cannot change in a run, with the reason.
+    """
     words = list(arguments)
-    if {"-h", "--help"} & set(words):
-        parse(_options(None, diverged=True, video=True), "train --resume", ["--help"], _DESCRIPTION)
-    folders = take_out(words, "--resume")
+    if set(HELP) & set(words):
+        options = [*_settings(RunConfig, may_change(diverged=False)), *options_of(Output)]
+        usage = "asyncrl train --resume RUN [options]"
+        print_help([usage], _ABOUT, options, _BASIC, show_all="--help-all" in words)
+        return None
+    folders = remove_option(words, "--resume")
     if len(folders) != 1:
-        raise UsageError(f"--resume continues one run, not {len(folders)}: {', '.join(folders)}")
+        raise UsageError(f"--resume takes one run, not {len(folders)}: {', '.join(folders)}")
     run = Run.open(Path(folders[0]))
-    newest = newest_checkpoint(run) if run.checkpoints() else None  # a start that failed has none: it is begun again
+    newest = newest_checkpoint(run) if run.checkpoints() else None  # none if the run failed at its start
     config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
-    options = _options(config, diverged=diverged, video=run.facts().get("video", True) is True)
+    settings = _settings(config, may_change(diverged=diverged))
+    options = [*settings, *options_of(Output(video=run.facts().get("video", True) is True))]
     for word in words:
         if word.startswith("--"):
             _check_option(word[2:].partition("=")[0].replace("-", "_"), config, options, diverged=diverged)
-    asked = parse(options, "train --resume", words, _DESCRIPTION)
-    now = {name: _value(config, name) for name in may_change(diverged=diverged)}
-    changes = {name: getattr(asked, name) for name, value in now.items() if getattr(asked, name) != value}
-    return ResumeRequest(run.path, config, changes, asked.quiet, asked.video, asked.trust)
+    values = read_values(options, words)
+    output = with_values(Output(video=run.facts().get("video", True) is True), values)
+    before = {option.name: option.default for option in settings}
+    changes = {name: value for name, value in values.items() if name in before and value != before[name]}
+    return ResumeRequest(run.path, config, changes, output)
 
 
-_DESCRIPTION = "Continue a run from its newest good checkpoint. What is not named stays as it was."
+def _settings(config: Any, names: Sequence[str]) -> list[Option]:
+    by_name = {option.name: option for option in options_of(config, "run")}
+    return [by_name[name] for name in names]
 
 
-def _options(config: RunConfig | None, *, diverged: bool, video: bool) -> Any:
-    """A dataclass of the options, each with the value that the run has; without a run, with that of a new one."""
-    rows: list[Any] = []
-    for name in may_change(diverged=diverged):
-        cls = OptimizerConfig if name == "learning_rate" else RunConfig
-        default = _value(config, name) if config else getattr(cls, name)
-        note = " Only of a run that has diverged; it is another run from there on." if name == "learning_rate" else ""
-        hint: Any = get_type_hints(cls)[name]
-        text = _documentation(cls)[name] + note
-        rows.append((name, Annotated[hint, tyro.conf.arg(help=text)], dataclasses.field(default=default)))
-    for name, default, text in (
-        ("quiet", False, "Say nothing until the end."),
-        ("video", video, "Record one game of the trained agent."),
-        ("trust", False, "Run what the folder names also where somebody else made it: environments, modules, bots."),
-    ):
-        rows.append((name, Annotated[bool, tyro.conf.arg(help=text)], dataclasses.field(default=default)))
-    return dataclasses.make_dataclass("Options", rows, frozen=True)
-
-
-def _value(config: RunConfig, name: str) -> Any:
-    return config.optimizer.learning_rate if name == "learning_rate" else getattr(config, name)
-
-
-def _documentation(cls: type) -> dict[str, str]:
-    """The docstring of every field of a dataclass."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                found[name] = inspect.cleandoc(words).replace("\n", " ")
-    return found
-
-
-def _check_option(name: str, config: RunConfig, options: Any, *, diverged: bool) -> None:
+def _check_option(name: str, config: RunConfig, options: Sequence[Option], *, diverged: bool) -> None:
     """Raise UsageError for an option that a continued run does not take."""
-    own = {field.name for field in dataclasses.fields(options)}
+    own = {option.name for option in options}
     places = [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]
     settings = {path[-1] for path in places}
     if name not in own | settings and name.startswith("no_"):

@@ -36,7 +36,7 @@ class Arguments:
 
 
 def run(arguments: Sequence[str]) -> int:
-    parse(Arguments, "doctor", arguments, "Check this machine and this installation.")
+    parse(Arguments, "doctor", arguments, "Show this machine and the installed packages.", {})
     memory = psutil.virtual_memory()
     print(f"asyncrl {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(f"cores               {cores()} of {os.cpu_count()}")

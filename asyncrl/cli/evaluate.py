@@ -9,49 +9,54 @@ from statistics import fmean
 from typing import Any
 
 from asyncrl.api import evaluate, load
-from asyncrl.cli.options import mode, parse
+from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions
 from asyncrl.play.evaluation import cut_off_message
 from asyncrl.runs.run import newer_checkpoint
 from asyncrl.runs.statistics import summary
 
+_ABOUT = "Evaluate an agent in its environment: the returns of many episodes."
+BASIC = {
+    "Options": ("episodes", "seed", "greedy", "sample", "epsilon", "max_steps", "env", "eval_envs", "json", "trust"),
+}
+"""Options of the short help, by section."""
+
 
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name (asyncrl
-    list pretrained)."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, or pretrained agent (asyncrl list pretrained)."""
     episodes: int = 30
-    """How many episodes."""
+    """Number of episodes."""
     seed: int = 1
-    """The same seed gives the same scores."""
+    """Seed of the environments and the policy; the same seed gives the same returns."""
     greedy: bool = False
-    """Take the most probable action. Default: as the run was evaluated."""
+    """Take the most probable action. Without --greedy and --sample: as the run was evaluated."""
     sample: bool = False
-    """Draw actions from the policy. Default: as the run was evaluated."""
+    """Sample actions from the policy."""
     epsilon: float = 0.0
-    """Probability that an action is replaced by a random one."""
+    """Probability of a random action instead of the policy's."""
     eval_envs: int | None = None
-    """Environments that are stepped side by side. Default: as while training."""
+    """Environments stepped in parallel. Default: as in training."""
     max_steps: int | None = None
-    """Cut off each episode after so many steps. Default: as while training, where nothing else ends it."""
+    """Steps after which an episode is cut off. Default: as in the run's evaluations."""
     env: str | None = None
-    """Which of its environments, where it was trained in several. Default: the first."""
+    """One of the environments that the agent was trained in. Default: the first."""
     rules: EnvOptions = field(default_factory=EnvOptions)
-    """Other rules than it was trained under."""
+    """Settings of the environment that differ from the run's."""
     force: bool = False
-    """Play under another contract than it was trained under."""
+    """Accept an environment or settings that differ from those in training."""
     trust: bool = False
-    """Run what the folder names also where somebody else has made it: environments of theirs, modules, bots."""
+    """Run code that the folder names even if someone else made the folder."""
     json: bool = False
-    """Print one JSON object and nothing else."""
+    """Print one JSON object."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(Arguments, "evaluate", arguments, "Score an agent in its own environment, under its contract.")
+    asked = parse(Arguments, "evaluate", arguments, _ABOUT, BASIC)
     agent = load(asked.run, trust=asked.trust)
-    greedy = mode(asked.greedy, asked.sample)
+    greedy = greedy_or_sample(asked.greedy, asked.sample)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     how: Any = dict(greedy=greedy, epsilon=asked.epsilon, env=asked.env, rules=asked.rules, force=asked.force)
     how |= dict(envs=asked.eval_envs, max_steps=asked.max_steps)

@@ -15,24 +15,27 @@ from asyncrl.runs.provenance import describe_provenance
 from asyncrl.runs.run import Run, checkpoint_folder, newer_checkpoint
 
 _ORIGIN = ("date", "command", "git", "machine", "packages", "resumed")
-"""What config.json says of where a run comes from."""
+"""Fields of config.json that tell the origin of a run."""
+
+BASIC = {"Options": ("json", "filters", "trust")}
+"""Options of the short help, by section."""
 
 
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, or pretrained agent."""
     json: bool = False
-    """Print one JSON object and nothing else."""
+    """Print one JSON object."""
     trust: bool = False
-    """With --filters: make the environment also where it is not asyncrl's or Gymnasium's and somebody else made the run."""
+    """With --filters: run code that the folder names even if someone else made the folder."""
     filters: Path | None = None
-    """Write a .png of the first convolution: its kernels, and what they answer to a moment of a game."""
+    """Write a .png of the first convolution: its kernels, and their responses to a frame."""
 
 
 def run(arguments: Sequence[str]) -> int:
     asked = parse(
-        Arguments, "inspect", arguments, "Say what a run or a checkpoint holds, after checking every file's hash."
+        Arguments, "inspect", arguments, "Show the contents of a checkpoint. The hash of every file is checked.", BASIC
     )
     found = checkpoint.load(checkpoint_folder(asked.run))
     if asked.filters is not None:
@@ -58,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if newer := newer_checkpoint(asked.run, found.path):
         print(newer)
-    print(f"{found.path}: written by asyncrl {found.asyncrl}, every file as its manifest says")
+    print(f"{found.path}: written by asyncrl {found.asyncrl}, all hashes correct")
     print(f"{'algorithm':<20}{found.config.algorithm.name}, {found.config.network.network.value}")
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
     print(f"{'weights_sha256':<20}{found.weights_sha256}")

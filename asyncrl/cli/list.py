@@ -7,11 +7,9 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
-
-import tyro
 
 from asyncrl.cli.options import parse
 from asyncrl.errors import UsageError, suggestions
@@ -31,13 +29,15 @@ class What(Enum):
 @dataclass(frozen=True)
 class Arguments:
     what: What
-    """What to list."""
-    name: tyro.conf.Positional[str | None] = None
-    """A part of a name, or a pattern with * and ?: list what matches. Of a preset's whole name: tell its settings."""
+    """Things to list."""
+    name: str | None = field(default=None, metadata={"positional": True})
+    """Part of a name, or a pattern with * and ?. The whole name of a preset shows its settings."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(Arguments, "list", arguments, "List what there is.")
+    asked = parse(
+        Arguments, "list", arguments, "List algorithms, environments, presets, networks or pretrained agents.", {}
+    )
     for line in _lines(asked.what, asked.name):
         print(line)
     return 0

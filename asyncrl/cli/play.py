@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.api import load, play, play_yourself
-from asyncrl.cli.options import mode, parse
+from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.validation import flag, within
 from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
@@ -18,48 +18,54 @@ from asyncrl.play.human import keys_help
 from asyncrl.play.video import Screen, Window, open_video
 from asyncrl.runs.run import newer_checkpoint
 
+_ABOUT = "Watch an agent play, in a window or as a video; or play yourself."
+BASIC = {
+    "Options": ("video", "episodes", "seed", "greedy", "sample", "epsilon", "max_steps", "env", "human", "record", "trust"),
+}
+"""Options of the short help, by section."""
+
 
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """A run folder (its best checkpoint, else its latest; RUN/latest), a checkpoint folder, or a pretrained name (asyncrl
-    list pretrained); with --human, an environment."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, or pretrained agent (asyncrl list pretrained);
+    with --human an environment."""
     video: Path | None = None
-    """Write a .mp4 or .gif file. Default: open a window."""
+    """Write an .mp4 or .gif file instead of opening a window."""
     episodes: int = 1
-    """How many games, one after the other."""
+    """Number of episodes."""
     seed: int = 1
-    """Of the first game; the next ones count up."""
+    """Seed of the first episode; it rises by one with each."""
     max_steps: int | None = None
-    """End each game after so many steps. Default: play it to its end; without an episode cap, as in evaluations."""
+    """Steps after which an episode is cut off. Default: as in the run's evaluations."""
     greedy: bool = False
-    """Take the most probable action. Default: as the run was evaluated."""
+    """Take the most probable action. Without --greedy and --sample: as the run was evaluated."""
     sample: bool = False
-    """Draw actions from the policy. Default: as the run was evaluated."""
+    """Sample actions from the policy."""
     epsilon: float = 0.0
-    """Probability that an action is replaced by a random one."""
+    """Probability of a random action instead of the policy's."""
     env: str | None = None
-    """Which of its environments, where it was trained in several. Default: the first."""
+    """One of the environments that the agent was trained in. Default: the first."""
     rules: EnvOptions = field(default_factory=EnvOptions)
-    """Other rules than it was trained under."""
+    """Settings of the environment that differ from the run's."""
     force: bool = False
-    """Play under another contract than it was trained under."""
+    """Accept an environment or settings that differ from those in training."""
     trust: bool = False
-    """Run what the folder names also where somebody else has made it: environments of theirs, modules, bots."""
+    """Run code that the folder names even if someone else made the folder."""
     human: bool = False
-    """Play yourself, at the keyboard."""
+    """Play yourself, with the keyboard."""
     record: str | None = None
-    """Write what you played as this Minari dataset."""
+    """With --human: write the episodes as a Minari dataset of this name."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(Arguments, "play", arguments, "Watch an agent play.")
+    asked = parse(Arguments, "play", arguments, _ABOUT, BASIC)
     within(asked, 1, math.inf, "episodes", "max_steps")
     if asked.human:
         return _play_yourself(asked)
     if asked.record is not None:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
-    greedy = mode(asked.greedy, asked.sample)
+    greedy = greedy_or_sample(asked.greedy, asked.sample)
     video = None if asked.video is None else asked.video.absolute()  # an environment may change the working directory
     agent = load(asked.run, trust=asked.trust)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)

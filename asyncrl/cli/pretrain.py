@@ -2,76 +2,83 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import tyro
 
 from asyncrl.api import configure, pretrain, tailor
-from asyncrl.cli.options import given, parse, shown
+from asyncrl.cli.help import print_help
+from asyncrl.cli.options import HELP, options_of, read_values, relative, with_values
+from asyncrl.cli.train_options import train_options
 from asyncrl.cli.words import algorithm_and_env
+from asyncrl.common.validation import check_numbers
 from asyncrl.errors import UsageError
 from asyncrl.play.evaluation import cut_off_message
 from asyncrl.play.imitation import CloningOptions, Epoch
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.settings import leaves
+from asyncrl.runs.option_checks import IMITATION_SETTINGS
+
+_ABOUT = (
+    "Train a policy to imitate recorded episodes (behavioural cloning). "
+    "`asyncrl train ALGO ENV --init-from RUN` continues with reinforcement learning."
+)
+BASIC = {
+    "Imitation": ("data", "imitation_epochs", "imitation_batch", "imitation_rate", "validation", "patience"),
+    "Network": ("network", "hidden"),
+    "Run": ("seed", "eval_episodes", "device"),
+    "Output": ("run_dir", "quiet"),
+}
+"""Options of the short help, by section."""
 
 
 @dataclass(frozen=True)
 class Imitation:
+    """Options of `asyncrl pretrain` that are not settings of the run."""
+
     data: str = ""
-    """The Minari dataset to imitate."""
+    """Minari dataset to imitate (asyncrl record)."""
     cloning: CloningOptions = field(default_factory=CloningOptions)
     run_dir: Path | None = None
-    """The run's folder. Default: runs/ALGO-ENV-TIME."""
+    """Folder of the run. Default: runs/ALGO-ENV-TIME."""
     quiet: bool = False
-    """Say nothing until the end."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    run: RunConfig
-    imitation: Imitation
+    """Print only the result."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    words = [a for a in arguments[:2] if not a.startswith("-")]
-    if len(words) < 2 and not {"-h", "--help"} & set(arguments):
-        raise UsageError("which algorithm and environment? asyncrl pretrain ALGO ENV --data DATASET")
+    words = [word for word in arguments[:2] if not word.startswith("-")]
     algorithm, env = algorithm_and_env(words, "pretrain")
     base = configure(env or "", algorithm)
-    positional: Any = tyro.MISSING
-    asked = parse(
-        Arguments,
-        "pretrain ALGO",
-        arguments[1:] if words else arguments,
-        "Learn to do what was recorded; `train --init-from RUN` goes on from there.",
-        Arguments(dataclasses.replace(base, env=positional), Imitation()),
-    )
-    imitation, found = asked.imitation, leaves(asked.run)
-    settings = {name: found[name] for name in given(arguments, found)}
-    config = tailor(asked.run.env, base.algorithm.name, **settings)
+    if set(HELP) & set(arguments):
+        usage = f"asyncrl pretrain {algorithm or 'ALGO'} {env or 'ENV'} --data DATASET [options]"
+        own = options_of(Imitation, "output")
+        options = [*own, *(option for option in train_options(base) if option.name in IMITATION_SETTINGS)]
+        print_help([usage], _ABOUT, options, BASIC, show_all="--help-all" in arguments)
+        return 0
+    if len(words) < 2:
+        raise UsageError("which algorithm and environment? asyncrl pretrain ALGO ENV --data DATASET")
+    values = read_values([*options_of(base), *options_of(Imitation)], arguments[2:])
+    check_numbers(with_values(base, values))
+    imitation = with_values(Imitation(), values)
+    own_names = {option.name for option in options_of(Imitation)}
+    settings = {name: value for name, value in values.items() if name not in own_names}
+    config = tailor(base.env, base.algorithm.name, **settings)
     if not imitation.data:
-        raise UsageError("what shall be imitated? --data DATASET (asyncrl record writes one)")
+        raise UsageError("which dataset? --data DATASET (asyncrl record writes one)")
 
     def say(epoch: Epoch) -> None:
         if not imitation.quiet:
-            losses = f"loss {epoch.loss:.4f}   on other episodes {epoch.validation_loss:.4f}"
+            losses = f"loss {epoch.loss:.4f}   validation loss {epoch.validation_loss:.4f}"
             agreement = "" if epoch.agreement is None else f"   agreement {epoch.agreement:.1%}"
             print(f"epoch {epoch.number:>4}   {losses}{agreement}", flush=True)
 
     made, best, score = pretrain(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
     fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
-    print(f"best epoch {best.number}: {fit} on episodes it did not learn from")
+    print(f"best epoch {best.number}: {fit} on the validation episodes")
     if score is not None:
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
         if score.cut_off:
             print(cut_off_message(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
-    print(f"run folder: {shown(made.path)}")
+    print(f"run folder: {relative(made.path)}")
     if made.interrupted:
-        print("it was stopped early: more epochs may fit better")
-    print(f"go on with: asyncrl train {asked.run.algorithm.name} {asked.run.env} --init-from {shown(made.path)}")
+        print("stopped early: more epochs may fit better")
+    print(f"train it further: asyncrl train {base.algorithm.name} {base.env} --init-from {relative(made.path)}")
     return 130 if made.interrupted else 0

@@ -7,45 +7,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncrl.api import record
-from asyncrl.cli.options import mode, parse
+from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.errors import UsageError
+
+BASIC = {
+    "Options": ("out", "bot", "episodes", "seed", "greedy", "sample", "epsilon", "max_steps", "trust"),
+}
+"""Options of the short help, by section."""
 
 
 @dataclass(frozen=True)
 class Arguments:
     player: str
-    """Who plays: a run folder, a checkpoint folder or a pretrained name; with --bot, the environment's id."""
+    """Run folder, checkpoint folder or pretrained agent; with --bot an environment."""
     out: str = ""
-    """Name of the new Minari dataset, as cartpole/expert-v0."""
+    """Name of the new Minari dataset, for example cartpole/expert-v0."""
     bot: str | None = None
-    """Let this bot play: FILE.py:NAME, or MODULE:NAME."""
+    """Function that makes a bot, as FILE.py:NAME or MODULE:NAME."""
     episodes: int = 20
-    """How many."""
+    """Number of episodes."""
     seed: int = 1
-    """Of the environments."""
+    """Seed of the environments."""
     greedy: bool = False
-    """Take the most probable action. Default: as the run was evaluated."""
+    """Take the most probable action. Without --greedy and --sample: as the run was evaluated."""
     sample: bool = False
-    """Draw actions from the policy. Default: as the run was evaluated."""
+    """Sample actions from the policy."""
     epsilon: float = 0.0
-    """Probability that an action is replaced by a random one."""
+    """Probability of a random action instead of the policy's."""
     max_steps: int | None = None
-    """Cut off each episode after so many steps. Default: where nothing else ends it, as evaluations do."""
+    """Steps after which an episode is cut off. Default: as in the run's evaluations."""
     trust: bool = False
-    """Run what the folder names also where somebody else has made it: environments of theirs, modules, bots."""
+    """Run code that the folder names even if someone else made the folder."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(Arguments, "record", arguments, "Record episodes as a Minari dataset.")
+    asked = parse(Arguments, "record", arguments, "Record the episodes of an agent or a bot as a Minari dataset.", BASIC)
     if not asked.out:
-        raise UsageError("how shall the dataset be called? --out NAMESPACE/NAME-v0")
+        raise UsageError("which name for the dataset? --out NAMESPACE/NAME-v0")
     scores = record(
         asked.player,
         asked.out,
         asked.episodes,
         asked.seed,
         bot=asked.bot,
-        greedy=mode(asked.greedy, asked.sample),
+        greedy=greedy_or_sample(asked.greedy, asked.sample),
         epsilon=asked.epsilon,
         max_steps=asked.max_steps,
         say=print,

@@ -17,44 +17,46 @@ from asyncrl.envs.supervision import capsule
 from asyncrl.errors import UsageError
 
 _ABOUT = (
-    "Play the episode of a crash capsule again, in a worker process of its own. "
-    "Exits with 0 if it fails in the same way at the same step, with 1 if it does not, with 2 if there is no such capsule."
+    "Replay the episode of a crash capsule in a worker process. "
+    "The exit code is 0 if it fails in the same way at the same step, 1 if not, 2 if there is no such capsule."
 )
+BASIC = {"Options": ("step_timeout", "trust")}
+"""Options of the short help, by section."""
 
 
 @dataclass(frozen=True)
 class Arguments:
     capsule: Path
-    """The file: capsule-ENV-….json."""
+    """Capsule file, capsule-ENV-….json."""
     trust: bool = False
-    """Run what the capsule names also where somebody else has made it."""
+    """Run code that the capsule names even if someone else made it."""
     step_timeout: float = 60.0
-    """Seconds that a step or a reset may take; what takes longer hangs."""
+    """Seconds after which a step or a reset counts as hanging."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(Arguments, "repro", arguments, _ABOUT)
+    asked = parse(Arguments, "repro", arguments, _ABOUT, BASIC)
     within(asked, 0, math.inf, "step_timeout", above=True)
     found = capsule.load(asked.capsule)
     contract = read_contract(found.contract, None if asked.trust else found.stranger, f"{asked.capsule}: contract")
     contract.check_trust()
     family = family_named(contract.family)
     if not isinstance(family, SingleFamily):
-        raise UsageError(f"{asked.capsule} is of {contract.env}, which is not made one at a time")
+        raise UsageError(f"{asked.capsule}: {contract.env} runs in native code, which cannot be replayed one at a time")
     make = functools.partial(family.capped, contract, render=False)
     outcome = capsule.replay(found, make, step_timeout=asked.step_timeout)
     place = f"step {outcome.steps} of the episode with seed {found.seed}"
     if outcome.failure is None:
-        print(f"{found.env} went through {place}; the capsule says that it {found.what} in step {found.steps}.")
+        print(f"{found.env} did not fail until {place}; in the capsule it {found.what} in step {found.steps}.")
     else:
         print(outcome.failure.traceback, end="")
         print(f"{found.env} {outcome.failure.what} ({place})")
         if not outcome.reproduced:
-            print(f"This is another failure: the capsule says that it {found.what} in step {found.steps}.")
+            print(f"This is a different failure: in the capsule it {found.what} in step {found.steps}.")
     if outcome.reproduced:
         return 0
     now = capsule.versions()
     for name, then in found.versions.items():
         if now.get(name) != then:
-            print(f"The capsule was written with {name} {then}, this is {now.get(name)}.")
+            print(f"The capsule was written with {name} {then}; {now.get(name)} is installed.")
     return 1

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-import tyro
 
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, load, newest_checkpoint, play, resume, start, tailor
 from asyncrl.cli.continuation import read_continuation
-from asyncrl.cli.options import given, parse, shown, take_out
+from asyncrl.cli.help import print_help, wrapped
+from asyncrl.cli.options import HELP, options_of, read_values, relative, remove_option, with_values
+from asyncrl.cli.train_options import BASIC, NewRun, Output, train_options
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import handle_stop_signals
+from asyncrl.common.validation import check_numbers
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
 from asyncrl.envs.registry import family_of
@@ -34,79 +33,65 @@ from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import leaves
 from asyncrl.training import TrainingResult
 
-USAGE = """usage: asyncrl train ALGO ENV [options]      begin a run
-       asyncrl train --preset NAME [options] begin a run with a preset's settings
-       asyncrl train --resume RUN [options]  continue a run from its newest checkpoint
-
-The preset that is tuned for ALGO and ENV is chosen by itself; options override it.
-`asyncrl train ALGO ENV --help` lists every option with the value it would have.
-
-algorithms:"""
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where a run goes and what is shown of it."""
-
-    run_dir: Path | None = None
-    """The run's folder. Default: runs/ALGO-ENV-TIME."""
-    quiet: bool = False
-    """Say nothing until the end."""
-    video: bool = True
-    """Record one game of the trained agent."""
-
-
-@dataclass(frozen=True)
-class NewRun:
-    run: RunConfig
-    output: Output = field(default_factory=Output)
+_USAGE = (
+    "asyncrl train ALGO ENV [options]       start a run",
+    "asyncrl train --preset NAME [options]  start with a preset's settings",
+    "asyncrl train --resume RUN [options]   continue a run",
+)
+_ABOUT = (
+    "Train an agent. The preset tuned for ALGO and ENV is chosen unless --preset names another one; options override it. "
+    "`asyncrl train ALGO ENV --help` shows the options and their values."
+)
 
 
 def run(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        rows = "\n".join(f"  {name:<16}{cls.summary}" for name, cls in ALGORITHMS.items())
-        print(f"{USAGE}\n{rows}")
+    if not arguments or arguments[0] in HELP:
+        print_help(_USAGE, _ABOUT, [], {}, show_all=False)
+        print("\nAlgorithms", *wrapped({f"  {name}": cls.summary for name, cls in ALGORITHMS.items()}), sep="\n")
         return 0 if arguments else 2
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
         return _continue(arguments)
-    return _begin(arguments)
+    return _start(arguments)
 
 
-def _begin(arguments: Sequence[str]) -> int:
+def _start(arguments: Sequence[str]) -> int:
     home = Path.cwd()
     algorithm, env, preset, rest = _split(arguments)
     base = configure(env or "", algorithm, preset)
+    if set(HELP) & set(rest):
+        return _help(base, show_all="--help-all" in rest)
     rest = rename_options(rest, base.algorithm.name)
     if _takes_processes(base, rest):
-        prepare()  # actors' imports go on while we read the command line
-    if {"-h", "--help"} & set(rest):
-        with contextlib.suppress(AsyncRLError):  # an environment that cannot be made: its kind is not known
-            base = tailor(env or "", algorithm, preset)
-    positional: Any = tyro.MISSING
-    asked = parse(
-        NewRun,
-        f"train {base.algorithm.name}",
-        [*([env] if env else []), *rest],
-        f"{base.algorithm.summary}. Preset: {base.preset or 'none'}.",
-        NewRun(dataclasses.replace(base, env=positional)),
-    )
-    output, found = asked.output, leaves(asked.run)
-    settings = {name: found[name] for name in given(rest, found)}
-    config = tailor(asked.run.env, base.algorithm.name, preset, **settings)
-    title = f"{config.algorithm.name} on {config.env}"
-    view = terminal_view(title, config.steps, quiet=output.quiet)
+        prepare()  # actors import their modules while the command line is read
+    values = read_values(options_of(NewRun(base)), rest)
+    check_numbers(with_values(base, values))
+    output = with_values(Output(), values)
+    settings = {name: value for name, value in values.items() if not hasattr(output, name)}
+    config = tailor(base.env, base.algorithm.name, preset, **settings)
+    view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
     made, outcome = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
     return _report(made, outcome, quiet=output.quiet, video=output.video)
 
 
+def _help(base: RunConfig, *, show_all: bool) -> int:
+    """Print the options of a new run with the values of its preset."""
+    algorithm, env = base.algorithm.name, base.env
+    with contextlib.suppress(AsyncRLError):  # an environment that cannot be made here: its kind is unknown
+        base = tailor(env, algorithm, base.preset)
+    summary = f"{base.algorithm.summary[:1].upper()}{base.algorithm.summary[1:]}."
+    about = f"{summary} Defaults from preset {base.preset}." if base.preset else summary
+    options = train_options(base)
+    print_help([f"asyncrl train {algorithm} {env or 'ENV'} [options]"], about, options, BASIC, show_all=show_all)
+    return 0
+
+
 def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
-    """Will actors be processes, as far as can be told before the command line is read?"""
-    if not HAS_WORKERS or not base.env or {"-h", "--help"} & set(words):
+    """Whether actors will probably be processes, before the command line is read."""
+    if not HAS_WORKERS or not base.env:
         return False
-    engine = [base.engine.value, *take_out([*words], "--engine")][-1]
+    engine = [base.engine.value, *remove_option([*words], "--engine")][-1]
     if engine == EngineKind.AUTO.value:
         return cores() > 1 and family_of(base.env).shows_pictures and not torch.cuda.is_available()
     return engine in (EngineKind.PROCESSES.value, EngineKind.HOGWILD.value)
@@ -114,22 +99,24 @@ def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
 
 def _continue(arguments: Sequence[str]) -> int:
     asked = read_continuation(arguments)
-    made, config = Run.open(asked.run), asked.config
+    if asked is None:
+        return 0
+    made, config, output = Run.open(asked.run), asked.config, asked.output
     if HAS_WORKERS and asked.changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         prepare()
     steps = asked.changes.get("steps", config.steps)
-    view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=asked.quiet)
-    made, outcome = resume(asked.run, view, trust=asked.trust, **asked.changes)
+    view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=output.quiet)
+    made, outcome = resume(asked.run, view, trust=output.trust, **asked.changes)
     if outcome is not None:
-        return _report(made, outcome, quiet=asked.quiet, video=asked.video)
-    code = _record(made, quiet=asked.quiet) if asked.video and not _has_video(made) else 0
+        return _report(made, outcome, quiet=output.quiet, video=output.video)
+    code = _record(made, quiet=output.quiet) if output.video and not _has_video(made) else 0
     saved = newest_checkpoint(made)
     if saved.step < steps:
         target = asked.changes.get("target_return", config.target_return)
-        reached = f"its target return {target:g} is reached at step {saved.step:,}"
-        print(f"{shown(made.path)} is complete: {reached}. --target-return X raises it.")
+        reached = f"it reached its target return {target:g} at step {saved.step:,}"
+        print(f"{relative(made.path)} is complete: {reached}. --target-return X sets a higher one.")
     else:
-        print(f"{shown(made.path)} is complete: {saved.step:,} steps. --steps N lengthens it.")
+        print(f"{relative(made.path)} is complete: {saved.step:,} steps. --steps N continues it.")
     return code
 
 
@@ -138,9 +125,9 @@ def _has_video(made: Run) -> bool:
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
-    """ALGO, ENV and --preset, which decide what the other options are; and those."""
+    """Split the command line into ALGO, ENV, --preset and the other options, which depend on them."""
     rest = [*arguments]
-    presets, wanted, imports = (take_out(rest, option) for option in ("--preset", "--env", "--import"))
+    presets, wanted, imports = (remove_option(rest, option) for option in ("--preset", "--env", "--import"))
     if imports:
         rest += ["--imports", *imports]
     preset = presets[-1] if presets else None
@@ -160,7 +147,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     env, *also = [*([] if place is None else [place]), *wanted] or [env]
     if also:
         rest += ["--extra-envs", *map(str, also)]
-    if env is None and not {"-h", "--help"} & set(rest):
+    if env is None and not set(HELP) & set(rest):
         raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return algorithm, env, preset, rest
 
@@ -168,7 +155,7 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
 def _report(made: Run, outcome: TrainingResult, *, quiet: bool, video: bool) -> int:
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
-        print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {shown(made.path)}")
+        print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {relative(made.path)}")
         return 130 if outcome.signal == signal.SIGINT else 0
     if outcome.evaluation is not None:
         score = outcome.evaluation
@@ -177,9 +164,9 @@ def _report(made: Run, outcome: TrainingResult, *, quiet: bool, video: bool) -> 
         if best is not None and best != made.marked("latest"):
             print(f"the best was {made.best_mean():.2f}, at step {int(best.name):,}: that agent is kept to play")
     code = _record(made, quiet=quiet) if video else 0
-    print(f"run folder: {shown(made.path)}")
+    print(f"run folder: {relative(made.path)}")
     if not quiet:
-        print(f"watch it: asyncrl play {shown(made.path)}")
+        print(f"watch it: asyncrl play {relative(made.path)}")
     return code
 
 
@@ -207,5 +194,5 @@ def _record(made: Run, *, quiet: bool) -> int:
             code = 1
             print(f"no video: {describe_os_error(problem)}", file=sys.stderr)
         else:
-            print(f"video of one game ({score:g}): {shown(path)}")
+            print(f"video of one game ({score:g}): {relative(path)}")
     return 130 if stop.signal == signal.SIGINT else code

@@ -22,7 +22,7 @@ from asyncrl.networks import Network, NetworkConfig, Recurrent
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
-__all__ = ["reject_ineffective", "reject_unused_by_imitation"]
+__all__ = ["IMITATION_SETTINGS", "reject_ineffective", "reject_unused_by_imitation"]
 
 _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
 _OPTIMIZATION = tuple(f.name for f in dataclasses.fields(OptimizerConfig))
@@ -50,7 +50,7 @@ def reject_ineffective(config: RunConfig, contract: Contract, asked: Collection[
     _check_contradictions(resolved, contract, asked)
 
 
-_IMITATION = frozenset(
+IMITATION_SETTINGS = frozenset(
     {
         *_NETWORK,
         *_ENVIRONMENT,
@@ -70,7 +70,7 @@ _IMITATION = frozenset(
 
 def reject_unused_by_imitation(asked: Collection[str]) -> None:
     """Raise UsageError for the first setting of those `asked` for that changes nothing where a dataset is imitated."""
-    for name in sorted(set(asked) - _IMITATION):
+    for name in sorted(set(asked) - IMITATION_SETTINGS):
         instead = "; --imitation-rate is its learning rate" if name == "learning_rate" else ""
         raise UsageError(f"{flag(name)} has no effect on imitation: give it to `asyncrl train --init-from RUN`{instead}")
 

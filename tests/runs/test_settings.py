@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from asyncrl.algorithms import A3C
-from asyncrl.cli.options import given
 from asyncrl.errors import UsageError
 from asyncrl.networks import Network, NetworkConfig
 from asyncrl.runs.settings import configure, leaves, settings_of, tailor
@@ -53,11 +52,6 @@ def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
     config = configure("CartPole-v1", "a3c", lag=3, t_max=16)
     assert settings_of(config) == {"lag"}  # t_max is the preset's
     assert settings_of(config, ["t_max"]) == {"lag", "t_max"}
-
-
-def test_the_options_of_a_command_line_are_those_of_its_words() -> None:
-    words = ["CartPole-v1", "--lag", "2", "--no-eval-greedy", "--learning_rate=0.1", "--t-max=3", "-v"]
-    assert given(words, leaves(configure(ENV, "a3c"))) == {"lag", "eval_greedy", "learning_rate", "t_max"}
 
 
 def test_a_setting_that_is_none_is_named() -> None:

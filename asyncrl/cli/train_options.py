@@ -1,0 +1,128 @@
+"""Options of `asyncrl train`: which there are for an algorithm and an environment, and which its short help shows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asyncrl.algorithms import Random
+from asyncrl.cli.options import Option, options_of
+from asyncrl.envs import describe
+from asyncrl.envs.options import EVERYWHERE
+from asyncrl.envs.registry import family_of
+from asyncrl.errors import AsyncRLError
+from asyncrl.experience import OffPolicy
+from asyncrl.networks import QNetwork
+from asyncrl.runs.config import RunConfig
+
+__all__ = ["BASIC", "NewRun", "Output", "train_options"]
+
+BASIC = {
+    "Run": {
+        "steps": "Environment steps over all actors",
+        "seed": "Seed of the run",
+        "actors": "Actors",
+        "envs_per_actor": "Environments per actor",
+        "engine": "Where actors run",
+        "device": "Device of the network",
+    },
+    "Algorithm": {
+        "learning_rate": "Learning rate",
+        "t_max": "Steps per rollout",
+        "n_step": "Steps of the n-step return",
+        "discount": "Discount γ",
+        "gae_lambda": "λ of generalized advantage estimation",
+        "entropy_cost": "Weight of the entropy bonus",
+        "clip_range": "Clip range of the probability ratio",
+        "epochs": "Passes over the rollouts per update",
+        "minibatches": "Minibatches per pass",
+        "double": "Double Q-learning",
+        "capacity": "Steps in the replay buffer",
+        "batch_size": "Steps per minibatch",
+        "learning_starts": "Steps before the first update",
+        "target_every": "Steps between target network updates",
+        "epsilon_steps": "Steps until ε reaches its final value",
+        "final_epsilons": "Final ε",
+        "network": "Network",
+        "hidden": "Units of the dense layers",
+        "recurrent": "Recurrent layer",
+    },
+    "Evaluation and output": {
+        "target_return": "Stop when an evaluation reaches this mean return",
+        "eval_every": "Steps between evaluations; 0: at end",
+        "eval_episodes": "Episodes per evaluation",
+        "run_dir": "Folder of the run",
+        "video": "Video of the trained agent at the end",
+        "quiet": "Print only the result",
+    },
+}
+"""Options that most people set, by section, with a short text: `--help` shows those that apply."""
+
+_IMAGES = frozenset({"frame_skip", "frame_stack", "screen_size", "gray", "centered", "difference"})
+_ACTION_VALUES = frozenset({"dueling", "noisy", "noisy_sigma"})
+_DENSE = frozenset({"hidden", "activation", "radial_gammas", "radial_features", "standardize"})
+
+
+@dataclass(frozen=True)
+class Output:
+    """Files and messages of a run."""
+
+    run_dir: Path | None = None
+    """Folder of the run. Default: runs/ALGO-ENV-TIME."""
+    video: bool = True
+    """Record a video of the trained agent at the end."""
+    quiet: bool = False
+    """Print only the result."""
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """Everything that `asyncrl train` takes."""
+
+    run: RunConfig
+    output: Output = field(default_factory=Output)
+
+
+def train_options(config: RunConfig, output: type = Output) -> list[Option]:
+    """The options of a new run that concern its algorithm and its environment, with the values that they would have.
+
+    `output` is a dataclass of options that are not settings of the run.
+    """
+    without = _ineffective(config)
+    names = {option.name for option in options_of(config.environment)}
+    mine = names - {option.name for option in options_of(config.environment.supervision)} - _env_options(config)
+    options = [option for option in options_of(config, "run") if option.name not in without | mine]
+    return [*options, *options_of(output, "output")]
+
+
+def _env_options(config: RunConfig) -> frozenset[str]:
+    """Fields of `EnvOptions` that the environment has."""
+    if not config.env:
+        return EVERYWHERE | {field.name for field in dataclasses.fields(config.environment)}
+    return EVERYWHERE | family_of(config.env, config.environment).options
+
+
+def _ineffective(config: RunConfig) -> frozenset[str]:
+    """Options that mean nothing to the algorithm, or to observations of the environment's kind."""
+    without: set[str] = set()
+    if isinstance(config.algorithm, Random):
+        learning = (config.optimizer, config.network)
+        without |= {"init_from", *(option.name for table in learning for option in options_of(table))}
+    if not issubclass(config.algorithm.network, QNetwork):
+        without |= _ACTION_VALUES
+    if not isinstance(config.algorithm.experience(), OffPolicy):
+        without |= {"offline", *(field.name for field in dataclasses.fields(config.bots))}
+    else:
+        without |= {"recurrent", "recurrent_size"}
+    if config.env:
+        if not family_of(config.env, config.environment).has_threads:
+            without.add("env_threads")
+        with contextlib.suppress(AsyncRLError):  # it cannot be made here: every option is shown
+            spaces = describe(config.env, dataclasses.replace(config.environment, standardize=0)).spaces
+            if not spaces.has_images:
+                without |= _IMAGES
+            elif not spaces.entries:
+                without |= _DENSE
+    return frozenset(without)
