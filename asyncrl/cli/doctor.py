@@ -4,51 +4,78 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
 import psutil
 import torch
+from packaging.requirements import Requirement
 
+from asyncrl.cli.help import wrapped
 from asyncrl.cli.options import parse
 from asyncrl.common.hardware import cores, has_bfloat16
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.version import __version__
 
-EXTRAS = {
-    "atari": ("ale-py", "opencv-python-headless"),
-    "box2d": ("Box2D",),
-    "classic": ("pygame-ce",),
-    "data": ("minari", "h5py"),
-    "mario": ("gym-super-mario-bros", "nes-py", "opencv-python-headless"),
-    "vizdoom": ("vizdoom", "opencv-python-headless"),
-    "envpool": ("envpool",),
-    "procgen": ("envpool", "PyQt5-Qt5"),
-    "minigrid": ("minigrid",),
-}
+_PACKAGE = "asyncrl"
+_DEVELOPMENT = frozenset({"test"})
+"""Extras that no command needs."""
 _GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """No arguments."""
+    """No options."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    parse(Arguments, "doctor", arguments, "Show this machine and the installed packages.", {})
+    parse(Arguments, "doctor", arguments, "Show this machine and the installed extras.", {})
     memory = psutil.virtual_memory()
     print(f"asyncrl {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    print(f"cores               {cores()} of {os.cpu_count()}")
-    print(f"memory              {available_memory() / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free")
-    print(f"torch               {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-    print(f"bfloat16            {'yes: --precision auto uses it' if has_bfloat16() else 'no: --precision auto means fp32'}")
-    print(f"GPU                 {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none that torch sees'}")
-    for extra, packages in EXTRAS.items():
-        missing = [p for p in packages if _version(p) is None]
-        found = ", ".join(f"{p} {_version(p)}" for p in packages if p not in missing)
-        print(f"{extra:<20}{found}" + (f"; missing: pip install 'asyncrl[{extra}]'" if missing else ""))
+    rows = {
+        "cores": f"{cores()} of {os.cpu_count()}",
+        "memory": f"{available_memory() / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free",
+        "torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
+        "bfloat16": "yes (--precision auto uses it)" if has_bfloat16() else "no (--precision auto means fp32)",
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none found by torch",
+    }
+    print(*wrapped(rows | _extras()), sep="\n")
     return 0
+
+
+def _extras() -> dict[str, str]:
+    """The installed and the missing packages of each extra."""
+    try:
+        extras = metadata.metadata(_PACKAGE).get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return {"extras": "unknown: asyncrl is not installed (pip install -e .)"}
+    return {extra: _packages(extra) for extra in extras if extra not in _DEVELOPMENT}
+
+
+def _packages(extra: str) -> str:
+    names = list(dict.fromkeys(_required(_PACKAGE, extra)))
+    versions = {name: _version(name) for name in names}
+    found = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    missing = [name for name, version in versions.items() if version is None]
+    if not missing:
+        return found
+    return f"{found + '; ' if found else ''}missing: pip install 'asyncrl[{extra}]'"
+
+
+def _required(package: str, extra: str) -> Iterator[str]:
+    """The packages that an extra of an installed package requires here; those of its extras instead of `name[extra]`."""
+    try:
+        requirements = map(Requirement, metadata.requires(package) or [])
+    except metadata.PackageNotFoundError:
+        return
+    for requirement in requirements:
+        marker = requirement.marker
+        if marker is None or not marker.evaluate({"extra": extra}) or marker.evaluate({"extra": ""}):
+            continue
+        yield requirement.name
+        for inner in requirement.extras:
+            yield from _required(requirement.name, inner)
 
 
 def _version(package: str) -> str | None:

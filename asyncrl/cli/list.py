@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from asyncrl.cli.help import page_width, wrapped
 from asyncrl.cli.options import parse
 from asyncrl.errors import UsageError, suggestions
 
 _EXAMPLES = 3
-"""Environments of each family that are named where nothing in particular is asked for."""
+"""Environments shown of each family."""
 
 
 class What(Enum):
@@ -48,28 +48,21 @@ def _lines(what: What, name: str | None) -> list[str]:
         case What.ALGORITHMS:
             from asyncrl.algorithms import ALGORITHMS
 
-            return _wrapped(_found(name, {name: cls.summary for name, cls in ALGORITHMS.items()}))
+            return wrapped(_matching(name, {name: cls.summary for name, cls in ALGORITHMS.items()}))
         case What.ENVS:
             return _environments(name)
         case What.PRESETS:
-            from asyncrl.presets import preset_names, read_preset
-
-            if name in preset_names():
-                return list(_preset(name, read_preset(name)))
-            found = _found(name, {name: read_preset(name)["description"] for name in preset_names()})
-            return [*_shortened(found), "asyncrl list presets NAME tells all of one."]
+            return _presets(name)
         case What.NETWORKS:
             from asyncrl.networks import DESCRIPTIONS
 
-            return _wrapped(_found(name, {network.value: text for network, text in DESCRIPTIONS.items()}))
+            return wrapped(_matching(name, {network.value: text for network, text in DESCRIPTIONS.items()}))
         case What.PRETRAINED:
-            from asyncrl.runs.run import pretrained_names
-
-            return _matching(name, pretrained_names()) if name else pretrained_names()
+            return wrapped(_matching(name, _pretrained()))
 
 
 def _environments(name: str | None) -> list[str]:
-    """Those that match, or how many there are of each family and some of them."""
+    """The environments that match `name`, or the size of each family and examples."""
     from asyncrl.envs import ids_by_family
     from asyncrl.presets import tuned_environments
 
@@ -77,57 +70,57 @@ def _environments(name: str | None) -> list[str]:
     if name in families:
         return families[name]
     if name:
-        return _matching(name, [env_id for ids in families.values() for env_id in ids])
+        return list(_matching(name, {env_id: "" for ids in families.values() for env_id in ids}))
     lines = []
     for family, ids in families.items():
         if not ids:
-            lines.append(f"{family}: none installed (asyncrl doctor)")
+            lines.append(f"{family}: not installed (asyncrl doctor)")
             continue
         tuned = [env_id for env_id in ids if any(fnmatch.fnmatch(env_id, pattern) for pattern in tuned_environments())]
-        some = list(dict.fromkeys([*tuned, *ids]))[:_EXAMPLES]
-        lines += [f"{family}: {len(ids):,} environments, such as", *(f"  {env_id}" for env_id in some)]
+        examples = list(dict.fromkeys([*tuned, *ids]))[:_EXAMPLES]
+        lines += [f"{family}: {len(ids):,} environments, for example", *(f"  {env_id}" for env_id in examples)]
     hint = (
-        "asyncrl list envs NAME lists all of a family, those whose id contains NAME, or those that match a pattern, as "
-        "'MiniGrid-Empty-*'. An environment of your own is module:Class."
+        "`asyncrl list envs NAME` lists a family, the ids that contain NAME, or those that match a pattern such as "
+        "'MiniGrid-Empty-*'. Your own environment is named module:Class."
     )
-    return [*lines, *textwrap.wrap(hint, _width(), break_on_hyphens=False)]
+    return [*lines, "", *textwrap.wrap(hint, page_width(), break_on_hyphens=False)]
 
 
-def _found(name: str | None, texts: dict[str, str]) -> dict[str, str]:
-    return {found: texts[found] for found in _matching(name, list(texts))} if name else texts
+def _presets(name: str | None) -> list[str]:
+    """The titles of the presets that match `name`, or all of the preset of this name."""
+    from asyncrl.presets import preset_names, read_preset
+
+    if name in preset_names():
+        return list(_preset(name, read_preset(name)))
+    titles = {preset: read_preset(preset)["description"].partition(":")[0] for preset in preset_names()}
+    return [*wrapped(_matching(name, titles)), "", "`asyncrl list presets NAME` shows the settings of a preset."]
 
 
-def _width() -> int:
-    return max(40, shutil.get_terminal_size().columns)
+def _pretrained() -> dict[str, str]:
+    """Algorithm, environment and training steps of each pretrained agent."""
+    from asyncrl.runs import checkpoint
+    from asyncrl.runs.run import checkpoint_folder, pretrained_names
 
-
-def _shortened(texts: dict[str, str]) -> list[str]:
-    """A line for each, no wider than the terminal."""
-    first = max(map(len, texts)) + 2
-    lines = [f"{name:<{first}}{text}" for name, text in texts.items()]
-    return [line if len(line) <= _width() else f"{line[: _width() - 1].rstrip()}…" for line in lines]
-
-
-def _wrapped(texts: dict[str, str]) -> list[str]:
-    """All of each, in lines no wider than the terminal."""
-    first = max(map(len, texts)) + 2
-    how: dict[str, Any] = dict(width=_width(), subsequent_indent=" " * first, break_on_hyphens=False)
-    return [line for name, text in texts.items() for line in textwrap.wrap(f"{name:<{first}}{text}", **how)]
+    agents = {name: checkpoint.read(checkpoint_folder(name)) for name in pretrained_names()}
+    return {
+        name: f"{agent.config.algorithm.name} on {agent.contract.env}, {agent.step:,} steps"
+        for name, agent in agents.items()
+    }
 
 
 def _preset(name: str, preset: dict[str, Any]) -> Iterator[str]:
-    """All of one preset."""
+    """The description and the settings of a preset."""
     yield name
     notes: dict[str, str] = {key: preset[key] for key in ("description", "source", "deviations") if key in preset}
-    notes["environments"] = ", ".join(preset["environments"]) or "any, by --preset alone"
-    yield from _wrapped(notes)
+    notes["environments"] = ", ".join(preset["environments"]) or "any, if named by --preset"
+    yield from wrapped(notes)
     for key, table in preset.items():
         if isinstance(table, dict):
             yield from _settings(key, table)
 
 
 def _settings(name: str, table: dict[str, Any]) -> Iterator[str]:
-    """A table as a preset's file has it."""
+    """A table in TOML."""
     inner = {key: value for key, value in table.items() if isinstance(value, dict)}
     yield from ("", f"[{name}]")
     for key, value in table.items():
@@ -137,10 +130,12 @@ def _settings(name: str, table: dict[str, Any]) -> Iterator[str]:
         yield from _settings(f"{name}.{key}", value)
 
 
-def _matching(name: str, known: list[str]) -> list[str]:
-    """Those that contain `name` or match it as a pattern. Raises UsageError where there are none."""
+def _matching(name: str | None, texts: dict[str, str]) -> dict[str, str]:
+    """The entries whose names contain `name` or match it as a pattern. Raises UsageError if there are none."""
+    if not name:
+        return texts
     pattern = name.casefold() if any(sign in name for sign in "*?[") else f"*{name.casefold()}*"
-    found = [one for one in known if fnmatch.fnmatchcase(one.casefold(), pattern)]
+    found = {key: text for key, text in texts.items() if fnmatch.fnmatchcase(key.casefold(), pattern)}
     if not found:
-        raise UsageError(f"nothing here matches {name!r}{suggestions(name, known)}")
+        raise UsageError(f"nothing matches {name!r}{suggestions(name, texts)}")
     return found

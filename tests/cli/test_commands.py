@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -249,12 +250,12 @@ def test_every_command_explains_its_options(capsys: pytest.CaptureFixture[str], 
         ("envs", "CartPole-v1"),
         ("presets", "a3c/atari"),
         ("networks", "nature-cnn"),
-        ("pretrained", ""),
+        ("pretrained", "pretrained/pong-ppo"),
     ],
 )
 def test_list_lists(capsys: pytest.CaptureFixture[str], what: str, known: str) -> None:
     assert ran("list", what) == 0
-    assert known in {line.split()[0] for line in capsys.readouterr().out.splitlines()} | {""}
+    assert known in {line.split()[0] for line in capsys.readouterr().out.splitlines() if line}
 
 
 @pytest.mark.parametrize("what", ["algorithms", "envs", "presets", "networks", "presets rainbow/atari"])
@@ -280,7 +281,7 @@ def test_environments_can_be_listed_by_family_by_part_of_the_name_and_by_pattern
     assert {"CartPole-v1", "Pendulum-v1"} < found["gymnasium"] < found["*"]
 
 
-def test_a_presets_name_tells_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_name_of_a_preset_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran("list", "presets", "rainbow/atari") == 0
     told = capsys.readouterr().out
     assert tomllib.loads(told[told.index("[algorithm]") :]).items() <= read_preset("rainbow/atari").items()
@@ -299,9 +300,11 @@ def test_commands_mean_the_best_agent_of_a_run_and_say_how_to_take_the_latest(tr
     assert command("inspect", "run/best", cwd=tmp_path).stdout.startswith("run/checkpoints/000000002000: ")
 
 
-def test_doctor_names_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_the_machine_and_every_extra(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran("doctor") == 0
     printed = capsys.readouterr().out
+    extras = set(importlib.metadata.metadata("asyncrl").get_all("Provides-Extra") or []) - {"test"}
+    assert {"football", "atari"} < extras <= {line.split()[0] for line in printed.splitlines()}
     assert all(word in printed for word in (f"asyncrl {__version__}", "cores", "memory", "torch", "bfloat16"))
 
 
@@ -356,7 +359,7 @@ MISTAKES = {
     "evaluate run --episodes 0": "--episodes must be 1 or more, not 0",
     "play run --video x.avi": "x.avi: the ending must be .mp4 or .gif",
     "play run --video nowhere/x.gif": "nowhere/x.gif: there is no folder",
-    "list envs nothing-like-it": "nothing here matches 'nothing-like-it'",
+    "list envs nothing-like-it": "nothing matches 'nothing-like-it'",
     "play run --episodes 0": "--episodes must be 1 or more, not 0",
     "evaluate damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
     "train --resume damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
