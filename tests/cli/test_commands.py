@@ -266,7 +266,7 @@ def test_a_list_fits_the_terminal(
     monkeypatch.setenv("COLUMNS", str(width))
     assert ran("list", *what.split()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 80
+    assert len(lines) <= (80 if width == 80 else 110)
     assert [line for line in lines if len(line) > width] == []
 
 
