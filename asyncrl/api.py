@@ -40,6 +40,7 @@ from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.config import EPISODE_LIMIT, EngineKind, RunConfig
 from asyncrl.runs.divergence import recover
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
 from asyncrl.runs.plans import make_learner, replay_plan
@@ -158,7 +159,7 @@ def resume(
     `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`, and
     `learning_rate` where the run diverged. `trust` says that what somebody else's run names may be run.
     """
-    run = Run(Run.open(Path(run_dir)).path.absolute())
+    run = Run(open_run(Path(run_dir)).path.absolute())
     with run.locked():
         return _resume(run, view, changes | ({} if steps is None else {"steps": steps}), trust=trust)
 

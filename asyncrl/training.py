@@ -22,9 +22,10 @@ from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.context import RunContext
+from asyncrl.runs.lookup import checkpoint_folder
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.recorder import Recorder
-from asyncrl.runs.run import Run, checkpoint_folder
+from asyncrl.runs.run import Run
 from asyncrl.runs.schedule import Free, Lockstep
 from asyncrl.runs.statistics import Episode, Statistics
 

@@ -196,7 +196,7 @@ def json_text(data: Any, random: random.Random) -> str:
 
 
 def change_manifest(folder: Path, random: random.Random) -> str:
-    from asyncrl.runs import checkpoint
+    from asyncrl.runs.manifest import manifest_sha256
 
     file = random.choice([p for p in files_of(folder) if p.name == "manifest.json"])
     manifest = json.loads(file.read_text())
@@ -209,7 +209,7 @@ def change_manifest(folder: Path, random: random.Random) -> str:
             manifest = {**manifest, part: change_json(manifest[part], random)}
         manifest = manifest if isinstance(manifest, dict) else {"weights_sha256": manifest}
     with contextlib.suppress(ValueError, RecursionError):
-        manifest["manifest_sha256"] = checkpoint._manifest_sha256(manifest)
+        manifest["manifest_sha256"] = manifest_sha256(manifest)
     file.write_text(json_text(manifest, random))
     return "manifest"
 
@@ -231,7 +231,7 @@ def change_text(folder: Path, random: random.Random) -> str:
 def seal(file: Path) -> None:
     """Update the manifests' hashes of this file."""
     from asyncrl.common.serialization import file_facts
-    from asyncrl.runs import checkpoint
+    from asyncrl.runs.manifest import manifest_sha256
 
     run = next(p for p in file.parents if (p / "config.json").exists())
     for path in run.glob("checkpoints/*/manifest.json"):
@@ -241,7 +241,7 @@ def seal(file: Path) -> None:
             if inside and file.name in manifest[part]:
                 manifest[part][file.name] = file_facts(file)
         manifest.pop("manifest_sha256")
-        path.write_text(json.dumps({**manifest, "manifest_sha256": checkpoint._manifest_sha256(manifest)}))
+        path.write_text(json.dumps({**manifest, "manifest_sha256": manifest_sha256(manifest)}))
 
 
 def change_header(folder: Path, random: random.Random) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from asyncrl.runs import checkpoint
-from asyncrl.runs.run import PRETRAINED, checkpoint_folder
+from asyncrl.runs.lookup import PRETRAINED, checkpoint_folder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asyncrl.common.serialization import file_facts
-from asyncrl.runs import checkpoint
+from asyncrl.runs.manifest import manifest_sha256
 from asyncrl.runs.run import Run
 
 __all__ = ["forge", "forge_tensors", "forged"]
@@ -34,7 +34,7 @@ def forge(folder: Path, change: Callable[[Manifest], None]) -> None:
     manifest = json.loads(file.read_text())
     change(manifest)
     manifest.pop("manifest_sha256")
-    file.write_text(json.dumps({**manifest, "manifest_sha256": checkpoint._manifest_sha256(manifest)}))
+    file.write_text(json.dumps({**manifest, "manifest_sha256": manifest_sha256(manifest)}))
 
 
 def forge_tensors(folder: Path, name: str, change: Callable[[dict[str, Tensor]], None]) -> None:

@@ -16,7 +16,7 @@ from asyncrl.api import configure, newest_checkpoint, resume
 from asyncrl.errors import UsageError
 from asyncrl.networks import Network
 from asyncrl.runs.config import EngineKind
-from asyncrl.runs.run import Run
+from asyncrl.runs.lookup import open_run
 
 
 def test_a_setting_reaches_the_field_of_its_name_wherever_that_is() -> None:
@@ -59,7 +59,7 @@ def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
     settings = dict(steps=4_000, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0, env_kwargs=kwargs)
     with pytest.raises(KeyboardInterrupt, match="go on with: asyncrl train --resume"):
         asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", **settings)
-    run = Run.open(tmp_path / "run")
+    run = open_run(tmp_path / "run")
     assert run.interrupted
     assert 0 < newest_checkpoint(run).step < 4_000
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -28,7 +28,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Quiet
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.checkpointer import Checkpointer
-from asyncrl.runs.run import Run
+from asyncrl.runs.lookup import open_run
 
 ENGINES = ["serial", "threads", "processes"]
 REPLAYED: dict[str, Any] = dict(learning_starts=96, capacity=2_000, batch_size=16)
@@ -56,7 +56,7 @@ def nothing_is_left() -> Iterator[None]:
 
 def saved_in(folder: Path) -> Checkpoint:
     """The checkpoint of the failed run: complete, finite, and with metrics up to it."""
-    saved = newest_checkpoint(Run.open(folder))
+    saved = newest_checkpoint(open_run(folder))
     assert torch.isfinite(saved.weights()).all()
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert max((r["update"] for r in records if r["kind"] == "train"), default=0) <= saved.update
@@ -135,11 +135,11 @@ def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkey
     monkeypatch.setattr(Learner, "gradient_step", fail)
     with pytest.raises(MemoryError):
         start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run")
-    assert newest_checkpoint(Run.open(tmp_path / "run")).update == 0
+    assert newest_checkpoint(open_run(tmp_path / "run")).update == 0
 
 
 def weights_of(folder: Path) -> torch.Tensor:
-    return newest_checkpoint(Run.open(folder)).weights()
+    return newest_checkpoint(open_run(folder)).weights()
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def test_records_that_cannot_be_written_end_a_run_which_is_saved_and_goes_on_exa
     assert largest < limit
     with files_of_at_most(limit), pytest.raises(SystemFault, match=r"File too large; raise .* go on from step .* --resume"):
         start(config, tmp_path / "cut")
-    assert newest_checkpoint(Run.open(tmp_path / "cut")).update > 0
+    assert newest_checkpoint(open_run(tmp_path / "cut")).update > 0
     resume(tmp_path / "cut")
     assert weights_of(tmp_path / "cut").equal(weights_of(tmp_path / "whole"))
 
@@ -170,11 +170,11 @@ def test_records_that_cannot_be_written_end_a_run_which_is_saved_and_goes_on_exa
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_of_its_own(tmp_path: Path) -> None:
     config = configure("worlds:Corridor-v0", "dqn", engine="serial", checkpoint_every=96, **SMALL | REPLAYED)
     start(replace(config, steps=192), tmp_path / "run")
-    before = newest_checkpoint(Run.open(tmp_path / "run"))
+    before = newest_checkpoint(open_run(tmp_path / "run"))
     limit = max(file.stat().st_size for file in before.path.iterdir()) - 1
     with files_of_at_most(limit), pytest.raises(SystemFault, match=rf"go on from step {before.step:,} with"):
         resume(tmp_path / "run", steps=config.steps)
-    assert newest_checkpoint(Run.open(tmp_path / "run")).step == before.step
+    assert newest_checkpoint(open_run(tmp_path / "run")).step == before.step
     assert [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"] == []
 
 
@@ -186,7 +186,7 @@ def test_a_run_whose_folder_is_moved_away_is_saved_where_it_was(tmp_path: Path) 
 
     with pytest.raises(SystemFault, match="run: the run's folder was moved or removed while it was trained; go on from"):
         start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run", Mover())
-    assert newest_checkpoint(Run.open(tmp_path / "run")).step == SMALL["steps"]
+    assert newest_checkpoint(open_run(tmp_path / "run")).step == SMALL["steps"]
 
 
 def test_a_start_that_failed_before_anything_was_learned_is_begun_again_by_resume(

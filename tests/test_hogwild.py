@@ -31,9 +31,9 @@ from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.hogwild import HogwildLearner, WorkerReport
 from asyncrl.monitor import Live
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.resolution import resolve
-from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Statistics
 from asyncrl.runs.summary import summary_lines
 
@@ -186,7 +186,7 @@ class Stop:
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, optimizer_statistics: str) -> None:
     settings = SMALL | dict(steps=40_000, log_every=100, target_every=500, optimizer_statistics=optimizer_statistics)
     run, outcome = start(configure("worlds:Corridor-v0", "n-step-q", **settings), tmp_path / "run", Stop())
-    saved = newest_checkpoint(Run.open(run.path))
+    saved = newest_checkpoint(open_run(run.path))
     assert outcome.signal == signal.SIGTERM
     assert 0 < saved.step == outcome.step < 40_000
     kept = {name.split(".")[1] for name in saved.tensors("optimizer")}
@@ -219,12 +219,12 @@ def test_a_program_that_is_ended_leaves_no_process_and_can_go_on(tmp_path: Path,
             child.kill()
     assert psutil.wait_procs(workers, timeout=30)[1] == []
     assert not list(Path("/dev/shm").glob(f"torch_{child.pid}_*"))
-    saved = newest_checkpoint(Run.open(tmp_path / "run"))
+    saved = newest_checkpoint(open_run(tmp_path / "run"))
     if number == signal.SIGKILL:
         return
     words = ["--resume", str(tmp_path / "run"), "--steps", str(saved.step + 1_000), "--no-video", "--quiet"]
     assert main(["train", *words]) == 0
-    assert newest_checkpoint(Run.open(tmp_path / "run")).step >= saved.step + 1_000
+    assert newest_checkpoint(open_run(tmp_path / "run")).step >= saved.step + 1_000
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_what_a_worker_ends_with_is_raised_and_what_was_learned_is_saved(
 ) -> None:
     with pytest.raises(fault, match=sentence):
         start(configure(env, "a3c", **SMALL | dict(t_max=8)), tmp_path / "run")
-    saved = newest_checkpoint(Run.open(tmp_path / "run"))
+    saved = newest_checkpoint(open_run(tmp_path / "run"))
     assert torch.isfinite(saved.weights()).all()
     assert saved.update >= (0 if fault is DivergenceError else 4)
     assert workers_of(psutil.Process()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import asyncrl
-from asyncrl.runs.run import PRETRAINED, pretrained_names
+from asyncrl.runs.lookup import PRETRAINED, pretrained_names
 
 
 @pytest.mark.parametrize("name", pretrained_names())

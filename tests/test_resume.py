@@ -22,8 +22,8 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.monitor import JsonLines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import make_learner
-from asyncrl.runs.run import Run
 
 BATCH, STOPPED, UPDATES = 96, 7, 20
 SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
@@ -62,7 +62,7 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 
 
 def weights_of(folder: Path) -> str:
-    return newest_checkpoint(Run.open(folder)).weights_sha256
+    return newest_checkpoint(open_run(folder)).weights_sha256
 
 
 def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def test_counters_time_and_annealing_go_on_where_they_stopped(copied: Path) -> N
 
 
 def test_a_learner_that_was_restored_is_saved_as_the_same_files(copied: Path, tmp_path: Path) -> None:
-    found = newest_checkpoint(Run.open(copied))
+    found = newest_checkpoint(open_run(copied))
     config = found.config
     learner = make_learner(dataclasses.replace(config, seed=99), found.contract)
     learner.restore({name: found.tensors(name) for name in ("weights", "optimizer")}, found.update, found.step)
@@ -185,7 +185,7 @@ def test_a_learner_that_was_restored_is_saved_as_the_same_files(copied: Path, tm
 
 
 def test_a_checkpoint_holds_the_older_weights_that_rollouts_in_the_making_were_ordered_with(copied: Path) -> None:
-    before, newest = map(checkpoint.load, Run.open(copied).checkpoints()[-2:])
+    before, newest = map(checkpoint.load, open_run(copied).checkpoints()[-2:])
     recent = newest.tensors("recent")
     assert (before.update, newest.update, list(recent)) == (STOPPED - 1, STOPPED, [str(STOPPED - 1)])
     assert torch.equal(recent[str(STOPPED - 1)], before.weights())
@@ -194,7 +194,7 @@ def test_a_checkpoint_holds_the_older_weights_that_rollouts_in_the_making_were_o
 @pytest.mark.parametrize("forgotten", ["optimizer", "recent"])
 def test_everything_that_is_saved_is_needed_to_go_on(interrupted: Path, tmp_path: Path, forgotten: str) -> None:
     whole, forgetful = (Path(shutil.copytree(interrupted, tmp_path / name)) for name in ("whole", "forgetful"))
-    found = newest_checkpoint(Run.open(forgetful))
+    found = newest_checkpoint(open_run(forgetful))
     state = {name: found.tensors(name) for name in ("weights", "optimizer", "recent")}
     state[forgotten] = {name: torch.zeros_like(x) for name, x in state[forgotten].items()}
     save(found.path, state, found)
@@ -204,16 +204,16 @@ def test_everything_that_is_saved_is_needed_to_go_on(interrupted: Path, tmp_path
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken_and_no_update_is_recorded_twice(copied: Path) -> None:
-    before, newest = Run.open(copied).checkpoints()[-2:]
+    before, newest = open_run(copied).checkpoints()[-2:]
     bad, view = damage(newest), Listener()
-    assert newest_checkpoint(Run.open(copied)).path == before
+    assert newest_checkpoint(open_run(copied)).path == before
     resume(copied, view)
     assert any(str(bad) in line and "damaged" in line and "the one before" in line for line in view.said), view.said
     assert [r["update"] for r in trained(copied)] == list(range(1, UPDATES + 1))
 
 
 def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_with(copied: Path) -> None:
-    files = [damage(path) for path in Run.open(copied).checkpoints()]
+    files = [damage(path) for path in open_run(copied).checkpoints()]
     with pytest.raises(CheckpointError) as caught:
         resume(copied)
     assert all(str(file) in str(caught.value) for file in files)
@@ -265,7 +265,7 @@ def test_target_networks_moments_priorities_and_published_weights_come_back(
     config = configure("worlds:Corridor-v0", algorithm, **{**SMALL, **settings})
     run, _ = start(config, tmp_path / "run", Listener(STOPPED))
     whole, forgetful = (Path(shutil.copytree(run.path, tmp_path / name)) for name in ("whole", "forgetful"))
-    found = newest_checkpoint(Run.open(forgetful))
+    found = newest_checkpoint(open_run(forgetful))
     state = {name.removesuffix(".safetensors"): found.tensors(name.removesuffix(".safetensors")) for name in found.files}
     forget = torch.sign if forgotten == "replay" else torch.zeros_like  # priorities: all alike
     state[forgotten] = {name: forget(x) for name, x in state[forgotten].items()}
@@ -310,7 +310,7 @@ def test_tensorboard_forgets_what_was_drawn_after_the_checkpoint_that_a_run_goes
 
 def outline(folder: Path) -> dict[str, Any]:
     """The parts of a run that do not depend on the clock."""
-    unclocked = [{n: x for n, x in record.items() if n != "time"} for record in Run.open(folder).records()]
+    unclocked = [{n: x for n, x in record.items() if n != "time"} for record in open_run(folder).records()]
     marks = {name: (folder / name).read_text() for name in ("latest", "best")}
     trained = [(record["step"], record["loss"]) for record in unclocked if record["kind"] == "train"]
     return {"marks": marks, "train": trained, "others": [record for record in unclocked if record["kind"] != "train"]}

@@ -14,7 +14,7 @@ from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.changes import check_change, may_change, setting_paths
 from asyncrl.runs.config import RunConfig
-from asyncrl.runs.run import Run
+from asyncrl.runs.lookup import open_run
 
 __all__ = ["ResumeRequest", "read_continuation"]
 
@@ -74,7 +74,7 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     folders = remove_option(words, "--resume")
     if len(folders) != 1:
         raise UsageError(f"--resume takes one run, not {len(folders)}: {', '.join(folders)}")
-    run = Run.open(Path(folders[0]))
+    run = open_run(Path(folders[0]))
     newest = newest_checkpoint(run) if run.checkpoints() else None  # none if the run failed at its start
     config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
     settings = _settings(config, may_change(diverged=diverged))

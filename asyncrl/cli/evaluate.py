@@ -13,7 +13,7 @@ from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions
 from asyncrl.play.evaluation import cut_off_message
-from asyncrl.runs.run import newer_checkpoint
+from asyncrl.runs.lookup import newer_checkpoint
 from asyncrl.runs.statistics import summary
 
 _ABOUT = "Evaluate an agent in its environment: the returns of many episodes."

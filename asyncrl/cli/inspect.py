@@ -11,8 +11,9 @@ from asyncrl.api import load
 from asyncrl.cli.options import parse
 from asyncrl.common.serialization import to_json
 from asyncrl.runs import checkpoint
+from asyncrl.runs.lookup import checkpoint_folder, newer_checkpoint
 from asyncrl.runs.provenance import describe_provenance
-from asyncrl.runs.run import Run, checkpoint_folder, newer_checkpoint
+from asyncrl.runs.run import Run
 
 _ORIGIN = ("date", "command", "git", "machine", "packages", "resumed")
 """Fields of config.json that tell the origin of a run."""

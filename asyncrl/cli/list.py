@@ -99,7 +99,7 @@ def _presets(name: str | None) -> list[str]:
 def _pretrained() -> dict[str, str]:
     """Algorithm, environment and training steps of each pretrained agent."""
     from asyncrl.runs import checkpoint
-    from asyncrl.runs.run import checkpoint_folder, pretrained_names
+    from asyncrl.runs.lookup import checkpoint_folder, pretrained_names
 
     agents = {name: checkpoint.read(checkpoint_folder(name)) for name in pretrained_names()}
     return {

@@ -16,7 +16,7 @@ from asyncrl.envs import EnvOptions, View, describe
 from asyncrl.errors import UsageError
 from asyncrl.play.human import keys_help
 from asyncrl.play.video import Screen, Window, open_video
-from asyncrl.runs.run import newer_checkpoint
+from asyncrl.runs.lookup import newer_checkpoint
 
 _ABOUT = "Watch an agent play, in a window or as a video; or play yourself."
 BASIC = {

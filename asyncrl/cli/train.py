@@ -32,6 +32,7 @@ from asyncrl.play.video import open_video
 from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 from asyncrl.training import TrainingResult
 
@@ -101,7 +102,7 @@ def _continue(arguments: Sequence[str]) -> int:
     asked = read_continuation(arguments)
     if asked is None:
         return 0
-    made, config, output = Run.open(asked.run), asked.config, asked.output
+    made, config, output = open_run(asked.run), asked.config, asked.output
     if HAS_WORKERS and asked.changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         prepare()
     steps = asked.changes.get("steps", config.steps)

@@ -18,7 +18,7 @@ from asyncrl.envs import Contract, EnvOptions, describe
 from asyncrl.envs.spaces import Spaces, pack
 from asyncrl.errors import UsageError
 from asyncrl.runs import checkpoint
-from asyncrl.runs.run import checkpoint_folder
+from asyncrl.runs.lookup import checkpoint_folder
 
 __all__ = ["Agent", "load"]
 

@@ -16,6 +16,7 @@ from asyncrl.runs import checkpoint
 from asyncrl.runs.config import OnDivergence
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
+from asyncrl.runs.manifest import Rewind
 from asyncrl.runs.plans import actor_spec
 from asyncrl.runs.saved_state import read_state
 from asyncrl.runs.statistics import Statistics
@@ -42,7 +43,7 @@ class Checkpointer:
         self._consumed = 0  # rollouts that were learned from before the run was resumed
         self.saved = -1
         """The update of the newest checkpoint."""
-        self.rewinds: tuple[checkpoint.Rewind, ...] = ()
+        self.rewinds: tuple[Rewind, ...] = ()
         """The times that the run diverged and went back to an earlier checkpoint."""
         self.actor_states: dict[int, ActorState] = {}
         """By actor: where it continues in a resumed run; {} in a new one."""

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.runs import checkpoint
-from asyncrl.runs.checkpoint import Checkpoint, Rewind
+from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import OnDivergence, RunConfig
+from asyncrl.runs.manifest import Rewind
 from asyncrl.runs.run import Run
 
 __all__ = ["MOST_REWINDS", "recover"]

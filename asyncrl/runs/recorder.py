@@ -8,9 +8,9 @@ from torch import Tensor
 
 from asyncrl.learner import Learner
 from asyncrl.monitor import Record
-from asyncrl.runs.checkpoint import Rewind
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
+from asyncrl.runs.manifest import Rewind
 from asyncrl.runs.statistics import Episode, Statistics
 
 __all__ = ["Recorder"]

@@ -15,7 +15,7 @@ from asyncrl.api import configure, start
 from asyncrl.engines.workers import prepare
 from asyncrl.monitor import Record
 from asyncrl.runs import checkpoint
-from asyncrl.runs.run import checkpoint_folder
+from asyncrl.runs.lookup import checkpoint_folder
 
 WARM_UP = 5.0
 ACTORS = {"a2c": 2, "dqn": 1}

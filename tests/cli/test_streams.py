@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncrl.api import newest_checkpoint
-from asyncrl.runs.run import Run
+from asyncrl.runs.lookup import open_run
 
 ASYNCRL = f"{sys.executable} -m asyncrl"
 
@@ -60,7 +60,7 @@ def test_a_reader_that_goes_ends_a_run_which_is_saved(tmp_path: Path) -> None:
     train = "train a3c worlds:Corridor-v0 --steps 100000000 --eval-episodes 0 --run-dir run --engine serial"
     done = shell(f"{ASYNCRL} {train} | head -1; exit ${{PIPESTATUS[0]}}", tmp_path)
     assert done.returncode == 1
-    saved = newest_checkpoint(Run.open(tmp_path / "run"))
+    saved = newest_checkpoint(open_run(tmp_path / "run"))
     assert saved.step > 0
     end = f"; go on from step {saved.step:,} with: asyncrl train --resume {tmp_path / 'run'}\n"
     assert done.stderr.decode() == f"asyncrl: standard output: Broken pipe; its reader has exited{end}"

@@ -19,6 +19,7 @@ from asyncrl.play.agent import load
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.divergence import MOST_REWINDS
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 
 BATCH = 96
@@ -34,7 +35,7 @@ def diverging(**settings: Any) -> RunConfig:
 
 
 def rewinds(folder: Path) -> list[dict[str, Any]]:
-    return [record for record in Run.open(folder).records() if record["kind"] == "rewind"]
+    return [record for record in open_run(folder).records() if record["kind"] == "rewind"]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_what_diverged_is_neither_kept_nor_marked(tmp_path: Path, algorithm: str
     settings = {**SMALL, **saving, **settings}
     with pytest.raises(DivergenceError):
         start(configure("worlds:Corridor-v0", algorithm, **settings), tmp_path / "run")
-    run = Run.open(tmp_path / "run")
+    run = open_run(tmp_path / "run")
     saved = [checkpoint.load(path) for path in run.checkpoints()]
     assert all(float(one.weights().norm()) < 1e6 for one in saved)
     assert run.marked("latest") == saved[-1].path
@@ -85,10 +86,10 @@ def test_a_run_that_diverged_may_go_on_with_another_learning_rate_and_only_it(di
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0, 0.0])
 def test_a_learning_rate_that_is_none_is_refused_before_anything_changes(diverged: Path, rate: float) -> None:
-    before = weights_of(diverged), newest_checkpoint(Run.open(diverged)).config
+    before = weights_of(diverged), newest_checkpoint(open_run(diverged)).config
     with pytest.raises(UsageError, match="--learning-rate must be"):
         resume(diverged, learning_rate=rate)
-    assert (weights_of(diverged), newest_checkpoint(Run.open(diverged)).config) == before
+    assert (weights_of(diverged), newest_checkpoint(open_run(diverged)).config) == before
 
 
 def test_a_run_goes_back_and_on_with_half_the_rate_the_same_on_every_engine(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_run_goes_back_and_on_with_half_the_rate_the_same_on_every_engine(tmp_
     assert [record["number"] for record in back] == list(range(1, len(back) + 1))
     assert [record["learning_rate"] for record in back] == [64 / 2**n for n in range(1, len(back) + 1)]
     assert all(record["step"] < record["diverged"] for record in back)
-    assert newest_checkpoint(Run.open(tmp_path / "serial")).config.optimizer.learning_rate == back[-1]["learning_rate"]
+    assert newest_checkpoint(open_run(tmp_path / "serial")).config.optimizer.learning_rate == back[-1]["learning_rate"]
     log = (tmp_path / "serial" / "log.txt").read_text()
     assert all(f"with --learning-rate {record['learning_rate']:g} (rewind {record['number']})" in log for record in back)
 
@@ -124,7 +125,7 @@ def test_wherever_a_run_that_goes_back_is_killed_it_ends_as_the_one_that_was_not
     states = states_of_kills(diverging(on_divergence="rewind", **rare), tmp_path, monkeypatch)
     expected, weights = outline(tmp_path / "run"), weights_of(tmp_path / "run")
     assert [record["number"] for record in expected["others"] if record["kind"] == "rewind"] == [1]
-    lengths = [len(Run.open(folder).records()) for folder in states]
+    lengths = [len(open_run(folder).records()) for folder in states]
     back = next(i for i, (before, after) in enumerate(itertools.pairwise(lengths)) if after < before)
     for folder in states[back - 4 : back + 3]:
         resume(folder)

@@ -8,7 +8,7 @@ import pytest
 
 from asyncrl.cli import main
 from asyncrl.runs.config import RunConfig
-from asyncrl.runs.run import Run
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.settings import configure
 
 SMALL = "--steps 40 --actors 1 --envs-per-actor 1 --t-max 5 --eval-episodes 0 --quiet"
@@ -43,4 +43,4 @@ def test_a_former_option_is_reported_and_has_its_effect(
     command = f"train actor-critic CartPole-v1 {option} {SMALL.replace('--t-max 5', '')} --run-dir {tmp_path / 'run'}"
     assert main(command.split()) == 0
     assert "--trace-lambda is now --gae-lambda" in capsys.readouterr().err
-    assert Run.open(tmp_path / "run").beginning()[0].algorithm.gae_lambda == 0.5
+    assert open_run(tmp_path / "run").beginning()[0].algorithm.gae_lambda == 0.5

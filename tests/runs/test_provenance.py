@@ -13,8 +13,8 @@ import pytest
 
 from asyncrl.api import configure, resume, start
 from asyncrl.runs import provenance as module
+from asyncrl.runs.lookup import open_run
 from asyncrl.runs.provenance import describe_provenance, provenance
-from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=192, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, engine="serial")
 
@@ -81,4 +81,4 @@ def test_a_run_whose_config_json_says_nothing_of_that_goes_on(tmp_path: Path) ->
     run, _ = start(configure("worlds:Corridor-v0", "a3c", **SMALL), tmp_path / "run")
     (run.path / "config.json").write_text('{"asyncrl": "0.1.0"}')
     resume(run.path, steps=384)
-    assert Run.open(run.path).facts()["resumed"][0]["step"] == 192
+    assert open_run(run.path).facts()["resumed"][0]["step"] == 192

@@ -14,7 +14,8 @@ import asyncrl
 from asyncrl.api import configure, newest_checkpoint, resume, start
 from asyncrl.cli import main
 from asyncrl.errors import DamageWarning, UsageError
-from asyncrl.runs.run import Run, checkpoint_folder
+from asyncrl.runs.lookup import checkpoint_folder
+from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, t_max=8, engine="serial", eval_episodes=0, log_every=64)
 REPLAY: dict[str, Any] = dict(

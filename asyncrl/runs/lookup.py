@@ -1,0 +1,74 @@
+"""From a name on the command line to a checkpoint: run folders, checkpoint folders and pretrained agents."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import warnings
+from pathlib import Path
+
+from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.runs.run import Run
+
+__all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_names"]
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def open_run(path: Path) -> Run:
+    """An existing run. Raises UsageError if there is none."""
+    if not path.exists():
+        raise UsageError(f"there is no run folder {path}{suggestions(str(path), _run_folders())}")
+    if not (path / "config.json").is_file():
+        raise UsageError(f"{path} is not a run folder: it has no config.json")
+    return Run(path)
+
+
+def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
+    """The checkpoint of a run folder, checkpoint folder or pretrained agent.
+
+    For a run it is the checkpoint marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest choose
+    one. Raises UsageError if there is none.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}")
+    path = Path(name)
+    if (path / "manifest.json").is_file():
+        return path
+    if path.name in ("best", "latest") and path.is_file():
+        path, prefer = path.parent, path.name
+    if str(name).startswith("pretrained/") and not path.exists():
+        if str(name) not in pretrained_names():
+            raise UsageError(f"there is no agent {name}{suggestions(str(name), pretrained_names())}")
+        return PRETRAINED / str(name).removeprefix("pretrained/")
+    run = open_run(path)
+    for mark in dict.fromkeys((prefer, "latest")):
+        found = run.marked(mark)
+        if found is not None:
+            return found
+        if (path / mark).exists():
+            warnings.warn(f"{path / mark} names no checkpoint of this run; using the newest", DamageWarning, stacklevel=2)
+    found = run.newest_valid()
+    if found is None:
+        raise UsageError(f"{path} has no checkpoint yet")
+    return found
+
+
+def newer_checkpoint(name: str | Path, chosen: Path) -> str:
+    """A sentence that says which checkpoint of a run was `chosen` if it is not the newest; else ""."""
+    run = Run(Path(name))
+    latest = run.marked("latest") if (run.path / "config.json").is_file() else None
+    if latest is None or latest == chosen:
+        return ""
+    return (
+        f"step {int(chosen.name):,} is the best of {run.path}; its newest, step {int(latest.name):,}, is {run.path}/latest"
+    )
+
+
+def pretrained_names() -> list[str]:
+    """The agents that come with the package, as `pretrained/pong-ppo`."""
+    return [f"pretrained/{p.name}" for p in sorted(PRETRAINED.iterdir()) if (p / "manifest.json").is_file()]
+
+
+def _run_folders() -> list[str]:
+    return [str(p.parent) for p in Path("runs").glob("*/config.json")]
