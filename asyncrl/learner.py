@@ -209,7 +209,9 @@ class Learner:
             copy_into(self.target_network, self.weights)
 
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
-        """Continue from a saved `state`. Raises CheckpointError if it does not fit this network."""
+        """Continue from a saved `state`. Raises CheckpointError if it does not fit this learner."""
+        if unknown := state.keys() - {"weights", "target", "optimizer", "learning_rate", "replay"}:
+            raise CheckpointError(f"the learner cannot restore {', '.join(sorted(unknown))}")
         self._fill(dict(named_views(self.network, self.weights)), state["weights"])
         if self.target_network is not self.network:
             self._fill(dict(self.target_network.named_parameters()), state["target"])

@@ -160,7 +160,10 @@ def test_records_that_cannot_be_written_end_a_run_which_is_saved_and_goes_on_exa
     largest = max(size[path] for path in size if path.suffix == ".safetensors")
     limit = (largest + size[tmp_path / "whole" / "metrics.jsonl"]) // 2
     assert largest < limit
-    with files_of_at_most(limit), pytest.raises(SystemFault, match=r"File too large; raise .* go on from step .* --resume"):
+    with (
+        files_of_at_most(limit),
+        pytest.raises(SystemFault, match=r"File too large; raise .* resume from step .* --resume"),
+    ):
         start(config, tmp_path / "cut")
     assert newest_checkpoint(open_run(tmp_path / "cut")).update > 0
     resume(tmp_path / "cut")
@@ -172,7 +175,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_
     start(replace(config, steps=192), tmp_path / "run")
     before = newest_checkpoint(open_run(tmp_path / "run"))
     limit = max(file.stat().st_size for file in before.path.iterdir()) - 1
-    with files_of_at_most(limit), pytest.raises(SystemFault, match=rf"go on from step {before.step:,} with"):
+    with files_of_at_most(limit), pytest.raises(SystemFault, match=rf"resume from step {before.step:,} with"):
         resume(tmp_path / "run", steps=config.steps)
     assert newest_checkpoint(open_run(tmp_path / "run")).step == before.step
     assert [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"] == []
@@ -184,7 +187,7 @@ def test_a_run_whose_folder_is_moved_away_is_saved_where_it_was(tmp_path: Path) 
             if record["step"] > 500 and not (tmp_path / "elsewhere").exists():
                 (tmp_path / "run").rename(tmp_path / "elsewhere")
 
-    with pytest.raises(SystemFault, match="run: the run's folder was moved or removed while it was trained; go on from"):
+    with pytest.raises(SystemFault, match="run: the run's folder was moved or removed during training; resume from"):
         start(configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL), tmp_path / "run", Mover())
     assert newest_checkpoint(open_run(tmp_path / "run")).step == SMALL["steps"]
 
@@ -196,13 +199,13 @@ def test_a_start_that_failed_before_anything_was_learned_is_begun_again_by_resum
     start(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(asyncrl.api, "JsonLines", full_of_files)
-        with pytest.raises(SystemFault, match=r"ulimit -n .* go on from its beginning with"):
+        with pytest.raises(SystemFault, match=r"ulimit -n .* resume from its beginning with"):
             start(config, tmp_path / "run")
     resume(tmp_path / "run")
     assert weights_of(tmp_path / "run").equal(weights_of(tmp_path / "whole"))
     (tmp_path / "whole" / "metrics.jsonl").write_text('{"step": 0, "update": 0, "kind": "pretrain"}\n')
     shutil.rmtree(tmp_path / "whole" / "checkpoints")
-    with pytest.raises(CheckpointError, match="was begun by `asyncrl pretrain`"):
+    with pytest.raises(CheckpointError, match="is an unfinished run of `asyncrl pretrain`"):
         resume(tmp_path / "whole")
 
 

@@ -192,7 +192,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, optimizer_s
     kept = {name.split(".")[1] for name in saved.tensors("optimizer")}
     assert kept == ({"0"} if optimizer_statistics == "shared" else {"0", "1"})
     assert saved.has("target")
-    with pytest.raises(UsageError, match="cannot go on with --engine serial"):
+    with pytest.raises(UsageError, match="cannot be resumed with --engine serial"):
         resume(run.path, engine="serial")
     _, again = resume(run.path, steps=saved.step + 400)
     assert again is not None

@@ -57,11 +57,11 @@ def at(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 FILE = {"sha256": "0" * 64, "bytes": 1}
 IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a step that is text": (at("step", value="1"), "step: expected int"),
-    "a step below 0": (at("step", value=-1), "cannot be"),
-    "no weights": (at("files", value={}), "no weights.safetensors"),
-    "a way out": (at("files", "../../weights.safetensors", value=FILE), "it has no file '../../weights"),
-    "an absolute name": (at("files", "/etc/passwd", value=FILE), "it has no file '/etc/passwd'"),
-    "a way out of the replay memory": (at("replay", "../config.json", value=FILE), "it has no file '../config.json'"),
+    "a step below 0": (at("step", value=-1), "out of range"),
+    "no weights": (at("files", value={}), "weights.safetensors is missing"),
+    "a way out": (at("files", "../../weights.safetensors", value=FILE), "'../../weights"),
+    "an absolute name": (at("files", "/etc/passwd", value=FILE), "'/etc/passwd' with"),
+    "a way out of the replay memory": (at("replay", "../config.json", value=FILE), "'../config.json' with"),
     "bytes that are text": (at("files", "weights.safetensors", "bytes", value="1"), "expected int"),
     "a file too large": (
         at("files", "recent.safetensors", value={**FILE, "bytes": 2**50}),

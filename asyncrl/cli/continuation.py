@@ -63,7 +63,7 @@ class ResumeRequest(NamedTuple):
 def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     """Parse the command line; returns None after printing the help.
 
-    Raises UsageError for an option that cannot change in a run, with the reason.
+    Raises UsageError for an option that cannot change when a run is resumed, with the reason.
     """
     words = list(arguments)
     if set(HELP) & set(words):
@@ -104,7 +104,7 @@ def _check_option(name: str, config: RunConfig, options: Sequence[Option], *, di
     if name in own:
         return
     if name in _FIXED:
-        raise UsageError(f"{flag(name)} cannot change in a run: {_FIXED[name]}")
+        raise UsageError(f"{flag(name)} cannot change when a run is resumed: {_FIXED[name]}")
     if name not in settings:
         known = map(flag, [*own, *settings, *_FIXED])
         raise UsageError(f"there is no option {flag(name)}{suggestions(flag(name), known)}")

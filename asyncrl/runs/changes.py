@@ -1,4 +1,4 @@
-"""What may change in the continuation of a run."""
+"""Settings that may change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["changed", "check_change", "differences_of", "may_change", "setting_p
 
 
 def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
-    """Where each setting of a dataclass is; those of a nested one are settings too."""
+    """The path of each setting of a dataclass, nested dataclasses included."""
     for field in dataclasses.fields(cls):
         default = None if field.default_factory is dataclasses.MISSING else field.default_factory()
         if dataclasses.is_dataclass(default):
@@ -25,12 +25,12 @@ def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
 
 
 def may_change(*, diverged: bool) -> tuple[str, ...]:
-    """The settings that may change in the continuation of a run; the learning rate where it has diverged."""
+    """Names of the settings that may change; the learning rate may if the run has diverged."""
     return ("steps", *RunConfig.CHANGEABLE, *(("learning_rate",) if diverged else ()))
 
 
 def differences_of(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """By name, what changes: the value before, and after, as JSON has them."""
+    """The settings that differ: by name, the JSON values before and after."""
     places = [(name,) for name in may_change(diverged=False)] + [("optimizer", "learning_rate")]
     values = {path[-1]: (_at(to_json(before), path), _at(to_json(after), path)) for path in places}
     return {name: (one, other) for name, (one, other) in values.items() if one != other}
@@ -43,7 +43,7 @@ def _at(table: Any, path: tuple[str, ...]) -> Any:
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any], *, diverged: bool) -> RunConfig:
-    """The configuration of a run with `changes` from now on. Raises UsageError for what cannot change."""
+    """`config` with `changes`, by name. Raises UsageError for settings that cannot change."""
     for name in changes:
         check_change(config, name, diverged=diverged)
     own = {name: value for name, value in changes.items() if name != "learning_rate"}
@@ -51,22 +51,23 @@ def changed(config: RunConfig, changes: Mapping[str, Any], *, diverged: bool) ->
     optimizer = {**to_json(config.optimizer), "learning_rate": rate}
     new = RunConfig.from_json({**config.to_json(), **own, "optimizer": optimizer})
     if (new.engine is EngineKind.HOGWILD) != (config.engine is EngineKind.HOGWILD):
+        before, after = config.engine.value, new.engine.value
         raise UsageError(
-            f"a run of --engine {config.engine.value} cannot go on with --engine {new.engine.value}: hogwild's checkpoints "
-            "hold other optimizer states than one learner's"
+            f"a run of --engine {before} cannot be resumed with --engine {after}: hogwild checkpoints hold a different "
+            "optimizer state"
         )
     return new
 
 
 def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
-    """Raise UsageError for a setting that cannot change in the continuation of a run, with the reason."""
+    """Raise UsageError, with the reason, for a setting that cannot change."""
     if name in may_change(diverged=diverged):
         return
     if name == "learning_rate":
-        raise UsageError("--learning-rate cannot change in a run that has not diverged: it decides the weights")
+        raise UsageError("--learning-rate cannot change unless the run has diverged: it affects the weights")
     places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]}
     if name not in places:
         raise UsageError(f"there is no setting {name!r}{suggestions(name, places)}")
-    why = "belongs to the environment's contract" if places[name][0] == "environment" else "decides the weights"
+    why = "belongs to the environment's contract" if places[name][0] == "environment" else "affects the weights"
     may = ", ".join(map(flag, may_change(diverged=diverged)))
-    raise UsageError(f"{flag(name)} cannot change in a run: it {why}; what may change is {may}")
+    raise UsageError(f"{flag(name)} cannot change when a run is resumed: it {why}. These can: {may}")

@@ -1,4 +1,4 @@
-"""After training has diverged: back to a sound checkpoint, and on with a lower learning rate where that is asked for."""
+"""Recovers from divergence: returns to a sound checkpoint and, if asked to, continues with a lower learning rate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from asyncrl.runs.run import Run
 __all__ = ["MOST_REWINDS", "recover"]
 
 MOST_REWINDS = 8
-"""How often a run goes back before it gives up."""
+"""Rewinds before a run stops."""
 _FACTOR = 0.5
-"""Of the learning rate, each time."""
+"""Factor of the learning rate at each rewind."""
 
 
 def recover(run: Run, config: RunConfig, error: DivergenceError) -> Checkpoint | None:
-    """Leave only checkpoints that are sound; `latest` is the newest of them.
+    """Delete the checkpoints after the newest sound one, and let `latest` point to that.
 
-    Returns the checkpoint from which the run is to go on; None where it is to stop. What is left then says that the run
-    diverged. With `rewind`, only checkpoints count that every run of this configuration makes, so that where a run goes
-    back to does not depend on when it was interrupted.
+    Returns the checkpoint to continue from; None if the run is to stop, in which case the checkpoint is marked as
+    diverged. With `--on-divergence rewind`, only scheduled checkpoints count: every run of this configuration makes them,
+    so the target of a rewind does not depend on interruptions.
     """
     rewinds = config.on_divergence is OnDivergence.REWIND
     sound = [found for found in _sound(run, error.version) if found.scheduled or not rewinds]
@@ -33,7 +33,7 @@ def recover(run: Run, config: RunConfig, error: DivergenceError) -> Checkpoint |
         return None
     target = sound[-1]
     if target.rewinds and target.rewinds[-1].back_to == target.update and len(sound) > 1:
-        past, target = target.rewinds, sound[-2]  # a lower rate did not help from there
+        past, target = target.rewinds, sound[-2]  # the lower rate did not help from there
     else:
         past = target.rewinds
     for path in run.checkpoints():
@@ -49,11 +49,11 @@ def recover(run: Run, config: RunConfig, error: DivergenceError) -> Checkpoint |
 
 
 def _sound(run: Run, version: int) -> list[Checkpoint]:
-    """The checkpoints that a run which diverged at `version` can go on from, oldest first; the oldest is always one."""
-    whole = []
+    """The checkpoints before `version` with sound weights, oldest first; at least the oldest one."""
+    undamaged = []
     for path in run.checkpoints():
         with contextlib.suppress(CheckpointError):
             found = checkpoint.load(path)
             found.weights()
-            whole.append(found)
-    return [found for found in whole if found.update < version and found.sound] or whole[:1]
+            undamaged.append(found)
+    return [found for found in undamaged if found.update < version and found.sound] or undamaged[:1]

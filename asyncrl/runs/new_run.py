@@ -1,4 +1,4 @@
-"""Makes run folders: whole or not at all, and nothing is ever overwritten."""
+"""Creates run folders, completely or not at all. Nothing is ever overwritten."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ __all__ = ["create_run", "create_run_in"]
 
 
 class _TakenError(UsageError):
-    """The folder is somebody's already."""
+    """The folder is in use."""
 
 
 def create_run(path: Path, config: RunConfig, contract: Contract, *, video: bool = False) -> Run:
-    """A new folder; `video`: a game is to be recorded at the end. Raises UsageError where the folder cannot be."""
+    """Create the folder `path`. `video`: an episode is to be recorded at the end.
+
+    Raises UsageError if the folder is in use or cannot be created, SystemFault if the disk fails.
+    """
     run, was_there = Run(path.absolute()), os.path.lexists(path)
     try:
         _check_vacant(run.path)
@@ -33,10 +36,10 @@ def create_run(path: Path, config: RunConfig, contract: Contract, *, video: bool
             _check_vacant(run.path)
             run.write_config(config, contract, video=video)
     except AlreadyLocked as lock:
-        raise _TakenError(f"{run.path} is taken by {lock}; choose another --run-dir") from None
+        raise _TakenError(f"{run.path} is in use by {lock}; choose another --run-dir") from None
     except OSError as problem:
         _remove(run.path, folder=not was_there)
-        why = f"no run folder can be made: {describe_os_error(problem)}"
+        why = f"the run folder cannot be created: {describe_os_error(problem)}"
         if is_path_error(problem):
             raise UsageError(f"{why}, or choose another --run-dir") from None
         raise SystemFault(why) from problem
@@ -44,7 +47,7 @@ def create_run(path: Path, config: RunConfig, contract: Contract, *, video: bool
 
 
 def create_run_in(runs: Path, config: RunConfig, contract: Contract, *, video: bool = False) -> Run:
-    """A new folder inside of `runs`, called after the algorithm, the environment and the time."""
+    """Create a folder in `runs` named after the algorithm, the environment and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{config.algorithm.name}-{re.sub('[^a-zA-Z0-9_.+-]+', '-', config.env)}-{stamp}"
     for number in itertools.count(1):
@@ -56,26 +59,26 @@ def create_run_in(runs: Path, config: RunConfig, contract: Contract, *, video: b
 
 
 def _check_vacant(path: Path) -> None:
-    """Raise UsageError where somebody's files are here; what a start that was killed has left is nobody's."""
+    """Raise UsageError if the folder holds anything but the remains of a run that was killed while it started."""
     if (path / "config.json").exists():
         try:
             check_unlocked(path / LOCK)
         except AlreadyLocked as lock:
             raise _TakenError(f"{path} already holds a run, which {lock} is training; choose another --run-dir") from None
         raise _TakenError(f"{path} already holds a run; choose another --run-dir, or continue it with --resume {path}")
-    if path.exists() and not (path.is_dir() and all(map(_is_of_a_start, path.iterdir()))):
+    if path.exists() and not (path.is_dir() and all(map(_is_left_by_a_start, path.iterdir()))):
         raise _TakenError(f"{path} exists and is not an empty folder; choose another --run-dir")
 
 
-def _is_of_a_start(path: Path) -> bool:
-    """Is this what is made before config.json, and nothing else?"""
+def _is_left_by_a_start(path: Path) -> bool:
+    """Whether this file or folder is created before config.json."""
     if path.name == "checkpoints":
         return path.is_dir() and not any(path.iterdir())
     return path.name in (LOCK, ".config.json.tmp")
 
 
 def _remove(path: Path, *, folder: bool) -> None:
-    """Remove what a start that failed has made."""
+    """Remove what a failed start has created."""
     with contextlib.suppress(OSError):
         for name in (LOCK, ".config.json.tmp"):
             (path / name).unlink(missing_ok=True)

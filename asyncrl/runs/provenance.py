@@ -1,4 +1,4 @@
-"""Where a run comes from: its command, code, machine and date. Who ran it, and on which host, is nobody's business."""
+"""The provenance of a run: command, commit, machine and date. User and host names are not recorded."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from asyncrl.common.hardware import cores
 
 __all__ = ["describe_provenance", "machine", "provenance"]
 
-_PATIENCE = 2.0
-"""Seconds that git may take."""
+_GIT_TIMEOUT = 2.0
+"""Timeout of git, in seconds."""
 
 
 def provenance() -> dict[str, Any]:
-    """`date` (ISO 8601 with its time zone), `command`, `git` of the working directory (None outside one) and `machine`."""
+    """`date` (ISO 8601 with time zone), `command`, `git` (None outside a repository) and `machine`."""
     return {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": list(sys.orig_argv),
@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
 
 
 def describe_provenance(facts: Mapping[str, Any]) -> list[str]:
-    """What config.json says of where a run comes from, and of each time it went on, as a person reads it."""
+    """The provenance in config.json and each resumption, as lines of text."""
     lines = [f"{label:<20}{_printable(text)}" for label, text in _rows(facts).items() if text]
     resumed = facts.get("resumed")
     for entry in resumed if isinstance(resumed, list) else []:
@@ -52,7 +52,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
     machine = [f"Python {known.get('python')}", str(known.get("os")), str(known.get("cpu"))] if known else []
     state = "" if not isinstance(git, dict) or git.get("dirty") is False else ", with changes"
     return {
-        "made": str(facts.get("date") or ""),
+        "started": str(facts.get("date") or ""),
         "command": shlex.join(map(str, command)) if isinstance(command, list) else "",
         "machine": ", ".join(machine),
         "git commit": f"{git.get('commit')}{state}" if isinstance(git, dict) else "",
@@ -60,12 +60,12 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _printable(text: str) -> str:
-    """The same without what would steer a terminal: a run's folder may be a stranger's."""
+    """`text` without control characters: the run folder may come from somebody else."""
     return "".join(c if c.isprintable() else "?" for c in text)[:500]
 
 
 def machine() -> dict[str, Any]:
-    """What every figure must be read with."""
+    """The machine that measurements belong to: processor, cores, memory, GPU, versions."""
     model = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
@@ -80,21 +80,21 @@ def machine() -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any] | None:
-    """`commit`, and `dirty`: do tracked files differ from it (None where git takes too long to say)."""
+    """`commit`, and `dirty`: whether tracked files differ from it, None if git is slow. None outside a repository."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        commit = _ask_git("rev-parse", "HEAD").decode("ascii", "replace").strip()
+        commit = _run_git("rev-parse", "HEAD").decode("ascii", "replace").strip()
         dirty = None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            dirty = bool(_ask_git("status", "--porcelain", "--untracked-files=no").strip())
+            dirty = bool(_run_git("status", "--porcelain", "--untracked-files=no").strip())
         return {"commit": commit, "dirty": dirty}
     return None
 
 
-def _ask_git(*words: str) -> bytes:
-    """What git answers. It runs no program that the repository names, and writes nothing."""
+def _run_git(*words: str) -> bytes:
+    """The output of a git command. No program of the repository is run and nothing is written."""
     command = ["git", "-c", "core.fsmonitor=false", *words]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True, env=environment
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_TIMEOUT, check=True, env=environment
     )
     return done.stdout

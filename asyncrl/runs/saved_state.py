@@ -1,7 +1,7 @@
-"""What a checkpoint must hold for its run to go on: names, shapes and dtypes of all tensors, compared before they are read.
+"""The tensors that a run is resumed from: their names, shapes and dtypes, checked before they are read.
 
-They follow from the configuration and the contract alone, so a file that is damaged, or somebody else's, is refused by its
-header, and nothing that uses the tensors needs to doubt them.
+These follow from the configuration and the contract, so a file that is damaged or belongs to another run is refused by its
+header. A file that this module does not know is refused, too: nothing can be saved and then silently not restored.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from asyncrl.runs.schedule import Lockstep
 __all__ = ["read_state"]
 
 _RENAMED = {".carry.": ".tail.", "frames_since_reset": "age", "seed_and_steps": "origin", "extras.": "acted."}
-"""In the names of tensors in actors.safetensors: what stands for what 0.1.0 wrote."""
+"""Parts of the names of tensors in actors.safetensors, and what 0.1.0 called them."""
 
 State = dict[str, dict[str, Tensor]]
-"""Tensors by name, by the name of their file."""
+"""Tensors by name, by the stem of their file."""
 
 
 def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> State:
-    """The tensors of a checkpoint, from which a run of this (resolved) configuration goes on.
+    """The tensors of a checkpoint, for a run with this (resolved) configuration.
 
-    Raises CheckpointError that names the file and the tensor that does not fit.
+    Raises CheckpointError that names the file or tensor that is missing, unknown or does not fit.
     """
     expected = _learners(saved, config)
     plan = replay_plan(config, contract)
@@ -46,6 +46,10 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
         if saved.has("actors"):
             layout = actor_spec(config, contract).layout()
             expected["actors"] = _actors(tensors_in(saved.path / "actors.safetensors"), config, layout)
+    if unknown := {name.removesuffix(".safetensors") for name in saved.files} - expected.keys():
+        raise CheckpointError(
+            f"{saved.path} has {min(unknown)}.safetensors, which a run of this configuration does not have"
+        )
     state = {}
     for name, tensors in expected.items():
         if name == "actors" and any(".tail." in key for key in tensors_in(saved.path / "actors.safetensors")):
@@ -56,7 +60,7 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
             state[name] = saved.tensors(name, tensors)
         elif name in ("weights", "target"):
             raise CheckpointError(
-                f"{saved.path} has no {name}.safetensors, which a run of {config.algorithm.name} goes on with"
+                f"{saved.path} has no {name}.safetensors, which resuming a run of {config.algorithm.name} needs"
             )
     _check_values(saved, config, contract, state)
     return state
@@ -74,7 +78,7 @@ def _like(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _learners(saved: Checkpoint, config: RunConfig) -> State:
-    """What the learner keeps, and the weights of the rollouts that are in the making."""
+    """The learner's tensors, and the weights that rollouts in progress are made with."""
     network = saved.network()
     size = sum(weights.numel() for weights in network.values())
     kept = {name: _like(*(size,) * x.dim()) for name, x in statistics(config.optimizer, torch.zeros(1)).items()}
@@ -93,7 +97,7 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
 
 
 def _actors(found: Mapping[str, Tensor], config: RunConfig, layout: Layout) -> dict[str, Tensor]:
-    """What is kept of actors: of each that is there at all, everything."""
+    """The tensors of the actors: all of them for each actor that has any."""
     fields, steps = layout.fields(), config.algorithm.experience().overlap
     rows = {"frames": steps + layout.stack, "reset": steps + 1, "frames_since_reset": 2, "state": 2, "seed_and_steps": 2}
     carry = {}
@@ -126,7 +130,7 @@ def _actors(found: Mapping[str, Tensor], config: RunConfig, layout: Layout) -> d
 
 
 def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, state: State) -> None:
-    """Raise CheckpointError for numbers that cannot be."""
+    """Raise CheckpointError for values that no run writes."""
     actors, choices = state.get("actors", {}), contract.spaces.actions.choices
     for actor in range(config.actors):
         if f"{actor}.lengths" not in actors:
@@ -136,13 +140,15 @@ def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, stat
         parts = actions.reshape(len(actions), -1)
         can_be = not choices or bool(((parts >= 0) & (parts < torch.tensor(choices))).all())
         if int(lengths.min()) < 0 or int(lengths.sum()) != len(actions) or int(seeds.min()) < 0 or not can_be:
-            raise CheckpointError(f"{saved.path / 'actors.safetensors'} holds steps of actor {actor} that cannot have been")
+            raise CheckpointError(f"{saved.path / 'actors.safetensors'} holds impossible steps of actor {actor}")
     replay = state.get("replay", {})
     if replay and (float(replay["priorities"].min()) < 0 or float(replay["highest"]) <= 0):
-        raise CheckpointError(f"{saved.path / 'replay.safetensors'} holds priorities that cannot be")
+        raise CheckpointError(f"{saved.path / 'replay.safetensors'} holds impossible priorities")
     schedule = config.make_schedule()
     if isinstance(schedule, Lockstep):
         needed = {version for version, _ in schedule.initial_requests(saved.update)}
         known = {int(version) for version in state.get("recent", {})} | {saved.update}
         if missing := sorted(needed - known):
-            raise CheckpointError(f"{saved.path} lacks the weights of version {missing[0]}, which rollouts are made with")
+            raise CheckpointError(
+                f"{saved.path} lacks the weights of version {missing[0]}, which rollouts in progress are made with"
+            )

@@ -62,5 +62,5 @@ def test_a_reader_that_goes_ends_a_run_which_is_saved(tmp_path: Path) -> None:
     assert done.returncode == 1
     saved = newest_checkpoint(open_run(tmp_path / "run"))
     assert saved.step > 0
-    end = f"; go on from step {saved.step:,} with: asyncrl train --resume {tmp_path / 'run'}\n"
+    end = f"; resume from step {saved.step:,} with: asyncrl train --resume {tmp_path / 'run'}\n"
     assert done.stderr.decode() == f"asyncrl: standard output: Broken pipe; its reader has exited{end}"

@@ -80,7 +80,7 @@ def test_a_run_that_diverged_may_go_on_with_another_learning_rate_and_only_it(di
     assert said in view.said
     assert said in (run.path / "log.txt").read_text()
     assert newest_checkpoint(run).config.optimizer.learning_rate == 0.5
-    with pytest.raises(UsageError, match="--learning-rate cannot change in a run that has not diverged"):
+    with pytest.raises(UsageError, match="--learning-rate cannot change unless the run has diverged"):
         resume(run.path, steps=2 * DIVERGING["steps"], learning_rate=0.25)
 
 
