@@ -34,16 +34,49 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with warnings.catch_warnings(action="ignore"), contextlib.suppress(ImportError):
     importlib.import_module("Box2D")  # its types warn when they are made; as an error, that ends the process
 
-SLOW = {
-    *("test_api", "test_environment_faults", "test_extra_envs", "test_fuzz", "test_hogwild", "test_lockstep"),
-    *("test_pretrained", "test_process_defaults", "test_resume", "test_training", "test_trust", "test_untrusted_files"),
-    *("acting/test_bots", "acting/test_datasets", "algorithms/test_fixed_points", "cli/test_commands", "cli/test_signals"),
-    *("cli/test_streams", "common/test_child_process", "common/test_without_posix", "docs/test_metrics"),
-    *("engines/test_workers", "envs/test_envpool", "envs/test_football", "envs/test_global_generators"),
-    *("envs/test_mario", "envs/test_own_environment", "envs/test_restoring", "envs/test_sources", "envs/test_supervised"),
-    *("envs/test_vizdoom", "play/test_agent", "play/test_evaluation", "play/test_human", "runs/test_checkpoint"),
-    *("runs/test_divergence", "runs/test_option_checks", "runs/test_provenance", "runs/test_run"),
-}
+SLOW = frozenset(
+    """
+    test_api
+    test_environment_faults
+    test_extra_envs
+    test_fuzz
+    test_hogwild
+    test_lockstep
+    test_pretrained
+    test_process_defaults
+    test_resume
+    test_training
+    test_trust
+    test_untrusted_files
+    acting/test_bots
+    acting/test_datasets
+    algorithms/test_fixed_points
+    cli/test_commands
+    cli/test_signals
+    cli/test_streams
+    common/test_child_process
+    common/test_without_posix
+    docs/test_metrics
+    engines/test_workers
+    envs/test_envpool
+    envs/test_football
+    envs/test_global_generators
+    envs/test_mario
+    envs/test_own_environment
+    envs/test_restoring
+    envs/test_sources
+    envs/test_supervised
+    envs/test_vizdoom
+    play/test_agent
+    play/test_evaluation
+    play/test_human
+    runs/test_checkpoint
+    runs/test_divergence
+    runs/test_option_checks
+    runs/test_provenance
+    runs/test_run
+    """.split()
+)
 """Modules whose tests train, start processes or load emulators: most take more than a second."""
 
 

@@ -43,7 +43,7 @@ def recorded(folder: Path) -> dict[str, set[str]]:
 
 
 class Measured(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A corridor that reports a result of its own."""
+    """A corridor whose infos hold a result, `distance`."""
 
     def __init__(self) -> None:
         super().__init__(gymnasium.make("worlds:Corridor-v0"))

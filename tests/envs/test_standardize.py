@@ -22,17 +22,14 @@ MEASURED = EnvOptions(standardize=400)
 @pytest.mark.parametrize(
     "env",
     [
-        *(
-            'space_envs:SpaceEnv {"kind": "bool"}',
-            'space_envs:SpaceEnv {"kind": "int64"}',
-            'space_envs:SpaceEnv {"kind": "keys"}',
-        ),
-        *(
-            'space_envs:SpaceEnv {"kind": "negative"}',
-            'space_envs:SpaceEnv {"kind": "gray"}',
-            'space_envs:SpaceEnv {"kind": "float image"}',
-        ),
-        *('space_envs:SpaceEnv {"kind": "one choice"}', 'space_envs:SpaceEnv {"kind": "one bit"}'),
+        'space_envs:SpaceEnv {"kind": "bool"}',
+        'space_envs:SpaceEnv {"kind": "int64"}',
+        'space_envs:SpaceEnv {"kind": "keys"}',
+        'space_envs:SpaceEnv {"kind": "negative"}',
+        'space_envs:SpaceEnv {"kind": "gray"}',
+        'space_envs:SpaceEnv {"kind": "float image"}',
+        'space_envs:SpaceEnv {"kind": "one choice"}',
+        'space_envs:SpaceEnv {"kind": "one bit"}',
     ],
 )
 def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_refused(env: str) -> None:
