@@ -267,7 +267,7 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
     ("env", "algorithm", "wrong", "sentence"),
     [
         ("CartPole-v1", "dqn", dict(recurrent="lstm"), "samples single steps, so it cannot train --recurrent lstm"),
-        ("CartPole-v1", "dqn", dict(engine="hogwild"), "hogwild: its workers learn from what they just did"),
+        ("CartPole-v1", "dqn", dict(engine="hogwild"), "hogwild: its workers learn from their own rollouts"),
         ("CartPole-v1", "dqn", dict(n_step=0), "--n-step must be 1 or more, not 0"),
         (
             "CartPole-v1",
