@@ -1,4 +1,4 @@
-"""What a run says of itself: episodes, rates, policy lag, and where the learner's time goes."""
+"""Statistics of a run: episodes, rates, policy lag, and the learner's time by stage."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Episode(NamedTuple):
     """One finished episode."""
 
     score: float
-    """Its return, as the environment gave it"""
+    """Return of the environment's own rewards"""
     length: int
-    """Steps"""
+    """Environment steps"""
     actor: int
     env: int
 
 
 class EpisodeCounter:
-    """Adds up the rewards of one actor's environments until their episodes end."""
+    """Sums the rewards of one actor's environments over their episodes."""
 
     def __init__(self, actor: int, envs: int) -> None:
         self._actor = actor
         self._return, self._length = np.zeros(envs), np.zeros(envs, dtype=np.int64)
 
     def finished(self, rollout: Rollout) -> list[Episode]:
-        """Take in the next rollout; returns the episodes that ended in it."""
+        """Add the actor's next rollout; returns the episodes that ended in it."""
         found = []
         if rollout.starts_reset:
             self.restore(np.zeros_like(self._return), np.zeros_like(self._length))
@@ -55,16 +55,16 @@ class EpisodeCounter:
         return found
 
     def state(self) -> tuple[np.ndarray, np.ndarray]:
-        """[B] return and length of the episodes that go on; `restore` takes them."""
+        """[B] return and length so far of the unfinished episodes; `restore` is the inverse."""
         return self._return.copy(), self._length.copy()
 
     def restore(self, score: np.ndarray, length: np.ndarray) -> None:
-        """Go on with what `state` gave."""
+        """Continue from a saved `state`."""
         self._return, self._length = score.copy(), length.copy()
 
 
 class Statistics:
-    """Gathers over the updates since the last record; returns are the environments' own, unclipped."""
+    """Collects the updates since the last record. Returns are those of the environments, not clipped or scaled."""
 
     def __init__(
         self,
@@ -75,12 +75,14 @@ class Statistics:
         slots: int,
         seconds: float = 0.0,
     ) -> None:
-        """`actors`: which environment each of them has."""
-        self._experience, self._actors = experience, actors
+        """`actors`: the environment id of each actor; `slots`: the size of the rollout queue."""
+        self._experience = experience
+        self._actors = actors
         self._counters = [EpisodeCounter(actor, envs) for actor in range(len(actors))]
         self._window: deque[float] = deque(maxlen=WINDOW)
         self._windows = {env: deque[float](maxlen=WINDOW) for env in actors}
-        self._frame_skip, self._slots = frame_skip, slots
+        self._frame_skip = frame_skip
+        self._slots = slots
         self._began = time.monotonic() - seconds
         self._restarts = [0] * len(actors)
         self._update = self._step = 0
@@ -90,12 +92,12 @@ class Statistics:
         self._reset()
 
     def state(self) -> dict[str, Tensor]:
-        """[A, B] return and length of the episodes that go on."""
+        """[A, B] return and length so far of the unfinished episodes."""
         scores, lengths = zip(*(counter.state() for counter in self._counters), strict=True)
         return {"return": torch.from_numpy(np.stack(scores)), "length": torch.from_numpy(np.stack(lengths))}
 
     def restore(self, update: int, step: int, records: Iterable[Record], state: Mapping[str, Tensor]) -> None:
-        """Go on from `update`, the records of the run's earlier part, and its `state`, {} where that is not known."""
+        """Continue at `update`, given the run's earlier records and its saved `state` ({} if there is none)."""
         self._update, self._step = update, step
         if state:
             for counter, score, length in zip(self._counters, state["return"], state["length"], strict=True):
@@ -109,18 +111,18 @@ class Statistics:
 
     @property
     def seconds(self) -> float:
-        """Since the run began, earlier parts of a resumed run counted in."""
+        """Wall-clock time of the run, earlier parts of a resumed run included."""
         return time.monotonic() - self._began
 
     @contextmanager
     def time(self, stage: str) -> Any:
-        """Count the time inside to `stage`."""
+        """Add the duration of the block to `stage`."""
         began = time.monotonic()
         yield
         self._stages[stage] = self._stages.get(stage, 0.0) + time.monotonic() - began
 
     def consume(self, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Episode]:
-        """Note the rollouts that `update` learns from; `waiting` more are ready. Returns finished episodes."""
+        """Add the rollouts that `update` learns from, while `waiting` more are ready. Returns the episodes that ended."""
         episodes, lags = [], []
         for ticket, rollout in rollouts.items():
             lags.append(update - int(rollout.stamp[2]))
@@ -132,7 +134,7 @@ class Statistics:
         return episodes
 
     def _count_actions(self, rollouts: Iterable[Rollout]) -> None:
-        """How often each choice was taken; with several choices or numbers in an action nothing is counted."""
+        """Count the choices taken. Actions with several parts and continuous actions are not counted."""
         for rollout in rollouts:
             if rollout.action.dim() == 2:
                 taken = np.bincount(rollout.action[rollout.valid].numpy(), minlength=len(self._actions))
@@ -140,7 +142,7 @@ class Statistics:
                 self._actions = taken
 
     def note(self, episodes: Sequence[Episode], lags: Sequence[int]) -> None:
-        """Note episodes that ended, and the policy lag of rollouts that were learned from."""
+        """Add episodes that ended and the policy lags of rollouts that were learned from."""
         self._lags += lags
         self.episodes += len(episodes)
         for episode in episodes:
@@ -148,22 +150,22 @@ class Statistics:
             self._windows[self._actors[episode.actor]].append(episode.score)
 
     def updated(self, update: int, step: int, metrics: Mapping[str, Tensor | float]) -> None:
-        """Note that `update` updates and `step` steps are made; metrics stay on their device until a record is made."""
+        """Set the numbers of updates and steps made, and the newest metrics, which stay on their device until `record`."""
         self._update, self._step, self._metrics = update, step, metrics
 
     def records(self, episodes: Iterable[Episode]) -> list[Record]:
-        """Finished episodes as records."""
+        """The records of finished episodes."""
         return [
-            self._record("episode", **{"return": e.score}, length=e.length, **self._place(e.actor), env=e.env)
+            self._record("episode", **{"return": e.score}, length=e.length, **self._origin(e.actor), env=e.env)
             for e in episodes
         ]
 
-    def _place(self, actor: int) -> dict[str, Any]:
-        """Whose episode it was, and in which environment where there are several."""
+    def _origin(self, actor: int) -> dict[str, Any]:
+        """The actor, and its environment if the run has several."""
         return {"actor": actor} | ({"environment": self._actors[actor]} if len(self._windows) > 1 else {})
 
     def record(self) -> Record:
-        """The record of the updates since the last one."""
+        """The record of the updates since the last such record."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
         rate = (self._step - self._step_since) / elapsed
         record = self._record(
@@ -190,17 +192,18 @@ class Statistics:
     def evaluated(
         self, returns: Iterable[float], mode: str, means: Mapping[str, float], measures: Mapping[str, float]
     ) -> Record:
-        """The record of an evaluation; `means` by environment, `measures` are means too."""
-        values, told = list(returns), {name: round(mean, 4) for name, mean in measures.items()}
-        told_too = {"measures": told} if told else {}
-        return self._record("eval", mode=mode, **summary(values), **self._each(means), **told_too, returns=values)
+        """The record of an evaluation, with mean returns by environment and the means of other measures."""
+        values = list(returns)
+        rounded = {name: round(mean, 4) for name, mean in measures.items()}
+        extra = {"measures": rounded} if rounded else {}
+        return self._record("eval", mode=mode, **summary(values), **self._each(means), **extra, returns=values)
 
     def rewound(self, number: int, diverged: int, learning_rate: float, reason: str) -> Record:
-        """The record of having gone back to here, for the `number`th time, after the run diverged at step `diverged`."""
+        """The record of the `number`th rewind to the current step, after the run diverged at step `diverged`."""
         return self._record("rewind", number=number, diverged=diverged, learning_rate=learning_rate, reason=reason)
 
     def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
-        """Means by environment, where there are several."""
+        """Means by environment, if the run has several."""
         return {"means": {env: round(mean, 4) for env, mean in means.items()}} if len(self._windows) > 1 else {}
 
     def _reset(self) -> None:
@@ -215,8 +218,8 @@ class Statistics:
 def iqm(values: np.ndarray) -> np.ndarray:
     """Interquartile mean along the last axis: the mean of the middle half (Agarwal et al. 2021).
 
-    A quarter of the weight is cut off at each end; where that is no whole number of values, the
-    outermost of those that remain count in part.
+    A quarter of the weight is cut off at each end; if that is not a whole number of values, the outermost remaining
+    values count in part.
     """
     values = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
     n = values.shape[-1]
