@@ -24,7 +24,7 @@ from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.engines import workers
 from asyncrl.engines.shared_memory import available_memory
-from asyncrl.envs import Contract, EnvOptions, EnvSource, View, describe, describe_all, env_id_of, sources
+from asyncrl.envs import Contract, EnvOptions, EnvSource, View, contract_lines, describe, describe_all, env_id_of, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
@@ -33,7 +33,7 @@ from asyncrl.play.agent import Agent, load
 from asyncrl.play.evaluation import Evaluation, cut_off_message, watch
 from asyncrl.play.evaluation import evaluate as play_episodes
 from asyncrl.play.evaluator import evaluate_again, explained
-from asyncrl.play.human import HumanPlayer, choices
+from asyncrl.play.human import HumanPlayer, action_count
 from asyncrl.play.imitation import CloningOptions, Epoch, clone
 from asyncrl.play.video import Screen, Window
 from asyncrl.runs import checkpoint
@@ -223,7 +223,7 @@ def _train(
     if plan is not None:
         stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
     dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
-    said = ["\n".join([*contract.lines(), *summary_lines(config), *dense, *stored, ""]), *notes]
+    said = ["\n".join([*contract_lines(contract), *summary_lines(config), *dense, *stored, ""]), *notes]
     if config.named_outside() and not signing.can_sign():
         said.append(
             "This run cannot be signed, because no key can be kept in XDG_STATE_HOME or ~/.local/state: to play, evaluate "
@@ -317,12 +317,12 @@ def play_yourself(env: EnvSource, games: int = 1, seed: int = 1, out: str | None
     Closing the window ends it; games that were finished count.
     """
     contract = describe(env)
-    count = choices(contract)
+    action_count(contract)  # before the window opens
     if out is not None:
         datasets.check_name_free(out)
     played: list[datasets.Demonstration] = []
     with contextlib.closing(View(contract)) as view, Window(contract.env, view.frames_per_second) as window:
-        person = HumanPlayer(view, window, view.meanings(), count)
+        person = HumanPlayer(view, window)
         with contextlib.suppress(KeyboardInterrupt):
             played.extend(datasets.record(person, contract, games, seed, view))
     if out is not None and played:

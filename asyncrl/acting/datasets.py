@@ -19,8 +19,9 @@ from asyncrl.acting.episodes import PlayableEnv, Player, SingleEnv, play_episode
 from asyncrl.common.dtypes import limits
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
-from asyncrl.envs import Contract
-from asyncrl.envs.spaces import Actions, Spaces, pack, spaces_of
+from asyncrl.envs import Contract, contract_lines
+from asyncrl.envs.space_reading import spaces_of
+from asyncrl.envs.spaces import Actions, Spaces, pack
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Demonstration", "check", "check_name_free", "read", "record", "write"]
@@ -111,7 +112,7 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
         )
         for i, episode in enumerate(episodes)
     ]
-    description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract.lines())
+    description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract_lines(contract))
     spaces = {"observation_space": _observation_space(contract.spaces), "action_space": _action_space(actions)}
     with warnings.catch_warnings(action="ignore"):  # about missing metadata
         try:

@@ -12,7 +12,7 @@ from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, Option, options_of, read_values, remove_option, with_values
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
-from asyncrl.runs.changes import check_change, may_change, setting_paths
+from asyncrl.runs.changes import check_change, may_change, paths_in
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.lookup import open_run
 
@@ -97,9 +97,8 @@ def _settings(config: Any, names: Sequence[str]) -> list[Option]:
 def _check_option(name: str, config: RunConfig, options: Sequence[Option], *, diverged: bool) -> None:
     """Raise UsageError for an option that a continued run does not take."""
     own = {option.name for option in options}
-    places = [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]
-    settings = {path[-1] for path in places}
-    if name not in own | settings and name.startswith("no_"):
+    settings = paths_in(config)
+    if name not in own | settings.keys() and name.startswith("no_"):
         name = name.removeprefix("no_")
     if name in own:
         return

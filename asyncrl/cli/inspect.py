@@ -10,6 +10,7 @@ from pathlib import Path
 from asyncrl.api import load
 from asyncrl.cli.options import parse
 from asyncrl.common.serialization import to_json
+from asyncrl.envs import contract_lines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder, newer_checkpoint
 from asyncrl.runs.provenance import describe_provenance
@@ -67,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
     print(f"{'weights_sha256':<20}{found.weights_sha256}")
     print(f"{'parameters':<20}{facts['parameters']:,}")
-    print("\n".join([*describe_provenance(origin), *found.contract.lines()]))
+    print("\n".join([*describe_provenance(origin), *contract_lines(found.contract)]))
     for name, file in found.files.items():
         print(f"{name:<24}{file['bytes']:>12,} bytes  {file['sha256'][:16]}…")
     return 0

@@ -269,7 +269,11 @@ def docstrings(cls: type) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         if not (dataclasses.is_dataclass(base) or issubclass(base, Enum)) or base is Enum:
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        try:
+            source = inspect.getsource(base)
+        except OSError:  # a class made at run time, whose fields are those of its bases
+            continue
+        (tree,) = ast.parse(textwrap.dedent(source)).body
         assert isinstance(tree, ast.ClassDef)
         for statement, following in zip(tree.body, tree.body[1:], strict=False):
             match statement, following:

@@ -9,7 +9,7 @@ from pathlib import Path
 from asyncrl.api import configure, pretrain, tailor
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative, with_values
-from asyncrl.cli.train_options import train_options
+from asyncrl.cli.train_options import envpool_setting, reject_other_families, train_options
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.validation import check_numbers
 from asyncrl.errors import UsageError
@@ -46,7 +46,7 @@ class Imitation:
 def run(arguments: Sequence[str]) -> int:
     words = [word for word in arguments[:2] if not word.startswith("-")]
     algorithm, env = algorithm_and_env(words, "pretrain")
-    base = configure(env or "", algorithm)
+    base = configure(env or "", algorithm, **envpool_setting(arguments))
     if set(HELP) & set(arguments):
         usage = f"asyncrl pretrain {algorithm or 'ALGO'} {env or 'ENV'} --data DATASET [options]"
         own = options_of(Imitation, "output")
@@ -55,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if len(words) < 2:
         raise UsageError("which algorithm and environment? asyncrl pretrain ALGO ENV --data DATASET")
+    reject_other_families(arguments, base)
     values = read_values([*options_of(base), *options_of(Imitation)], arguments[2:])
     check_numbers(with_values(base, values))
     imitation = with_values(Imitation(), values)

@@ -11,8 +11,8 @@ from pathlib import Path
 from asyncrl.cli.options import parse
 from asyncrl.common.validation import within
 from asyncrl.envs import read_contract
+from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.registry import family_named
-from asyncrl.envs.single import SingleFamily
 from asyncrl.envs.supervision import capsule
 from asyncrl.errors import UsageError
 
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     family = family_named(contract.family)
     if not isinstance(family, SingleFamily):
         raise UsageError(f"{asked.capsule}: {contract.env} runs in native code, which cannot be replayed one at a time")
-    make = functools.partial(family.capped, contract, render=False)
+    make = functools.partial(family.with_time_limit, contract, render=False)
     outcome = capsule.replay(found, make, step_timeout=asked.step_timeout)
     place = f"step {outcome.steps} of the episode with seed {found.seed}"
     if outcome.failure is None:

@@ -15,7 +15,7 @@ from asyncrl.api import configure, load, newest_checkpoint, play, resume, start,
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.help import print_help, wrapped
 from asyncrl.cli.options import HELP, options_of, read_values, relative, remove_option, with_values
-from asyncrl.cli.train_options import BASIC, NewRun, Output, train_options
+from asyncrl.cli.train_options import BASIC, NewRun, Output, envpool_setting, reject_other_families, train_options
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores
@@ -60,12 +60,13 @@ def run(arguments: Sequence[str]) -> int:
 def _start(arguments: Sequence[str]) -> int:
     home = Path.cwd()
     algorithm, env, preset, rest = _split(arguments)
-    base = configure(env or "", algorithm, preset)
+    base = configure(env or "", algorithm, preset, **envpool_setting(rest))
     if set(HELP) & set(rest):
         return _help(base, show_all="--help-all" in rest)
     rest = rename_options(rest, base.algorithm.name)
     if _takes_processes(base, rest):
         prepare()  # actors import their modules while the command line is read
+    reject_other_families(rest, base)
     values = read_values(options_of(NewRun(base)), rest)
     check_numbers(with_values(base, values))
     output = with_values(Output(), values)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from asyncrl.algorithms import Random
-from asyncrl.cli.options import Option, options_of
-from asyncrl.envs import describe
-from asyncrl.envs.options import EVERYWHERE
+from asyncrl.cli.options import Option, options_of, remove_option
+from asyncrl.envs import Backend, describe
+from asyncrl.envs.family_options import check_names, option_names
 from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError
 from asyncrl.experience import OffPolicy
 from asyncrl.networks import QNetwork
 from asyncrl.runs.config import RunConfig
 
-__all__ = ["BASIC", "NewRun", "Output", "train_options"]
+__all__ = ["BASIC", "NewRun", "Output", "envpool_setting", "reject_other_families", "train_options"]
 
 BASIC = {
     "Run": {
@@ -91,17 +93,22 @@ def train_options(config: RunConfig, output: type = Output) -> list[Option]:
     `output` is a dataclass of options that are not settings of the run.
     """
     without = _ineffective(config)
-    names = {option.name for option in options_of(config.environment)}
-    mine = names - {option.name for option in options_of(config.environment.supervision)} - _env_options(config)
-    options = [option for option in options_of(config, "run") if option.name not in without | mine]
+    if config.env:
+        without |= family_of(config.env, config.environment).unsupported.keys()
+    options = [option for option in options_of(config, "run") if option.name not in without]
     return [*options, *options_of(output, "output")]
 
 
-def _env_options(config: RunConfig) -> frozenset[str]:
-    """Fields of `EnvOptions` that the environment has."""
-    if not config.env:
-        return EVERYWHERE | {field.name for field in dataclasses.fields(config.environment)}
-    return EVERYWHERE | family_of(config.env, config.environment).options
+def envpool_setting(words: Sequence[str]) -> dict[str, Any]:
+    """Return `--env-backend envpool` as a setting, because it decides the environment's family; {} without it."""
+    chosen = remove_option([*words], "--env-backend")[-1:]
+    return {"env_backend": Backend.ENVPOOL} if chosen == [Backend.ENVPOOL.value] else {}
+
+
+def reject_other_families(words: Sequence[str], config: RunConfig) -> None:
+    """Raise UsageError for an option among `words` that only other families of environments have."""
+    given = {word[2:].partition("=")[0].replace("-", "_").removeprefix("no_") for word in words if word.startswith("--")}
+    check_names(sorted(given & option_names()), config.environment, config.env)
 
 
 def _ineffective(config: RunConfig) -> frozenset[str]:

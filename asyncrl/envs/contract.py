@@ -118,44 +118,6 @@ class Contract:
         found: np.ndarray = (observation - mean.reshape(shape)) / spread.reshape(shape)
         return found
 
-    def lines(self) -> list[str]:
-        """The contract as a person reads it: what applies to this environment."""
-        names = [f"{one.env} ({one.family}, {one.backend.value})" for one in self.contracts]
-        actions = f"{self.spaces.actions}" + (" choices" if self.spaces.actions.count is not None else "")
-        rows = {
-            "environment": f"\n{'':<20}".join(names),
-            "observation": str(self.spaces)
-            + (f", the last {self.frame_stack} frames" if self.frame_stack > 1 else "")
-            + (", standardized" if self.observation_mean else ""),
-            "actions": actions if self.action_set == "own" else f"{actions} ({self.action_set})",
-        }
-        if self.frame_skip > 1:
-            rows["frame skip"] = f"{self.frame_skip} frames a step" + (", max of the last two" if self.max_pool else "")
-        if self.family == "atari":
-            rows |= self._atari_rows()
-        rows["learned reward"] = self._learned_reward()
-        rows["episode cap"] = "none" if self.episode_cap is None else f"{self.episode_cap:,} steps"
-        if self.versions.keys() - {"gymnasium"}:
-            rows["packages"] = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        rows |= {name.replace("_", " "): json.dumps(value) for name, value in self.settings.items() if value}
-        return "\n".join(f"{name:<20}{value}" for name, value in rows.items()).split("\n")
-
-    def _atari_rows(self) -> dict[str, str]:
-        noops = f"0 to {self.noop_max - 1} no-op frames, not counted in the cap" if self.noop_max > 1 else "no no-ops"
-        return {
-            "sticky actions": f"probability {self.sticky:g}" if self.sticky else "none",
-            "lost life": "ends the return while training" if self.life_loss else "does not end the return",
-            "episode start": noops + (", then fire" if self.fire_reset else ""),
-        }
-
-    def _learned_reward(self) -> str:
-        parts = [f"× {self.reward_scale:g}"] if self.reward_scale != 1 else []
-        if self.reward_clip:
-            parts.append(f"clipped to ±{self.reward_clip:g}")
-        if self.final_reward is not None:
-            parts.append(f"{self.final_reward:g} for a step that terminates")
-        return ", ".join(parts) or "the environment's own"
-
     def differences(self, other: Contract) -> list[str]:
         """What differs, as `frame_skip: 4, not 1`; versions, backends and their supervision may differ."""
         free = ("versions", "backend", "supervision", "shared_generators", "stranger")

@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 from asyncrl.common.dtypes import exact
 from asyncrl.envs.checked import fault_of
 from asyncrl.envs.contract import Contract
-from asyncrl.envs.families.gymnasium import import_modules
+from asyncrl.envs.loading import import_modules
 from asyncrl.envs.observation_checks import report_rounding
 from asyncrl.envs.observations import Observations
 from asyncrl.envs.options import Backend

@@ -1,9 +1,9 @@
-"""What a family of environments says of itself; each is one file."""
+"""The interface of a family of environments. Each family is one file in `families/`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,42 +17,56 @@ __all__ = ["Family"]
 
 
 class Family(ABC):
-    """Environments that come from one package. It is imported when the first of them is asked for."""
+    """Environments of one package, which is imported when the first of them is needed."""
 
     name: ClassVar[str]
-    options: ClassVar[frozenset[str]] = frozenset()
-    """Fields of `EnvOptions` that mean something here, besides those that do everywhere."""
+
+    options: ClassVar[type[EnvOptions]] = EnvOptions
+    """Options that its environments take."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    """Fields of `options` that its environments do not take, each with the reason or the remedy."""
+
+    required: ClassVar[tuple[str, ...]] = ()
+    """Optional fields of `Contract` that are never None in its contracts."""
+
+    keys: ClassVar[Mapping[str, str]] = {}
+    """Keys for a human player, each with the word that stands for it in `meanings`; {} for digits."""
+
+    keys_help: ClassVar[str] = ""
+    """One sentence on `keys`."""
 
     also_in_envpool: ClassVar[bool] = False
-    """May `--env-backend envpool` give its ids to envpool?"""
+    """Whether `--env-backend envpool` may step its environments."""
 
     shows_pictures: ClassVar[bool] = False
-    """Are its observations images unless the user asks for something else?"""
+    """Whether observations are images unless the user asks for something else."""
 
     has_threads: ClassVar[bool] = False
-    """Do threads (--env-threads) step the environments of an actor?"""
+    """Whether threads (--env-threads) step the environments of an actor."""
 
     stacks: ClassVar[bool] = False
-    """Do its vector environments put frames together themselves?"""
+    """Whether its vector environments stack frames themselves."""
 
     @abstractmethod
     def claims(self, env_id: str) -> bool:
-        """Is this an id of the family, known or not?"""
+        """Return whether `env_id` has the form of this family's ids, or is one of them."""
 
     @abstractmethod
     def known_ids(self) -> list[str]:
-        """Every id that this installation has."""
+        """Return every id that this installation offers."""
 
     @abstractmethod
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        """What an id means. Raises UsageError for what is not to be had, with the line that installs it."""
+        """Return the contract of an id under `options`, an instance of the family's class.
 
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Fields of its contracts that are not None."""
+        Raises UsageError for an unknown id, for options that do not fit it, and for a missing package with the line that
+        installs it.
+        """
 
     def check(self, contract: Contract) -> None:
-        """Raise UsageError for a contract from a file that `describe` would not have made."""
-        for name in self.needs:
+        """Raise UsageError for a contract from a file that `describe` could not have made."""
+        for name in self.required:
             if getattr(contract, name) is None:
                 raise UsageError(f"{contract.env} needs a {name}")
 
@@ -60,40 +74,44 @@ class Family(ABC):
     def build(
         self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
     ) -> VectorEnv:
-        """`num_envs` environments behind Gymnasium's vector API, next-step autoreset.
+        """Return `num_envs` environments behind Gymnasium's vector API, with next-step autoreset.
 
-        `threads`: how many may step them. `training=False` leaves out what is only for learning. With `render`,
-        `render()` gives a picture [H, W, 3] uint8 of each, and `metadata["render_fps"]` says how many a second are
-        real time. What constructors draw from the process's random generators follows from `seed`.
+        Up to `threads` threads step them. `training=False` leaves out what only helps learning. With `render`,
+        `render()` returns one picture [H, W, 3] uint8 per environment and `metadata["render_fps"]` is real-time speed.
+        Draws of constructors from the process's random generators depend on `seed` alone.
         """
 
     def is_batched(self, contract: Contract) -> bool:
-        """Are its environments stepped together in native code, any number of them in one process?"""
+        """Return whether native code steps its environments together, any number of them in one process."""
         return False
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
-        """One seed per environment, as `vector.reset` takes them."""
+        """Return one seed per environment in the form that `vector.reset` takes."""
         return list(values)
 
     def seeds_and_steps(self, vector: VectorEnv) -> np.ndarray | None:
-        """[2, B] int64: what each environment was last seeded with, and how many steps ago; None where that and what was
-        done since do not say where it is. Of the step that resets, a seed that it takes is 0 steps ago.
+        """Return each environment's last seed and the steps since, [2, B] int64; None if they do not fix its state.
 
-        Who has them understands the option `reset_mask` of `reset`: [B] bool, environments outside it stay as they are.
+        For a reset step that takes a seed, the count is 0. Vector environments that have them support the option
+        `reset_mask` of `reset`, [B] bool: environments outside the mask keep their state.
         """
         return None
 
     def episode_ended(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
     ) -> np.ndarray:
-        """[B] bool: the episode is over and the next step resets."""
+        """Return [B] bool: the episode has ended and the next step resets."""
         ended: np.ndarray = terminated | truncated
         return ended
 
     def meanings(self, contract: Contract) -> list[str]:
-        """What each action does, as NOOP or UPFIRE; [] where nobody says."""
+        """Return a name for each action, such as NOOP or UPFIRE; [] if they have none."""
         return []
 
     def measures(self, contract: Contract) -> tuple[str, ...]:
-        """Names in the infos whose numbers at an episode's end are reported by evaluations, besides its return."""
+        """Return the names of infos that evaluations report for the end of an episode."""
         return ()
+
+    def rows(self, contract: Contract) -> dict[str, str]:
+        """Return the family's own rows of a contract's description."""
+        return {}

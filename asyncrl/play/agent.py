@@ -15,6 +15,7 @@ from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import Contract, EnvOptions, describe
+from asyncrl.envs.family_options import merge
 from asyncrl.envs.spaces import Spaces, pack
 from asyncrl.errors import UsageError
 from asyncrl.runs import checkpoint
@@ -46,7 +47,7 @@ class Agent:
         known = {contract.env: contract for contract in self.contract.contracts}
         own = self.contract.named(env if env in known or not force else None)
         trained_rules = self.checkpoint.config.environment
-        rules = (rules or EnvOptions()).merged_into(trained_rules)
+        rules = merge(trained_rules, rules or EnvOptions())
         if env in (None, own.env) and rules == trained_rules:
             return own
         self.checkpoint.check_trust()

@@ -1,76 +1,77 @@
-"""A person at the keyboard, as somebody who plays."""
+"""A human player at the keyboard."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from asyncrl.envs import Contract, View
+from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 from asyncrl.play.video import Window
 
-__all__ = ["HumanPlayer", "choices", "keys_help"]
+__all__ = ["HumanPlayer", "Keyboard", "action_count", "keys_help"]
 
-_KEYS = {"up": ("UP",), "down": ("DOWN",), "left": ("LEFT",), "right": ("RIGHT",), "space": ("FIRE", "A"), "x": ("B",)}
-"""What each key does, in the words of meanings."""
-_WORDS = {"FORWARD": "UP", "BACKWARD": "DOWN", "ATTACK": "FIRE"}
-"""Doom's for the same."""
+
+class Keyboard:
+    """Maps pressed keys to an action.
+
+    With `keys`, an action is chosen by the words in its meaning, such as UP and FIRE in UPFIRE. Without them, actions have
+    digits, and the left and right arrows are the first and the last action; with no key pressed it is the middle one, or
+    of two actions the previous one.
+    """
+
+    def __init__(self, count: int, keys: Mapping[str, str], meanings: Sequence[str]) -> None:
+        """`keys`: see `Family.keys`; `meanings` has one name per action where there are `keys`."""
+        self._count = count
+        self._keys = keys
+        words = [frozenset(word for word in keys.values() if word in meaning) for meaning in meanings] if keys else []
+        self._by_words = {held: action for action, held in reversed(list(enumerate(words)))}
+        self._words = frozenset[str]().union(*words)
+        self._previous = 0
+
+    def action(self, pressed: set[str]) -> int:
+        """Return the action for the keys that are down."""
+        if self._by_words:
+            held = self._words & {self._keys[key] for key in pressed if key in self._keys}
+            return self._by_words.get(held, self._by_words.get(frozenset(), 0))
+        digits = [int(key) for key in pressed if key.isdigit() and int(key) < self._count]
+        if digits:
+            self._previous = digits[0]
+        elif "left" in pressed or "right" in pressed:
+            self._previous = 0 if "left" in pressed else self._count - 1
+        elif self._count > 2:
+            return self._count // 2
+        return self._previous
 
 
 class HumanPlayer:
-    """Sees every picture in a window and answers with keys, as `episodes.Player`.
+    """Shows every picture in a window and acts by the pressed keys; a `episodes.Player`."""
 
-    Actions with meanings are done by the arrows, the space bar (fire, A) and X (B). Others have digits, and the
-    left and right arrows for the first and the last; while nothing is pressed the middle one is done, or of two the one
-    before.
-    """
-
-    def __init__(self, view: View, window: Window, meanings: Sequence[str], count: int) -> None:
-        """`meanings` and `count` of the actions; no meanings where they have none."""
-        self._view, self._window, self._count = view, window, count
-        self._meanings = {_parts(name): action for action, name in reversed(list(enumerate(meanings)))}
-        self._parts = frozenset[str]().union(*self._meanings)
-        self._before = 0
+    def __init__(self, view: View, window: Window) -> None:
+        """Raises UsageError where an action is more than one choice."""
+        self._view = view
+        self._window = window
+        family = family_named(view.contract.family)
+        self._keyboard = Keyboard(action_count(view.contract), family.keys, view.meanings())
 
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
         self._window.show(self._view.picture())
-        return np.array([self._chosen(self._window.pressed)])
-
-    def _chosen(self, pressed: set[str]) -> int:
-        if self._meanings:
-            held = frozenset(part for key in pressed for part in _KEYS.get(key, ()))
-            return self._meanings.get(held & self._parts, self._meanings.get(frozenset(), 0))
-        digits = [int(key) for key in pressed if key.isdigit() and int(key) < self._count]
-        if digits:
-            self._before = digits[0]
-        elif "left" in pressed or "right" in pressed:
-            self._before = 0 if "left" in pressed else self._count - 1
-        elif self._count > 2:
-            return self._count // 2
-        return self._before
+        return np.array([self._keyboard.action(self._window.pressed)])
 
 
-def choices(contract: Contract) -> int:
-    """How many actions a person has. Raises UsageError where an action is more than one choice."""
+def action_count(contract: Contract) -> int:
+    """Return the number of actions. Raises UsageError where an action is more than one choice."""
     actions = contract.spaces.actions
     if actions.count is None:
-        raise UsageError(f"a person can play where an action is one choice; in {contract.env} it is {actions}")
+        raise UsageError(f"--human needs actions that are one choice; in {contract.env} an action is {actions}")
     return actions.count
 
 
 def keys_help(contract: Contract) -> str:
-    """Which keys there are. Raises UsageError as `choices`."""
-    last = choices(contract) - 1
-    if contract.family in ("atari", "vizdoom"):
-        return "Arrows and the space bar."
-    if contract.family == "mario":
-        return "Arrows; the space bar jumps, X runs."
-    return f"Digits 0 … {last}; the left arrow is 0, the right one {last}."
-
-
-def _parts(meaning: str) -> frozenset[str]:
-    """NOOP → {}, UPRIGHTFIRE → {UP, RIGHT, FIRE}, MOVE_LEFT+ATTACK → {LEFT, FIRE}, RIGHT A → {RIGHT, A}."""
-    words = {word: word for word in ("UP", "DOWN", "LEFT", "RIGHT", "FIRE")} | _WORDS
-    return frozenset({part for word, part in words.items() if word in meaning} | {"A", "B"} & {*meaning.split()})
+    """Return one sentence on the keys. Raises UsageError where an action is more than one choice."""
+    last = action_count(contract) - 1
+    default = f"Digits 0 … {last}; the left arrow is 0, the right one {last}."
+    return family_named(contract.family).keys_help or default

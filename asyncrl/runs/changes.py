@@ -11,7 +11,7 @@ from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.config import EngineKind, RunConfig
 
-__all__ = ["changed", "check_change", "differences_of", "may_change", "setting_paths"]
+__all__ = ["changed", "check_change", "differences_of", "may_change", "paths_in", "setting_paths"]
 
 
 def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
@@ -22,6 +22,13 @@ def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
             yield from setting_paths(default, *prefix, field.name)
         else:
             yield (*prefix, field.name)
+
+
+def paths_in(config: RunConfig) -> dict[str, tuple[str, ...]]:
+    """Return the path of each setting of a configuration, by name: those of its algorithm and its environment too."""
+    algorithm, environment = type(config.algorithm), type(config.environment)
+    paths = [*setting_paths(RunConfig), *setting_paths(algorithm, "algorithm"), *setting_paths(environment, "environment")]
+    return {path[-1]: path for path in paths}
 
 
 def may_change(*, diverged: bool) -> tuple[str, ...]:
@@ -65,7 +72,7 @@ def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
         return
     if name == "learning_rate":
         raise UsageError("--learning-rate cannot change unless the run has diverged: it affects the weights")
-    places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(type(config.algorithm), "algorithm")]}
+    places = paths_in(config)
     if name not in places:
         raise UsageError(f"there is no setting {name!r}{suggestions(name, places)}")
     why = "belongs to the environment's contract" if places[name][0] == "environment" else "affects the weights"

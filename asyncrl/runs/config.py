@@ -17,6 +17,7 @@ from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.common.serialization import from_json, to_json
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
+from asyncrl.envs.family_options import read_options
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
 from asyncrl.runs.former_names import rename_tables
@@ -250,6 +251,9 @@ class RunConfig:
         match data:
             case {"algorithm": {"name": str(name), **hyperparameters}}:
                 algorithm = from_json(algorithm_named(name), rename_tables(hyperparameters, name), "algorithm")
-                return from_json(cls, {**rename_tables(data, name), "algorithm": algorithm})
+                environment = data.get("environment", {})
+                if isinstance(environment, dict):
+                    environment = read_options(str(data.get("env", "")), environment)
+                return from_json(cls, {**rename_tables(data, name), "algorithm": algorithm, "environment": environment})
         found = data.get("algorithm") if isinstance(data, dict) else data
         raise UsageError(f"algorithm: expected a table with a name, got {found!r:.80}")

@@ -14,7 +14,8 @@ from asyncrl.algorithms.exploration import Assignment, Exploration
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.reinforce import Baseline
 from asyncrl.common.validation import flag
-from asyncrl.envs import Backend, Contract, EnvOptions, Supervision
+from asyncrl.envs import Backend, Contract, Supervision
+from asyncrl.envs.family_options import option_names
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions
@@ -28,7 +29,7 @@ _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
 _OPTIMIZATION = tuple(f.name for f in dataclasses.fields(OptimizerConfig))
 _NETWORK = tuple(f.name for f in dataclasses.fields(NetworkConfig))
 _EXPLORATION = tuple(f.name for f in dataclasses.fields(Exploration))
-_ENVIRONMENT = tuple(f.name for f in dataclasses.fields(EnvOptions))
+_ENVIRONMENT = tuple(sorted(option_names()))
 _WORKERS = tuple(f.name for f in dataclasses.fields(Supervision))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from asyncrl.algorithms import algorithm_named
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvSource, describe, env_id_of
+from asyncrl.envs.family_options import family_option_names
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.presets import automatic, for_kind, read_preset
@@ -42,6 +43,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         "network": {**to_json(cls.network_config), **data.get("network", {})},
     }
     places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
+    places |= {name: ("environment", name) for name in family_option_names()}
     del places["env"], places["algorithm"], places["preset"]
     for key, value in rename_settings(settings, cls.name).items():
         if key not in places:

@@ -22,6 +22,7 @@ from asyncrl.acting.episodes import Player
 from asyncrl.acting.playback import Playback
 from asyncrl.api import configure, evaluate, load, pretrain, record, start
 from asyncrl.envs import EnvOptions, describe
+from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.spaces import pack
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import stack_frames
@@ -70,7 +71,7 @@ def random_player(env: str) -> Player:
 
 @pytest.mark.parametrize("env", [CORRIDOR, "Pendulum-v1", "ALE/Pong-v5"])
 def test_what_is_written_is_what_is_read(env: str) -> None:
-    contract = describe(env, EnvOptions(episode_frames=400) if "ALE" in env else None)
+    contract = describe(env, AtariOptions(episode_frames=400) if "ALE" in env else None)
     played = list(datasets.record(random_player(env), contract, 2, seed=1))
     datasets.write("any/play-v0", contract, played, "random")
     for one, again in zip(played, datasets.read("any/play-v0", contract), strict=True):

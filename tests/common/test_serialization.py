@@ -24,28 +24,33 @@ from asyncrl.common.serialization import (
     write_atomically,
 )
 from asyncrl.envs import Backend, Contract, EnvOptions, describe
+from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.networks import Network, NetworkConfig
 from asyncrl.runs.config import RunConfig, ScheduleKind
 
 reals = st.floats(allow_nan=False, allow_infinity=False)
 explorations = st.builds(Exploration, final_epsilons=st.lists(reals).map(tuple))
+environments = st.tuples(st.text(), st.builds(EnvOptions, env_backend=st.sampled_from([Backend.AUTO, Backend.SYNC])))
+games = st.tuples(
+    st.just("ALE/Pong-v5"),
+    st.builds(
+        AtariOptions,
+        env_backend=st.sampled_from(Backend),
+        sticky=st.none() | reals,
+        life_loss=st.none() | st.booleans(),
+        frame_skip=st.none() | st.integers(),
+    ),
+)
 configs = st.builds(
-    RunConfig,
-    env=st.text(),
+    lambda env, **settings: RunConfig(env[0], environment=env[1], **settings),
+    env=environments | games,
     algorithm=st.builds(A3C, t_max=st.integers(), discount=reals) | st.builds(NStepQ, exploration=explorations),
     optimizer=st.builds(
         OptimizerConfig,
         st.sampled_from(Optimizer),
         learning_rate=reals,
         learning_rate_schedule=st.sampled_from(LearningRateSchedule),
-    ),
-    environment=st.builds(
-        EnvOptions,
-        env_backend=st.sampled_from(Backend),
-        sticky=st.none() | reals,
-        life_loss=st.none() | st.booleans(),
-        frame_skip=st.none() | st.integers(),
     ),
     network=st.builds(NetworkConfig, network=st.sampled_from(Network), hidden=st.lists(st.integers()).map(tuple)),
     steps=st.integers(),

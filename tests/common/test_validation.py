@@ -16,6 +16,8 @@ from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.api import configure, start
 from asyncrl.common.validation import within
 from asyncrl.envs import EnvOptions, describe
+from asyncrl.envs.families.atari import AtariOptions
+from asyncrl.envs.family_options import every_familys_options
 from asyncrl.errors import UsageError
 from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.config import RunConfig
@@ -53,7 +55,7 @@ def refusal_of(algorithm: str, option: str, value: Any) -> str | None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_no_numeric_option_of_a_run_takes_what_is_no_number_or_out_of_range(name: str) -> None:
-    common = numeric(RunConfig) if name == "dqn" else ()
+    common = (*numeric(RunConfig), *numeric(every_familys_options())) if name == "dqn" else ()
     for option, kind, several in {*numeric(ALGORITHMS[name]), *common}:
         values = NO_NUMBERS if kind is float else TOO_LARGE
         for value in [*values, *([] if option in SIGNED else [kind(-1)])]:
@@ -77,9 +79,9 @@ def test_no_option_of_imitation_does(option: dataclasses.Field[Any]) -> None:
         (OptimizerConfig(learning_rate=math.inf), "--learning-rate must be positive and finite, not inf"),
         (OptimizerConfig(Optimizer.ADAM, decay=1.0), "--decay must be below 1 with --optimizer adam"),
         (OptimizerConfig(Optimizer.ADAM, momentum=1.0), "--momentum must be below 1 with --optimizer adam"),
-        (EnvOptions(sticky=math.nan), "--sticky must be between 0 and 1, not nan"),
+        (AtariOptions(sticky=math.nan), "--sticky must be between 0 and 1, not nan"),
         (EnvOptions(episode_steps=-1), "--episode-steps must be 1 or more, not -1"),
-        (EnvOptions(frame_stack=10**9), "--frame-stack must be between 1 and 10000, not 1000000000"),
+        (AtariOptions(frame_stack=10**9), "--frame-stack must be between 1 and 10000, not 1000000000"),
     ],
 )
 def test_a_refusal_names_the_option_the_limits_and_the_value(options: Any, sentence: str) -> None:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from asyncrl.envs import Backend, Contract, Environments, EnvOptions, Protocol, Step, View, describe
+from asyncrl.envs import Backend, Contract, Environments, EnvOptions, Step, View, describe
+from asyncrl.envs.families.atari import AtariOptions, Protocol
 from asyncrl.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def test_the_usual_ids_differ_in_sticky_actions_alone(env: str, sticky: float) -
 
 
 def test_options_are_what_the_game_is_played_with() -> None:
-    options = EnvOptions(frame_skip=2, sticky=0.5, frame_stack=3, screen_size=42, full_actions=True, reward_clip=0)
+    options = AtariOptions(frame_skip=2, sticky=0.5, frame_stack=3, screen_size=42, full_actions=True, reward_clip=0)
     contract = describe("PongNoFrameskip-v4", options)
     assert (contract.frame_skip, contract.sticky, contract.reward_clip, contract.spaces.actions.count) == (2, 0.5, None, 18)
     assert play(Environments(contract, 2), [2, 4], 1)[1].observation.shape == (2, 3, 42, 42)
@@ -50,9 +51,9 @@ def test_options_are_what_the_game_is_played_with() -> None:
 @pytest.mark.parametrize(
     ("env", "options", "sentence"),
     [
-        ("ALE/Pong-v5", EnvOptions(frame_skip=4), "already skips 4 frames; --frame-skip 4 .* Use PongNoFrameskip-v4"),
+        ("ALE/Pong-v5", AtariOptions(frame_skip=4), "already skips 4 frames; --frame-skip 4 .* Use PongNoFrameskip-v4"),
         ("Pong-v4", EnvOptions(), r"skips a random number of frames \(2, 5\); use ALE/Pong-v5 or a …NoFrameskip-v4"),
-        ("ALE/Pong-v5", EnvOptions(env_backend=Backend.SYNC), "--env-backend sync is not for it"),
+        ("ALE/Pong-v5", EnvOptions(env_backend=Backend.SYNC), "--env-backend sync is not possible"),
         ("ALE/Pnog-v5", EnvOptions(), "there is no Atari environment 'ALE/Pnog-v5'; did you mean 'ALE/Pong-v5'"),
         ("PnogNoFrameskip-v4", EnvOptions(), "no Atari .*did you mean 'PongNoFrameskip-v4'"),
         ("PnogDeterministic-v4", EnvOptions(), "there is no Atari environment 'PnogDeterministic-v4'"),
@@ -72,7 +73,7 @@ def test_the_same_seeds_and_actions_give_the_same_game_on_any_number_of_threads(
 
 def test_a_frame_is_what_the_raw_emulator_shows() -> None:
     """The newest of two frames' maximum, gray, shrunk by area; four emulator frames a step, whose rewards are summed."""
-    played = play(Environments(describe("PongNoFrameskip-v4", EnvOptions(sticky=0.0, noop_max=0)), 1), [2], 300)
+    played = play(Environments(describe("PongNoFrameskip-v4", AtariOptions(sticky=0.0, noop_max=0)), 1), [2], 300)
     raw = ale_py.ALEInterface()
     raw.setFloat("repeat_action_probability", 0.0)
     raw.loadROM(ale_py.roms.get_rom_path("pong"))
@@ -91,7 +92,7 @@ def test_a_frame_is_what_the_raw_emulator_shows() -> None:
 
 
 def test_the_raw_protocol_shows_every_frame_of_the_screen() -> None:
-    contract = describe("ALE/Pong-v5", EnvOptions(protocol=Protocol.RAW))
+    contract = describe("ALE/Pong-v5", AtariOptions(protocol=Protocol.RAW))
     assert contract.spaces.observation_shape == (1, 3, 210, 160)
     assert (contract.frame_skip, contract.sticky, contract.noop_max, contract.reward_clip) == (1, 0, 0, None)
     played = play(Environments(contract, 1), [2], 60)
@@ -108,12 +109,12 @@ def test_the_raw_protocol_shows_every_frame_of_the_screen() -> None:
 @pytest.mark.parametrize(
     ("env", "options", "rules"),
     [
-        ("ALE/Pong-v5", EnvOptions(protocol=Protocol.MNIH2016), (4, 0.0, 30, True)),
-        ("PongNoFrameskip-v4", EnvOptions(protocol=Protocol.MACHADO2018), (4, 0.25, 0, True)),
-        ("ALE/Pong-v5", EnvOptions(protocol=Protocol.MACHADO2018, sticky=0.1, gray=False), (4, 0.1, 0, False)),
+        ("ALE/Pong-v5", AtariOptions(protocol=Protocol.MNIH2016), (4, 0.0, 30, True)),
+        ("PongNoFrameskip-v4", AtariOptions(protocol=Protocol.MACHADO2018), (4, 0.25, 0, True)),
+        ("ALE/Pong-v5", AtariOptions(protocol=Protocol.MACHADO2018, sticky=0.1, gray=False), (4, 0.1, 0, False)),
         ("PongDeterministic-v4", EnvOptions(), (4, 0.0, 30, True)),
         ("SpaceInvadersDeterministic-v0", EnvOptions(), (3, 0.25, 30, True)),
-        ("Pong-v0", EnvOptions(frame_skip=3), (3, 0.25, 30, True)),
+        ("Pong-v0", AtariOptions(frame_skip=3), (3, 0.25, 30, True)),
     ],
 )
 def test_names_and_protocols_mean_what_they_say(env: str, options: EnvOptions, rules: tuple[Any, ...]) -> None:
@@ -124,13 +125,13 @@ def test_names_and_protocols_mean_what_they_say(env: str, options: EnvOptions, r
 
 
 def test_sticky_actions_make_the_game_another() -> None:
-    sticky, plain = (play(Environments(describe("ALE/Pong-v5", EnvOptions(sticky=p)), 1), [2], 100) for p in (0.25, 0.0))
+    sticky, plain = (play(Environments(describe("ALE/Pong-v5", AtariOptions(sticky=p)), 1), [2], 100) for p in (0.25, 0.0))
     assert not same(sticky, plain)
 
 
 def test_an_episode_is_truncated_at_its_cap_and_the_step_after_only_resets() -> None:
     """The stack tells: after a reset it holds one frame, and before that the true last observation."""
-    played = play(Environments(describe("ALE/Breakout-v5", EnvOptions(episode_frames=400)), 2), [2, 4], 102)
+    played = play(Environments(describe("ALE/Breakout-v5", AtariOptions(episode_frames=400)), 2), [2, 4], 102)
     last, after = played[100], played[101]
     assert [t for t, step in enumerate(played) if step.done.any()] == [100]
     assert last.done.all()
@@ -141,7 +142,7 @@ def test_an_episode_is_truncated_at_its_cap_and_the_step_after_only_resets() -> 
 
 def lives(*, training: bool) -> tuple[list[int], list[int]]:
     """Steps at which a return ended, and at which a game was over."""
-    contract = describe("ALE/Breakout-v5", EnvOptions(life_loss=True))
+    contract = describe("ALE/Breakout-v5", AtariOptions(life_loss=True))
     played = play(Environments(contract, 1, training=training), [2], 320)
     return [t for t, s in enumerate(played) if s.terminated[0]], [t for t, s in enumerate(played) if s.done[0]]
 
@@ -155,7 +156,7 @@ def test_a_lost_life_ends_the_return_in_training_while_the_game_goes_on() -> Non
 def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_game() -> None:
     cap = 100
     contract = describe(
-        "BreakoutNoFrameskip-v4", EnvOptions(sticky=0.0, noop_max=30, life_loss=True, episode_frames=4 * cap)
+        "BreakoutNoFrameskip-v4", AtariOptions(sticky=0.0, noop_max=30, life_loss=True, episode_frames=4 * cap)
     )
     environments, random = Environments(contract, 8), np.random.default_rng(0)
     environments.reset(list(range(8)))
@@ -189,7 +190,7 @@ def watch(contract: Contract, seed: int, steps: int) -> tuple[list[Step], list[n
 
 def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_game() -> None:
     """The twin's picture, made gray and shrunk, is the frame that the policy sees, over several lives and games."""
-    contract = describe("ALE/Breakout-v5", EnvOptions(life_loss=True))
+    contract = describe("ALE/Breakout-v5", AtariOptions(life_loss=True))
     played, pictures = watch(contract, 3, 400)
     assert same(played, play(Environments(contract, 1, training=False), [3], 400)[1:])
     assert any(step.done[0] for step in played)
@@ -200,7 +201,7 @@ def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_ga
 
 
 def test_a_game_begins_with_fewer_no_ops_than_noop_max_which_the_cap_does_not_count() -> None:
-    environments = Environments(describe("PongNoFrameskip-v4", EnvOptions(noop_max=3, episode_frames=40)), 30)
+    environments = Environments(describe("PongNoFrameskip-v4", AtariOptions(noop_max=3, episode_frames=40)), 30)
     observation = environments.reset(list(range(30)))
     assert set(environments.infos["episode_frame_number"].tolist()) == {0, 1, 2}
     assert observation[:, -1].any()

@@ -7,43 +7,44 @@ from dataclasses import replace
 
 import pytest
 
-from asyncrl.envs import Contract, EnvOptions, describe, describe_all
+from asyncrl.envs import Contract, contract_lines, describe, describe_all
+from asyncrl.envs.families.atari import AtariOptions
 
-ATARI_ROWS = {"frame skip", "sticky actions", "lost life", "episode start"}
+ATARI_ROWS = {"frame skip", "sticky actions", "life loss", "no-op starts"}
 
 
 def rows(contract: Contract) -> dict[str, str]:
     """What is said, by its heading."""
-    return {line[:20].strip(): line[20:] for line in contract.lines()}
+    return {line[:20].strip(): line[20:] for line in contract_lines(contract)}
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "worlds:Toolbox-v0", "MiniGrid-Empty-5x5-v0"])
 def test_what_is_ataris_alone_is_not_said_of_others(env_id: str) -> None:
     said = set(rows(describe(env_id)))
     assert not said & ATARI_ROWS
-    assert said >= {"environment", "observation", "actions", "learned reward", "episode cap"}
+    assert said >= {"environment", "observation", "actions", "episode cap"}
 
 
 def test_ataris_rules_are_said_whether_they_are_in_force_or_not() -> None:
-    plain, stochastic = rows(describe("PongNoFrameskip-v4")), rows(describe("ALE/Pong-v5", EnvOptions(life_loss=True)))
+    plain, stochastic = rows(describe("PongNoFrameskip-v4")), rows(describe("ALE/Pong-v5", AtariOptions(life_loss=True)))
     assert set(plain) & set(stochastic) >= ATARI_ROWS
     assert plain["sticky actions"] == "none"
     assert stochastic["sticky actions"] == "probability 0.25"
-    assert plain["lost life"] == "does not end the return"
-    assert stochastic["lost life"] == "ends the return while training"
-    assert plain["episode start"] == "0 to 29 no-op frames, not counted in the cap"
+    assert plain["life loss"] == "ignored"
+    assert stochastic["life loss"] == "ends the return in training"
+    assert plain["no-op starts"] == "0 to 29 frames, not counted in the cap"
     assert plain["actions"] == "6 choices (the game's own)"
 
 
 def test_the_learned_reward_is_what_is_done_to_it() -> None:
     cartpole = describe("CartPole-v1")
-    assert rows(cartpole)["learned reward"] == "the environment's own"
+    assert "learned reward" not in rows(cartpole)
     assert rows(replace(cartpole, reward_scale=0.05))["learned reward"] == "× 0.05"
     changed = replace(cartpole, reward_scale=0.05, reward_clip=1.0, final_reward=-1.0)
-    assert rows(changed)["learned reward"] == "× 0.05, clipped to ±1, -1 for a step that terminates"
+    assert rows(changed)["learned reward"] == "× 0.05, clipped to ±1, -1 for a terminating step"
 
 
 def test_every_environment_of_a_mix_is_named_on_a_line_of_its_own() -> None:
-    lines = describe_all(["CartPole-v0", "CartPole-v1"]).lines()
+    lines = contract_lines(describe_all(["CartPole-v0", "CartPole-v1"]))
     assert [line.split()[-3] for line in lines[:2]] == ["CartPole-v0", "CartPole-v1"]
     assert all(re.match(r"[a-z ]{20}\S", line) or line.startswith(" " * 20) for line in lines)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from asyncrl import evaluate, train
-from asyncrl.envs import Environments, EnvOptions, FootballRewards, View, describe
+from asyncrl.envs import Environments, EnvOptions, View, describe
+from asyncrl.envs.families.atari import AtariOptions
+from asyncrl.envs.families.football import FootballOptions, FootballRewards
 from asyncrl.errors import UsageError
 
 if find_spec("envpool") is None:  # not imported here: Procgen's Qt goes first
@@ -29,7 +31,7 @@ def test_a_scenario_has_several_names_and_one_contract() -> None:
     ("env", "options", "sentence"),
     [
         ("academy_empty_goal_clse", EnvOptions(), "no football scenario .*; did you mean 'academy_empty_goal_close'"),
-        (CLOSE, EnvOptions(sticky=0.1), "has no such setting as --sticky"),
+        (CLOSE, AtariOptions(sticky=0.1), "takes no --sticky"),
     ],
 )
 def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
@@ -55,7 +57,7 @@ def test_a_stack_holds_the_newest_minimap_last_and_none_of_an_earlier_episode() 
 
 
 def test_checkpoints_are_rewarded_once_and_a_goal_brings_the_rest() -> None:
-    contract = describe(CLOSE, EnvOptions(football_rewards=FootballRewards.CHECKPOINTS))
+    contract = describe(CLOSE, FootballOptions(football_rewards=FootballRewards.CHECKPOINTS))
     shaped, plain = Environments(contract, 1), Environments(describe(CLOSE), 1)
     shaped.reset([2])
     plain.reset([2])

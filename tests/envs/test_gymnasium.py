@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from asyncrl.envs import Backend, Environments, EnvOptions, Step, Supervision, describe, make
+from asyncrl.envs.families.atari import AtariOptions
+from asyncrl.envs.families.pixels import StackOptions
 from asyncrl.errors import EnvironmentFault, UsageError
 
 
@@ -39,8 +41,12 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
 @pytest.mark.parametrize(
     ("env", "options", "sentence"),
     [
-        ("CartPole-v1", EnvOptions(sticky=0.25), "CartPole-v1 has no such setting as --sticky, which was 0.25"),
-        ("CartPole-v1", EnvOptions(frame_stack=1), "no such setting as --frame-stack, which was 1"),
+        (
+            "CartPole-v1",
+            AtariOptions(sticky=0.25),
+            r"CartPole-v1 takes no --sticky \(given: 0.25\): it is an option of atari env",
+        ),
+        ("CartPole-v1", StackOptions(frame_stack=1), "takes no --frame-stack"),
         ("Cartpol-v1", EnvOptions(), "there is no environment 'Cartpol-v1'; did you mean 'CartPole-v1'"),
         ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: No module named 'nowhere'"),
         (

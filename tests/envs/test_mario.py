@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from asyncrl.api import evaluate, train
-from asyncrl.envs import ActionSet, Backend, Environments, EnvOptions, Step, View, describe, known_ids
+from asyncrl.envs import Backend, Environments, EnvOptions, Step, View, describe, known_ids
 from asyncrl.envs.families import nes
+from asyncrl.envs.families.atari import AtariOptions
+from asyncrl.envs.families.mario import ActionSet, MarioOptions
 from asyncrl.envs.registry import family_named, family_of
 from asyncrl.errors import UsageError
-from asyncrl.play.human import HumanPlayer
+from asyncrl.play.human import Keyboard
 
 LEVEL = "SuperMarioBros-1-1-v0"
 NOOP, RIGHT, RIGHT_B = 0, 1, 3
@@ -29,7 +31,7 @@ except ImportError:
 
 
 def opened(envs: int = 1, **options: Any) -> Environments:
-    environments = Environments(describe(LEVEL, EnvOptions(**options)), envs)
+    environments = Environments(describe(LEVEL, MarioOptions(**options)), envs)
     environments.reset([2 * i for i in range(envs)])
     return environments
 
@@ -67,16 +69,16 @@ def test_frames_are_as_they_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("env", "options", "sentence"),
     [
-        (LEVEL, EnvOptions(sticky=0.25), "has no such setting as --sticky, which was 0.25"),
-        (LEVEL, EnvOptions(screen_size=8), "--screen-size must be 36 or more, not 8"),
-        (LEVEL, EnvOptions(stuck_steps=-1), "--stuck-steps must be 0 or more, not -1"),
+        (LEVEL, AtariOptions(sticky=0.25), r"takes no --sticky \(given: 0.25\): it is an option of atari environments"),
+        (LEVEL, MarioOptions(screen_size=8), "--screen-size must be 36 or more for .*, not 8"),
+        (LEVEL, MarioOptions(stuck_steps=-1), "--stuck-steps must be 0 or more, not -1"),
         (
             LEVEL,
             EnvOptions(env_backend=Backend.NATIVE),
             "no vector environment of its own; use --env-backend sync or async",
         ),
         ("SuperMarioBros-1-5-v0", EnvOptions(), "there is no environment 'SuperMarioBros-1-5-v0'; did you mean"),
-        ("CartPole-v1", EnvOptions(stuck_steps=9), "CartPole-v1 has no such setting as --stuck-steps, which was 9"),
+        ("CartPole-v1", MarioOptions(stuck_steps=9), "CartPole-v1 takes no --stuck-steps"),
     ],
 )
 def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
@@ -104,7 +106,7 @@ def test_action_sets_are_the_packages_own() -> None:
     for chosen, theirs in zip(
         ActionSet, (package.RIGHT_ONLY, package.SIMPLE_MOVEMENT, package.COMPLEX_MOVEMENT), strict=True
     ):
-        contract = describe(LEVEL, EnvOptions(action_set=chosen))
+        contract = describe(LEVEL, MarioOptions(action_set=chosen))
         ours = family_named("mario").meanings(contract)
         assert ours == [" ".join(buttons).upper() for buttons in theirs]
         assert contract.spaces.actions.count == len(ours)
@@ -204,8 +206,9 @@ def test_the_picture_is_the_whole_screen_in_real_time() -> None:
 
 
 def test_a_person_runs_and_jumps() -> None:
-    meanings = family_named("mario").meanings(describe(LEVEL))
-    person = HumanPlayer(None, None, meanings, len(meanings))  # type: ignore[arg-type]
+    family = family_named("mario")
+    meanings = family.meanings(describe(LEVEL))
+    keyboard = Keyboard(len(meanings), family.keys, meanings)
     keys = {
         "": "NOOP",
         "right": "RIGHT",
@@ -215,7 +218,7 @@ def test_a_person_runs_and_jumps() -> None:
         "left": "LEFT",
     }
     for pressed, meaning in keys.items():
-        assert meanings[person._chosen(set(pressed.split()))] == meaning
+        assert meanings[keyboard.action(set(pressed.split()))] == meaning
 
 
 def test_it_is_trained_and_evaluations_say_how_far_mario_came(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_another_contract_takes_force_and_other_spaces_are_refused(
     [
         ("room:Rom", "there is no environment 'room:Rom'; did you mean 'room:Room'"),
         ("""room:Room --env-kwargs {"sze":5}""", "unexpected keyword argument 'sze'"),
-        ("room:Room --env-kwargs [5]", "is no JSON object"),
-        ("room:Room --env-kwargs size=5", "is no JSON:"),
+        ("room:Room --env-kwargs [5]", "is not a JSON object"),
+        ("room:Room --env-kwargs size=5", "is not valid JSON:"),
         ("room:Room --import nowhere", "--import nowhere: No module named 'nowhere'"),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asyncrl.envs import Environments, EnvOptions, describe
 from asyncrl.envs.families import atari
+from asyncrl.envs.family_options import read_options
 from asyncrl.envs.options import Backend
 from asyncrl.envs.seeding import next_seed
 
@@ -30,7 +31,7 @@ def play(environments: Environments, steps: int, random: np.random.Generator) ->
 
 def come_back(env: str, steps: int, **options: Any) -> None:
     """Two copies, one of which was brought to where the other one is, see and get the same from there on."""
-    contract = describe(env, EnvOptions(**options))
+    contract = describe(env, read_options(env, options))
     one, other = Environments(contract, len(SEEDS)), Environments(contract, len(SEEDS))
     try:
         one.reset(SEEDS)
@@ -70,7 +71,7 @@ def test_families(env: str, steps: int, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("steps", [250, 601])
 @pytest.mark.parametrize("seeded_every", [60, 20_000])
 def test_atari_over_the_ends_of_many_games(monkeypatch: pytest.MonkeyPatch, seeded_every: int, steps: int) -> None:
-    monkeypatch.setattr(atari, "SEEDED_EVERY", seeded_every)
+    monkeypatch.setattr(atari, "RESEED_AFTER", seeded_every)
     come_back("ALE/Breakout-v5", steps, life_loss=True)
 
 

@@ -34,7 +34,7 @@ MEASURED = EnvOptions(standardize=400)
 )
 def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_refused(env: str) -> None:
     name, kwargs = env.split(" ", 1)
-    with pytest.raises(UsageError, match=r"--standardize takes observations that are one array of floating-point numbers"):
+    with pytest.raises(UsageError, match=r"--standardize needs observations that are one array of floating-point numbers"):
         describe(name, EnvOptions(standardize=400, env_kwargs=kwargs))
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from asyncrl.api import train
-from asyncrl.envs import Backend, Environments, EnvOptions, Step, View, describe, known_ids
+from asyncrl.envs import Backend, Environments, Step, View, describe, known_ids
 from asyncrl.envs.families.vizdoom import VizDoom
+from asyncrl.envs.family_options import read_options
 from asyncrl.envs.registry import family_of
 from asyncrl.envs.seeding import next_seed
 from asyncrl.errors import UsageError
@@ -30,7 +31,7 @@ SCENARIOS = Path(vizdoom.scenarios_path)
 
 @contextlib.contextmanager
 def opened(env: str = BASIC, envs: int = 1, **options: Any) -> Iterator[Environments]:
-    with contextlib.closing(Environments(describe(env, EnvOptions(**options)), envs)) as environments:
+    with contextlib.closing(Environments(describe(env, read_options(env, options)), envs)) as environments:
         yield environments
 
 
@@ -74,7 +75,7 @@ def test_the_contract_of_basic() -> None:
     ],
 )
 def test_what_is_asked_for(env: str, options: dict[str, Any], shape: tuple[int, ...], actions: str, cap: int) -> None:
-    contract = describe(env, EnvOptions(**options))
+    contract = describe(env, read_options(env, options))
     assert (contract.spaces.observation_shape, str(contract.spaces.actions), contract.episode_cap) == (shape, actions, cap)
 
 
@@ -84,17 +85,17 @@ def test_what_is_asked_for(env: str, options: dict[str, Any], shape: tuple[int, 
         ("VizdoomBasic-v0", {}, "there is no environment 'VizdoomBasic-v0'; did you mean 'VizdoomBasic-v1'"),
         ("nowhere/mine.cfg", {}, "there is no scenario 'nowhere/mine.cfg'"),
         ("VizdoomDoomE1M1-S1-v0", {}, r"VizdoomDoomE1M1-S1-v0 needs a file that is not there: .*doom\.wad"),
-        (BASIC, {"sticky": 0.25}, "has no such setting as --sticky, which was 0.25"),
+        (BASIC, {"sticky": 0.25}, "takes no --sticky"),
         (BASIC, {"screen_size": 20}, "--screen-size must be 36 or more"),
         (BASIC, {"frame_skip": -1}, "--frame-skip must be between 1 and 10000, not -1"),
-        (BASIC, {"env_backend": Backend.NATIVE}, "--env-backend native is not for them; use sync or async"),
+        (BASIC, {"env_backend": Backend.NATIVE}, "--env-backend native is not possible; use sync or async"),
         (BASIC, {"env_kwargs": '{"frame_skip": 2}'}, "cannot set 'frame_skip' of VizdoomBasic-v1: use --frame-skip"),
         (BASIC, {"env_kwargs": '{"living_rewrd": 2}'}, "not all of --env-kwargs .*'living_rewrd': 2"),
     ],
 )
 def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        describe(env, EnvOptions(**options))
+        describe(env, read_options(env, options))
 
 
 def test_ids_are_claimed_by_name_and_those_whose_game_is_there_are_listed() -> None:

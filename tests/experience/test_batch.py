@@ -14,6 +14,7 @@ from asyncrl.algorithms import A3C, Algorithm, OneStepSarsa, Reinforce
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import EnvOptions, describe
+from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience import Batch, PreparedBatch
 from asyncrl.experience.batch import stack_frames
@@ -68,7 +69,7 @@ def assert_rebuilt(rollouts: list[Rollout], seen: Tensor) -> None:
 @pytest.mark.parametrize("t_max", [2, 15, 20], ids=lambda t: f"{t} steps")
 def test_frames_are_stacked_as_they_were_seen_over_truncations(t_max: int) -> None:
     """100 steps an episode: within a rollout of 15, with the last step of a rollout of 20; 2 are fewer than the stack."""
-    rollouts, seen = play("ALE/Breakout-v5", EnvOptions(episode_frames=400), t_max, 240)
+    rollouts, seen = play("ALE/Breakout-v5", AtariOptions(episode_frames=400), t_max, 240)
     ends = torch.cat([r.done for r in rollouts]).nonzero()[:, 0].tolist()
     assert ends == [99] * ENVS + [200] * ENVS
     assert_rebuilt(rollouts, seen)
@@ -117,7 +118,7 @@ def test_a_batch_stays_as_it_is_when_its_slot_is_filled_again() -> None:
 @pytest.mark.parametrize("env", ["worlds:Corridor-v0", "ALE/Breakout-v5"])
 def test_a_rollout_that_overlaps_begins_with_the_end_of_the_one_before_it(env: str) -> None:
     """Episodes are truncated within a rollout, with its last step, and with the step that two rollouts have in common."""
-    options = EnvOptions(episode_frames=400) if "ALE" in env else EnvOptions()
+    options = AtariOptions(episode_frames=400) if "ALE" in env else EnvOptions()
     t_max = 20 if "ALE" in env else 4
     rollouts, seen = play(env, options, t_max, 240, OneStepSarsa(t_max=t_max))
     assert all(len(r.reward) == t_max + 1 for r in rollouts)
@@ -133,7 +134,7 @@ def test_a_rollout_that_overlaps_begins_with_the_end_of_the_one_before_it(env: s
 
 @pytest.mark.parametrize("env", ["worlds:Corridor-v0", "ALE/Breakout-v5"])
 def test_a_rollout_of_whole_episodes_has_one_of_each_environment(env: str) -> None:
-    options = EnvOptions(episode_frames=160) if "ALE" in env else EnvOptions()
+    options = AtariOptions(episode_frames=160) if "ALE" in env else EnvOptions()
     rollouts, _ = play(env, options, 60, 180, Reinforce(longest_episode=60))
     for rollout in rollouts:
         assert (rollout.done.sum(0) == 1).all()

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from asyncrl.algorithms import A3C, Policy
 from asyncrl.envs import Backend, Contract
-from asyncrl.envs.spaces import pack, spaces_of
+from asyncrl.envs.space_reading import spaces_of
+from asyncrl.envs.spaces import pack
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
 from asyncrl.play.agent import Agent

@@ -10,6 +10,7 @@ from asyncrl.acting import datasets
 from asyncrl.api import play_yourself
 from asyncrl.cli import main
 from asyncrl.envs import describe
+from asyncrl.play.human import Keyboard
 from asyncrl.play.video import Window
 
 pygame = pytest.importorskip("pygame", reason="windows need it: pip install 'asyncrl[classic]'")
@@ -52,10 +53,8 @@ def test_what_a_person_plays_is_what_is_recorded(monkeypatch: pytest.MonkeyPatch
 def test_a_paddle_follows_the_arrows(monkeypatch: pytest.MonkeyPatch) -> None:
     hands(monkeypatch, {2: (pygame.KEYDOWN, pygame.K_RIGHT), 3: (pygame.KEYDOWN, pygame.K_SPACE), 5: (pygame.QUIT, 0)})
     seen: list[int] = []
-    from asyncrl.play.human import HumanPlayer
-
-    choose = HumanPlayer._chosen
-    monkeypatch.setattr(HumanPlayer, "_chosen", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
+    choose = Keyboard.action
+    monkeypatch.setattr(Keyboard, "action", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
     assert play_yourself("ALE/Pong-v5") == []  # the window was closed
     assert seen == [0, 0, 2, 4, 4]  # nothing, right, right and fire
 
@@ -65,5 +64,5 @@ def test_only_who_plays_can_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--record is for --human" in capsys.readouterr().err
     assert main(["play", "Pendulum-v1", "--human"]) == 2
     said = capsys.readouterr()
-    assert "where an action is one choice; in Pendulum-v1 it is 1 number within [-2, 2]" in said.err
+    assert "needs actions that are one choice; in Pendulum-v1 an action is 1 number within [-2, 2]" in said.err
     assert said.out == ""

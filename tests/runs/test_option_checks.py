@@ -26,6 +26,7 @@ from asyncrl.api import evaluate, load, resume, start
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract, EnvOptions, describe_all
+from asyncrl.envs.family_options import family_option_names
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
 from asyncrl.presets import preset_names, read_preset
@@ -48,8 +49,8 @@ OTHER: dict[str, Any] = dict(
     steps=96, seed=4, actors=3, envs_per_actor=3, rollouts_per_update=1, lag=3, queue_size=6,
     publish_every=2, learning_rate=0.02, anneal_to=0.5, anneal_steps=40, target_kl=1e-6, momentum=0.5, decay=0.5,
     optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tabular_networks",),
-    reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100, frame_skip=2, frame_stack=2,
-    screen_size=50, sticky=0.5, noop_max=3, episode_frames=9, stuck_steps=3, hidden=(6,), radial_gammas=(2.0,),
+    reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100,
+    hidden=(6,), radial_gammas=(2.0,),
     radial_features=4, recurrent_size=5, noisy_sigma=0.1, bot_share=0.5, bot_prefill=12,
     t_max=3, discount=0.5, gae_lambda=0.5,
     entropy_cost=0.5, value_cost=2.0, trace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1,
@@ -134,15 +135,8 @@ def others(option: str, default: Any) -> list[Any]:
     """Other values of an option: those of an enumeration or a switch, or the one in `OTHER`."""
     if isinstance(default, Enum):
         return [member for member in type(default) if member is not default]
-    choices: Any = {f: t for f, t in EnvOptions.__annotations__.items() if f == option}.get(option, "")
-    if isinstance(default, bool) or choices == "bool | None":
+    if isinstance(default, bool):
         return [not default]
-    if option in ("protocol", "football_rewards", "action_set"):
-        import asyncrl.envs as envs
-
-        return list(
-            {"protocol": envs.Protocol, "football_rewards": envs.FootballRewards, "action_set": envs.ActionSet}[option]
-        )
     return [OTHER[option]]
 
 
@@ -285,7 +279,14 @@ def test_it_does_beside_other_options_too(algorithm: str) -> None:
         assert silent(algorithm, context, option) == []
 
 
-@pytest.mark.parametrize("option", sorted({option for name in ALGORITHMS for option in options_of(name)} - KEPT_APART))
+def test_every_option_of_a_family_is_tried_in_one_of_its_environments() -> None:
+    assert family_option_names() <= OF_FAMILIES.keys()
+
+
+EVERY_OPTION = {option for name in ALGORITHMS for option in options_of(name)} | OF_FAMILIES.keys()
+
+
+@pytest.mark.parametrize("option", sorted(EVERY_OPTION - KEPT_APART))
 def test_no_option_is_refused_always(option: str) -> None:
     """A refusal everywhere would make the tests above pass."""
     if option in OF_FAMILIES:

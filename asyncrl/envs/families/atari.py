@@ -1,10 +1,13 @@
-"""Atari 2600 games, stepped and preprocessed by ale-py's own C++ vector environment."""
+"""Atari 2600 games, stepped and preprocessed by ale-py's C++ vector environment."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -13,27 +16,68 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from asyncrl.common.validation import within
 from asyncrl.envs.contract import Contract
+from asyncrl.envs.families.pixels import PixelOptions
 from asyncrl.envs.family import Family
-from asyncrl.envs.options import Backend, EnvOptions, Protocol
+from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.seeding import next_seed
-from asyncrl.envs.spaces import spaces_of
+from asyncrl.envs.space_reading import spaces_of
+from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["Atari"]
+__all__ = ["Atari", "AtariOptions", "Protocol"]
 
 INSTALL = "pip install 'asyncrl[atari]'"
 SCREEN = (210, 160)
-"""Height and width of what a person sees, in pixels."""
-SEEDED_EVERY = 20_000
-"""Steps after which a game's next episode takes a new seed. A continued run plays again what was played since. More often
-would cost: ale-py loads the game anew to seed it, 82 ms, the time of some 500 steps."""
-_OURS = re.compile(r"^(ALE/.*|[A-Za-z0-9]+(NoFrameskip|Deterministic)-v\d+)$")
+"""Height and width of the console's screen, in pixels."""
+RESEED_AFTER = 20_000
+"""Steps after which a game's next episode takes a new seed.
+
+A resumed run replays the steps since the last seed. Seeding more often would cost time: ale-py reloads the game for it,
+which takes 82 ms, as long as some 500 steps.
+"""
+_ID = re.compile(r"^(ALE/.*|[A-Za-z0-9]+(NoFrameskip|Deterministic)-v\d+)$")
 _DETERMINISTIC = re.compile(r"^([A-Za-z0-9]+)Deterministic-v([04])$")
 
 
+class Protocol(Enum):
+    """Published rules for comparable scores."""
+
+    MNIH2016 = "mnih2016"
+    """no sticky actions, the game's own actions, 0 to 29 no-ops at the start (Mnih et al. 2013 … 2016)"""
+    MACHADO2018 = "machado2018"
+    """sticky actions with probability 0.25, no no-ops, whole games (Machado et al. 2018)"""
+    RAW = "raw"
+    """the screen as it is: 210×160 RGB, every frame, nothing stacked or clipped"""
+
+
+@dataclass(frozen=True)
+class AtariOptions(PixelOptions):
+    """Options of Atari games."""
+
+    protocol: Protocol | None = None
+    """Atari: rules of a publication; other options override them."""
+    sticky: float | None = None
+    """Atari: probability that the emulator repeats the previous action."""
+    noop_max: int | None = None
+    """Atari: begin episodes with fewer no-op frames than this, not counted in the cap. Default 30: 0 to 29."""
+    life_loss: bool | None = None
+    """Atari: end the return with each lost life in training; the game and a recurrent state continue. Default off."""
+    full_actions: bool | None = None
+    """Atari: all 18 actions instead of the game's own. Default off."""
+    episode_frames: int | None = None
+    """Atari: emulator frames after which an episode is truncated. Default 108 000 (30 minutes)."""
+
+    def check(self) -> None:
+        within(self, 0, 1, "sticky")
+        within(self, 0, 10_000, "noop_max")
+        within(self, 1, math.inf, "episode_frames")
+        super().check()
+
+
 class _Rules(NamedTuple):
-    """What a protocol says; None: what the id says."""
+    """The defaults of a protocol; None stands for the id's own."""
 
     sticky: float | None
     noop_max: int
@@ -45,67 +89,58 @@ class _Rules(NamedTuple):
 
 
 _PROTOCOLS = {
-    None: _Rules(None, 30, None, 4, 84, True, 1.0),
-    Protocol.MNIH2016: _Rules(0.0, 30, 4, 4, 84, True, 1.0),
-    Protocol.MACHADO2018: _Rules(0.25, 0, 4, 4, 84, True, 1.0),
-    Protocol.RAW: _Rules(0.0, 0, 1, 1, None, False, 0.0),
+    None: _Rules(sticky=None, noop_max=30, skip=None, stack=4, size=84, gray=True, reward_clip=1.0),
+    Protocol.MNIH2016: _Rules(sticky=0.0, noop_max=30, skip=4, stack=4, size=84, gray=True, reward_clip=1.0),
+    Protocol.MACHADO2018: _Rules(sticky=0.25, noop_max=0, skip=4, stack=4, size=84, gray=True, reward_clip=1.0),
+    Protocol.RAW: _Rules(sticky=0.0, noop_max=0, skip=1, stack=1, size=None, gray=False, reward_clip=0.0),
 }
 
 
 class Atari(Family):
-    """Every name of every game that ships with ale-py."""
+    """Every id of every game that ships with ale-py."""
 
     name = "atari"
     shows_pictures = True
     stacks = True
     has_threads = True
-    options = frozenset(
-        {
-            *("frame_skip", "frame_stack", "screen_size", "gray", "sticky", "noop_max"),
-            *("life_loss", "full_actions", "episode_frames", "protocol"),
-        }
-    )
+    options = AtariOptions
+    unsupported = {
+        "env_kwargs": "it has options of its own",
+        "final_reward": "ale-py's vector environment cannot replace rewards",
+        "episode_steps": "use --episode-frames",
+        "standardize": "its observations are images",
+    }
+    keys = {"up": "UP", "down": "DOWN", "left": "LEFT", "right": "RIGHT", "space": "FIRE"}
+    keys_help = "Arrows and the space bar."
 
     def claims(self, env_id: str) -> bool:
         registered = gymnasium.registry.get(env_id)
         if registered is not None:
-            return _is_ours(registered)
-        return bool(_OURS.match(env_id)) or env_id in _registry()
+            return _is_from_ale(registered)
+        return bool(_ID.match(env_id)) or env_id in _registry()
 
     def known_ids(self) -> list[str]:
-        """Every `ALE/…-v5` id; [] without ale-py."""
+        """Return every `ALE/…-v5` id; [] without ale-py."""
         return sorted(name for name in _registry() if name.startswith("ALE/"))
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
+        assert isinstance(options, AtariOptions)
         if options.env_backend not in (Backend.AUTO, Backend.NATIVE):
-            asked = f"--env-backend {options.env_backend.value}"
-            raise UsageError(f"{env_id}: Atari is stepped by ale-py's C++ threads; {asked} is not for it.")
-        if options.standardize or options.episode_steps:
-            raise UsageError(f"{env_id}: --standardize is not for images, and --episode-steps is --episode-frames here")
-        options.reject_unsupported(self.options, env_id)
-        rules, kwargs = _PROTOCOLS[options.protocol], _spec(env_id).kwargs
+            given = f"--env-backend {options.env_backend.value}"
+            raise UsageError(f"{env_id}: ale-py's C++ threads step Atari games, so {given} is not possible; use native")
+        rules = _PROTOCOLS[options.protocol]
+        kwargs = _spec(env_id).kwargs
         skip = _frame_skip(env_id, kwargs["frameskip"], options.frame_skip, rules.skip)
         frames = _or(options.episode_frames, int(kwargs["max_num_frames_per_episode"]))
-        full = _or(options.full_actions, bool(kwargs["full_action_space"]))
-        stack, gray, size = _or(options.frame_stack, rules.stack), _or(options.gray, rules.gray), rules.size
-        size = _or(options.screen_size, size)
-        height, width = (size, size) if size else SCREEN
-        probe = _vector(
-            kwargs["game"],
-            1,
-            full_action_space=full,
-            stack_num=stack,
-            grayscale=gray,
-            img_height=height,
-            img_width=width,
-        )
-        spaces = spaces_of(env_id, probe.single_observation_space, probe.single_action_space)
-        probe.close()
+        full_actions = _or(options.full_actions, bool(kwargs["full_action_space"]))
+        stack = _or(options.frame_stack, rules.stack)
+        gray = _or(options.gray, rules.gray)
+        size = _or(options.screen_size, rules.size)
         return Contract(
             env=env_id,
             family=self.name,
             backend=Backend.NATIVE,
-            spaces=spaces,
+            spaces=_spaces(env_id, kwargs["game"], full_actions=full_actions, stack=stack, gray=gray, size=size),
             frame_skip=skip,
             sticky=_or(options.sticky, _or(rules.sticky, float(kwargs["repeat_action_probability"]))),
             frame_stack=stack,
@@ -117,7 +152,7 @@ class Atari(Family):
             life_loss=_or(options.life_loss, False),
             noop_max=_or(options.noop_max, rules.noop_max),
             fire_reset=False,
-            action_set="all 18" if full else "the game's own",
+            action_set="all 18" if full_actions else "the game's own",
             episode_cap=frames // skip,
             versions={"ale-py": version("ale-py"), "gymnasium": version("gymnasium")},
         )
@@ -128,7 +163,7 @@ class Atari(Family):
     def build(
         self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
     ) -> VectorEnv:
-        height, width = (contract.screen_size, contract.screen_size) if contract.screen_size else SCREEN
+        height, width = _frame_size(contract.screen_size)
         vector = _vector(
             _spec(contract.env).kwargs["game"],
             num_envs,
@@ -137,14 +172,14 @@ class Atari(Family):
             grayscale=contract.gray,
             img_height=height,
             img_width=width,
-            **_rules(contract),
+            **_emulator_settings(contract),
             life_loss_info=contract.life_loss and training,
         )
         if contract.life_loss and training:
             assert contract.episode_cap is not None
-            vector = _LivesAtCap(vector, contract.episode_cap)
-        over = partial(self.episode_ended, contract, training=training)
-        return _PeriodicSeeding(_Filmed(vector, contract) if render else vector, over)
+            vector = _TruncateLivesAtCap(vector, contract.episode_cap)
+        episode_ended = partial(self.episode_ended, contract, training=training)
+        return _PeriodicSeeding(_WithScreen(vector, contract) if render else vector, episode_ended)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         return np.asarray(values, dtype=np.int32)
@@ -156,58 +191,68 @@ class Atari(Family):
     def episode_ended(
         self, contract: Contract, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any], training: bool
     ) -> np.ndarray:
-        """With `life_loss`, not every end of a return is the end of the game."""
+        """With `life_loss`, a return may end before the game does."""
         if contract.life_loss and training:
             return np.asarray((terminated & (infos["lives"] == 0)) | truncated)
         return np.asarray(terminated | truncated)
 
     def meanings(self, contract: Contract) -> list[str]:
-        spec, full = _spec(contract.env), contract.action_set.startswith("all")
-        with contextlib.closing(gymnasium.make(spec, full_action_space=full)) as env:
+        spec = _spec(contract.env)
+        with contextlib.closing(gymnasium.make(spec, full_action_space=_has_full_actions(contract))) as env:
             emulator: Any = env.unwrapped
             return list(emulator.get_action_meanings())
 
+    def rows(self, contract: Contract) -> dict[str, str]:
+        noops = f"0 to {contract.noop_max - 1} frames, not counted in the cap" if contract.noop_max > 1 else "none"
+        return {
+            "sticky actions": f"probability {contract.sticky:g}" if contract.sticky else "none",
+            "life loss": "ends the return in training" if contract.life_loss else "ignored",
+            "no-op starts": noops + (", then fire" if contract.fire_reset else ""),
+        }
+
 
 class _PeriodicSeeding(VectorWrapper):
-    """Games that get a new seed now and then: without one, an episode goes on with the generators of the one before."""
+    """Reseeds games now and then; without a seed, an episode continues the previous one's random generator."""
 
-    def __init__(self, env: VectorEnv, over: Callable[..., np.ndarray]) -> None:
-        """`over` says of `terminated`, `truncated` and `infos` whether ale-py resets in the next step."""
+    def __init__(self, env: VectorEnv, episode_ended: Callable[..., np.ndarray]) -> None:
+        """`episode_ended` maps `terminated`, `truncated` and `infos` to whether ale-py resets in the next step."""
         super().__init__(env)
-        self._is_over = over
-        self._over: np.ndarray = np.zeros(env.num_envs, dtype=bool)
+        self._episode_ended = episode_ended
+        self._resets_next: np.ndarray = np.zeros(env.num_envs, dtype=bool)
         self.seeds_and_steps: np.ndarray = np.zeros((2, env.num_envs), dtype=np.int64)
-        """[2, B] what each game was last seeded with, and how many steps ago"""
+        """[2, B] each game's last seed and the steps since"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """One seed per game; with the option `reset_mask`, [B] bool, games outside it stay as they are."""
-        begins: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        seeds: Any = np.asarray(seed, dtype=np.int32)[begins]
-        self.seeds_and_steps[0, begins], self.seeds_and_steps[1, begins] = seeds, 0
-        self._over = self._over & ~begins
-        return self.env.reset(seed=seeds, options={"reset_mask": begins})
+        """Reset with one seed per game; games outside the option `reset_mask`, [B] bool, keep their state."""
+        mask: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        seeds: Any = np.asarray(seed, dtype=np.int32)[mask]
+        self.seeds_and_steps[0, mask] = seeds
+        self.seeds_and_steps[1, mask] = 0
+        self._resets_next = self._resets_next & ~mask
+        return self.env.reset(seed=seeds, options={"reset_mask": mask})
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        late = self._over & (self.seeds_and_steps[1] >= SEEDED_EVERY)
+        due = self._resets_next & (self.seeds_and_steps[1] >= RESEED_AFTER)
         observation, reward, terminated, truncated, infos = self.env.step(actions)
-        self._over = self._is_over(terminated, truncated, infos)
+        self._resets_next = self._episode_ended(terminated, truncated, infos)
         self.seeds_and_steps[1] += 1
-        if late.any():
+        if due.any():
             seeds = [next_seed(seed) for seed in self.seeds_and_steps[0].tolist()]
-            observation, infos = self.reset(seed=seeds, options={"reset_mask": late})
+            observation, infos = self.reset(seed=seeds, options={"reset_mask": due})
         return observation, reward, terminated, truncated, infos
 
 
-class _LivesAtCap(VectorWrapper):
-    """Games in which a lost life terminates. ale-py says only that of a life that is lost in the very step of the cap, and
-    resets in the next step; here that step is truncated, too.
+class _TruncateLivesAtCap(VectorWrapper):
+    """Truncates games whose last step before the cap also loses a life.
+
+    ale-py reports only the lost life of that step, as a termination, and resets in the next one.
     """
 
     def __init__(self, env: VectorEnv, cap: int) -> None:
         super().__init__(env)
         self._cap = cap
         self._steps: np.ndarray = np.zeros(env.num_envs, dtype=np.int64)
-        """[B] of each game"""
+        """[B] steps of each game"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._steps[(options or {}).get("reset_mask", slice(None))] = 0
@@ -221,65 +266,89 @@ class _LivesAtCap(VectorWrapper):
         return observation, reward, terminated, truncated, infos
 
 
-class _Filmed(VectorWrapper):
-    """Games and their twins, which show what a person sees: 210×160 RGB.
+class _WithScreen(VectorWrapper):
+    """Games that render the console's screen, 210×160 RGB.
 
-    A twin has the same rules and plays the same game, because it gets the same seed and actions.
+    A second set of games with the same rules, seeds and actions produces the pictures.
     """
 
     def __init__(self, env: VectorEnv, contract: Contract) -> None:
         super().__init__(env)
         game = _spec(contract.env).kwargs["game"]
-        look = dict(grayscale=False, stack_num=1, img_height=SCREEN[0], img_width=SCREEN[1])
-        self._twin = _vector(game, env.num_envs, **look, **_rules(contract))
+        height, width = SCREEN
+        self._screens = _vector(
+            game,
+            env.num_envs,
+            grayscale=False,
+            stack_num=1,
+            img_height=height,
+            img_width=width,
+            **_emulator_settings(contract),
+        )
         self.metadata = {**env.metadata, "render_fps": 60 / contract.frame_skip}
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._pictures, _ = self._twin.reset(seed=seed, options=options)
+        self._pictures, _ = self._screens.reset(seed=seed, options=options)
         return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        self._pictures, *_ = self._twin.step(actions)
+        self._pictures, *_ = self._screens.step(actions)
         return self.env.step(actions)
 
     def render(self) -> tuple[np.ndarray, ...]:
         return tuple(self._pictures[:, 0])
 
     def close(self, **kwargs: Any) -> None:
-        self._twin.close(**kwargs)
+        self._screens.close(**kwargs)
         self.env.close(**kwargs)
 
 
-def _rules(contract: Contract) -> dict[str, Any]:
+def _emulator_settings(contract: Contract) -> dict[str, Any]:
     assert contract.episode_cap is not None
-    return dict(
-        frameskip=contract.frame_skip,
-        maxpool=contract.max_pool,
-        repeat_action_probability=contract.sticky,
-        noop_max=contract.noop_max,
-        use_fire_reset=contract.fire_reset,
-        full_action_space=contract.action_set.startswith("all"),
-        max_num_frames_per_episode=contract.episode_cap * contract.frame_skip,
-    )
+    return {
+        "frameskip": contract.frame_skip,
+        "maxpool": contract.max_pool,
+        "repeat_action_probability": contract.sticky,
+        "noop_max": contract.noop_max,
+        "use_fire_reset": contract.fire_reset,
+        "full_action_space": _has_full_actions(contract),
+        "max_num_frames_per_episode": contract.episode_cap * contract.frame_skip,
+    }
+
+
+def _has_full_actions(contract: Contract) -> bool:
+    return contract.action_set.startswith("all")
+
+
+def _frame_size(size: int | None) -> tuple[int, int]:
+    return (size, size) if size else SCREEN
+
+
+def _spaces(env_id: str, game: str, *, full_actions: bool, stack: int, gray: bool, size: int | None) -> Spaces:
+    height, width = _frame_size(size)
+    settings = {"full_action_space": full_actions, "stack_num": stack, "grayscale": gray}
+    with contextlib.closing(_vector(game, 1, img_height=height, img_width=width, **settings)) as vector:
+        return spaces_of(env_id, vector.single_observation_space, vector.single_action_space)
 
 
 def _vector(game: str, num_envs: int, **settings: Any) -> VectorEnv:
     try:
         from ale_py.vector_env import AtariVectorEnv
-    except ImportError:  # ale-py is there (its ids were found), OpenCV is not
+    except ImportError:  # ale-py is installed, for its ids were found, but OpenCV is not
         raise UsageError(f"ale-py's vector environment needs OpenCV: {INSTALL}") from None
     vector: VectorEnv = AtariVectorEnv(game, num_envs, reward_clipping=False, **{"num_threads": 1, **settings})
     return vector
 
 
-def _frame_skip(env_id: str, own: Any, asked: int | None, rule: int | None) -> int:
-    if asked is None and rule is not None:
-        return rule
+def _frame_skip(env_id: str, own: Any, asked: int | None, protocol: int | None) -> int:
+    """Return the frame skip. Raises UsageError for an id with a random one, and for an id that would skip twice."""
+    if asked is None and protocol is not None:
+        return protocol
     if not isinstance(own, int):
         if asked is not None:
             return asked
         raise UsageError(
-            f"{env_id} skips a random number of frames {own}; use {_v5(env_id)} or a …NoFrameskip-v4 id, or --frame-skip N."
+            f"{env_id} skips a random number of frames {own}; use {_v5(env_id)} or a …NoFrameskip-v4 id, or --frame-skip N"
         )
     if own > 1 and asked is not None:
         raise UsageError(
@@ -295,22 +364,25 @@ def _v5(env_id: str) -> str:
 
 
 def _registry() -> dict[str, Any]:
-    """Gymnasium's specs of ale-py's ids; {} where ale-py is not installed."""
+    """Return Gymnasium's specs of ale-py's ids; {} without ale-py."""
     try:
         import ale_py
     except ImportError:
         return {}
     if "ALE/Pong-v5" not in gymnasium.registry:
         gymnasium.register_envs(ale_py)
-    return {name: spec for name, spec in gymnasium.registry.items() if _is_ours(spec)}
+    return {name: spec for name, spec in gymnasium.registry.items() if _is_from_ale(spec)}
 
 
-def _is_ours(spec: Any) -> bool:
+def _is_from_ale(spec: Any) -> bool:
     return spec is not None and "ale_py" in str(spec.entry_point)
 
 
 def _spec(env_id: str) -> Any:
-    """What an id means; …Deterministic-v0 and -v4, which ale-py has no more, are …NoFrameskip with a frame skip of 4."""
+    """Return the spec of an id.
+
+    ale-py no longer has …Deterministic-v0 and -v4; they are …NoFrameskip with a frame skip of 4, or of 3 in Space Invaders.
+    """
     registry = _registry()
     if not registry:
         raise UsageError(f"{env_id} is an Atari game: {INSTALL}")

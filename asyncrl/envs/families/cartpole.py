@@ -1,4 +1,4 @@
-"""CartPole's own vector environment, whose episodes begin with seeds of their own."""
+"""CartPole's vector environment with a seed for every episode."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ __all__ = ["SeededCartPole"]
 
 
 class SeededCartPole(CartPoleVectorEnv):
-    """Gymnasium draws the beginnings of all episodes from one generator; here each is where ``CartPole-v1`` begins
-    when it is reset with the episode's seed.
+    """CartPole whose episodes begin where ``CartPole-v1`` begins when it is reset with the episode's seed.
+
+    Gymnasium's own class draws the beginnings of all episodes from one generator.
     """
 
     state: Any
     """[4, B] float64"""
     _seeds: list[int]
-    """[B] what each environment's episode was reset with"""
+    """[B] seeds of the current episodes"""
 
     @property
     def seeds_and_steps(self) -> np.ndarray:
-        """[2, B] int64: what each environment's episode was reset with, and its steps."""
+        """[2, B] int64: the seed of each environment's episode and its steps so far."""
         return np.array([self._seeds, self.steps], dtype=np.int64)
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin new episodes; an int seeds environment i with ``seed + i``. With the option `reset_mask`, [B] bool, the
-        environments outside it stay as they are.
+        """Begin new episodes; an int seeds environment i with ``seed + i``.
+
+        Environments outside the option `reset_mask`, [B] bool, keep their state.
         """
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         if seed is None:

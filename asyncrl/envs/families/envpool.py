@@ -1,7 +1,7 @@
-"""Environments that envpool has, stepped by its C++ threads: Procgen, dm_control, highway and many more.
+"""EnvPool's environments, stepped by its C++ threads: Procgen, dm_control, highway and many more.
 
-envpool resets an environment in the step after its episode's last one, as this package wants it, and the action of that
-step means nothing. An episode whose last step is also its cap's counts as truncated, whatever else ended it.
+EnvPool resets in the step after an episode's last one and ignores that step's action, which is next-step autoreset. An
+episode that ends in the very step of its cap counts as truncated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -26,10 +26,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from asyncrl.envs.contract import Contract
+from asyncrl.envs.families.pixels import StackOptions
 from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.single import kwargs_of
-from asyncrl.envs.spaces import spaces_of
+from asyncrl.envs.space_reading import spaces_of
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["EnvPool", "Pool"]
@@ -59,7 +59,7 @@ class EnvPool(Family):
 
     name = "envpool"
     has_threads = True
-    options = frozenset({"env_kwargs", "episode_steps", "final_reward", "frame_stack", "standardize"})
+    options: ClassVar[type[EnvOptions]] = StackOptions
 
     def claims(self, env_id: str) -> bool:
         if env_id in gymnasium.registry or ":" in env_id:
@@ -83,12 +83,11 @@ class EnvPool(Family):
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
         if options.env_backend not in (Backend.AUTO, Backend.ENVPOOL):
-            asked = f"--env-backend {options.env_backend.value}"
-            raise UsageError(f"{env_id} is stepped by envpool's C++ threads; {asked} is not for it.")
-        options.reject_unsupported(self.options, env_id)
-        if options.episode_steps is not None and options.episode_steps < 1:
-            raise UsageError(f"--episode-steps must be 1 or more, not {options.episode_steps}")
-        stack, kwargs = options.frame_stack or self.default_stack, kwargs_of(options)
+            given = f"--env-backend {options.env_backend.value}"
+            raise UsageError(f"{env_id}: EnvPool's C++ threads step it, so {given} is not possible; use envpool")
+        assert isinstance(options, StackOptions)
+        stack = options.frame_stack or self.default_stack
+        kwargs = options.constructor_kwargs()
         task = _Task(self.task(env_id), kwargs, options.episode_steps)
         own = spaces_of(env_id, task.observation_space, task.action_space)
         return Contract(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,18 +14,20 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.common import import_strings
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
+from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.global_generators import lent
+from asyncrl.envs.loading import import_module, import_modules, translate_errors
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.single import SingleFamily, kwargs_of, translate_errors
+from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.envs.vector_adapters import NextStepVectorEnv, SingleFromVector, autoreset_mode
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["Gymnasium", "import_modules"]
+__all__ = ["Gymnasium"]
 
 _OTHERS = ("ale_py", "vizdoom.")
 """Packages whose ids other families list."""
@@ -51,13 +51,12 @@ class Gymnasium(SingleFamily):
         )
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.reject_unsupported(self.options, env_id)
         spec = _spec(env_id, options.imports)
         backend = _backend(env_id, spec, options)
         cap = options.episode_steps or getattr(spec, "max_episode_steps", None)
         settings: dict[str, Any] = {}
         if isinstance(spec, EnvSpec) and (backend is Backend.NATIVE or spec.entry_point is None):
-            mode = _autoreset(env_id, spec, kwargs_of(options))
+            mode = _autoreset(env_id, spec, options.constructor_kwargs())
             if mode is not AutoresetMode.NEXT_STEP or backend is not Backend.NATIVE:
                 settings["vector_autoreset"] = mode.value
         fields: dict[str, Any] = dict(backend=backend, episode_cap=cap, settings=settings)
@@ -82,6 +81,11 @@ class Gymnasium(SingleFamily):
             if _is_cartpole(spec):
                 return SeededCartPole(num_envs, **kwargs)
             return NextStepVectorEnv(partial(_vector, spec, num_envs, **kwargs), seed)
+
+    def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
+        """Return one seed per environment; other packages' vector environments draw all episodes from one generator."""
+        seeded = isinstance(vector.unwrapped, SyncVectorEnv | SupervisedVectorEnv | SeededCartPole)
+        return list(values) if seeded else values[0]
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
         found = _spec(contract.env, contract.settings.get("imports", ()))
@@ -111,7 +115,7 @@ def _autoreset(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> AutoresetM
     """When its vector environment resets. Raises UsageError where that does not say."""
     if _is_cartpole(spec):
         return AutoresetMode.NEXT_STEP
-    with translate_errors(env_id, given=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
+    with translate_errors(env_id, kwargs=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
         mode, metadata = autoreset_mode(vector), vector.metadata
     if mode is None:
         said = (metadata or {}).get("autoreset_mode")
@@ -175,7 +179,7 @@ def _spec(env_id: str, imports: Sequence[str] = ()) -> Any:
     module, _, name = env_id.rpartition(":")
     if module:
         if import_strings.find(env_id) is None:
-            _imported(module, env_id)
+            import_module(module, env_id)
         found = import_strings.find(env_id)
         if callable(found):
             return found
@@ -196,26 +200,3 @@ def _unknown(env_id: str) -> UsageError:
     known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
     where = "asyncrl list envs; --import MODULE for what a module registers"
     return UsageError(f"there is no environment {env_id!r}{suggestions(env_id, known)} ({where})")
-
-
-def import_modules(modules: Sequence[str]) -> None:
-    """Import what registers environments. Raises UsageError for a module that is missing, EnvironmentFault for one that
-    raises.
-    """
-    for module in modules:
-        _imported(module, f"--import {module}")
-
-
-def _imported(module: str, env_id: str) -> Any:
-    """A module of the user's, also from the folder that the command was called in."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        with translate_errors(env_id, "was imported"):
-            return importlib.import_module(module)
-    except ImportError as problem:
-        raise UsageError(f"{env_id}: {problem}") from None
-
-
-def _name(env_id: str) -> str:
-    return env_id.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""MiniGrid and BabyAI: what the agent sees and where it looks, without the mission, which is text."""
+"""MiniGrid and BabyAI. Observations are the agent's view and direction; the mission, a text, is left out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import gymnasium
 from gymnasium import spaces
 
 from asyncrl.envs.contract import Contract
+from asyncrl.envs.families.single import SingleFamily
+from asyncrl.envs.loading import translate_errors
 from asyncrl.envs.options import EnvOptions
-from asyncrl.envs.single import SingleFamily, kwargs_of, translate_errors
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["MiniGrid"]
 
-_OURS = re.compile(r"^(MiniGrid|BabyAI)-")
+_ID = re.compile(r"^(MiniGrid|BabyAI)-")
 
 
 class MiniGrid(SingleFamily):
@@ -27,49 +28,48 @@ class MiniGrid(SingleFamily):
     also_in_envpool = True
 
     def claims(self, env_id: str) -> bool:
-        return _OURS.match(env_id) is not None
+        return _ID.match(env_id) is not None
 
     def known_ids(self) -> list[str]:
-        """[] without minigrid."""
-        return sorted(filter(self.claims, gymnasium.registry)) if _is_there() else []
+        """Return every id of the package; [] without it."""
+        return sorted(filter(self.claims, gymnasium.registry)) if _is_installed() else []
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.reject_unsupported(self.options, env_id)
-        own = _own_cap(env_id, kwargs_of(options))
-        if own is not None and (options.episode_steps or 0) > own:
+        cap = _own_cap(env_id, options.constructor_kwargs())
+        if cap is not None and (options.episode_steps or 0) > cap:
             raise UsageError(
-                f"{env_id} ends after {own} steps, before --episode-steps {options.episode_steps}; for longer episodes use "
+                f"{env_id} ends after {cap} steps, before --episode-steps {options.episode_steps}; for longer episodes use "
                 f"--env-kwargs '{{\"max_steps\": {options.episode_steps}}}'"
             )
-        return self.contract(env_id, options, episode_cap=options.episode_steps or own)
+        return self.contract(env_id, options, episode_cap=options.episode_steps or cap)
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
-        own = dict(contract.settings.get("kwargs", {}))
+        kwargs = dict(contract.settings.get("kwargs", {}))
         if render:
-            own["render_mode"] = "rgb_array"
-        env: gymnasium.Env[Any, Any] = gymnasium.make(_spec(contract.env), disable_env_checker=True, **own)
-        return _WithoutText(env)
+            kwargs["render_mode"] = "rgb_array"
+        env: gymnasium.Env[Any, Any] = gymnasium.make(_spec(contract.env), disable_env_checker=True, **kwargs)
+        return _WithoutMission(env)
 
     def meanings(self, contract: Contract) -> list[str]:
         return ["left", "right", "forward", "pick up", "drop", "toggle", "done"]
 
 
-class _WithoutText(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Observations without their mission."""
+class _WithoutMission(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Observations without the mission."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        whole = env.observation_space
-        assert isinstance(whole, spaces.Dict)
-        self._names = [name for name in whole if name != "mission"]
-        self.observation_space = spaces.Dict({name: whole[name] for name in self._names})
+        space = env.observation_space
+        assert isinstance(space, spaces.Dict)
+        self._names = [name for name in space if name != "mission"]
+        self.observation_space = spaces.Dict({name: space[name] for name in self._names})
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
         return {name: observation[name] for name in self._names}
 
 
 def _own_cap(env_id: str, kwargs: dict[str, Any]) -> int | None:
-    """Steps after which an environment truncates by itself; BabyAI's say it anew for every episode."""
+    """Return the environment's own limit in steps; None for BabyAI, where every episode has another."""
     spec = _spec(env_id)
     if not env_id.startswith("MiniGrid-"):
         return None
@@ -78,8 +78,8 @@ def _own_cap(env_id: str, kwargs: dict[str, Any]) -> int | None:
         return int(unwrapped.max_steps)
 
 
-def _is_there() -> bool:
-    """Importing minigrid puts its ids into Gymnasium's registry."""
+def _is_installed() -> bool:
+    """Import minigrid, which registers its ids; False if it is missing."""
     try:
         import minigrid  # noqa: F401
     except ImportError:
@@ -88,9 +88,9 @@ def _is_there() -> bool:
 
 
 def _spec(env_id: str) -> Any:
-    if not _is_there():
+    if not _is_installed():
         raise UsageError(f"{env_id} needs a package that is not installed: pip install 'asyncrl[minigrid]'")
     if env_id not in gymnasium.registry:
-        known = [name for name in gymnasium.registry if _OURS.match(name)]
+        known = [name for name in gymnasium.registry if _ID.match(name)]
         raise UsageError(f"there is no environment {env_id!r}{suggestions(env_id, known)} (asyncrl list envs)")
     return gymnasium.spec(env_id)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shlex
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +19,12 @@ import numpy as np
 from gymnasium.spaces import Dict
 
 from asyncrl.envs.contract import Contract
-from asyncrl.envs.families.pixels import ResizedFrames, check_sizes
+from asyncrl.envs.families.pixels import PixelOptions, ResizedFrames, frame_fields
+from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.single import SingleFamily, kwargs_of
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["VizDoom"]
+__all__ = ["VizDoom", "VizDoomOptions"]
 
 INSTALL = "pip install 'asyncrl[vizdoom]'"
 TICS = 35
@@ -39,6 +41,14 @@ _OTHERWISE = {
 _UNSEEN = {f"{buffer}_enabled": False for buffer in ("depth_buffer", "labels_buffer", "automap_buffer", "audio_buffer")}
 
 
+@dataclass(frozen=True)
+class VizDoomOptions(PixelOptions):
+    """Options of Doom."""
+
+    game_variables: bool | None = None
+    """VizDoom: observe the scenario's game variables (health, ammunition) beside the screen. Default off."""
+
+
 class VizDoom(SingleFamily):
     """``Vizdoom…-v1`` as the package registers them, and ``path/to/scenario.cfg`` with its .wad beside it.
 
@@ -47,11 +57,12 @@ class VizDoom(SingleFamily):
 
     name = "vizdoom"
     shows_pictures = True
-    options = (SingleFamily.options - {"standardize"}) | {
-        *("frame_skip", "frame_stack", "screen_size", "gray", "game_variables"),
-    }
+    options = VizDoomOptions
+    unsupported = {"standardize": "its observations are images"}
+    keys = {"up": "FORWARD", "down": "BACKWARD", "left": "LEFT", "right": "RIGHT", "space": "ATTACK"}
+    keys_help = "Arrows and the space bar."
     packages = ("vizdoom", "gymnasium")
-    needs = ("screen_size",)
+    required = ("screen_size",)
 
     def claims(self, env_id: str) -> bool:
         registered = gymnasium.registry.get(env_id)
@@ -67,26 +78,20 @@ class VizDoom(SingleFamily):
         return sorted(name for name, spec in registry.items() if games[_config(spec)])
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
-        options.reject_unsupported(self.options, env_id)
+        assert isinstance(options, VizDoomOptions)
         if options.env_backend not in (Backend.AUTO, Backend.SYNC, Backend.ASYNC):
-            asked = f"--env-backend {options.env_backend.value}"
-            raise UsageError(f"{env_id}: games are stepped one at a time, {asked} is not for them; use sync or async")
-        skip, stack, size = options.frame_skip or 4, options.frame_stack or 4, options.screen_size or 84
-        check_sizes(skip, stack, size)
-        scenario = _scenario(env_id, kwargs_of(options))
+            given = f"--env-backend {options.env_backend.value}"
+            raise UsageError(f"{env_id} has no vector environment, so {given} is not possible; use sync or async")
+        frames = frame_fields(options)
+        scenario = _scenario(env_id, options.constructor_kwargs())
         if options.game_variables and not scenario.variables:
-            raise UsageError(f"{env_id} tells no game variables; its scenario has no available_game_variables")
-        caps = [-(-scenario.timeout // skip)] * (scenario.timeout > 0) + [options.episode_steps] * bool(
-            options.episode_steps
-        )
+            raise UsageError(f"--game-variables: {env_id} has none; its scenario lists no available_game_variables")
+        timeout = math.ceil(scenario.timeout / frames["frame_skip"])
         return self.contract(
             env_id,
             options,
-            frame_skip=skip,
-            frame_stack=stack,
-            screen_size=size,
-            gray=options.gray is not False,
-            episode_cap=min(filter(None, caps), default=None),
+            **frames,
+            episode_cap=min(filter(None, (timeout, options.episode_steps)), default=None),
             action_set=scenario.action_set,
             settings={"game_variables": scenario.variables} if options.game_variables else {},
         )
