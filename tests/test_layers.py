@@ -44,3 +44,14 @@ def test_no_module_imports_from_its_own_layer_or_a_higher_one() -> None:
 
 def test_every_package_has_a_layer() -> None:
     assert {package_of(path) for path in ROOT.rglob("*.py")} == layers().keys()
+
+
+def test_only_the_registry_of_environments_knows_their_families() -> None:
+    """Inside envs: core modules, then supervision, then families, and the registry above them."""
+    wrong = []
+    for folder in ("envs", "envs/supervision"):
+        for path in (ROOT / folder).glob("*.py"):
+            imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+            families = [node.module for node in imports if (node.module or "").startswith("asyncrl.envs.families")]
+            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in families if path.name != "registry.py"]
+    assert wrong == []
