@@ -68,7 +68,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL | dict(actors=1)), tmp_path / "run")
     start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL), tmp_path / "run")
     with pytest.raises(
-        UsageError, match="it was trained in worlds:Corridor-v0, Backwards-v0, not in 'Backward-v0'; did you mean"
+        UsageError, match="the agent was trained in worlds:Corridor-v0, Backwards-v0, not in 'Backward-v0'; did you mean"
     ):
         evaluate(tmp_path / "run", 3, env="Backward-v0")
 

@@ -87,15 +87,15 @@ IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     ),
     "a dtype of objects": (at("contract", "spaces", "observation_dtype", value="object"), "cannot have the dtype"),
     "a dtype that torch has": (at("contract", "spaces", "observation_dtype", value="save"), "cannot have the dtype"),
-    "no actions": (at("contract", "spaces", "actions", "choices", value=[]), "not as many|some choices"),
-    "a table too many": (at("contract", "spaces", "actions", "choices", value=[2, 2]), "not as many"),
+    "no actions": (at("contract", "spaces", "actions", "choices", value=[]), "differ in length|one or more choices"),
+    "a table too many": (at("contract", "spaces", "actions", "choices", value=[2, 2]), "differ in length"),
     "no spread": (lambda m: m["contract"].update(observation_mean=[0.0] * 4, observation_spread=[0.0] * 4), "spread"),
     "a mean of another size": (at("contract", "observation_mean", value=[0.0]), "as many numbers"),
     "others inside of others": (
         lambda m: m["contract"].update(others=[{**m["contract"], "others": [{**m["contract"]}]}]),
         "others",
     ),
-    "imports that are text": (at("contract", "settings", value={"imports": "os"}), "no list of modules"),
+    "imports that are text": (at("contract", "settings", value={"imports": "os"}), "must be a list of modules"),
 }
 
 

@@ -1,4 +1,4 @@
-"""One environment that says what went wrong in it, also from inside a worker process."""
+"""Checks what an environment returns and turns its exceptions into EnvironmentFault, also in worker processes."""
 
 from __future__ import annotations
 
@@ -19,81 +19,80 @@ from asyncrl.errors import EnvironmentFault
 __all__ = ["CheckedEnv", "fault_of"]
 
 _LARGEST = float(np.finfo(np.float32).max)
-"""Of rewards, which are kept as float32."""
+"""Largest reward, as rewards are stored as float32."""
 
 
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Raises EnvironmentFault with the environment's own traceback for whatever it raises or returns against the rules.
+    """Raises EnvironmentFault for whatever the environment raises or returns against Gymnasium's interface.
 
-    Vector environments bring only an exception's value out of a worker, and some quietly broadcast an observation of
-    the wrong shape; both are caught here, before them. A fault without a traceback is a broken contract: an answer
-    that is no pair or five-tuple, an observation that its space forbids (`ObservationCheck`), a reward that is not one
-    finite number. Bounds are not checked: many environments leave theirs now and then, and nothing here relies on
-    them.
+    The fault of an exception has the environment's traceback, which vector environments lose. The fault of a broken
+    interface has none: a result that is not a pair or five-tuple, an observation that does not fit its space
+    (`ObservationCheck`; some vector environments broadcast a wrong shape), a reward that is not one finite number. Bounds
+    of Box spaces are not checked, because many environments exceed theirs and nothing relies on them.
 
-    With `generators`, the environment has its own state of the generators that a process shares.
+    With `generators`, the environment has its own state of the process's random generators.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], generators: IsolatedGenerators | None = None) -> None:
         super().__init__(env)
-        self._observed = ObservationCheck(env.observation_space, type(env.unwrapped).__name__)
+        self._check_observation = ObservationCheck(env.observation_space, type(env.unwrapped).__name__)
         self._generators = generators
 
     @classmethod
     def made(cls, make: Callable[[], gymnasium.Env[Any, Any]], seed: int | None) -> CheckedEnv:
-        """A new environment; what its constructor draws from the process's generators follows from `seed`."""
+        """Make an environment whose constructor's draws from the process's generators depend on `seed` alone."""
         generators = IsolatedGenerators()
         return cls(generators.make(make, seed), generators)
 
     @property
     def borrows(self) -> bool:
-        """Must the process's generators be `lent` to it?"""
+        """Whether calls must be made while the process's generators are `lent`."""
         return self._generators is not None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        with _telling("reset"):
+        with _translate_exceptions("reset"):
             if self._generators is None:
-                answer = self.env.reset(seed=seed, options=options)
+                result = self.env.reset(seed=seed, options=options)
             else:
-                answer = self._generators.reset(self.env.reset, seed, options)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            hint = "" if isinstance(answer, tuple) else "; return observation, {} as Gymnasium's environments do"
-            raise EnvironmentFault(f"returned {described(answer)} from reset, not a pair of observation and info{hint}")
-        observation, info = answer
+                result = self._generators.reset(self.env.reset, seed, options)
+        if not isinstance(result, tuple) or len(result) != 2:
+            hint = "" if isinstance(result, tuple) else "; return observation, {} as Gymnasium's environments do"
+            raise EnvironmentFault(f"returned {described(result)} from reset, not a pair of observation and info{hint}")
+        observation, info = result
         _check_info(info)
-        return self._observed(observation), info
+        return self._check_observation(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        try:  # as `_telling`, at a third of its cost
-            answer = self.env.step(action) if self._generators is None else self._step_watched(action)
+        try:  # `_translate_exceptions` would cost three times as much
+            result = self.env.step(action) if self._generators is None else self._step_isolated(action)
         except BaseException as problem:
             raise fault_of(problem, "step") from problem
-        if not isinstance(answer, tuple) or len(answer) != 5:
-            five = "the five observation, reward, terminated, truncated, info"
-            old = isinstance(answer, tuple) and len(answer) == 4
-            hint = "; in place of the old gym's done, say terminated and truncated" if old else ""
-            raise EnvironmentFault(f"returned {described(answer)} from step, not {five}{hint}")
-        observation, reward, terminated, truncated, info = answer
-        observation = self._observed(observation)
+        if not isinstance(result, tuple) or len(result) != 5:
+            five = "the five values observation, reward, terminated, truncated, info"
+            is_old = isinstance(result, tuple) and len(result) == 4
+            hint = "; replace the old gym's done by terminated and truncated" if is_old else ""
+            raise EnvironmentFault(f"returned {described(result)} from step, not {five}{hint}")
+        observation, reward, terminated, truncated, info = result
+        observation = self._check_observation(observation)
         _check_info(info)
         return observation, _reward(reward), _flag("terminated", terminated), _flag("truncated", truncated), info
 
-    def _step_watched(self, action: Any) -> Any:
+    def _step_isolated(self, action: Any) -> Any:
         assert self._generators is not None
-        answer = self._generators.step(self.env.step, action)
+        result = self._generators.step(self.env.step, action)
         if not self._generators.in_use:
             self._generators = None
-        return answer
+        return result
 
 
 def fault_of(problem: BaseException, verb: str) -> EnvironmentFault:
-    """What an environment raised in `verb`, to be called where it was caught.
+    """Return the fault of an exception that an environment raised in `verb`; call it where the exception is caught.
 
-    SystemExit, KeyboardInterrupt and the like are faults as others are; only Ctrl-C itself is raised on.
+    SystemExit and KeyboardInterrupt are faults too. Only Ctrl-C itself is raised again.
     """
     if is_from_keyboard(problem):
         raise problem
-    if isinstance(problem, EnvironmentFault):  # a worker's comes wrapped in another of its type
+    if isinstance(problem, EnvironmentFault):  # a worker's fault comes wrapped in another one
         inner = problem.args[0]
         return inner if isinstance(inner, EnvironmentFault) else problem
     raised = f"raised {type(problem).__name__} in {verb}"
@@ -101,7 +100,7 @@ def fault_of(problem: BaseException, verb: str) -> EnvironmentFault:
 
 
 @contextmanager
-def _telling(verb: str) -> Iterator[None]:
+def _translate_exceptions(verb: str) -> Iterator[None]:
     try:
         yield
     except BaseException as problem:
@@ -110,7 +109,7 @@ def _telling(verb: str) -> Iterator[None]:
 
 def _check_info(info: Any) -> None:
     if not isinstance(info, dict):
-        raise EnvironmentFault(f"returned the info {described(info)}, which is no dict")
+        raise EnvironmentFault(f"returned the info {described(info)}, which is not a dict")
 
 
 def _reward(reward: Any) -> float:
@@ -120,7 +119,7 @@ def _reward(reward: Any) -> float:
             raise EnvironmentFault(f"returned the reward {described(reward)}, which is not one number")
         reward = float(values.item())
     if not -_LARGEST <= reward <= _LARGEST:
-        too_large = f", whose size is above {_LARGEST:.3g}, what float32 holds" if math.isfinite(reward) else ""
+        too_large = f", which is beyond ±{_LARGEST:.3g}, the range of float32" if math.isfinite(reward) else ""
         raise EnvironmentFault(f"returned the reward {reward}{too_large}")
     return float(reward)
 

@@ -1,4 +1,4 @@
-"""A contract that was read from a file: refused unless an environment and a network can be made of it."""
+"""Reads contracts from files and refuses those that no environment or network can be made of."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from asyncrl.errors import UsageError
 
 __all__ = ["read_contract"]
 
-_MOST_NUMBERS = 2**31
-"""In one observation."""
-_MOST_ENVIRONMENTS = 1_000
+_MAX_NUMBERS = 2**31
+"""Numbers in one observation."""
+_MAX_ENVIRONMENTS = 1_000
 
 
 def read_contract(data: Any, stranger: str | None, where: str = "contract") -> Contract:
-    """The contract that `data` is the JSON of. Raises UsageError that names what cannot be.
+    """Return the contract of the JSON `data`. Raises UsageError that names what is wrong.
 
-    `stranger` is the file that it comes from, unless this user has written that.
+    `stranger` is the file that it comes from, or None if this user wrote that file.
     """
     contract = from_json(Contract, data, where)
     try:
         for one in contract.contracts:
             _check(one)
             if one.spaces != contract.spaces:
-                raise UsageError(f"{one.env} has other spaces than {contract.env}")
-        if len(contract.contracts) > _MOST_ENVIRONMENTS:
-            raise UsageError(f"{len(contract.contracts)} environments are more than {_MOST_ENVIRONMENTS}")
+                raise UsageError(f"the spaces of {one.env} differ from those of {contract.env}")
+        if len(contract.contracts) > _MAX_ENVIRONMENTS:
+            raise UsageError(f"{len(contract.contracts)} environments are more than {_MAX_ENVIRONMENTS}")
     except UsageError as problem:
         raise UsageError(f"{where}: {problem}") from None
     return contract.from_stranger(stranger)
@@ -43,7 +43,7 @@ def _check(contract: Contract) -> None:
     if contract.family not in {family.name for family in FAMILIES}:
         raise UsageError(f"there is no family of environments {contract.family!r}")
     if contract.others:
-        raise UsageError(f"{contract.env} is one of several, and has others itself")
+        raise UsageError(f"the contract of {contract.env} is nested, and has others itself")
     within(contract, 1, 10_000, "frame_skip", "frame_stack", "screen_size")
     within(contract, 0, 1, "sticky")
     within(contract, 0, 10_000, "noop_max")
@@ -56,16 +56,16 @@ def _check(contract: Contract) -> None:
     _check_spaces(contract.spaces, contract.frame_stack)
     measured = {len(contract.observation_mean), len(contract.observation_spread)}
     if measured != {0} and measured != {contract.spaces.observation_size}:
-        raise UsageError("observation_mean and observation_spread have not as many numbers as an observation")
+        raise UsageError("observation_mean and observation_spread need as many numbers as an observation")
     family_named(contract.family).check(contract)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
     imports, kwargs = settings.get("imports", []), settings.get("kwargs", {})
     if not isinstance(imports, list) or not all(isinstance(name, str) for name in imports):
-        raise UsageError("settings.imports is no list of modules")
+        raise UsageError("settings.imports must be a list of modules")
     if not isinstance(kwargs, dict):
-        raise UsageError("settings.kwargs is no table")
+        raise UsageError("settings.kwargs must be a table")
 
 
 def _check_spaces(spaces: Spaces, stack: int) -> None:
@@ -75,12 +75,12 @@ def _check_spaces(spaces: Spaces, stack: int) -> None:
             _check_entry(entry)
         nbytes = sum(entry.nbytes for entry in spaces.entries)
         if spaces.observation_dtype != "uint8" or spaces.observation_shape not in ((nbytes,), (stack, nbytes)):
-            raise UsageError("the parts of an observation do not add up to its bytes")
+            raise UsageError("the bytes of an observation's parts do not add up to its size")
     _check_actions(spaces.actions)
 
 
 def _check_array(name: str, shape: tuple[int, ...], dtype: str) -> None:
-    if len(shape) > 16 or not all(0 < n < _MOST_NUMBERS for n in shape) or math.prod(shape) >= _MOST_NUMBERS:
+    if len(shape) > 16 or not all(0 < n < _MAX_NUMBERS for n in shape) or math.prod(shape) >= _MAX_NUMBERS:
         raise UsageError(f"an {name} cannot have the shape {shape[:16]}")
     _check_dtype(name, dtype)
 
@@ -92,22 +92,22 @@ def _check_dtype(name: str, dtype: str) -> None:
 
 def _check_entry(entry: Entry) -> None:
     _check_array("observation", entry.shape, entry.dtype)
-    if not 0 <= entry.choices < _MOST_NUMBERS or (entry.choices and (entry.shape, entry.dtype) != ((), "int64")):
+    if not 0 <= entry.choices < _MAX_NUMBERS or (entry.choices and (entry.shape, entry.dtype) != ((), "int64")):
         raise UsageError(f"the part {entry.name[:80]!r} of an observation cannot be one of {entry.choices}")
 
 
 def _check_actions(actions: Actions) -> None:
     parts = actions.parts
-    if not 0 < parts < _MOST_NUMBERS or (actions.choices and actions.low):
-        raise UsageError("an action is some choices, or some numbers")
+    if not 0 < parts < _MAX_NUMBERS or (actions.choices and actions.low):
+        raise UsageError("an action must be one or more choices, or one or more numbers")
     if len(actions.first) != len(actions.choices) or len(actions.high) != len(actions.low):
-        raise UsageError("choices and their first numbers, or lower and upper bounds, are not as many")
-    if not all(0 < n < _MOST_NUMBERS for n in actions.choices) or not all(abs(n) < 2**62 for n in actions.first):
-        raise UsageError(f"an action cannot have {actions.choices} choices from {actions.first} on")
-    if not all(low <= high for low, high in zip(actions.low, actions.high, strict=True)):  # NaN neither
-        raise UsageError("a lower bound of an action is above the upper one")
+        raise UsageError("choices and first, or low and high, differ in length")
+    if not all(0 < n < _MAX_NUMBERS for n in actions.choices) or not all(abs(n) < 2**62 for n in actions.first):
+        raise UsageError(f"an action cannot have {actions.choices} choices starting at {actions.first}")
+    if not all(low <= high for low, high in zip(actions.low, actions.high, strict=True)):  # also for NaN
+        raise UsageError("a lower bound of an action is above its upper bound")
     if actions.shape:
         _check_array("action", actions.shape, actions.dtype)
     if math.prod(actions.shape) != parts:
-        raise UsageError(f"an action of shape {actions.shape} has not {parts} parts")
+        raise UsageError(f"an action of shape {actions.shape} does not have {parts} parts")
     _check_dtype("action", actions.dtype)

@@ -1,4 +1,4 @@
-"""A vector environment held to its contract: what actors and evaluations step."""
+"""The vector environment that actors and evaluations step, as its contract describes it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["Environments", "Step"]
 
 
 _ROUNDED = (np.int32, np.uint32, np.int64, np.uint64, np.float64)
-"""Dtypes of numbers that float32, in which networks see them, may round."""
+"""Dtypes whose numbers float32, the dtype of networks, may round."""
 
 
 class Step(NamedTuple):
-    """What one step of B environments gave."""
+    """The result of one step of B environments."""
 
     observation: np.ndarray
-    """[B, *O]; after an episode's last step, that episode's true last observation"""
+    """[B, *O]; after an episode's last step, the true last observation of that episode"""
     reward: np.ndarray
     """[B] float32, unclipped"""
     terminated: np.ndarray
@@ -39,10 +39,10 @@ class Step(NamedTuple):
 
 
 class Environments:
-    """`num_envs` environments as `contract` says. Faults are reported with environment, seed and step.
+    """`num_envs` environments under `contract`. Faults name the environment, the seeds and the step.
 
-    `training=False` leaves out what is only for learning (a lost life that ends the return);
-    with `render`, `vector.render()` gives pictures. What their constructors draw follows from `seed`.
+    `training=False` leaves out what only helps learning (a return that ends with each life). With `render`,
+    `vector.render()` returns pictures. Draws of constructors depend on `seed` alone.
     """
 
     def __init__(
@@ -56,15 +56,17 @@ class Environments:
         seed: int = 0,
     ) -> None:
         contract.check_trust()
-        self.contract, self.num_envs, self._training = contract, num_envs, training
+        self.contract = contract
+        self.num_envs = num_envs
+        self._training = training
         import_modules(contract.settings.get("imports", ()))
         self._family = family_named(contract.family)
         self._steps = 0
         self._seeds: list[int] = []
         self.infos: dict[str, Any] = {}
-        """What the last reset or step told besides, as vector environments do: an array per name."""
+        """Infos of the last reset or step, one array per name."""
         self.shown: np.ndarray = np.zeros(0)
-        """[B, *O] what was seen last, before it was standardized."""
+        """[B, *O] the last observations before standardization"""
         self.vector: VectorEnv = self._family.build(
             contract, num_envs, threads, training=training, render=render, seed=seed
         )
@@ -76,43 +78,44 @@ class Environments:
         self._may_round = unchecked and self.vector.single_observation_space.dtype in _ROUNDED
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        """Begin anew; one seed per environment. Returns the observations, [B, *O]."""
-        self._seeds, self._steps = list(seeds), 0
+        """Reset all environments with one seed each; returns the observations [B, *O]."""
+        self._seeds = list(seeds)
+        self._steps = 0
         return self._reset(seeds)
 
     @property
     def can_restart(self) -> bool:
-        """May some of the environments begin anew while the others go on?"""
+        """Whether some environments can be reset while the others continue."""
         return self.seeds_and_steps is not None
 
     def restart(self, seeds: Sequence[int], mask: np.ndarray) -> np.ndarray:
-        """Begin anew in the environments of `mask` [B]; the seeds of others are not used. Returns all observations."""
-        self._seeds = [seed if begins else before for before, seed, begins in zip(self._seeds, seeds, mask, strict=True)]
+        """Reset the environments in `mask`, [B] bool, with their `seeds`; returns the observations of all, [B, *O]."""
+        self._seeds = [new if begins else old for old, new, begins in zip(self._seeds, seeds, mask, strict=True)]
         return self._reset(seeds, mask)
 
     @property
     def seeds_and_steps(self) -> np.ndarray | None:
-        """[2, B] int64: the seed and the steps since it, by environment; None where `replay_to` cannot restore them."""
+        """[2, B] int64: each environment's last seed and the steps since; None if `replay_to` cannot restore its state."""
         return self._family.seeds_and_steps(self.vector)
 
     def replay_to(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Come where environments with these seeds are after these actions, B × [L, …]: all are played again, side by
-        side, those with fewer actions begin later.
+        """Restore the states that environments with these seeds reach by these actions, B arrays [L, …].
 
-        Returns the observations [B, *O], and [B] bool: the episode is over, the next step resets.
+        All are replayed side by side; those with fewer actions begin later. Returns the observations [B, *O] and
+        [B] bool: the episode has ended and the next step resets.
         """
         observation, done = self.reset(seeds), np.zeros(self.num_envs, dtype=bool)
-        lengths = np.array([len(played) for played in actions])
+        lengths = np.array([len(sequence) for sequence in actions])
         for remaining in range(lengths.max(), -1, -1):
             begins = lengths == remaining
             if begins.any() and remaining < lengths.max():
                 observation, done = self._reset(seeds, begins), done & ~begins
             if remaining:
-                observation, _, _, done = self.step(np.stack([_action(own, remaining) for own in actions]))
+                observation, _, _, done = self.step(np.stack([_action(sequence, remaining) for sequence in actions]))
         return observation, done
 
     def step(self, action: np.ndarray) -> Step:
-        """Step every environment once; `action` [B, …] is a policy's (`Actions`)."""
+        """Step every environment once. `action` [B, …] has the form of a policy's actions (see `Actions`)."""
         self._steps += 1
         result = self._guard("step", self.vector.step, self.contract.spaces.actions.for_environment(action))
         observation, reward, terminated, truncated, infos = result
@@ -125,12 +128,12 @@ class Environments:
 
     @property
     def restarts(self) -> int:
-        """Worker processes that failed and were started again."""
+        """Number of worker processes restarted after failures."""
         return int(getattr(self.vector.unwrapped, "restarted", 0))
 
     @property
     def measures(self) -> dict[str, np.ndarray]:
-        """[B] for each number, besides the rewards, that says how the episodes stand; of the last step."""
+        """[B] arrays from the last step's infos that evaluations report beside the return, by name."""
         names = self._family.measures(self.contract)
         return {name: np.asarray(self.infos[name]) for name in names if name in self.infos}
 
@@ -138,17 +141,17 @@ class Environments:
         self._guard("close", self.vector.close)
 
     def _reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> np.ndarray:
-        """Begin anew in the environments of `mask` [B], in all without it; `seeds` are one per environment."""
-        how: dict[str, Any] = {} if mask is None else {"options": {"reset_mask": mask}}
-        own = self._family.seeds(self.vector, seeds)
-        observation, self.infos = self._guard("reset", self.vector.reset, seed=own, **how)
+        """Reset the environments in `mask`, or all; `seeds` has one seed per environment."""
+        arguments: dict[str, Any] = {} if mask is None else {"options": {"reset_mask": mask}}
+        seed = self._family.seeds(self.vector, seeds)
+        observation, self.infos = self._guard("reset", self.vector.reset, seed=seed, **arguments)
         return self._observation(observation)
 
     def _observation(self, observation: Any) -> np.ndarray:
         shape, dtype = self._expected
         if not isinstance(observation, np.ndarray) or observation.shape != shape:
-            got = getattr(observation, "shape", type(observation).__name__)
-            raise self._fault(f"returned observations of shape {got}, its space says {shape}")
+            found = getattr(observation, "shape", type(observation).__name__)
+            raise self._fault(f"returned observations of shape {found}; its space has {shape}")
         if observation.dtype != dtype or self._may_round:
             observation = self._converted(observation, dtype)
         if dtype.kind == "f" and not _is_finite(observation):
@@ -173,18 +176,19 @@ class Environments:
             raise self._fault(str(fault), fault.traceback) from problem
 
     def _fault(self, what: str, trace: str = "") -> EnvironmentFault:
-        if self.contract.backend is Backend.ASYNC:  # the worker's episode was named
+        if self.contract.backend is Backend.ASYNC:  # the message names the worker's episode
             return EnvironmentFault(f"{self.contract.env} {what}", trace)
         seeds = ", ".join(map(str, self._seeds[:4])) + (", …" if len(self._seeds) > 4 else "")
         return EnvironmentFault(f"{self.contract.env} {what} (step {self._steps}, seeds {seeds})", trace)
 
 
 def _is_finite(x: np.ndarray) -> bool:
-    """Every number of x is. Counting them takes half the time of `all`."""
+    """Return whether all numbers are finite. Counting takes half the time of `all`."""
     return int(np.count_nonzero(np.isfinite(x))) == x.size
 
 
 def _action(actions: np.ndarray, remaining: int) -> np.ndarray:
-    """Of an environment's actions [L, …] the one with `remaining` to go; any where it has not begun yet."""
-    nothing = np.zeros_like(actions, shape=actions.shape[1:])
-    return np.asarray(actions[-min(remaining, len(actions))]) if len(actions) else nothing
+    """Return the action in [L, …] with `remaining` ones left, itself included; any action before the first."""
+    if not len(actions):
+        return np.zeros_like(actions, shape=actions.shape[1:])
+    return np.asarray(actions[-min(remaining, len(actions))])

@@ -1,12 +1,12 @@
-"""An environment's own state of the random generators that it shares with the rest of its process.
+"""Gives every environment its own state of the random generators that a process shares.
 
-Environments should draw from `np_random`, but many draw from `np.random`, from `random`, from torch's default generator,
-or sample a space. Each of these is one stream for the whole process, or for all copies of a class. Here every environment
-has its own state of each: it is installed for the environment's calls only, and seeded with the episode's seed before every
-reset. So an episode is a function of its seed and its actions on every engine, and no two actors play the same one.
+Environments should draw from `np_random`, but many draw from `np.random`, `random` or torch's default generator, or sample
+a space. Each of these is one stream for the whole process, or for all copies of a class. Here every environment has its own
+state of each. It is installed during the environment's calls only, and seeded with the episode's seed before every reset.
+So an episode is a function of its seed and its actions on every engine, and no two actors play the same one.
 
-This costs a few microseconds per call. It ends, generator by generator, where an environment has drawn nothing from one
-in its first resets and steps.
+This costs a few microseconds per call. It stops for each generator that an environment has not drawn from in its first
+resets and steps.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from asyncrl.errors import EnvironmentFault
 
 __all__ = ["IsolatedGenerators", "lent"]
 
-_WATCHED_RESETS, _WATCHED_STEPS = 20, 1_000
+_WATCHED_RESETS = 20
+_WATCHED_STEPS = 1_000
 _MERSENNE_TWISTER = 624 * 4 + 4
-"""Bytes of its state: the key and the position in it."""
+"""Bytes of its state: the key and the position."""
 
-_PATIENCE = 300.0
-"""Seconds that a thread waits for the environment of another one."""
+_LOCK_TIMEOUT = 300.0
+"""Seconds that a thread waits for an environment in another thread."""
 
 _lock = threading.RLock()
 _T = TypeVar("_T")
@@ -43,27 +44,27 @@ _Env = TypeVar("_Env", gymnasium.Env[Any, Any], VectorEnv[Any, Any, Any])
 
 @contextlib.contextmanager
 def lent() -> Iterator[None]:
-    """Lend the process's generators to environments, one thread at a time; afterwards they are as they were.
+    """Lend the process's generators to environments, one thread at a time, and restore them afterwards.
 
-    Only the second half of a pair of normal numbers from `np.random.randn` is lost, if one is pending. Raises
-    EnvironmentFault where an environment in another thread does not give them back.
+    A pending second normal number of `np.random.randn` is lost. Raises EnvironmentFault if an environment in another
+    thread never finishes its call.
     """
     with _held():
         torch = _torch()
-        kept = mtrand.get_bit_generator(), random.getstate(), None if torch is None else torch.get_state()
+        saved = mtrand.get_bit_generator(), random.getstate(), None if torch is None else torch.get_state()
         try:
             yield
         finally:
-            mtrand.set_bit_generator(kept[0])
-            random.setstate(kept[1])
+            mtrand.set_bit_generator(saved[0])
+            random.setstate(saved[1])
             if torch is not None:
-                torch.set_state(kept[2])
+                torch.set_state(saved[2])
 
 
 @contextlib.contextmanager
 def _held() -> Iterator[None]:
-    if not _lock.acquire(timeout=_PATIENCE):
-        raise EnvironmentFault(f"waited {_PATIENCE:.0f} s for an environment in another thread, which has not answered")
+    if not _lock.acquire(timeout=_LOCK_TIMEOUT):
+        raise EnvironmentFault(f"waited {_LOCK_TIMEOUT:.0f} s for an environment in another thread, which has not returned")
     try:
         yield
     finally:
@@ -71,33 +72,34 @@ def _held() -> Iterator[None]:
 
 
 class IsolatedGenerators:
-    """One environment's state of the shared generators. Where others use them too, its calls are made while they are
-    `lent`.
+    """One environment's state of the shared generators.
+
+    Its methods are called inside `lent` wherever other code uses the generators too.
     """
 
     def __init__(self) -> None:
         self._sources: list[_Source] = [_NumPy(), _Python(), _Torch()]
         self._drawn: list[_Source] = []
-        """Those that the environment has drawn from."""
+        """Generators that the environment has drawn from."""
         self._resets = self._steps = 0
 
     @property
     def in_use(self) -> bool:
-        """False where the environment has been watched for long enough and has drawn from none."""
+        """Whether the environment draws from any generator, or is still being watched."""
         return bool(self._drawn) or self._watches_resets
 
     def make(self, make: Callable[[], _Env], seed: int | None) -> _Env:
-        """Call a constructor; what it draws follows from `seed`."""
+        """Call a constructor, whose draws depend on `seed` alone."""
         imported = _torch() is not None
         env = self._make(make, seed)
-        if not imported and _has_drawn_from_torch():  # which could not be seeded before it was imported on the way
+        if not imported and _has_drawn_from_torch():  # the constructor imported torch, so its seed came too late
             env.close()
             env = self._make(make, seed)
         self._sources += [_Spaces(env), _OwnGenerator(env)]
         return env
 
     def reset(self, reset: Callable[..., _T], seed: int | None, options: dict[str, Any] | None) -> _T:
-        """Call an environment's `reset`; what it draws, and its steps after it, follows from `seed`."""
+        """Call an environment's `reset`. Its draws and those of the steps after it depend on `seed` alone."""
         if self._steps < _WATCHED_STEPS:
             self._note_draws()
         sources = self._sources if self._watches_resets else self._drawn
@@ -142,16 +144,16 @@ class _Source(Protocol):
     """One environment's state of one generator."""
 
     def install(self) -> None:
-        """Make it the process's."""
+        """Make it the process's state."""
 
     def remove(self) -> None:
-        """Take it back. Whoever lent the process's restores that."""
+        """Save it again. `lent` restores the process's state."""
 
     def seed(self, seed: int | None) -> None:
-        """Seed it, while it is installed; None: from the operating system."""
+        """Seed it while it is installed; None takes a seed from the operating system."""
 
     def has_drawn(self) -> bool:
-        """Has it moved since it was seeded?"""
+        """Return whether it has changed since it was seeded."""
 
 
 @contextlib.contextmanager
@@ -166,7 +168,7 @@ def _installed(sources: Sequence[_Source]) -> Iterator[None]:
 
 
 class _NumPy:
-    """`np.random`: its bit generator is exchanged, which copies nothing."""
+    """`np.random`. Its bit generator is exchanged, which copies nothing."""
 
     def __init__(self) -> None:
         self._own = np.random.MT19937(0)
@@ -189,9 +191,9 @@ class _NumPy:
 
 
 class _Python:
-    """`random`: `getstate` takes longer than a step of many environments, so it is only called after a draw.
+    """`random`. `getstate` takes longer than a step of many environments, so it is called only after a draw.
 
-    Whether there was one is told by drawing a normal number: it is not the expected one then. That draw is part of the
+    A draw is detected by drawing one more normal number: it then differs from the expected one. That draw is part of the
     stream.
     """
 
@@ -223,7 +225,7 @@ class _Python:
 
 
 class _Torch:
-    """torch's default generator, where torch is imported: workers have none unless their environment has."""
+    """torch's default generator, if torch is imported; workers import it only if their environment does."""
 
     def __init__(self) -> None:
         self._state: Any = None
@@ -249,27 +251,27 @@ class _Torch:
 
 
 class _Spaces:
-    """The generators of an environment's spaces, which are often class attributes."""
+    """The generators of an environment's spaces, which are often attributes of the class."""
 
     def __init__(self, env: Any) -> None:
         self._spaces = list({id(space): space for space in _spaces_of(env)}.values())
-        self._kept = [space._np_random for space in self._spaces]
+        self._saved = [space._np_random for space in self._spaces]
         self._own: list[Any] = [np.random.default_rng(0) for _ in self._spaces]
         self._seeded: list[Any] = []
 
     def install(self) -> None:
-        self._kept = [space._np_random for space in self._spaces]
+        self._saved = [space._np_random for space in self._spaces]
         for space, own in zip(self._spaces, self._own, strict=True):
             space._np_random = own
 
     def remove(self) -> None:
         self._own = [space.np_random for space in self._spaces]
-        for space, kept in zip(self._spaces, self._kept, strict=True):
-            space._np_random = kept
+        for space, saved in zip(self._spaces, self._saved, strict=True):
+            space._np_random = saved
 
     def seed(self, seed: int | None) -> None:
-        for place, space in enumerate(self._spaces):
-            space._np_random = np.random.default_rng(None if seed is None else (seed, place))
+        for index, space in enumerate(self._spaces):
+            space._np_random = np.random.default_rng(None if seed is None else (seed, index))
         self._seeded = [space.np_random.bit_generator.state for space in self._spaces]
 
     def has_drawn(self) -> bool:
@@ -289,8 +291,8 @@ class _OwnGenerator:
     def remove(self) -> None: ...
 
     def seed(self, seed: int | None) -> None:
-        if getattr(self._env, "_np_random", self) is self._own:  # nobody else has made one
-            with contextlib.suppress(AttributeError):  # vector environments of single ones cannot be given any
+        if getattr(self._env, "_np_random", self) is self._own:  # the environment has not made its own
+            with contextlib.suppress(AttributeError):  # vector environments of single ones do not take one
                 self._env.np_random = self._own = np.random.default_rng(seed)
                 self._seeded = self._own.bit_generator.state
 
@@ -300,7 +302,7 @@ class _OwnGenerator:
 
 
 def _spaces_of(env: Any) -> Iterator[spaces.Space[Any]]:
-    """Every space of an environment and its wrappers, and the spaces in them."""
+    """Yield every space of an environment and its wrappers, and the spaces inside them."""
     layer: Any = env
     while layer is not None:
         for name in ("observation_space", "action_space", "single_observation_space", "single_action_space"):
@@ -317,11 +319,11 @@ def _within(space: Any) -> Iterator[spaces.Space[Any]]:
 
 
 def _torch() -> Any:
-    """torch's default generator; None where torch is not imported."""
+    """Return torch's default generator; None if torch is not imported."""
     return getattr(sys.modules.get("torch"), "default_generator", None)
 
 
 def _has_drawn_from_torch() -> bool:
-    """Has torch's default generator left the state that it is imported with?"""
+    """Return whether torch's default generator has changed since the import."""
     torch = sys.modules.get("torch")
     return torch is not None and not torch.default_generator.get_state().equal(torch.Generator().get_state())

@@ -1,4 +1,4 @@
-"""What environments tell besides: from a dictionary of each to one for all."""
+"""Infos of several environments in one dictionary, as vector environments return them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["batched"]
 
 
 def batched(infos: Mapping[int, Mapping[Any, Any]], num_envs: int) -> dict[Any, Any]:
-    """The infos of those environments that gave one, by name: an array with a row per environment.
+    """Return `infos`, by environment index, as arrays by name with a row per environment.
 
-    Numbers and arrays that are alike make an array of numbers, dictionaries a dictionary of arrays, everything else an
-    array of objects. ``_name``, [B] bool, says who gave `name`; the rows of the others are 0, or None.
+    Numbers and arrays of one shape make an array of numbers, dictionaries a dictionary of arrays, everything else an
+    array of objects. ``_name``, [B] bool, marks the environments that gave `name`; the rows of the others are 0 or None.
     """
     rows: dict[Any, Any] = {}
     masks: dict[str, np.ndarray] = {}
@@ -30,10 +30,10 @@ def _rows(given: Mapping[int, Any], num_envs: int) -> Any:
     if all(isinstance(value, dict) for value in given.values()):
         return batched(given, num_envs)
     numbers = [_number(value) for value in given.values()]
-    alike = {None if x is None else x.shape for x in numbers}
-    if len(alike) == 1 and None not in alike:
+    shapes = {None if x is None else x.shape for x in numbers}
+    if len(shapes) == 1 and None not in shapes:
         dtype = np.result_type(*(x.dtype for x in numbers if x is not None))
-        rows = np.zeros((num_envs, *alike.pop()), dtype)  # type: ignore[misc]
+        rows = np.zeros((num_envs, *shapes.pop()), dtype)  # type: ignore[misc]
         rows[list(given)] = numbers
         return rows
     objects = np.full(num_envs, None, dtype=object)
@@ -43,7 +43,7 @@ def _rows(given: Mapping[int, Any], num_envs: int) -> Any:
 
 
 def _number(value: Any) -> np.ndarray | None:
-    """A number, or an array of numbers, as an array; None for anything else."""
+    """Return a number or an array of numbers as an array; None for anything else."""
     if not isinstance(value, bool | int | float | np.generic | np.ndarray):
         return None
     array = np.asarray(value)

@@ -1,4 +1,4 @@
-"""What an environment shows, held to its space."""
+"""Checks an environment's observations against its observation space."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ _reported: set[str] = set()
 
 
 class ObservationCheck:
-    """Takes an environment's observations and returns them in the dtypes of its space.
+    """Checks observations and converts them to the dtypes of the space.
 
-    Raises EnvironmentFault for another shape or structure than the space's, for numbers that are not finite or that
-    its dtype cannot hold, and for what is none of its choices. Numbers that float32 rounds, in which networks see them, are
-    reported once.
+    Raises EnvironmentFault for a shape or structure that differs from the space's, for numbers that are not finite or do
+    not fit its dtype, and for values outside its choices. Numbers that float32, the networks' dtype, rounds are reported
+    once.
     """
 
     def __init__(self, space: gymnasium.Space[Any], env: str) -> None:
-        self._space, self._env = space, env
-        self._reported = False
-        self._hold = self._array if isinstance(space, spaces.Box) else self._held
+        self._space = space
+        self._env = env
+        self._has_reported = False
+        self._check = self._array if isinstance(space, spaces.Box) else self._any
 
     def __call__(self, observation: Any) -> Any:
-        return self._hold(self._space, observation, "an observation")
+        return self._check(self._space, observation, "an observation")
 
-    def _held(self, space: gymnasium.Space[Any], observation: Any, name: str) -> Any:
+    def _any(self, space: gymnasium.Space[Any], observation: Any, name: str) -> Any:
         match space:
             case spaces.Box():
                 return self._array(space, observation, name)
@@ -42,54 +43,54 @@ class ObservationCheck:
                 if not isinstance(observation, Mapping) or observation.keys() != space.spaces.keys():
                     keys = list(space.spaces)
                     raise EnvironmentFault(
-                        f"returned {name} that is {described(observation)}, its space has the keys {keys}"
+                        f"returned {name} that is {described(observation)}; its space has the keys {keys}"
                     )
-                return {key: self._held(part, observation[key], f"{name}[{key!r}]") for key, part in space.spaces.items()}
+                return {key: self._any(part, observation[key], f"{name}[{key!r}]") for key, part in space.spaces.items()}
             case spaces.Tuple():
                 if not isinstance(observation, tuple) or len(observation) != len(space.spaces):
                     parts = len(space.spaces)
-                    raise EnvironmentFault(f"returned {name} that is {described(observation)}, its space has {parts} parts")
+                    raise EnvironmentFault(f"returned {name} that is {described(observation)}; its space has {parts} parts")
                 each = zip(space.spaces, observation, strict=True)
-                return tuple(self._held(part, value, f"{name}[{i}]") for i, (part, value) in enumerate(each))
+                return tuple(self._any(part, value, f"{name}[{i}]") for i, (part, value) in enumerate(each))
         if not space.contains(observation):
-            raise EnvironmentFault(f"returned {name} that is {observation!r}, its space is {space}")
+            raise EnvironmentFault(f"returned {name} that is {observation!r}; its space is {space}")
         if not isinstance(observation, np.ndarray):
             return observation
-        if not (self._reported or _is_ordinary(observation)):
-            self._reported = report_rounding(self._env, observation, name)
-        return _held_by(space, observation, name)
+        if not (self._has_reported or _is_ordinary(observation)):
+            self._has_reported = report_rounding(self._env, observation, name)
+        return _in_dtype(space, observation, name)
 
     def _array(self, space: gymnasium.Space[Any], observation: Any, name: str) -> np.ndarray:
         values = np.asarray(observation)
         if values.shape != space.shape:
-            raise EnvironmentFault(f"returned {name} of shape {values.shape}, its space says {space.shape}")
+            raise EnvironmentFault(f"returned {name} of shape {values.shape}; its space has {space.shape}")
         if not _is_ordinary(values):
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 where = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
                 raise EnvironmentFault(f"returned {name} that is not finite: {values[where]} at {where}")
-            if not self._reported:
-                self._reported = report_rounding(self._env, values, name)
+            if not self._has_reported:
+                self._has_reported = report_rounding(self._env, values, name)
             if values.dtype.kind == "f":
-                _exact(values, np.float32, name, "in which networks see it")
-        return values if values.dtype == space.dtype else _held_by(space, values, name)
+                _exact(values, np.float32, name, "the dtype of networks")
+        return values if values.dtype == space.dtype else _in_dtype(space, values, name)
 
 
 def report_rounding(env: str, values: np.ndarray, name: str = "an observation") -> bool:
-    """Say once in a process where float32 rounds a number above 2^24; returns whether it does."""
+    """Report, once per environment and process, a number above 2^24 that float32 rounds; returns whether there is one."""
     found = first_rounded(values) if values.dtype != np.float32 and values.dtype.kind in "iuf" else None
     if found is not None and env not in _reported:
         _reported.add(env)
         value, seen = found
         print(
-            f"{env} returned {name} with {value}, and networks see float32, which rounds it to {seen:.0f}: "
-            "subtract what all observations have in common, or scale them",
+            f"{env} returned {name} with {value}, which float32, the dtype of networks, rounds to {seen:.0f}: "
+            "subtract an offset in the environment, or scale its observations",
             file=sys.stderr,
         )
     return found is not None
 
 
 def described(value: Any) -> str:
-    """A value of the wrong kind in a few words."""
+    """Describe a value of the wrong kind in a few words."""
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
     if isinstance(value, Mapping):
@@ -99,7 +100,7 @@ def described(value: Any) -> str:
 
 
 def _is_ordinary(values: np.ndarray) -> bool:
-    """Are all numbers finite, and below 2^24 where float32 might round them?"""
+    """Return whether all numbers are finite, and below 2^24 if float32 might round them."""
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind == "f":
         ordinary = np.isfinite(values) if size <= 4 else np.abs(values) < LARGEST_EXACT
@@ -109,9 +110,9 @@ def _is_ordinary(values: np.ndarray) -> bool:
     return bool(values.max() < LARGEST_EXACT and values.min() > -LARGEST_EXACT)
 
 
-def _held_by(space: gymnasium.Space[Any], values: np.ndarray, name: str) -> np.ndarray:
+def _in_dtype(space: gymnasium.Space[Any], values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind not in "biuf":
-        raise EnvironmentFault(f"returned {name} of dtype {values.dtype}, its space says {space.dtype}")
+        raise EnvironmentFault(f"returned {name} of dtype {values.dtype}; its space has {space.dtype}")
     return _exact(values, space.dtype, name, "the dtype of its space")
 
 

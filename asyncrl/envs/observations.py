@@ -1,4 +1,4 @@
-"""From what environments show to what rollouts keep: one array, channels first, the newest frames together."""
+"""Converts observations to the form of rollouts: one array, channels first, with frames stacked."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Observations"]
 
 
 class Observations(VectorWrapper):
-    """Gives observations [B, *O] as `spaces` says, stacks of `stack` frames included; what fits already is let through.
+    """Returns observations [B, *O] in the form of `spaces`, with stacks of `stack` frames.
 
-    Frames from before an episode are zero. Raises EnvironmentFault for an observation of another shape than its space's;
-    with `check`, which the vector environment does not do by itself, for values that do not fit.
+    Frames from before an episode are zero. Raises EnvironmentFault for an observation whose shape differs from its
+    space's and, with `check`, for values that do not fit; `check` is for vector environments that do not check these.
     """
 
     def __init__(self, env: VectorEnv, spaces: Spaces, stack: int, *, check: bool = False) -> None:
@@ -27,38 +27,39 @@ class Observations(VectorWrapper):
         shape, dtype = spaces.observation_shape, np.dtype(spaces.observation_dtype)
         self.single_observation_space = gymnasium.spaces.Box(*limits(dtype), shape, dtype.type)
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self._spaces, self._check = spaces, check
+        self._spaces = spaces
+        self._check = check
         self._frames = np.zeros((self.num_envs, *shape), dtype) if stack > 1 else None
-        self._over = np.zeros(self.num_envs, dtype=bool)
-        """[B] what is seen next begins an episode"""
+        self._begins = np.zeros(self.num_envs, dtype=bool)
+        """[B] whether the next observation is the first of an episode"""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        begins = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         observation, infos = self.env.reset(seed=seed, options=options)
-        before = self._frames
-        self._over = self._over | begins
-        seen = self._seen(observation)
-        self._over = self._over & ~begins
-        if before is not None:
-            seen[~begins] = before[~begins]
-        return seen, infos
+        previous = self._frames
+        self._begins = self._begins | mask
+        stacked = self._stacked(observation)
+        self._begins = self._begins & ~mask
+        if previous is not None:
+            stacked[~mask] = previous[~mask]
+        return stacked, infos
 
     def step(self, actions: Any) -> tuple[np.ndarray, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, infos = self.env.step(actions)
-        seen = self._seen(observation)
-        self._over = np.asarray(terminated) | np.asarray(truncated)
-        return seen, reward, terminated, truncated, infos
+        stacked = self._stacked(observation)
+        self._begins = np.asarray(terminated) | np.asarray(truncated)
+        return stacked, reward, terminated, truncated, infos
 
-    def _seen(self, observation: Any) -> np.ndarray:
+    def _stacked(self, observation: Any) -> np.ndarray:
         try:
             newest = pack(self._spaces, observation, check=self._check)
         except ValueError as problem:
             raise EnvironmentFault(f"returned {problem}") from None
         if self._frames is None:
             return newest
-        frames = np.empty_like(self._frames)  # who has seen the last one may keep it
+        frames = np.empty_like(self._frames)  # callers may keep the previous array
         frames[:, :-1] = self._frames[:, 1:]
-        frames[self._over, :-1] = 0
+        frames[self._begins, :-1] = 0
         frames[:, -1] = newest.reshape(frames[:, -1].shape)  # a gray frame has a channel of its own
         self._frames = frames
         return frames

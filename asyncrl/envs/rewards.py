@@ -1,4 +1,4 @@
-"""From the reward that an environment gave to the one that is learned from."""
+"""Converts an environment's rewards to those that an agent learns from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Rewards"]
 
 @dataclass(frozen=True)
 class Rewards:
-    """Scaled, then clipped; where an episode terminated, another one altogether. Scores are never touched."""
+    """Replaces the reward of terminating steps, then scales, then clips. Reported returns are not affected."""
 
     scale: float = 1.0
     clip: float | None = None
-    """Largest absolute value."""
+    """Largest absolute value; None for no clipping."""
     final: float | None = None
-    """What a step that terminates is rewarded with instead, before it is scaled and clipped."""
+    """Reward of a terminating step, before scaling and clipping; None for the environment's."""
 
     def learned(self, reward: Tensor, terminated: Tensor) -> Tensor:
-        """What is learned from, of rewards and terminations of any shape."""
+        """Return the rewards to learn from; both arguments have the same shape, which may be any."""
         if self.final is not None:
             reward = reward.where(~terminated, self.final)
         reward = reward * self.scale

@@ -1,4 +1,4 @@
-"""What happens in an environment depends on what it was seeded with and on its actions since; most are at every episode."""
+"""Seeds every episode, so that its course depends on its seed and its actions alone."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import gymnasium
 __all__ = ["EpisodeSeeding", "next_seed"]
 
 _STRIDE = 2 * 663_608_941
-"""Twice an odd number next to 2^30 / φ: seeds come back after 2^30 episodes, and those of neighbours are far apart."""
+"""Twice an odd number near 2^30 / φ: seeds repeat after 2^30 episodes, and consecutive ones are far apart."""
 
 
 def next_seed(seed: int) -> int:
-    """What follows `seed`.
+    """Return the seed of the episode after that of `seed`.
 
-    31 bits, odd where `seed` is odd: seeds for training and for evaluation never meet.
+    It has 31 bits and the parity of `seed`, so seeds for training and for evaluation never coincide.
     """
     return (seed + _STRIDE) % 2**31
 
 
 class EpisodeSeeding(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A reset without a seed takes the next one instead of going on with the environment's generator."""
+    """Gives a reset without a seed the next seed, in place of the environment's current generator state."""
 
     seed: int | None = None
-    """What this episode was reset with."""
+    """Seed of this episode."""
     steps = 0
-    """Of this episode."""
+    """Steps of this episode so far."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None and self.seed is not None:

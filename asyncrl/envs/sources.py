@@ -1,4 +1,4 @@
-"""Where environments come from: what may be given instead of an id, and what other processes need to make them."""
+"""Environments that are given as code, and what other processes need to make them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ EnvSource = str | Callable[..., Any]
 
 
 def env_id_of(env: Any) -> str:
-    """The id of what was given as an environment. Raises UsageError for what many copies cannot be made of."""
+    """Return the id of an environment source. Raises UsageError for an object that cannot be made many times."""
     if isinstance(env, str):
         return env
     spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
     instead = f"its id {spec.id!r}, " if isinstance(spec, EnvSpec) and spec.id in gymnasium.registry else ""
     given = f"the environment was given as {reprlib.repr(env)}"
     if isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv | EnvSpec):
-        raise UsageError(f"{given}, and a run makes many of its own: give {instead}its class, or a function that makes one")
+        raise UsageError(f"{given}, but a run makes many: give {instead}its class, or a function that makes one")
     if not callable(env):
         raise UsageError(f"{given}: give an id (asyncrl list envs), its class, or a function that makes one")
     return import_strings.name_of(env)
 
 
 def dump(contract: Contract, *others: str) -> bytes:
-    """What another process needs to make these environments besides the modules that it finds itself (`install`).
+    """Return the code that another process needs to make these environments and cannot import; see `install`.
 
-    `others` are names of more code, as `module:Name`. Raises UsageError where that cannot be sent.
+    `others` name further code, as `module:Name`. Raises UsageError for code that cannot be pickled.
     """
     names, specs = list(others), []
     for one in contract.contracts:
@@ -46,7 +46,7 @@ def dump(contract: Contract, *others: str) -> bytes:
         spec = gymnasium.registry.get(name)
         if spec is None:
             names.append(one.env)
-        elif module in ("", "__main__"):  # else importing the module registers it there too
+        elif module in ("", "__main__"):  # otherwise importing the module registers it there too
             specs.append(spec)
             names += [place for place in _entry_points(spec) if isinstance(place, str)]
     code = [place for spec in specs for place in _entry_points(spec) if callable(place)]
@@ -54,20 +54,20 @@ def dump(contract: Contract, *others: str) -> bytes:
 
 
 def install(data: bytes, env_id: str) -> None:
-    """Know from now on what `dump` sent: in this process, ids mean what they mean where it came from.
+    """Install what `dump` returned, so that ids mean the same in this process.
 
-    Raises UsageError, which names `env_id`, where it refers to modules that are not found here.
+    Raises UsageError, which names `env_id`, for modules that are missing here.
     """
     for spec in import_strings.install(data, env_id):
         if not isinstance(spec, EnvSpec):
             continue
         if isinstance(spec.entry_point, str):
-            with contextlib.suppress(Exception):  # it may register the id: now, and not when the environment is made
+            with contextlib.suppress(Exception):  # importing it may register the id, and must not do so later
                 importlib.import_module(spec.entry_point.partition(":")[0])
         gymnasium.registry[spec.id] = spec
 
 
 def _entry_points(spec: EnvSpec) -> Iterator[Any]:
-    """The code that a registered id is made with, as `module:Name` or itself."""
+    """Yield the code that makes a registered id, as `module:Name` or as an object."""
     yield from (spec.entry_point, spec.vector_entry_point)
     yield from (wrapper.entry_point for wrapper in spec.additional_wrappers)

@@ -20,36 +20,36 @@ SMALLEST_IMAGE = 36
 
 @dataclass(frozen=True)
 class Entry:
-    """One part of an observation that has several. They are kept as bytes, one after the other."""
+    """One part of an observation with several parts, which are stored as bytes, one after another."""
 
     name: str
-    """Its keys, as "camera.left"; "" for the whole observation."""
+    """Its keys joined by dots, such as "camera.left"; "" for the whole observation."""
     shape: tuple[int, ...]
-    """Of images: channels, height, width."""
+    """Channels, height and width for images."""
     dtype: str
     """NumPy's name: uint8, int64 or float32."""
     choices: int = 0
-    """How many there are, where it is a choice: networks see it as that many zeros and a one."""
+    """Number of choices of a discrete part, which networks see as a one-hot vector; 0 for others."""
     channels_last: bool = False
-    """The environment gives height × width × channels."""
+    """Whether the environment's images are height × width × channels."""
     first: int = 0
-    """What the environment calls the first choice."""
+    """The environment's number of the first choice."""
     keys: tuple[str | int, ...] = ()
-    """Where it is found, unless splitting its name at the dots tells: keys with a dot, empty keys, numbers."""
+    """Its keys, if splitting its name at the dots does not give them: keys with a dot, empty keys, integers."""
     given: tuple[int, ...] = ()
-    """The environment's own shape, of images without channels [H, W], or with frames last, [H, W, C, S]."""
+    """The environment's shape for images without channels, [H, W], or with frames last, [H, W, C, S]; else ()."""
     image_max: float | None = None
-    """What the brightest pixel is, where that is not 255. None: 255, or no image, for floating-point numbers."""
+    """Value of the brightest pixel. None means 255 for uint8, and not an image for floating-point numbers."""
 
     @property
     def is_image(self) -> bool:
-        """Large enough for convolutions."""
-        known = self.dtype == "uint8" or self.image_max is not None
-        return known and len(self.shape) >= 3 and min(self.shape[-2:]) >= SMALLEST_IMAGE
+        """Whether it has the form of an image that is large enough for convolutions."""
+        has_pixels = self.dtype == "uint8" or self.image_max is not None
+        return has_pixels and len(self.shape) >= 3 and min(self.shape[-2:]) >= SMALLEST_IMAGE
 
     @property
     def given_shape(self) -> tuple[int, ...]:
-        """Shape of one value as the environment gives it."""
+        """Shape of one value of the environment."""
         if self.channels_last:
             return (*self.shape[:-3], *self.shape[-2:], self.shape[-3])
         return self.given or self.shape
@@ -60,11 +60,11 @@ class Entry:
 
     def __str__(self) -> str:
         sizes = "×".join(map(str, self.shape)) or "one"
-        what = f"one of {self.choices}" if self.choices else f"{sizes} {self.dtype}"
-        return f"{self.name}: {what}" if self.name else what
+        form = f"one of {self.choices}" if self.choices else f"{sizes} {self.dtype}"
+        return f"{self.name}: {form}" if self.name else form
 
     def find(self, observation: Any) -> Any:
-        """Its value in an observation. Raises ValueError where there is none."""
+        """Return its value in an observation. Raises ValueError if it is missing."""
         try:
             for key in self.keys or filter(None, self.name.split(".")):
                 observation = observation[int(key)] if isinstance(observation, tuple | list) else observation[key]
@@ -73,8 +73,10 @@ class Entry:
         return observation
 
     def of(self, value: Any, *, check: bool = False) -> np.ndarray:
-        """[B, *shape] of a batch of what the environment gives. Raises ValueError for another shape and for numbers that
-        the dtype cannot hold; with `check`, also for those that are not finite or none of the choices.
+        """Convert a batch of the environment's values to [B, *shape].
+
+        Raises ValueError for another shape and for numbers that do not fit the dtype; with `check`, also for numbers that
+        are not finite or outside the choices.
         """
         array = np.asarray(value)
         if array.shape[1:] != self.given_shape:
@@ -82,7 +84,7 @@ class Entry:
         return self.converted(array, check=check)
 
     def converted(self, array: np.ndarray, *, check: bool = False) -> np.ndarray:
-        """As `of`, of any leading axes, and the shape is not looked at."""
+        """Convert as `of` does, with any leading axes and without checking the shape."""
         try:
             array = exact(array, self.dtype)
         except ValueError as problem:
@@ -98,14 +100,14 @@ class Entry:
         return array
 
     def _check(self, array: np.ndarray) -> None:
-        """Raise ValueError for numbers that are not finite, and for what is none of the choices."""
+        """Raise ValueError for numbers that are not finite or outside the choices."""
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise self._fault("is not finite")
         if self.choices:
             last = self.first + self.choices - 1
             wrong = array[(array < self.first) | (array > last)]
             if wrong.size:
-                raise self._fault(f"is {wrong[0]}, which is none of {self.first} … {last}")
+                raise self._fault(f"is {wrong[0]}, outside the choices {self.first} … {last}")
 
     def _fault(self, what: str) -> ValueError:
         part = f"with a part {self.name!r} that" if self.name else "that"
@@ -114,39 +116,45 @@ class Entry:
 
 @dataclass(frozen=True)
 class Spaces:
-    """The shape and dtype of one observation as networks take it, and what an action is.
+    """The shape and dtype of one observation as networks take it, and the form of an action.
 
     `observation_dtype` is NumPy's name ("uint8", "float32"). An observation with `entries` is uint8 [bytes], or
-    [frames, bytes].
+    [frames, bytes] when stacked.
     """
 
     observation_shape: tuple[int, ...]
     observation_dtype: str
     actions: Actions
     entries: tuple[Entry, ...] = ()
-    """The parts of an observation that is no array."""
+    """The parts of an observation that is not one array."""
     channels_last: bool = False
-    """The environment gives height × width × channels."""
+    """See `Entry`."""
     given: tuple[int, ...] = ()
-    """As an entry's."""
+    """See `Entry`."""
     image_max: float | None = None
-    """As an entry's."""
+    """See `Entry`."""
 
     @cached_property
     def parts(self) -> tuple[Entry, ...]:
-        """The entries; of an observation that is one array, that alone."""
-        dtype = self.observation_dtype
-        whole = Entry("", self.observation_shape, dtype, 0, self.channels_last, given=self.given, image_max=self.image_max)
+        """The entries; for an observation that is one array, a single entry."""
+        whole = Entry(
+            "",
+            self.observation_shape,
+            self.observation_dtype,
+            channels_last=self.channels_last,
+            given=self.given,
+            image_max=self.image_max,
+        )
         return self.entries or (whole,)
 
     @property
     def is_image(self) -> bool:
-        """Channels, height and width: what the convolutional networks take."""
+        """Whether the observation is one image [C, H, W], the input of convolutional networks."""
         return not self.entries and self.has_images
 
     @property
     def has_images(self) -> bool:
-        """Is there one in it?"""
+        """Whether any part is an image."""
         return any(part.is_image for part in self.parts)
 
     @property
@@ -155,21 +163,21 @@ class Spaces:
 
     @property
     def is_as_given(self) -> bool:
-        """Does the network take the environment's own array? (But for its dtype.)"""
+        """Whether networks take the environment's array, except for its dtype."""
         return not (self.entries or self.channels_last or self.given)
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.parts))
 
     def stacked(self, frames: int) -> Spaces:
-        """The same where the last `frames` observations are one, oldest first."""
+        """Return the spaces for stacks of the last `frames` observations, oldest first."""
         shape = self.observation_shape
         if frames == 1:
             return self
         return replace(self, observation_shape=(frames, *(shape[1:] if self._is_gray else shape)))
 
     def unpacked(self, observation: np.ndarray) -> Any:
-        """What one observation [*O] is made of: the values of its parts by name; of one that has no parts, its value."""
+        """Return the values of one observation's parts by name; for an observation that is one array, the array."""
         if not self.entries:
             return observation
         values: dict[str, Any] = {}
@@ -185,10 +193,10 @@ class Spaces:
 
 
 def pack(spaces: Spaces, observation: Any, *, check: bool = False, single: bool = False) -> np.ndarray:
-    """A batch of the environment's observations as networks take them, without stacking: [B, *O].
+    """Convert a batch of the environment's observations to the networks' form without stacking, [B, *O].
 
-    With `single` it is one observation, and B is 1. Raises ValueError as `Entry.of`; the shape of an observation that is
-    one array is not looked at.
+    With `single`, `observation` is one observation and B is 1. Raises ValueError as `Entry.of` does; the shape of an
+    observation that is one array is not checked.
     """
     values = (np.asarray(part.find(observation)) for part in spaces.parts)
     batches = (value[None] if single else value for value in values)

@@ -1,4 +1,4 @@
-"""Environments that are stepped one after the other, in the process of whoever steps them."""
+"""A vector environment that steps its environments one after another in the calling process."""
 
 from __future__ import annotations
 
@@ -23,55 +23,55 @@ from asyncrl.errors import EnvironmentFault, UsageError
 __all__ = ["SyncEnvs"]
 
 _owners: WeakValueDictionary[int, SyncEnvs] = WeakValueDictionary()
-"""Whose an environment is, by its identity. Owners keep what they have, so an identity is not given twice."""
+"""The owner of each environment, by `id`. Owners keep their environments alive, so no id is reused."""
 
 
 class SyncEnvs(SyncVectorEnv):
-    """Gymnasium's SyncVectorEnv, next-step autoreset, for environments as they are.
+    """Gymnasium's SyncVectorEnv with next-step autoreset, for environments that are not written with care.
 
-    Every environment has its own state of the process's random generators. Observations are copied as soon as they are
-    there, so environments may write them into one buffer. Infos may differ between environments. One environment given
-    twice is refused.
+    Each environment has its own state of the process's random generators. Observations are copied at once, because
+    environments may reuse one buffer. Infos may differ between environments. An environment that is given twice is
+    refused.
     """
 
     def __init__(self, env_id: str, make: Callable[[], gymnasium.Env[Any, Any]], seeds: Sequence[int]) -> None:
-        """`seeds`, one per environment: what their constructors draw follows from them."""
+        """`seeds`, one per environment, seed the random generators that constructors draw from."""
         self._layers: list[Any] = []
         self._checked: list[CheckedEnv] = []
         self._lends = True
-        """Some environment may draw from the process's generators."""
+        """Whether some environment may draw from the process's generators."""
         try:
             for seed in seeds:
                 with lent():
                     env = CheckedEnv.made(make, seed)
-                self._own(env, env_id)
+                self._claim(env, env_id)
                 self._checked.append(env)
             first, *others = ((env.observation_space, env.action_space) for env in self._checked)
             if any(other != first for other in others):
-                raise EnvironmentFault("has other spaces each time it is made; they must be the same in all copies")
+                raise EnvironmentFault("has different spaces each time it is made; all copies need the same spaces")
             envs = [partial(EpisodeSeeding, env) for env in self._checked]
             super().__init__(envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         except BaseException:
-            self._disown()
+            self._release()
             raise
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As SyncVectorEnv's, with the option `reset_mask`, [B] bool: environments outside it stay as they are."""
+        """Reset as SyncVectorEnv does; environments outside the option `reset_mask`, [B] bool, keep their state."""
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         if len(seeds) != self.num_envs:
-            raise ValueError(f"seeds are one per environment: {self.num_envs}, not {len(seeds)}")
-        own = dict(options or {})
-        chosen = np.flatnonzero(own.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
-        told: dict[int, dict[str, Any]] = {}
+            raise ValueError(f"{self.num_envs} environments need as many seeds, not {len(seeds)}")
+        env_options = dict(options or {})
+        chosen = np.flatnonzero(env_options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
+        infos: dict[int, dict[str, Any]] = {}
         with self._lending():
             for i in chosen.tolist():
-                observation, told[i] = self.envs[i].reset(seed=seeds[i], options=own or None)
+                observation, infos[i] = self.envs[i].reset(seed=seeds[i], options=env_options or None)
                 _write(self._observations, i, observation)
         self._terminations[chosen] = self._truncations[chosen] = self._autoreset_envs[chosen] = False
-        return deepcopy(self._observations), batched(told, self.num_envs)
+        return deepcopy(self._observations), batched(infos, self.num_envs)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        told: dict[int, dict[str, Any]] = {}
+        infos: dict[int, dict[str, Any]] = {}
         with self._lending():
             for i, action in enumerate(iterate(self.action_space, actions)):
                 if self._autoreset_envs[i]:
@@ -82,40 +82,39 @@ class SyncEnvs(SyncVectorEnv):
                 _write(self._observations, i, observation)
                 self._rewards[i], self._terminations[i], self._truncations[i] = result
                 if info:
-                    told[i] = info
+                    infos[i] = info
         self._autoreset_envs = self._terminations | self._truncations
-        infos = batched(told, self.num_envs) if told else {}
         copies = self._rewards.copy(), self._terminations.copy(), self._truncations.copy()
-        return deepcopy(self._observations), *copies, infos
+        return deepcopy(self._observations), *copies, batched(infos, self.num_envs) if infos else {}
 
     def close_extras(self, **kwargs: Any) -> None:
         super().close_extras(**kwargs)
-        self._disown()
+        self._release()
 
     def _lending(self) -> AbstractContextManager[None]:
         if self._lends:
             self._lends = any(env.borrows for env in self._checked)
         return lent() if self._lends else nullcontext()
 
-    def _own(self, env: gymnasium.Env[Any, Any], env_id: str) -> None:
-        """Note whose an environment is. Raises UsageError where it, or one inside of it, is somebody's already."""
+    def _claim(self, env: gymnasium.Env[Any, Any], env_id: str) -> None:
+        """Become the owner of an environment. Raises UsageError if it, or one inside it, already has an owner."""
         for layer in _layers_of(env):
             owner = _owners.setdefault(id(layer), self)
             if owner is not self or any(layer is other for other in self._layers):
                 raise UsageError(
-                    f"{env_id} gives the same environment twice ({type(layer).__name__}): each call must make a new one; "
-                    "where there can be only one, use --actors 1 --envs-per-actor 1 --eval-every 0"
+                    f"{env_id} returns the same environment twice ({type(layer).__name__}): each call must make a new one; "
+                    "if there can be only one, use --actors 1 --envs-per-actor 1 --eval-every 0"
                 )
             self._layers.append(layer)
 
-    def _disown(self) -> None:
+    def _release(self) -> None:
         for layer in self._layers:
             _owners.pop(id(layer), None)
         self._layers.clear()
 
 
 def _layers_of(env: Any) -> Iterator[Any]:
-    """An environment and what it wraps."""
+    """Yield an environment and the environments that it wraps."""
     seen: set[int] = set()
     while isinstance(env, gymnasium.Env) and id(env) not in seen:
         seen.add(id(env))
@@ -124,12 +123,12 @@ def _layers_of(env: Any) -> Iterator[Any]:
 
 
 def _write(batch: Any, row: int, value: Any) -> None:
-    """Copy one environment's observation into a batch of a Box, or of what is made of Boxes."""
+    """Copy one environment's observation into a row of a batch, of a Box or of a Dict or Tuple of them."""
     if isinstance(batch, dict):
         for name, part in batch.items():
             _write(part, row, value[name])
     elif isinstance(batch, tuple):
-        for part, own in zip(batch, value, strict=True):
-            _write(part, row, own)
+        for part, part_value in zip(batch, value, strict=True):
+            _write(part, row, part_value)
     else:
         batch[row] = value

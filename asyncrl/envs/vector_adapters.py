@@ -1,4 +1,4 @@
-"""Vector environments of other packages, as Gymnasium's registry names them (`vector_entry_point`)."""
+"""Adapters for other packages' vector environments, the `vector_entry_point`s of Gymnasium's registry."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["NextStepVectorEnv", "SingleFromVector", "autoreset_mode"]
 
 
 def autoreset_mode(vector: VectorEnv) -> AutoresetMode | None:
-    """When a vector environment says that it resets; None where it does not say."""
-    said = (vector.metadata or {}).get("autoreset_mode")
-    name = str(said.value if isinstance(said, AutoresetMode) else said).replace("_", "").replace("-", "").lower()
+    """Return the autoreset mode in a vector environment's metadata; None if it is missing or unknown."""
+    value = (vector.metadata or {}).get("autoreset_mode")
+    name = str(value.value if isinstance(value, AutoresetMode) else value).replace("_", "").replace("-", "").lower()
     return next((mode for mode in AutoresetMode if mode.value.lower() == name), None)
 
 
 class NextStepVectorEnv(VectorWrapper):
-    """A vector environment with next-step autoreset, held to Gymnasium's interface.
+    """A vector environment with next-step autoreset, with its results checked and copied.
 
-    Its environments have one state of the process's random generators together. What it returns is copied: some write
-    every step into one buffer.
+    Its environments share one state of the process's random generators. Results are copied because some vector
+    environments reuse their arrays.
     """
 
     def __init__(self, make: Callable[[], VectorEnv], seed: int) -> None:
-        """`seed`: what its constructor draws follows from it."""
+        """The constructor's draws depend on `seed` alone."""
         self._generators: IsolatedGenerators | None = IsolatedGenerators()
         with lent():
             super().__init__(self._generators.make(make, seed))
@@ -45,17 +45,19 @@ class NextStepVectorEnv(VectorWrapper):
                 observation, infos = self.env.reset(seed=seed, options=options)
             else:
                 observation, infos = self._generators.reset(self.env.reset, seed, options)
-        return deepcopy(observation), self._told(infos)
+        return deepcopy(observation), self._as_dict(infos)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         with self._lending():
             result = self.env.step(actions) if self._generators is None else self._generators.step(self.env.step, actions)
         if not isinstance(result, tuple) or len(result) != 5:
-            raise EnvironmentFault("returned from step not the five observation, reward, terminated, truncated, infos")
+            raise EnvironmentFault(
+                "returned from step something else than observation, reward, terminated, truncated, infos"
+            )
         observation, reward, terminated, truncated, infos = result
         rows = (np.array(x, dtype) for x, dtype in ((reward, np.float64), (terminated, bool), (truncated, bool)))
         reward, terminated, truncated = (self._checked(name, x) for name, x in zip(_ROWS, rows, strict=True))
-        return deepcopy(observation), reward, terminated, truncated, self._told(infos)
+        return deepcopy(observation), reward, terminated, truncated, self._as_dict(infos)
 
     def _lending(self) -> AbstractContextManager[None]:
         if self._generators is not None and not self._generators.in_use:
@@ -64,30 +66,33 @@ class NextStepVectorEnv(VectorWrapper):
 
     def _checked(self, name: str, rows: np.ndarray) -> np.ndarray:
         if rows.shape != (self.num_envs,):
-            raise EnvironmentFault(f"returned {name} of shape {rows.shape}, not one per environment ({self.num_envs},)")
+            raise EnvironmentFault(f"returned {name} of shape {rows.shape}, not ({self.num_envs},), one per environment")
         return rows
 
-    def _told(self, infos: Any) -> dict[str, Any]:
-        """Infos as a dictionary; some vector environments give a list of one for each."""
+    def _as_dict(self, infos: Any) -> dict[str, Any]:
+        """Return infos as a dictionary; some vector environments return a list with one per environment."""
         if isinstance(infos, dict):
             return infos
-        each = infos if isinstance(infos, list | tuple) else ()
-        return batched({i: info for i, info in enumerate(each) if isinstance(info, dict)}, self.num_envs)
+        rows = infos if isinstance(infos, list | tuple) else ()
+        return batched({i: info for i, info in enumerate(rows) if isinstance(info, dict)}, self.num_envs)
 
 
 _ROWS = ("rewards", "terminated", "truncated")
 
 
 class SingleFromVector(gymnasium.Env[Any, Any]):
-    """A vector environment of one, as a single environment, whenever it resets by itself.
+    """A single environment made of a vector environment with one, for any autoreset mode.
 
-    Raises EnvironmentFault where it resets in the step that ends an episode and does not keep the last observation.
+    Raises EnvironmentFault if it resets in the step that ends an episode and does not keep the last observation.
     """
 
     def __init__(self, vector: VectorEnv, mode: AutoresetMode) -> None:
-        self._vector, self._mode = vector, mode
-        self.observation_space, self.action_space = vector.single_observation_space, vector.single_action_space
-        self.metadata, self.render_mode = vector.metadata, vector.render_mode
+        self._vector = vector
+        self._mode = mode
+        self.observation_space = vector.single_observation_space
+        self.action_space = vector.single_action_space
+        self.metadata = vector.metadata
+        self.render_mode = vector.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, _ = self._vector.reset(seed=seed, options=options)
@@ -100,7 +105,9 @@ class SingleFromVector(gymnasium.Env[Any, Any]):
         if self._mode is AutoresetMode.SAME_STEP and (terminated[0] or truncated[0]):
             observation = infos.get("final_obs", infos.get("final_observation"))
             if observation is None:
-                raise EnvironmentFault("resets in the step that ends an episode, without the last observation (final_obs)")
+                raise EnvironmentFault(
+                    "resets in the step that ends an episode and does not return the last observation (final_obs)"
+                )
         return _first(observation), reward[0], terminated[0], truncated[0], {}
 
     def render(self) -> Any:
@@ -112,7 +119,7 @@ class SingleFromVector(gymnasium.Env[Any, Any]):
 
 
 def _first(batch: Any) -> Any:
-    """The first row of a batch."""
+    """Return the first row of a batch."""
     if isinstance(batch, dict):
         return {name: _first(part) for name, part in batch.items()}
     if isinstance(batch, tuple):

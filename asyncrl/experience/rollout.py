@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asyncrl.common.alignment import aligned
 from asyncrl.errors import ScheduleError
 
 __all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
-
-_ALIGNMENT = 64  # bytes: a cache line, so that no two fields share one
 
 
 NEWEST_VERSION = -1
@@ -170,7 +169,7 @@ class Field(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return -(-math.prod(self.shape) * self.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        return aligned(math.prod(self.shape) * self.dtype.itemsize)
 
     def view(self, memory: Tensor, offset: int) -> Tensor:
         """This field as it lies in `memory` (uint8, one-dimensional) from `offset` bytes on."""

@@ -113,7 +113,7 @@ def test_the_callers_generators_are_left_as_they_are(tmp_path: Path) -> None:
 
 
 def test_an_environment_that_hangs_in_another_thread_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(global_generators, "_PATIENCE", 0.05)
+    monkeypatch.setattr(global_generators, "_LOCK_TIMEOUT", 0.05)
     has_them, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -125,7 +125,7 @@ def test_an_environment_that_hangs_in_another_thread_is_not_waited_for_for_ever(
     thread.start()
     has_them.wait()
     try:
-        with pytest.raises(EnvironmentFault, match="for an environment in another thread, which has not answered"):
+        with pytest.raises(EnvironmentFault, match="for an environment in another thread, which has not returned"):
             contract_of("")
     finally:
         may_end.set()

@@ -137,7 +137,7 @@ def test_environment_workers_are_processes_that_do_without_torch() -> None:
     [
         ("worlds:Blind-v0", r"Blind-v0 returned an observation that is not finite: nan at \(0,\)"),
         ("worlds:Priceless-v0", r"Priceless-v0 returned the reward nan"),
-        ("worlds:Shapeless-v0", r"Shapeless-v0 returned an observation of shape \(5,\), its space says \(6,\)"),
+        ("worlds:Shapeless-v0", r"Shapeless-v0 returned an observation of shape \(5,\); its space has \(6,\)"),
     ],
 )
 @pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])

@@ -31,9 +31,9 @@ MADE = {
     "ConstructorRaises": (EnvironmentFault, "raised RuntimeError when it was made: no display"),
 }
 STEPPED = {
-    "FourTuple": "a tuple of 4 from step, not the five .* in place of the old gym's done, say terminated and truncated",
+    "FourTuple": "a tuple of 4 from step, not the five .* replace the old gym's done by terminated and truncated",
     "BareReset": "from reset, not a pair of observation and info; return observation, {}",
-    "LargeReward": r"returned the reward -1e\+39, whose size is above 3.4e\+38, what float32 holds",
+    "LargeReward": r"returned the reward -1e\+39, which is beyond ±3.4e\+38, the range of float32",
 }
 
 

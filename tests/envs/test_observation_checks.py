@@ -37,7 +37,7 @@ def test_samples_of_a_space_pass_as_they_are(space: spaces.Space) -> None:
         ),
         (spaces.Box(0, 255, (2,), np.uint8), [-1, 3], r"holds -1 at \(0,\), which uint8 cannot hold"),
         (spaces.Box(0, 9, (1,), np.int32), [0.5], r"holds 0.5 at \(0,\), which int32 cannot hold"),
-        (spaces.Box(-np.inf, np.inf, (1,), np.float64), [1e300], "which float32 cannot hold, in which networks see it"),
+        (spaces.Box(-np.inf, np.inf, (1,), np.float64), [1e300], "which float32 cannot hold, the dtype of networks"),
         (spaces.Box(-np.inf, np.inf, (1,), np.float32), [np.inf], "is not finite"),
         (spaces.Box(-np.inf, np.inf, (1,), np.float16), np.array([np.nan], np.float16), "is not finite"),
         (
@@ -45,8 +45,8 @@ def test_samples_of_a_space_pass_as_they_are(space: spaces.Space) -> None:
             {"far": [1e300]},
             r"an observation\['far'\] that holds 1e\+300",
         ),
-        (spaces.Discrete(3, start=2), 5, "that is 5, its space is"),
-        (spaces.MultiDiscrete([3, 3]), np.array([3, 1]), r"that is array\(\[3, 1\]\), its space is"),
+        (spaces.Discrete(3, start=2), 5, "that is 5; its space is"),
+        (spaces.MultiDiscrete([3, 3]), np.array([3, 1]), r"that is array\(\[3, 1\]\); its space is"),
         (spaces.Dict({1: spaces.Discrete(2), "a": spaces.Discrete(2)}), {1: 0}, r"its space has the keys \[1, 'a'\]"),
     ],
 )
@@ -79,7 +79,7 @@ def test_digits_that_networks_cannot_see_are_reported_once(dtype: type, capsys: 
         assert [int(check(np.array([10**9 + t], dtype))[0]) for t in (0, 37)] == [10**9, 10**9 + 37]
     said = capsys.readouterr().err
     assert said.count("rounds it to 1000000064") == 1
-    assert "subtract what all observations have in common" in said
+    assert "subtract an offset in the environment" in said
 
 
 class Off(Reusing):
@@ -116,7 +116,7 @@ for _vector in (Off, Beyond):
     ("env", "sentence"),
     [
         ("Off-v0", r"holds 300 at \(0, 0\), which uint8 cannot hold \(step 5, seeds 1, 2\)"),
-        ("Beyond-v0", r"a part 'n' that is 5, which is none of 1 … 4 \(step 4, seeds 1, 2\)"),
+        ("Beyond-v0", r"a part 'n' that is 5, outside the choices 1 … 4 \(step 4, seeds 1, 2\)"),
     ],
 )
 def test_a_vector_environment_is_held_to_its_space_too(env: str, sentence: str) -> None:

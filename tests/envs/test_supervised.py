@@ -229,12 +229,12 @@ BROKEN = {
     "Blind": r"returned an observation that is not finite: nan at \(0,\)",
     "Priceless": "returned the reward nan",
     "Unrewarding": r"returned the reward None \(NoneType\), which is not one number",
-    "Shapeless": r"returned an observation of shape \(2,\), its space says \(3,\)",
-    "Complex": "returned an observation of dtype complex128, its space says float64",
+    "Shapeless": r"returned an observation of shape \(2,\); its space has \(3,\)",
+    "Complex": "returned an observation of dtype complex128; its space has float64",
     "FourFold": "returned a tuple of 4 from step, not the five",
-    "Misspelt": r"returned an observation that is a dict with the keys \['age', 'wlak'\], its space has the keys",
-    "Nested": r"returned an observation\['walk'\] of shape \(3,\), its space says \(2,\)",
-    "Uncounted": r"returned an observation\['age'\] that is 20, its space is Discrete\(20\)",
+    "Misspelt": r"returned an observation that is a dict with the keys \['age', 'wlak'\]; its space has the keys",
+    "Nested": r"returned an observation\['walk'\] of shape \(3,\); its space has \(2,\)",
+    "Uncounted": r"returned an observation\['age'\] that is 20; its space is Discrete\(20\)",
 }
 
 
@@ -272,7 +272,7 @@ def test_actions_of_another_shape_or_kind_are_refused() -> None:
             vector.step([0, 0])
         with pytest.raises(TypeError, match="Cannot cast"):
             vector.step([0.5])
-        with pytest.raises(ValueError, match="seeds are one per environment: 1, not 2"):
+        with pytest.raises(ValueError, match="1 environments need as many seeds, not 2"):
             vector.reset(seed=[1, 2])
 
 
@@ -333,11 +333,11 @@ def test_a_capsule_that_brings_nothing_back_says_so(crashed: Path) -> None:
 
 DAMAGE = {
     "cannot be read as JSON": lambda text: text[:100],
-    "is no crash capsule: it has no 'contract'": lambda text: "{}",
-    "is no crash capsule: it holds no JSON object": lambda text: "[1]",
+    "is not a crash capsule: it lacks 'contract'": lambda text: "{}",
+    "is not a crash capsule: it does not hold a JSON object": lambda text: "[1]",
     "seed: expected int, got '7'": lambda text: text.replace('"seed": 7', '"seed": "7"'),
-    "its 'kind' cannot be 'tired'": lambda text: text.replace('"kind": "died"', '"kind": "tired"'),
-    "actions are none of Discrete(3)": lambda text: text.replace('"actions": [', '"actions": ["left", '),
+    "'kind' cannot be 'tired'": lambda text: text.replace('"kind": "died"', '"kind": "tired"'),
+    "actions do not fit Discrete(3)": lambda text: text.replace('"actions": [', '"actions": ["left", '),
 }
 
 

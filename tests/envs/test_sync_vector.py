@@ -112,7 +112,7 @@ def shared(wrap: Callable[[Any], Any]) -> Callable[[], Any]:
 )
 def test_the_same_environment_given_twice_is_refused_also_by_another_actor(wrap: Callable[[Any], Any]) -> None:
     make = shared(wrap)
-    with pytest.raises(UsageError, match=r"Ours gives the same environment twice \(Telling\)"):
+    with pytest.raises(UsageError, match=r"Ours returns the same environment twice \(Telling\)"):
         SyncEnvs("Ours", make, [0, 1])
     alone = SyncEnvs("Ours", make, [0])
     with pytest.raises(UsageError, match="twice"):

@@ -71,13 +71,13 @@ NO_PICTURES = {
     "None": (None, "it has no render mode rgb_array"),
     "not implemented": (NotImplementedError(), "it has no render mode rgb_array"),
     "a fault": (RuntimeError("no display"), "its render raised RuntimeError: no display"),
-    "a list": ([np.zeros((8, 8, 3), np.uint8)] * 3, "its render gave a list"),
-    "text": ("....", "its render gave a str"),
-    "a number": (3, "its render gave a int"),
-    "words": (np.array([["a"]]), "its render gave a ndarray, which is no array of pixels"),
-    "a row": (np.zeros(8), r"its render gave an array of shape \(8,\)"),
-    "nothing": (np.zeros((0, 8, 3)), r"its render gave an array of shape \(0, 8, 3\)"),
-    "two channels": (np.zeros((8, 8, 2)), r"its render gave an array of shape \(8, 8, 2\)"),
+    "a list": ([np.zeros((8, 8, 3), np.uint8)] * 3, "its render returned a list"),
+    "text": ("....", "its render returned a str"),
+    "a number": (3, "its render returned a int"),
+    "words": (np.array([["a"]]), "its render returned a ndarray, not an array of pixels"),
+    "a row": (np.zeros(8), r"its render returned an array of shape \(8,\)"),
+    "nothing": (np.zeros((0, 8, 3)), r"its render returned an array of shape \(0, 8, 3\)"),
+    "two channels": (np.zeros((8, 8, 2)), r"its render returned an array of shape \(8, 8, 2\)"),
 }
 
 

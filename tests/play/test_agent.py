@@ -100,7 +100,7 @@ def test_lists_and_numbers_of_python_are_observations() -> None:
             [7, 300],
             r"an observation that holds 300 at \(0, 1\), which uint8 cannot hold",
         ),
-        (spaces.Discrete(3, start=5), 2, r"an observation that is 2, which is none of 5 … 7"),
+        (spaces.Discrete(3, start=5), 2, r"an observation that is 2, outside the choices 5 … 7"),
         (spaces.Dict(arm=spaces.Discrete(2)), {"leg": 1}, "an observation without the part 'arm'"),
         (
             spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(0, 1, (2,))),

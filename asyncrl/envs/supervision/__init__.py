@@ -1,1 +1,1 @@
-"""Environments in worker processes that may crash, hang or leak."""
+"""Environments in supervised worker processes."""

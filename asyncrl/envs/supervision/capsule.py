@@ -1,6 +1,6 @@
-"""Crash capsules: a JSON file from which an episode that ended in a failure can be played again.
+"""Crash capsules: JSON files from which an episode that ended in a failure can be replayed.
 
-It holds the environment's contract, the seed of the episode, all its actions, and what went wrong.
+A capsule holds the environment's contract, the episode's seed and actions, and the failure.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ __all__ = ["Capsule", "ReplayResult", "load", "replay", "versions", "write"]
 
 @dataclass(frozen=True)
 class Capsule:
-    """One failure, and the way to it."""
+    """A failed episode."""
 
     contract: dict[str, Any]
-    """What the environment was made by: a `Contract` as JSON."""
+    """The environment's `Contract` as JSON."""
     seed: int
-    """What the episode was reset with."""
+    """Seed of the episode's reset."""
     options: dict[str, Any] | None
-    """The reset's options."""
+    """Options of the episode's reset."""
     steps: int
-    """How many actions there are; the last one is the one that failed. 0: the reset failed."""
+    """Number of actions, the last of which failed. 0: the reset failed."""
     actions: Any
-    """As `action_space.to_jsonable` gives them."""
+    """Actions in the form of `action_space.to_jsonable`."""
     kind: str
-    """How it failed: a value of `FailureKind`."""
+    """A value of `FailureKind`."""
     what: str
-    """The failure in a few words."""
+    """The failure as a predicate of the environment."""
     traceback: str
-    """The environment's own."""
+    """The environment's traceback."""
     memory_limit: int | None = None
-    """MiB that its worker might use."""
+    """MiB that the worker was allowed to use."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of Python and the packages."""
+    """Versions of Python and of packages."""
     stranger: str | None = field(default=None, metadata={"saved": False})
-    """The file that it was read from, where this user has not written it."""
+    """The file it was read from, if this user did not write it."""
 
     @property
     def env(self) -> str:
@@ -64,26 +64,26 @@ class Capsule:
         return str(self.contract.get("env"))
 
 
-_MOST_BYTES = 256 * 2**20
-"""Of a capsule: an episode's actions may be many."""
+_MAX_BYTES = 256 * 2**20
+"""Largest capsule that is read; an episode may have many actions."""
 _KIND = "capsule"
-"""What a capsule's signature is for."""
+"""The kind of file that a signature is for."""
 
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """How playing a capsule again went."""
+    """The result of replaying a capsule."""
 
     failure: Failure | None
-    """None: it went through all its actions."""
+    """None if all actions succeeded."""
     steps: int
-    """How many actions it took, with the one that failed."""
+    """Number of actions taken, including the one that failed."""
     reproduced: bool
-    """It failed in the same way and place."""
+    """Whether the same kind of failure occurred at the same step."""
 
 
 def versions() -> dict[str, str]:
-    """Of what a failure may depend on."""
+    """Return the versions that a failure may depend on."""
     packages = {name: version(name) for name in ("gymnasium", "numpy")}
     return {"python": platform.python_version(), "asyncrl": __version__, **packages}
 
@@ -99,7 +99,7 @@ def write(
     failure: Failure,
     memory_limit: int | None = None,
 ) -> Path:
-    """Write a capsule as a new file in `folder`, which is made; returns its path."""
+    """Write a capsule as a new file in `folder`, which is created if missing; returns its path."""
     capsule = Capsule(
         contract=contract,
         seed=seed,
@@ -129,19 +129,19 @@ def write(
 
 
 def _content(facts: Mapping[str, Any]) -> str:
-    """What a capsule's signature is of."""
+    """Return the text that a capsule's signature covers."""
     return json.dumps({name: value for name, value in facts.items() if name != "signature"}, sort_keys=True)
 
 
 def load(path: str | Path) -> Capsule:
-    """Read a capsule. Raises UsageError that names the file and the reason where it is none."""
-    data = read_json(Path(path), _MOST_BYTES)
+    """Read a capsule. Raises UsageError with the reason for a file that is not a valid capsule."""
+    data = read_json(Path(path), _MAX_BYTES)
     if not isinstance(data, dict):
-        raise UsageError(f"{path} is no crash capsule: it holds no JSON object")
+        raise UsageError(f"{path} is not a crash capsule: it does not hold a JSON object")
     required = [field.name for field in fields(Capsule) if field.name not in ("stranger", "signature")]
     for name in required:
         if name not in data:
-            raise UsageError(f"{path} is no crash capsule: it has no {name!r}")
+            raise UsageError(f"{path} is not a crash capsule: it lacks {name!r}")
     stranger = None if signing.is_signed(_KIND, _content(data), data.get("signature")) else str(path)
     try:
         capsule = from_json(Capsule, {name: data[name] for name in required})
@@ -152,57 +152,57 @@ def load(path: str | Path) -> Capsule:
 
 
 def _check(capsule: Capsule) -> None:
-    """Raise UsageError for what cannot be in a capsule."""
+    """Raise UsageError for values that no capsule has."""
     within(capsule, 0, math.inf, "seed", "steps")
     within(capsule, 1, math.inf, "memory_limit")
     if capsule.kind not in {kind.value for kind in FailureKind}:
-        raise UsageError(f"its 'kind' cannot be {capsule.kind[:80]!r}")
+        raise UsageError(f"'kind' cannot be {capsule.kind[:80]!r}")
     if not isinstance(capsule.actions, list | dict):
-        raise UsageError("its 'actions' are no list and no table")
+        raise UsageError("'actions' must be a list or a table")
 
 
 def replay(capsule: Capsule, make: Callable[[], gymnasium.Env[Any, Any]], *, step_timeout: float = 60.0) -> ReplayResult:
-    """Play a capsule's episode in a worker process, so that nothing it does harms this one.
+    """Replay a capsule's episode in a worker process, where it can do no harm to this one.
 
-    Raises EnvironmentFault where the environment cannot even be made, UsageError where its actions are others.
+    Raises EnvironmentFault if the environment cannot be made, UsageError if it takes other actions.
     """
-    place = WorkerPool(make, 1)
-    worker = place.start(0)
+    pool = WorkerPool(make, 1)
+    worker = pool.start(0)
     try:
         try:
             ready = worker.ready(step_timeout)
         except Failed as problem:
             raise EnvironmentFault(f"{capsule.env} {problem.failure.what}", problem.failure.traceback) from None
-        place.open(ready)
+        pool.open(ready)
         try:
             actions = list(ready.action_space.from_jsonable(capsule.actions))
-            if not all(
-                isinstance(action, dict | tuple) or np.shape(action) == ready.action_space.shape for action in actions
-            ):
-                raise ValueError("one of them has another shape")
-        except Exception as problem:  # whatever a space makes of what is no action
-            raise UsageError(f"the capsule's actions are none of {ready.action_space}: {problem}") from None
-        return _played(capsule, place, worker, actions, step_timeout)
+            shapes = {np.shape(action) for action in actions if not isinstance(action, dict | tuple)}
+            if not shapes <= {ready.action_space.shape}:
+                raise ValueError("their shape differs")
+        except Exception as problem:  # spaces raise anything for values that are not actions
+            raise UsageError(f"the capsule's actions do not fit {ready.action_space}: {problem}") from None
+        return _replay_actions(capsule, pool, worker, actions, step_timeout)
     finally:
         worker.kill()
-        place.close()
+        pool.close()
 
 
-def _played(
-    capsule: Capsule, place: WorkerPool, worker: WorkerProcess, actions: Sequence[Any], step_timeout: float
+def _replay_actions(
+    capsule: Capsule, pool: WorkerPool, worker: WorkerProcess, actions: Sequence[Any], step_timeout: float
 ) -> ReplayResult:
-    failure, steps = None, 0
+    failure = None
+    steps = 0
     try:
         worker.send_reset(0, capsule.seed, capsule.options)
         worker.receive(0, time.monotonic() + step_timeout, step_timeout)
         for action in actions:
-            if place.buffers.terminated[0] or place.buffers.truncated[0]:
+            if pool.buffers.terminated[0] or pool.buffers.truncated[0]:
                 return ReplayResult(None, steps, reproduced=False)
             steps += 1
             worker.send_step(0, action)
             worker.receive(0, time.monotonic() + step_timeout, step_timeout)
-        failure = worker.too_large(capsule.memory_limit)
+        failure = worker.memory_failure(capsule.memory_limit)
     except Failed as problem:
         failure = problem.failure
-    same = failure is not None and (failure.kind.value, steps) == (capsule.kind, capsule.steps)
-    return ReplayResult(failure, steps, reproduced=same)
+    is_same = failure is not None and (failure.kind.value, steps) == (capsule.kind, capsule.steps)
+    return ReplayResult(failure, steps, reproduced=is_same)

@@ -1,4 +1,4 @@
-"""The memory that a vector environment and its workers share: a row for each environment."""
+"""Memory that a vector environment shares with its workers, one row per environment."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["SharedBuffers"]
+from asyncrl.common.alignment import aligned
 
-_ALIGNMENT = 64
+__all__ = ["SharedBuffers"]
 
 
 class SharedBuffers:
-    """Views on a shared file, the same on both sides because both know the spaces.
+    """Arrays in a shared file. Both sides lay it out alike, because both know the spaces.
 
-    Observations have two buffers that are written in turn, so whatever becomes of a step, what was seen before it is
-    whole. What a space cannot say as an array of one shape is no part of the file: there, `observation` and
-    `action` are arrays of objects that each side has for itself.
+    Observations have two buffers that are written in turn, so the previous observation survives a failed step.
+    Observations and actions that are not arrays are not in the file: there, `observation` and `action` are arrays of
+    objects that each side has for itself.
     """
 
     observation: np.ndarray
@@ -38,7 +38,9 @@ class SharedBuffers:
     def __init__(
         self, file: int, num_envs: int, observation: gymnasium.Space[Any], action: gymnasium.Space[Any], *, allocate: bool
     ) -> None:
-        self.shares_observation, self.shares_action = _is_array(observation), _is_array(action)
+        """`file` is a descriptor; `allocate` sets the file's size."""
+        self.shares_observation = _is_array(observation)
+        self.shares_action = _is_array(action)
         fields: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
             "observation": _field((2, num_envs), observation),
             "action": _field((num_envs,), action),
@@ -46,17 +48,18 @@ class SharedBuffers:
             "terminated": ((num_envs,), np.dtype(np.bool_)),
             "truncated": ((num_envs,), np.dtype(np.bool_)),
         }
-        offsets, end = {}, 0
+        offsets: dict[str, int] = {}
+        end = 0
         for name, (shape, dtype) in fields.items():
             if dtype.kind != "O":
                 offsets[name] = end
-                end += -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+                end += aligned(math.prod(shape) * dtype.itemsize)
         if allocate:
             os.ftruncate(file, end)
         memory = mmap.mmap(file, end)
         for name, (shape, dtype) in fields.items():
-            shared = name in offsets
-            array = np.ndarray(shape, dtype, memory, offsets[name]) if shared else np.empty(shape, dtype)
+            is_shared = name in offsets
+            array = np.ndarray(shape, dtype, memory, offsets[name]) if is_shared else np.empty(shape, dtype)
             setattr(self, name, array)
 
 

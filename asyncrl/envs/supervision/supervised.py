@@ -1,4 +1,4 @@
-"""Environments in worker processes that may crash, hang or leak: what fails is started again where it was."""
+"""A vector environment in worker processes that restarts environments that crash, hang or leak memory."""
 
 from __future__ import annotations
 
@@ -24,41 +24,40 @@ from asyncrl.errors import EnvironmentFault
 
 __all__ = ["SupervisedVectorEnv"]
 
-_FAREWELL = 5.0
-"""Seconds that workers have to close their environments; then they are killed."""
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that workers have to close their environments before they are killed."""
 
-_STEPS_BETWEEN_WEIGHINGS = 100
+_STEPS_PER_MEMORY_CHECK = 100
 
 
 @dataclass
 class _Episode:
-    """An environment's episode: all that is needed to come where it is."""
+    """The current episode of one environment, with everything that a replay needs."""
 
     seed: int
-    """What it is reset with."""
     options: dict[str, Any] | None = None
-    """The reset's options; only the first episode has any."""
+    """Options of the reset, which only the first episode may have."""
     actions: list[Any] = field(default_factory=list)
-    is_over: bool = False
-    """The next step resets."""
+    has_ended: bool = False
+    """Whether the next step resets."""
 
     def next(self) -> _Episode:
         return _Episode(next_seed(self.seed))
 
 
 class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` environments in a worker process each, next-step autoreset.
+    """`num_envs` environments, each in its own worker process, with next-step autoreset.
 
-    It gives what SyncVectorEnv gives of environments with `EpisodeSeeding`: every episode is reset with a seed
-    that follows from the one before. So what an environment does depends on its seed and actions alone, and a worker that
-    failed can be replaced by one that is reset with the episode's seed and repeats its actions.
+    Results equal those of SyncVectorEnv over environments with `EpisodeSeeding`: the seed of each episode follows from
+    the previous one. An environment's state is therefore a function of the episode's seed and actions, and a failed
+    worker can be replaced by one that replays them.
 
-    A worker fails if its environment raises, if it dies, hangs, or grows too large. A new one then plays the episode
-    again and, if it sees exactly what was seen last, tries the step anew; whoever steps the environments notices
-    nothing. If that fails too, or the new worker sees something else, the episode is truncated: the step gives the last
-    observation once more, reward 0, `truncated`, and the info `restarted`. A reset that fails twice takes the next
-    episode's seed. When the budget of restarts is used up, and at once where an environment breaks Gymnasium's interface
-    (`CheckedEnv`), the failure is raised as EnvironmentFault. Every failure leaves a crash capsule.
+    A worker fails if its environment raises an exception, or if its process dies, hangs or exceeds the memory limit. A
+    new worker replays the episode and, if it ends with the last observation seen, retries the step; the caller notices
+    nothing. If the retry fails or the observation differs, the episode is truncated: the step returns the last
+    observation again, reward 0, `truncated` and the info `restarted`. A reset that fails twice takes the next episode's
+    seed. EnvironmentFault is raised when no restarts are left, and at once for an environment that breaks Gymnasium's
+    interface (`CheckedEnv`). Every failure leaves a crash capsule.
 
     Actions are cast to the dtype of their space.
     """
@@ -72,13 +71,16 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         supervision: Supervision | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        """`seeds`, one per environment: what their constructors draw follows from them."""
-        self.num_envs, self.restarted = num_envs, 0
+        """`seeds`, one per environment, seed the random generators that constructors draw from."""
+        self.num_envs = num_envs
+        self.restarted = 0
+        """Number of restarts so far."""
         self.capsules: list[Path] = []
-        """The crash capsules that were written."""
-        self._contract, self._supervision = contract, supervision or Supervision()
-        self._place = WorkerPool(make, num_envs, seeds)
-        self._workers = [self._place.start(row) for row in range(num_envs)]
+        """Crash capsules written so far."""
+        self._contract = contract
+        self._supervision = supervision or Supervision()
+        self._pool = WorkerPool(make, num_envs, seeds)
+        self._workers = [self._pool.start(row) for row in range(num_envs)]
         try:
             readies = [worker.ready(self._supervision.step_timeout) for worker in self._workers]
         except Failed as problem:
@@ -88,35 +90,38 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         for other in readies[1:]:
             if (other.observation_space, other.action_space) != (ready.observation_space, ready.action_space):
                 self.close()
-                raise EnvironmentFault("has other spaces each time it is made; they must be the same in all copies")
-        self._place.open(ready)
-        self._board = self._place.buffers
+                raise EnvironmentFault("has different spaces each time it is made; all copies need the same spaces")
+        self._pool.open(ready)
+        self._buffers = self._pool.buffers
         self.metadata = {**ready.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = ready.render_mode
-        self.single_observation_space, self.single_action_space = ready.observation_space, ready.action_space
+        self.single_observation_space = ready.observation_space
+        self.single_action_space = ready.action_space
         self.observation_space = batch_space(ready.observation_space, num_envs)
         self.action_space = batch_space(ready.action_space, num_envs)
         self._episodes: list[_Episode] = []
-        self._buffer, self._steps = 0, 0
+        self._buffer = 0
+        """Index of the observation buffer that holds the newest observations."""
+        self._steps = 0
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes. An int seeds environment i with ``seed + i``; None goes on with the next episodes.
+        """Begin new episodes. An int seeds environment i with ``seed + i``; None takes the next episodes' seeds.
 
-        The option `reset_mask`, [B] bool, says in which environments; the others stay as they are. Returns the
-        observations, [B, *O], and the infos, an array per name.
+        Environments outside the option `reset_mask`, [B] bool, keep their state. Returns observations [B, *O] and
+        infos, one array per name.
         """
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
-            raise ValueError(f"seeds are one per environment: {self.num_envs}, not {len(seeds)}")
-        own = dict(options or {})
-        mask = own.pop("reset_mask", None)
+            raise ValueError(f"{self.num_envs} environments need as many seeds, not {len(seeds)}")
+        env_options = dict(options or {})
+        mask = env_options.pop("reset_mask", None)
         chosen = range(self.num_envs) if mask is None else [int(i) for i in np.flatnonzero(mask)]
-        begun = {i: self._begun(i, None if seeds is None else seeds[i], own or None) for i in chosen}
-        self._episodes = [begun[i] if i in begun else self._episodes[i] for i in range(self.num_envs)]
+        new = {i: self._new_episode(i, None if seeds is None else seeds[i], env_options or None) for i in chosen}
+        self._episodes = [new[i] if i in new else self._episodes[i] for i in range(self.num_envs)]
         self._buffer ^= 1
-        self._board.observation[self._buffer] = self._board.observation[1 - self._buffer]
+        self._buffers.observation[self._buffer] = self._buffers.observation[1 - self._buffer]
         for i in chosen:
             self._send_reset(i)
         infos: dict[int, dict[str, Any]] = {}
@@ -125,20 +130,20 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             try:
                 infos[i] = self._receive(i, deadline)
             except Failed as problem:
-                infos[i] = self._reset_again(i, problem.failure)
+                infos[i] = self._retry_reset(i, problem.failure)
         return self._observations(), batched(infos, self.num_envs)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step every environment once, or reset it where its episode is over.
+        """Step every environment once, or reset it if its episode has ended.
 
         Returns observations [B, *O], rewards [B] float64, terminated and truncated [B] bool, and the infos.
         """
         if not self._episodes:
-            raise gymnasium.error.ResetNeeded("the environments are stepped before they are reset")
+            raise gymnasium.error.ResetNeeded("step was called before reset")
         self._buffer ^= 1
         self._steps += 1
-        for i, action in enumerate(self._private(actions)):
-            if self._episodes[i].is_over:
+        for i, action in enumerate(self._copies(actions)):
+            if self._episodes[i].has_ended:
                 self._episodes[i] = self._episodes[i].next()
                 self._send_reset(i)
             else:
@@ -150,24 +155,25 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             try:
                 info = self._receive(i, deadline)
             except Failed as problem:
-                info = self._try_again(i, problem.failure) if episode.actions else self._reset_again(i, problem.failure)
+                info = self._retry_step(i, problem.failure) if episode.actions else self._retry_reset(i, problem.failure)
             episode = self._episodes[i]
-            episode.is_over = bool(self._board.terminated[i] or self._board.truncated[i])
+            episode.has_ended = bool(self._buffers.terminated[i] or self._buffers.truncated[i])
             if self._supervision.memory_limit is not None:
-                info = self._weigh(i, info)
+                info = self._check_memory(i, info)
             if info:
                 infos[i] = info
-        buffers, told = self._board, batched(infos, self.num_envs) if infos else {}
-        return self._observations(), buffers.reward.copy(), buffers.terminated.copy(), buffers.truncated.copy(), told
+        buffers = self._buffers
+        batch = batched(infos, self.num_envs) if infos else {}
+        return self._observations(), buffers.reward.copy(), buffers.terminated.copy(), buffers.truncated.copy(), batch
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the workers; environments have five seconds to close."""
+        """End the workers. Environments have five seconds to close."""
         for worker in self._workers:
             worker.close()
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         for worker in self._workers:
             worker.join(deadline)
-        self._place.close()
+        self._pool.close()
 
     def __del__(self) -> None:
         if not self.closed and hasattr(self, "_workers"):
@@ -175,10 +181,10 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def seeds_and_steps(self) -> np.ndarray:
-        """[2, B] int64: what each environment's episode was reset with, and its steps."""
+        """[2, B] int64: the seed of each environment's episode and its steps so far."""
         return np.array([(episode.seed, len(episode.actions)) for episode in self._episodes]).T
 
-    def _begun(self, i: int, seed: int | None, options: dict[str, Any] | None) -> _Episode:
+    def _new_episode(self, i: int, seed: int | None, options: dict[str, Any] | None) -> _Episode:
         if seed is not None:
             episode = _Episode(int(seed))
         elif self._episodes:
@@ -188,22 +194,22 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         episode.options = options
         return episode
 
-    def _private(self, actions: Any) -> list[Any]:
-        """Each environment's action, in memory that nobody else writes into."""
-        if not self._board.shares_action:
+    def _copies(self, actions: Any) -> list[Any]:
+        """Return a copy of each environment's action, in the dtype of the action space."""
+        if not self._buffers.shares_action:
             return list(iterate(self.action_space, deepcopy(actions)))
-        own = self._board.action
-        if np.shape(actions) != own.shape:
-            raise ValueError(f"actions have the shape {np.shape(actions)}, not {own.shape}")
-        return list(np.asarray(actions).astype(own.dtype, casting="same_kind", copy=True))
+        expected = self._buffers.action
+        if np.shape(actions) != expected.shape:
+            raise ValueError(f"actions have the shape {np.shape(actions)}, not {expected.shape}")
+        return list(np.asarray(actions).astype(expected.dtype, casting="same_kind", copy=True))
 
     def _observations(self) -> Any:
-        seen = self._board.observation[self._buffer]
-        if self._board.shares_observation:
-            return seen.copy()
+        newest = self._buffers.observation[self._buffer]
+        if self._buffers.shares_observation:
+            return newest.copy()
         space = self.single_observation_space
-        into: Any = create_empty_array(space, self.num_envs)
-        return concatenate(space, list(seen), into)
+        batch: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, list(newest), batch)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._supervision.step_timeout
@@ -215,25 +221,25 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         deadline = self._deadline() if deadline is None else deadline
         return self._workers[i].receive(self._buffer, deadline, self._supervision.step_timeout)
 
-    # What follows is for failures.
-
-    def _try_again(self, i: int, failure: Failure) -> dict[str, Any]:
-        """The info of a step that failed: of its second attempt, in a new worker, or of its truncation."""
+    def _retry_step(self, i: int, failure: Failure) -> dict[str, Any]:
+        """Retry a failed step in a new worker, or truncate the episode; returns the info."""
         *past, action = self._episodes[i].actions
         self._restart(i, failure)
         try:
-            if self._replays(i, past):
+            if self._replay(i, past):
                 self._workers[i].send_step(self._buffer, action)
                 return self._receive(i)
         except Failed as problem:
             self._restart(i, problem.failure)
-        buffers = self._board
+        buffers = self._buffers
         buffers.observation[self._buffer, i] = buffers.observation[1 - self._buffer, i]
-        buffers.reward[i], buffers.terminated[i], buffers.truncated[i] = 0.0, False, True
+        buffers.reward[i] = 0.0
+        buffers.terminated[i] = False
+        buffers.truncated[i] = True
         return {"restarted": True}
 
-    def _reset_again(self, i: int, failure: Failure) -> dict[str, Any]:
-        """The info of a reset in a new worker: with the same seed and, where that fails too, with others."""
+    def _retry_reset(self, i: int, failure: Failure) -> dict[str, Any]:
+        """Reset in a new worker with the same seed, then with the following ones; returns the info."""
         while True:
             self._restart(i, failure)
             try:
@@ -243,34 +249,36 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
                 failure = problem.failure
                 self._episodes[i] = self._episodes[i].next()
 
-    def _weigh(self, i: int, info: dict[str, Any]) -> dict[str, Any]:
-        """Replace a worker that is too large. Where its successor cannot go on, the episode is truncated here."""
-        episode, buffers = self._episodes[i], self._board
-        if not episode.is_over and self._steps % _STEPS_BETWEEN_WEIGHINGS:
+    def _check_memory(self, i: int, info: dict[str, Any]) -> dict[str, Any]:
+        """Replace a worker that exceeds the memory limit; truncate the episode if its successor cannot continue it."""
+        episode, buffers = self._episodes[i], self._buffers
+        if not episode.has_ended and self._steps % _STEPS_PER_MEMORY_CHECK:
             return info
-        failure = self._workers[i].too_large(self._supervision.memory_limit)
+        failure = self._workers[i].memory_failure(self._supervision.memory_limit)
         if failure is None:
             return info
         self._restart(i, failure)
-        if episode.is_over:
+        if episode.has_ended:
             return info
-        gave = buffers.reward[i].copy()
-        self._buffer ^= 1  # the replay must not touch what this step saw
+        reward = buffers.reward[i].copy()
+        self._buffer ^= 1  # the replay must not overwrite this step's observation
         try:
-            goes_on = self._replays(i, episode.actions)
-            still = self._workers[i].too_large(self._supervision.memory_limit)
-            if still is not None:
-                raise Failed(still)
+            continues = self._replay(i, episode.actions)
+            failure = self._workers[i].memory_failure(self._supervision.memory_limit)
+            if failure is not None:
+                raise Failed(failure)
         except Failed as problem:
-            goes_on = False
+            continues = False
             self._restart(i, problem.failure)
         self._buffer ^= 1
-        buffers.reward[i], buffers.terminated[i], buffers.truncated[i] = gave, False, not goes_on
-        episode.is_over = not goes_on
-        return info if goes_on else {**info, "restarted": True}
+        buffers.reward[i] = reward
+        buffers.terminated[i] = False
+        buffers.truncated[i] = not continues
+        episode.has_ended = not continues
+        return info if continues else {**info, "restarted": True}
 
     def _restart(self, i: int, failure: Failure) -> None:
-        """Replace a worker by one that has made its environment. Raises EnvironmentFault where it may not."""
+        """Replace a worker and wait until the environment is made. Raises EnvironmentFault when no restarts are left."""
         while True:
             self._workers[i].kill()
             note = self._report(i, failure)
@@ -279,16 +287,16 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
             if self.restarted >= self._supervision.restarts:
                 raise self._fault(i, failure, f"after {self.restarted} restarts", note)
             self.restarted += 1
-            self._workers[i] = self._place.start(i)
+            self._workers[i] = self._pool.start(i)
             try:
                 self._workers[i].ready(self._supervision.step_timeout)
                 return
             except Failed as problem:
                 failure = problem.failure
 
-    def _replays(self, i: int, actions: Sequence[Any]) -> bool:
-        """Repeat an episode in a new worker; whether it sees in the end what was seen. Raises Failed."""
-        buffers = self._board
+    def _replay(self, i: int, actions: Sequence[Any]) -> bool:
+        """Replay an episode in a new worker; returns whether it ends with the last observation seen. Raises Failed."""
+        buffers = self._buffers
         self._send_reset(i)
         self._receive(i)
         for action in actions:
@@ -299,7 +307,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         return _same(buffers.observation[self._buffer, i], buffers.observation[1 - self._buffer, i])
 
     def _report(self, i: int, failure: Failure) -> str:
-        """Write the crash capsule; says where it is."""
+        """Write a crash capsule; returns the command that replays it, or why there is none."""
         episode, supervision = self._episodes[i], self._supervision
         if supervision.capsules is None:
             return ""
@@ -315,7 +323,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
                 memory_limit=supervision.memory_limit,
             )
         except (OSError, TypeError, ValueError, KeyError) as problem:
-            return f"no crash capsule: {problem}"  # a full disk or an impossible action must not hide what went wrong
+            return f"no crash capsule: {problem}"  # must not hide the failure itself
         self.capsules.append(path)
         return f"asyncrl repro {path}"
 
@@ -326,7 +334,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Exactly, in observations of any space."""
+    """Return whether two observations of any space are equal."""
     if isinstance(one, dict):
         return isinstance(other, dict) and one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
     if isinstance(one, tuple | list):

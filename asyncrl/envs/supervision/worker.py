@@ -1,6 +1,6 @@
-"""What a worker process does: it has one environment and answers for it until its pipe is closed.
+"""The program of a worker process: it serves one environment until its pipe is closed.
 
-It is a Python of its own, so it inherits no threads, no torch and nobody's `__main__`.
+It runs in a fresh Python interpreter, without the parent's threads and `__main__`, and without torch.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from asyncrl.errors import EnvironmentFault
 __all__ = ["DUMP_TRACEBACK", "OK", "Failure", "FailureKind", "Ready", "StepReply", "main"]
 
 OK = b"."
-"""The answer where all there is to say stands on the board."""
+"""The reply when everything is in the shared buffers."""
 
 DUMP_TRACEBACK: int = getattr(signal, "SIGUSR1", 0)  # Windows, which has no workers, lacks it
-"""Writes every thread's stack to the worker's file of traces, whatever it is doing."""
+"""The signal that writes every thread's stack to the worker's trace file."""
 
 
 class FailureKind(Enum):
-    """How an environment failed."""
+    """The kind of an environment's failure."""
 
     RAISED = "raised"
-    """Its own code raised."""
+    """Its code raised an exception."""
     CONTRACT = "contract"
-    """It answered what Gymnasium's interface forbids."""
+    """It returned something that Gymnasium's interface forbids."""
     DIED = "died"
     """Its process ended."""
     HUNG = "hung"
-    """It did not answer in time."""
+    """It did not reply in time."""
     MEMORY = "memory"
-    """Its process used more memory than it may."""
+    """Its process exceeded the memory limit."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in a worker."""
+    """A failure in a worker."""
 
     kind: FailureKind
     what: str
-    """A predicate, to be said of the environment: "raised RuntimeError in step: …"."""
+    """A predicate whose subject is the environment, such as "raised RuntimeError in step: …"."""
     traceback: str = ""
-    """The environment's own, or where its process was; "" where nobody knows."""
+    """The environment's traceback, or the stack of its process; "" if unknown."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The environment is made."""
+    """The reply once the environment is made."""
 
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
@@ -67,26 +67,26 @@ class Ready:
 
 @dataclass(frozen=True)
 class StepReply:
-    """What a reset or a step gave and the board does not hold."""
+    """The parts of a reset's or a step's result that are not in the shared buffers."""
 
     observation: Any = None
-    """None where it stands on the board."""
+    """None if it is in the shared buffers."""
     info: bytes | None = None
-    """Pickled for itself: whoever cannot read it goes without it."""
+    """Pickled separately, so that an info that the parent cannot unpickle is dropped alone."""
 
 
 def main(pipe: int, memory: int, traces: int) -> None:
-    """A worker's whole life (`ChildProcess`); the arguments are descriptors that it has inherited."""
+    """Run a worker (see `ChildProcess`). The arguments are inherited file descriptors."""
     faulthandler.enable(traces)
     faulthandler.register(DUMP_TRACEBACK, traces)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(pipe) as connection:
-        _live(connection, memory)
+        _serve(connection, memory)
 
 
-def _live(pipe: Connection, memory: int) -> None:
-    order = pipe.recv_bytes()
+def _serve(pipe: Connection, memory: int) -> None:
+    setup = pipe.recv_bytes()
     try:
-        make, num_envs, row, seed = pickle.loads(order)
+        make, num_envs, row, seed = pickle.loads(setup)
         env = CheckedEnv.made(make, seed)
         ready = pickle.dumps(Ready(env.observation_space, env.action_space, env.metadata, env.render_mode))
     except BaseException as problem:
@@ -94,43 +94,48 @@ def _live(pipe: Connection, memory: int) -> None:
         return
     pipe.send_bytes(ready)
     with contextlib.closing(env):
-        request = pipe.recv_bytes()  # the first one says that the board is there
+        request = pipe.recv_bytes()  # once there is a request, the shared buffers are allocated
         buffers = SharedBuffers(memory, num_envs, env.observation_space, env.action_space, allocate=False)
         server = _EnvServer(env, buffers, row)
         while True:
-            pipe.send_bytes(server.answer(request))
+            pipe.send_bytes(server.reply(request))
             request = pipe.recv_bytes()
 
 
 class _EnvServer:
-    """One environment and its row on the board."""
+    """One environment and its row of the shared buffers."""
 
     def __init__(self, env: CheckedEnv, buffers: SharedBuffers, row: int) -> None:
-        self._env, self._board, self._row = env, buffers, row
+        self._env = env
+        self._buffers = buffers
+        self._row = row
 
-    def answer(self, request: bytes) -> bytes:
-        """A request of one byte is a step: its action stands on the board, its value is the buffer to see into."""
+    def reply(self, request: bytes) -> bytes:
+        """Handle a request. One byte is a step with the shared action; its value is the observation buffer to fill."""
         verb = "step"
         try:
             if len(request) == 1:
-                return self._step(request[0], self._board.action[self._row].copy())
+                return self._step(request[0], self._buffers.action[self._row].copy())
             verb, buffer, *arguments = pickle.loads(request)
             return self._step(buffer, *arguments) if verb == "step" else self._reset(buffer, *arguments)
-        except BaseException as problem:  # an environment that wants to exit has failed, too
+        except BaseException as problem:  # an environment that calls sys.exit has failed too
             return pickle.dumps(_failure(fault_of(problem, verb)))
 
     def _reset(self, buffer: int, seed: int, options: dict[str, Any] | None) -> bytes:
         observation, info = self._env.reset(seed=seed, options=options)
-        return self._put(buffer, observation, 0.0, False, False, info)
+        return self._result(buffer, observation, 0.0, False, False, info)
 
     def _step(self, buffer: int, action: Any) -> bytes:
-        return self._put(buffer, *self._env.step(action))
+        return self._result(buffer, *self._env.step(action))
 
-    def _put(
+    def _result(
         self, buffer: int, observation: Any, reward: float, terminated: bool, truncated: bool, info: dict[str, Any]
     ) -> bytes:
-        buffers, row = self._board, self._row
-        buffers.reward[row], buffers.terminated[row], buffers.truncated[row] = reward, terminated, truncated
+        """Write a result to the shared buffers; returns the reply with what does not fit there."""
+        buffers, row = self._buffers, self._row
+        buffers.reward[row] = reward
+        buffers.terminated[row] = terminated
+        buffers.truncated[row] = truncated
         if buffers.shares_observation:
             buffers.observation[buffer, row] = observation
             if not info:
@@ -139,11 +144,11 @@ class _EnvServer:
         try:
             return pickle.dumps(StepReply(observation, _pickled(info)))
         except Exception as problem:
-            raise EnvironmentFault(f"returned what no other process can be sent: {problem}") from None
+            raise EnvironmentFault(f"returned an observation that cannot be pickled: {problem}") from None
 
 
 def _pickled(info: dict[Any, Any]) -> bytes:
-    """An info, without what cannot be pickled: nothing here needs it."""
+    """Pickle an info without the items that cannot be pickled."""
     try:
         return pickle.dumps(info)
     except Exception:

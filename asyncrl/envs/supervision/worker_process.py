@@ -1,4 +1,4 @@
-"""Worker processes as their owner sees them: started, asked, heard with a deadline, ended."""
+"""Worker processes from the parent's side: start them, send requests, receive replies before a deadline, end them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, Failure
 
 __all__ = ["Failed", "WorkerPool", "WorkerProcess"]
 
-_LONGEST_START = 120.0
-"""Seconds that a worker has for its imports and for making its environment, if a step has not more."""
+_START_TIMEOUT = 120.0
+"""Least time in seconds for a worker to import its modules and make its environment."""
 
 _MIB = 2**20
 
 
 class Failed(Exception):
-    """An environment failed in its worker; `failure` says how."""
+    """Raised when an environment failed in its worker."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.what)
@@ -38,25 +38,27 @@ class Failed(Exception):
 
 
 class WorkerPool:
-    """Where the workers of one vector environment meet: how each makes its environment, and their board."""
+    """Starts the workers of one vector environment and holds their shared buffers."""
 
     buffers: SharedBuffers
-    """There after `open`."""
+    """Set by `open`."""
 
     def __init__(
         self, make: Callable[[], gymnasium.Env[Any, Any]], num_envs: int, seeds: Sequence[int] | None = None
     ) -> None:
-        """`seeds`, one per row: what constructors draw follows from them."""
-        self._make, self._num_envs, self._seeds = CloudpickleWrapper(make), num_envs, seeds
+        """`seeds`, one per row, seed the random generators that constructors draw from."""
+        self._make = CloudpickleWrapper(make)
+        self._num_envs = num_envs
+        self._seeds = seeds
         self._memory = anonymous_file()
 
     def start(self, row: int) -> WorkerProcess:
-        """A new worker for one row of the board; it makes its environment while the caller goes on."""
+        """Start a worker for one row of the buffers, without waiting until its environment is made."""
         seed = None if self._seeds is None else self._seeds[row]
         return WorkerProcess(self, row, pickle.dumps((self._make, self._num_envs, row, seed)), self._memory)
 
     def open(self, ready: Ready) -> None:
-        """Lay out the board for the spaces that a worker found."""
+        """Allocate the shared buffers for the spaces of a worker's environment."""
         self.buffers = SharedBuffers(
             self._memory, self._num_envs, ready.observation_space, ready.action_space, allocate=True
         )
@@ -68,36 +70,38 @@ class WorkerPool:
 
 
 class WorkerProcess:
-    """One worker. It leads a process group of its own, and the whole group ends with it."""
+    """One worker, which leads a process group that ends with it."""
 
-    def __init__(self, place: WorkerPool, row: int, order: bytes, memory: int) -> None:
-        self._place, self._row = place, row
-        self._pipe, there = multiprocessing.Pipe()
+    def __init__(self, pool: WorkerPool, row: int, setup: bytes, memory: int) -> None:
+        self._pool = pool
+        self._row = row
+        self._pipe, workers_end = multiprocessing.Pipe()
         self._traces = os.fdopen(anonymous_file(), "w+b")
-        with there:
-            self._process = ChildProcess("asyncrl.envs.supervision.worker", (there.fileno(), memory, self._traces.fileno()))
+        descriptors = (workers_end.fileno(), memory, self._traces.fileno())
+        with workers_end:
+            self._process = ChildProcess("asyncrl.envs.supervision.worker", descriptors)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
-        self._send(order)
+        self._send(setup)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def ready(self, seconds: float) -> Ready:
-        """Wait until its environment is made; at least two minutes, or `seconds`. Raises Failed."""
-        seconds = max(seconds, _LONGEST_START)
-        answer = self._receive(time.monotonic() + seconds, f"was not made within {seconds:g} s")
-        assert isinstance(answer, Ready)
-        return answer
+        """Wait `seconds`, or two minutes if that is longer, until the environment is made. Raises Failed."""
+        seconds = max(seconds, _START_TIMEOUT)
+        reply = self._receive(time.monotonic() + seconds, f"was not made within {seconds:g} s")
+        assert isinstance(reply, Ready)
+        return reply
 
     def send_reset(self, buffer: int, seed: int, options: dict[str, Any] | None) -> None:
-        """Reset, and see into this buffer of the board; `receive` has the answer."""
+        """Request a reset whose observation goes into shared buffer `buffer`; `receive` returns the reply."""
         self._send(pickle.dumps(("reset", buffer, seed, options)))
 
     def send_step(self, buffer: int, action: Any) -> None:
-        """Step, and see into this buffer of the board; `receive` has the answer."""
-        buffers = self._place.buffers
+        """Request a step whose observation goes into shared buffer `buffer`; `receive` returns the reply."""
+        buffers = self._pool.buffers
         if buffers.shares_action:
             buffers.action[self._row] = action
             self._send(bytes((buffer,)))
@@ -105,49 +109,49 @@ class WorkerProcess:
             self._send(pickle.dumps(("step", buffer, action)))
 
     def receive(self, buffer: int, deadline: float, timeout: float) -> dict[str, Any]:
-        """The info of what was asked; all else stands on the board. Raises Failed, also after `deadline`.
+        """Return the info of the last request; the rest of the result is in the shared buffers.
 
-        `deadline` is a time of `time.monotonic`, and `timeout` what it is called in the failure, in seconds.
+        Raises Failed, also at `deadline`, a time of `time.monotonic`; the message names the `timeout` in seconds.
         """
-        answer = self._receive(deadline, f"did not answer within {timeout:g} s")
-        if answer is None:
+        reply = self._receive(deadline, f"did not answer within {timeout:g} s")
+        if reply is None:
             return {}
-        assert isinstance(answer, StepReply)
-        buffers = self._place.buffers
+        assert isinstance(reply, StepReply)
+        buffers = self._pool.buffers
         if not buffers.shares_observation:
-            buffers.observation[buffer, self._row] = answer.observation
-        return {} if answer.info is None else _unpickled(answer.info)
+            buffers.observation[buffer, self._row] = reply.observation
+        return {} if reply.info is None else _unpickled(reply.info)
 
-    def too_large(self, limit: int | None) -> Failure | None:
-        """That it occupies more than `limit` MiB (resident), if it does; one that has just died occupies none."""
+    def memory_failure(self, limit: int | None) -> Failure | None:
+        """Return a failure if the process occupies more than `limit` MiB of resident memory."""
         if limit is None:
             return None
         try:
             used = psutil.Process(self.pid).memory_info().rss / _MIB
-        except psutil.Error:
+        except psutil.Error:  # it has just died
             return None
-        return (
-            Failure(FailureKind.MEMORY, f"used {used:.0f} MiB, more than --memory-limit {limit}") if used > limit else None
-        )
+        if used <= limit:
+            return None
+        return Failure(FailureKind.MEMORY, f"used {used:.0f} MiB, more than --memory-limit {limit}")
 
     def kill(self) -> None:
-        """End it and all that it started, at once."""
+        """Kill the process and everything it started."""
         self._process.kill()
         self._pipe.close()
         self._traces.close()
 
     def close(self) -> None:
-        """Let it close its environment; `join` ends it."""
+        """Ask the worker to close its environment; `join` waits for its end."""
         self._pipe.close()
 
     def join(self, deadline: float) -> None:
-        """Wait for its end until `deadline`, then kill it."""
+        """Wait for the worker's end until `deadline`, then kill it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
 
     def _send(self, message: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: the answer says so
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is reported by _receive
             self._pipe.send_bytes(message)
 
     def _receive(self, deadline: float, too_late: str) -> StepReply | Ready | None:
@@ -159,37 +163,37 @@ class WorkerProcess:
             raise Failed(self._death()) from None
         if message == OK:
             return None
-        answer: StepReply | Ready | Failure = pickle.loads(message)
-        if isinstance(answer, Failure):
-            raise Failed(answer)
-        return answer
+        reply: StepReply | Ready | Failure = pickle.loads(message)
+        if isinstance(reply, Failure):
+            raise Failed(reply)
+        return reply
 
     def _hung(self, too_late: str) -> Failure:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, DUMP_TRACEBACK)
-        for _ in range(20):  # a process that is stopped or swapped out says nothing
+        for _ in range(20):  # a stopped or swapped-out process writes nothing
             time.sleep(0.05)
             if os.fstat(self._traces.fileno()).st_size:
                 break
-        return Failure(FailureKind.HUNG, too_late, self._last_words())
+        return Failure(FailureKind.HUNG, too_late, self._final_trace())
 
     def _death(self) -> Failure:
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return Failure(FailureKind.DIED, "closed its worker's pipe", self._last_words())
+            return Failure(FailureKind.DIED, "closed its worker's pipe", self._final_trace())
         cause, hint = describe_exit_code(code)
-        return Failure(FailureKind.DIED, f"died with {cause}{hint}", self._last_words())
+        return Failure(FailureKind.DIED, f"died with {cause}{hint}", self._final_trace())
 
-    def _last_words(self) -> str:
-        """Where the process was when it ended, as far as it could write that."""
+    def _final_trace(self) -> str:
+        """Kill the process; returns the stack that it wrote, if any."""
         self._process.kill()
         self._traces.seek(0)
         return self._traces.read().decode(errors="replace")
 
 
 def _unpickled(info: bytes) -> dict[str, Any]:
-    """An info; {} where it holds what only its worker knows."""
+    """Unpickle an info; {} if it needs what only its worker can import."""
     try:
         found: dict[str, Any] = pickle.loads(info)
     except Exception:
