@@ -246,7 +246,7 @@ CAPSULE: dict[str, Any] = {
         ({"seed": 10**30}, "seed must be"),
         ({"seed": True}, "seed: expected int"),
         ({"steps": "1"}, "steps: expected int"),
-        ({"actions": "0"}, "'actions' are no list"),
+        ({"actions": "0"}, "'actions' must be a list"),
         ({"kind": "burnt"}, "'kind' cannot be 'burnt'"),
         ({"memory_limit": 0}, "memory-limit must be 1 or more"),
         ({"options": []}, "options: expected dict"),

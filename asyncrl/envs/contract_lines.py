@@ -28,7 +28,7 @@ def contract_lines(contract: Contract) -> list[str]:
     rows["episode cap"] = "none" if contract.episode_cap is None else f"{contract.episode_cap:,} steps"
     if contract.versions.keys() - {"gymnasium"}:
         rows["packages"] = ", ".join(f"{name} {number}" for name, number in contract.versions.items())
-    rows |= {name.replace("_", " "): json.dumps(value) for name, value in contract.settings.items() if value}
+    rows |= {name.replace("_", " "): json.dumps(value).strip('"') for name, value in contract.settings.items() if value}
     return "\n".join(f"{name:<20}{value}" for name, value in rows.items()).split("\n")
 
 

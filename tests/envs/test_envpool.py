@@ -75,7 +75,7 @@ def test_an_environments_episodes_follow_from_its_seed_and_not_from_its_place() 
 @pytest.mark.parametrize(
     ("env", "options", "sentence"),
     [
-        ("worlds:Corridor-v0", POOLED, "envpool has no environment 'worlds:Corridor-v0'"),
+        ("worlds:Corridor-v0", POOLED, "EnvPool has no environment 'worlds:Corridor-v0'"),
         ("ALE/Pong-v5", POOLED, "--env-backend envpool is not possible"),
         ("CoinrunEasy-v0", EnvOptions(env_backend=Backend.SYNC), "--env-backend sync is not possible"),
         ("CartPole-v1", EnvOptions(env_backend=Backend.ENVPOOL, env_kwargs='{"nonsense": 1}'), "no setting 'nonsense'"),

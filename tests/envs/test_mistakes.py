@@ -19,9 +19,9 @@ from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError
 
 MADE = {
     "WantsSize": (UsageError, "cannot be made: missing a required argument: 'size'; --env-kwargs gives"),
-    "NoEnv": (UsageError, "makes a invalid_envs.NoEnv, which is no gymnasium.Env; let it inherit"),
-    "Old": (UsageError, r"of the old package gym \(gym.envs.old.Old\); make a gymnasium.Env of it with shimmy"),
-    "nothing": (UsageError, "makes a builtins.NoneType, which is no gymnasium.Env"),
+    "NoEnv": (UsageError, "makes a invalid_envs.NoEnv, which does not inherit from gymnasium.Env"),
+    "Old": (UsageError, r"of the old package gym \(gym.envs.old.Old\); wrap it in shimmy"),
+    "nothing": (UsageError, "makes a builtins.NoneType, which does not inherit from gymnasium.Env"),
     "NoSpace": (UsageError, "has no action_space; set self.action_space in its constructor"),
     "ForeignSpace": (
         UsageError,

@@ -78,7 +78,7 @@ def test_digits_that_networks_cannot_see_are_reported_once(dtype: type, capsys: 
         check = ObservationCheck(space, f"Clock of {dtype}")
         assert [int(check(np.array([10**9 + t], dtype))[0]) for t in (0, 37)] == [10**9, 10**9 + 37]
     said = capsys.readouterr().err
-    assert said.count("rounds it to 1000000064") == 1
+    assert said.count("rounds to 1000000064") == 1
     assert "subtract an offset in the environment" in said
 
 

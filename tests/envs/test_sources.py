@@ -98,9 +98,9 @@ def test_a_script_without_a_guard_trains_in_what_it_defines_with_the_same_weight
 def test_a_run_in_what_a_script_defined_acts_elsewhere_and_says_why_it_is_not_evaluated(home: Path, run: str) -> None:
     agent = asyncrl.load(home / run)
     assert agent.act(np.zeros(2, np.float32)) in (0, 1)
-    with pytest.raises(UsageError, match=r"code of a script, a notebook|--import MODULE for what a module registers"):
+    with pytest.raises(UsageError, match=r"defined in a script, a notebook|--import MODULE for what a module registers"):
         asyncrl.evaluate(agent)
-    with pytest.raises(UsageError, match=r"code of a script, a notebook|--import MODULE for what a module registers"):
+    with pytest.raises(UsageError, match=r"defined in a script, a notebook|--import MODULE for what a module registers"):
         resume(home / run, steps=200)
 
 

@@ -216,7 +216,7 @@ def test_a_worker_that_grows_too_large_is_replaced(tmp_path: Path, whole: list[A
 
 
 def test_within_an_episode_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: list[Any]) -> None:
-    monkeypatch.setattr("asyncrl.envs.supervision.supervised._STEPS_BETWEEN_WEIGHINGS", 6)
+    monkeypatch.setattr("asyncrl.envs.supervision.supervised._STEPS_PER_MEMORY_CHECK", 6)
     with supervised("Leaking", kwargs={"once": str(tmp_path)}, memory_limit=100) as vector:
         assert_same(played(vector, 8), whole[:9])
         assert vector.restarted == 1

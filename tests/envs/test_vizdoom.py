@@ -84,7 +84,7 @@ def test_what_is_asked_for(env: str, options: dict[str, Any], shape: tuple[int, 
     [
         ("VizdoomBasic-v0", {}, "there is no environment 'VizdoomBasic-v0'; did you mean 'VizdoomBasic-v1'"),
         ("nowhere/mine.cfg", {}, "there is no scenario 'nowhere/mine.cfg'"),
-        ("VizdoomDoomE1M1-S1-v0", {}, r"VizdoomDoomE1M1-S1-v0 needs a file that is not there: .*doom\.wad"),
+        ("VizdoomDoomE1M1-S1-v0", {}, r"VizdoomDoomE1M1-S1-v0 needs a file that is missing: .*doom\.wad"),
         (BASIC, {"sticky": 0.25}, "takes no --sticky"),
         (BASIC, {"screen_size": 20}, "--screen-size must be 36 or more"),
         (BASIC, {"frame_skip": -1}, "--frame-skip must be between 1 and 10000, not -1"),

@@ -1,4 +1,4 @@
-"""Any environment in Gymnasium's registry, and classes and functions of the user's own."""
+"""Environments of Gymnasium's registry, and the user's classes and functions."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Gymnasium"]
 
-_OTHERS = ("ale_py", "vizdoom.")
+_OTHER_FAMILIES = ("ale_py", "vizdoom.")
 """Packages whose ids other families list."""
 
 
 class Gymnasium(SingleFamily):
-    """What nobody else claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function that makes one)."""
+    """Ids that no other family claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function)."""
 
     name = "gymnasium"
     also_in_envpool = True
@@ -43,11 +43,11 @@ class Gymnasium(SingleFamily):
         return True
 
     def known_ids(self) -> list[str]:
-        """Every id in the registry that is not another family's."""
+        """Return every id in the registry that no other family lists."""
         return sorted(
             name
             for name, spec in gymnasium.registry.items()
-            if not any(package in str(spec.entry_point) for package in _OTHERS)
+            if not any(package in str(spec.entry_point) for package in _OTHER_FAMILIES)
         )
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
@@ -71,7 +71,7 @@ class Gymnasium(SingleFamily):
     def build(
         self, contract: Contract, num_envs: int, threads: int, *, training: bool, render: bool, seed: int = 0
     ) -> VectorEnv:
-        spec = _spec(contract.env, contract.settings.get("imports", ()))  # complains before workers are started
+        spec = _spec(contract.env, contract.settings.get("imports", ()))  # raises before workers are started
         if contract.backend is not Backend.NATIVE or render or "vector_autoreset" in contract.settings:
             return super().build(contract, num_envs, threads, training=training, render=render, seed=seed)
         kwargs: dict[str, Any] = dict(contract.settings.get("kwargs", {}))
@@ -97,39 +97,39 @@ class Gymnasium(SingleFamily):
         if found.entry_point is None or (contract.backend is Backend.NATIVE and not render and not _is_cartpole(found)):
             mode = AutoresetMode(contract.settings.get("vector_autoreset", AutoresetMode.NEXT_STEP.value))
             return SingleFromVector(_vector(found, 1, **own), mode)
-        # Our own checks and our own cap are around it.
+        # The checker and the time limit are replaced by CheckedEnv and with_time_limit.
         return gymnasium.make(found, max_episode_steps=-1, disable_env_checker=True, **own)
 
 
 def _backend(env_id: str, spec: Any, options: EnvOptions) -> Backend:
-    """Who steps it."""
-    asked, native = options.env_backend, isinstance(spec, EnvSpec) and spec.vector_entry_point is not None
-    if asked is Backend.AUTO:
-        return Backend.NATIVE if native and not options.env_kwargs else Backend.SYNC
-    if asked is Backend.NATIVE and not native:
-        raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async.")
-    return asked
+    """Return the backend. Raises UsageError for `native` without a vector environment."""
+    has_native = isinstance(spec, EnvSpec) and spec.vector_entry_point is not None
+    if options.env_backend is Backend.AUTO:
+        return Backend.NATIVE if has_native and not options.env_kwargs else Backend.SYNC
+    if options.env_backend is Backend.NATIVE and not has_native:
+        raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async")
+    return options.env_backend
 
 
 def _autoreset(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> AutoresetMode:
-    """When its vector environment resets. Raises UsageError where that does not say."""
+    """Return the autoreset mode of its vector environment. Raises UsageError if the metadata lack it."""
     if _is_cartpole(spec):
         return AutoresetMode.NEXT_STEP
     with translate_errors(env_id, kwargs=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
         mode, metadata = autoreset_mode(vector), vector.metadata
     if mode is None:
-        said = (metadata or {}).get("autoreset_mode")
-        other = "; use --env-backend sync or async" if spec.entry_point is not None else ""
+        found = (metadata or {}).get("autoreset_mode")
+        remedy = "; use --env-backend sync or async" if spec.entry_point is not None else ""
         raise UsageError(
-            f"{env_id} has a vector environment that does not say when it resets: its metadata['autoreset_mode'] is "
-            f"{said!r}, not one of gymnasium.vector.AutoresetMode{other}"
+            f"the vector environment of {env_id} has metadata['autoreset_mode'] {found!r}, which must be one of "
+            f"gymnasium.vector.AutoresetMode{remedy}"
         )
     return mode
 
 
 def _vector(spec: EnvSpec, num_envs: int, **kwargs: Any) -> VectorEnv:
-    """The vector environment that a registered id names."""
-    with warnings.catch_warnings(action="ignore"):  # of an autoreset mode that is missing
+    """Make the vector environment of a registered id."""
+    with warnings.catch_warnings(action="ignore"):  # about a missing autoreset mode
         return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 
@@ -138,7 +138,7 @@ def _is_cartpole(spec: EnvSpec) -> bool:
 
 
 def _package(spec: Any) -> dict[str, str]:
-    """The version of the package that registered an environment, if it has one."""
+    """Return the version of the package that registered an environment, by name; {} if unknown."""
     entry = getattr(spec, "entry_point", None) or getattr(spec, "vector_entry_point", None)
     package = (entry if isinstance(entry, str) else getattr(entry, "__module__", "")).partition(":")[0].partition(".")[0]
     with contextlib.suppress(PackageNotFoundError, ValueError):
@@ -147,10 +147,10 @@ def _package(spec: Any) -> dict[str, str]:
 
 
 def _made(env_id: str, make: Callable[..., Any], kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """What a class or a function of the user's makes. Raises UsageError where that is no environment."""
+    """Call the user's class or function. Raises UsageError if the result is not a gymnasium.Env."""
     try:
         signature = inspect.signature(make)
-    except (TypeError, ValueError):  # a builtin that does not say
+    except (TypeError, ValueError):  # a builtin without a signature
         signature = inspect.signature(lambda **kwargs: None)
     mode = signature.parameters.get("render_mode")
     if mode is not None and mode.default is mode.empty:
@@ -167,14 +167,14 @@ def _made(env_id: str, make: Callable[..., Any], kwargs: dict[str, Any]) -> gymn
     kind = f"{type(env).__module__}.{type(env).__qualname__}"
     if any(base.__module__.split(".")[0] == "gym" for base in type(env).__mro__):
         raise UsageError(
-            f"{env_id} is an environment of the old package gym ({kind}); make a gymnasium.Env of it with shimmy's "
+            f"{env_id} is an environment of the old package gym ({kind}); wrap it in shimmy's "
             "GymV26CompatibilityV0 or GymV21CompatibilityV0"
         )
-    raise UsageError(f"{env_id} makes a {kind}, which is no gymnasium.Env; let it inherit from gymnasium.Env")
+    raise UsageError(f"{env_id} makes a {kind}, which does not inherit from gymnasium.Env")
 
 
 def _spec(env_id: str, imports: Sequence[str] = ()) -> Any:
-    """The registry's entry for an id, or the class or function that it names, after these modules are imported."""
+    """Return the registry's spec of an id, or the class or function it names, after importing the modules `imports`."""
     import_modules(imports)
     module, _, name = env_id.rpartition(":")
     if module:
@@ -193,7 +193,7 @@ def _unknown(env_id: str) -> UsageError:
     module = env_id.rpartition(":")[0]
     if module == "__main__" or "<" in env_id:
         return UsageError(
-            f"the environment {env_id} is code of a script, a notebook or a function, which is not found in this process: "
+            f"the environment {env_id} is defined in a script, a notebook or a function, which this process cannot import: "
             "move it into a module and name it module:Name"
         )
     own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []

@@ -1,4 +1,4 @@
-"""Football's minimap as a picture: the pitch from above."""
+"""Draws football's minimap: the pitch from above."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import numpy as np
 
 __all__ = ["Minimap", "ball_of"]
 
-HEIGHT, WIDTH = 72, 96
-"""Of a minimap, in cells."""
+HEIGHT = 72
+WIDTH = 96
+"""Size of a minimap, in cells."""
 LEFT, RIGHT, BALL, ACTIVE = range(4)
-"""Its planes."""
+"""Planes of a minimap."""
 _CELL = 8  # pixels
-_FINE = 2  # drawn so many times larger, then made smaller: smooth edges
+_FINE = 2  # drawn larger by this factor and then reduced, for smooth edges
 _UNIT_X, _UNIT_Y = (WIDTH - 1) / 2, (HEIGHT - 1) / 2 * 2.25
-"""Cells in one of the engine's units; goals are at x = ±1, side lines at y = ±0.42."""
+"""Cells per unit of the engine, where goals are at x = ±1 and side lines at y = ±0.42."""
 _GREENS, _LINE = ((46, 125, 50), (56, 142, 60)), (225, 240, 225)
 _BLUE, _RED, _WHITE, _YELLOW, _BLACK = (33, 90, 220), (214, 40, 40), (255, 255, 255), (255, 214, 0), (20, 20, 20)
 
 
 class Minimap:
-    """Draws minimaps: the left team blue, the right one red, the ball white, a yellow ring around the active player."""
+    """Draws minimaps: left team blue, right team red, ball white, a yellow ring around the active player."""
 
     def __init__(self) -> None:
         self._pitch = _pitch()
 
     def draw(self, planes: np.ndarray, *texts: str) -> np.ndarray:
-        """One minimap [72, 96, 4] as a picture [576, 768, 3] uint8, with `texts` from left to right at its top."""
+        """Draw one minimap [72, 96, 4] as a picture [576, 768, 3] uint8, with `texts` along its top."""
         from PIL import Image, ImageDraw, ImageFont
 
         image = self._pitch.copy()
@@ -40,9 +41,9 @@ class Minimap:
         for row, column in np.argwhere(planes[..., BALL]):
             _disc(pencil, row, column, 0.6, fill=_WHITE, outline=_BLACK, width=_FINE)
         font = ImageFont.load_default(size=2.4 * _CELL * _FINE)
-        for place, text in enumerate(texts):
-            across = 2 + place * (WIDTH - 4) / max(1, len(texts) - 1)
-            anchor = "la" if place == 0 else "ra"
+        for index, text in enumerate(texts):
+            across = 2 + index * (WIDTH - 4) / max(1, len(texts) - 1)
+            anchor = "la" if index == 0 else "ra"
             pencil.text(
                 _pixel(0.6, across), text, fill=_WHITE, font=font, anchor=anchor, stroke_width=_FINE, stroke_fill=_BLACK
             )
@@ -50,7 +51,7 @@ class Minimap:
 
 
 def ball_of(planes: np.ndarray) -> np.ndarray:
-    """Where the ball is on minimaps [B, 72, 96, 4], in the engine's units: x and y, [B, 2]."""
+    """Return the ball's x and y, [B, 2], in the engine's units, on minimaps [B, 72, 96, 4]."""
     row, column = np.divmod(planes[..., BALL].reshape(len(planes), -1).argmax(1), WIDTH)
     return np.stack([(column - (WIDTH - 1) / 2) / _UNIT_X, (row - (HEIGHT - 1) / 2) / _UNIT_Y], 1)
 
@@ -63,28 +64,28 @@ def _pitch() -> Any:
     for n in range(1, 12, 2):
         pencil.rectangle((n * stripe, 0, (n + 1) * stripe, image.height), fill=_GREENS[1])
     for x, y in ((1.0, 0.42), (0.0, 0.42)):  # the pitch and its halves
-        pencil.rectangle((*_place(-1, -y), *_place(x, y)), outline=_LINE, width=2 * _FINE)
+        pencil.rectangle((*_point(-1, -y), *_point(x, y)), outline=_LINE, width=2 * _FINE)
     for side in (-1, 1):
         for depth, half in ((0.30, 0.236), (0.10, 0.107)):  # the penalty area and the goal area
             inner, outer = sorted((side, side * (1 - depth)))
-            pencil.rectangle((*_place(inner, -half), *_place(outer, half)), outline=_LINE, width=2 * _FINE)
-        pencil.line((_place(side, -0.044), _place(side, 0.044)), fill=_WHITE, width=10 * _FINE)  # the goal
+            pencil.rectangle((*_point(inner, -half), *_point(outer, half)), outline=_LINE, width=2 * _FINE)
+        pencil.line((_point(side, -0.044), _point(side, 0.044)), fill=_WHITE, width=10 * _FINE)  # the goal
     for radius in (0.166, 0.012):  # the centre
-        (left, top), (right, bottom) = _place(-radius, -radius * 0.45), _place(radius, radius * 0.45)
+        (left, top), (right, bottom) = _point(-radius, -radius * 0.45), _point(radius, radius * 0.45)
         pencil.ellipse((left, top, right, bottom), outline=_LINE, width=2 * _FINE)
     return image
 
 
-def _place(x: float, y: float) -> tuple[float, float]:
-    """Pixels, across and down, of a place in the engine's units."""
+def _point(x: float, y: float) -> tuple[float, float]:
+    """Return the pixel, across and down, of a point in the engine's units."""
     return _pixel((HEIGHT - 1) / 2 + y * _UNIT_Y, (WIDTH - 1) / 2 + x * _UNIT_X)
 
 
 def _pixel(row: float, column: float) -> tuple[float, float]:
-    """Of the middle of a cell."""
+    """Return the pixel, across and down, of the centre of a cell."""
     return (column + 0.5) * _CELL * _FINE, (row + 0.5) * _CELL * _FINE
 
 
-def _disc(pencil: Any, row: int, column: int, radius: float, **how: Any) -> None:
+def _disc(pencil: Any, row: int, column: int, radius: float, **style: Any) -> None:
     (x, y), r = _pixel(row, column), radius * _CELL * _FINE
-    pencil.ellipse((x - r, y - r, x + r, y + r), **how)
+    pencil.ellipse((x - r, y - r, x + r, y + r), **style)
