@@ -73,7 +73,7 @@ def test_the_command_line_names_the_families_too(capsys: pytest.CaptureFixture[s
 
 def test_help_shows_the_options_of_the_environment_alone(capsys: pytest.CaptureFixture[str]) -> None:
     for env, shown in (("CartPole-v1", False), (PONG, True)):
-        assert main(["train", "a3c", env, "--help"]) == 0
+        assert main(["train", "a3c", env, "--help-all"]) == 0
         text = capsys.readouterr().out
         assert ("--sticky" in text) is shown
         assert "--stuck-steps" not in text
