@@ -1,16 +1,16 @@
-# README.md's installation as an image; docs/docker.md says how to build and run it.
+# See docs/docker.md.
 FROM debian:bookworm-slim
 
-# Extras of pyproject.toml. Super Mario's packages are not free software, so `mario` is for who asks for it.
+# Extras of pyproject.toml; `mario` is not free software, so it must be requested.
 ARG EXTRAS=atari,classic,box2d
 # cpu: the torch of constraints.txt. cuda: the newest torch.
 ARG DEVICE=cpu
-# A package index for torch, beside pip's own.
+# An additional package index for torch.
 ARG TORCH_INDEX=""
-# The user's number, best the one who owns the folder that is mounted on /work/runs.
+# The user's id; it should own the folder mounted on /work/runs.
 ARG USER_ID=1000
 
-# nes-py, which `mario` brings, is compiled when it is installed.
+# nes-py (extra `mario`) is compiled on installation.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 python3-venv \
     $(case ",$EXTRAS," in *,mario,*) echo g++ python3-dev ;; esac) \
@@ -18,7 +18,7 @@ RUN apt-get update \
 RUN useradd --uid "$USER_ID" --create-home asyncrl && install -d -o asyncrl /work/runs && python3 -m venv /venv
 ENV PATH="/venv/bin:$PATH"
 
-# torch before the sources: a change of these does not fetch it again.
+# torch first, so that a change of the sources does not download it again.
 WORKDIR /source
 COPY constraints.txt ./
 RUN case "$DEVICE" in \
