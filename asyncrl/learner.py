@@ -16,7 +16,7 @@ from asyncrl.algorithms import Algorithm, Loss
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
-from asyncrl.envs.global_generators import lent
+from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import ReplayBuffer, Sample, UpdateContext
 from asyncrl.experience.rollout import Rollout
@@ -62,7 +62,7 @@ class Learner:
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay = replay
         random = generator(seed, Stream.NETWORK)
-        with lent():  # layers draw initial weights from torch's global generator; they are overwritten
+        with preserved_generators():  # layers draw initial weights from torch's global generator; they are overwritten
             self.network = algorithm.build(network, contract.spaces, dtype, random).to(device)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the network's parameters are views of it."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
 from asyncrl.algorithms.exploration import explore
 from asyncrl.common.randomness import Stream, generator
-from asyncrl.envs.global_generators import lent
+from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import (
@@ -42,7 +42,7 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
-        with lent():  # torch layers draw their initial weights from the global generator; `load` overwrites them
+        with preserved_generators():  # layers draw initial weights from torch's global generator; `load` overwrites them
             self._network: Any = algorithm.build(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)

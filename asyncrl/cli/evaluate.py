@@ -12,7 +12,7 @@ from asyncrl.api import evaluate, load
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions, contract_lines
-from asyncrl.envs.family_options import every_familys_options
+from asyncrl.envs.family_options import combined_options
 from asyncrl.play.evaluation import cut_off_message
 from asyncrl.runs.lookup import newer_checkpoint
 from asyncrl.runs.statistics import summary
@@ -44,7 +44,7 @@ class Arguments:
     """Steps after which an episode is cut off. Default: as in the run's evaluations."""
     env: str | None = None
     """One of the environments that the agent was trained in. Default: the first."""
-    rules: EnvOptions = field(default_factory=every_familys_options())
+    rules: EnvOptions = field(default_factory=combined_options())
     """Settings of the environment that differ from the run's."""
     force: bool = False
     """Accept an environment or settings that differ from those in training."""

@@ -13,7 +13,7 @@ from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.validation import flag, within
 from asyncrl.envs import EnvOptions, View, describe
-from asyncrl.envs.family_options import every_familys_options
+from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
 from asyncrl.play.human import keys_help
 from asyncrl.play.video import Screen, Window, open_video
@@ -47,7 +47,7 @@ class Arguments:
     """Probability of a random action instead of the policy's."""
     env: str | None = None
     """One of the environments that the agent was trained in. Default: the first."""
-    rules: EnvOptions = field(default_factory=every_familys_options())
+    rules: EnvOptions = field(default_factory=combined_options())
     """Settings of the environment that differ from the run's."""
     force: bool = False
     """Accept an environment or settings that differ from those in training."""

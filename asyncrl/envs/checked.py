@@ -45,8 +45,8 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return cls(generators.make(make, seed), generators)
 
     @property
-    def borrows(self) -> bool:
-        """Whether calls must be made while the process's generators are `lent`."""
+    def is_isolated(self) -> bool:
+        """Whether it has its own state of the process's generators, so that calls need `preserved_generators`."""
         return self._generators is not None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

@@ -17,8 +17,8 @@ from asyncrl.errors import UsageError
 
 __all__ = [
     "check_names",
+    "combined_options",
     "convert",
-    "every_familys_options",
     "family_option_names",
     "merge",
     "option_names",
@@ -37,11 +37,11 @@ def family_option_names() -> frozenset[str]:
 
 
 @functools.cache
-def every_familys_options() -> type[EnvOptions]:
+def combined_options() -> type[EnvOptions]:
     """Return a dataclass with the options of all families, for commands whose environment is not known yet."""
     classes = _classes()
     leaves = tuple(cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes))
-    return make_dataclass("EveryFamilysOptions", (), bases=leaves, frozen=True)
+    return make_dataclass("CombinedOptions", (), bases=leaves, frozen=True)
 
 
 def read_options(env_id: str, data: Mapping[Any, Any], where: str = "environment") -> EnvOptions:
@@ -89,7 +89,7 @@ def check_names(names: Iterable[str], options: EnvOptions, env_id: str) -> None:
     """Raise UsageError for the first of `names` that is an option of other families, but not of `options`."""
     for name in names:
         if name in option_names() - _names(type(options)):
-            raise UsageError(f"{env_id} takes no {flag(name)}: it is an option of {_takers(name)} environments")
+            raise UsageError(f"{env_id} takes no {flag(name)}: it is an option of {_families_with(name)} environments")
 
 
 def _classes() -> list[type[EnvOptions]]:
@@ -106,14 +106,14 @@ def _class_with(names: Iterable[str], preferred: type[EnvOptions]) -> type[EnvOp
     wanted = option_names() & frozenset(names)
     if wanted <= _names(preferred):
         return preferred
-    return next((cls for cls in _classes() if wanted <= _names(cls)), every_familys_options())
+    return next((cls for cls in _classes() if wanted <= _names(cls)), combined_options())
 
 
 def _reason(name: str, family: Family) -> str:
-    return family.unsupported.get(name) or f"it is an option of {_takers(name)} environments"
+    return family.unsupported.get(name) or f"it is an option of {_families_with(name)} environments"
 
 
-def _takers(name: str) -> str:
+def _families_with(name: str) -> str:
     """Return the names of the families that take an option."""
     return ", ".join(one.name for one in FAMILIES if name in _names(one.options) - one.unsupported.keys())
 

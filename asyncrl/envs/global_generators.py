@@ -27,7 +27,7 @@ from numpy.random import mtrand
 
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["IsolatedGenerators", "lent"]
+__all__ = ["IsolatedGenerators", "preserved_generators"]
 
 _WATCHED_RESETS = 20
 _WATCHED_STEPS = 1_000
@@ -43,8 +43,8 @@ _Env = TypeVar("_Env", gymnasium.Env[Any, Any], VectorEnv[Any, Any, Any])
 
 
 @contextlib.contextmanager
-def lent() -> Iterator[None]:
-    """Lend the process's generators to environments, one thread at a time, and restore them afterwards.
+def preserved_generators() -> Iterator[None]:
+    """Restore the process's generators on exit; environments may use them inside, in one thread at a time.
 
     A pending second normal number of `np.random.randn` is lost. Raises EnvironmentFault if an environment in another
     thread never finishes its call.
@@ -74,7 +74,7 @@ def _held() -> Iterator[None]:
 class IsolatedGenerators:
     """One environment's state of the shared generators.
 
-    Its methods are called inside `lent` wherever other code uses the generators too.
+    Its methods are called inside `preserved_generators` wherever other code uses the generators too.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class _Source(Protocol):
         """Make it the process's state."""
 
     def remove(self) -> None:
-        """Save it again. `lent` restores the process's state."""
+        """Save it again. `preserved_generators` restores the process's state."""
 
     def seed(self, seed: int | None) -> None:
         """Seed it while it is installed; None takes a seed from the operating system."""

@@ -31,7 +31,8 @@ class EpisodeSeeding(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None and self.seed is not None:
             seed = next_seed(self.seed)
-        self.seed, self.steps = seed, 0
+        self.seed = seed
+        self.steps = 0
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
 from asyncrl.envs.checked import CheckedEnv
-from asyncrl.envs.global_generators import lent
+from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.infos import batched
 from asyncrl.envs.seeding import EpisodeSeeding
 from asyncrl.errors import EnvironmentFault, UsageError
@@ -38,11 +38,11 @@ class SyncEnvs(SyncVectorEnv):
         """`seeds`, one per environment, seed the random generators that constructors draw from."""
         self._layers: list[Any] = []
         self._checked: list[CheckedEnv] = []
-        self._lends = True
+        self._needs_isolation = True
         """Whether some environment may draw from the process's generators."""
         try:
             for seed in seeds:
-                with lent():
+                with preserved_generators():
                     env = CheckedEnv.made(make, seed)
                 self._claim(env, env_id)
                 self._checked.append(env)
@@ -63,7 +63,7 @@ class SyncEnvs(SyncVectorEnv):
         env_options = dict(options or {})
         chosen = np.flatnonzero(env_options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
         infos: dict[int, dict[str, Any]] = {}
-        with self._lending():
+        with self._isolation():
             for i in chosen.tolist():
                 observation, infos[i] = self.envs[i].reset(seed=seeds[i], options=env_options or None)
                 _write(self._observations, i, observation)
@@ -72,7 +72,7 @@ class SyncEnvs(SyncVectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         infos: dict[int, dict[str, Any]] = {}
-        with self._lending():
+        with self._isolation():
             for i, action in enumerate(iterate(self.action_space, actions)):
                 if self._autoreset_envs[i]:
                     observation, info = self.envs[i].reset()
@@ -91,10 +91,10 @@ class SyncEnvs(SyncVectorEnv):
         super().close_extras(**kwargs)
         self._release()
 
-    def _lending(self) -> AbstractContextManager[None]:
-        if self._lends:
-            self._lends = any(env.borrows for env in self._checked)
-        return lent() if self._lends else nullcontext()
+    def _isolation(self) -> AbstractContextManager[None]:
+        if self._needs_isolation:
+            self._needs_isolation = any(env.is_isolated for env in self._checked)
+        return preserved_generators() if self._needs_isolation else nullcontext()
 
     def _claim(self, env: gymnasium.Env[Any, Any], env_id: str) -> None:
         """Become the owner of an environment. Raises UsageError if it, or one inside it, already has an owner."""

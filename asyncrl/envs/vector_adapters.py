@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from asyncrl.envs.global_generators import IsolatedGenerators, lent
+from asyncrl.envs.global_generators import IsolatedGenerators, preserved_generators
 from asyncrl.envs.infos import batched
 from asyncrl.errors import EnvironmentFault
 
@@ -36,11 +36,11 @@ class NextStepVectorEnv(VectorWrapper):
     def __init__(self, make: Callable[[], VectorEnv], seed: int) -> None:
         """The constructor's draws depend on `seed` alone."""
         self._generators: IsolatedGenerators | None = IsolatedGenerators()
-        with lent():
+        with preserved_generators():
             super().__init__(self._generators.make(make, seed))
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        with self._lending():
+        with self._isolation():
             if self._generators is None:
                 observation, infos = self.env.reset(seed=seed, options=options)
             else:
@@ -48,7 +48,7 @@ class NextStepVectorEnv(VectorWrapper):
         return deepcopy(observation), self._as_dict(infos)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        with self._lending():
+        with self._isolation():
             result = self.env.step(actions) if self._generators is None else self._generators.step(self.env.step, actions)
         if not isinstance(result, tuple) or len(result) != 5:
             raise EnvironmentFault(
@@ -59,10 +59,10 @@ class NextStepVectorEnv(VectorWrapper):
         reward, terminated, truncated = (self._checked(name, x) for name, x in zip(_ROWS, rows, strict=True))
         return deepcopy(observation), reward, terminated, truncated, self._as_dict(infos)
 
-    def _lending(self) -> AbstractContextManager[None]:
+    def _isolation(self) -> AbstractContextManager[None]:
         if self._generators is not None and not self._generators.in_use:
             self._generators = None
-        return nullcontext() if self._generators is None else lent()
+        return nullcontext() if self._generators is None else preserved_generators()
 
     def _checked(self, name: str, rows: np.ndarray) -> np.ndarray:
         if rows.shape != (self.num_envs,):

@@ -17,7 +17,7 @@ from asyncrl.api import configure, start
 from asyncrl.common.validation import within
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
-from asyncrl.envs.family_options import every_familys_options
+from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
 from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.config import RunConfig
@@ -55,7 +55,7 @@ def refusal_of(algorithm: str, option: str, value: Any) -> str | None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_no_numeric_option_of_a_run_takes_what_is_no_number_or_out_of_range(name: str) -> None:
-    common = (*numeric(RunConfig), *numeric(every_familys_options())) if name == "dqn" else ()
+    common = (*numeric(RunConfig), *numeric(combined_options())) if name == "dqn" else ()
     for option, kind, several in {*numeric(ALGORITHMS[name]), *common}:
         values = NO_NUMBERS if kind is float else TOO_LARGE
         for value in [*values, *([] if option in SIGNED else [kind(-1)])]:

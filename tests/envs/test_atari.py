@@ -30,7 +30,7 @@ def same(one: list[Step], other: list[Step]) -> bool:
 
 
 @pytest.mark.parametrize(("env", "sticky"), [("ALE/Pong-v5", 0.25), ("PongNoFrameskip-v4", 0.0)])
-def test_the_usual_ids_differ_in_sticky_actions_alone(env: str, sticky: float) -> None:
+def test_the_usual_ids_differ_only_in_sticky_actions(env: str, sticky: float) -> None:
     contract = describe(env)
     assert contract.sticky == sticky
     assert (contract.frame_skip, contract.max_pool, contract.frame_stack, contract.screen_size) == (4, True, 4, 84)
@@ -41,7 +41,7 @@ def test_the_usual_ids_differ_in_sticky_actions_alone(env: str, sticky: float) -
     assert (contract.family, contract.backend, contract.autoreset) == ("atari", Backend.NATIVE, "next-step")
 
 
-def test_options_are_what_the_game_is_played_with() -> None:
+def test_options_reach_the_emulator() -> None:
     options = AtariOptions(frame_skip=2, sticky=0.5, frame_stack=3, screen_size=42, full_actions=True, reward_clip=0)
     contract = describe("PongNoFrameskip-v4", options)
     assert (contract.frame_skip, contract.sticky, contract.reward_clip, contract.spaces.actions.count) == (2, 0.5, None, 18)
@@ -59,7 +59,7 @@ def test_options_are_what_the_game_is_played_with() -> None:
         ("PnogDeterministic-v4", EnvOptions(), "there is no Atari environment 'PnogDeterministic-v4'"),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOptions, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, options)
 
@@ -117,7 +117,7 @@ def test_the_raw_protocol_shows_every_frame_of_the_screen() -> None:
         ("Pong-v0", AtariOptions(frame_skip=3), (3, 0.25, 30, True)),
     ],
 )
-def test_names_and_protocols_mean_what_they_say(env: str, options: EnvOptions, rules: tuple[Any, ...]) -> None:
+def test_ids_and_protocols_set_the_documented_rules(env: str, options: EnvOptions, rules: tuple[Any, ...]) -> None:
     contract = describe(env, options)
     assert (contract.frame_skip, contract.sticky, contract.noop_max, contract.gray) == rules
     assert contract.spaces.observation_shape == ((4, 84, 84) if contract.gray else (4, 3, 84, 84))
@@ -129,7 +129,7 @@ def test_sticky_actions_make_the_game_another() -> None:
     assert not same(sticky, plain)
 
 
-def test_an_episode_is_truncated_at_its_cap_and_the_step_after_only_resets() -> None:
+def test_an_episode_is_truncated_at_its_cap_and_then_reset() -> None:
     """The stack tells: after a reset it holds one frame, and before that the true last observation."""
     played = play(Environments(describe("ALE/Breakout-v5", AtariOptions(episode_frames=400)), 2), [2, 4], 102)
     last, after = played[100], played[101]
@@ -147,13 +147,13 @@ def lives(*, training: bool) -> tuple[list[int], list[int]]:
     return [t for t, s in enumerate(played) if s.terminated[0]], [t for t, s in enumerate(played) if s.done[0]]
 
 
-def test_a_lost_life_ends_the_return_in_training_while_the_game_goes_on() -> None:
+def test_a_lost_life_ends_the_return_but_not_the_game() -> None:
     ended, done = lives(training=True)
     assert len(done) == 1
     assert ended.index(done[0]) == 4  # the fifth of five lives
 
 
-def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_game() -> None:
+def test_a_life_lost_in_the_last_step_before_the_cap_ends_the_game() -> None:
     cap = 100
     contract = describe(
         "BreakoutNoFrameskip-v4", AtariOptions(sticky=0.0, noop_max=30, life_loss=True, episode_frames=4 * cap)
@@ -172,7 +172,7 @@ def test_a_life_lost_in_the_very_step_of_the_cap_ends_the_game() -> None:
     assert lost, "some life was lost in a step of the cap"
 
 
-def test_a_lost_life_is_nothing_special_outside_training() -> None:
+def test_lost_lives_are_ignored_outside_training() -> None:
     ended, done = lives(training=False)
     assert ended == done == lives(training=True)[1]
 
@@ -188,7 +188,7 @@ def watch(contract: Contract, seed: int, steps: int) -> tuple[list[Step], list[n
     return played, pictures
 
 
-def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_game() -> None:
+def test_a_view_shows_the_game_that_is_evaluated() -> None:
     """The twin's picture, made gray and shrunk, is the frame that the policy sees, over several lives and games."""
     contract = describe("ALE/Breakout-v5", AtariOptions(life_loss=True))
     played, pictures = watch(contract, 3, 400)
@@ -200,7 +200,7 @@ def test_a_view_plays_the_game_that_is_evaluated_and_its_pictures_are_of_that_ga
         assert np.array_equal(cv2.resize(gray, (84, 84), interpolation=cv2.INTER_AREA), step.observation[0, -1])
 
 
-def test_a_game_begins_with_fewer_no_ops_than_noop_max_which_the_cap_does_not_count() -> None:
+def test_no_op_starts_are_below_noop_max_and_not_counted_in_the_cap() -> None:
     environments = Environments(describe("PongNoFrameskip-v4", AtariOptions(noop_max=3, episode_frames=40)), 30)
     observation = environments.reset(list(range(30)))
     assert set(environments.infos["episode_frame_number"].tolist()) == {0, 1, 2}

@@ -19,13 +19,13 @@ def rows(contract: Contract) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "worlds:Toolbox-v0", "MiniGrid-Empty-5x5-v0"])
-def test_what_is_ataris_alone_is_not_said_of_others(env_id: str) -> None:
+def test_rows_on_atari_are_left_out_elsewhere(env_id: str) -> None:
     said = set(rows(describe(env_id)))
     assert not said & ATARI_ROWS
     assert said >= {"environment", "observation", "actions", "episode cap"}
 
 
-def test_ataris_rules_are_said_whether_they_are_in_force_or_not() -> None:
+def test_ataris_rules_are_always_shown() -> None:
     plain, stochastic = rows(describe("PongNoFrameskip-v4")), rows(describe("ALE/Pong-v5", AtariOptions(life_loss=True)))
     assert set(plain) & set(stochastic) >= ATARI_ROWS
     assert plain["sticky actions"] == "none"
@@ -36,7 +36,7 @@ def test_ataris_rules_are_said_whether_they_are_in_force_or_not() -> None:
     assert plain["actions"] == "6 choices (the game's own)"
 
 
-def test_the_learned_reward_is_what_is_done_to_it() -> None:
+def test_the_learned_reward_is_shown_if_it_differs() -> None:
     cartpole = describe("CartPole-v1")
     assert "learned reward" not in rows(cartpole)
     assert rows(replace(cartpole, reward_scale=0.05))["learned reward"] == "× 0.05"
@@ -44,7 +44,7 @@ def test_the_learned_reward_is_what_is_done_to_it() -> None:
     assert rows(changed)["learned reward"] == "× 0.05, clipped to ±1, -1 for a terminating step"
 
 
-def test_every_environment_of_a_mix_is_named_on_a_line_of_its_own() -> None:
+def test_each_of_several_environments_has_its_own_line() -> None:
     lines = contract_lines(describe_all(["CartPole-v0", "CartPole-v1"]))
     assert [line.split()[-3] for line in lines[:2]] == ["CartPole-v0", "CartPole-v1"]
     assert all(re.match(r"[a-z ]{20}\S", line) or line.startswith(" " * 20) for line in lines)

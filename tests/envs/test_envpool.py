@@ -54,7 +54,7 @@ def test_from_the_same_state_the_same_actions_lead_to_the_same_states(name: str)
     assert ours.done[0]
 
 
-def test_the_step_after_an_episodes_last_only_resets() -> None:
+def test_the_step_after_an_episode_ends_only_resets() -> None:
     _, played = play("CartPole-v1", [2, 4], 80)
     ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.done)]
     assert len(ends) >= 3
@@ -64,7 +64,7 @@ def test_the_step_after_an_episodes_last_only_resets() -> None:
         assert (played[t + 1].reward[env], played[t + 1].done[env]) == (0, False)
 
 
-def test_an_environments_episodes_follow_from_its_seed_and_not_from_its_place() -> None:
+def test_episodes_depend_on_the_seed_and_not_on_the_index() -> None:
     first, played = play("CartPole-v1", [2, 9], 60)
     other, again = play("CartPole-v1", [9, 2], 60)
     assert np.array_equal(first, other[::-1])
@@ -81,7 +81,7 @@ def test_an_environments_episodes_follow_from_its_seed_and_not_from_its_place() 
         ("CartPole-v1", EnvOptions(env_backend=Backend.ENVPOOL, env_kwargs='{"nonsense": 1}'), "no setting 'nonsense'"),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOptions, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, options)
 

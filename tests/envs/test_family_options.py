@@ -12,7 +12,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import Backend, EnvOptions, describe, make
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.families.pixels import StackOptions
-from asyncrl.envs.family_options import convert, every_familys_options, merge, option_names, read_options
+from asyncrl.envs.family_options import combined_options, convert, merge, option_names, read_options
 from asyncrl.envs.registry import FAMILIES, claiming_family, family_named
 from asyncrl.errors import UsageError
 from asyncrl.runs.config import RunConfig
@@ -59,7 +59,7 @@ def test_a_configuration_keeps_the_options_of_its_environment() -> None:
 @pytest.mark.parametrize("name", sorted(option_names() - {f.name for f in dataclasses.fields(EnvOptions)}))
 def test_an_option_of_another_family_is_refused_with_the_families_that_have_it(name: str) -> None:
     """By the command line before anything else, and by `describe` for settings from Python and from files."""
-    options = merge(EnvOptions(), every_familys_options()(**{name: 1}))
+    options = merge(EnvOptions(), combined_options()(**{name: 1}))
     with pytest.raises(
         UsageError, match=rf"CartPole-v1 takes no --{name.replace('_', '-')} \(given: 1\): it is an option of"
     ):

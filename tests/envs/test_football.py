@@ -34,7 +34,7 @@ def test_a_scenario_has_several_names_and_one_contract() -> None:
         (CLOSE, AtariOptions(sticky=0.1), "takes no --sticky"),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOptions, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, options)
 

@@ -48,7 +48,7 @@ def episodes(sources: str, seeds: list[int], steps: int, backend: Backend = Back
     steps=st.integers(1, 40),
     seeds=st.lists(st.integers(0, 2**31 - 1), min_size=2, max_size=4),
 )
-def test_neighbours_change_nothing_and_the_same_seed_gives_the_same(source: str, steps: int, seeds: list[int]) -> None:
+def test_other_environments_change_nothing_and_seeds_are_reproducible(source: str, steps: int, seeds: list[int]) -> None:
     together = episodes(source, seeds, steps)[..., 1:]
     for place, seed in enumerate(seeds):
         assert np.array_equal(together[:, place], episodes(source, [seed], steps)[:, 0, 1:])
@@ -63,7 +63,7 @@ def test_other_seeds_and_other_constructions_give_other_episodes(source: str) ->
         assert seen[0, 0, 0] != seen[0, 1, 0]
 
 
-def test_a_worker_plays_what_the_actor_itself_plays() -> None:
+def test_workers_and_the_actor_draw_the_same_numbers() -> None:
     everything = " ".join(SOURCES)
     assert contract_of(everything).shared_generators == "own per episode"
     one, other = (episodes(everything, [2, 4], 30, backend) for backend in (Backend.SYNC, Backend.ASYNC))
@@ -71,7 +71,7 @@ def test_a_worker_plays_what_the_actor_itself_plays() -> None:
 
 
 @pytest.mark.parametrize("steps", [5, 9, 23])
-def test_environments_come_back_to_where_they_were(steps: int) -> None:
+def test_environments_are_restored(steps: int) -> None:
     one, other = (Environments(contract_of(" ".join(SOURCES)), 2) for _ in range(2))
     one.reset([2, 4])
     action = np.zeros(2, dtype=np.int64)
@@ -84,7 +84,7 @@ def test_environments_come_back_to_where_they_were(steps: int) -> None:
         assert np.array_equal(one.step(action).observation, other.step(action).observation)
 
 
-def test_watching_ends_where_nothing_is_drawn_and_an_early_draw_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_ends_unless_a_draw_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(global_generators, "_WATCHED_STEPS", 50)
     monkeypatch.setattr(global_generators, "_WATCHED_RESETS", 5)
     for sources, lasts in (("", False), ("python", True)):
@@ -94,13 +94,13 @@ def test_watching_ends_where_nothing_is_drawn_and_an_early_draw_is_remembered(mo
             environments.step(np.zeros(2, dtype=np.int64))
         vector = environments.vector
         assert isinstance(vector, SyncEnvs)
-        assert [env.borrows for env in vector._checked] == [lasts, lasts]
+        assert [env.is_isolated for env in vector._checked] == [lasts, lasts]
     watched = episodes("gauss", [2, 4], 120)
     monkeypatch.setattr(global_generators, "_WATCHED_STEPS", 10_000)
     assert np.array_equal(watched, episodes("gauss", [2, 4], 120))
 
 
-def test_the_callers_generators_are_left_as_they_are(tmp_path: Path) -> None:
+def test_the_callers_generators_are_restored(tmp_path: Path) -> None:
     def state() -> tuple[Any, ...]:
         name, key, *rest = np.random.get_state()
         return name, key.tolist(), rest[0], random.getstate(), torch.get_rng_state().tolist()
@@ -112,12 +112,12 @@ def test_the_callers_generators_are_left_as_they_are(tmp_path: Path) -> None:
     assert state() == before
 
 
-def test_an_environment_that_hangs_in_another_thread_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_an_environment_in_another_thread_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(global_generators, "_LOCK_TIMEOUT", 0.05)
     has_them, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:
-        with global_generators.lent():
+        with global_generators.preserved_generators():
             has_them.set()
             may_end.wait()
 

@@ -56,7 +56,7 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
         ),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOptions, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, options)
 
@@ -71,7 +71,7 @@ def test_an_unknown_option_gets_near_matches() -> None:
         make("CartPole-v1", 2, frame_skp=4)
 
 
-def test_worker_processes_play_the_same_game_as_the_actor_itself() -> None:
+def test_workers_and_the_actor_play_the_same_game() -> None:
     sync, worked = (play("worlds:Corridor-v0", backend, 60) for backend in (Backend.SYNC, Backend.ASYNC))
     assert any(step.done.any() for step in sync)
     for ours, theirs in zip(sync, worked, strict=True):
@@ -80,7 +80,7 @@ def test_worker_processes_play_the_same_game_as_the_actor_itself() -> None:
 
 
 @pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])
-def test_every_environment_has_a_seed_of_its_own(backend: Backend) -> None:
+def test_every_environment_has_its_own_seed(backend: Backend) -> None:
     environments = Environments(describe("CartPole-v1", EnvOptions(env_backend=backend)), 3)
     one, other = environments.reset([2, 9, 2]), environments.reset([9, 2, 9])
     environments.close()
@@ -89,7 +89,7 @@ def test_every_environment_has_a_seed_of_its_own(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", [Backend.NATIVE, Backend.SYNC, Backend.ASYNC])
-def test_the_step_after_an_episodes_last_only_resets(backend: Backend) -> None:
+def test_the_step_after_an_episode_ends_only_resets(backend: Backend) -> None:
     """CartPole begins within ±0.05 of upright and gives 1 for every step but that of a reset."""
     played = play("CartPole-v1", backend, 80)
     ends = [(t, env) for t, step in enumerate(played[:-1]) for env in np.flatnonzero(step.done)]
@@ -126,7 +126,7 @@ assert not workers[:, 1].any(), "a worker has imported torch"
 """
 
 
-def test_environment_workers_are_processes_that_do_without_torch() -> None:
+def test_environment_workers_do_not_import_torch() -> None:
     """From a process that has it, and whose fork server has it too."""
     finished = subprocess.run([sys.executable, "-c", CONFESSION], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
@@ -142,9 +142,7 @@ def test_environment_workers_are_processes_that_do_without_torch() -> None:
 )
 @pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])
 @pytest.mark.filterwarnings("ignore")  # Gymnasium says so too
-def test_what_its_spaces_forbid_is_a_fault_that_names_environment_step_and_seeds(
-    env: str, fault: str, backend: Backend
-) -> None:
+def test_a_bad_observation_is_a_fault_that_names_environment_step_and_seeds(env: str, fault: str, backend: Backend) -> None:
     where = r" \(in step 1 of the episode with seed 2" if backend is Backend.ASYNC else r" \(step 1, seeds 2, 4\)"
     with pytest.raises(EnvironmentFault, match=fault + where):
         play(env, backend, 3)

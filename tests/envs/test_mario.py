@@ -55,7 +55,7 @@ def test_the_contract_of_a_level() -> None:
     assert contract.settings["rules"].startswith("gym-super-mario-bros ")
 
 
-def test_frames_are_as_they_are_asked_for() -> None:
+def test_options_change_the_frames() -> None:
     options = dict(gray=False, screen_size=48, frame_stack=2, frame_skip=2, action_set=ActionSet.RIGHT_ONLY)
     environments = opened(2, **options)
     observation = environments.step(np.array([RIGHT, RIGHT])).observation
@@ -81,7 +81,7 @@ def test_frames_are_as_they_are_asked_for() -> None:
         ("CartPole-v1", MarioOptions(stuck_steps=9), "CartPole-v1 takes no --stuck-steps"),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOptions, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, options)
 
@@ -101,7 +101,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: 
         describe(LEVEL)
 
 
-def test_action_sets_are_the_packages_own() -> None:
+def test_action_sets_equal_the_packages_own() -> None:
     package = importlib.import_module("gym_super_mario_bros.actions")
     for chosen, theirs in zip(
         ActionSet, (package.RIGHT_ONLY, package.SIMPLE_MOVEMENT, package.COMPLEX_MOVEMENT), strict=True
@@ -112,7 +112,7 @@ def test_action_sets_are_the_packages_own() -> None:
         assert contract.spaces.actions.count == len(ours)
 
 
-def test_a_step_is_the_packages_own_frames_with_the_same_buttons() -> None:
+def test_a_step_repeats_the_buttons_for_each_frame() -> None:
     """Its rewards added up, and its last picture made gray and small."""
     buttons = importlib.import_module("nes_py.wrappers").JoypadSpace._button_map
     held = [sum(buttons[name] for name in names) for names in (["NOOP"], ["right"], ["right", "A"], ["right", "B"])]
@@ -155,14 +155,14 @@ def test_running_into_the_first_enemy_terminates() -> None:
     assert (int(measures["distance"][0]) > 256, int(measures["flags"][0])) == (True, 0)
 
 
-def test_standing_still_is_truncated_where_it_is_asked_for() -> None:
+def test_standing_still_is_truncated_with_stuck_steps() -> None:
     steps, last, _ = until_the_end(NOOP, 30, stuck_steps=12)
     assert (steps, last.done[0], last.terminated[0]) == (13, True, False)  # the first step finds out where he is
     _, last, _ = until_the_end(NOOP, 30)
     assert not last.done[0]
 
 
-def test_after_an_episode_the_game_begins_as_ever() -> None:
+def test_every_episode_begins_alike() -> None:
     environments = opened(stuck_steps=5)
     first = [environments.step(np.array([NOOP])) for _ in range(6)]
     assert first[-1].done[0]
@@ -205,7 +205,7 @@ def test_the_picture_is_the_whole_screen_in_real_time() -> None:
     assert picture[100, 128].tolist() == [104, 136, 252], "the sky"
 
 
-def test_a_person_runs_and_jumps() -> None:
+def test_keys_run_and_jump() -> None:
     family = family_named("mario")
     meanings = family.meanings(describe(LEVEL))
     keyboard = Keyboard(len(meanings), family.keys, meanings)
@@ -221,7 +221,7 @@ def test_a_person_runs_and_jumps() -> None:
         assert meanings[keyboard.action(set(pressed.split()))] == meaning
 
 
-def test_it_is_trained_and_evaluations_say_how_far_mario_came(tmp_path: Path) -> None:
+def test_evaluations_report_how_far_mario_came(tmp_path: Path) -> None:
     small = dict(actors=1, envs_per_actor=2, engine="serial", t_max=10, episode_steps=40)
     run = train(LEVEL, "a3c", run_dir=tmp_path / "run", steps=200, eval_episodes=2, **small)
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]

@@ -33,12 +33,12 @@ def test_the_contract_of_a_room() -> None:
         (ROOM, EnvOptions(episode_steps=999), "ends after 256 steps, before --episode-steps 999; .*max_steps"),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: EnvOptions, sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOptions, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, options)
 
 
-def test_episodes_are_the_packages_own() -> None:
+def test_episodes_equal_the_packages_own() -> None:
     bare, random = gymnasium.make("MiniGrid-DoorKey-5x5-v0", disable_env_checker=True), np.random.default_rng(0)
     seed = 2
     seen, _ = bare.reset(seed=seed)

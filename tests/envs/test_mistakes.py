@@ -57,14 +57,14 @@ def play(environments: Environments) -> None:
 
 
 @pytest.mark.parametrize("name", ["WantsMode", "ArrayFlags", "WithoutGradients"])
-def test_what_is_unusual_trains(name: str, tmp_path: Path) -> None:
+def test_unusual_environments_train(name: str, tmp_path: Path) -> None:
     try:
         asyncrl.train(f"invalid_envs:{name}", "a3c", steps=80, engine="serial", eval_episodes=0, run_dir=tmp_path / "run")
     finally:
         torch.set_grad_enabled(True)
 
 
-def test_an_option_that_means_nothing_here_is_named_as_it_was_typed() -> None:
+def test_a_refused_option_is_named_as_it_was_typed() -> None:
     with pytest.raises(UsageError, match=r"takes no --protocol \(given: raw\)"):
         describe("CartPole-v1", AtariOptions(protocol=Protocol.RAW))
 
@@ -81,7 +81,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> str:
     return module.__name__
 
 
-def test_who_asks_for_a_module_gets_its_environment_and_nobody_elses(package: str) -> None:
+def test_an_imported_modules_environment_takes_precedence(package: str) -> None:
     contract = describe("Shared-v0", EnvOptions(imports=(package,)))
     assert (contract.family, contract.settings["imports"]) == ("gymnasium", [package])
     for env_id, backend in (("Other-v0", Backend.AUTO), ("Shared-v0", Backend.ENVPOOL)):

@@ -20,7 +20,7 @@ from asyncrl.errors import EnvironmentFault
 
 @settings(max_examples=60)
 @given(observation_spaces)
-def test_samples_of_a_space_pass_as_they_are(space: spaces.Space) -> None:
+def test_samples_of_a_space_pass_unchanged(space: spaces.Space) -> None:
     space.seed(1)
     check = ObservationCheck(space, "Some-v0")
     for _ in range(3):
@@ -50,7 +50,7 @@ def test_samples_of_a_space_pass_as_they_are(space: spaces.Space) -> None:
         (spaces.Dict({1: spaces.Discrete(2), "a": spaces.Discrete(2)}), {1: 0}, r"its space has the keys \[1, 'a'\]"),
     ],
 )
-def test_what_the_space_cannot_hold_is_a_fault(space: spaces.Space, value: Any, sentence: str) -> None:
+def test_observations_outside_the_space_are_faults(space: spaces.Space, value: Any, sentence: str) -> None:
     with pytest.raises(EnvironmentFault, match=sentence):
         ObservationCheck(space, "Some-v0")(value)
 
@@ -65,14 +65,14 @@ def test_what_the_space_cannot_hold_is_a_fault(space: spaces.Space, value: Any, 
         (spaces.MultiBinary(2), np.array([0.0, 1.0])),
     ],
 )
-def test_what_it_can_hold_is_given_on_in_its_dtype(space: spaces.Space, value: Any) -> None:
+def test_observations_are_converted_to_the_dtype_of_the_space(space: spaces.Space, value: Any) -> None:
     seen = ObservationCheck(space, "Some-v0")(value)
     assert seen in space
     assert seen == pytest.approx(np.asarray(value), rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
-def test_digits_that_networks_cannot_see_are_reported_once(dtype: type, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_that_float32_rounds_are_reported_once(dtype: type, capsys: pytest.CaptureFixture[str]) -> None:
     space = spaces.Box(0, 2 * 10**9, (1,), dtype)
     for _ in range(2):
         check = ObservationCheck(space, f"Clock of {dtype}")
@@ -119,7 +119,7 @@ for _vector in (Off, Beyond):
         ("Beyond-v0", r"a part 'n' that is 5, outside the choices 1 … 4 \(step 4, seeds 1, 2\)"),
     ],
 )
-def test_a_vector_environment_is_held_to_its_space_too(env: str, sentence: str) -> None:
+def test_observations_of_vector_environments_are_checked(env: str, sentence: str) -> None:
     with contextlib.closing(Environments(describe(env), 2)) as environments:
         environments.reset([1, 2])
         with pytest.raises(EnvironmentFault, match=f"{env} returned an observation.* {sentence}"):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncrl.envs import Environments, EnvOptions, describe
-from asyncrl.envs.families import atari
+from asyncrl.envs.families import atari_wrappers
 from asyncrl.envs.family_options import read_options
 from asyncrl.envs.options import Backend
 from asyncrl.envs.seeding import next_seed
@@ -52,7 +52,7 @@ def come_back(env: str, steps: int, **options: Any) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(steps=st.integers(1, 120), backend=st.sampled_from([Backend.NATIVE, Backend.SYNC]))
-def test_cartpole(steps: int, backend: Backend) -> None:
+def test_cartpole_is_restored(steps: int, backend: Backend) -> None:
     come_back("CartPole-v1", steps, env_backend=backend)
 
 
@@ -64,18 +64,18 @@ def test_cartpole(steps: int, backend: Backend) -> None:
         ("VizdoomBasic-v1", 90, {}),
     ],
 )
-def test_families(env: str, steps: int, options: dict[str, Any]) -> None:
+def test_other_families(env: str, steps: int, options: dict[str, Any]) -> None:
     come_back(env, steps, **options)
 
 
 @pytest.mark.parametrize("steps", [250, 601])
 @pytest.mark.parametrize("seeded_every", [60, 20_000])
-def test_atari_over_the_ends_of_many_games(monkeypatch: pytest.MonkeyPatch, seeded_every: int, steps: int) -> None:
-    monkeypatch.setattr(atari, "RESEED_AFTER", seeded_every)
+def test_atari_is_restored_across_many_games(monkeypatch: pytest.MonkeyPatch, seeded_every: int, steps: int) -> None:
+    monkeypatch.setattr(atari_wrappers, "RESEED_AFTER", seeded_every)
     come_back("ALE/Breakout-v5", steps, life_loss=True)
 
 
-def test_the_native_cartpole_plays_the_very_episodes_of_the_single_one() -> None:
+def test_native_and_single_cartpole_play_the_same_episodes() -> None:
     ours, theirs = (
         Environments(describe("CartPole-v1", EnvOptions(env_backend=backend)), len(SEEDS))
         for backend in (Backend.NATIVE, Backend.SYNC)
@@ -87,7 +87,7 @@ def test_the_native_cartpole_plays_the_very_episodes_of_the_single_one() -> None
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_seeds_of_training_and_evaluation_never_meet(seed: int) -> None:
+def test_training_and_evaluation_seeds_never_coincide(seed: int) -> None:
     later = next_seed(seed)
     assert 0 <= later < 2**31
     assert later != seed

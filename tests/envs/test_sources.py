@@ -86,7 +86,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_script_without_a_guard_trains_in_what_it_defines_with_the_same_weights_in_every_process(home: Path) -> None:
+def test_a_script_without_a_guard_can_train_in_its_own_classes(home: Path) -> None:
     found = json.loads((home / "found.json").read_text())
     assert found.pop("scores") == [5.0, 5.0]
     assert found.pop("over another") == found.pop("over another, processes")
@@ -95,7 +95,7 @@ def test_a_script_without_a_guard_trains_in_what_it_defines_with_the_same_weight
 
 
 @pytest.mark.parametrize("run", ["class", "lambda, processes", "partial, async", "registered, processes"])
-def test_a_run_in_what_a_script_defined_acts_elsewhere_and_says_why_it_is_not_evaluated(home: Path, run: str) -> None:
+def test_an_agent_of_a_scripts_environment_acts_elsewhere_but_cannot_be_evaluated(home: Path, run: str) -> None:
     agent = asyncrl.load(home / run)
     assert agent.act(np.zeros(2, np.float32)) in (0, 1)
     with pytest.raises(UsageError, match=r"defined in a script, a notebook|--import MODULE for what a module registers"):
@@ -104,28 +104,28 @@ def test_a_run_in_what_a_script_defined_acts_elsewhere_and_says_why_it_is_not_ev
         resume(home / run, steps=200)
 
 
-def test_a_class_that_can_be_imported_is_noted_by_its_name() -> None:
+def test_an_importable_class_is_saved_by_name() -> None:
     assert env_id_of(Corridor) == "worlds:Corridor"
     assert configure(Corridor, "a3c", extra_envs=[Corridor]).env_ids == ("worlds:Corridor", "worlds:Corridor")
     with closing(make(Corridor, 2)) as envs:
         assert envs.num_envs == 2
 
 
-def test_two_functions_of_one_name_are_two_environments() -> None:
+def test_functions_with_the_same_name_are_different_environments() -> None:
     ids = {env_id_of(lambda: Corridor()), env_id_of(lambda: gymnasium.make("CartPole-v1"))}
     assert len(ids) == 2
     assert {describe(env_id).spaces.observation_shape for env_id in ids} == {(6,), (4,)}
 
 
 @pytest.mark.parametrize("given", [None, 3, [], {"id": "CartPole-v1"}, Corridor(), gymnasium.spec("CartPole-v1")])
-def test_what_no_environments_can_be_made_of_is_refused_in_a_sentence(given: Any, tmp_path: Path) -> None:
+def test_objects_that_cannot_be_made_many_times_are_refused(given: Any, tmp_path: Path) -> None:
     for call in (asyncrl.train, make, describe):
         with pytest.raises(UsageError, match=r"^the environment was given as .*: give .*a function that makes one$"):
             call(given, **({} if call is not make else {"num_envs": 1}))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_sent_is_refused_before_there_is_a_run(tmp_path: Path) -> None:
+def test_code_that_cannot_be_pickled_is_refused_before_a_run_is_made(tmp_path: Path) -> None:
     lock = threading.Lock()
 
     def corridor() -> Corridor:

@@ -37,7 +37,7 @@ def actions_of(space: spaces.Space) -> Actions:
     ],
     ids=["discrete", "multi-discrete", "multi-binary", "bounded", "half unbounded"],
 )
-def test_a_policys_actions_become_the_environments(space: spaces.Space, given: list, taken: list) -> None:
+def test_a_policys_actions_are_converted(space: spaces.Space, given: list, taken: list) -> None:
     action = actions_of(space).for_environment(np.array(given))
     assert action.tolist() == taken
     assert all(one in space for one in action)
@@ -47,7 +47,7 @@ def test_a_policys_actions_become_the_environments(space: spaces.Space, given: l
     "space",
     [spaces.Discrete(4), spaces.MultiDiscrete([[2, 3], [4, 5]]), spaces.MultiBinary(2), spaces.Box(-1.0, 3.0, (2, 2))],
 )
-def test_random_actions_are_of_the_space_and_reach_all_of_it(space: spaces.Space) -> None:
+def test_random_actions_cover_the_space(space: spaces.Space) -> None:
     actions = actions_of(space)
     drawn = actions.random(np.random.default_rng(1), 300)
     assert drawn.shape == (300, *actions.policy_shape)
@@ -65,19 +65,19 @@ def test_random_actions_are_of_the_space_and_reach_all_of_it(space: spaces.Space
     ],
     ids=["discrete", "multi-discrete", "numbers"],
 )
-def test_what_is_an_action_of_a_policy(space: spaces.Space, good: list, bad: list) -> None:
+def test_valid_actions_of_a_policy(space: spaces.Space, good: list, bad: list) -> None:
     is_valid = actions_of(space).is_valid
     assert all(is_valid(np.array(action)) for action in good)
     assert not any(is_valid(np.array(action)) for action in bad)
 
 
-def test_actions_are_described_as_a_person_counts_them() -> None:
+def test_descriptions_of_actions() -> None:
     described = [spaces.Discrete(6), spaces.MultiDiscrete([2, 3]), spaces.Box(-2.0, 2.0, (3,))]
     assert [str(actions_of(space)) for space in described] == ["6", "2 × 3", "3 numbers within [-2, 2]"]
 
 
 @pytest.mark.parametrize("space", [spaces.Text(3), spaces.Box(0, 255, (2,), np.uint8), spaces.Tuple([spaces.Discrete(2)])])
-def test_what_no_algorithm_can_do_is_refused(space: spaces.Space) -> None:
+def test_unsupported_action_spaces_are_refused(space: spaces.Space) -> None:
     with pytest.raises(UsageError, match=r"Some-v0 has actions .*; asyncrl takes"):
         actions_of(space)
 
@@ -90,7 +90,7 @@ def test_what_no_algorithm_can_do_is_refused(space: spaces.Space) -> None:
         (spaces.MultiDiscrete([200_000] * 2), "these are 400,000"),
     ],
 )
-def test_actions_without_a_choice_or_with_too_many_are_refused(space: spaces.Space, sentence: str) -> None:
+def test_action_spaces_with_no_or_too_many_choices_are_refused(space: spaces.Space, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         actions_of(space)
 
@@ -98,7 +98,7 @@ def test_actions_without_a_choice_or_with_too_many_are_refused(space: spaces.Spa
 @pytest.mark.parametrize(
     "space", [spaces.MultiDiscrete([4], start=[2]), spaces.MultiDiscrete([[4]]), spaces.MultiBinary(1)]
 )
-def test_one_choice_is_one_choice_whatever_its_shape(space: spaces.Space) -> None:
+def test_one_choice_counts_as_one_whatever_its_shape(space: spaces.Space) -> None:
     actions = actions_of(space)
     assert actions.count == actions.choices[0]
     taken = actions.for_environment(np.array([0, 1]))
@@ -106,7 +106,7 @@ def test_one_choice_is_one_choice_whatever_its_shape(space: spaces.Space) -> Non
     assert actions.of_policy(taken).tolist() == [0, 1]
 
 
-def test_a_number_with_a_single_value_is_recorded_as_any() -> None:
+def test_a_number_with_equal_bounds_is_recorded_as_zero() -> None:
     actions = actions_of(spaces.Box(np.float32([-1, 2]), np.float32([1, 2])))
     assert actions.of_policy(actions.for_environment(np.float32([[0.5, -0.3]]))).tolist() == [[0.5, 0.0]]
 
@@ -141,7 +141,7 @@ def test_choices_are_counted_from_zero_whatever_their_start(start: int) -> None:
     assert entry.of(np.arange(start, start + 5)).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_what_takes_gigabytes_or_has_nothing_in_it_is_refused() -> None:
+def test_empty_and_huge_observation_spaces_are_refused() -> None:
     with pytest.raises(UsageError, match=r"observations in .place. that are one of 10,000,000; .* describe it by numbers"):
         observed(spaces.Dict(place=spaces.Discrete(10_000_000)))
     for nothing in (spaces.Dict({}), spaces.Tuple([]), spaces.Box(0, 1, (0,)), spaces.Dict(x=spaces.Box(0, 1, (3, 0)))):
@@ -164,7 +164,7 @@ def test_every_part_is_found_by_its_own_keys() -> None:
 
 @settings(max_examples=30)
 @given(observation_spaces)
-def test_what_is_packed_can_be_unpacked(space: spaces.Space) -> None:
+def test_unpacking_inverts_packing(space: spaces.Space) -> None:
     seen, batch = observed(space), batch_of(space)
     for row, packed in enumerate(pack(seen, batch)):
         unpacked = seen.unpacked(packed)
@@ -174,7 +174,7 @@ def test_what_is_packed_can_be_unpacked(space: spaces.Space) -> None:
             assert np.array_equal(found, value if entry.choices else entry.of(value[None])[0])
 
 
-def test_parts_that_an_older_run_saved_are_found_by_their_names() -> None:
+def test_parts_saved_by_older_versions_are_found_by_name() -> None:
     saved = {"name": "camera.1", "shape": [2], "dtype": "float32", "choices": 0, "channels_last": False}
     entry = from_json(Entry, saved)
     assert entry.of([entry.find({"camera": (0, [[1.0, 2.0]])})][0]).tolist() == [[1.0, 2.0]]
@@ -237,11 +237,11 @@ def test_the_brightest_pixel_is_one_in_every_dtype() -> None:
         (spaces.Dict(eye=spaces.Box(-1, 1, (64, 64))), "eye: 64×64 float32 is flattened to 4,096 numbers"),
     ],
 )
-def test_what_may_be_meant_as_an_image_and_is_not_convolved_is_said(space: spaces.Space, sentence: str) -> None:
+def test_observations_that_look_like_images_but_are_not_convolved_are_reported(space: spaces.Space, sentence: str) -> None:
     (said,) = unconvolved(observed(space))
     assert re.search(sentence, said)
 
 
 @pytest.mark.parametrize("space", [spaces.Box(-1, 1, (100,)), spaces.Box(0, 9, (7, 7, 3), np.uint8), spaces.Discrete(5000)])
-def test_of_other_observations_nothing_is_said(space: spaces.Space) -> None:
+def test_other_observations_are_not_reported(space: spaces.Space) -> None:
     assert unconvolved(observed(space)) == []

@@ -32,14 +32,14 @@ MEASURED = EnvOptions(standardize=400)
         'space_envs:SpaceEnv {"kind": "one bit"}',
     ],
 )
-def test_observations_that_rollouts_do_not_keep_as_floating_point_numbers_are_refused(env: str) -> None:
+def test_observations_that_are_not_floating_point_numbers_cannot_be_standardized(env: str) -> None:
     name, kwargs = env.split(" ", 1)
     with pytest.raises(UsageError, match=r"--standardize needs observations that are one array of floating-point numbers"):
         describe(name, EnvOptions(standardize=400, env_kwargs=kwargs))
 
 
 @pytest.mark.parametrize("kind", ["scalar", "float16", "uint16", "float64"])
-def test_the_learner_sees_the_numbers_that_the_actor_saw(kind: str) -> None:
+def test_learner_and_actor_see_the_same_standardized_numbers(kind: str) -> None:
     options = dict(standardize=400, env_kwargs=f'{{"kind": "{kind}"}}')
     contract = describe("space_envs:SpaceEnv", EnvOptions(**options))
     config = resolve(configure("space_envs:SpaceEnv", "a3c", actors=1, envs_per_actor=4, **options), contract)
@@ -60,7 +60,7 @@ def test_a_number_that_never_changed_keeps_its_scale() -> None:
     assert 0.4 < contract.observation_spread[0] < 0.8
 
 
-def test_observations_that_are_one_and_the_same_array_are_measured_step_by_step() -> None:
+def test_a_reused_observation_array_is_measured_at_every_step() -> None:
     contract = describe("space_envs:Reusing-v0", MEASURED)
     assert contract.observation_mean == pytest.approx((24.5,))
     assert contract.observation_spread == pytest.approx((np.arange(50).std(),), abs=1e-5)

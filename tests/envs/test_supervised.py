@@ -92,7 +92,7 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_first_episodes_are_those_of_gymnasiums_sync_vector_env() -> None:
+def test_first_episodes_equal_those_of_sync_vector_env() -> None:
     make = functools.partial(gymnasium.make, "CartPole-v1")
     sync = SyncVectorEnv([make] * 2)
     vector = SupervisedVectorEnv(make, 2, contract={"env": "CartPole-v1"})
@@ -111,7 +111,7 @@ def test_first_episodes_are_those_of_gymnasiums_sync_vector_env() -> None:
         assert max(m.rss for m in memory) < 90 * 2**20
 
 
-def test_infos_structures_and_what_is_not_an_array_are_gymnasiums_too() -> None:
+def test_infos_and_nested_observations_equal_those_of_sync_vector_env() -> None:
     with supervised("Structured", 2, kwargs={"at": -1}) as vector:
         sync = SyncVectorEnv([functools.partial(failing_envs.Structured, at=-1)] * 2)
         assert_same(vector.reset(seed=[4, 9]), sync.reset(seed=[4, 9]))
@@ -121,7 +121,7 @@ def test_infos_structures_and_what_is_not_an_array_are_gymnasiums_too() -> None:
             assert_same(vector.step(actions), sync.step(actions))
 
 
-def test_every_episode_has_a_seed_of_its_own_that_follows_from_the_first() -> None:
+def test_the_seed_of_every_episode_follows_from_the_first() -> None:
     with supervised("Counting", 2) as vector:
         seeds = [vector.reset(seed=[6, 7])[1]["seed"]]
         for step in range(1, 26):
@@ -134,7 +134,7 @@ def test_every_episode_has_a_seed_of_its_own_that_follows_from_the_first() -> No
     assert all((s % 2 == [0, 1]).all() for s in seeds), "training's are even, evaluation's odd"
 
 
-def test_workers_have_no_torch_and_see_when_it_is_their_turn(whole: list[Any]) -> None:
+def test_workers_run_without_torch_and_keep_their_order(whole: list[Any]) -> None:
     assert [came[0][0, 1:].tolist() for came in whole] == [[step % 13, 0] for step in range(15)]
 
 
@@ -142,13 +142,13 @@ FLAKY = ["Leaving", "Killed", "Exiting"]
 
 
 @pytest.mark.parametrize("name", FLAKY)
-def test_a_worker_that_fails_once_leaves_no_trace_in_what_is_seen(tmp_path: Path, whole: list[Any], name: str) -> None:
+def test_a_single_failure_leaves_no_trace_in_the_results(tmp_path: Path, whole: list[Any], name: str) -> None:
     with supervised(name, kwargs={"once": str(tmp_path)}) as vector:
         assert_same(played(vector, 8), whole[:9])
         assert vector.restarted == 1
 
 
-def test_structures_are_replayed_too(tmp_path: Path) -> None:
+def test_nested_observations_are_replayed(tmp_path: Path) -> None:
     folder = str(tmp_path / "capsules")
     with supervised("Structured", kwargs={"once": str(tmp_path)}, capsules=folder) as vector:
         sync = SyncVectorEnv([functools.partial(failing_envs.Structured, at=-1)])
@@ -161,7 +161,7 @@ def test_structures_are_replayed_too(tmp_path: Path) -> None:
     assert outcome.reproduced
 
 
-def test_a_reset_that_fails_once_is_made_again_and_one_that_always_does_gets_another_seed(tmp_path: Path) -> None:
+def test_a_failed_reset_is_retried_and_then_gets_another_seed(tmp_path: Path) -> None:
     with supervised("Raising", kwargs={"at": 0, "once": str(tmp_path)}) as vector:
         assert vector.reset(seed=4)[1]["seed"] == [4]
         assert vector.restarted == 1
@@ -173,7 +173,7 @@ def test_a_reset_that_fails_once_is_made_again_and_one_that_always_does_gets_ano
     assert vector.restarted == 2
 
 
-def test_an_episode_that_fails_again_is_truncated_until_the_budget_is_used_up(tmp_path: Path) -> None:
+def test_an_episode_that_fails_twice_is_truncated_until_no_restarts_are_left(tmp_path: Path) -> None:
     with supervised("Raising", kwargs={"at": 3}, restarts=3, capsules=str(tmp_path / "capsules")) as vector:
         vector.reset(seed=4)
         seen = [vector.step([1]) for _ in range(3)]
@@ -191,20 +191,20 @@ def test_an_episode_that_fails_again_is_truncated_until_the_budget_is_used_up(tm
     assert len(vector.capsules) == len(list((tmp_path / "capsules").iterdir())) == 4
 
 
-def test_an_episode_that_cannot_be_repeated_is_truncated(tmp_path: Path) -> None:
+def test_an_episode_that_replays_differently_is_truncated(tmp_path: Path) -> None:
     with supervised("Forgetful", kwargs={"once": str(tmp_path)}) as vector:
         assert played(vector, 5)[-1][4]["restarted"].all()
         assert vector.restarted == 1
 
 
-def test_a_worker_that_hangs_is_killed_and_where_it_hung_is_told() -> None:
+def test_a_hanging_worker_is_killed_and_its_stack_is_reported() -> None:
     with supervised("Hanging", step_timeout=1.0, restarts=0) as vector:
         with pytest.raises(EnvironmentFault, match=r"did not answer within 1 s \(in step 5") as caught:
             played(vector, 5)
         assert "failing_envs.py" in caught.value.traceback
 
 
-def test_a_worker_that_grows_too_large_is_replaced(tmp_path: Path, whole: list[Any]) -> None:
+def test_a_worker_above_the_memory_limit_is_replaced_after_the_episode(tmp_path: Path, whole: list[Any]) -> None:
     with supervised("Leaking", kwargs={"once": str(tmp_path)}, memory_limit=100) as vector:
         assert_same(played(vector, 14), whole)
         assert vector.restarted == 1
@@ -215,7 +215,9 @@ def test_a_worker_that_grows_too_large_is_replaced(tmp_path: Path, whole: list[A
         played(vector, 14)
 
 
-def test_within_an_episode_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: list[Any]) -> None:
+def test_a_worker_above_the_memory_limit_is_replaced_within_an_episode(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: list[Any]
+) -> None:
     monkeypatch.setattr("asyncrl.envs.supervision.supervised._STEPS_PER_MEMORY_CHECK", 6)
     with supervised("Leaking", kwargs={"once": str(tmp_path)}, memory_limit=100) as vector:
         assert_same(played(vector, 8), whole[:9])
@@ -239,7 +241,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_contract_is_named(name: str) -> None:
+def test_a_broken_interface_is_named(name: str) -> None:
     env = CheckedEnv(getattr(failing_envs, name)())
     env.reset(seed=7)
     with pytest.raises(EnvironmentFault, match=BROKEN[name]) as caught:
@@ -247,14 +249,14 @@ def test_a_broken_contract_is_named(name: str) -> None:
     assert caught.value.traceback == ""
 
 
-def test_a_broken_contract_is_not_tried_again() -> None:
+def test_a_broken_interface_is_not_retried() -> None:
     with supervised("Shapeless") as vector:
         with pytest.raises(EnvironmentFault, match=r"returned .*\(in step 1 of the episode with seed 7\)"):
             played(vector, 1)
         assert vector.restarted == 0
 
 
-def test_an_environment_that_cannot_be_made_says_why() -> None:
+def test_the_error_of_a_constructor_is_reported() -> None:
     def make() -> Any:
         raise OSError("no display")
 
@@ -284,7 +286,7 @@ def test_actions_of_another_shape_or_kind_are_refused() -> None:
         ({"restarts": -1}, "--restarts must be 0 or more, not -1"),
     ],
 )
-def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any], message: str) -> None:
+def test_limits_out_of_range_are_refused(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Supervision(**rules).check()
 
@@ -306,7 +308,7 @@ def crashed(capsule_text: str, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_capsule_brings_the_crash_back(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_capsule_reproduces_the_crash(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = json.loads(crashed.read_text())
     assert held["contract"]["env"] == "failing_envs:Aborting"
     assert (held["seed"], held["steps"], held["what"]) == (7, 5, "died with signal SIGABRT")
@@ -318,7 +320,7 @@ def test_a_capsule_brings_the_crash_back(crashed: Path, capsys: pytest.CaptureFi
     assert "in fail" in printed
 
 
-def test_a_capsule_that_brings_nothing_back_says_so(crashed: Path) -> None:
+def test_a_capsule_that_does_not_reproduce_is_reported(crashed: Path) -> None:
     crashed.write_text(
         crashed.read_text().replace('"kwargs": {}', '"kwargs": {"at": 4}').replace('"numpy": "', '"numpy": "0')
     )
@@ -342,7 +344,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("message", DAMAGE)
-def test_a_damaged_capsule_is_a_mistake_in_one_sentence(
+def test_a_damaged_capsule_is_refused_with_a_reason(
     crashed: Path, capsys: pytest.CaptureFixture[str], message: str
 ) -> None:
     crashed.write_text(DAMAGE[message](crashed.read_text()))
@@ -352,7 +354,7 @@ def test_a_damaged_capsule_is_a_mistake_in_one_sentence(
     assert printed.count("\n") == 1
 
 
-def test_workers_end_with_an_owner_that_is_killed_even_inside_a_step() -> None:
+def test_workers_end_when_their_parent_is_killed_even_inside_a_step() -> None:
     code = textwrap.dedent("""
         import functools, failing_envs
         from asyncrl.envs.supervision.supervised import SupervisedVectorEnv

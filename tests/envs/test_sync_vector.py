@@ -58,7 +58,7 @@ class Telling(gymnasium.Env[Any, Any]):
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["x", "_x", 5]), INFO), min_size=1, max_size=4))
-def test_infos_of_any_kind_become_rows_that_say_what_each_environment_told(infos: list[dict[Any, Any]]) -> None:
+def test_infos_of_any_kind_become_rows(infos: list[dict[Any, Any]]) -> None:
     together = batched(dict(enumerate(infos)), len(infos))
     for i, info in enumerate(infos):
         for name, value in info.items():
@@ -76,7 +76,7 @@ def _same(row: Any, value: Any) -> bool:
     return row is value or bool(row == value) or row != row
 
 
-def test_numbers_and_arrays_that_are_alike_make_arrays_of_numbers() -> None:
+def test_numbers_and_arrays_of_one_shape_make_arrays_of_numbers() -> None:
     together = batched({0: {"n": 1, "v": np.ones(2)}, 2: {"n": 2.5, "v": np.zeros(2)}}, 3)
     assert together["n"].tolist() == [1.0, 0.0, 2.5]
     assert together["_n"].tolist() == [True, False, True]
@@ -91,7 +91,7 @@ def test_numbers_and_arrays_that_are_alike_make_arrays_of_numbers() -> None:
     ],
     ids=["sync", "async"],
 )
-def test_infos_never_end_an_episode_and_a_shared_buffer_mixes_nothing(open_vector: Callable[[], Any]) -> None:
+def test_odd_infos_and_shared_buffers_do_no_harm(open_vector: Callable[[], Any]) -> None:
     vector = open_vector()
     try:
         observation, _ = vector.reset(seed=[10, 20, 30])
@@ -110,7 +110,7 @@ def shared(wrap: Callable[[Any], Any]) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     "wrap", [lambda env: env, partial(gymnasium.wrappers.TimeLimit, max_episode_steps=5)], ids=["itself", "wrapped"]
 )
-def test_the_same_environment_given_twice_is_refused_also_by_another_actor(wrap: Callable[[Any], Any]) -> None:
+def test_an_environment_returned_twice_is_refused_across_actors(wrap: Callable[[Any], Any]) -> None:
     make = shared(wrap)
     with pytest.raises(UsageError, match=r"Ours returns the same environment twice \(Telling\)"):
         SyncEnvs("Ours", make, [0, 1])

@@ -87,7 +87,7 @@ for _name, _kind in KINDS.items():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("backend", [Backend.NATIVE, Backend.SYNC])
 @pytest.mark.parametrize("name", ["Next", "Text", "Same", "Batched", "Disabled"])
-def test_every_step_of_every_episode_is_there_whenever_it_resets(name: str, backend: Backend) -> None:
+def test_no_step_is_lost_in_any_autoreset_mode(name: str, backend: Backend) -> None:
     environments = Environments(describe(f"Countdown{name}-v0", EnvOptions(env_backend=backend)), 2)
     seen = environments.reset([2, 4])
     rows = []
@@ -101,12 +101,12 @@ def test_every_step_of_every_episode_is_there_whenever_it_resets(name: str, back
 
 
 @pytest.mark.parametrize("name", ["Silent", "Strange"])
-def test_one_that_does_not_say_when_it_resets_is_refused(name: str) -> None:
+def test_a_vector_environment_without_autoreset_mode_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"has metadata\['autoreset_mode'\]"):
         describe(f"Countdown{name}-v0")
 
 
-def test_one_that_loses_the_last_observation_is_named() -> None:
+def test_a_lost_last_observation_is_a_fault() -> None:
     environments = Environments(describe("CountdownForgetting-v0"), 1)
     environments.reset([2])
     action = np.zeros(1, dtype=np.int64)

@@ -36,7 +36,7 @@ LAYOUTS = ["gray", "gray channel", "rgb", "rgba", "channels first"]
 @given(
     SHAPES, st.sampled_from(LAYOUTS), st.sampled_from(["uint8", "int64", "float32", "float64"]), st.booleans(), st.data()
 )
-def test_every_layout_and_dtype_of_a_picture_shows_the_same_colours(
+def test_every_layout_and_dtype_of_a_picture_is_converted(
     size: tuple[int, int], layout: str, dtype: str, to_one: bool, data: st.DataObject
 ) -> None:
     expected = data.draw(arrays.arrays(np.uint8, (*size, 3), elements=st.sampled_from([0, 255]), fill=st.nothing()))
@@ -82,7 +82,7 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("what", NO_PICTURES)
-def test_what_is_no_picture_is_refused_in_a_sentence(what: str) -> None:
+def test_values_that_are_not_pictures_are_refused(what: str) -> None:
     drawn, why = NO_PICTURES[what]
     with painted(drawn) as view, pytest.raises(UsageError, match=f"worlds:Painter cannot be drawn: {why}"):
         view.picture()
@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_refused_in_a_sentence(what: str) -> None:
     ("speed", "expected"),
     [(None, 30), (0, 30), (-5, 30), ("fast", 30), (float("nan"), 30), (float("inf"), 30), (7, 7), ("12", 12), (1e9, 240)],
 )
-def test_an_environment_that_knows_no_speed_is_shown_at_the_usual_one(
+def test_an_environment_without_render_fps_gets_the_default_speed(
     monkeypatch: pytest.MonkeyPatch, speed: Any, expected: float
 ) -> None:
     monkeypatch.setitem(Painter.metadata, "render_fps", speed)
@@ -101,7 +101,7 @@ def test_an_environment_that_knows_no_speed_is_shown_at_the_usual_one(
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=4))
-def test_pictures_of_other_sizes_are_fitted_into_the_first_ones(
+def test_pictures_of_other_sizes_are_fitted_into_the_first_size(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[tuple[int, int]]
 ) -> None:
     path = tmp_path_factory.mktemp("video") / "game.gif"
@@ -113,7 +113,7 @@ def test_pictures_of_other_sizes_are_fitted_into_the_first_ones(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (431, 433), (32, 192)])
-def test_a_film_can_be_made_of_every_size(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_videos_of_every_size_can_be_written(tmp_path: Path, size: tuple[int, int]) -> None:
     with open_video(tmp_path / "game.mp4", 10) as video:
         video.show(np.zeros((*size, 3), np.uint8))
     assert (tmp_path / "game.mp4").stat().st_size > 0

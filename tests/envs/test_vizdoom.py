@@ -74,7 +74,9 @@ def test_the_contract_of_basic() -> None:
         ("VizdoomDeathmatch-v1", {"frame_skip": 10}, (4, 84, 84), "18", 420),
     ],
 )
-def test_what_is_asked_for(env: str, options: dict[str, Any], shape: tuple[int, ...], actions: str, cap: int) -> None:
+def test_options_change_the_contract(
+    env: str, options: dict[str, Any], shape: tuple[int, ...], actions: str, cap: int
+) -> None:
     contract = describe(env, read_options(env, options))
     assert (contract.spaces.observation_shape, str(contract.spaces.actions), contract.episode_cap) == (shape, actions, cap)
 
@@ -93,12 +95,12 @@ def test_what_is_asked_for(env: str, options: dict[str, Any], shape: tuple[int, 
         (BASIC, {"env_kwargs": '{"living_rewrd": 2}'}, "not all of --env-kwargs .*'living_rewrd': 2"),
     ],
 )
-def test_what_is_not_to_be_had_is_refused_with_a_sentence(env: str, options: dict[str, Any], sentence: str) -> None:
+def test_impossible_requests_are_refused_with_a_reason(env: str, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         describe(env, read_options(env, options))
 
 
-def test_ids_are_claimed_by_name_and_those_whose_game_is_there_are_listed() -> None:
+def test_ids_are_claimed_by_name_and_listed_if_their_game_is_installed() -> None:
     assert all(family_of(env).name == "vizdoom" for env in (BASIC, "VizdoomCorridor-v0", "some/where.cfg"))
     assert family_of("CartPole-v1").name == "gymnasium"
     ids = known_ids()
@@ -107,7 +109,7 @@ def test_ids_are_claimed_by_name_and_those_whose_game_is_there_are_listed() -> N
     assert "VizdoomDoomE1M1-S1-v0" not in ids
 
 
-def test_without_the_package_ids_are_claimed_and_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
     assert VizDoom().known_ids() == []
     for env in (BASIC, "mine.cfg"):
@@ -116,7 +118,7 @@ def test_without_the_package_ids_are_claimed_and_the_line_that_installs_it_is_to
 
 
 @pytest.mark.parametrize("skip", [4, 7])
-def test_episodes_are_the_packages_own(skip: int) -> None:
+def test_episodes_equal_the_packages_own(skip: int) -> None:
     """The same rewards and, made small, the same frames; only that a timeout is a truncation with something to see."""
     bare: Any = gymnasium.make(BASIC, frame_skip=skip, disable_env_checker=True).unwrapped
     seed = 2
@@ -152,7 +154,7 @@ def test_the_same_seed_and_actions_give_the_same_episodes_on_every_backend() -> 
             assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_scenario_of_ones_own_and_game_variables_beside_the_screen(tmp_path: Path) -> None:
+def test_a_user_scenario_with_game_variables(tmp_path: Path) -> None:
     changes = {"episode_timeout": "40", "available_game_variables": "{ HEALTH AMMO2 }"}
     with opened(scenario(tmp_path, **changes), game_variables=True, frame_stack=2) as environments:
         spaces, action_set = environments.contract.spaces, environments.contract.action_set
@@ -165,9 +167,7 @@ def test_a_scenario_of_ones_own_and_game_variables_beside_the_screen(tmp_path: P
     assert (played[-1].done[0], played[-1].terminated[0]) == (True, False)
 
 
-def test_training_takes_screen_and_variables_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_with_game_variables_leaves_no_files_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = train(
         BASIC,
@@ -185,7 +185,7 @@ def test_training_takes_screen_and_variables_and_leaves_nothing_behind(
     assert running() == []
 
 
-def test_a_game_ends_with_the_process_that_plays_it_and_not_by_ctrl_c() -> None:
+def test_a_game_ends_with_its_process_and_ignores_ctrl_c() -> None:
     with opened(envs=2) as environments:
         environments.reset([2, 4])
         games = running()
@@ -199,7 +199,7 @@ def test_a_game_ends_with_the_process_that_plays_it_and_not_by_ctrl_c() -> None:
     assert running() == []
 
 
-def test_nothing_is_left_of_a_game_whose_player_is_killed(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_game_behind(tmp_path: Path) -> None:
     code = "import asyncrl.envs, time; envs = asyncrl.envs.make('VizdoomBasic-v1', 1, 2); print(flush=True); time.sleep(60)"
     before = set(os.listdir("/dev/shm"))
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -225,7 +225,7 @@ def running() -> list[int]:
     return [child.pid for child in alive if "-iwad" in child.cmdline() and not child.exe().endswith("sh")]
 
 
-def test_pictures_are_what_a_person_sees() -> None:
+def test_pictures_are_full_size() -> None:
     with contextlib.closing(View(describe(BASIC))) as view:
         view.reset(2)
         view.step(np.array([1]))

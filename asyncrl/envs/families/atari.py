@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -18,10 +18,10 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from asyncrl.common.validation import within
 from asyncrl.envs.contract import Contract
+from asyncrl.envs.families.atari_wrappers import PeriodicSeeding, TruncateLivesAtCap
 from asyncrl.envs.families.pixels import PixelOptions
 from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.envs.seeding import next_seed
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
@@ -31,12 +31,6 @@ __all__ = ["Atari", "AtariOptions", "Protocol"]
 INSTALL = "pip install 'asyncrl[atari]'"
 SCREEN = (210, 160)
 """Height and width of the console's screen, in pixels."""
-RESEED_AFTER = 20_000
-"""Steps after which a game's next episode takes a new seed.
-
-A resumed run replays the steps since the last seed. Seeding more often would cost time: ale-py reloads the game for it,
-which takes 82 ms, as long as some 500 steps.
-"""
 _ID = re.compile(r"^(ALE/.*|[A-Za-z0-9]+(NoFrameskip|Deterministic)-v\d+)$")
 _DETERMINISTIC = re.compile(r"^([A-Za-z0-9]+)Deterministic-v([04])$")
 
@@ -177,9 +171,9 @@ class Atari(Family):
         )
         if contract.life_loss and training:
             assert contract.episode_cap is not None
-            vector = _TruncateLivesAtCap(vector, contract.episode_cap)
+            vector = TruncateLivesAtCap(vector, contract.episode_cap)
         episode_ended = partial(self.episode_ended, contract, training=training)
-        return _PeriodicSeeding(_WithScreen(vector, contract) if render else vector, episode_ended)
+        return PeriodicSeeding(_WithScreen(vector, contract) if render else vector, episode_ended)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         return np.asarray(values, dtype=np.int32)
@@ -209,61 +203,6 @@ class Atari(Family):
             "life loss": "ends the return in training" if contract.life_loss else "ignored",
             "no-op starts": noops + (", then fire" if contract.fire_reset else ""),
         }
-
-
-class _PeriodicSeeding(VectorWrapper):
-    """Reseeds games now and then; without a seed, an episode continues the previous one's random generator."""
-
-    def __init__(self, env: VectorEnv, episode_ended: Callable[..., np.ndarray]) -> None:
-        """`episode_ended` maps `terminated`, `truncated` and `infos` to whether ale-py resets in the next step."""
-        super().__init__(env)
-        self._episode_ended = episode_ended
-        self._resets_next: np.ndarray = np.zeros(env.num_envs, dtype=bool)
-        self.seeds_and_steps: np.ndarray = np.zeros((2, env.num_envs), dtype=np.int64)
-        """[2, B] each game's last seed and the steps since"""
-
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset with one seed per game; games outside the option `reset_mask`, [B] bool, keep their state."""
-        mask: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        seeds: Any = np.asarray(seed, dtype=np.int32)[mask]
-        self.seeds_and_steps[0, mask] = seeds
-        self.seeds_and_steps[1, mask] = 0
-        self._resets_next = self._resets_next & ~mask
-        return self.env.reset(seed=seeds, options={"reset_mask": mask})
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        due = self._resets_next & (self.seeds_and_steps[1] >= RESEED_AFTER)
-        observation, reward, terminated, truncated, infos = self.env.step(actions)
-        self._resets_next = self._episode_ended(terminated, truncated, infos)
-        self.seeds_and_steps[1] += 1
-        if due.any():
-            seeds = [next_seed(seed) for seed in self.seeds_and_steps[0].tolist()]
-            observation, infos = self.reset(seed=seeds, options={"reset_mask": due})
-        return observation, reward, terminated, truncated, infos
-
-
-class _TruncateLivesAtCap(VectorWrapper):
-    """Truncates games whose last step before the cap also loses a life.
-
-    ale-py reports only the lost life of that step, as a termination, and resets in the next one.
-    """
-
-    def __init__(self, env: VectorEnv, cap: int) -> None:
-        super().__init__(env)
-        self._cap = cap
-        self._steps: np.ndarray = np.zeros(env.num_envs, dtype=np.int64)
-        """[B] steps of each game"""
-
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._steps[(options or {}).get("reset_mask", slice(None))] = 0
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        observation, reward, terminated, truncated, infos = self.env.step(actions)
-        self._steps += 1
-        truncated = truncated | (terminated & (self._steps >= self._cap))
-        self._steps[truncated | (terminated & (infos["lives"] == 0))] = -1  # the next step resets
-        return observation, reward, terminated, truncated, infos
 
 
 class _WithScreen(VectorWrapper):

@@ -20,7 +20,7 @@ from asyncrl.common import import_strings
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.families.single import SingleFamily
-from asyncrl.envs.global_generators import lent
+from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.loading import import_module, import_modules, translate_errors
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
@@ -115,8 +115,10 @@ def _autoreset(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> AutoresetM
     """Return the autoreset mode of its vector environment. Raises UsageError if the metadata lack it."""
     if _is_cartpole(spec):
         return AutoresetMode.NEXT_STEP
-    with translate_errors(env_id, kwargs=kwargs), lent(), contextlib.closing(_vector(spec, 1, **kwargs)) as vector:
-        mode, metadata = autoreset_mode(vector), vector.metadata
+    make = partial(_vector, spec, 1, **kwargs)
+    with translate_errors(env_id, kwargs=kwargs), preserved_generators(), contextlib.closing(make()) as vector:
+        mode = autoreset_mode(vector)
+        metadata = vector.metadata
     if mode is None:
         found = (metadata or {}).get("autoreset_mode")
         remedy = "; use --env-backend sync or async" if spec.entry_point is not None else ""

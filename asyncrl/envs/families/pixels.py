@@ -74,7 +74,10 @@ class ResizedFrames(gymnasium.ObservationWrapper[Any, Any, Any]):
         except ImportError:
             raise UsageError("resizing images needs OpenCV: pip install opencv-python-headless") from None
         cv2.setNumThreads(0)  # environments run side by side, and an image is too small to share among threads
-        self._cv2, self._size, self._gray, self._key = cv2, size, gray, key
+        self._cv2 = cv2
+        self._size = size
+        self._gray = gray
+        self._key = key
         frame = Box(0, 255, (1, size, size) if gray else (size, size, 3), np.uint8)
         space = self.observation_space
         self.observation_space = Dict({**space, key: frame}) if isinstance(space, Dict) and key else frame

@@ -19,7 +19,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import sources
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
-from asyncrl.envs.global_generators import IsolatedGenerators, lent
+from asyncrl.envs.global_generators import IsolatedGenerators, preserved_generators
 from asyncrl.envs.loading import translate_errors
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.space_reading import spaces_of
@@ -101,10 +101,10 @@ class SingleFamily(Family):
         if kwargs:
             common["settings"] = common.get("settings", {}) | {"kwargs": kwargs}
         without_spaces = Contract(**common, spaces=Spaces((), "float32", Actions()))
-        with translate_errors(env_id, kwargs=kwargs), lent():
+        with translate_errors(env_id, kwargs=kwargs), preserved_generators():
             env = IsolatedGenerators().make(partial(self.make_one, without_spaces, render=False), 0)
             spaces = spaces_of(env_id, *_spaces(env_id, env))
-        with translate_errors(env_id, "was closed"), lent():
+        with translate_errors(env_id, "was closed"), preserved_generators():
             env.close()
         return replace(without_spaces, spaces=spaces.stacked(without_spaces.frame_stack))
 
