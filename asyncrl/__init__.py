@@ -2,8 +2,8 @@
 
 >>> import asyncrl
 >>> run = asyncrl.train("CartPole-v1", "a3c", steps=200_000)
->>> agent = asyncrl.load(run.path)
->>> asyncrl.evaluate(agent, episodes=10).mean
+>>> asyncrl.evaluate(run, episodes=10).mean
+>>> agent = asyncrl.load(run)
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from asyncrl.errors import (
 from asyncrl.version import __version__
 
 if TYPE_CHECKING:
-    from asyncrl.api import Agent, evaluate, load, train
+    from asyncrl.api import (
+        Agent,
+        evaluate,
+        load,
+        play_agent,
+        play_yourself,
+        pretrain,
+        record,
+        resume,
+        train,
+    )
     from asyncrl.play.evaluation import Evaluation
     from asyncrl.runs.run import Run
 
@@ -42,21 +52,31 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "play_agent",
+    "play_yourself",
+    "pretrain",
+    "record",
+    "resume",
     "train",
 ]
 
 _LAZY = {
     "Agent": "api",
-    "evaluate": "api",
-    "load": "api",
-    "train": "api",
     "Evaluation": "play.evaluation",
     "Run": "runs.run",
+    "evaluate": "api",
+    "load": "api",
+    "play_agent": "api",
+    "play_yourself": "api",
+    "pretrain": "api",
+    "record": "api",
+    "resume": "api",
+    "train": "api",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch and the rest with the first use: environment workers and `--version` do without."""
+    """Import torch and the rest at the first use: environment workers and `--version` do not need them."""
     if name not in _LAZY:
         raise AttributeError(f"module 'asyncrl' has no attribute {name!r}")
     from importlib import import_module

@@ -1,53 +1,39 @@
-"""The commands as functions."""
+"""The commands as functions: train, resume, evaluate, play, record, pretrain.
+
+They take the options of the command line as keyword arguments, with underscores for hyphens, and raise the sentences
+that the command line prints as `UsageError` and other `AsyncRLError`s.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import signal
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from asyncrl import hogwild, training
+from asyncrl import launch
 from asyncrl.acting import datasets
 from asyncrl.acting.bots import BotPlayer
 from asyncrl.acting.episodes import Player
 from asyncrl.algorithms import Random
-from asyncrl.common import signing
-from asyncrl.common.child_process import report_crashes
-from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
-from asyncrl.engines import workers
-from asyncrl.engines.shared_memory import available_memory
-from asyncrl.envs import Contract, EnvOptions, EnvSource, View, contract_lines, describe, describe_all, env_id_of, sources
-from asyncrl.errors import CheckpointError, DivergenceError, UsageError
-from asyncrl.experience import Archive, Storage
-from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
-from asyncrl.networks import Recurrent, unconvolved
+from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
+from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.launch import newest_checkpoint, start
+from asyncrl.monitor import Sink
+from asyncrl.monitor.progress import episode_progress, training_view
 from asyncrl.play.agent import Agent, load
-from asyncrl.play.evaluation import Evaluation, cut_off_message, watch
+from asyncrl.play.evaluation import Evaluation, watch
 from asyncrl.play.evaluation import evaluate as play_episodes
-from asyncrl.play.evaluator import evaluate_again, explained
 from asyncrl.play.human import HumanPlayer, action_count
-from asyncrl.play.imitation import CloningOptions, Epoch, clone
-from asyncrl.play.video import Screen, Window
-from asyncrl.runs import checkpoint
-from asyncrl.runs.changes import changed, differences_of
-from asyncrl.runs.config import EPISODE_LIMIT, EngineKind, RunConfig
-from asyncrl.runs.divergence import recover
+from asyncrl.play.imitation import CloningOptions
+from asyncrl.play.video import Screen, Window, open_video
+from asyncrl.runs.config import EPISODE_LIMIT
 from asyncrl.runs.lookup import open_run
-from asyncrl.runs.new_run import create_run, create_run_in
-from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
-from asyncrl.runs.plans import make_learner, replay_plan
-from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import configure, settings_of, tailor
-from asyncrl.runs.summary import summary_lines
+from asyncrl.runs.settings import configure, tailor
 from asyncrl.training import TrainingResult
 
 __all__ = [
@@ -56,7 +42,8 @@ __all__ = [
     "evaluate",
     "load",
     "newest_checkpoint",
-    "play",
+    "play_agent",
+    "play_episode",
     "play_yourself",
     "pretrain",
     "record",
@@ -66,313 +53,111 @@ __all__ = [
     "train",
 ]
 
-_ENVIRONMENT = 4096
-"""Bytes that any environment takes, at least."""
 
-
-_WHERE = {Storage.RAM: "in memory", Storage.DISK: "on disk"}
-
-
-@standard_modes()
-def start(
-    config: RunConfig,
-    run_dir: Path | str | None = None,
-    view: Sink | None = None,
+def train(
+    env: EnvSource,
+    algorithm: str | None = None,
     *,
-    asked: Collection[str] = (),
-    video: bool = False,
-    home: Path | None = None,
-) -> tuple[Run, TrainingResult]:
-    """Begin and finish a run; it notes whether a `video` is to be recorded of its agent.
+    preset: str | None = None,
+    run_dir: Path | str | None = None,
+    progress: bool | None = None,
+    **settings: Any,
+) -> Run:
+    """Train an agent.
 
-    Relative paths are those of the folder `home`, the working directory as it is now: an environment may change it.
-    Raises UsageError for settings that would have no effect: those `asked` for by name, and all that are not as in the
-    configuration's preset.
-    """
-    asked = settings_of(config, asked)
-    home = home or Path.cwd()
-    path = home / ("runs" if run_dir is None else run_dir)
-    config = config.anchored(home)
-    contract = describe_all(config.env_ids, config.environment)
-    reject_ineffective(config, contract, asked)
-    config = resolve(config, contract)
-    _prepare_engine(config, contract)
-    _check_memory(config, contract)
-    if config.offline is not None:
-        datasets.check(config.offline, contract)
-    make = create_run_in if run_dir is None else create_run
-    run = make(path, config, contract, video=video)
-    with run.locked():
-        return run, _train(config, contract, run, view, None)
+    Args:
+        env: Environment id, an environment class, or a function that makes an environment. Other processes can evaluate
+            or resume the run only if they find it too: as an id, or in a module.
+        algorithm: Name of the algorithm (`asyncrl list algorithms`); None is the preset's, or a3c.
+        preset: Name of a preset (`asyncrl list presets`); None chooses the one tuned for algorithm and environment.
+        run_dir: Folder of the run; None makes one in `runs/`.
+        progress: Whether to print progress; None prints it in a terminal or a notebook.
+        settings: Other options of `asyncrl train`, for example `steps=100_000`, `learning_rate=1e-3`.
 
+    Returns:
+        The run, also after SIGTERM or SIGHUP: `run.interrupted` is True then.
 
-def _prepare_engine(config: RunConfig, contract: Contract) -> None:
-    """Start what the engine needs. Raises UsageError for environments that cannot be sent to its processes."""
-    if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
-        workers.prepare()
-        sources.dump(contract, *config.bots.code)
-    else:
-        workers.shutdown_idle()
-
-
-def _check_memory(config: RunConfig, contract: Contract) -> None:
-    """Raise UsageError where a run would store more than there is room for."""
-    envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
-    frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
-    needed = slots * config.algorithm.experience().slot_length * config.envs_per_actor * frame + envs * _ENVIRONMENT
-    if needed > (free := available_memory()):
-        raise UsageError(
-            f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
-            f"or more, and {free / 1e9:,.0f} GB are free: lower --actors, --envs-per-actor or the rollouts' length"
-        )
-    plan = replay_plan(config, contract)
-    if plan is not None:
-        on_disk = plan.options.storage is Storage.DISK
-        plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
-
-
-def train(env: EnvSource, algorithm: str | None = None, *, run_dir: Path | str | None = None, **settings: Any) -> Run:
-    """Train an agent; returns the run, of which `load` makes an agent.
-
-    `env` is an id, an environment's class or a function that makes one. Only what is found in a module, or has an id that
-    a module registers, can be found by other processes that evaluate or resume the run.
-
-    Ctrl-C saves what was learned and raises KeyboardInterrupt. After SIGTERM or SIGHUP the run is returned, and
-    `run.interrupted` says that it was cut short.
+    Raises:
+        UsageError: For settings that are unknown, impossible or without effect.
+        KeyboardInterrupt: After Ctrl-C; what was learned is saved.
 
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
-    >>> agent = load(run.path)
+    >>> agent = load(run)
     """
     home = Path.cwd()
-    run, outcome = start(tailor(env, algorithm, **settings), run_dir, asked=settings, home=home)
-    if outcome.signal == signal.SIGINT:
-        raise KeyboardInterrupt(f"stopped at step {outcome.step:,}; go on with: asyncrl train --resume {run.path}")
+    config = tailor(env, algorithm, preset, **settings)
+    view = training_view(f"{config.algorithm.name} on {config.env}", config.steps, progress)
+    run, result = start(config, run_dir, view, asked=settings, home=home)
+    _raise_interrupt(run, result)
+    return run
+
+
+def resume(run: Run | Path | str, *, progress: bool | None = None, trust: bool = False, **changes: Any) -> Run:
+    """Continue a run from its newest valid checkpoint; a complete run is returned as it is.
+
+    Args:
+        run: The run or its folder.
+        progress: Whether to print progress; None prints it in a terminal or a notebook.
+        trust: Run code that the run folder names even if someone else made the folder.
+        changes: New values of `steps`, of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
+
+    Raises:
+        UsageError: For settings that cannot change in a run.
+        CheckpointError: If every checkpoint is damaged.
+        KeyboardInterrupt: After Ctrl-C; what was learned is saved.
+    """
+    run = open_run(Path(run))
+    view: Sink | None = None
+    with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
+        config, _ = run.beginning()
+        steps = int(changes.get("steps", config.steps))
+        view = training_view(f"{config.algorithm.name} on {config.env}", steps, progress)
+    resumed, result = launch.resume(run, view, trust=trust, **changes)
+    _raise_interrupt(resumed, result)
+    return resumed
+
+
+def _raise_interrupt(run: Run, result: TrainingResult | None) -> None:
+    if result is not None and result.signal == signal.SIGINT:
+        raise KeyboardInterrupt(f"stopped at step {result.step:,}; continue with: asyncrl train --resume {run.path}")
+
+
+def pretrain(
+    env: EnvSource,
+    algorithm: str,
+    data: str,
+    *,
+    preset: str | None = None,
+    run_dir: Path | str | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a policy to imitate the episodes of a dataset (behavioural cloning).
+
+    Args:
+        env: Environment id, class, or a function that makes an environment.
+        algorithm: Name of the algorithm whose network is trained.
+        data: Name of a Minari dataset; `record` writes one.
+        preset: Name of a preset; None chooses the one tuned for algorithm and environment.
+        run_dir: Folder of the run; None makes one in `runs/`.
+        settings: Options of `asyncrl pretrain`, for example `imitation_epochs=20`, `hidden=(64, 64)`.
+
+    Returns:
+        A run to evaluate, to play, or to start from: `train(env, algorithm, init_from=str(run.path))`.
+
+    Raises:
+        UsageError: If the dataset is missing or does not fit the environment; for settings without effect.
+    """
+    names = {field.name for field in dataclasses.fields(CloningOptions)}
+    options = CloningOptions(**{name: value for name, value in settings.items() if name in names})
+    others = {name: value for name, value in settings.items() if name not in names}
+    config = tailor(env, algorithm, preset, **others)
+    run, _ = launch.imitate(config, data, options, run_dir, asked=others)
     return run
 
 
 @standard_modes()
-def resume(
-    run_dir: Path | str, view: Sink | None = None, *, steps: int | None = None, trust: bool = False, **changes: Any
-) -> tuple[Run, TrainingResult | None]:
-    """Continue a run from its newest good checkpoint; None for the outcome where nothing is left to do.
-
-    `steps` lengthens (or shortens) the run; `changes` are other settings that may change: `RunConfig.CHANGEABLE`, and
-    `learning_rate` where the run diverged. `trust` says that what somebody else's run names may be run.
-    """
-    run = Run(open_run(Path(run_dir)).path.absolute())
-    with run.locked():
-        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}), trust=trust)
-
-
-def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool) -> tuple[Run, TrainingResult | None]:
-    newest = newest_checkpoint(run, view) if run.checkpoints() else None
-    if newest is not None and trust:
-        newest = newest.trusted()
-    before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
-    if not trust:
-        checkpoint.check_trust(before, contract_before)
-    config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
-    contract = describe_all(config.env_ids, config.environment)
-    if differences := contract_before.differences(contract):
-        raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
-    config = resolve(config, contract)
-    if newest is not None:
-        run.repair_marks(newest.path)
-        if training.is_complete(config, contract, run, newest):
-            return run, None
-    _check_memory(config, contract)
-    _prepare_engine(config, contract)
-    different = differences_of(before, config)
-    notes = []
-    if "learning_rate" in different:
-        old_rate, rate = different["learning_rate"]
-        notes.append(f"From here on this is another run: --learning-rate {rate:g}, not {old_rate:g}.")
-    run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
-    if different and newest is not None:  # asked for once: it holds also where this process is killed before it saves
-        newest = checkpoint.amend(newest, config=config.to_json())
-    return run, _train(config, contract, run, view, newest, notes)
-
-
-def newest_checkpoint(run: Run, view: Sink | None = None) -> checkpoint.Checkpoint:
-    """The newest checkpoint that is whole; the reason why a newer one is not goes to `view`."""
-    problems = []
-    for path in reversed(run.checkpoints()):
-        try:
-            found = checkpoint.load(path)
-            found.weights()
-            Archive.verify(run.replay_folder, found.replay)
-            return found
-        except CheckpointError as problem:
-            problems.append(str(problem))
-            if view is not None:
-                view.say(f"{problem}; trying the one before")
-    raise CheckpointError("; ".join(problems) or f"{run.path} has no checkpoint yet")
-
-
-def _train(
-    config: RunConfig,
-    contract: Contract,
-    run: Run,
-    view: Sink | None,
-    newest: checkpoint.Checkpoint | None,
-    notes: Sequence[str] = (),
-) -> TrainingResult:
-    """Train to the end, as often as the run goes back; `notes` are said at its beginning."""
-    plan = replay_plan(config, contract)
-    stored = [] if plan is None else [f"{'replay memory':<20}{plan} {_WHERE[plan.options.storage]}"]
-    if plan is not None:
-        stored.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
-    dense = [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
-    said = ["\n".join([*contract_lines(contract), *summary_lines(config), *dense, *stored, ""]), *notes]
-    if config.named_outside() and not signing.can_sign():
-        said.append(
-            "This run cannot be signed, because no key can be kept in XDG_STATE_HOME or ~/.local/state: to play, evaluate "
-            "or continue it, add --trust."
-        )
-    while True:
-        outcome, newest = _train_from(newest, config, contract, run, view, said)
-        if outcome is not None:
-            return outcome
-        assert newest is not None
-        config, said = newest.config, []
-
-
-def _train_from(
-    newest: checkpoint.Checkpoint | None,
-    config: RunConfig,
-    contract: Contract,
-    run: Run,
-    view: Sink | None,
-    said: Sequence[str],
-) -> tuple[TrainingResult | None, checkpoint.Checkpoint | None]:
-    """Train to the end; or, where the run diverges and is to go back, give the checkpoint to go on from."""
-    goes_on = newest is not None or (run.path / "metrics.jsonl").exists()  # a start that was killed left that
-    if goes_on:
-        run.rewind(-1 if newest is None else newest.update)
-    run.note_interruption(None)
-    events = TensorBoard(run.path, resumed_at=(-1 if newest is None else newest.step) if goes_on else None)
-    sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
-    with report_crashes(), Monitor(sinks).open() as monitor:
-        for sentence in said:
-            monitor.say(sentence)
-        loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
-        try:
-            outcome = loop(config, contract, run, monitor, newest)
-            run.note_interruption(outcome.signal)
-            return outcome, None
-        except DivergenceError as error:
-            back = recover(run, config, error)
-            if back is not None:
-                return None, back
-            saved = f"What was learned until step {newest_checkpoint(run).step:,} is saved in {run.path}"
-            monitor.say(f"{saved}.")
-            raise error.with_remedy(
-                f"{saved}: asyncrl train --resume {run.path} --learning-rate X goes on from there."
-            ) from error
-
-
-@standard_modes()
-def record(
-    player: Path | Agent | EnvSource,
-    out: str,
-    episodes: int = 20,
-    seed: int = 1,
-    *,
-    bot: str | None = None,
-    greedy: bool | None = None,
-    epsilon: float = 0.0,
-    max_steps: int | None = None,
-    say: Callable[[str], None] = lambda sentence: None,
-    trust: bool = False,
-) -> list[float]:
-    """Write a Minari dataset of an agent's play, or of a bot's in the environment `player`; returns the scores.
-
-    Episodes are cut off as in `evaluate`; `say` is told how many. Raises UsageError where the dataset is there already.
-    """
-    _check_play(episodes, epsilon, max_steps)
-    datasets.check_name_free(out)
-    if bot is not None:
-        if greedy is not None or epsilon:
-            name = "--epsilon" if epsilon else "--greedy" if greedy else "--sample"
-            raise UsageError(f"{name} has no effect with --bot {bot}: no policy plays")
-        contract, who = describe(str(player) if isinstance(player, Path | Agent) else player), bot
-        limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
-        play_on: Player = BotPlayer(bot, contract.spaces)
-    else:
-        agent = player if isinstance(player, Agent) else load(player, trust=trust)  # type: ignore[arg-type]  # load complains
-        contract, who = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=()), str(player)
-        limit = max_steps or agent.checkpoint.config.episode_limit(contract)
-        play_on = agent.player(greedy=_greedily(agent, greedy), epsilon=epsilon)
-    played = list(datasets.record(play_on, contract, episodes, seed, limit=limit))
-    count = sum(len(one.reward) == limit and not one.terminated for one in played)
-    if count and limit is not None:
-        say(cut_off_message(count, episodes, limit))
-    datasets.write(out, contract, played, who)
-    return [one.score for one in played]
-
-
-def play_yourself(env: EnvSource, games: int = 1, seed: int = 1, out: str | None = None) -> list[float]:
-    """Play `games` games at the keyboard, in a window; returns the scores. `out` names a dataset to write them to.
-
-    Closing the window ends it; games that were finished count.
-    """
-    contract = describe(env)
-    action_count(contract)  # before the window opens
-    if out is not None:
-        datasets.check_name_free(out)
-    played: list[datasets.Demonstration] = []
-    with contextlib.closing(View(contract)) as view, Window(contract.env, view.frames_per_second) as window:
-        person = HumanPlayer(view, window)
-        with contextlib.suppress(KeyboardInterrupt):
-            played.extend(datasets.record(person, contract, games, seed, view))
-    if out is not None and played:
-        datasets.write(out, contract, played, "a person")
-    return [one.score for one in played]
-
-
-@standard_modes()
-def pretrain(
-    config: RunConfig,
-    data: str,
-    options: CloningOptions | None = None,
-    run_dir: Path | str | None = None,
-    note: Callable[[Epoch], None] = lambda epoch: None,
-    *,
-    asked: Collection[str] = (),
-) -> tuple[Run, Epoch, Evaluation | None]:
-    """Imitate a dataset; the run that is written is one to evaluate, to play and to begin with (`init_from`)."""
-    path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
-    contract = describe(config.env, config.environment)
-    reject_unused_by_imitation(settings_of(config, asked))
-    config = resolve(config, contract)
-    if config.network.recurrent is not Recurrent.NONE:
-        raise UsageError("pretrain imitates single steps, which say nothing of the past; leave out --recurrent")
-    episodes = datasets.read(data, contract)
-    learner = make_learner(config, contract, with_replay=False)
-    run = (create_run_in if run_dir is None else create_run)(path, config, contract)
-    with run.locked(), handle_stop_signals() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
-        began = time.monotonic()
-
-        def write(epoch: Epoch) -> None:
-            facts = {"step": 0, "update": 0, "time": round(time.monotonic() - began, 3), "kind": "pretrain"}
-            monitor.write({**facts, **epoch._asdict()})
-            note(epoch)
-
-        best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write, lambda: bool(stop))
-        path = run.checkpoint_path(0)
-        seconds = time.monotonic() - began
-        checkpoint.save(path, learner.state(), step=0, update=0, seconds=seconds, contract=contract, config=config)
-        run.mark("latest", path)
-        run.note_interruption(stop.signal)
-    if stop or not config.eval_episodes:
-        return run, best, None
-    with explained("the evaluation of what was learned", evaluate_again(run.path)):
-        return run, best, evaluate(run.path, config.eval_episodes, config.seed, trust=True)
-
-
-@standard_modes()
 def evaluate(
-    name: Path | str | Agent,
+    agent: Agent | Run | Path | str,
     episodes: int = 30,
     seed: int = 1,
     *,
@@ -384,35 +169,104 @@ def evaluate(
     envs: int | None = None,
     max_steps: int | None = None,
     trust: bool = False,
+    progress: bool | None = None,
 ) -> Evaluation:
-    """Play episodes in the agent's own environment, under its contract; the same seed gives the same scores.
+    """Play episodes with an agent in its environment. The same seed gives the same returns.
 
-    `epsilon` is the probability that an action is replaced by a random one; `env` says which environment, where it was
-    trained in several. Another environment and other `rules` are another contract: it takes `force`. `envs` environments
-    are stepped side by side, and an episode is cut off after `max_steps` (None: as while training, see `RunConfig`).
+    Args:
+        agent: An agent, a run, the folder of a run or a checkpoint, or the name of a pretrained agent.
+        episodes: Number of episodes.
+        seed: Seed of the environments and the policy.
+        greedy: Take the most probable action; False samples from the policy, None does as the run's evaluations.
+        epsilon: Probability of a random action instead of the policy's.
+        env: The environment, if the agent was trained in several, or another one with the same spaces.
+        rules: Settings of the environment that differ from the run's.
+        force: Accept an environment or settings that differ from those in training.
+        envs: Environments stepped in parallel; None as in training.
+        max_steps: Steps after which an episode is cut off; None as in the run's evaluations.
+        trust: Run code that the folder names even if someone else made the folder.
+        progress: Whether to show progress; None shows it in a terminal or a notebook.
+
+    Raises:
+        UsageError: For options that are impossible or without effect, or an environment that differs.
+        CheckpointError: If the checkpoint is damaged.
     """
-    _check_play(episodes, epsilon, max_steps)
+    _check_options(episodes, epsilon, max_steps)
     if envs is not None and envs < 1:
         raise UsageError(f"--eval-envs must be 1 or more, not {envs}")
-    agent = name if isinstance(name, Agent) else load(name, trust=trust)
-    contract, config = (
-        agent.contract_of(None if env is None else env_id_of(env), rules, force=force),
-        agent.checkpoint.config,
-    )
-    return play_episodes(
-        agent.policy,
-        contract,
-        episodes,
-        seed,
-        greedy=_greedily(agent, greedy),
-        epsilon=epsilon,
-        envs=envs or config.evaluation_envs(contract),
-        limit=max_steps or config.episode_limit(contract),
-    )
+    agent = _agent(agent, trust=trust)
+    config = agent.checkpoint.config
+    contract = agent.contract_of(None if env is None else env_id_of(env), rules, force=force)
+    with episode_progress(episodes, progress) as report:
+        return play_episodes(
+            agent.policy,
+            contract,
+            episodes,
+            seed,
+            greedy=_resolve_greedy(agent, greedy),
+            epsilon=epsilon,
+            envs=envs or config.evaluation_envs(contract),
+            limit=max_steps or config.episode_limit(contract),
+            progress=report,
+        )
 
 
 @standard_modes()
-def play(
+def play_agent(
+    agent: Agent | Run | Path | str,
+    episodes: int = 1,
+    seed: int = 1,
+    *,
+    video: Path | str | None = None,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+    env: EnvSource | None = None,
+    rules: EnvOptions | None = None,
+    force: bool = False,
+    max_steps: int | None = None,
+    trust: bool = False,
+    note: Callable[[Evaluation], None] = lambda episode: None,
+) -> Evaluation:
+    """Show an agent play, in a window or as a video.
+
+    Args:
+        agent: An agent, a run, the folder of a run or a checkpoint, or the name of a pretrained agent.
+        episodes: Number of episodes.
+        seed: Seed of the first episode; it rises by one with each.
+        video: An .mp4 or .gif file to write; None opens a window.
+        greedy: Take the most probable action; False samples from the policy, None does as the run's evaluations.
+        epsilon: Probability of a random action instead of the policy's.
+        env: The environment, if the agent was trained in several, or another one with the same spaces.
+        rules: Settings of the environment that differ from the run's.
+        force: Accept an environment or settings that differ from those in training.
+        max_steps: Steps after which an episode is cut off; None as in the run's evaluations.
+        trust: Run code that the folder names even if someone else made the folder.
+        note: Called after each episode with that episode alone.
+
+    Returns:
+        Returns and lengths of the episodes.
+
+    Raises:
+        UsageError: As `evaluate`; and if the file cannot be written or there is no display.
+    """
+    _check_options(episodes, epsilon, max_steps)
+    path = None if video is None else Path(video).absolute()  # an environment may change the working directory
+    agent = _agent(agent, trust=trust)
+    greedy = _resolve_greedy(agent, greedy)
+    contract = agent.contract_of(None if env is None else env_id_of(env), rules, force=force)
+    played = []
+    with contextlib.closing(View(contract)) as view:
+        screen = Window(contract.env, view.frames_per_second) if path is None else open_video(path, view.frames_per_second)
+        with screen:
+            for number in range(episodes):
+                how: dict[str, Any] = dict(greedy=greedy, epsilon=epsilon, max_steps=max_steps)
+                played.append(play_episode(agent, view, screen, seed + number, **how))
+                note(played[-1])
+    return Evaluation.merge(played)
+
+
+@standard_modes()
+def play_episode(
     agent: Agent,
     view: View,
     screen: Screen,
@@ -420,28 +274,116 @@ def play(
     *,
     greedy: bool | None = None,
     epsilon: float = 0.0,
-    most_steps: int | None = None,
+    max_steps: int | None = None,
     progress: Callable[[int], None] = lambda step: None,
-    say: Callable[[str], None] = lambda sentence: None,
-) -> float:
-    """Play one episode onto a screen; returns its score. It is cut off as in `evaluate`, and `say` is told.
-
-    `progress` is called with the number of each step, and what it raises ends the game.
-    """
-    _check_play(1, epsilon, most_steps)
-    limit = most_steps or agent.checkpoint.config.episode_limit(view.contract)
-    score = 0.0
-    for step, scene in enumerate(watch(agent.policy, view, seed, greedy=_greedily(agent, greedy), epsilon=epsilon)):
+) -> Evaluation:
+    """Play one episode onto a screen. `progress` is called before each step with its number; it may raise to end it."""
+    _check_options(1, epsilon, max_steps)
+    limit = max_steps or agent.checkpoint.config.episode_limit(view.contract)
+    score, length, is_cut = 0.0, 0, False
+    for step, seen in enumerate(watch(agent.policy, view, seed, greedy=_resolve_greedy(agent, greedy), epsilon=epsilon)):
         progress(step)
-        screen.show(scene.picture)
-        score = scene.score
-        if step == limit and not scene.done:
-            say(cut_off_message(1, 1, limit))
+        screen.show(seen.picture)
+        score, length = seen.score, step
+        is_cut = step == limit and not seen.done
+        if is_cut:
             break
-    return score
+    return Evaluation((score,), (length,), cut_off=int(is_cut))
 
 
-def _check_play(episodes: int, epsilon: float, max_steps: int | None) -> None:
+@standard_modes()
+def record(
+    player: Agent | Run | Path | EnvSource,
+    out: str,
+    episodes: int = 20,
+    seed: int = 1,
+    *,
+    bot: str | None = None,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+    max_steps: int | None = None,
+    trust: bool = False,
+) -> Evaluation:
+    """Record the episodes of an agent or a bot as a Minari dataset.
+
+    Args:
+        player: An agent, a run, a folder or the name of a pretrained agent; with `bot`, an environment: its id, class, or
+            a function that makes one.
+        out: Name of the new dataset, for example "cartpole/expert-v0".
+        episodes: Number of episodes.
+        seed: Seed of the environments.
+        bot: Function that makes a bot, as "FILE.py:NAME" or "MODULE:NAME".
+        greedy: Take the most probable action; False samples from the policy, None does as the run's evaluations.
+        epsilon: Probability of a random action instead of the policy's.
+        max_steps: Steps after which an episode is cut off; None as in the run's evaluations.
+        trust: Run code that the folder names even if someone else made the folder.
+
+    Returns:
+        Returns and lengths of the recorded episodes.
+
+    Raises:
+        UsageError: If the dataset exists already, or an option is impossible or without effect.
+    """
+    _check_options(episodes, epsilon, max_steps)
+    datasets.check_name_free(out)
+    if bot is not None:
+        if greedy is not None or epsilon:
+            name = "--epsilon" if epsilon else "--greedy" if greedy else "--sample"
+            raise UsageError(f"{name} has no effect with --bot {bot}, which is not a policy")
+        contract, author = describe(str(player) if isinstance(player, Path | Agent | Run) else player), bot
+        limit = max_steps or (EPISODE_LIMIT if contract.episode_cap is None else None)
+        playing: Player = BotPlayer(bot, contract.spaces)
+    else:
+        agent = _agent(player, trust=trust)
+        author = str(player.path if isinstance(player, Run) else player)
+        contract = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=())
+        limit = max_steps or agent.checkpoint.config.episode_limit(contract)
+        playing = agent.player(greedy=_resolve_greedy(agent, greedy), epsilon=epsilon)
+    recorded = list(datasets.record(playing, contract, episodes, seed, limit=limit))
+    datasets.write(out, contract, recorded, author)
+    return _evaluation(recorded, limit)
+
+
+def play_yourself(env: EnvSource, episodes: int = 1, seed: int = 1, out: str | None = None) -> Evaluation | None:
+    """Play with the keyboard, in a window. Closing it ends the game; the episodes before that count.
+
+    Args:
+        env: Environment id, class, or a function that makes an environment.
+        episodes: Number of episodes.
+        seed: Seed of the first episode.
+        out: Name of a Minari dataset to write the episodes to.
+
+    Returns:
+        Returns and lengths of the finished episodes; None if there are none.
+    """
+    contract = describe(env)
+    action_count(contract)  # raises before the window opens
+    if out is not None:
+        datasets.check_name_free(out)
+    played: list[datasets.Demonstration] = []
+    with contextlib.closing(View(contract)) as view, Window(contract.env, view.frames_per_second) as window:
+        person = HumanPlayer(view, window)
+        with contextlib.suppress(KeyboardInterrupt):
+            played.extend(datasets.record(person, contract, episodes, seed, view))
+    if not played:
+        return None
+    if out is not None:
+        datasets.write(out, contract, played, "a person")
+    return _evaluation(played, None)
+
+
+def _agent(source: Any, *, trust: bool) -> Agent:
+    return source if isinstance(source, Agent) else load(source, trust=trust)
+
+
+def _evaluation(episodes: list[datasets.Demonstration], limit: int | None) -> Evaluation:
+    """Returns and lengths of recorded episodes, which were cut off after `limit` steps."""
+    cut = sum(len(episode.reward) == limit and not episode.terminated for episode in episodes)
+    lengths = tuple(len(episode.reward) for episode in episodes)
+    return Evaluation(tuple(episode.score for episode in episodes), lengths, cut_off=cut)
+
+
+def _check_options(episodes: int, epsilon: float, max_steps: int | None) -> None:
     if episodes < 1:
         raise UsageError(f"--episodes must be 1 or more, not {episodes}")
     if not 0 <= epsilon <= 1:
@@ -450,11 +392,11 @@ def _check_play(episodes: int, epsilon: float, max_steps: int | None) -> None:
         raise UsageError(f"--max-steps must be 1 or more, not {max_steps}")
 
 
-def _greedily(agent: Agent, greedy: bool | None) -> bool:
-    """Does `agent` take the most probable action? Raises UsageError where it makes no difference."""
+def _resolve_greedy(agent: Agent, greedy: bool | None) -> bool:
+    """Whether `agent` takes the most probable action. Raises UsageError if the choice has no effect."""
     algorithm = agent.checkpoint.config.algorithm
     if greedy is False and not algorithm.is_stochastic:
-        raise UsageError(f"--sample has no effect on {algorithm.name}, which draws no actions; --epsilon takes random ones")
+        raise UsageError(f"--sample has no effect on {algorithm.name}, whose policy is deterministic; use --epsilon")
     if greedy and isinstance(algorithm, Random):
-        raise UsageError("--greedy has no effect on random: every action is as probable as any other")
+        raise UsageError("--greedy has no effect on random: all actions have the same probability")
     return agent.resolve_greedy(greedy)

@@ -76,7 +76,7 @@ class Refused(Exception):
 
 def resume(run: Path) -> None:
     """Resume a run until its actors would start."""
-    from asyncrl import api, training
+    from asyncrl import launch, training
 
     def begin(*_: object) -> Any:
         raise Began
@@ -84,7 +84,7 @@ def resume(run: Path) -> None:
     kept = training.open_engine
     training.open_engine = begin
     try:
-        api.resume(run, steps=10**6)
+        launch.resume(run, steps=10**6)
     finally:
         training.open_engine = kept
 

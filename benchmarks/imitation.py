@@ -19,7 +19,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from asyncrl.api import configure, evaluate, pretrain, record, start, train
+from asyncrl.api import configure, evaluate, record, train
+from asyncrl.launch import imitate, start
 from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,11 +57,11 @@ def main() -> None:
         expert = train(asked.env, asked.algorithm, run_dir=folder / "expert")
         recorded = record(expert.path, "expert/play-v0", asked.episodes)
         config = configure(asked.env, asked.algorithm, eval_episodes=0, seed=99)
-        clone, best, _ = pretrain(config, "expert/play-v0", run_dir=folder / "clone")
+        clone, best = imitate(config, "expert/play-v0", run_dir=folder / "clone")
         report: dict[str, Any] = {
             "command": " ".join(sys.argv),
             "machine": machine(),
-            "expert": sum(recorded) / len(recorded),
+            "expert": recorded.mean,
             "clone": evaluate(clone.path, 100, greedy=True).mean,
             "agreement": best.agreement,
         }

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from asyncrl.api import configure, start
+from asyncrl.api import configure
+from asyncrl.launch import start
 from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from worlds import Corridor
 
 import asyncrl
 from asyncrl.algorithms import A3C
-from asyncrl.api import configure, newest_checkpoint, resume
+from asyncrl.api import configure
 from asyncrl.errors import UsageError
+from asyncrl.launch import newest_checkpoint, resume
 from asyncrl.networks import Network
 from asyncrl.runs.config import EngineKind
 from asyncrl.runs.lookup import open_run
@@ -57,7 +59,7 @@ def test_train_load_act_evaluate(tmp_path: Path) -> None:
 def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
     kwargs = json.dumps({"sent": str(tmp_path / "sent")})
     settings = dict(steps=4_000, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0, env_kwargs=kwargs)
-    with pytest.raises(KeyboardInterrupt, match="go on with: asyncrl train --resume"):
+    with pytest.raises(KeyboardInterrupt, match="continue with: asyncrl train --resume"):
         asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", **settings)
     run = open_run(tmp_path / "run")
     assert run.interrupted
@@ -99,5 +101,33 @@ def test_an_environment_that_changes_the_working_directory_changes_no_path(
 
 @pytest.mark.parametrize("given", [None, 3, ["run"], object()])
 def test_what_names_no_agent_is_refused_in_a_sentence(given: Any) -> None:
-    with pytest.raises(UsageError, match=r"an agent is named by its run folder, as run\.path, not by "):
+    with pytest.raises(UsageError, match=r"an agent is named by the path of its run folder \(run\.path\), not by "):
         asyncrl.load(given)
+
+
+def test_a_call_for_each_command_takes_runs_and_environments_as_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "bots.py").write_text("def right():\n    return lambda observation, info: 1\n")
+    bot = f"{tmp_path / 'bots.py'}:right"
+    recorded = asyncrl.record(Corridor, "corridor/right-v0", 4, bot=bot)
+    assert len(recorded.returns) == len(recorded.lengths) == 4
+    imitating = asyncrl.pretrain(Corridor, "a3c", "corridor/right-v0", run_dir=tmp_path / "imitating", imitation_epochs=20)
+    settings = dict(envs_per_actor=1, actors=1, engine="serial", eval_episodes=0)
+    run = asyncrl.train(Corridor, "a3c", run_dir=tmp_path / "run", steps=100, init_from=str(imitating.path), **settings)
+    assert capsys.readouterr() == ("", "")
+    resumed = asyncrl.resume(run, steps=200, progress=True)
+    assert "200 steps" in capsys.readouterr().out
+    assert newest_checkpoint(resumed).step >= 200
+    assert asyncrl.resume(run, steps=200) == run
+    assert asyncrl.evaluate(run, 3, env=Corridor, greedy=True) == asyncrl.evaluate(asyncrl.load(run), 3, greedy=True)
+    played = asyncrl.play_agent(run, 2, video=tmp_path / "play.gif", max_steps=4)
+    assert (len(played.returns), (tmp_path / "play.gif").is_file()) == (2, True)
+
+
+def test_a_keyword_that_is_no_setting_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no setting 'learning_rat'; did you mean 'learning_rate'"):
+        asyncrl.train("CartPole-v1", "a3c", learning_rat=1.0)

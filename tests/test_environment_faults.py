@@ -20,10 +20,11 @@ import pytest
 import torch
 
 import asyncrl
-from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.api import configure
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import describe
 from asyncrl.errors import ActorDied, CheckpointError, DivergenceError, EnvironmentFault, SystemFault
+from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.learner import Learner
 from asyncrl.monitor import Quiet
 from asyncrl.runs.checkpoint import Checkpoint
@@ -198,7 +199,7 @@ def test_a_start_that_failed_before_anything_was_learned_is_begun_again_by_resum
     config = configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL)
     start(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(asyncrl.api, "JsonLines", full_of_files)
+        patch.setattr(asyncrl.launch, "JsonLines", full_of_files)
         with pytest.raises(SystemFault, match=r"ulimit -n .* resume from its beginning with"):
             start(config, tmp_path / "run")
     resume(tmp_path / "run")

@@ -10,10 +10,11 @@ import gymnasium
 import pytest
 from worlds import Corridor
 
-from asyncrl.api import configure, evaluate, start
+from asyncrl.api import configure, evaluate
 from asyncrl.cli import main
 from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
+from asyncrl.launch import start
 from asyncrl.runs import checkpoint
 
 HERE, THERE = "worlds:Corridor-v0", "Backwards-v0"

@@ -22,13 +22,14 @@ from rich.console import Console
 from asyncrl import hogwild
 from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.api import configure
 from asyncrl.cli import main
 from asyncrl.envs import Contract, describe
 from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
 from asyncrl.experience import OffPolicy
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.hogwild import HogwildLearner, WorkerReport
+from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import Live
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.lookup import open_run

@@ -14,11 +14,12 @@ from torch import Tensor
 import asyncrl.training
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.engines.memory import Memory
 from asyncrl.errors import ScheduleError
 from asyncrl.experience.rollout import NEWEST_VERSION, Rollout, Ticket
+from asyncrl.launch import start
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.schedule import Lockstep
 

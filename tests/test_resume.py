@@ -17,8 +17,9 @@ from gymnasium.envs.registration import EnvSpec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worlds import Corridor
 
-from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.api import configure
 from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import JsonLines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig

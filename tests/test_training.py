@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from asyncrl.api import configure, evaluate, newest_checkpoint, start
+from asyncrl.api import configure, evaluate
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Rollout, Ticket
+from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Record
 from asyncrl.presets import automatic, preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig

@@ -16,13 +16,14 @@ from forged_runs import forged
 
 import asyncrl
 from asyncrl.acting import datasets
-from asyncrl.api import configure, resume, start
+from asyncrl.api import configure
 from asyncrl.cli import main
 from asyncrl.common import signing
 from asyncrl.envs import describe
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
 from asyncrl.errors import UsageError
+from asyncrl.launch import resume, start
 from asyncrl.runs import checkpoint
 from asyncrl.runs.run import Run
 

@@ -15,11 +15,12 @@ from forged_runs import forge, forge_tensors
 from torch import Tensor
 
 import asyncrl
-from asyncrl.api import configure, resume, start
+from asyncrl.api import configure
 from asyncrl.cli import main
 from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs.supervision import capsule
 from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.launch import resume, start
 from asyncrl.runs import checkpoint
 from asyncrl.runs.run import Run
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asyncrl.api import start
 from asyncrl.bench.stages import WARM_UP, Stage, capacity
 from asyncrl.bench.usage import Usage
 from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
+from asyncrl.launch import start
 from asyncrl.monitor import Record
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.provenance import machine

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asyncrl.api import newest_checkpoint
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, Option, options_of, read_values, remove_option, with_values
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
+from asyncrl.launch import newest_checkpoint
 from asyncrl.runs.changes import check_change, may_change, paths_in
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.lookup import open_run

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from asyncrl.api import load, play, play_yourself
+from asyncrl.api import load, play_agent, play_yourself
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.validation import flag, within
-from asyncrl.envs import EnvOptions, View, describe
+from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
+from asyncrl.play.evaluation import Evaluation, cut_off_message
 from asyncrl.play.human import keys_help
-from asyncrl.play.video import Screen, Window, open_video
 from asyncrl.runs.lookup import newer_checkpoint
 
 _ABOUT = "Watch an agent play, in a window or as a video; or play yourself."
@@ -66,18 +65,29 @@ def run(arguments: Sequence[str]) -> int:
         return _play_yourself(asked)
     if asked.record is not None:
         raise UsageError("--record is for --human; `asyncrl record RUN --out DATASET` records an agent")
-    greedy = greedy_or_sample(asked.greedy, asked.sample)
-    video = None if asked.video is None else asked.video.absolute()  # an environment may change the working directory
     agent = load(asked.run, trust=asked.trust)
-    contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer, flush=True)
-    with contextlib.closing(View(contract)) as view, _screen(video, contract.env, view) as screen:
-        for game in range(asked.episodes):
-            seed, epsilon = asked.seed + game, asked.epsilon
-            how: Any = dict(greedy=greedy, epsilon=epsilon, most_steps=asked.max_steps, say=print)
-            score = play(agent, view, screen, seed, **how)
-            print(f"game {game + 1}: {score:g}", flush=True)
+    numbers = itertools.count(1)
+
+    def note(episode: Evaluation) -> None:
+        print(f"episode {next(numbers)}: {episode.mean:g}", flush=True)
+        if episode.cut_off:
+            print(cut_off_message(1, 1, episode.lengths[0]), flush=True)
+
+    play_agent(
+        agent,
+        asked.episodes,
+        asked.seed,
+        video=asked.video,
+        greedy=greedy_or_sample(asked.greedy, asked.sample),
+        epsilon=asked.epsilon,
+        env=asked.env,
+        rules=asked.rules,
+        force=asked.force,
+        max_steps=asked.max_steps,
+        note=note,
+    )
     if asked.video is not None:
         print(f"video: {asked.video}")
     return 0
@@ -87,18 +97,13 @@ def _play_yourself(asked: Arguments) -> int:
     plain = Arguments(asked.run)
     for name in ("video", "max_steps", "greedy", "sample", "epsilon", "env", "rules", "force"):
         if getattr(asked, name) != getattr(plain, name):
-            option = "another rule" if name == "rules" else flag(name)
-            raise UsageError(f"{option} has no effect with --human: no agent plays")
+            option = "a setting of the environment" if name == "rules" else flag(name)
+            raise UsageError(f"{option} has no effect with --human, where no agent plays")
     contract = describe(asked.run)
     print(f"{asked.run}: close the window to end. " + keys_help(contract), flush=True)
-    for game, score in enumerate(play_yourself(asked.run, asked.episodes, asked.seed, asked.record), 1):
-        print(f"game {game}: {score:g}")
-    if asked.record is not None:
+    played = play_yourself(asked.run, asked.episodes, asked.seed, asked.record)
+    for number, score in enumerate(() if played is None else played.returns, 1):
+        print(f"episode {number}: {score:g}")
+    if played is not None and asked.record is not None:
         print(f"dataset: {asked.record}")
     return 0
-
-
-def _screen(video: Path | None, title: str, view: View) -> Screen:
-    if video is None:
-        return Window(title, view.frames_per_second)
-    return open_video(video, view.frames_per_second)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asyncrl.api import configure, pretrain, tailor
+from asyncrl.api import configure, evaluate, tailor
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative, with_values
 from asyncrl.cli.train_options import envpool_setting, reject_other_families, train_options
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.validation import check_numbers
 from asyncrl.errors import UsageError
+from asyncrl.launch import imitate
 from asyncrl.play.evaluation import cut_off_message
+from asyncrl.play.evaluator import evaluate_again, explained
 from asyncrl.play.imitation import CloningOptions, Epoch
 from asyncrl.runs.option_checks import IMITATION_SETTINGS
 
@@ -71,10 +73,12 @@ def run(arguments: Sequence[str]) -> int:
             agreement = "" if epoch.agreement is None else f"   agreement {epoch.agreement:.1%}"
             print(f"epoch {epoch.number:>4}   {losses}{agreement}", flush=True)
 
-    made, best, score = pretrain(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
+    made, best = imitate(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
     fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
     print(f"best epoch {best.number}: {fit} on the validation episodes")
-    if score is not None:
+    if config.eval_episodes and not made.interrupted:
+        with explained("the evaluation of the imitation", evaluate_again(made.path)):
+            score = evaluate(made, config.eval_episodes, config.seed, trust=True)
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
         if score.cut_off:
             print(cut_off_message(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))

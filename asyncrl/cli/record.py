@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncrl.api import record
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.errors import UsageError
+from asyncrl.play.evaluation import cut_off_message
 
 BASIC = {
     "Options": ("out", "bot", "episodes", "seed", "greedy", "sample", "epsilon", "max_steps", "trust"),
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "record", arguments, "Record the episodes of an agent or a bot as a Minari dataset.", BASIC)
     if not asked.out:
         raise UsageError("which name for the dataset? --out NAMESPACE/NAME-v0")
-    scores = record(
+    recorded = record(
         asked.player,
         asked.out,
         asked.episodes,
@@ -53,8 +53,9 @@ def run(arguments: Sequence[str]) -> int:
         greedy=greedy_or_sample(asked.greedy, asked.sample),
         epsilon=asked.epsilon,
         max_steps=asked.max_steps,
-        say=print,
         trust=asked.trust,
     )
-    print(f"{asked.out}: {len(scores)} episodes, mean return {statistics.fmean(scores):.2f}")
+    if recorded.cut_off:
+        print(cut_off_message(recorded.cut_off, asked.episodes, max(recorded.lengths)))
+    print(f"{asked.out}: {asked.episodes} episodes, mean return {recorded.mean:.2f}")
     return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import configure, load, newest_checkpoint, play, resume, start, tailor
+from asyncrl.api import configure, load, play_episode, tailor
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.help import print_help, wrapped
 from asyncrl.cli.options import HELP, options_of, read_values, relative, remove_option, with_values
@@ -26,6 +26,7 @@ from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
 from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError, UsageError
+from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import terminal_view
 from asyncrl.play.evaluation import Interrupted
 from asyncrl.play.video import open_video
@@ -157,14 +158,14 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
 def _report(made: Run, outcome: TrainingResult, *, quiet: bool, video: bool) -> int:
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
-        print(f"stopped by {name} at step {outcome.step:,}; go on with: asyncrl train --resume {relative(made.path)}")
+        print(f"stopped by {name} at step {outcome.step:,}; continue with: asyncrl train --resume {relative(made.path)}")
         return 130 if outcome.signal == signal.SIGINT else 0
     if outcome.evaluation is not None:
         score = outcome.evaluation
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes after {outcome.seconds:,.0f} s")
         best = made.marked("best")
         if best is not None and best != made.marked("latest"):
-            print(f"the best was {made.best_mean():.2f}, at step {int(best.name):,}: that agent is kept to play")
+            print(f"best evaluation: {made.best_mean():.2f} at step {int(best.name):,}; play and evaluate use that agent")
     code = _record(made, quiet=quiet) if video else 0
     print(f"run folder: {relative(made.path)}")
     if not quiet:
@@ -173,7 +174,7 @@ def _report(made: Run, outcome: TrainingResult, *, quiet: bool, video: bool) -> 
 
 
 def _record(made: Run, *, quiet: bool) -> int:
-    """One game of the best agent; one that cannot be drawn is no fault of the run. Returns the exit code."""
+    """Record an episode of the best agent; a failure to draw is reported and is not a fault. Returns the exit code."""
     agent = load(made.path, trust=True)  # it was trained here
     path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
     code = 0
@@ -186,15 +187,15 @@ def _record(made: Run, *, quiet: bool) -> int:
 
         try:
             if not quiet:
-                print("recording a game …", flush=True)
+                print("recording a video …", flush=True)
             path.parent.mkdir(exist_ok=True)
             with contextlib.closing(View(agent.contract)) as view, open_video(path, view.frames_per_second) as screen:
-                score = play(agent, view, screen, seed=1, progress=progress)
+                score = play_episode(agent, view, screen, seed=1, progress=progress).mean
         except (AsyncRLError, Interrupted) as problem:
             print(f"no video: {problem}", file=sys.stderr)
         except OSError as problem:
             code = 1
             print(f"no video: {describe_os_error(problem)}", file=sys.stderr)
         else:
-            print(f"video of one game ({score:g}): {relative(path)}")
+            print(f"video of one episode (return {score:g}): {relative(path)}")
     return 130 if stop.signal == signal.SIGINT else code

@@ -50,6 +50,10 @@ class Run:
 
     path: Path
 
+    def __fspath__(self) -> str:
+        """The folder's path: a run may be passed wherever a path is expected."""
+        return str(self.path)
+
     def write_config(self, config: RunConfig, contract: Contract, *, video: bool = False) -> None:
         """Write config.json, which makes this folder a run. `video`: an episode is to be recorded at the end."""
         facts = {

@@ -11,8 +11,9 @@ import sys
 import tempfile
 from importlib.metadata import version
 
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.engines.workers import prepare
+from asyncrl.launch import start
 from asyncrl.monitor import Record
 from asyncrl.runs import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder

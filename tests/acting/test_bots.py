@@ -14,10 +14,11 @@ import torch
 import asyncrl.training
 from asyncrl.acting.bots import ScriptedBot, open_bot
 from asyncrl.algorithms import DQN, ActionOutput
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.envs import describe
 from asyncrl.errors import BotFault, UsageError
 from asyncrl.experience import ReplayBuffer, Sample
+from asyncrl.launch import start
 from asyncrl.runs.resolution import resolve
 
 BOTS = """

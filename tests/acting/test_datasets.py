@@ -20,13 +20,14 @@ from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.datasets import Demonstration
 from asyncrl.acting.episodes import Player
 from asyncrl.acting.playback import Playback
-from asyncrl.api import configure, evaluate, load, pretrain, record, start
+from asyncrl.api import configure, evaluate, load, record
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.spaces import pack
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
+from asyncrl.launch import imitate, start
 from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.plans import actor_spec
 from asyncrl.runs.resolution import resolve
@@ -97,7 +98,7 @@ def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
         assert np.array_equal(one.observation, again.observation)
         assert np.array_equal(one.action, again.action)
     config = configure("space_envs:SpaceEnv", "a3c", eval_episodes=0, **settings)
-    _, epoch, _ = pretrain(config, "any/rare-v0", CloningOptions(imitation_epochs=1), tmp_path / "run")
+    _, epoch = imitate(config, "any/rare-v0", CloningOptions(imitation_epochs=1), tmp_path / "run")
     assert 0 <= epoch.agreement <= 1
 
 
@@ -127,29 +128,29 @@ def test_every_observation_is_recorded_where_the_environment_shows_them_in_one_a
 
 
 def test_a_recorded_agent_plays_as_it_is_evaluated(tmp_path: Path, walked: str) -> None:
-    run, *_ = pretrain(configure(CORRIDOR, "a3c", eval_greedy=True), walked, run_dir=tmp_path / "run")
-    assert record(run.path, "corridor/again-v0", 5) == pytest.approx(evaluate(run.path, 5).returns)
+    run, _ = imitate(configure(CORRIDOR, "a3c", eval_greedy=True), walked, run_dir=tmp_path / "run")
+    recorded = record(run, "corridor/again-v0", 5)
+    assert recorded.returns == pytest.approx(evaluate(run, 5).returns)
+    assert recorded.lengths == evaluate(run, 5).lengths
 
 
 def test_episodes_that_nothing_ends_are_recorded_up_to_a_limit(tmp_path: Path) -> None:
     settings = dict(steps=200, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
     run, _ = start(configure("worlds:Endless", "a3c", **settings), tmp_path / "run")
-    sentences: list[str] = []
-    record(run.path, "corridor/endless-v0", 2, max_steps=5, say=sentences.append)
+    recorded = record(run.path, "corridor/endless-v0", 2, max_steps=5)
     played = datasets.read("corridor/endless-v0", describe("worlds:Endless"))
     assert [(len(one.reward), one.terminated) for one in played] == [(5, False)] * 2
-    assert sentences == ["2 of 2 episodes had not ended after 5 steps (--max-steps); they count with the return until then"]
+    assert (recorded.lengths, recorded.cut_off) == ((5, 5), 2)
 
 
 @pytest.mark.parametrize("algorithm", ["a3c", "dqn", "c51"])
 def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: str) -> None:
     epochs = []
     config = configure(CORRIDOR, algorithm, eval_greedy=True, eval_episodes=10)
-    _, best, score = pretrain(
-        config, walked, CloningOptions(imitation_epochs=60, imitation_rate=1e-2), tmp_path / "run", epochs.append
-    )
+    options = CloningOptions(imitation_epochs=60, imitation_rate=1e-2)
+    run, best = imitate(config, walked, options, tmp_path / "run", epochs.append)
     assert best.agreement == 1.0
-    assert score is not None
+    score = evaluate(run, 10)
     assert score.mean == pytest.approx(np.mean([one.score for one in datasets.read(walked, describe(CORRIDOR))]), abs=0.02)
     assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
 
@@ -159,7 +160,7 @@ def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path
     record("Pendulum-v1", "pendulum/brake-v0", 3, bot=f"{tmp_path / 'bots.py'}:brake")
     config = configure("Pendulum-v1", "a3c", eval_episodes=0)
     options = CloningOptions(imitation_epochs=30, imitation_rate=1e-2)
-    run, best, _ = pretrain(config, "pendulum/brake-v0", options, tmp_path / "run")
+    run, best = imitate(config, "pendulum/brake-v0", options, tmp_path / "run")
     assert best.agreement is None
     agent = load(run.path)
     for episode in datasets.read("pendulum/brake-v0", agent.contract):
@@ -172,13 +173,13 @@ def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str)
     epochs: list[Any] = []
     options = CloningOptions(imitation_epochs=500, patience=3, imitation_rate=3e-2)
     config = configure(CORRIDOR, "a3c", eval_episodes=0)
-    _, best, _ = pretrain(config, chance, options, tmp_path / "run", epochs.append)
+    _, best = imitate(config, chance, options, tmp_path / "run", epochs.append)
     assert len(epochs) == best.number + 3 < 500
 
 
 @pytest.mark.parametrize("algorithm", ["a3c", "dqn"])
 def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, algorithm: str) -> None:
-    run, *_ = pretrain(configure(CORRIDOR, algorithm, eval_episodes=0), walked, run_dir=tmp_path / "run")
+    run, _ = imitate(configure(CORRIDOR, algorithm, eval_episodes=0), walked, run_dir=tmp_path / "run")
     more = SMALL | dict(learning_starts=10) if algorithm == "dqn" else dict(actors=1, envs_per_actor=4, t_max=5)
     config = configure(CORRIDOR, algorithm, **more, init_from=str(run.path), steps=20, eval_episodes=10, eval_greedy=True)
     _, outcome = start(config, tmp_path / "trained")
@@ -261,4 +262,4 @@ def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
     assert isinstance(one, Demonstration)
     datasets.write("corridor/one-v0", contract, [one], "chance")
     with pytest.raises(UsageError, match="two episodes or more"):
-        pretrain(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")
+        imitate(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")

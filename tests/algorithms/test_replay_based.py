@@ -23,12 +23,13 @@ from asyncrl.algorithms.dqn import TDLoss
 from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.algorithms.qr_dqn import quantile_loss
 from asyncrl.algorithms.replay_based import q_outputs
-from asyncrl.api import configure, load, start
+from asyncrl.api import configure, load
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions, Sample
 from asyncrl.experience.rollout import Ticket
+from asyncrl.launch import start
 from asyncrl.learner import Learner
 from asyncrl.networks import Init, Network, NetworkConfig, QNetwork, bind, copy_into, resample
 from asyncrl.runs.plans import actor_spec, make_learner

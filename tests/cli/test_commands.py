@@ -79,7 +79,7 @@ def test_play_writes_a_video_with_every_moment_of_the_game(
     done = command("play", trained, "--video", name, "--greedy", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"video: {name}"
-    score = float(done.stdout.splitlines()[0].removeprefix("game 1: "))
+    score = float(done.stdout.splitlines()[0].removeprefix("episode 1: "))
     pictures, *size = shape_of(tmp_path / name)
     assert size == shape
     steps = pictures - 1
@@ -104,7 +104,7 @@ def test_the_best_agent_is_kept_to_play_and_a_run_that_ends_with_a_worse_one_say
     best = [{**record, **({"mean": 99.0} if record["kind"] == "eval" else {})} for record in records]
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in best))
     done = command("train", "--resume", run, "--steps", 4000, "--no-video", cwd=tmp_path)
-    assert "the best was 99.00, at step 2,000: that agent is kept to play" in done.stdout
+    assert "best evaluation: 99.00 at step 2,000; play and evaluate use that agent" in done.stdout
     assert json.loads(command("evaluate", run, "--json", cwd=tmp_path).stdout)["step"] == 2000
 
 
@@ -137,7 +137,7 @@ def test_a_run_that_lacks_its_video_is_not_complete_before_it_has_one(trained: P
     assert "video" not in command("train", "--resume", run, "--no-video", cwd=tmp_path).stdout
     done = command("train", "--resume", run, cwd=tmp_path)
     assert done.returncode == 0
-    assert "video of one game" in done.stdout
+    assert "video of one episode" in done.stdout
     assert "is complete" in done.stdout
     assert contents(run).keys() == contents(trained).keys()
 

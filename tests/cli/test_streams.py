@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncrl.api import newest_checkpoint
+from asyncrl.launch import newest_checkpoint
 from asyncrl.runs.lookup import open_run
 
 ASYNCRL = f"{sys.executable} -m asyncrl"

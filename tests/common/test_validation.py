@@ -13,12 +13,13 @@ import pytest
 
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.common.validation import within
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
+from asyncrl.launch import start
 from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.resolution import resolve

@@ -35,7 +35,7 @@ for module, names in ABSENT.items():
 TRAINING = """
 import asyncrl
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked, file_lock
-from asyncrl.api import resume
+from asyncrl.launch import resume
 from asyncrl.errors import UsageError
 from pathlib import Path
 

@@ -12,8 +12,9 @@ import gymnasium
 import pytest
 
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.envs.families.gymnasium import Gymnasium
+from asyncrl.launch import start
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)

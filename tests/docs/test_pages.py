@@ -17,7 +17,8 @@ import asyncrl.envs.contract_checks
 import asyncrl.envs.registry
 import asyncrl.presets
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import configure, start
+from asyncrl.api import configure
+from asyncrl.launch import start
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *ROOT.glob(".github/*.md")]

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import asyncrl
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.cli import main
 from asyncrl.errors import UsageError
+from asyncrl.launch import start
 
 GUIDE = Path(__file__).parents[2] / "docs" / "environments.md"
 

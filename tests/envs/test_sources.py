@@ -16,9 +16,10 @@ import pytest
 from worlds import Corridor
 
 import asyncrl
-from asyncrl.api import configure, resume, start
+from asyncrl.api import configure
 from asyncrl.envs import describe, env_id_of, make
 from asyncrl.errors import UsageError
+from asyncrl.launch import resume, start
 
 TINY: dict[str, Any] = dict(steps=80, actors=1, envs_per_actor=2, eval_episodes=2)
 

@@ -18,8 +18,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.errors import UsageError
+from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
 from asyncrl.monitor.terminal import sparkline
 

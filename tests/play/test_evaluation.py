@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from worlds import Corridor, Endless, Lonely
 
-from asyncrl.api import Agent, configure, evaluate, load, newest_checkpoint, play, start, train
+from asyncrl.api import Agent, configure, evaluate, load, play_episode, train
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.envs import Backend, EnvOptions, Step, View, describe
 from asyncrl.envs.seeding import next_seed
 from asyncrl.errors import EnvironmentFault, UsageError
+from asyncrl.launch import newest_checkpoint, start
 from asyncrl.play.evaluation import watch
 from asyncrl.runs.run import Run
 
@@ -129,11 +130,11 @@ def test_the_limit_follows_the_runs_length_where_an_environment_has_no_cap(steps
 
 
 def test_a_game_that_is_watched_ends_at_the_limit_too(endless: Run) -> None:
-    agent, pictures, sentences = load(endless.path), Pictures(), list[str]()
+    agent, pictures = load(endless.path), Pictures()
     with contextlib.closing(View(agent.contract)) as view:
-        play(agent, view, pictures, 1, say=sentences.append)
+        played = play_episode(agent, view, pictures, 1)
     assert pictures.count == 1_001
-    assert "the episode had not ended after 1,000 steps" in sentences[0]
+    assert (played.lengths, played.cut_off) == ((1_000,), 1)
 
 
 class Pictures:

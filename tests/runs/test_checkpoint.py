@@ -16,8 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncrl.api import configure, start
+from asyncrl.api import configure
 from asyncrl.errors import CheckpointError
+from asyncrl.launch import start
 from asyncrl.runs import checkpoint
 from asyncrl.runs.run import Run
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from test_resume import Listener, outline, states_of_kills, weights_of
 
-from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.api import configure
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
+from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.play.agent import load
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
@@ -76,7 +77,7 @@ def test_a_run_that_diverged_may_go_on_with_another_learning_rate_and_only_it(di
     _, outcome = resume(run.path, view, learning_rate=0.5)
     assert outcome is not None
     assert outcome.step == DIVERGING["steps"]
-    said = "From here on this is another run: --learning-rate 0.5, not 64."
+    said = "The learning rate changes from 64 to 0.5: results differ from the original run."
     assert said in view.said
     assert said in (run.path / "log.txt").read_text()
     assert newest_checkpoint(run).config.optimizer.learning_rate == 0.5

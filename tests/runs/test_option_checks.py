@@ -22,13 +22,14 @@ from asyncrl import hogwild
 from asyncrl.acting.actor import Actor
 from asyncrl.acting.bots import Bot
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import evaluate, load, resume, start
+from asyncrl.api import evaluate, load
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract, EnvOptions, describe_all
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
+from asyncrl.launch import resume, start
 from asyncrl.presets import preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
@@ -381,7 +382,7 @@ def test_settings_that_were_accepted_once_are_loaded_and_resumed(tmp_path: Path,
     config = asked("a3c", dict(momentum=0.5, eval_episodes=0))
     with pytest.raises(UsageError, match="--momentum has no effect"):
         start(config, tmp_path / "new")
-    monkeypatch.setattr("asyncrl.api.refuse_ineffective", lambda *_: None)
+    monkeypatch.setattr("asyncrl.launch.reject_ineffective", lambda *_: None)
     run, _ = start(config, tmp_path / "old")
     monkeypatch.undo()
     resumed, outcome = resume(run.path, steps=128)
@@ -391,7 +392,7 @@ def test_settings_that_were_accepted_once_are_loaded_and_resumed(tmp_path: Path,
 
 def test_an_agent_that_draws_no_actions_cannot_be_asked_to(tmp_path: Path) -> None:
     run, _ = start(asked("dqn", dict(eval_episodes=0)), tmp_path / "run")
-    with pytest.raises(UsageError, match="--sample has no effect on dqn, which draws no actions"):
+    with pytest.raises(UsageError, match="--sample has no effect on dqn, whose policy is deterministic"):
         evaluate(run.path, 1, greedy=False)
 
 

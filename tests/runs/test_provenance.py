@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from asyncrl.api import configure, resume, start
+from asyncrl.api import configure
+from asyncrl.launch import resume, start
 from asyncrl.runs import provenance as module
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.provenance import describe_provenance, provenance

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import asyncrl
-from asyncrl.api import configure, newest_checkpoint, resume, start
+from asyncrl.api import configure
 from asyncrl.cli import main
 from asyncrl.errors import DamageWarning, UsageError
+from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.runs.lookup import checkpoint_folder
 from asyncrl.runs.run import Run
 

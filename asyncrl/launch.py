@@ -1,0 +1,290 @@
+"""Starts and continues runs: checks, engine processes, run folder and sinks around the training loop."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asyncrl import hogwild, training
+from asyncrl.acting import datasets
+from asyncrl.common import signing
+from asyncrl.common.child_process import report_crashes
+from asyncrl.common.signals import handle_stop_signals
+from asyncrl.common.torch_setup import standard_modes
+from asyncrl.engines import workers
+from asyncrl.engines.shared_memory import available_memory
+from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
+from asyncrl.errors import CheckpointError, DivergenceError, UsageError
+from asyncrl.experience import Archive, Storage
+from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
+from asyncrl.networks import Recurrent, unconvolved
+from asyncrl.play.imitation import CloningOptions, Epoch, clone
+from asyncrl.runs import checkpoint
+from asyncrl.runs.changes import changed, differences_of
+from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.divergence import recover
+from asyncrl.runs.lookup import open_run
+from asyncrl.runs.new_run import create_run, create_run_in
+from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
+from asyncrl.runs.plans import make_learner, replay_plan
+from asyncrl.runs.resolution import resolve
+from asyncrl.runs.run import Run
+from asyncrl.runs.settings import settings_of
+from asyncrl.runs.summary import summary_lines
+from asyncrl.training import TrainingResult
+
+__all__ = ["imitate", "newest_checkpoint", "resume", "start"]
+
+_ENVIRONMENT_BYTES = 4096
+"""Memory that any environment takes, at least."""
+
+_STORAGE = {Storage.RAM: "in memory", Storage.DISK: "on disk"}
+_NOT_SIGNED = (
+    "This run cannot be signed because no key can be stored in XDG_STATE_HOME or ~/.local/state; playing, evaluating and "
+    "continuing it take --trust."
+)
+
+
+@standard_modes()
+def start(
+    config: RunConfig,
+    run_dir: Path | str | None = None,
+    view: Sink | None = None,
+    *,
+    asked: Collection[str] = (),
+    video: bool = False,
+    home: Path | None = None,
+) -> tuple[Run, TrainingResult]:
+    """Make a new run and train it to its end.
+
+    Args:
+        config: The configuration, not yet resolved.
+        run_dir: The run's folder; None makes one in `runs/`.
+        view: A sink besides the files of the run folder.
+        asked: Names of the settings that the user gave.
+        video: Note in the run folder that a video belongs to the run.
+        home: The folder that relative paths start from; None is the working directory. Environments may change it.
+
+    Raises:
+        UsageError: For settings that are impossible, or that have no effect though the user gave them or they differ
+            from the preset.
+    """
+    asked = settings_of(config, asked)
+    home = home or Path.cwd()
+    path = home / ("runs" if run_dir is None else run_dir)
+    config = config.anchored(home)
+    contract = describe_all(config.env_ids, config.environment)
+    reject_ineffective(config, contract, asked)
+    config = resolve(config, contract)
+    _prepare_engine(config, contract)
+    _check_memory(config, contract)
+    if config.offline is not None:
+        datasets.check(config.offline, contract)
+    make = create_run_in if run_dir is None else create_run
+    run = make(path, config, contract, video=video)
+    with run.locked():
+        return run, _train(config, contract, run, view, None)
+
+
+@standard_modes()
+def resume(
+    run_dir: Path | str | Run, view: Sink | None = None, *, steps: int | None = None, trust: bool = False, **changes: Any
+) -> tuple[Run, TrainingResult | None]:
+    """Continue a run from its newest valid checkpoint. The result is None if the run is complete.
+
+    Args:
+        run_dir: The run's folder.
+        view: A sink besides the files of the run folder.
+        steps: New length of the run; None keeps it.
+        trust: Run code that the run folder names even if someone else made the folder.
+        changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
+    """
+    run = Run(open_run(Path(run_dir)).path.absolute())
+    with run.locked():
+        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}), trust=trust)
+
+
+def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool) -> tuple[Run, TrainingResult | None]:
+    newest = newest_checkpoint(run, view) if run.checkpoints() else None
+    if newest is not None and trust:
+        newest = newest.trusted()
+    before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
+    if not trust:
+        checkpoint.check_trust(before, contract_before)
+    config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
+    contract = describe_all(config.env_ids, config.environment)
+    if differences := contract_before.differences(contract):
+        raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
+    config = resolve(config, contract)
+    if newest is not None:
+        run.repair_marks(newest.path)
+        if training.is_complete(config, contract, run, newest):
+            return run, None
+    _check_memory(config, contract)
+    _prepare_engine(config, contract)
+    different = differences_of(before, config)
+    notes = []
+    if "learning_rate" in different:
+        old_rate, rate = different["learning_rate"]
+        notes.append(f"The learning rate changes from {old_rate:g} to {rate:g}: results differ from the original run.")
+    run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
+    if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
+        newest = checkpoint.amend(newest, config=config.to_json())
+    return run, _train(config, contract, run, view, newest, notes)
+
+
+def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
+    """The newest checkpoint that is not damaged. `view` is told why newer ones are passed over."""
+    problems = []
+    for path in reversed(run.checkpoints()):
+        try:
+            found = checkpoint.load(path)
+            found.weights()
+            Archive.verify(run.replay_folder, found.replay)
+            return found
+        except CheckpointError as problem:
+            problems.append(str(problem))
+            if view is not None:
+                view.say(f"{problem}; trying the one before")
+    raise CheckpointError("; ".join(problems) or f"{run.path} has no checkpoint yet")
+
+
+@standard_modes()
+def imitate(
+    config: RunConfig,
+    data: str,
+    options: CloningOptions | None = None,
+    run_dir: Path | str | None = None,
+    note: Callable[[Epoch], None] = lambda epoch: None,
+    *,
+    asked: Collection[str] = (),
+) -> tuple[Run, Epoch]:
+    """Train the network of `config` on a dataset (behavioural cloning). Returns the new run and its best epoch.
+
+    Args:
+        config: The configuration, not yet resolved.
+        data: Name of the Minari dataset.
+        options: Epochs, batches and learning rate.
+        run_dir: The run's folder; None makes one in `runs/`.
+        note: Called after each epoch.
+        asked: Names of the settings that the user gave.
+    """
+    path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
+    contract = describe(config.env, config.environment)
+    reject_unused_by_imitation(settings_of(config, asked))
+    config = resolve(config, contract)
+    if config.network.recurrent is not Recurrent.NONE:
+        raise UsageError("pretrain imitates single steps and cannot train a recurrent network; leave out --recurrent")
+    episodes = datasets.read(data, contract)
+    learner = make_learner(config, contract, with_replay=False)
+    run = (create_run_in if run_dir is None else create_run)(path, config, contract)
+    with run.locked(), handle_stop_signals() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
+        began = time.monotonic()
+
+        def write(epoch: Epoch) -> None:
+            facts = {"step": 0, "update": 0, "time": round(time.monotonic() - began, 3), "kind": "pretrain"}
+            monitor.write({**facts, **epoch._asdict()})
+            note(epoch)
+
+        best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write, lambda: bool(stop))
+        path = run.checkpoint_path(0)
+        seconds = time.monotonic() - began
+        checkpoint.save(path, learner.state(), step=0, update=0, seconds=seconds, contract=contract, config=config)
+        run.mark("latest", path)
+        run.note_interruption(stop.signal)
+    return run, best
+
+
+def _prepare_engine(config: RunConfig, contract: Contract) -> None:
+    """Start the processes of the engine. Raises UsageError for environments that cannot be sent to them."""
+    if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
+        workers.prepare()
+        sources.dump(contract, *config.bots.code)
+    else:
+        workers.shutdown_idle()
+
+
+def _check_memory(config: RunConfig, contract: Contract) -> None:
+    """Raise UsageError if rollouts or the replay buffer take more memory than there is."""
+    envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
+    frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
+    rollout = config.algorithm.experience().slot_length * config.envs_per_actor * frame
+    needed, free = slots * rollout + envs * _ENVIRONMENT_BYTES, available_memory()
+    if needed > free:
+        raise UsageError(
+            f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
+            f"or more, but only {free / 1e9:,.0f} GB are free: lower --actors, --envs-per-actor or the rollouts' length"
+        )
+    plan = replay_plan(config, contract)
+    if plan is not None:
+        on_disk = plan.options.storage is Storage.DISK
+        plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
+
+
+def _train(
+    config: RunConfig,
+    contract: Contract,
+    run: Run,
+    view: Sink | None,
+    newest: Checkpoint | None,
+    notes: Sequence[str] = (),
+) -> TrainingResult:
+    """Train to the end, through every rewind after a divergence. The run's header and `notes` are shown first."""
+    sentences = [_header(config, contract), *notes]
+    if config.named_outside() and not signing.can_sign():
+        sentences.append(_NOT_SIGNED)
+    while True:
+        outcome = _train_once(newest, config, contract, run, view, sentences)
+        if isinstance(outcome, TrainingResult):
+            return outcome
+        newest, config, sentences = outcome, outcome.config, []
+
+
+def _header(config: RunConfig, contract: Contract) -> str:
+    """The environment, the configuration and the replay buffer of a run, a line each."""
+    lines = [*contract_lines(contract), *summary_lines(config)]
+    lines += [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
+    plan = replay_plan(config, contract)
+    if plan is not None:
+        lines.append(f"{'replay memory':<20}{plan} {_STORAGE[plan.options.storage]}")
+        lines.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
+    return "\n".join([*lines, ""])
+
+
+def _train_once(
+    newest: Checkpoint | None,
+    config: RunConfig,
+    contract: Contract,
+    run: Run,
+    view: Sink | None,
+    sentences: Sequence[str],
+) -> TrainingResult | Checkpoint:
+    """Train to the end, or return the checkpoint to continue from if training diverged and rewinds."""
+    continued = newest is not None or (run.path / "metrics.jsonl").exists()  # a start that was killed left metrics
+    if continued:
+        run.rewind(-1 if newest is None else newest.update)
+    run.note_interruption(None)
+    events = TensorBoard(run.path, resumed_at=(-1 if newest is None else newest.step) if continued else None)
+    sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
+    with report_crashes(), Monitor(sinks).open() as monitor:
+        for sentence in sentences:
+            monitor.say(sentence)
+        loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
+        try:
+            result = loop(config, contract, run, monitor, newest)
+            run.note_interruption(result.signal)
+            return result
+        except DivergenceError as error:
+            back = recover(run, config, error)
+            if back is not None:
+                return back
+            saved = f"Progress up to step {newest_checkpoint(run).step:,} is saved in {run.path}"
+            monitor.say(f"{saved}.")
+            remedy = f"{saved}; continue with: asyncrl train --resume {run.path} --learning-rate X"
+            raise error.with_remedy(remedy) from error
