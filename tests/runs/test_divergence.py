@@ -65,7 +65,7 @@ def test_what_diverged_is_neither_kept_nor_marked(tmp_path: Path, algorithm: str
     saved = [checkpoint.load(path) for path in run.checkpoints()]
     assert all(float(one.weights().norm()) < 1e6 for one in saved)
     assert run.marked("latest") == saved[-1].path
-    assert f"until step {saved[-1].step:,} is saved" in (run.path / "log.txt").read_text()
+    assert f"up to step {saved[-1].step:,} is saved" in (run.path / "log.txt").read_text()
     assert run.marked("best") in (None, *run.checkpoints())
 
 
