@@ -158,12 +158,12 @@ def test_a_strangers_run_is_run_where_the_user_says_so(tmp_path: Path, monkeypat
 
 
 def test_a_signature_is_of_the_whole_manifest(cartpole: Run, tmp_path: Path) -> None:
-    assert checkpoint.load(cartpole.checkpoints()[-1]).contract.stranger is None
+    assert checkpoint.load(cartpole.checkpoints()[-1]).contract.untrusted_source is None
     for name, value in {"step": 161, "asyncrl": "0.0.0", "seconds": 0.5}.items():
         path = forged(cartpole, tmp_path / name, lambda manifest, n=name, v=value: manifest.update({n: v})).checkpoints()[
             -1
         ]
-        assert checkpoint.load(path).contract.stranger == str(path)
+        assert checkpoint.load(path).contract.untrusted_source == str(path)
 
 
 def test_an_export_of_a_strangers_checkpoint_is_still_a_strangers(cartpole: Run, tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_an_export_of_a_strangers_checkpoint_is_still_a_strangers(cartpole: Run,
     stranger = forged(cartpole, tmp_path / "run", environment("spy:make")).checkpoints()[-1]
     for path, name in ((own, "own"), (stranger, "stranger")):
         checkpoint.export(checkpoint.load(path), tmp_path / name)
-    assert checkpoint.load(tmp_path / "own").contract.stranger is None
-    assert checkpoint.load(tmp_path / "stranger").contract.stranger is not None
+    assert checkpoint.load(tmp_path / "own").contract.untrusted_source is None
+    assert checkpoint.load(tmp_path / "stranger").contract.untrusted_source is not None
 
 
 def capsule_of(folder: Path, **changes: Any) -> Path:
@@ -193,7 +193,7 @@ def test_a_strangers_capsule_runs_nothing_that_it_names(
     tmp_path: Path, spy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = capsule_of(tmp_path / "own")
-    assert capsule.load(own).stranger is None
+    assert capsule.load(own).untrusted_source is None
     stranger = capsule_of(tmp_path / "other", env="spy:make")
     stranger.write_text(stranger.read_text().replace('"seed": 1', '"seed": 2'))
     assert main(["repro", str(stranger)]) == 2
@@ -260,18 +260,18 @@ def test_without_a_home_to_keep_a_key_in_a_run_is_made_unsigned_and_says_so(
     settings: dict[str, Any] = dict(steps=80, actors=1, envs_per_actor=4, engine="serial", eval_episodes=0)
     run, _ = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")
     assert "cannot be signed" in (run.path / "log.txt").read_text()
-    assert checkpoint.load(run.checkpoints()[-1]).contract.stranger is not None
+    assert checkpoint.load(run.checkpoints()[-1]).contract.untrusted_source is not None
     own, _ = start(configure("CartPole-v1", "a3c", **settings), tmp_path / "cartpole")
     assert "cannot be signed" not in (own.path / "log.txt").read_text()
 
 
 def test_who_wrote_a_contract_is_no_part_of_it() -> None:
     contract = describe("CartPole-v1")
-    stranger = contract.from_stranger("run")
+    stranger = contract.with_source("run")
     assert stranger == contract
     assert asyncrl.common.serialization.to_json(stranger) == asyncrl.common.serialization.to_json(contract)
     assert contract.differences(stranger) == []
-    assert dataclasses.replace(stranger, frame_skip=2).stranger == "run"
+    assert dataclasses.replace(stranger, frame_skip=2).untrusted_source == "run"
 
 
 def test_a_run_that_has_no_checkpoint_yet_is_begun_again_where_it_is_ones_own(tmp_path: Path, spy: Path) -> None:

@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "repro", arguments, _ABOUT, BASIC)
     within(asked, 0, math.inf, "step_timeout", above=True)
     found = capsule.load(asked.capsule)
-    contract = read_contract(found.contract, None if asked.trust else found.stranger, f"{asked.capsule}: contract")
+    contract = read_contract(found.contract, None if asked.trust else found.untrusted_source, f"{asked.capsule}: contract")
     contract.check_trust()
     family = family_named(contract.family)
     if not isinstance(family, SingleFamily):

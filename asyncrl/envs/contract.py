@@ -66,7 +66,7 @@ class Contract:
     """Limits of worker processes."""
     others: tuple[Contract, ...] = ()
     """Contracts of further environments that the agent is trained in; actors take turns."""
-    stranger: str | None = field(default=None, compare=False, metadata={"saved": False})
+    untrusted_source: str | None = field(default=None, compare=False, metadata={"saved": False})
     """The file it was read from, if another user made it and it is not trusted."""
 
     @property
@@ -91,9 +91,9 @@ class Contract:
         supervision = replace(self.supervision, capsules=self.supervision.capsules or folder)
         return replace(self, supervision=supervision, others=tuple(other.with_capsules(folder) for other in self.others))
 
-    def from_stranger(self, source: str | None) -> Contract:
+    def with_source(self, source: str | None) -> Contract:
         """Return the contract as read from a file of another user; None if the file is trusted."""
-        return replace(self, stranger=source, others=tuple(other.from_stranger(source) for other in self.others))
+        return replace(self, untrusted_source=source, others=tuple(other.with_source(source) for other in self.others))
 
     def check_trust(self) -> None:
         """Raise UsageError if the environment would run code that an untrusted file names.
@@ -101,8 +101,10 @@ class Contract:
         Call it before an environment is made; reading a contract and acting run no code.
         """
         imports, kwargs = (self.settings.get(name) or {} for name in ("imports", "kwargs"))
-        if self.stranger is not None:
-            reject_untrusted_code(self.stranger, named_outside([self.env], imports, kwargs, self.supervision.capsules))
+        if self.untrusted_source is not None:
+            reject_untrusted_code(
+                self.untrusted_source, named_outside([self.env], imports, kwargs, self.supervision.capsules)
+            )
 
     @property
     def rewards(self) -> Rewards:
@@ -120,7 +122,7 @@ class Contract:
 
     def differences(self, other: Contract) -> list[str]:
         """Return the differences, such as `frame_skip: 4, not 1`, except in versions, backends and supervision."""
-        free = ("versions", "backend", "supervision", "shared_generators", "stranger")
+        free = ("versions", "backend", "supervision", "shared_generators", "untrusted_source")
         names = [name for name in self.__dataclass_fields__ if name not in free]
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
         return [f"{name}: {value}, not {others}" for name, value, others in pairs if value != others]

@@ -21,10 +21,10 @@ _MAX_NUMBERS = 2**31
 _MAX_ENVIRONMENTS = 1_000
 
 
-def read_contract(data: Any, stranger: str | None, where: str = "contract") -> Contract:
+def read_contract(data: Any, untrusted_source: str | None, where: str = "contract") -> Contract:
     """Return the contract of the JSON `data`. Raises UsageError that names what is wrong.
 
-    `stranger` is the file that it comes from, or None if this user wrote that file.
+    `untrusted_source` is the file that it comes from, or None if this user wrote that file.
     """
     contract = from_json(Contract, data, where)
     try:
@@ -36,7 +36,7 @@ def read_contract(data: Any, stranger: str | None, where: str = "contract") -> C
             raise UsageError(f"{len(contract.contracts)} environments are more than {_MAX_ENVIRONMENTS}")
     except UsageError as problem:
         raise UsageError(f"{where}: {problem}") from None
-    return contract.from_stranger(stranger)
+    return contract.with_source(untrusted_source)
 
 
 def _check(contract: Contract) -> None:

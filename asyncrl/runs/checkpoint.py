@@ -99,7 +99,7 @@ class Checkpoint:
 
     def trusted(self) -> Checkpoint:
         """A copy whose code may be executed, whoever wrote it."""
-        return replace(self, contract=self.contract.from_stranger(None))
+        return replace(self, contract=self.contract.with_source(None))
 
     def check_trust(self) -> None:
         """Raise UsageError if continuing the run would execute code that another user's file names."""
@@ -208,7 +208,7 @@ def save(
 def amend(checkpoint: Checkpoint, **facts: Any) -> Checkpoint:
     """Change `config`, `rewinds` or `diverged` in a checkpoint's manifest, atomically. Returns the changed checkpoint."""
     manifest = {**read_json(checkpoint.path / MANIFEST), **to_json(facts)}
-    write_manifest(checkpoint.path, manifest, sign=checkpoint.contract.stranger is None)
+    write_manifest(checkpoint.path, manifest, sign=checkpoint.contract.untrusted_source is None)
     return read(checkpoint.path)
 
 
@@ -216,13 +216,13 @@ def check_trust(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError if running this would execute code that another user's file names."""
     for one in contract.contracts:
         one.check_trust()
-    if contract.stranger is not None:
-        reject_untrusted_code(contract.stranger, config.named_outside())
+    if contract.untrusted_source is not None:
+        reject_untrusted_code(contract.untrusted_source, config.named_outside())
 
 
-def read_settings(config: Any, contract: Any, stranger: str | None) -> tuple[RunConfig, Contract]:
-    """The configuration and contract in their JSON. Raises UsageError for invalid data; `stranger`: see `read_contract`."""
-    found = read_contract(contract, stranger)
+def read_settings(config: Any, contract: Any, untrusted_source: str | None) -> tuple[RunConfig, Contract]:
+    """The configuration and contract in their JSON. Raises UsageError for invalid data."""
+    found = read_contract(contract, untrusted_source)
     settings = RunConfig.from_json(config)
     settings.environment.check()
     check(settings, found.spaces)
@@ -253,7 +253,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> None:
     shutil.copy(checkpoint.path / WEIGHTS, folder)
     manifest = read_json(checkpoint.path / MANIFEST)
     only = {**manifest, "files": {WEIGHTS: manifest["files"][WEIGHTS]}, "replay": {}}
-    write_manifest(folder, only, sign=checkpoint.contract.stranger is None)
+    write_manifest(folder, only, sign=checkpoint.contract.untrusted_source is None)
 
 
 def replay_files(path: Path) -> dict[str, dict[str, Any]]:
@@ -266,8 +266,8 @@ def read(path: Path) -> Checkpoint:
     data = read_manifest(path)
     manifest = Manifest.of(path, data)
     try:
-        stranger = None if is_signed(data) else str(path)
-        config, contract = read_settings(data.get("config"), data.get("contract"), stranger)
+        untrusted_source = None if is_signed(data) else str(path)
+        config, contract = read_settings(data.get("config"), data.get("contract"), untrusted_source)
     except UsageError as problem:
         raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None
     checkpoint = Checkpoint(

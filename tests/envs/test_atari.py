@@ -1,4 +1,4 @@
-"""Atari: what each id means, what is refused, and that the emulator does what the contract says."""
+"""Atari: the meaning of ids, refusals, and an emulator that follows the contract."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_sticky_actions_make_the_game_another() -> None:
 
 
 def test_an_episode_is_truncated_at_its_cap_and_then_reset() -> None:
-    """The stack tells: after a reset it holds one frame, and before that the true last observation."""
+    """After a reset the stack holds one frame; before it, the true last observation."""
     played = play(Environments(describe("ALE/Breakout-v5", AtariOptions(episode_frames=400)), 2), [2, 4], 102)
     last, after = played[100], played[101]
     assert [t for t, step in enumerate(played) if step.done.any()] == [100]

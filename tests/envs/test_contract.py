@@ -1,4 +1,4 @@
-"""A contract as a person reads it: what applies to this environment, and nothing else."""
+"""The description of a contract has the rows that apply to its environment, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ATARI_ROWS = {"frame skip", "sticky actions", "life loss", "no-op starts"}
 
 
 def rows(contract: Contract) -> dict[str, str]:
-    """What is said, by its heading."""
+    """The rows by heading."""
     return {line[:20].strip(): line[20:] for line in contract_lines(contract)}
 
 

@@ -27,7 +27,7 @@ def play(env: str, seeds: list[int], steps: int) -> tuple[np.ndarray, list[Step]
 
 
 def place(env: Any, observation: np.ndarray) -> None:
-    """Put a Gymnasium environment where another one was seen."""
+    """Put a Gymnasium environment into the state of an observation."""
     if env.spec.id.startswith("Pendulum"):
         cos, sin, speed = map(float, observation)
         env.unwrapped.state = np.array([np.arctan2(sin, cos), speed])
@@ -37,7 +37,7 @@ def place(env: Any, observation: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "MountainCar-v0", "Pendulum-v1"])
 def test_from_the_same_state_the_same_actions_lead_to_the_same_states(name: str) -> None:
-    """How an episode begins comes from another generator; what happens in it does not."""
+    """Beginnings come from another generator; the dynamics are the same."""
     pooled = Environments(describe(name, POOLED), 1)
     single, random = gymnasium.make(name), np.random.default_rng(1)
     single.reset(seed=1)

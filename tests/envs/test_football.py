@@ -1,4 +1,4 @@
-"""Football: the minimap is what is learned from and what is drawn."""
+"""Football: the minimap is observed and drawn."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def contract_of(sources: str, backend: Backend = Backend.SYNC) -> asyncrl.envs.C
 
 
 def episodes(sources: str, seeds: list[int], steps: int, backend: Backend = Backend.SYNC) -> np.ndarray:
-    """[T+1, B, 3] what environments with these seeds show, played side by side."""
+    """[T+1, B, 3] observations of environments with these seeds, stepped together."""
     environments = Environments(contract_of(sources, backend), len(seeds))
     try:
         seen = [environments.reset(seeds)]

@@ -141,7 +141,7 @@ def test_environment_workers_do_not_import_torch() -> None:
     ],
 )
 @pytest.mark.parametrize("backend", [Backend.SYNC, Backend.ASYNC])
-@pytest.mark.filterwarnings("ignore")  # Gymnasium says so too
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns too
 def test_a_bad_observation_is_a_fault_that_names_environment_step_and_seeds(env: str, fault: str, backend: Backend) -> None:
     where = r" \(in step 1 of the episode with seed 2" if backend is Backend.ASYNC else r" \(step 1, seeds 2, 4\)"
     with pytest.raises(EnvironmentFault, match=fault + where):

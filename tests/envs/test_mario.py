@@ -37,7 +37,7 @@ def opened(envs: int = 1, **options: Any) -> Environments:
 
 
 def until_the_end(action: int, most: int, **options: Any) -> tuple[int, Step, dict[str, np.ndarray]]:
-    """Hold the same buttons: how many steps it took, the last of them, and what was measured."""
+    """Hold the same buttons; returns the number of steps, the last step and the measures."""
     environments, played = opened(**options), []
     while len(played) < most and not any(step.done[0] for step in played):
         played.append(environments.step(np.array([action])))
@@ -157,7 +157,7 @@ def test_running_into_the_first_enemy_terminates() -> None:
 
 def test_standing_still_is_truncated_with_stuck_steps() -> None:
     steps, last, _ = until_the_end(NOOP, 30, stuck_steps=12)
-    assert (steps, last.done[0], last.terminated[0]) == (13, True, False)  # the first step finds out where he is
+    assert (steps, last.done[0], last.terminated[0]) == (13, True, False)  # the first step sets the position
     _, last, _ = until_the_end(NOOP, 30)
     assert not last.done[0]
 

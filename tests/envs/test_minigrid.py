@@ -1,4 +1,4 @@
-"""MiniGrid: what is seen and where the agent looks, without the mission."""
+"""MiniGrid: observations are the view and the direction, without the mission."""
 
 from __future__ import annotations
 

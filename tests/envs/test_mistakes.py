@@ -1,4 +1,4 @@
-"""What is wrong with an environment is named; what is merely unusual trains."""
+"""Mistakes in an environment are named; merely unusual environments train."""
 
 from __future__ import annotations
 

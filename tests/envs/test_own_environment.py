@@ -1,4 +1,4 @@
-"""A user's own environment, as docs/environments.md tells it, and observations and actions of every kind."""
+"""The user's environment of docs/environments.md, and observations and actions of every kind."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_under_other_rules_observations_are_standardized_as_they_were_learned(tm
 
 
 class Said:
-    """A sink that keeps what is said."""
+    """A sink that keeps its messages."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -1,4 +1,4 @@
-"""An environment comes back to where it was by its seed and its actions since."""
+"""An environment's state is restored by its seed and the actions since."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEDS = [10, 20, 30]
 
 
 def play(environments: Environments, steps: int, random: np.random.Generator) -> tuple[Any, np.ndarray]:
-    """The last step, and what was done in each environment."""
+    """Return the last step and the actions of each environment."""
     actions = environments.contract.spaces.actions
     assert actions.count is not None
     past = []
@@ -30,7 +30,7 @@ def play(environments: Environments, steps: int, random: np.random.Generator) ->
 
 
 def come_back(env: str, steps: int, **options: Any) -> None:
-    """Two copies, one of which was brought to where the other one is, see and get the same from there on."""
+    """A copy that was restored to another's state gives the same steps from there on."""
     contract = describe(env, read_options(env, options))
     one, other = Environments(contract, len(SEEDS)), Environments(contract, len(SEEDS))
     try:

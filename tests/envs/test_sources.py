@@ -1,4 +1,4 @@
-"""What may be given as an environment, and how processes that know nothing of a script get what it defines."""
+"""Environments given as code, and how other processes get what a script defines."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where a script without a guard, read from standard input, has trained in its own environment."""
+    """A folder in which a script without a guard, read from standard input, trained in its own environment."""
     folder = tmp_path_factory.mktemp("home")
     done = subprocess.run([sys.executable, "-W", "ignore", "-"], input=SCRIPT, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""--standardize: what the learner sees is what the actor saw, or it is refused."""
+"""--standardize: the learner sees the actor's numbers, or the option is refused."""
 
 from __future__ import annotations
 

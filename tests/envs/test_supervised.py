@@ -1,4 +1,4 @@
-"""Supervised workers: what works is as in SyncVectorEnv, what fails is started again, and what cannot go on says so."""
+"""Supervised workers equal SyncVectorEnv; failed ones are restarted, and hopeless ones are reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def nothing_is_left() -> Iterator[None]:
     gc.collect()
     open_before = len(os.listdir("/proc/self/fd"))
     yield
-    gc.collect()  # what a raised error's frames hold
+    gc.collect()  # objects in the frames of a raised error
     assert [p for p in psutil.Process().children() if "asyncrl.envs.supervision.worker" in " ".join(p.cmdline())] == []
     assert len(os.listdir("/proc/self/fd")) <= open_before
 
@@ -72,7 +72,7 @@ def played(vector: Any, steps: int, seed: int = 7) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def whole() -> list[Any]:
-    """What is played where nothing fails."""
+    """The steps without failures."""
     with supervised("Counting") as vector:
         return played(vector, 14)
 

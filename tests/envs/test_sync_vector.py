@@ -34,7 +34,7 @@ INFO = st.one_of(
 
 
 class Telling(gymnasium.Env[Any, Any]):
-    """Tells something else in every step, and writes what it sees into the class's one buffer."""
+    """Returns another info with every step, and writes observations into one buffer of the class."""
 
     observation_space: ClassVar = spaces.Dict(n=spaces.Box(0, np.inf, (1,), np.float32))
     action_space: ClassVar = spaces.Discrete(2)

@@ -40,7 +40,7 @@ def test_every_layout_and_dtype_of_a_picture_is_converted(
     size: tuple[int, int], layout: str, dtype: str, to_one: bool, data: st.DataObject
 ) -> None:
     expected = data.draw(arrays.arrays(np.uint8, (*size, 3), elements=st.sampled_from([0, 255]), fill=st.nothing()))
-    expected[0, 0] = 255  # else nobody knows what white is
+    expected[0, 0] = 255  # otherwise the value of white is unknown
     if layout.startswith("gray"):
         expected[:] = expected[:, :, :1]
     drawn = (expected // 255 if to_one else expected).astype(dtype)

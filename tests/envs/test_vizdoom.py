@@ -1,4 +1,4 @@
-"""Doom: contracts, refusals, the package's own episodes to the tic, and what a run sees of it."""
+"""Doom: contracts, refusals, the package's own episodes to the tic, and training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def play(environments: Environments, steps: int, action: int | None = None) -> l
 
 
 def scenario(folder: Path, **changes: str) -> str:
-    """The basic scenario with other settings, in a folder of its own."""
+    """Write the basic scenario with other settings into a new folder."""
     settings = dict(line.split(" = ") for line in (SCENARIOS / "basic.cfg").read_text().splitlines() if " = " in line)
     settings |= {"available_buttons": "{ MOVE_LEFT ATTACK }", **changes}
     (folder / "mine.cfg").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))

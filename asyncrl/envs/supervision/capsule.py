@@ -55,7 +55,7 @@ class Capsule:
     """MiB that the worker was allowed to use."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of Python and of packages."""
-    stranger: str | None = field(default=None, metadata={"saved": False})
+    untrusted_source: str | None = field(default=None, metadata={"saved": False})
     """The file it was read from, if this user did not write it."""
 
     @property
@@ -112,7 +112,7 @@ def write(
         memory_limit=memory_limit,
         versions=versions(),
     )
-    facts = {name: json.dumps(value, default=repr) for name, value in vars(capsule).items() if name != "stranger"}
+    facts = {name: json.dumps(value, default=repr) for name, value in vars(capsule).items() if name != "untrusted_source"}
     facts["signature"] = json.dumps(signing.sign(_KIND, _content({name: json.loads(x) for name, x in facts.items()})))
     text = "{\n" + ",\n".join(f'  "{name}": {value}' for name, value in facts.items()) + "\n}\n"
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -138,17 +138,17 @@ def load(path: str | Path) -> Capsule:
     data = read_json(Path(path), _MAX_BYTES)
     if not isinstance(data, dict):
         raise UsageError(f"{path} is not a crash capsule: it does not hold a JSON object")
-    required = [field.name for field in fields(Capsule) if field.name not in ("stranger", "signature")]
+    required = [field.name for field in fields(Capsule) if field.name not in ("untrusted_source", "signature")]
     for name in required:
         if name not in data:
             raise UsageError(f"{path} is not a crash capsule: it lacks {name!r}")
-    stranger = None if signing.is_signed(_KIND, _content(data), data.get("signature")) else str(path)
+    untrusted_source = None if signing.is_signed(_KIND, _content(data), data.get("signature")) else str(path)
     try:
         capsule = from_json(Capsule, {name: data[name] for name in required})
         _check(capsule)
     except UsageError as problem:
         raise UsageError(f"{path} is damaged: {problem}") from None
-    return replace(capsule, stranger=stranger)
+    return replace(capsule, untrusted_source=untrusted_source)
 
 
 def _check(capsule: Capsule) -> None:
