@@ -259,9 +259,9 @@ def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_p
 
 def test_workers_that_hang_are_killed_also_where_the_wait_for_their_end_is_interrupted() -> None:
     workers = Workers(failing_envs.hang, 2, describe("CartPole-v1"))
-    heard: list[int] = []
-    while len(heard) < 2:
-        heard += workers.receive(1.0)
+    received: list[int] = []
+    while len(received) < 2:
+        received += workers.receive(1.0)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:

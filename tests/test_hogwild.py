@@ -171,11 +171,11 @@ def test_a_worker_that_is_alone_learns_what_the_learner_learns(algorithm: str, s
 class Stop:
     """Sends a signal after the third record."""
 
-    heard = 0
+    records = 0
 
     def write(self, record: dict[str, Any]) -> None:
-        self.heard += record["kind"] == "train"
-        if self.heard == 3:
+        self.records += record["kind"] == "train"
+        if self.records == 3:
             signal.raise_signal(signal.SIGTERM)
 
     def say(self, line: str) -> None: ...
@@ -287,7 +287,7 @@ def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
     assert (first.shared.steps.tolist(), second.step) == ([60, 60], 120)
     first.shared.weights.fill_(2.0)
     first.count_update(60)
-    assert (first.shared.target == 1).all(), "180 is no multiple"
+    assert (first.shared.target == 1).all(), "180 is not a multiple"
 
 
 class Few:

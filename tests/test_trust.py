@@ -145,7 +145,7 @@ def test_a_strangers_run_is_run_where_the_user_says_so(tmp_path: Path, monkeypat
     settings: dict[str, Any] = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", eval_episodes=0)
     run = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")[0].path
     assert len(asyncrl.evaluate(run, 2).returns) == 2  # the user's own run
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody else"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
     with pytest.raises(UsageError, match='environment "worlds:Corridor-v0"'):
         asyncrl.evaluate(run, 2)
     with pytest.raises(UsageError, match="trust=True"):
@@ -199,7 +199,7 @@ def test_a_strangers_capsule_runs_nothing_that_it_names(
     assert main(["repro", str(stranger)]) == 2
     assert '"spy:make"' in capsys.readouterr().err
     assert not spy.exists()
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody else"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
     assert main(["repro", str(own)]) == 1  # it names no code, and does not fail here
     main(["repro", str(stranger), "--trust"])
     assert spy.exists()

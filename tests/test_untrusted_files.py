@@ -79,7 +79,10 @@ IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a network for pictures": (at("config", "network", "network", value="nature-cnn"), "nature-cnn takes images"),
     "a table instead of the configuration": (at("config", value=[1]), "algorithm: expected a table"),
     "actors without end": (at("config", "actors", value=10**400), "expected|fit|at most"),
-    "a learning rate that is no number": (at("config", "optimizer", "learning_rate", value=float("nan")), "learning-rate"),
+    "a learning rate that is not a number": (
+        at("config", "optimizer", "learning_rate", value=float("nan")),
+        "learning-rate",
+    ),
     "an unknown family": (at("contract", "family", value="os"), "no family of environments 'os'"),
     "a frame skip of -1": (at("contract", "frame_skip", value=-1), "frame-skip"),
     "an observation of 10^18 numbers": (
