@@ -1,16 +1,16 @@
-"""What can go wrong, as a tree.
+"""The exceptions of this package.
 
 ::
 
     AsyncRLError
-    ├── UsageError               the user's mistake; the command line exits with 2
-    │   ├── CheckpointError      a checkpoint that is damaged, truncated or foreign
-    │   └── BotFault             a bot raised, or did what is no action
-    ├── EnvironmentFault         an environment raised, or broke its contract
-    ├── ActorDied                an actor's process or thread ended without a word
-    ├── SystemFault              the operating system refused something: a full disk, a folder that cannot be written
-    ├── ScheduleError            a rollout or weights other than the schedule says; a bug of ours
-    └── DivergenceError          a gradient that is not finite, or weights beyond all bounds
+    ├── UsageError               an invalid request; the command line exits with 2
+    │   ├── CheckpointError      a damaged, incomplete or incompatible checkpoint
+    │   └── BotFault             a bot raised or returned an invalid action
+    ├── EnvironmentFault         an environment raised or broke its contract
+    ├── ActorDied                an actor's process or thread ended without an error
+    ├── SystemFault              an error of the operating system, such as a full disk
+    ├── ScheduleError            a rollout or weights out of schedule; a bug in asyncrl
+    └── DivergenceError          a gradient that is not finite, or exploding weights
 
 Every message is one sentence that names the thing, the value and the remedy.
 """
@@ -40,11 +40,11 @@ __all__ = [
 
 
 class AsyncRLError(Exception):
-    """The root of every error this package raises on purpose; catch it to catch them all."""
+    """Base class of all errors that this package raises."""
 
 
 class UsageError(AsyncRLError):
-    """The request cannot be met as it was put; nothing was started."""
+    """The request is invalid; nothing was started."""
 
 
 class CheckpointError(UsageError):
@@ -52,13 +52,13 @@ class CheckpointError(UsageError):
 
 
 class BotFault(UsageError):
-    """A bot raised, or did what is no action; the message names its file and line."""
+    """A bot raised or returned an invalid action; the message names its file and line."""
 
 
 class EnvironmentFault(AsyncRLError):
-    """An environment raised, or returned what its spaces forbid.
+    """An environment raised, or returned values outside its spaces.
 
-    `traceback` holds the environment's own traceback as text ("" when nothing was raised).
+    `traceback` is the text of the environment's traceback, or "" if it raised nothing.
     """
 
     def __init__(self, message: str, traceback: str = "") -> None:
@@ -70,29 +70,30 @@ class EnvironmentFault(AsyncRLError):
 
 
 class ActorDied(AsyncRLError):
-    """An actor ended without reporting a fault (killed, out of memory, a crash in native code)."""
+    """An actor ended without reporting an error: it was killed, ran out of memory, or crashed in native code."""
 
 
 class SystemFault(AsyncRLError):
-    """The operating system refused something; the message names the path and the remedy."""
+    """The operating system reported an error; the message names the path and the remedy."""
 
 
 class ScheduleError(AsyncRLError):
-    """A stamp on a rollout or on weights is not the one that the schedule asks for."""
+    """The stamp of a rollout or of weights is not the one that the schedule requires."""
 
 
 class DivergenceError(AsyncRLError):
-    """A gradient is not finite, or weights have grown beyond all bounds.
+    """A gradient is not finite, or the weights exploded.
 
-    `version` is the first version of the weights that is of no use, `step` where that was found.
+    `version` is the first unusable version of the weights, `step` the environment step at which it was found.
     """
 
     def __init__(self, message: str, version: int = 0, step: int = 0) -> None:
         super().__init__(message, version, step)
-        self.version, self.step = version, step
+        self.version = version
+        self.step = step
 
     def with_remedy(self, sentence: str) -> DivergenceError:
-        """The same, which says what to do about it."""
+        """Return a copy whose message ends with the remedy."""
         return DivergenceError(f"{self} {sentence}", self.version, self.step)
 
     def __str__(self) -> str:
@@ -107,23 +108,23 @@ C = TypeVar("C", bound=_Closable)
 
 
 @contextmanager
-def closing(thing: C) -> Iterator[C]:
-    """As `contextlib.closing`; where both the block and `close` fail, it is the block's error that is raised."""
+def closing(resource: C) -> Iterator[C]:
+    """Close `resource` at the end of the block. If the block raises, errors on closing are suppressed."""
     try:
-        yield thing
+        yield resource
     except BaseException:
         with contextlib.suppress(AsyncRLError, OSError):
-            thing.close()
+            resource.close()
         raise
-    thing.close()
+    resource.close()
 
 
 class DamageWarning(UserWarning):
-    """A run's folder has a file that cannot be read and is not needed; the message says what is done without it."""
+    """An unneeded file of a run folder cannot be read; the message says how the run continues without it."""
 
 
 def suggestions(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'a' or 'b'?"`, or "" where nothing is near."""
+    """Return similar names as `"; did you mean 'a' or 'b'?"`, or "" if there are none."""
     by_folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), list(by_folded), n=3, cutoff=0.6)
     names = [repr(by_folded[name]) for name in close]

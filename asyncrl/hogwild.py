@@ -76,7 +76,7 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
             if pending and coordinator.step < config.steps:  # the last records wait for every worker's final report
                 _on_reports(session, pending, stop)
                 pending = []
-            stop.listen()
+            stop.install_handlers()
             if session.evaluator.target_reached or stop:
                 break
         if pending:

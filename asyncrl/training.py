@@ -70,7 +70,7 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
     config, learner = session.context.config, session.learner
     statistics, checkpointer = session.statistics, session.checkpointer
     with closing(_open_engine(session, schedule)) as engine, session.saving():
-        stop.listen()
+        stop.install_handlers()
         _request_first_rollouts(engine, schedule, session)
         while not session.is_trained and not stop:
             update = learner.updates
@@ -86,7 +86,7 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
                 engine.publish(learner.updates, learner.weights)
                 checkpointer.keep_weights()
             engine.request(schedule.next_requests(update, list(rollouts)))
-            stop.listen()
+            stop.install_handlers()
             session.on_update(metrics, episodes, stop)
 
 

@@ -1,3 +1,3 @@
-"""The version, alone in a file, so that the command line need import nothing to print it."""
+"""The version, in a module without imports so that `asyncrl --version` is fast."""
 
 __version__ = "0.1.0"

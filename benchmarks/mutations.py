@@ -188,7 +188,7 @@ def change_text(folder: Path, random: random.Random) -> str:
 
 def seal(file: Path) -> None:
     """Update the manifests' hashes of this file."""
-    from asyncrl.common.serialization import file_facts
+    from asyncrl.common.serialization import file_checksum
     from asyncrl.runs.manifest import manifest_sha256
 
     run = next(p for p in file.parents if (p / "config.json").exists())
@@ -197,7 +197,7 @@ def seal(file: Path) -> None:
         for part in ("files", "replay"):
             inside = file.parent == path.parent if part == "files" else file.parent.name == "replay"
             if inside and file.name in manifest[part]:
-                manifest[part][file.name] = file_facts(file)
+                manifest[part][file.name] = file_checksum(file)
         manifest.pop("manifest_sha256")
         path.write_text(json.dumps({**manifest, "manifest_sha256": manifest_sha256(manifest)}))
 

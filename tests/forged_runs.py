@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asyncrl.common.serialization import file_facts
+from asyncrl.common.serialization import file_checksum
 from asyncrl.runs.manifest import manifest_sha256
 from asyncrl.runs.run import Run
 
@@ -43,4 +43,4 @@ def forge_tensors(folder: Path, name: str, change: Callable[[dict[str, Tensor]],
     tensors = {key: x.clone() for key, x in load_file(file).items()}
     change(tensors)
     save_file(tensors, file)
-    forge(folder, lambda manifest: manifest["files"].update({file.name: file_facts(file)}))
+    forge(folder, lambda manifest: manifest["files"].update({file.name: file_checksum(file)}))

@@ -14,7 +14,7 @@ from asyncrl.acting.actor_state import ActorState
 from asyncrl.acting.bots import BotOptions, BotRoster
 from asyncrl.algorithms import ActContext, ActionOutput, Algorithm, Policy
 from asyncrl.algorithms.exploration import EnvSlots
-from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
+from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, Ticket
@@ -84,7 +84,7 @@ class Actor:
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.spec, self.index = spec, index
         self.policy = spec.policy()
-        making = making_seed(spec.seed, index)
+        making = constructor_seed(spec.seed, index)
         self.environments = Environments(spec.contract.for_actor(index), spec.envs, spec.env_threads, seed=making)
         self._experience = spec.algorithm.experience()
         self._slots = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)

@@ -50,7 +50,7 @@ class EnvSlots:
     @classmethod
     def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> EnvSlots:
         """Return the slots of the `envs` environments of actor number `actor` of `actors`."""
-        draws = uniform(seed, Stream.SEAT, envs, actor)
+        draws = uniform(seed, Stream.ENV_SLOT, envs, actor)
         return cls(torch.arange(actor * envs, (actor + 1) * envs), torch.from_numpy(draws), actors * envs)
 
 

@@ -15,7 +15,7 @@ from asyncrl.cli import streams
 from asyncrl.cli.options import HelpShown, note_working_directory
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.os_errors import describe_os_error
-from asyncrl.common.signals import holding_interrupts, raising_interrupts
+from asyncrl.common.signals import defer_interrupts, raise_interrupts
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, suggestions
 from asyncrl.version import __version__
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a fault, 2 the user's mistake, 130 after Ctrl-C."""
     streams.prepare()
     arguments = [*(sys.argv[1:] if argv is None else argv)]  # `list` is a command here
-    with raising_interrupts():
+    with raise_interrupts():
         try:
             code = _run(arguments)
             streams.flush()
@@ -82,7 +82,7 @@ def _run(arguments: Sequence[str]) -> int:
     note_working_directory()
     if command not in COMMANDS:
         raise UsageError(f"there is no command {command!r}{suggestions(command, COMMANDS)} (asyncrl --help)")
-    with holding_interrupts():
+    with defer_interrupts():
         module = importlib.import_module(f"asyncrl.cli.{command}")
     with _warnings_as_sentences():
         return int(module.run(rest))

@@ -181,7 +181,7 @@ def _record(made: Run, *, quiet: bool) -> int:
     with handle_stop_signals() as stop:
 
         def progress(step: int) -> None:
-            stop.listen()
+            stop.install_handlers()
             if stop:
                 raise Interrupted("the recording was stopped")
 

@@ -1,1 +1,1 @@
-"""What every other package uses: serialization, random streams, signals, child processes, the operating system's errors."""
+"""Shared by all packages: serialization, random streams, signals, child processes, validation and locks."""

@@ -1,4 +1,4 @@
-"""What the machine's processors offer."""
+"""Capabilities of this machine's processors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["cores", "has_bfloat16"]
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16() -> bool:
-    """Whether the GPU, or else the processor, has fast bfloat16 arithmetic."""
+    """Return whether the GPU, or the processor if there is none, has fast bfloat16 arithmetic."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()

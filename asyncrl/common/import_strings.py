@@ -1,7 +1,7 @@
-"""Code by name, as runs note it: `module:Name`; and code that no other process finds by its name.
+"""Names of code, `module:Name`, and transfer of code that other processes cannot import.
 
-What a script, a notebook or standard input defines (`__main__`), a lambda, or a class inside a function is known by a name
-in this process only. It can be sent to processes that this one starts; no file ever holds it.
+Classes and functions that are defined in a script, a notebook or another function, and lambdas, have a name in this process
+only. They can be sent to child processes but are never saved to a file.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from typing import Any
 
 from asyncrl.errors import UsageError
 
-__all__ = ["dump", "find", "install", "is_known_here_only", "name_of"]
+__all__ = ["dump", "find", "install", "is_local", "name_of"]
 
-_given: dict[str, Any] = {}
-"""Objects that are not found by their name, by the name that they were given in this process."""
+_local: dict[str, Any] = {}
+"""Objects that cannot be found by their qualified name, by the name that this process has given them."""
 
 
 def name_of(code: Any) -> str:
-    """`module:Name` of a class or function; `find` is the inverse in this process."""
-    plain = code
-    while isinstance(plain, functools.partial):
-        plain = plain.func
-    if not hasattr(plain, "__qualname__"):
-        plain = type(plain)
-    module, path = plain.__module__, plain.__qualname__
+    """Return `module:Name` of a class or function; `find` is the inverse in this process."""
+    function = code
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    module, path = function.__module__, function.__qualname__
     if _attribute(module, path) is code:
         return f"{module}:{path}"
     first = name = f"{module}:{path}"
     count = 1
-    while find(name) not in (None, code):  # another one has it
+    while find(name) not in (None, code):  # another object has this name
         count += 1
         name = f"{first}-{count}"
-    _given[name] = code
+    _local[name] = code
     return name
 
 
 def find(name: str) -> Any:
-    """What `module:Name` names, if its module is imported; None where there is no such thing."""
+    """Return the object named `module:Name`, or None if there is none or its module is not imported."""
     module, _, path = name.rpartition(":")
-    return _given[name] if name in _given else _attribute(module, path)
+    return _local[name] if name in _local else _attribute(module, path)
 
 
-def is_known_here_only(name: str) -> bool:
-    """Does no other process find this by its name?"""
+def is_local(name: str) -> bool:
+    """Return whether other processes cannot find the object with this name."""
     module = name.rpartition(":")[0]
-    return name in _given or (module != "" and not _is_importable(module))
+    return name in _local or (module != "" and not _is_importable(module))
 
 
 def dump(names: Iterable[str], others: Iterable[Any], what: str) -> bytes:
-    """What `install` takes in another process: the code behind those names that are known here only, and `others`.
+    """Pickle the local objects among `names`, and the objects `others`, for `install` in another process.
 
-    Raises UsageError, which names `what`, where that cannot be sent.
+    Raises UsageError, which names `what`, if an object cannot be pickled.
     """
     import cloudpickle
 
-    objects = {name: find(name) for name in names if is_known_here_only(name)}
+    objects = {name: find(name) for name in names if is_local(name)}
     objects = {name: code for name, code in objects.items() if code is not None}
     others = list(others)
     with contextlib.ExitStack() as stack:
@@ -69,29 +69,29 @@ def dump(names: Iterable[str], others: Iterable[Any], what: str) -> bytes:
                 stack.callback(cloudpickle.unregister_pickle_by_value, sys.modules[module])
         try:
             return bytes(cloudpickle.dumps((objects, others)))
-        except Exception as problem:
+        except Exception as error:
             raise UsageError(
-                f"{what} cannot be sent to another process ({type(problem).__name__}: {problem}): define it in a module "
-                "and name it module:Name, or take --engine threads"
+                f"{what} cannot be sent to another process ({type(error).__name__}: {error}): define it in a module and "
+                "name it module:Name, or use --engine threads"
             ) from None
 
 
 def install(data: bytes, what: str) -> list[Any]:
-    """Know from now on what `dump` sent from another process, by the names that it has there; returns the others.
+    """Register the local objects that `dump` sent under their names; return the others.
 
-    Raises UsageError, which names `what`, where it refers to modules that are not found here.
+    Raises UsageError, which names `what`, if they refer to modules that cannot be imported here.
     """
     try:
         objects, others = pickle.loads(data)
-    except Exception as problem:
+    except Exception as error:
         raise UsageError(
-            f"{what} cannot be made in another process ({type(problem).__name__}: {problem}): what it uses must lie in "
-            "modules that can be imported, or take --engine threads"
+            f"{what} cannot be created in another process ({type(error).__name__}: {error}): move the code that it uses to "
+            "modules that can be imported, or use --engine threads"
         ) from None
-    _given.update(objects)
+    _local.update(objects)
     for name, code in objects.items():
         module, _, path = name.rpartition(":")
-        if module == "__main__":  # also for others who look it up there, as Gymnasium does
+        if module == "__main__":  # Gymnasium looks it up there
             setattr(sys.modules["__main__"], path, code)
     return list(others)
 
@@ -104,7 +104,7 @@ def _attribute(module: str, path: str) -> Any:
 
 
 def _is_importable(module: str) -> bool:
-    """Would a fresh process with the same search path find it?"""
+    """Return whether a new process with the same search path could import a module."""
     name, path = "", None
     for part in module.split("."):
         name = f"{name}.{part}".lstrip(".")
@@ -117,7 +117,7 @@ def _is_importable(module: str) -> bool:
 
 
 def _modules_of(code: Any) -> set[str]:
-    """The modules that define a function, or a class and those above it."""
+    """Return the modules that define a function, or a class and its bases."""
     while isinstance(code, functools.partial):
         code = code.func
     kinds = code.__mro__ if isinstance(code, type) else (code, *type(code).__mro__)

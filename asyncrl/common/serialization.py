@@ -1,4 +1,4 @@
-"""Dataclasses as JSON, tensors as safetensors, files written whole or not at all. No pickle anywhere."""
+"""Dataclasses as JSON, tensors as safetensors, atomic writes and checked reads. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ import safetensors
 from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 
-if TYPE_CHECKING:  # environment workers do without torch
+if TYPE_CHECKING:  # environment workers do not import torch
     from torch import Tensor
 
 __all__ = [
-    "compare_tensors",
-    "file_facts",
+    "check_tensors",
+    "file_checksum",
     "file_sha256",
     "from_json",
     "load_tensors",
     "parse_json",
+    "read_header",
     "read_json",
     "read_text",
     "save_tensors",
     "sync_folder",
     "tensor_sha256",
-    "tensors_in",
     "to_json",
     "verify_file",
     "write_atomically",
@@ -43,14 +43,17 @@ __all__ = [
 
 T = TypeVar("T")
 
-MOST_BYTES = 16 * 2**20
-"""Of a JSON file, unless its reader allows more: parsed, it takes some twenty times as much memory."""
-_DEEPEST = 64
-"""Levels of tables and lists in a JSON file."""
+MAX_BYTES = 16 * 2**20
+"""Default size limit of text and JSON files. Parsed JSON takes some twenty times as much memory."""
+_MAX_DEPTH = 64
+"""Nesting limit of JSON files."""
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass (nested, with enums and tuples) as what `json.dump` takes; without fields of `metadata` saved=False."""
+    """Convert a dataclass, with nested ones, enums and tuples, for `json.dump`.
+
+    Fields with the metadata `saved=False` are left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if _is_saved(field)}
     if isinstance(value, Enum):
@@ -63,10 +66,10 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(cls: type[T], data: Any, where: str = "") -> T:
-    """The inverse of `to_json`, checked against the type hints of `cls`.
+    """Return an instance of `cls` from JSON data, checked against its type hints. The inverse of `to_json`.
 
-    Fields that are absent keep their defaults. Raises UsageError that names the place of an unknown
-    key or a value of the wrong type, as `algorithm.steps`.
+    Missing fields get their defaults. For an unknown key or a value of the wrong type it raises UsageError, which names
+    the place, such as `algorithm.steps`; `where` is prepended to it.
     """
     return _decode(cls, data, where)  # type: ignore[no-any-return]
 
@@ -78,7 +81,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
-        members = [a for a in arguments if a is not type(None)]
+        members = [member for member in arguments if member is not type(None)]
         return _decode(type(data) if type(data) in members else members[0], data, where)
     if origin is tuple and isinstance(data, list | tuple):
         return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
@@ -90,7 +93,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         values = [member.value for member in hint]
         if data not in values:
             near = suggestions(data, values) if isinstance(data, str) else ""
-            raise UsageError(f"{where}: {_shown(data)} is none of {', '.join(map(repr, values))}{near}")
+            raise UsageError(f"{where}: {_shorten(data)} is not one of {', '.join(map(repr, values))}{near}")
         return hint(data)
     if hint is int and isinstance(data, float) and data.is_integer():
         return int(data)  # 1e6 in TOML and Python
@@ -100,12 +103,12 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         return float(data)
     expected = origin or hint
     if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):
-        raise UsageError(f"{where or 'value'}: expected {expected.__name__}, got {_shown(data)}")
+        raise UsageError(f"{where or 'value'}: expected {expected.__name__}, got {_shorten(data)}")
     return data
 
 
-def _shown(data: Any) -> str:
-    """A value as a message shows it: not more of it than fits."""
+def _shorten(data: Any) -> str:
+    """Return the repr of a value for a message, with at most 80 characters."""
     text = repr(data)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
@@ -119,7 +122,7 @@ _hints = functools.cache(get_type_hints)
 
 def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise UsageError(f"{where or cls.__name__}: expected a table of fields, got {_shown(data)}")
+        raise UsageError(f"{where or cls.__name__}: expected a table of fields, got {_shorten(data)}")
     hints = _hints(cls)
     known = {field.name for field in dataclasses.fields(cls) if field.init and _is_saved(field)}
     prefix = f"{where}." if where else ""
@@ -129,47 +132,47 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
             raise UsageError(f"{prefix}{key[:80]} is not a field of {cls.__name__}{near}")
     try:
         return cls(**{key: _decode(hints[key], item, f"{prefix}{key}") for key, item in data.items()})
-    except TypeError as problem:
-        raise UsageError(f"{where or cls.__name__}: {problem}") from None
+    except TypeError as error:
+        raise UsageError(f"{where or cls.__name__}: {error}") from None
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`: after a crash at any moment there is the old file or the new one."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.unlink(missing_ok=True)  # what a crash left; and nothing is written through a link
+    """Replace the file `path` by `text`. After a crash it has either the old or the new content."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
     try:
-        with attach_path(path), open(beside, "x", encoding="utf-8") as file:
+        with attach_path(path), open(temporary, "x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Have what was renamed in a folder on disk."""
+    """Flush renames in a folder to disk."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open folders
         return
-    handle = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         with attach_path(folder):
-            os.fsync(handle)
+            os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as one new safetensors file and have it on disk on return."""
+    """Write tensors to a new safetensors file and flush it to disk. Raises OSError."""
     from safetensors.torch import save_file
 
-    path.unlink(missing_ok=True)  # what a crash left; and nothing is written through a link
+    path.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
     try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
-    except safetensors.SafetensorError as problem:
-        number = re.search(r"\(os error (\d+)\)", str(problem))
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
@@ -178,125 +181,132 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises CheckpointError where it is none.
+    """Read the tensors of a safetensors file. Raises CheckpointError if it is damaged or does not match `expected`.
 
-    `expected` holds tensors (on the device "meta") of the names, shapes and dtypes that the file must have: it is
-    compared with the file's header before anything of its size is allocated.
+    `expected` gives the names, shapes and dtypes, as tensors on the device "meta". They are compared with the file's
+    header before memory is allocated.
     """
     from safetensors.torch import load_file
 
-    found = tensors_in(path)
+    header = read_header(path)
     if expected is not None:
-        compare_tensors(path, found, expected)
+        check_tensors(path, header, expected)
     try:
         return load_file(path)
-    except (OSError, safetensors.SafetensorError) as problem:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {problem}") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
 
 
-def compare_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError where what a file holds differs from what it must hold in names, shapes or dtypes."""
+def check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError if the tensors found in a file differ from the expected ones in names, shapes or dtypes."""
     for name in sorted(found.keys() | expected.keys()):
-        given, wanted = found.get(name), expected.get(name)
-        if given is None or wanted is None or (given.shape, given.dtype) != (wanted.shape, wanted.dtype):
-            raise CheckpointError(f"{path} does not fit: {_shown(name)} is {_form(given)}, expected {_form(wanted)}")
+        actual, wanted = found.get(name), expected.get(name)
+        if actual is None or wanted is None or (actual.shape, actual.dtype) != (wanted.shape, wanted.dtype):
+            raise CheckpointError(
+                f"{path} does not fit: {_shorten(name)} is {_describe(actual)}, expected {_describe(wanted)}"
+            )
 
 
-def _form(tensor: Tensor | None) -> str:
-    """Shape and dtype in a message."""
+def _describe(tensor: Tensor | None) -> str:
+    """Return the shape and dtype of a tensor for a message."""
     return "missing" if tensor is None else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def tensors_in(path: Path) -> dict[str, Tensor]:
-    """What a safetensors file holds by its header alone: tensors on the device "meta". Raises CheckpointError."""
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file on the device "meta", without reading their values.
+
+    Raises CheckpointError if the file is damaged or has a dtype that is never written.
+    """
     import torch
 
-    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    known |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
-    known |= {"U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "BOOL": torch.bool}
-    found = {}
+    dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    dtypes |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
+    dtypes |= {"U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "BOOL": torch.bool}
+    header = {}
     try:
-        with safetensors.safe_open(_plain_file(path), "pt") as file:
-            for name in file.keys():  # noqa: SIM118  it is no mapping
-                part = file.get_slice(name)
-                if part.get_dtype() not in known:
-                    raise CheckpointError(f"{path} has tensors of a dtype that is never written, {part.get_dtype()}")
-                found[name] = torch.empty(part.get_shape(), dtype=known[part.get_dtype()], device="meta")
-    except (OSError, RuntimeError, OverflowError, safetensors.SafetensorError) as problem:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {problem}") from None
-    return found
+        with safetensors.safe_open(_check_plain(path), "pt") as file:
+            for name in file.keys():  # noqa: SIM118  it is not a mapping
+                entry = file.get_slice(name)
+                if entry.get_dtype() not in dtypes:
+                    raise CheckpointError(
+                        f"{path}: {_shorten(name)} has the dtype {entry.get_dtype()}, which is never saved"
+                    )
+                header[name] = torch.empty(entry.get_shape(), dtype=dtypes[entry.get_dtype()], device="meta")
+    except (OSError, RuntimeError, OverflowError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
+    return header
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_facts(path: Path) -> dict[str, Any]:
-    """What a manifest says of a file: its sha256 and bytes."""
+def file_checksum(path: Path) -> dict[str, Any]:
+    """Return the entry of a file in a manifest: its sha256 and its size in bytes."""
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
-def verify_file(path: Path, facts: Mapping[str, Any]) -> None:
-    """Raise CheckpointError where a file is not what its manifest says."""
+def verify_file(path: Path, checksum: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if a file is missing or does not match its entry in the manifest (`file_checksum`)."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
-    if path.stat().st_size != facts["bytes"]:
-        raise CheckpointError(f"{path} is truncated: {path.stat().st_size} of {facts['bytes']} bytes")
-    if file_sha256(path) != facts["sha256"]:
+    if path.stat().st_size != checksum["bytes"]:
+        raise CheckpointError(f"{path} is truncated: {path.stat().st_size} of {checksum['bytes']} bytes")
+    if file_sha256(path) != checksum["sha256"]:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the manifest's")
 
 
 def tensor_sha256(tensor: Tensor) -> str:
-    """Hash of the values, as they lie in memory row by row."""
+    """Return the SHA-256 of a tensor's values in row-major order, in hexadecimal."""
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def read_text(path: Path, most: int = MOST_BYTES, kind: str = "text") -> str:
-    """A text file of at most `most` bytes, whose size is looked at first. Raises CheckpointError that names it."""
+def read_text(path: Path, max_bytes: int = MAX_BYTES, kind: str = "text") -> str:
+    """Return the content of a UTF-8 file. Raises CheckpointError if it is larger than `max_bytes` or unreadable."""
     try:
-        size = _plain_file(path).stat().st_size
-        if size > most:
-            raise CheckpointError(f"{path} has {size:,} bytes; such a file has {most:,} at most")
+        size = _check_plain(path).stat().st_size
+        if size > max_bytes:
+            raise CheckpointError(f"{path} has {size:,} bytes, more than the {max_bytes:,} allowed")
         with open(path, "rb") as file:
-            return file.read(most).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise CheckpointError(f"{path} cannot be read as {kind}: {problem}") from None
+            return file.read(max_bytes).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as {kind}: {error}") from None
 
 
-def _plain_file(path: Path) -> Path:
-    """`path`, of which reading does not wait for anybody. Raises OSError where it is missing or no plain file."""
+def _check_plain(path: Path) -> Path:
+    """Return `path`. Raises OSError if it is a folder, device or pipe; reading a pipe could block forever."""
     if path.exists() and not path.is_file():
         raise OSError("it is not a plain file")
     return path
 
 
 def parse_json(text: str) -> Any:
-    """JSON as this package writes it. Raises ValueError, also for keys that occur twice and for what is nested too deep."""
+    """Parse JSON. Raises ValueError, also for duplicate keys and for nesting beyond 64 levels."""
     try:
-        found = json.loads(text, object_pairs_hook=_unique)
+        data = json.loads(text, object_pairs_hook=_unique_keys)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    level, depth = [found], 0
+    level, depth = [data], 0
     while level:
-        if (depth := depth + 1) > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
-        inner = (x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list))
-        level = [x for part in inner for x in part if isinstance(x, dict | list)]
-    return found
+        if (depth := depth + 1) > _MAX_DEPTH:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
+        children = (x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list))
+        level = [x for values in children for x in values if isinstance(x, dict | list)]
+    return data
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) != len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return data
 
 
-def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """Parse a JSON file of at most `most` bytes. Raises CheckpointError that names it where it is damaged."""
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Parse a JSON file. Raises CheckpointError if it is larger than `max_bytes` or damaged."""
     try:
-        return parse_json(read_text(path, most, "JSON"))
-    except ValueError as problem:
-        raise CheckpointError(f"{path} cannot be read as JSON: {problem}") from None
+        return parse_json(read_text(path, max_bytes, "JSON"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""How a process computes: with how many threads, in which modes of torch, and in memory that it keeps."""
+"""Threads, memory allocation and modes of torch in a process."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import torch
 
 __all__ = ["set_torch_threads", "standard_modes"]
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for them, malloc.h
+_M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
+_M_MMAP_THRESHOLD = -3
 _MIB = 2**20
 
 
 def set_torch_threads(threads: int) -> None:
-    """Let torch compute with `threads` threads, and let freed memory be used again instead of going back to the system.
+    """Let torch compute with `threads` threads, and let glibc keep freed memory for reuse.
 
-    A batch of frames is as large as what glibc returns to the kernel as soon as it is free; taking it back, page
-    by page, costs as much as a quarter of an update.
+    By default glibc returns blocks as large as a batch of frames to the kernel when they are freed. Faulting their pages
+    in again takes up to a quarter of an update's time.
     """
     torch.set_num_threads(threads)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
-        libc.mallopt(_MMAP_THRESHOLD, 32 * _MIB)  # the highest that it takes
-        libc.mallopt(_TRIM_THRESHOLD, 512 * _MIB)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)  # the maximum
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 * _MIB)
 
 
 @contextlib.contextmanager
 def standard_modes() -> Iterator[None]:
-    """Compute as in a fresh process, whatever the caller has set: gradients are recorded, tensors are made on the CPU.
+    """Use torch's default modes during the block, whatever the caller has set: gradients on, new tensors on the CPU.
 
-    For `torch.set_grad_enabled(False)`, `torch.inference_mode()` and `torch.set_default_device`, which hold for the
-    caller's thread alone. The default dtype holds for all threads, so every tensor that is made says its own.
+    This undoes `torch.set_grad_enabled(False)`, `torch.inference_mode()` and `torch.set_default_device`, which apply to
+    the calling thread only. The default dtype applies to all threads; therefore every tensor is created with its dtype.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

@@ -1,4 +1,4 @@
-"""Which numbers an option may have. Every refusal is one sentence that names the option, its value and the limits."""
+"""Range checks of options. An error names the option, its limits and its value."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from asyncrl.errors import UsageError
 
-__all__ = ["check_numbers", "flag", "within"]
+__all__ = ["MAX_INT", "check_numbers", "flag", "within"]
 
-LARGEST = 2**63 - 1
-"""Counts and seeds are 64-bit integers wherever they are stored."""
+MAX_INT = 2**63 - 1
+"""Counts and seeds are stored as 64-bit integers."""
 
-_LARGEST_FLOAT = 3.4e38
-"""All else is computed with in float32."""
+_MAX_FLOAT = 3.4e38
+"""All other numbers are used as float32."""
 
 
 def flag(name: str) -> str:
-    """A field's name as an option of the command line."""
+    """Return the command-line option of a field: `--learning-rate` for `learning_rate`."""
     return f"--{name.replace('_', '-')}"
 
 
 def within(options: object, low: float, high: float, *names: str, above: bool = False) -> None:
-    """Raise UsageError for fields of `options` outside [low, high], or not finite; `above` excludes `low` itself.
+    """Raise UsageError if a field of `options` in `names` is outside [low, high] or not finite.
 
-    Each number of a tuple is checked. None is no number, and passes.
+    `above` excludes `low` itself. Every number of a tuple is checked; None passes.
     """
     for name in names:
         value = getattr(options, name)
@@ -33,27 +33,28 @@ def within(options: object, low: float, high: float, *names: str, above: bool = 
             if number is None or ((low < number if above else low <= number) and number <= high and _is_storable(number)):
                 continue
             storable = number != number or _is_storable(number)  # NaN is outside of every range
-            beyond = "" if storable else " and finite" if isinstance(number, float) else f" and at most {LARGEST}"
-            raise UsageError(f"{flag(name)} must be {_limits(low, high, above=above)}{beyond}, not {value}")
+            extra = "" if storable else " and finite" if isinstance(number, float) else f" and at most {MAX_INT}"
+            raise UsageError(f"{flag(name)} must be {_range(low, high, above=above)}{extra}, not {value}")
 
 
 def check_numbers(options: Any) -> None:
-    """Raise UsageError for a number anywhere in a dataclass that is not finite, or does not fit into 64 bits."""
+    """Raise UsageError if a number in a dataclass, or in one nested in it, is not finite or exceeds 64 bits."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
             check_numbers(value)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not _is_storable(number):
-                kind = "fit into 64 bits" if isinstance(number, int) else "be a finite number below 3.4e38"
-                raise UsageError(f"{flag(field.name)} must {kind}, not {value}")
+                rule = "fit into 64 bits" if isinstance(number, int) else "be a finite number below 3.4e38"
+                raise UsageError(f"{flag(field.name)} must {rule}, not {value}")
 
 
 def _is_storable(number: float) -> bool:
-    return abs(number) <= (LARGEST if isinstance(number, int) else _LARGEST_FLOAT)
+    return abs(number) <= (MAX_INT if isinstance(number, int) else _MAX_FLOAT)
 
 
-def _limits(low: float, high: float, *, above: bool) -> str:
+def _range(low: float, high: float, *, above: bool) -> str:
+    """Return the range in words."""
     if high < math.inf:
         return f"above {low:g} and at most {high:g}" if above else f"between {low:g} and {high:g}"
     return ("positive" if low == 0 else f"above {low:g}") if above else f"{low:g} or more"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncrl.common.serialization import file_facts, load_tensors, save_tensors, tensors_in, verify_file
+from asyncrl.common.serialization import file_checksum, load_tensors, read_header, save_tensors, verify_file
 from asyncrl.errors import CheckpointError
 from asyncrl.experience.replay import ReplayBuffer
 
@@ -39,7 +39,7 @@ class Archive:
             temporary.unlink(missing_ok=True)  # free its space on a full disk
             raise
         os.replace(temporary, path)
-        self._files[path.name] = file_facts(path)
+        self._files[path.name] = file_checksum(path)
         self._newest.append(self._replay.newest.copy())
         while len(self._newest) > 1 and (self._newest[0] < self._replay.oldest).all():
             self._newest.pop(0)
@@ -52,7 +52,7 @@ class Archive:
         for name in files:
             path = self._folder / name
             try:
-                self._replay.load_rows(load_tensors(path, self._replay.like(tensors_in(path))))
+                self._replay.load_rows(load_tensors(path, self._replay.like(read_header(path))))
             except ValueError as problem:
                 raise CheckpointError(f"{path} does not fit the replay buffer: {problem}") from None
             self._newest.append(self._replay.newest.copy())

@@ -16,7 +16,7 @@ import torch
 from asyncrl.acting.episodes import PolicyPlayer, play_episode
 from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.hardware import cores
-from asyncrl.common.randomness import Stream, environment_seeds, generator, making_seed
+from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
 
@@ -129,7 +129,7 @@ def evaluate(
     num_envs = min(episodes, envs, _MAX_STREAMS)
     max_length = math.inf if limit is None else limit
     environments = Environments(
-        _with_step_limit(contract, limit), num_envs, threads=cores(), training=False, seed=making_seed(seed)
+        _with_step_limit(contract, limit), num_envs, threads=cores(), training=False, seed=constructor_seed(seed)
     )
     score = np.zeros(num_envs)
     length = np.zeros(num_envs, dtype=np.int64)

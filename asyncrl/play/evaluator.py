@@ -125,7 +125,7 @@ class Evaluator:
         episodes, limit = config.eval_episodes, config.episode_limit(contract)
 
         def progress(finished: int) -> None:
-            stop.listen()  # the environment may have installed a signal handler
+            stop.install_handlers()  # the environment may have installed a signal handler
             if stop:
                 raise Interrupted
             monitor.status(f"evaluating: {finished:,} of {episodes:,} episodes in {contract.env}")

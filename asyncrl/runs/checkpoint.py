@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from asyncrl.common.serialization import (
-    compare_tensors,
-    file_facts,
+    check_tensors,
+    file_checksum,
     load_tensors,
+    read_header,
     read_json,
     save_tensors,
     sync_folder,
     tensor_sha256,
-    tensors_in,
     to_json,
     verify_file,
 )
@@ -177,7 +177,7 @@ def save(
     except OSError:
         shutil.rmtree(beside, ignore_errors=True)  # a full disk needs the space
         raise
-    files = {file.name: file_facts(file) for file in sorted(beside.iterdir())}
+    files = {file.name: file_checksum(file) for file in sorted(beside.iterdir())}
     weights = tensors["weights"]
     manifest = {
         "format": FORMAT,
@@ -279,7 +279,7 @@ def read(path: Path) -> Checkpoint:
         parameters=manifest.parameters,
         contract=contract,
         config=config,
-        files=manifest.file_facts(),
+        files=manifest.file_checksum(),
         asyncrl=manifest.asyncrl,
         replay=manifest.replay_facts(),
         scheduled=manifest.scheduled,
@@ -300,7 +300,7 @@ def verify(checkpoint: Checkpoint) -> None:
         if facts["bytes"] > most:
             raise CheckpointError(f"{checkpoint.path / name} has {facts['bytes']:,} bytes, too many for its network")
         verify_file(checkpoint.path / name, facts)
-    compare_tensors(checkpoint.path / WEIGHTS, tensors_in(checkpoint.path / WEIGHTS), network)
+    check_tensors(checkpoint.path / WEIGHTS, read_header(checkpoint.path / WEIGHTS), network)
 
 
 def load(path: Path) -> Checkpoint:

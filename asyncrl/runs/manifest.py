@@ -102,7 +102,7 @@ class Manifest:
         if WEIGHTS not in self.files:
             raise UsageError(f"{WEIGHTS} is missing")
 
-    def file_facts(self) -> dict[str, dict[str, Any]]:
+    def file_checksum(self) -> dict[str, dict[str, Any]]:
         """By name of each file: its sha256 and bytes."""
         return {name: to_json(file) for name, file in self.files.items()}
 

@@ -163,7 +163,7 @@ class Run:
     def marked(self, name: str) -> Path | None:
         """The checkpoint marked `latest` or `best`; None if there is none."""
         with contextlib.suppress(CheckpointError):  # missing or damaged
-            found = read_text(self.path / name, most=100).strip()
+            found = read_text(self.path / name, max_bytes=100).strip()
             path = self.path / "checkpoints" / found
             return path if _CHECKPOINT.fullmatch(found) and path.is_dir() else None
         return None

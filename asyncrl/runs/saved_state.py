@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.optimizers import LearningRate, StatisticsSharing, statistics
-from asyncrl.common.serialization import tensors_in
+from asyncrl.common.serialization import read_header
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError
 from asyncrl.experience.rollout import Layout
@@ -45,14 +45,14 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
         expected["episodes"] = {"return": _like(*each, dtype=torch.float64), "length": _like(*each, dtype=torch.int64)}
         if saved.has("actors"):
             layout = actor_spec(config, contract).layout()
-            expected["actors"] = _actors(tensors_in(saved.path / "actors.safetensors"), config, layout)
+            expected["actors"] = _actors(read_header(saved.path / "actors.safetensors"), config, layout)
     if unknown := {name.removesuffix(".safetensors") for name in saved.files} - expected.keys():
         raise CheckpointError(
             f"{saved.path} has {min(unknown)}.safetensors, which a run of this configuration does not have"
         )
     state = {}
     for name, tensors in expected.items():
-        if name == "actors" and any(".tail." in key for key in tensors_in(saved.path / "actors.safetensors")):
+        if name == "actors" and any(".tail." in key for key in read_header(saved.path / "actors.safetensors")):
             former = {_former_name(key): key for key in tensors}
             found = saved.tensors(name, {before: tensors[key] for before, key in former.items()})
             state[name] = {former[before]: tensor for before, tensor in found.items()}
@@ -89,7 +89,7 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
     if config.algorithm.target_every or config.algorithm.tau:
         expected["target"] = network
     if saved.has("recent"):
-        names = [name for name in tensors_in(saved.path / "recent.safetensors") if name.isascii() and name.isdigit()]
+        names = [name for name in read_header(saved.path / "recent.safetensors") if name.isascii() and name.isdigit()]
         expected["recent"] = {name: _like(size) for name in names if len(name) < 20}
     if saved.has("learning_rate"):
         expected["learning_rate"] = LearningRate(config.optimizer, config.steps).state()

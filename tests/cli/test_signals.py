@@ -18,7 +18,7 @@ import pytest
 from asyncrl.cli import main
 from asyncrl.runs import checkpoint
 
-STOPPING = "stopping after this update, to save what was learned; Ctrl-C stops at once"
+STOPPING = "stopping after this update and saving; press Ctrl-C again to stop at once"
 
 STUCK = """
 import threading

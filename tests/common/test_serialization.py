@@ -88,7 +88,7 @@ def test_absent_fields_keep_their_defaults() -> None:
         ({"network": 3}, "^network: expected a table of fields, got 3"),
         ({"steps": True}, "^steps: expected int, got True"),
         ({"steps": None}, "^steps: expected int, got None"),
-        ({"engine": "thread"}, "^engine: 'thread' is none of .* did you mean 'threads'"),
+        ({"engine": "thread"}, "^engine: 'thread' is not one of .* did you mean 'threads'"),
     ],
 )
 def test_what_does_not_fit_is_named_by_its_place(changed: dict[str, Any], sentence: str) -> None:

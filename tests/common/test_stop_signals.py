@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncrl.common.signals import handle_stop_signals, holding_interrupts, is_from_keyboard, raising_interrupts
+from asyncrl.common.signals import defer_interrupts, handle_stop_signals, is_from_keyboard, raise_interrupts
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -45,7 +45,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
 def test_a_handler_that_an_environment_puts_in_place_does_not_keep_the_run_from_stopping() -> None:
     with handle_stop_signals() as stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stop.listen()
+        stop.install_handlers()
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal == signal.SIGTERM
 
@@ -63,7 +63,7 @@ def raise_keyboard_interrupt() -> None:
 def test_code_that_raises_keyboard_interrupt_is_not_the_keyboard() -> None:
     with handle_stop_signals():
         assert not is_from_keyboard(caught(raise_keyboard_interrupt))
-    with raising_interrupts():
+    with raise_interrupts():
         assert not is_from_keyboard(caught(raise_keyboard_interrupt))
         assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
     heard: list[bool] = []
@@ -80,7 +80,7 @@ def test_where_python_itself_listens_the_keyboard_is_assumed() -> None:
 
 def test_an_interrupt_that_is_held_back_comes_at_the_end() -> None:
     def importing() -> None:
-        with holding_interrupts():
+        with defer_interrupts():
             signal.raise_signal(signal.SIGINT)
             done.append("imported")
 

@@ -141,7 +141,7 @@ def test_a_function_that_refers_to_such_a_module_is_refused_where_it_cannot_be_m
     workers = Workers(failing_envs.hang, 1, describe(lambda: room()))
     try:
         with pytest.raises(
-            UsageError, match=r"cannot be made in another process \(ModuleNotFoundError: No module named 'hid"
+            UsageError, match=r"cannot be created in another process \(ModuleNotFoundError: No module named 'hid"
         ):
             answers(workers, 1)
     finally:
