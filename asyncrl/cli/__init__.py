@@ -1,4 +1,4 @@
-"""The command line: `asyncrl COMMAND …`. One file per command, imported when it is asked for."""
+"""The command line, `asyncrl COMMAND …`: one module per command, imported on demand."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["main", "run_and_exit"]
 
 COMMANDS = {
     "train": "train an agent, or continue a run",
-    "evaluate": "score an agent over many episodes",
+    "evaluate": "evaluate an agent over many episodes",
     "play": "watch an agent, in a window or as a video",
     "record": "record an agent's or a bot's play as a dataset",
-    "pretrain": "imitate what was recorded",
-    "inspect": "say what a run or checkpoint holds",
-    "repro": "play the episode of a crash capsule again",
-    "bench": "measure this machine: environment, acting, learning, all together",
-    "list": "list algorithms, environments, presets, networks",
+    "pretrain": "imitate a recorded dataset",
+    "inspect": "show the contents of a run or checkpoint",
+    "repro": "replay the episode of a crash capsule",
+    "bench": "measure speed: environment, acting, learning, end to end",
+    "list": "list algorithms, environments, presets, networks, agents",
     "doctor": "check this machine and installation",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a fault, 2 the user's mistake, 130 after Ctrl-C."""
+    """Run a command. Returns the exit code: 0 done, 1 a fault, 2 a usage error, 130 after Ctrl-C."""
     streams.prepare()
     arguments = [*(sys.argv[1:] if argv is None else argv)]  # `list` is a command here
     with raise_interrupts():
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain("stopped", 130)
         except SystemExit as end:
             return _ended(end)
-        except BrokenPipeError as problem:  # the reader of our output has gone, as in `asyncrl list envs | head`
+        except BrokenPipeError as problem:  # the reader closed the pipe, as in `asyncrl list envs | head`
             streams.silence()
             return _complain(describe_os_error(problem), 1) if arguments[0] in ("train", "pretrain") else 0
         except OSError as problem:
@@ -62,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_and_exit() -> NoReturn:
-    """`main` as a program."""
+    """Run `main` and exit with its code."""
     with report_crashes():
         code = main()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C more must not replace the exit code by a traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C must not replace the exit code by a traceback
     sys.exit(code)
 
 
@@ -90,14 +90,14 @@ def _run(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
-    """Show warnings about a run's folder as sentences; others as Python does."""
-    otherwise = warnings.showwarning
+    """Print warnings about a run folder as messages, others as Python does."""
+    show_default = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, DamageWarning):
             print(f"asyncrl: {message}", file=sys.stderr)
         else:
-            otherwise(message, category, *place, **options)
+            show_default(message, category, *place, **options)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -112,12 +112,12 @@ def _complain(sentence: str, code: int) -> int:
 
 
 def _with_notes(sentence: str, fault: BaseException) -> str:
-    """And what became of the run."""
+    """The sentence and the notes of the fault, which tell what was saved."""
     return "\n".join([sentence, *getattr(fault, "__notes__", [])])
 
 
 def _ended(end: SystemExit) -> int:
-    """The exit code where something called `sys.exit`: the parser of the command line, or code that must not."""
+    """The exit code after `sys.exit`: 0 after a help page; a fault if other code called it."""
     if not isinstance(end, HelpShown):
         return _complain("".join(traceback.format_exception(end)) + "something called sys.exit", 1)
     streams.silence_if_broken()
@@ -130,7 +130,7 @@ def _help() -> str:
         "usage: asyncrl COMMAND …\n\nAsynchronous deep reinforcement learning.\n\n"
         f"{rows}\n\n"
         "  asyncrl train a3c ALE/Pong-v5          train on Atari Pong from pixels\n"
-        "  asyncrl play pretrained/pong-ppo       watch an agent that comes with the package\n"
-        "  asyncrl COMMAND --help                 what a command takes\n"
+        "  asyncrl play pretrained/pong-ppo       watch a pretrained agent\n"
+        "  asyncrl COMMAND --help                 show the options of a command\n"
         "  asyncrl --version"
     )

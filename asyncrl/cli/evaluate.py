@@ -65,8 +65,8 @@ def run(arguments: Sequence[str]) -> int:
     facts = summary(list(result.returns))
     if asked.json:
         agent_of = {"checkpoint": str(agent.checkpoint.path), "step": agent.checkpoint.step}
-        told = {"returns": result.returns, "measures": result.measures, "cut_off": result.cut_off, "contract": contract}
-        print(json.dumps({**agent_of, **facts, **{name: to_json(value) for name, value in told.items()}}))
+        details = {"returns": result.returns, "measures": result.measures, "cut_off": result.cut_off, "contract": contract}
+        print(json.dumps({**agent_of, **facts, **{name: to_json(value) for name, value in details.items()}}))
         return 0
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer)

@@ -17,7 +17,7 @@ from asyncrl.runs.provenance import describe_provenance
 from asyncrl.runs.run import Run
 
 _ORIGIN = ("date", "command", "git", "machine", "packages", "resumed")
-"""Fields of config.json that tell the origin of a run."""
+"""Fields of config.json on the origin of a run."""
 
 BASIC = {"Options": ("json", "filters", "trust")}
 """Options of the short help, by section."""

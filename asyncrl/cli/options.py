@@ -310,11 +310,11 @@ _home = Path.cwd()
 
 
 def note_working_directory() -> None:
-    """Remember the folder in which the command was called: an environment may change it."""
+    """Remember the folder in which the command was called: an environment may change the working directory."""
     global _home
     _home = Path.cwd()
 
 
 def relative(path: Path) -> Path:
-    """`path` relative to the folder in which the command was called, if it is inside."""
+    """`path` relative to the folder in which the command was called, if it lies inside."""
     return path.relative_to(_home) if path.is_relative_to(_home) else path

@@ -1,4 +1,4 @@
-"""Standard input, output and error as a command needs them: open, and never in the way of what it has to say."""
+"""Standard streams that may be closed, broken or of another encoding."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["flush", "prepare", "silence", "silence_if_broken"]
 
 
 def prepare() -> None:
-    """Open what the caller has closed, and replace characters that the terminal's encoding lacks.
+    """Open streams that the caller closed, and replace characters that the terminal's encoding lacks.
 
-    Otherwise the next file that is opened would become standard output, for us and for all that we start.
+    The next file to be opened would otherwise become standard output, in this process and its children.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the process's life
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open until the process ends
         elif isinstance(stream, io.TextIOWrapper):
             utf8 = codecs.lookup(stream.encoding).name == "utf-8"
             if stream.errors == "strict" or (stream.errors in ("surrogateescape", "surrogatepass") and not utf8):
@@ -32,12 +32,12 @@ def prepare() -> None:
 
 
 def flush() -> None:
-    """Write what was printed. Raises OSError where that cannot be done."""
+    """Write what was printed. Raises OSError if standard output takes no more."""
     sys.stdout.flush()
 
 
 def silence_if_broken() -> None:
-    """As `silence`, where standard output takes nothing more."""
+    """Call `silence` if standard output takes no more."""
     try:
         flush()
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def silence_if_broken() -> None:
 
 
 def silence() -> None:
-    """Let what was printed and cannot be written go nowhere, so that Python does not complain of it at its end."""
+    """Discard what was printed but cannot be written, so that Python does not complain at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""ALGO and ENV, the words that a command begins with."""
+"""The arguments ALGO and ENV of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["algorithm_and_env"]
 
 
 def algorithm_and_env(words: Sequence[str], command: str) -> tuple[str | None, str | None]:
-    """ALGO and ENV of `asyncrl COMMAND ALGO ENV`, None where one is missing. Raises UsageError for no algorithm's name."""
+    """ALGO and ENV of `asyncrl COMMAND ALGO ENV`; None if missing. Raises UsageError for an unknown algorithm."""
     if len(words) > 2:
         raise UsageError(f"unexpected {words[2]!r} after the environment; options begin with --")
     first, second = (*words, None, None)[:2]

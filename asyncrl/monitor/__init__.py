@@ -1,4 +1,4 @@
-"""Where records go: a file of lines, TensorBoard, the terminal."""
+"""Sinks of a run's records: metrics.jsonl, TensorBoard, the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["JsonLines", "Live", "Monitor", "Plain", "Quiet", "Record", "Sink", "
 
 
 class Monitor:
-    """Hands every record to every sink; where one cannot write, to the others first, then its OSError is raised."""
+    """Passes every record to every sink. If a sink raises OSError, the others get the record before it is raised."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
@@ -24,22 +24,22 @@ class Monitor:
         self._each(lambda sink: sink.write(record))
 
     def say(self, line: str) -> None:
-        """A sentence for a person."""
+        """Pass a message to every sink."""
         self._each(lambda sink: sink.say(line))
 
     def sync(self) -> None:
-        """Have every record on disk, in sinks that keep them."""
+        """Write every record to disk (`Durable` sinks)."""
         self._each(lambda sink: sink.sync() if isinstance(sink, Durable) else None)
 
     def status(self, text: str) -> None:
-        """What the run is doing while it is not learning, for those who look on; "" where it is learning again."""
-        with contextlib.suppress(OSError):  # whether it can be seen decides over nothing
+        """Show what the run does while it does not learn; "" when it learns again (`Display` sinks)."""
+        with contextlib.suppress(OSError):  # a display that fails must not stop the run
             for display in self._displays:
                 display.status(text)
 
     @contextmanager
     def open(self) -> Iterator[Monitor]:
-        """All sinks, closed at the end in whatever way it comes; an error in the block goes before one in closing."""
+        """Close the sinks after the block. An error in the block takes precedence over one in closing."""
         try:
             yield self
         except BaseException:
@@ -48,11 +48,11 @@ class Monitor:
             raise
         self._each(lambda sink: sink.close())
 
-    def _each(self, tell: Callable[[Sink], None]) -> None:
+    def _each(self, call: Callable[[Sink], None]) -> None:
         problems = []
         for sink in self._sinks:
             try:
-                tell(sink)
+                call(sink)
             except OSError as problem:
                 problems.append(problem)
         if problems:

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written at once: torch's SummaryWriter leaves that, and its errors, to a thread."""
+"""TensorBoard event files, written synchronously: torch's SummaryWriter writes, and fails, in a thread."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["EventFile"]
 
 
 class EventFile:
-    """A new event file in `folder`, which is made. Raises OSError, with its name, where it cannot be written."""
+    """A new event file. Raises OSError with the file's name if it cannot be written."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        """`purge_step`: what older files of the folder say of this step and later ones is void."""
+        """Make `folder` and the file. TensorBoard ignores events of older files from `purge_step` on."""
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -34,13 +34,13 @@ class EventFile:
             self._write(self._event(wall_time=time.time(), step=purge_step, session_log=start))
 
     def add(self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Sequence[float]]) -> None:
-        """What is so at `step`."""
+        """Write the values at `step`."""
         values = [self._summary.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         values += [self._summary.Summary.Value(tag=tag, histo=self._histogram(x)) for tag, x in histograms.items()]
         self._write(self._event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=values)))
 
     def sync(self) -> None:
-        """Have everything on disk that was written so far."""
+        """Write everything to disk."""
         with attach_path(self.path):
             os.fsync(self._file.fileno())
 

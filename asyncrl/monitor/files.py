@@ -1,4 +1,4 @@
-"""Records into the run folder."""
+"""Sinks that write into the run folder."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _NOT_SCALARS = {
 
 
 class JsonLines:
-    """metrics.jsonl, one object a line, and log.txt for sentences. Both are appended to on resume.
+    """metrics.jsonl, one object per line, and log.txt for messages; a resumed run appends to both.
 
-    Raises OSError, with the file's name, where they cannot be written.
+    Raises OSError with the file's name if one cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         for file in (folder / "metrics.jsonl", folder / "log.txt"):
             if file.is_symlink():
-                raise UsageError(f"{file} is a link, and a run writes into its own folder: put a file in its place")
+                raise UsageError(f"{file} is a link, but a run writes only into its folder: replace it by a file")
             if file.exists() and not file.is_file():  # opening a pipe would wait for its reader
-                raise UsageError(f"{file} is no plain file; remove it, or put a file in its place")
+                raise UsageError(f"{file} is not a plain file; remove it")
         self._metrics = open(folder / "metrics.jsonl", "a", encoding="utf-8")
         self._log = open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
 
@@ -60,10 +60,10 @@ class JsonLines:
 
 
 class TensorBoard:
-    """The same as events, episodes as histograms. TensorBoard is imported with the first record: it is slow to import."""
+    """TensorBoard events; episodes become histograms. TensorBoard is imported with the first record: that is slow."""
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
-        """`resumed_at`: the step at which the run goes on; what an earlier part wrote beyond it is void."""
+        """`resumed_at`: the step from which the run is resumed; later events of older files are ignored."""
         self._folder = folder / "tensorboard"
         self._purge_step = None if resumed_at is None else resumed_at + 1
         self._events: EventFile | None = None

@@ -1,4 +1,4 @@
-"""What takes records."""
+"""The interface of sinks."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Any, Protocol, runtime_checkable
 __all__ = ["Display", "Durable", "Record", "Sink"]
 
 Record = dict[str, Any]
-"""One line of metrics.jsonl: step, update, time, kind, and the fields of that kind."""
+"""A line of metrics.jsonl: step, update, time, kind, and the fields of that kind."""
 
 
 class Sink(Protocol):
-    """Something that records and sentences go to."""
+    """A destination of records and messages."""
 
     def write(self, record: Record) -> None:
-        """Take one record."""
+        """Write a record."""
 
     def say(self, line: str) -> None:
-        """Take a sentence for a person."""
+        """Write a message."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is buffered and release resources."""
 
 
 @runtime_checkable
 class Durable(Protocol):
-    """A sink whose records outlive the process: before a checkpoint is made, they are on disk."""
+    """A sink whose records must be on disk before a checkpoint is saved."""
 
     def sync(self) -> None:
-        """Have everything on disk that was written so far."""
+        """Write everything to disk."""
 
 
 @runtime_checkable
 class Display(Protocol):
-    """A sink that also shows what the run is doing while it is not learning."""
+    """A sink that also shows what the run does while it does not learn."""
 
     def status(self, text: str) -> None:
-        """Show for example "evaluating: 3 of 30 episodes"; "" where it is learning again."""
+        """Show for example "evaluating: 3 of 30 episodes"; "" when it learns again."""

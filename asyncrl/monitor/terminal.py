@@ -1,4 +1,4 @@
-"""A run as a person watches it: a live view in a terminal, plain lines elsewhere."""
+"""Views of a run: a live panel in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["Live", "Plain", "Quiet", "sparkline", "terminal_view"]
 _ONE_LINE: Any = dict(no_wrap=True, overflow="ellipsis")
 _BARS = "▁▂▃▄▅▆▇█"
 _SPAN = 10.0
-"""Seconds over which a rate is taken: single updates come in bursts."""
+"""Seconds over which rates are averaged: single updates come in bursts."""
 
 
 def terminal_view(title: str, steps: int, *, quiet: bool) -> Sink:
-    """The view that fits standard output."""
+    """The view for standard output."""
     if quiet:
         return Quiet()
     return Live(title, steps) if sys.stdout.isatty() else Plain(steps)
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """A curve as text: `width` bars, each the mean of its part of `values`."""
+    """A curve as text: at most `width` bars, each the mean of an equal share of `values`."""
     if not values:
         return ""
     cuts = [len(values) * i // min(width, len(values)) for i in range(min(width, len(values)) + 1)]
@@ -45,7 +45,7 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 class _Progress:
-    """What both views show."""
+    """The numbers that both views show."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -70,22 +70,22 @@ class _Progress:
 
     @property
     def steps_per_second(self) -> float:
-        """Of the last ten seconds."""
+        """Mean rate of the last ten seconds."""
         (first, began), (last, now) = self._recent[0], self._recent[-1]
         return (last - first) / (now - began) if now > began else float(self.train["steps_per_second"])
 
     @property
     def time_left(self) -> str:
-        """At the mean rate since this view began."""
+        """Remaining time at the mean rate since this view began."""
         if self._began is None or self.train["step"] <= self._began[0]:
             return "…"
         step, seconds = self._began
-        rate = (self.train["step"] - step) / max(self.train["time"] - seconds, 1e-3)  # as fine as time is recorded
+        rate = (self.train["step"] - step) / max(self.train["time"] - seconds, 1e-3)  # the resolution of recorded times
         return str(timedelta(seconds=round(max(0, self.steps - self.train["step"]) / rate)))
 
 
 class Plain:
-    """One line a record, at most one in ten seconds."""
+    """Prints a line per record, at most one in ten seconds."""
 
     def __init__(self, steps: int) -> None:
         self._progress = _Progress(steps)
@@ -116,7 +116,7 @@ class Plain:
         print(line, flush=True)
 
     def status(self, text: str) -> None:
-        """One line in ten seconds while it takes that long."""
+        """Print a line every ten seconds."""
         now = time.monotonic()
         self._since = now if not text or self._since is None else self._since
         if text and now - self._since >= 10:
@@ -130,7 +130,7 @@ class Plain:
 
 
 class Quiet:
-    """Says nothing."""
+    """Prints nothing."""
 
     def write(self, record: Record) -> None:
         pass
@@ -143,7 +143,7 @@ class Quiet:
 
 
 class Live:
-    """A panel that is drawn anew with every record; sentences scroll by above it."""
+    """A panel, redrawn with every record; messages scroll above it."""
 
     def __init__(self, title: str, steps: int, console: Console | None = None) -> None:
         self._title = title
@@ -171,7 +171,7 @@ class Live:
     def close(self) -> None:
         if self._live is not None:
             self._live.stop()
-            self._live = None  # a run that goes back begins a new panel
+            self._live = None  # a run that rewinds opens a new panel
 
     def _show(self) -> None:
         if self._live is None:

@@ -1,4 +1,4 @@
-"""Settings that are known to work, as data: one TOML file a preset."""
+"""Tuned settings as data: one TOML file per preset."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _FOLDER = Path(__file__).parent
 
 
 def preset_names() -> list[str]:
-    """Every preset, as `a3c/atari`."""
+    """The names of all presets, for example "a3c/atari"."""
     return list(_presets())
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """A preset's tables. Raises UsageError with near matches."""
+    """The tables of a preset. Raises UsageError for an unknown name."""
     if name not in preset_names():
         raise UsageError(f"there is no preset {name!r}{suggestions(name, preset_names())} (asyncrl list presets)")
     return copy.deepcopy(_presets()[name])
 
 
 def for_kind(algorithm: str, kind: str) -> str | None:
-    """The algorithm's preset for a kind of environment ("images", "discrete" or "continuous"), by its `kinds`."""
+    """The algorithm's preset for a kind of environment ("images", "discrete" or "continuous"); None if there is none."""
     for name, preset in _presets().items():
         if preset["algorithm"]["name"] == algorithm and kind in preset.get("kinds", ()):
             return name
@@ -38,18 +38,21 @@ def for_kind(algorithm: str, kind: str) -> str | None:
 
 @functools.cache
 def _presets() -> dict[str, dict[str, Any]]:
-    """The tables of every preset, by name and in the order of names."""
+    """The tables of all presets by name, sorted."""
     names = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
     return {name: tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8")) for name in names}
 
 
 def tuned_environments() -> set[str]:
-    """Patterns of the environments that a preset is chosen for by itself."""
+    """Patterns of the environments for which a preset is chosen automatically."""
     return {pattern for preset in _presets().values() for pattern in preset["environments"]}
 
 
 def automatic(algorithm: str, env: str) -> str | None:
-    """The preset that is tuned for this pair: the first whose `environments` has a pattern for `env`."""
+    """The preset tuned for an algorithm and an environment; None if there is none.
+
+    It is the first whose `environments` has a pattern that matches `env`.
+    """
     for name, preset in _presets().items():
         if preset["algorithm"]["name"] == algorithm and any(fnmatch.fnmatch(env, p) for p in preset["environments"]):
             return name

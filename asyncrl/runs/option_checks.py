@@ -1,13 +1,13 @@
-"""Options that would have no effect are refused, each with the reason, before a run begins.
+"""Refuses options that would have no effect, with the reason, before a run starts.
 
-A run that is resumed or loaded passes: its settings were accepted when it began.
+Runs that are resumed or loaded are not checked: their settings were accepted when they started.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from asyncrl.algorithms import Impala, Random, Reinforce
 from asyncrl.algorithms.exploration import Assignment, Exploration
@@ -34,20 +34,20 @@ _WORKERS = tuple(f.name for f in dataclasses.fields(Supervision))
 
 
 class IneffectiveOptions(NamedTuple):
-    """Options that have no effect in a configuration, and why."""
+    """Options that have no effect in a configuration, and the reason."""
 
     options: tuple[str, ...]
-    why: str
-    """`--option has no effect …`"""
+    reason: str
+    """The end of the sentence "--option has no effect …"."""
 
 
 def reject_ineffective(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
-    """Raise UsageError for the first setting of those `asked` for that changes nothing in a run of `config`."""
+    """Raise UsageError for the first of the settings `asked` for that has no effect in a run of `config`."""
     resolved = resolve(config, contract)
     for case in [*_overridden(config, resolved), *_cases(resolved, contract)]:
         for name in case.options:
             if name in asked:
-                raise UsageError(f"{config.env}: {flag(name)} has no effect {case.why}")
+                raise UsageError(f"{config.env}: {flag(name)} has no effect {case.reason}")
     _check_contradictions(resolved, contract, asked)
 
 
@@ -66,21 +66,21 @@ IMITATION_SETTINGS = frozenset(
     }
     | {"atoms", "quantiles", "v_min", "v_max"}
 )
-"""What imitation depends on, besides its own options."""
+"""Settings of a run that imitation depends on."""
 
 
 def reject_unused_by_imitation(asked: Collection[str]) -> None:
-    """Raise UsageError for the first setting of those `asked` for that changes nothing where a dataset is imitated."""
+    """Raise UsageError for the first of the settings `asked` for that has no effect on imitation."""
     for name in sorted(set(asked) - IMITATION_SETTINGS):
         instead = "; --imitation-rate is its learning rate" if name == "learning_rate" else ""
         raise UsageError(f"{flag(name)} has no effect on imitation: give it to `asyncrl train --init-from RUN`{instead}")
 
 
 def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[IneffectiveOptions]:
-    """Settings that `resolved` has otherwise than `config`."""
+    """Settings of `config` that its resolution overrides."""
     if config.eval_greedy != resolved.eval_greedy:
         yield IneffectiveOptions(
-            ("eval_greedy",), f"where it is off: {config.algorithm.name} draws no actions, so it is always on"
+            ("eval_greedy",), f"when switched off: the policy of {config.algorithm.name} is deterministic"
         )
     for name in ("rollouts_per_update", "queue_size", "publish_every"):
         if getattr(config, name) not in (None, getattr(resolved, name)):
@@ -90,7 +90,7 @@ def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[IneffectiveO
 
 
 def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
-    """Every case that holds, the most general first."""
+    """The cases that apply, the most general first."""
     if isinstance(config.algorithm, Random):
         learning = (*_OPTIMIZATION, *_NETWORK, "reward_clip", "reward_scale", "final_reward", "init_from", "eval_greedy")
         yield IneffectiveOptions((*learning, "precision", "life_loss", "standardize"), "on random, which learns nothing")
@@ -111,21 +111,22 @@ def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOpt
         yield IneffectiveOptions(("learner_threads",), "with --engine hogwild: every worker computes in one thread")
     elif config.schedule is ScheduleKind.FREE:
         yield IneffectiveOptions(
-            ("lag",), "with --schedule free: the newest weights make a rollout; leave it out or use lockstep"
+            ("lag",), "with --schedule free, where actors use the newest weights; leave it out or use lockstep"
         )
     if not family_named(contract.family).has_threads:
         yield IneffectiveOptions(
-            ("env_threads",), f"on {contract.family} environments, which no threads step; more --actors do"
+            ("env_threads",),
+            f"on {contract.family} environments, which are stepped without threads; raise --actors instead",
         )
     elif config.env_threads > config.envs_per_actor:
         yield IneffectiveOptions(
-            ("env_threads",), f"beyond the {config.envs_per_actor} environments of an actor (--envs-per-actor)"
+            ("env_threads",), f"above the {config.envs_per_actor} environments of an actor (--envs-per-actor)"
         )
     if contract.backend is not Backend.ASYNC:
         yield IneffectiveOptions(_WORKERS, "without worker processes: add --env-backend async")
     if config.offline is not None:
         playing = ("lag", "publish_every", "env_threads", *_EXPLORATION)
-        yield IneffectiveOptions(playing, "with --offline: a dataset is learned from, and nothing is played")
+        yield IneffectiveOptions(playing, "with --offline, which learns from a dataset without playing")
 
 
 def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[IneffectiveOptions]:
@@ -133,23 +134,21 @@ def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[Ine
         yield IneffectiveOptions(("momentum",), "with --optimizer rmsprop; rmsprop-outside, sgd and adam have momentum")
     if optimizer.optimizer is Optimizer.SGD:
         squares = ("decay", "optimizer_epsilon")
-        yield IneffectiveOptions(squares, "with --optimizer sgd, which keeps no average of squared gradients")
+        yield IneffectiveOptions(squares, "with --optimizer sgd, which does not average squared gradients")
         if not optimizer.momentum:
             yield IneffectiveOptions(
-                ("optimizer_statistics",), "with --optimizer sgd without --momentum, which keeps no averages"
+                ("optimizer_statistics",), "with --optimizer sgd without --momentum, which keeps no statistics"
             )
     if config.engine is not EngineKind.HOGWILD:
-        yield IneffectiveOptions(
-            ("optimizer_statistics",), "without --engine hogwild: there is one learner, whose averages they are"
-        )
+        yield IneffectiveOptions(("optimizer_statistics",), "without --engine hogwild: there is only one learner")
     elif config.actors == 1:
-        yield IneffectiveOptions(("optimizer_statistics",), "on a single worker: raise --actors")
+        yield IneffectiveOptions(("optimizer_statistics",), "with a single worker; raise --actors")
     if optimizer.gradient_clipping is GradientClipping.NONE:
         yield IneffectiveOptions(("max_gradient_norm",), "with --gradient-clipping none; choose global, tensor or average")
     if optimizer.learning_rate_schedule is not LearningRateSchedule.LINEAR:
         yield IneffectiveOptions(("anneal_to", "anneal_steps"), "without --learning-rate-schedule linear")
     elif optimizer.anneal_to == 1:
-        yield IneffectiveOptions(("anneal_steps",), "with --anneal-to 1: the learning rate stays as it is")
+        yield IneffectiveOptions(("anneal_steps",), "with --anneal-to 1, which keeps the learning rate constant")
     if optimizer.learning_rate_schedule is not LearningRateSchedule.KL:
         yield IneffectiveOptions(("target_kl",), "without --learning-rate-schedule kl")
 
@@ -157,18 +156,18 @@ def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[Ine
 def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     kind, parts = network.network, contract.spaces.entries
     if kind is not Network.MLP and all(part.is_image for part in parts):
-        yield IneffectiveOptions(_DENSE, f"on --network {kind.value}, whose layers are given")
+        yield IneffectiveOptions(_DENSE, f"on --network {kind.value}, whose layers are fixed")
     if kind is not Network.RADIAL:
-        yield IneffectiveOptions(_RADIAL, f"on --network {kind.value}; they are radial's")
+        yield IneffectiveOptions(_RADIAL, f"on --network {kind.value}; use --network radial")
     else:
         yield IneffectiveOptions(
-            ("precision",) if config.precision is Precision.BF16 else (), "on --network radial, all in float32"
+            ("precision",) if config.precision is Precision.BF16 else (), "on --network radial, which computes in float32"
         )
         yield IneffectiveOptions(("layer_norm",), "on --network radial, which has no hidden layers")
     if kind in (Network.MLP, Network.RADIAL):
         yield IneffectiveOptions(("centered", "difference"), f"on --network {kind.value}, which has no convolutions")
     elif contract.frame_stack < 2:
-        yield IneffectiveOptions(("difference",), "on single frames: raise --frame-stack to 2 or more")
+        yield IneffectiveOptions(("difference",), "on single frames; raise --frame-stack to 2 or more")
     if network.recurrent is Recurrent.NONE:
         yield IneffectiveOptions(("recurrent_size",), "without --recurrent lstm or gru")
     if not network.noisy:
@@ -179,19 +178,19 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
     algorithm, experience = config.algorithm, config.algorithm.experience()
     if experience.slot_length == 1:
         yield IneffectiveOptions(
-            ("gae_lambda", "trace_lambda", "c_clip", "hold_random_actions"), "on rollouts of one step: raise --t-max"
+            ("gae_lambda", "trace_lambda", "c_clip", "hold_random_actions"), "on rollouts of one step; raise --t-max"
         )
     if isinstance(algorithm, Impala) and algorithm.trace_lambda == 0:
-        yield IneffectiveOptions(("c_clip",), "with --trace-lambda 0: errors are not passed back")
+        yield IneffectiveOptions(("c_clip",), "with --trace-lambda 0, which uses one-step errors")
     if isinstance(algorithm, Reinforce) and algorithm.baseline is not Baseline.LEARNED:
         yield IneffectiveOptions(
-            ("value_cost",), f"with --baseline {algorithm.baseline.value}: no value is learned; choose learned"
+            ("value_cost",), f"with --baseline {algorithm.baseline.value}, which learns no value; use --baseline learned"
         )
     if experience.epochs == experience.minibatches == 1:
-        one = "with --epochs 1 --minibatches 1: an update is one step from the policy and values that it begins with"
+        one = "with --epochs 1 --minibatches 1, where an update is a single step from the old policy"
         yield IneffectiveOptions(("value_clip_range",), one)
         if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
-            yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and with --lag 0 that policy acted")
+            yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and --lag 0, where that policy acted")
     if experience.replay is not None:
         yield from _of_replay(experience.replay)
 
@@ -204,18 +203,18 @@ def _of_replay(options: ReplayOptions) -> Iterator[IneffectiveOptions]:
 
 
 def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[IneffectiveOptions]:
-    floors = " ".join(f"{floor:g}" for floor in exploration.final_epsilons)
+    final = " ".join(f"{epsilon:g}" for epsilon in exploration.final_epsilons)
     if not exploration.decays:
-        constant = f"where ε does not fall: --epsilon-start {exploration.epsilon_start:g}, --final-epsilons {floors}"
+        constant = f"if ε does not decay: --epsilon-start {exploration.epsilon_start:g}, --final-epsilons {final}"
         yield IneffectiveOptions(("epsilon_steps", "epsilon_decay"), constant)
         if exploration.epsilon_start < min(exploration.final_epsilons):
-            yield IneffectiveOptions(("epsilon_start",), f"below every floor: --final-epsilons {floors}")
+            yield IneffectiveOptions(("epsilon_start",), f"below every final ε: --final-epsilons {final}")
     if exploration.epsilon_assignment is not Assignment.SAMPLED:
         yield IneffectiveOptions(
             ("final_epsilon_probabilities",), f"with --epsilon-assignment {exploration.epsilon_assignment.value}"
         )
     if len(set(exploration.final_epsilons)) == 1 and exploration.epsilon_assignment is not Assignment.LADDER:
-        yield IneffectiveOptions(("epsilon_assignment",), f"on a single floor: --final-epsilons {floors}")
+        yield IneffectiveOptions(("epsilon_assignment",), f"with a single final ε: --final-epsilons {final}")
     if not exploration.epsilon_perturbation:
         yield IneffectiveOptions(("epsilon_perturbation_every",), "without --epsilon-perturbation")
     elif exploration.epsilon_perturbation_every >= config.steps:
@@ -226,34 +225,33 @@ def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[Ine
         )
     if not max(exploration.epsilon_start, *exploration.final_epsilons, exploration.epsilon_perturbation):
         yield IneffectiveOptions(
-            ("bot_explores", "hold_random_actions"), "where no action is random: --epsilon-start and -floors are 0"
+            ("bot_explores", "hold_random_actions"), "without random actions: --epsilon-start and --final-epsilons are 0"
         )
 
 
 def _check_contradictions(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
-    """Raise UsageError for settings that exclude each other, or that leave nothing of what was asked for."""
+    """Raise UsageError for settings that exclude each other, or that prevent what was asked for."""
     algorithm, steps, experience = config.algorithm, config.steps, config.algorithm.experience()
-    own: Any = algorithm
     if algorithm.target_every and algorithm.tau and {"target_every", "tau"} & set(asked):
         raise UsageError(
-            f"{config.env}: --target-every {own.target_every} and --tau {own.tau:g} exclude each other: a "
-            "target network is copied whole, or moves a share of the way with every step; leave out one of them"
+            f"{config.env}: --target-every {algorithm.target_every} and --tau {algorithm.tau:g} exclude each other: the "
+            "target network is either copied or moves with every step; leave out one of them"
         )
     if "target_every" in asked and algorithm.target_every > steps:
         raise UsageError(
-            f"{config.env}: --target-every {algorithm.target_every}: a run of {steps:,} steps never copies its network"
+            f"{config.env}: --target-every {algorithm.target_every}: a run of {steps:,} steps never updates the target"
         )
     if "publish_every" in asked and config.updates is not None and config.publish_every >= config.updates > 1:
         raise UsageError(
             f"{config.env}: --publish-every {config.publish_every}: a run of {config.updates:,} updates never publishes "
-            "weights that actors could use"
+            "weights to the actors; lower it"
         )
     if experience.replay is not None:
         starts, updates = experience.replay.learning_starts, config.updates or 0
         if experience.replay.num_updates(updates * config.batch_steps) < 1:
             raise UsageError(
-                f"{config.env}: --learning-starts {starts}: a run of {steps:,} steps ends before it has learned anything; "
+                f"{config.env}: --learning-starts {starts}: a run of {steps:,} steps ends before its first update; "
                 "lower it, or raise --steps"
             )
     if contract.reward_scale == 0:
-        raise UsageError(f"{config.env}: --reward-scale 0 leaves no rewards to learn from")
+        raise UsageError(f"{config.env}: --reward-scale 0 makes all rewards 0")

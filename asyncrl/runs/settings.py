@@ -1,4 +1,4 @@
-"""From what a user asks for to a run's configuration: presets, settings, and what follows from them."""
+"""The configuration of a run from a preset and the user's settings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ __all__ = ["configure", "kind_of", "leaves", "settings_of", "tailor"]
 
 
 def configure(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
-    """A run's configuration: the preset (by name, or the one tuned for this pair), then `settings`.
+    """Return the settings of a preset, overridden by `settings`.
 
-    `env` is an id, an environment's class or a function that makes one. `settings` are fields of `RunConfig`, the
-    algorithm, or what is nested in them (`EnvOptions`, `NetworkConfig`, `OptimizerConfig`, …).
+    Args:
+        env: Environment id, class, or a function that makes an environment.
+        algorithm: Name of the algorithm; None is the preset's, or a3c.
+        preset: Name of the preset; None chooses the one tuned for algorithm and environment, if there is one.
+        settings: Fields of `RunConfig`, of the algorithm, and of the dataclasses nested in them (`EnvOptions`,
+            `NetworkConfig`, `OptimizerConfig`, …).
+
+    Raises:
+        UsageError: For an unknown name or a value of the wrong type.
     """
     env = env_id_of(env)
     name = preset or automatic(algorithm or "a3c", env)
@@ -42,13 +49,13 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         "environment": dict(data.get("environment", {})),
         "network": {**to_json(cls.network_config), **data.get("network", {})},
     }
-    places = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
-    places |= {name: ("environment", name) for name in family_option_names()}
-    del places["env"], places["algorithm"], places["preset"]
+    paths = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
+    paths |= {name: ("environment", name) for name in family_option_names()}
+    del paths["env"], paths["algorithm"], paths["preset"]
     for key, value in rename_settings(settings, cls.name).items():
-        if key not in places:
-            raise UsageError(f"there is no setting {key!r}{suggestions(key, places)}")
-        *path, last = places[key]
+        if key not in paths:
+            raise UsageError(f"there is no setting {key!r}{suggestions(key, paths)}")
+        *path, last = paths[key]
         table = config
         for name in path:
             table = table.setdefault(name, {})
@@ -59,63 +66,63 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
 
 
 def tailor(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
-    """The configuration of a new run, as `train` makes it.
+    """Return the configuration of a new run.
 
-    As `configure`, but where no preset is named and none is tuned for the environment, it takes the algorithm's preset
-    for environments of this kind; and what is not in `settings` fits the run's length and what is.
+    As `configure`, with two differences. Without a preset tuned for the environment it takes the algorithm's preset for
+    environments of its kind. Values not given in `settings` are adapted to the length of the run and to those given.
     """
     config = configure(env, algorithm, preset, **settings)
     if config.preset is None:
         spaces = describe(config.env, dataclasses.replace(config.environment, standardize=0)).spaces
         preset = for_kind(config.algorithm.name, kind_of(spaces))
         config = configure(env, algorithm, preset, **settings)
-    return configure(env, algorithm, config.preset, **{**_fitting(config, settings), **settings})
+    return configure(env, algorithm, config.preset, **{**_adapted(config, settings), **settings})
 
 
 def kind_of(spaces: Spaces) -> str:
-    """The kind of an environment, as presets name it: "images", or else by its actions "discrete" or "continuous"."""
+    """The kind of an environment in presets: "images", or by its actions "discrete" or "continuous"."""
     if spaces.has_images:
         return "images"
     return "continuous" if spaces.actions.is_continuous else "discrete"
 
 
-def _fitting(config: RunConfig, asked: Collection[str]) -> dict[str, Any]:
-    """Settings that were not asked for and do not suit those that were.
+def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
+    """New values of settings that were not given and do not suit those that were.
 
-    A run shorter than the preset's would end before a replay method begins to learn, before the target network is
-    copied for the first time, or while nearly all actions are random.
+    A run shorter than the preset's would otherwise end before a replay method learns, before the target network is
+    copied, or while nearly all actions are random.
     """
     algorithm, steps = config.algorithm, config.steps
-    fitting: dict[str, Any] = {}
+    adapted: dict[str, Any] = {}
     experience = algorithm.experience()
     if experience.replay is not None:
         starts = experience.replay.learning_starts
         least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.n_step + 1))
-        fitting["learning_starts"] = min(starts, max(steps // 10, least))
-    if algorithm.tau and "tau" in asked:
-        fitting["target_every"] = 0
-    elif algorithm.tau and algorithm.target_every and "target_every" in asked:
-        fitting["tau"] = 0.0
+        adapted["learning_starts"] = min(starts, max(steps // 10, least))
+    if algorithm.tau and "tau" in given:
+        adapted["target_every"] = 0
+    elif algorithm.tau and algorithm.target_every and "target_every" in given:
+        adapted["tau"] = 0.0
     elif algorithm.target_every > steps > 0:
-        fitting["target_every"] = max(1, steps // 10)
+        adapted["target_every"] = max(1, steps // 10)
     exploration = getattr(algorithm, "exploration", None)
     if exploration is not None and exploration.decays and exploration.epsilon_steps > steps:
-        fitting["epsilon_steps"] = max(1, steps // 2)
-    if exploration is not None and "final_epsilons" in asked:
+        adapted["epsilon_steps"] = max(1, steps // 2)
+    if exploration is not None and "final_epsilons" in given:
         floors = len(exploration.final_epsilons)
         if floors and floors != len(exploration.final_epsilon_probabilities):
-            fitting["final_epsilon_probabilities"] = (1 / floors,) * floors
-    return fitting
+            adapted["final_epsilon_probabilities"] = (1 / floors,) * floors
+    return adapted
 
 
 def settings_of(config: RunConfig, named: Collection[str] = ()) -> frozenset[str]:
-    """The settings of `config` that its user asked for: those `named`, and all that are not as in its preset."""
+    """The settings of `config` that the user chose: those `named`, and those that differ from the preset."""
     plain = leaves(configure(config.env, config.algorithm.name, config.preset))
     return frozenset(named) | {name for name, value in leaves(config).items() if plain.get(name) != value}
 
 
 def leaves(options: Any) -> Mapping[str, Any]:
-    """Every setting of a dataclass and of those in it, by name."""
+    """All settings of a dataclass and of the dataclasses nested in it, by name."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -124,6 +131,6 @@ def leaves(options: Any) -> Mapping[str, Any]:
 
 
 def _merged(table: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`table` with what `over` says, also inside of tables."""
+    """`table` updated with `over`, nested tables too."""
     inner = {name: _merged(table[name], value) for name, value in over.items() if isinstance(table.get(name), dict)}
     return {**table, **over, **inner}

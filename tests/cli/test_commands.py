@@ -283,10 +283,10 @@ def test_environments_can_be_listed_by_family_by_part_of_the_name_and_by_pattern
 
 def test_the_name_of_a_preset_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran("list", "presets", "rainbow/atari") == 0
-    told = capsys.readouterr().out
-    assert tomllib.loads(told[told.index("[algorithm]") :]).items() <= read_preset("rainbow/atari").items()
-    assert "table 1" in told
-    assert "sixteen environments step together" in " ".join(told.split())
+    shown = capsys.readouterr().out
+    assert tomllib.loads(shown[shown.index("[algorithm]") :]).items() <= read_preset("rainbow/atari").items()
+    assert "table 1" in shown
+    assert "sixteen environments step together" in " ".join(shown.split())
 
 
 def test_commands_mean_the_best_agent_of_a_run_and_say_how_to_take_the_latest(trained: Path, tmp_path: Path) -> None:

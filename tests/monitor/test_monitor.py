@@ -41,7 +41,7 @@ def eval_record(step: int) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
 def test_what_is_no_plain_file_is_not_opened_for_records(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)  # opening it would wait for a reader
-    with pytest.raises(UsageError, match=f"{name} is no plain file"):
+    with pytest.raises(UsageError, match=f"{name} is not a plain file"):
         JsonLines(tmp_path)
 
 

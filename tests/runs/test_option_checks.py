@@ -350,13 +350,13 @@ def test_no_preset_sets_what_has_no_effect(name: str) -> None:
     [
         (
             dict(learning_starts=70),
-            "--learning-starts 70: a run of 64 steps ends before it has learned anything; lower it, or raise",
+            "--learning-starts 70: a run of 64 steps ends before its first update; lower it, or raise",
         ),
-        (dict(target_every=200), "--target-every 200: a run of 64 steps never copies its network"),
+        (dict(target_every=200), "--target-every 200: a run of 64 steps never updates the target"),
         (dict(tau=0.1), "--target-every 40 and --tau 0.1 exclude each other"),
-        (dict(publish_every=5), "--publish-every 5: a run of 4 updates never publishes weights that actors could use"),
-        (dict(reward_scale=0.0), "--reward-scale 0 leaves no rewards to learn from"),
-        (dict(eval_greedy=False), "--eval-greedy has no effect where it is off: dqn draws no actions"),
+        (dict(publish_every=5), "--publish-every 5: a run of 4 updates never publishes weights to the actors; lower it"),
+        (dict(reward_scale=0.0), "--reward-scale 0 makes all rewards 0"),
+        (dict(eval_greedy=False), "--eval-greedy has no effect when switched off: the policy of dqn is deterministic"),
         (dict(eval_episodes=0, eval_every=32), "--eval-every has no effect without evaluations"),
         (dict(step_timeout=3.0), "--step-timeout has no effect without worker processes: add --env-backend async"),
         (dict(env_threads=2), "--env-threads has no effect on gymnasium environments"),
