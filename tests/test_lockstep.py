@@ -159,7 +159,7 @@ def test_the_adversary_finds_a_weight_buffer_too_few(tmp_path: Path, monkeypatch
 
 def test_a_slot_too_few_is_found_by_its_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lockstep, "slots", property(lambda self: self.lag * self.rollouts))
-    with pytest.raises(ScheduleError, match="was ordered"):
+    with pytest.raises(ScheduleError, match="was requested"):
         weights_after(tmp_path / "short", engine="serial", lag=2)
 
 

@@ -1,1 +1,1 @@
-"""What makes rollouts: actors, bots, and recorded play."""
+"""Actors, scripted bots and recorded datasets: everything that produces rollouts."""

@@ -1,4 +1,4 @@
-"""Steps environments with a policy and fills rollouts. It has no loop of its own and knows no process."""
+"""Actors: step environments with a policy and fill rollouts. Engines decide when, and in which thread or process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Actor", "ActorSpec"]
 
 @dataclass(frozen=True)
 class ActorSpec:
-    """Everything that makes an actor, as data that may cross to another process."""
+    """Everything that defines an actor, as data that can be sent to another process."""
 
     algorithm: Algorithm
     network: NetworkConfig
@@ -33,36 +33,36 @@ class ActorSpec:
     seed: int
     """The run's root seed."""
     envs: int
-    """B: environments of one actor."""
+    """B: environments per actor."""
     env_threads: int
-    """Threads that step them (native backends)."""
+    """Threads that step the environments (native backends)."""
     dtype: torch.dtype
-    """What the network's body computes in."""
+    """Compute dtype of the network's body."""
     first_update: int = 0
-    """Where the run, or its continuation, begins: environments that cannot go on are seeded anew."""
+    """The update at which the run starts or resumes; seeds environments that cannot be restored."""
     device: str = "cpu"
-    """Where the network acts."""
+    """Device that the policy runs on."""
     actors: int = 1
-    """Actors of the run."""
+    """Number of actors in the run."""
     bots: BotOptions = field(default_factory=BotOptions)
-    """Who else plays."""
+    """Bots that play some of the episodes."""
     offline: str | None = None
-    """A dataset that is dealt out instead of playing."""
+    """A dataset to serve as rollouts instead of playing."""
     states: Mapping[int, ActorState] = field(default_factory=dict)
-    """By actor: where those go on that can, in a continued run."""
+    """Saved states of a resumed run's actors, by index; actors without one start new episodes."""
     consumed: int = 0
-    """Rollouts that the run has learned from before; in lockstep, those with the lowest numbers."""
+    """Number of rollouts learned from before resuming; in lockstep, those with the lowest numbers."""
 
     def has_acted(self, actor: int) -> bool:
-        """Has the run learned from a rollout of this actor? One that it has not begins as it did in the first place."""
+        """Whether the run learned from a rollout of `actor` before resuming. If not, the actor starts as in a new run."""
         return actor < self.consumed
 
     def policy(self) -> Policy:
-        """What this actor acts with, before it has weights."""
+        """Return a new policy, whose weights are yet to be loaded."""
         return Policy(self.algorithm, self.network, self.contract.spaces, self.dtype, self.device)
 
     def layout(self) -> Layout:
-        """How this actor's rollouts lie in memory: found out by acting once on zeros."""
+        """Return the layout of the actor's rollouts, found by acting once on zero observations."""
         spaces, policy = self.contract.spaces, self.policy()
         shape, stack = spaces.observation_shape, self.contract.frame_stack
         dtype = getattr(torch, spaces.observation_dtype)
@@ -76,83 +76,86 @@ class ActorSpec:
 
 
 class Actor:
-    """One actor: B environments, a copy of the weights, a stream of random numbers.
+    """One actor: B environments, a policy, and a stream of random numbers.
 
-    What a rollout hands on to the next one is kept in `_carry`, a copy of the slot's end.
+    Between rollouts, `_carry` holds a copy of the previous slot's end, with which the next rollout begins.
     """
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.spec, self.index = spec, index
         self.policy = spec.policy()
-        making = constructor_seed(spec.seed, index)
-        self.environments = Environments(spec.contract.for_actor(index), spec.envs, spec.env_threads, seed=making)
+        contract, seed = spec.contract.for_actor(index), constructor_seed(spec.seed, index)
+        self.environments = Environments(contract, spec.envs, spec.env_threads, seed=seed)
         self._experience = spec.algorithm.experience()
         self._slots = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
-        self._cast = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
+        self._bots = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
         self._carry: RolloutCarry | None = None
         state = spec.states.get(index)
-        if state is None or not self._go_on(state):
-            self._begin(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
+        if state is None or not self._restore(state):
+            self._reset(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
-        """Fill `slot` with the rollout that `ticket` orders, acting with the weights that were loaded."""
-        whole = self._experience.full_episodes
-        if whole:
-            self._begin(Stream.EPISODE, ticket.number)
+        """Fill `slot` with the rollout that `ticket` requests, acting with the weights loaded into `policy`."""
+        if self._experience.full_episodes:
+            self._reset(Stream.EPISODE, ticket.number)
         random = generator(self.spec.seed, Stream.ACTOR, ticket.number)
         context = ActContext.training(random, step=ticket.step, slots=self._slots)
-        steps, border = len(slot.reward), len(slot.reward) - self._experience.overlap
-        known = self._continue(slot)
-        for t in range(known, steps):
-            if t == border:
-                slot.next_frames_since_reset[0], slot.next_state[0] = self._frames_since_reset, self._state
+        steps = len(slot.reward)
+        next_start = steps - self._experience.overlap  # the next rollout's first step
+        for t in range(self._start_slot(slot), steps):
+            if t == next_start:
+                self._store_state(slot, 0)
             self._step(t, slot, context, ticket)
-            if whole:
+            if self._experience.full_episodes:
                 slot.reset[t + 1] |= slot.reset[t]
                 if slot.reset[t + 1].all():
-                    slot.reset[t + 1 :] = True
+                    slot.reset[t + 1 :] = True  # padding
                     break
-        slot.frames[t + self._stack] = self._newest()
-        if whole:
+        slot.frames[t + self._stack] = self._newest_frames()
+        if self._experience.full_episodes:
             slot.reset[-1] = True
-        if border == steps:
-            slot.next_frames_since_reset[0], slot.next_state[0] = self._frames_since_reset, self._state
-        slot.next_frames_since_reset[1], slot.next_state[1] = self._frames_since_reset, self._state
+        if next_start == steps:
+            self._store_state(slot, 0)
+        self._store_state(slot, 1)
         slot.restarts[0] = self.environments.restarts
         seeds_and_steps = self.environments.seeds_and_steps
         slot.seed_and_steps[:] = -1 if seeds_and_steps is None else torch.from_numpy(seeds_and_steps)
-        self._carry = slot.carry(border)
+        self._carry = slot.carry(next_start)
 
     def close(self) -> None:
+        """Close the environments."""
         self.environments.close()
 
-    def _begin(self, stream: Stream, *address: int) -> None:
-        """New episodes in all environments; nothing of earlier ones is left."""
+    def _reset(self, stream: Stream, *address: int) -> None:
+        """Start new episodes in all environments, seeded by `stream` and `address`."""
         spec = self.spec
-        with self._naming():
-            observation = self.environments.reset(environment_seeds(spec.seed, stream, spec.envs, self.index, *address))
+        seeds = environment_seeds(spec.seed, stream, spec.envs, self.index, *address)
+        with self._fault_context():
+            observation = self.environments.reset(seeds)
         self._observation = torch.from_numpy(observation)
-        self._beginning: np.ndarray = np.ones(spec.envs, dtype=bool)
+        self._is_first_step: np.ndarray = np.ones(spec.envs, dtype=bool)
         self._frames_since_reset: Tensor = torch.zeros(spec.envs, dtype=torch.int32)
         self._state: Tensor = self.policy.initial_state(spec.envs)
         self._carry = None
 
-    def _go_on(self, state: ActorState) -> bool:
-        """Come back to where another actor was between two rollouts. False where environments do not come back there."""
-        if self._cast is not None:  # nobody knows what a bot has in mind
+    def _restore(self, state: ActorState) -> bool:
+        """Restore a saved state by replaying its actions; False if the environments cannot be restored to it."""
+        if self._bots is not None:  # the state of a bot is unknown
             return False
         carry = state.carry
-        with self._naming():
-            seeds, past = carry.seed_and_steps[0].tolist(), [played.numpy() for played in state.actions]
-            observation, over = self.environments.replay_to(seeds, past)
+        seeds, actions = carry.seed_and_steps[0].tolist(), [played.numpy() for played in state.actions]
+        with self._fault_context():
+            observation, done = self.environments.replay_to(seeds, actions)
         self._observation = torch.from_numpy(observation)
-        self._frames_since_reset, self._state, self._carry = carry.frames_since_reset[1], carry.state[1], carry
-        return torch.equal(self._newest(), carry.frames[-1]) and torch.equal(torch.from_numpy(over), carry.reset[-1])
+        self._frames_since_reset, self._state = carry.frames_since_reset[1], carry.state[1]
+        self._carry = carry
+        same_frames = torch.equal(self._newest_frames(), carry.frames[-1])
+        return same_frames and torch.equal(torch.from_numpy(done), carry.reset[-1])
 
-    def _continue(self, slot: Rollout) -> int:
-        """Begin `slot` with what is known of the rollout before it; returns how many steps that is."""
+    def _start_slot(self, slot: Rollout) -> int:
+        """Write the steps and states carried over from the previous rollout; return the number of steps."""
         slot.starts_reset[0] = self._carry is None
         if self._carry is not None:
             return slot.start_from(self._carry)
@@ -162,13 +165,17 @@ class Actor:
         slot.reset[0] = False
         return 0
 
+    def _store_state(self, slot: Rollout, row: int) -> None:
+        slot.next_frames_since_reset[row] = self._frames_since_reset
+        slot.next_state[row] = self._state
+
     def _step(self, t: int, slot: Rollout, context: ActContext, ticket: Ticket) -> None:
         """Act once and write step `t`."""
-        slot.frames[t + self._stack - 1] = self._newest()
+        slot.frames[t + self._stack - 1] = self._newest_frames()
         output = self.policy.act(self._observation, self._state, context)
-        if self._cast is not None:
-            output = self._let_bots_play(self._cast, output, ticket, t)
-        with self._naming(ticket):
+        if self._bots is not None:
+            output = self._replace_by_bots(self._bots, output, ticket, t)
+        with self._fault_context(ticket):
             step = self.environments.step(output.action.numpy())
         slot.action[t] = output.action
         for name, value in output.extras.items():
@@ -177,28 +184,28 @@ class Actor:
         slot.terminated[t] = torch.from_numpy(step.terminated)
         slot.reset[t + 1] = torch.from_numpy(step.done)
         self._observation = torch.from_numpy(step.observation)
-        self._beginning = slot.reset[t].numpy().copy()
+        self._is_first_step = slot.reset[t].numpy().copy()
         self._frames_since_reset = torch.where(slot.reset[t], 0, (self._frames_since_reset + 1).clamp(max=self._stack - 1))
         self._state = torch.where(slot.reset[t][:, None], 0.0, output.state)
 
-    def _let_bots_play(self, cast: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:
-        """What the policy did, with what bots do instead."""
-        cast.begin(self._beginning, ticket.step, (ticket.number, t))
-        chance = np.zeros(self.spec.envs, dtype=bool) if output.explored is None else output.explored.numpy()
-        done = cast.play(output.action.numpy(), chance, self.environments.shown, self.environments.infos)
-        return output._replace(action=torch.from_numpy(done))
+    def _replace_by_bots(self, bots: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:
+        """Replace the policy's actions by those of bots where bots play."""
+        bots.begin_episodes(self._is_first_step, ticket.step, (ticket.number, t))
+        explored = np.zeros(self.spec.envs, dtype=bool) if output.explored is None else output.explored.numpy()
+        action = bots.act(output.action.numpy(), explored, self.environments.shown, self.environments.infos)
+        return output._replace(action=torch.from_numpy(action))
 
-    def _newest(self) -> Tensor:
-        """The newest frames, [B, *frame]."""
+    def _newest_frames(self) -> Tensor:
+        """Return the newest frame of each environment, [B, *frame]."""
         return self._frames(self._observation)[-1]
 
     def _frames(self, observation: Tensor) -> Tensor:
-        """Observations [B, S, *frame] as frames [S, B, *frame]; [1, B, *O] where nothing is stacked."""
+        """Return observations [B, S, *frame] as frames [S, B, *frame], or [1, B, *O] without frame stacking."""
         return observation.transpose(0, 1) if self._stack > 1 else observation[None]
 
     @contextmanager
-    def _naming(self, ticket: Ticket | None = None) -> Iterator[None]:
-        """Add the actor, the run's seed and the rollout to an environment's fault."""
+    def _fault_context(self, ticket: Ticket | None = None) -> Iterator[None]:
+        """Add actor, run seed and rollout to the message of an environment's fault."""
         try:
             yield
         except EnvironmentFault as fault:

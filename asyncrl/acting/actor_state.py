@@ -1,7 +1,7 @@
-"""Where an actor is between two rollouts, as data: a continued run goes on there as if it had never stopped.
+"""The state of an actor between two rollouts, as data, from which a resumed run continues exactly.
 
-Where an environment is follows from what it was last seeded with and from its actions since, which rollouts carry: playing
-them again leads there.
+The state of a deterministic environment follows from its last seed and the actions since. Rollouts carry both, so an
+environment is restored by replaying them.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ from asyncrl.experience.rollout import Rollout, RolloutCarry, Ticket
 
 __all__ = ["ActorState", "ActorTracker"]
 
-_LONGEST = 200_000
-"""Steps since the seed beyond which they are not played again: a continued run begins a new episode."""
+_MAX_REPLAYED_STEPS = 200_000
+"""Steps since the seed beyond which an environment is not restored: a resumed run starts new episodes instead."""
 
 
 @dataclass(frozen=True)
 class ActorState:
-    """All that an actor hands on from one rollout to the next."""
+    """The state of one actor between two rollouts."""
 
     carry: RolloutCarry
-    """What the next rollout begins with."""
+    """The beginning of the next rollout."""
     actions: list[Tensor]
-    """B × [L, …]: what was done in each environment since it was seeded; L differs."""
+    """B × [L, …]: the actions of each environment since it was seeded; L differs."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """As tensors by name; `of` takes them."""
-        actions, lengths = torch.cat(self.actions), torch.tensor([len(played) for played in self.actions])
-        kept = actions if actions.is_floating_point() else actions.to(torch.int32)
+        """Return the state as tensors by name, for `of`."""
+        actions = torch.cat(self.actions)
+        if not actions.is_floating_point():
+            actions = actions.to(torch.int32)
+        lengths = torch.tensor([len(played) for played in self.actions])
         carry = {f"carry.{name}": x for name, x in self.carry.tensors().items()}
-        return {"actions": kept, "lengths": lengths, **carry}
+        return {"actions": actions, "lengths": lengths, **carry}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> ActorState:
-        """The state whose `tensors` these are."""
+        """Return the state with these `tensors`."""
         carry = RolloutCarry.of(
             {name.removeprefix("carry."): x for name, x in tensors.items() if name.startswith("carry.")}
         )
@@ -48,76 +50,79 @@ class ActorState:
 
 
 class ActorTracker:
-    """Follows every actor by the rollouts that were learned from: what a checkpoint says of them.
+    """The state of every actor after the rollouts that were learned from, for checkpoints.
 
-    An actor is ahead of that by the rollouts that nobody has learned from yet; a continued run makes these again.
+    Actors themselves are ahead of this by the rollouts still in the queue; a resumed run makes these again.
     """
 
     def __init__(self, actors: int, overlap: int) -> None:
-        """`overlap`: steps at the end of a rollout that are the first ones of the next."""
-        self._followed = [_TrackedActor(overlap) for _ in range(actors)]
+        """`overlap` is the number of steps at the end of a rollout that the next one begins with."""
+        self._actors = [_TrackedActor(overlap) for _ in range(actors)]
 
     def follow(self, rollouts: Mapping[Ticket, Rollout]) -> None:
-        """Note rollouts that were learned from: of each actor those that come next."""
+        """Add `rollouts` that were learned from, for each actor in order."""
         for ticket, rollout in rollouts.items():
-            self._followed[ticket.actor].extend(rollout)
+            self._actors[ticket.actor].extend(rollout)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Of all actors that can go on where they are, by name; `restore` takes them."""
-        states = {actor: followed.state() for actor, followed in enumerate(self._followed)}
-        kept = {actor: state.tensors() for actor, state in states.items() if state is not None}
-        return {f"{actor}.{name}": x for actor, tensors in kept.items() for name, x in tensors.items()}
+        """Return the states of all actors that can be restored, as tensors by name, for `restore`."""
+        states = {index: actor.state() for index, actor in enumerate(self._actors)}
+        restorable = {index: state.tensors() for index, state in states.items() if state is not None}
+        return {f"{index}.{name}": x for index, tensors in restorable.items() for name, x in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> dict[int, ActorState]:
-        """Follow on from what `tensors` gave; returns the states by actor."""
-        found = {}
-        for actor, followed in enumerate(self._followed):
-            own = {name.removeprefix(f"{actor}."): x for name, x in tensors.items() if name.startswith(f"{actor}.")}
+        """Restore the result of `tensors`, and return the states by actor."""
+        states = {}
+        for index, actor in enumerate(self._actors):
+            prefix = f"{index}."
+            own = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
             if own:
-                found[actor] = ActorState.of(own)
-                followed.begin(found[actor])
-        return found
+                states[index] = ActorState.of(own)
+                actor.restore(states[index])
+        return states
 
 
 class _TrackedActor:
-    """One actor: the actions of its rollouts, as far back as the oldest seed."""
+    """The state of one actor: its carry, and its actions as far back as any environment's last seed."""
 
     def __init__(self, overlap: int) -> None:
         self._overlap = overlap
         self._carry: RolloutCarry | None = None
-        self._past: deque[Tensor] = deque()
-        """[T, B, …] each"""
+        self._actions: deque[Tensor] = deque()
+        """[T, B, …] each, oldest first."""
         self._steps = 0
-        """T of all of them"""
+        """Total T of `_actions`."""
 
-    def begin(self, state: ActorState) -> None:
+    def restore(self, state: ActorState) -> None:
         self._carry = state.carry
         self._steps = max(map(len, state.actions))
-        past = state.carry.action.new_zeros(self._steps, len(state.actions), *state.carry.action.shape[2:])
-        for env, played in enumerate(state.actions):
-            past[self._steps - len(played) :, env] = played
-        self._past = deque([past])
+        actions = state.carry.action.new_zeros(self._steps, len(state.actions), *state.carry.action.shape[2:])
+        for env, own in enumerate(state.actions):
+            actions[self._steps - len(own) :, env] = own
+        self._actions = deque([actions])
 
     def extend(self, rollout: Rollout) -> None:
-        if (rollout.seed_and_steps < 0).any():  # nobody could come back
+        if (rollout.seed_and_steps < 0).any():  # these environments cannot be restored
             self._carry = None
             return
-        known = self._overlap
+        first = self._overlap  # steps before it were in the previous rollout
         if self._carry is None or rollout.starts_reset:
-            self._past.clear()
-            known, self._steps = 0, 0
-        self._past.append(rollout.action[known:].clone())
-        self._steps += len(rollout.reward) - known
-        longest = int(rollout.seed_and_steps[1].max())
-        while len(self._past) > 1 and self._steps - len(self._past[0]) >= longest:
-            self._steps -= len(self._past.popleft())
-        if self._steps > _LONGEST:
-            self._past.clear()
+            self._actions.clear()
+            self._steps = 0
+            first = 0
+        self._actions.append(rollout.action[first:].clone())
+        self._steps += len(rollout.reward) - first
+        needed = int(rollout.seed_and_steps[1].max())
+        while len(self._actions) > 1 and self._steps - len(self._actions[0]) >= needed:
+            self._steps -= len(self._actions.popleft())
+        if self._steps > _MAX_REPLAYED_STEPS:
+            self._actions.clear()
             self._steps = 0
         self._carry = rollout.carry(len(rollout.reward) - self._overlap)
 
     def state(self) -> ActorState | None:
+        """Return the actor's state, or None if it cannot be restored."""
         if self._carry is None or self._carry.seed_and_steps[1].max() > self._steps:
             return None
-        past, since = torch.cat(list(self._past)), self._carry.seed_and_steps[1].tolist()
-        return ActorState(self._carry, [past[len(past) - n :, env].clone() for env, n in enumerate(since)])
+        actions, steps = torch.cat(list(self._actions)), self._carry.seed_and_steps[1].tolist()
+        return ActorState(self._carry, [actions[len(actions) - n :, env].clone() for env, n in enumerate(steps)])

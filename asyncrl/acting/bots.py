@@ -1,7 +1,7 @@
-"""Scripted players: what somebody already knows about a game, as experience and as exploration.
+"""Bots: scripted players that provide experience and exploration.
 
-A bot is any callable ``(observation, info) -> action``, or a `ScriptedBot` of actions. It sees what the environment
-shows and answers as the environment takes actions; a new one begins every episode.
+A bot is any callable ``(observation, info) -> action``, such as a `ScriptedBot`. Observations and actions are those of
+the environment itself, without preprocessing. Each episode has a new bot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Bot = Callable[[Any, dict[str, Any]], Any]
 
 
 class ScriptedBot:
-    """Plays a list of actions, then `fallback` for ever."""
+    """Plays a list of actions, then `fallback`."""
 
     def __init__(self, actions: Sequence[Any], fallback: Any) -> None:
         self._actions, self._fallback = iter(actions), fallback
@@ -43,41 +43,45 @@ class ScriptedBot:
 
 @dataclass(frozen=True)
 class BotOptions:
-    """Who else plays (methods with a replay memory)."""
+    """Options of a bot that plays some of the episodes (algorithms with a replay buffer)."""
 
     bot: str | None = None
-    """A function that makes a bot: FILE.py:NAME, or MODULE:NAME."""
+    """Function that returns a bot: FILE.py:NAME or MODULE:NAME."""
     bot_share: float = 0.0
-    """Share of the episodes that the bot plays, throughout; below 1."""
+    """Fraction of the episodes that the bot plays; below 1."""
     bot_prefill: int = 0
-    """Steps that the bot plays before anything is learned."""
+    """Environment steps at the beginning of the run that the bot plays."""
     bot_explores: bool = False
-    """Where a random action would be taken, the bot's is taken."""
+    """Take the bot's action instead of a random one when exploring."""
 
     @property
     def code(self) -> tuple[str, ...]:
-        """The bot, if there is one and it is named as `module:Name`."""
+        """The bot's name, if it is given as MODULE:NAME."""
         return () if self.bot is None or ".py:" in self.bot else (self.bot,)
 
     def check(self) -> None:
-        """Raise UsageError for what cannot be; a bot's file is run."""
+        """Raise UsageError for options that are invalid or have no effect. Runs the bot's file."""
         if not 0 <= self.bot_share < 1:
             raise UsageError(f"--bot-share must be 0 or more and below 1, not {self.bot_share:g}")
         within(self, 0, math.inf, "bot_prefill")
-        asked = self.bot_share > 0 or self.bot_prefill > 0 or self.bot_explores
-        if self.bot is None and asked:
-            raise UsageError("--bot-share, --bot-prefill and --bot-explores need a bot: --bot FILE.py:NAME")
+        is_used = self.bot_share > 0 or self.bot_prefill > 0 or self.bot_explores
+        if self.bot is None and is_used:
+            raise UsageError("--bot-share, --bot-prefill and --bot-explores need a bot; add --bot FILE.py:NAME")
         if self.bot is not None:
-            if not asked:
-                raise UsageError("--bot plays nothing yet: add --bot-share, --bot-prefill or --bot-explores")
+            if not is_used:
+                raise UsageError(f"--bot {self.bot} has no effect; add --bot-share, --bot-prefill or --bot-explores")
             open_bot(self.bot)
 
 
 def open_bot(place: str) -> Callable[[], Bot]:
-    """What makes a bot, from ``FILE.py:NAME`` or ``MODULE:NAME``. Raises UsageError where there is none."""
+    """Import the function that returns a new bot, from ``FILE.py:NAME`` or ``MODULE:NAME``.
+
+    Raises UsageError if it does not exist, and BotFault if its module raises. The returned function raises BotFault
+    if it fails or its result is not callable.
+    """
     file, colon, name = place.rpartition(":")
     if not colon or not name.isidentifier():
-        raise UsageError(f"--bot {place}: expected FILE.py:NAME or MODULE:NAME")
+        raise UsageError(f"--bot must be FILE.py:NAME or MODULE:NAME, not {place!r}")
     if file.endswith(".py") and not Path(file).is_file():
         raise UsageError(f"--bot {place}: there is no file {file}")
     try:
@@ -90,19 +94,19 @@ def open_bot(place: str) -> Callable[[], Bot]:
         raise UsageError(f"--bot {place}: {file} has no {name!r}{suggestions(name, vars(module))}")
     make = getattr(module, name)
     if not callable(make):
-        raise UsageError(f"--bot {place}: {name} is no function that makes a bot")
+        raise UsageError(f"--bot {place}: {name} must be a function that returns a bot, not {make!r}")
 
-    def checked() -> Bot:
+    def make_checked() -> Bot:
         try:
             bot = make()
         except BaseException as problem:
             raise _fault_of(problem, place) from problem
         if not callable(bot):
-            raise BotFault(f"--bot {place} made {bot!r}, which is no function of observation and info, and no ScriptedBot")
+            raise BotFault(f"--bot {place} returned {bot!r}; a bot must be a function of observation and info")
         made: Bot = bot
         return made
 
-    return checked
+    return make_checked
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -116,16 +120,16 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _fault_of(problem: BaseException, place: str) -> BotFault:
-    """`raised ValueError: … (bot.py, line 7)`: the innermost place in the problem's traceback. Ctrl-C is raised on."""
+    """Return a fault such as `raised ValueError: … (bot.py, line 7)`, with the innermost line. Re-raises Ctrl-C."""
     if is_from_keyboard(problem):
         raise problem
-    last = traceback.extract_tb(problem.__traceback__)[-1]
+    frame = traceback.extract_tb(problem.__traceback__)[-1]
     raised = ": ".join(filter(None, [type(problem).__name__, str(problem)]))
-    return BotFault(f"--bot {place} raised {raised} ({last.filename}, line {last.lineno})")
+    return BotFault(f"--bot {place} raised {raised} ({frame.filename}, line {frame.lineno})")
 
 
 class BotPlayer:
-    """A bot that plays one environment, as `episodes.Player`."""
+    """A bot as an `episodes.Player` of one environment."""
 
     def __init__(self, place: str, spaces: Spaces) -> None:
         self._place, self._spaces = place, spaces
@@ -134,11 +138,11 @@ class BotPlayer:
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
         if begins:
             self._bot = self._make()
-        return ask(self._bot, self._place, self._spaces, observation, info, 0)[None]
+        return _action_of(self._bot, self._place, self._spaces, observation, info, env=0)[None]
 
 
 class BotRoster:
-    """The bots of one actor's environments, and which of them play."""
+    """The bots of one actor's B environments, a part of which play."""
 
     def __init__(self, options: BotOptions, spaces: Spaces, seed: int, actor: int, envs: int) -> None:
         assert options.bot is not None
@@ -147,32 +151,38 @@ class BotRoster:
         self._bots: list[Bot] = [self._make() for _ in range(envs)]
         self._playing = np.zeros(envs, dtype=bool)
 
-    def begin(self, beginning: np.ndarray, step: int, moment: tuple[int, int]) -> None:
-        """Episodes begin in the environments `beginning` [B]; `moment` is the rollout's number and the step in it."""
-        if not beginning.any():
+    def begin_episodes(self, begins: np.ndarray, step: int, address: tuple[int, int]) -> None:
+        """Start new bots where an episode `begins` [B] bool, and draw whether they play it.
+
+        `step` is the run's environment step; `address` is the rollout's number and the step in it, which seed the draw.
+        """
+        if not begins.any():
             return
         seed, actor = self._address
-        draws = uniform(seed, Stream.BOT, len(beginning), actor, *moment)
+        draws = uniform(seed, Stream.BOT, len(begins), actor, *address)
         share = 1.0 if step < self._options.bot_prefill else self._options.bot_share
-        self._playing = np.where(beginning, draws < share, self._playing)
-        for env in np.flatnonzero(beginning):
+        self._playing = np.where(begins, draws < share, self._playing)
+        for env in np.flatnonzero(begins):
             self._bots[env] = self._make()
 
-    def play(self, action: np.ndarray, random: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
-        """What is done: `action` [B, …] is the policy's, `random` [B] says where it is a random one.
+    def act(self, action: np.ndarray, explored: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
+        """Return the actions to take [B, …]: the bots' where they play, else the policy's `action` [B, …].
 
-        A bot sees its environment before it acts, whether it plays or not: it may keep what it sees in mind.
+        `explored` [B] bool marks random actions, which `bot_explores` replaces. Every bot is called at every step,
+        whether it plays or not, because it may remember observations.
         """
-        done = action.copy()
+        chosen = action.copy()
         for env, bot in enumerate(self._bots):
-            own = ask(bot, self._options.bot or "", self._spaces, observation, infos, env)
-            if self._playing[env] or (self._options.bot_explores and random[env]):
-                done[env] = own
-        return done
+            own = _action_of(bot, self._options.bot or "", self._spaces, observation, infos, env=env)
+            if self._playing[env] or (self._options.bot_explores and explored[env]):
+                chosen[env] = own
+        return chosen
 
 
-def ask(bot: Bot, place: str, spaces: Spaces, observation: np.ndarray, infos: dict[str, Any], env: int) -> np.ndarray:
-    """What `bot` does in one of B environments, as a policy gives it. Raises BotFault where that is no action."""
+def _action_of(
+    bot: Bot, place: str, spaces: Spaces, observation: np.ndarray, infos: dict[str, Any], *, env: int
+) -> np.ndarray:
+    """Return the action of `bot` in one of B environments, in the policy's format. Raises BotFault if it is invalid."""
     info = {name: rows[env] for name, rows in infos.items() if _has_rows(rows, len(observation))}
     try:
         answer = bot(spaces.unpacked(observation[env]), info)
@@ -184,7 +194,7 @@ def ask(bot: Bot, place: str, spaces: Spaces, observation: np.ndarray, infos: di
         if actions.is_continuous or (given == given.astype(np.int64)).all():
             choice = actions.of_policy(given[None])[0]
     if not actions.is_valid(choice):
-        raise BotFault(f"--bot {place} did {answer!r}, which is no action here: there are {actions}")
+        raise BotFault(f"--bot {place} returned {answer!r}, which is not a valid action; actions are {actions}")
     return choice
 
 

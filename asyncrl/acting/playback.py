@@ -1,4 +1,4 @@
-"""An actor that plays nothing: it deals out what a dataset recorded, in rollouts like any other's."""
+"""Serves a recorded dataset as rollouts, in place of an actor."""
 
 from __future__ import annotations
 
@@ -18,81 +18,84 @@ __all__ = ["Playback", "RolloutSource", "open_actor"]
 
 
 class RolloutSource(Protocol):
-    """What engines know of an actor."""
+    """The interface of actors that engines use."""
 
     policy: Policy
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
-        """Fill `slot` with the rollout that `ticket` orders."""
+        """Fill `slot` with the rollout that `ticket` requests."""
 
     def close(self) -> None:
-        """End what it has opened."""
+        """Release environments and other resources."""
 
 
 def open_actor(spec: ActorSpec, index: int) -> RolloutSource:
-    """Actor number `index`: one that plays, or one that deals out a dataset."""
+    """Return actor number `index`, which plays, or serves the dataset of `spec` if there is one."""
     return Actor(spec, index) if spec.offline is None else Playback(spec, index)
 
 
 class ReplayedStep(NamedTuple):
-    """One step of a recorded episode, or the reset after it."""
+    """A step of a recorded episode, or the reset step after it."""
 
     episode: Demonstration
     t: int
 
     @property
     def reset(self) -> bool:
+        """Whether this is the reset step."""
         return self.t == len(self.episode.reward)
 
 
 class Playback:
-    """Each of its B columns goes through the dataset's episodes over and over, beginning at one of its own."""
+    """Replays the dataset's episodes in each of B environments, over and over. Each starts at a different episode."""
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.policy = spec.policy()
         self._contract = spec.contract
         episodes = read(spec.offline or "", spec.contract)
-        columns, total = range(index * spec.envs, (index + 1) * spec.envs), spec.actors * spec.envs
-        self._replayed_steps = [_replayed_steps(episodes, column * len(episodes) // total) for column in columns]
+        slots = range(index * spec.envs, (index + 1) * spec.envs)
+        num_envs = spec.actors * spec.envs
+        self._steps = [_replayed_steps(episodes, slot * len(episodes) // num_envs) for slot in slots]
         self._actors = spec.actors
-        self._now: list[ReplayedStep] = []
+        self._current: list[ReplayedStep] = []
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
-        """Fill `slot` with the next steps; a continued run's first ones come after those that were dealt out."""
-        begins = not self._now
-        if begins:
-            dealt = ticket.number // self._actors * len(slot.reward)
-            self._now = [next(itertools.islice(moments, dealt, None)) for moments in self._replayed_steps]
-        slot.starts_reset[0] = begins and ticket.takes_newest  # schedule free: others may have dealt more, so less is known
+        """Fill `slot` with the next steps; a resumed run skips those that it has served before."""
+        is_first = not self._current
+        if is_first:
+            served = ticket.number // self._actors * len(slot.reward)
+            self._current = [next(itertools.islice(steps, served, None)) for steps in self._steps]
+        # With schedule `free` the number of steps served before is a guess: do not connect this rollout to earlier ones.
+        slot.starts_reset[0] = is_first and ticket.takes_newest
         slot.seed_and_steps.fill_(-1)
         slot.frames_since_reset.zero_()
         slot.state.zero_()
         stack = len(slot.frames) - len(slot.reward)
         slot.frames[: stack - 1].zero_()
         for t in range(len(slot.reward)):
-            for column, (episode, place) in enumerate(self._now):
-                self._see(slot, t, column)
-                if not slot.reset[t, column]:
-                    slot.action[t, column] = torch.from_numpy(np.asarray(episode.action[place]))
-                    slot.reward[t, column] = float(episode.reward[place])
-                slot.terminated[t, column] = episode.terminated and place == len(episode.reward) - 1
-                self._now[column] = next(self._replayed_steps[column])
-        for column in range(len(self._now)):
-            self._see(slot, len(slot.reward), column)
+            for env, (episode, i) in enumerate(self._current):
+                self._write_frame(slot, t, env)
+                if not slot.reset[t, env]:
+                    slot.action[t, env] = torch.from_numpy(np.asarray(episode.action[i]))
+                    slot.reward[t, env] = float(episode.reward[i])
+                slot.terminated[t, env] = episode.terminated and i == len(episode.reward) - 1
+                self._current[env] = next(self._steps[env])
+        for env in range(len(self._current)):
+            self._write_frame(slot, len(slot.reward), env)
 
     def close(self) -> None: ...
 
-    def _see(self, slot: Rollout, t: int, column: int) -> None:
-        """Write what is seen at step `t`: the newest frame of a stack."""
-        now, stacked = self._now[column], self._contract.frame_stack > 1
-        seen = self._contract.standardized(now.episode.observation[now.t][None])[0]
+    def _write_frame(self, slot: Rollout, t: int, env: int) -> None:
+        """Write the newest frame of the current observation, and whether step `t` is a reset step."""
+        current, stacked = self._current[env], self._contract.frame_stack > 1
+        observation = self._contract.standardized(current.episode.observation[current.t][None])[0]
         stack = len(slot.frames) - len(slot.reward)
-        slot.frames[t + stack - 1, column] = torch.from_numpy(seen[-1] if stacked else seen)
-        slot.reset[t, column] = now.reset
+        slot.frames[t + stack - 1, env] = torch.from_numpy(observation[-1] if stacked else observation)
+        slot.reset[t, env] = current.reset
 
 
 def _replayed_steps(episodes: list[Demonstration], first: int) -> Iterator[ReplayedStep]:
-    """Every step of every episode and the resets between them, for ever, from episode `first` on."""
+    """Yield all steps of all episodes with the reset steps between them, endlessly, from episode `first` on."""
     for episode in itertools.islice(itertools.cycle(episodes), first, None):
         for t in range(len(episode.reward) + 1):
             yield ReplayedStep(episode, t)

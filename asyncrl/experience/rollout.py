@@ -1,4 +1,4 @@
-"""The one thing that travels: T steps of B environments, time-major, in a slot of shared memory."""
+"""Rollouts: T steps of B environments, time-major, in slots of shared memory."""
 
 from __future__ import annotations
 
@@ -42,51 +42,51 @@ class Ticket(NamedTuple):
 
 @dataclass(frozen=True)
 class Steps:
-    """T steps of B environments. Row t holds what was seen, done and got at step t.
+    """T steps of B environments. Row t holds observation, action, reward and flags of step t.
 
-    Autoreset is next-step: the observation after an episode's last step is that episode's true last
-    one, and the step that follows only resets. `reset` marks those steps; no loss may see them.
+    Autoreset is next-step: the observation after an episode's last step is that episode's last one, and the step that
+    follows only resets the environment. `reset` marks these steps; losses mask them.
     """
 
     frames: Tensor
-    """[T+S, B, *frame] single frames; the stack of S that was seen at step t ends in row t+S-1."""
+    """[T+S, B, *frame]: single frames; the stack of S frames observed at step t ends in row t+S-1."""
     action: Tensor
-    """[T, B, …] as `Actions` says"""
+    """[T, B, …], shape and dtype as `Actions` describes."""
     reward: Tensor
-    """[T, B] float32, as the environment gave it"""
+    """[T, B] float32, as returned by the environment."""
     terminated: Tensor
-    """[T, B] bool: the future is worth nothing"""
+    """[T, B] bool: the episode terminated with this step (not truncated)."""
     reset: Tensor
-    """[T+1, B] bool: step t resets, its action is ignored (or it is padding). Row T belongs to the next rollout."""
+    """[T+1, B] bool: step t is a reset step, whose action is ignored, or padding. Row T is of the next rollout's step."""
     seed_and_steps: Tensor
-    """[2, B] int64: what each environment was last seeded with, and how many steps before the end; -1 where that does not
-    say where it is."""
+    """[2, B] int64: each environment's last seed, and its steps since then at the end of the rollout; -1 if these do not
+    determine its state."""
     extras: Mapping[str, Tensor]
-    """[T, B, …] what the policy said when it extras, by name"""
+    """[T, B, …]: the extras of `ActionOutput`, by name."""
 
 
 @dataclass(frozen=True)
 class Rollout(Steps):
-    """Views on one slot."""
+    """The views of one slot."""
 
     frames_since_reset: Tensor
-    """[B] int32: how many frames before the newest one at step 0 belong to the same episode."""
+    """[B] int32: number of frames of the same episode before the newest one at step 0."""
     state: Tensor
-    """[B, S] float32: what the network that acted remembered before step 0."""
+    """[B, S] float32: recurrent state before step 0."""
     stamp: Tensor
-    """[3] int64: ticket number, actor, weights version. Checked, never trusted."""
+    """[3] int64: ticket number, actor and weights version; `check` compares it with the ticket."""
     restarts: Tensor
-    """[1] int64: workers of the actor's environments that were started again, since the run began."""
+    """[1] int64: restarts of the actor's environment workers since the beginning of the run."""
     starts_reset: Tensor
-    """[1] bool: every environment was just reset, nothing before belongs to its episode."""
+    """[1] bool: all environments were reset right before step 0, so nothing continues the previous rollout."""
     next_frames_since_reset: Tensor
-    """[2, B] int32: as `frames_since_reset`, before the next rollout's first step, and after this one's last."""
+    """[2, B] int32: `frames_since_reset` before the next rollout's first step, and after this rollout's last step."""
     next_state: Tensor
-    """[2, B, S] float32: as `state`, likewise."""
+    """[2, B, S] float32: `state` at the same two steps."""
 
     @property
     def valid(self) -> Tensor:
-        """[T, B] bool: a real step."""
+        """[T, B] bool: steps of an episode, neither reset steps nor padding."""
         return ~self.reset[:-1]
 
     @property
@@ -95,7 +95,7 @@ class Rollout(Steps):
         return self.reset[1:] & self.valid
 
     def until(self, steps: int) -> Rollout:
-        """The first `steps` steps."""
+        """Return the first `steps` steps, as views."""
         if steps == len(self.reward):
             return self
         missing = len(self.reward) - steps
@@ -103,97 +103,102 @@ class Rollout(Steps):
         per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
         return replace(self, **per_step, extras={name: x[:steps] for name, x in self.extras.items()})
 
-    def carry(self, border: int) -> RolloutCarry:
-        """A copy of what the next rollout begins with: the steps from `border` on, the frames of its first stack."""
+    def carry(self, start: int) -> RolloutCarry:
+        """Copy the beginning of the next rollout: the steps from `start` on, and the frames of its first stack."""
         return RolloutCarry(
-            frames=self.frames[border:].clone(),
+            frames=self.frames[start:].clone(),
             frames_since_reset=self.next_frames_since_reset.clone(),
             state=self.next_state.clone(),
-            action=self.action[border:].clone(),
-            reward=self.reward[border:].clone(),
-            terminated=self.terminated[border:].clone(),
-            reset=self.reset[border:].clone(),
+            action=self.action[start:].clone(),
+            reward=self.reward[start:].clone(),
+            terminated=self.terminated[start:].clone(),
+            reset=self.reset[start:].clone(),
             seed_and_steps=self.seed_and_steps.clone(),
-            extras={name: x[border:].clone() for name, x in self.extras.items()},
+            extras={name: x[start:].clone() for name, x in self.extras.items()},
         )
 
     def start_from(self, carry: RolloutCarry) -> int:
-        """Write what the rollout before left over as the first steps; returns how many that are."""
-        known, older = len(carry.reward), len(carry.frames) - 1
+        """Write the previous rollout's `carry` as the first steps, and return their number."""
+        steps, old_frames = len(carry.reward), len(carry.frames) - 1
         self.frames_since_reset.copy_(carry.frames_since_reset[0])
         self.state.copy_(carry.state[0])
-        self.frames[:older] = carry.frames[:-1]
-        self.reset[: known + 1] = carry.reset
+        self.frames[:old_frames] = carry.frames[:-1]
+        self.reset[: steps + 1] = carry.reset
         for name in ("action", "reward", "terminated"):
-            getattr(self, name)[:known] = getattr(carry, name)
+            getattr(self, name)[:steps] = getattr(carry, name)
         for name, value in carry.extras.items():
-            self.extras[name][:known] = value
-        return known
+            self.extras[name][:steps] = value
+        return steps
 
     def check(self, ticket: Ticket) -> None:
-        """Raise ScheduleError unless this is the rollout that `ticket` ordered."""
+        """Raise ScheduleError unless this is the rollout that `ticket` requested."""
         number, actor, version = self.stamp.tolist()
         if (number, actor) != (ticket.number, ticket.actor) or not (ticket.takes_newest or ticket.version == version):
             raise ScheduleError(
-                f"slot {ticket.slot} holds rollout {number} of actor {actor} made with weights {version}; "
-                f"{ticket} was ordered."
+                f"slot {ticket.slot} holds rollout {number} of actor {actor} with weights version {version}, "
+                f"but {ticket} was requested"
             )
 
 
 @dataclass(frozen=True)
 class RolloutCarry(Steps):
-    """What a rollout leaves to the next one of its actor: its last steps, which are the next one's first."""
+    """The steps and states that an actor's next rollout begins with: the last `overlap` steps of the previous one."""
 
     frames_since_reset: Tensor
-    """[2, B] int32: as a rollout's, before these steps and after them."""
+    """[2, B] int32: `Rollout.frames_since_reset` before these steps and after them."""
     state: Tensor
-    """[2, B, S] float32: as a rollout's, likewise."""
+    """[2, B, S] float32: recurrent state before these steps and after them."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its fields by name; `of` takes them."""
+        """Return the fields by name, for `of`."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "extras"}
         return own | {f"extras.{name}": x for name, x in self.extras.items()}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> RolloutCarry:
-        """The tail whose `tensors` these are."""
+        """Return the carry with these `tensors`."""
         extras = {name.removeprefix("extras."): x for name, x in tensors.items() if name.startswith("extras.")}
         return cls(**{name: x for name, x in tensors.items() if not name.startswith("extras.")}, extras=extras)
 
 
 class Field(NamedTuple):
-    """Shape and dtype of one array inside a slot."""
+    """Shape and dtype of one array in a slot."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the array, rounded up to the alignment."""
         return aligned(math.prod(self.shape) * self.dtype.itemsize)
 
     def view(self, memory: Tensor, offset: int) -> Tensor:
-        """This field as it lies in `memory` (uint8, one-dimensional) from `offset` bytes on."""
+        """Return a view of the array in `memory` [bytes] uint8, from byte `offset` on."""
         size = math.prod(self.shape) * self.dtype.itemsize
         return memory[offset : offset + size].view(self.dtype).view(self.shape)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a slot is laid out in memory; the only place where a rollout's shapes are declared."""
+    """The memory layout of a slot. All shapes of a rollout are declared here."""
 
     steps: int
+    """T: steps of a rollout."""
     envs: int
+    """B: environments of an actor."""
     stack: int
+    """Frames per observation."""
     frame: Field
-    """One frame of one environment."""
+    """A frame of one environment."""
     action: Field
-    """One action of one environment."""
+    """An action in one environment."""
     state: int = 0
-    """S: numbers that the network remembers per environment."""
+    """S: size of the recurrent state."""
     extras: tuple[tuple[str, Field], ...] = ()
-    """What the algorithm keeps per step and environment."""
+    """Name and field of each entry of `ActionOutput.extras`, per environment."""
 
     def fields(self) -> dict[str, Field]:
+        """Return shape and dtype of every array of a slot, by name."""
         t, b = self.steps, self.envs
         return {
             "frames": Field((t + self.stack, b, *self.frame.shape), self.frame.dtype),
@@ -214,7 +219,7 @@ class Layout:
 
     @property
     def extra_names(self) -> tuple[str, ...]:
-        """The fields that hold what the policy said."""
+        """Names of the fields that hold extras."""
         return tuple(f"extras.{name}" for name, _ in self.extras)
 
     @property
@@ -223,7 +228,7 @@ class Layout:
         return sum(field.nbytes for field in self.fields().values())
 
     def slot(self, memory: Tensor, offset: int) -> Rollout:
-        """The slot that begins `offset` bytes into `memory`."""
+        """Return the slot at byte `offset` of `memory` [bytes] uint8, as views."""
         views = {}
         for name, field in self.fields().items():
             views[name] = field.view(memory, offset)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import asyncrl.training
+import asyncrl.runs.checkpoint
 from asyncrl.acting.bots import ScriptedBot, open_bot
 from asyncrl.algorithms import DQN, ActionOutput
 from asyncrl.api import configure
@@ -74,7 +74,7 @@ def bots(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def memories(monkeypatch: pytest.MonkeyPatch) -> list[ReplayBuffer]:
-    """The replay memories of the runs of a test."""
+    """The replay buffers of a test's runs."""
     made: list[ReplayBuffer] = []
 
     class Kept(ReplayBuffer):
@@ -82,7 +82,7 @@ def memories(monkeypatch: pytest.MonkeyPatch) -> list[ReplayBuffer]:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(asyncrl.training, "ReplayBuffer", Kept)
+    monkeypatch.setattr("asyncrl.runs.plans.ReplayBuffer", Kept)
     return made
 
 
@@ -167,10 +167,10 @@ def test_every_episode_has_a_bot_of_its_own(bots: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("too_far", "too_far did 7, which is no action here: there are 2"),
-        ("undecided", r"undecided did 0\.5, which is no action here: there are 2"),
+        ("too_far", "too_far returned 7, which is not a valid action; actions are 2"),
+        ("undecided", r"undecided returned 0\.5, which is not a valid action; actions are 2"),
         ("confused", r"raised ValueError: which way\? \(.*bots.py, line 18\)"),
-        ("nothing", "nothing made 3, which is no function"),
+        ("nothing", "nothing returned 3; a bot must be a function"),
         ("leaving", r"raised SystemExit \(.*bots.py, line 29\)"),
     ],
 )
@@ -185,10 +185,10 @@ def test_a_bots_mistake_is_named_with_its_file(tmp_path: Path, bots: Path, name:
     ("algorithm", "asked", "sentence"),
     [
         ("dqn", dict(bot_share=1.0), "--bot-share must be 0 or more and below 1, not 1"),
-        ("dqn", dict(bot_share=0.5), "need a bot: --bot FILE.py:NAME"),
+        ("dqn", dict(bot_share=0.5), "need a bot; add --bot FILE.py:NAME"),
         ("dqn", dict(bot="bots.py:to_the_right", bot_share=0.5), "bots.py:to_the_right: there is no file bots.py$"),
         ("dqn", dict(bot="HERE:to_the_rigth", bot_share=0.5), "has no 'to_the_rigth'; did you mean 'to_the_right'"),
-        ("dqn", dict(bot="HERE:to_the_right"), "--bot plays nothing yet"),
+        ("dqn", dict(bot="HERE:to_the_right"), "--bot .*:to_the_right has no effect; add --bot-share"),
         ("dqn", dict(bot="HERE:to_the_right", bot_prefill=500), "--learning-starts must be as much or more"),
         ("a3c", dict(bot="HERE:to_the_right", bot_share=0.5), "--bot fills a replay buffer, and a3c has none"),
     ],

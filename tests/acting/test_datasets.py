@@ -185,7 +185,7 @@ def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, al
     _, outcome = start(config, tmp_path / "trained")
     assert outcome.evaluation is not None
     assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
-    with pytest.raises(CheckpointError, match="weights to begin with are of another network"):
+    with pytest.raises(CheckpointError, match="initial weights of another network"):
         start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
 
 
