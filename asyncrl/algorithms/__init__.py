@@ -1,4 +1,4 @@
-"""The algorithms, one line each."""
+"""The algorithms by name."""
 
 from asyncrl.algorithms.a3c import A3C
 from asyncrl.algorithms.actor_critic import EpisodicActorCritic
@@ -45,38 +45,51 @@ __all__ = [
 ALGORITHMS: dict[str, type[Algorithm]] = {
     cls.name: cls
     for cls in (
-        *(A3C, Impala, PPO, OneStepQ, OneStepSarsa, NStepQ, Reinforce, EpisodicActorCritic),
-        *(DQN, C51, QRDQN, LinearQ, Random),
+        A3C,
+        Impala,
+        PPO,
+        OneStepQ,
+        OneStepSarsa,
+        NStepQ,
+        Reinforce,
+        EpisodicActorCritic,
+        DQN,
+        C51,
+        QRDQN,
+        LinearQ,
+        Random,
     )
 }
 
-
-_NEAREST = {
+_ALTERNATIVES = {
     "a2c": "A2C is a3c with --lag 0",
-    "a3c-lstm": "that is a3c with --recurrent lstm",
-    "acer": "impala corrects for old experience too",
+    "a3c-lstm": "it is a3c with --recurrent lstm",
+    "acer": "impala also corrects for off-policy experience",
     "ape-x": "Ape-X is dqn with --prioritized and --epsilon-assignment ladder",
     "apex": "Ape-X is dqn with --prioritized and --epsilon-assignment ladder",
-    "appo": "ppo takes rollouts of asynchronous actors",
-    "ddpg": "for continuous actions there are ppo, a3c and impala",
+    "appo": "ppo runs with asynchronous actors",
+    "ddpg": "ppo, a3c and impala support continuous actions",
     "ddqn": "double DQN is dqn with --double",
-    "double-dqn": "that is dqn with --double",
-    "dueling-dqn": "that is dqn with --dueling",
+    "double-dqn": "it is dqn with --double",
+    "dueling-dqn": "it is dqn with --dueling",
     "iqn": "qr-dqn learns quantiles of the return",
     "rainbow": "Rainbow is c51 with --preset rainbow/atari",
-    "sac": "for continuous actions there are ppo, a3c and impala",
-    "td3": "for continuous actions there are ppo, a3c and impala",
-    "tqc": "for continuous actions there are ppo, a3c and impala",
-    "trpo": "ppo holds its steps within a trust region as well",
+    "sac": "ppo, a3c and impala support continuous actions",
+    "td3": "ppo, a3c and impala support continuous actions",
+    "tqc": "ppo, a3c and impala support continuous actions",
+    "trpo": "ppo limits the size of policy updates as well",
     "vpg": "the plain policy gradient is reinforce",
 }
-"""What is nearest here to algorithms that other libraries have."""
+"""What to use instead of algorithms that other libraries have."""
 
 
 def algorithm_named(name: str) -> type[Algorithm]:
-    """The algorithm's class. Raises UsageError that names what is near, or all of them."""
+    """Return the algorithm's class. Raises UsageError that suggests similar names or alternatives."""
     if name not in ALGORITHMS:
-        nearest = _NEAREST.get(name.casefold().replace("_", "-"))
-        near = f"; {nearest}" if nearest else suggestions(name, ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
-        raise UsageError(f"there is no algorithm {name!r}{near} (asyncrl list algorithms)")
+        alternative = _ALTERNATIVES.get(name.casefold().replace("_", "-"))
+        if alternative:
+            remedy = f"; {alternative}"
+        else:
+            remedy = suggestions(name, ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
+        raise UsageError(f"there is no algorithm {name!r}{remedy} (asyncrl list algorithms)")
     return ALGORITHMS[name]

@@ -1,4 +1,4 @@
-"""ε-greedy exploration of value-based methods, with a final ε of its own for every environment."""
+"""ε-greedy exploration of value-based methods, with a different final ε per environment."""
 
 from __future__ import annotations
 

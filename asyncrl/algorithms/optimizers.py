@@ -116,14 +116,14 @@ class OptimizerConfig:
         rate, epsilon = self.learning_rate, self.optimizer_epsilon
         match self.optimizer:
             case Optimizer.RMSPROP:
-                return RMSprop([weights], rate, self.decay, epsilon)
+                return RMSprop([weights], lr=rate, alpha=self.decay, eps=epsilon)
             case Optimizer.RMSPROP_OUTSIDE:
-                return torch.optim.RMSprop([weights], rate, self.decay, epsilon, momentum=self.momentum or 0.0)
+                return torch.optim.RMSprop([weights], lr=rate, alpha=self.decay, eps=epsilon, momentum=self.momentum or 0.0)
             case Optimizer.ADAM:
                 beta1 = 0.9 if self.momentum is None else self.momentum
-                return torch.optim.Adam([weights], rate, (beta1, self.decay), epsilon, fused=True)
+                return torch.optim.Adam([weights], lr=rate, betas=(beta1, self.decay), eps=epsilon, fused=True)
             case Optimizer.SGD:
-                return torch.optim.SGD([weights], rate, momentum=self.momentum or 0.0)
+                return torch.optim.SGD([weights], lr=rate, momentum=self.momentum or 0.0)
 
 
 class LearningRate:

@@ -315,7 +315,7 @@ MISTAKES = {
     "train CartPole-v1 a3c": "the algorithm comes first: asyncrl train a3c CartPole-v1",
     "pretrain CartPole-v1 dqn": "the algorithm comes first: asyncrl pretrain dqn CartPole-v1",
     "train CartPole-v1": "which algorithm? asyncrl train ALGO CartPole-v1",
-    "train sac CartPole-v1": "there is no algorithm 'sac'; for continuous actions there are ppo, a3c and impala",
+    "train sac CartPole-v1": "there is no algorithm 'sac'; ppo, a3c and impala support continuous actions",
     "train A2C CartPole-v1": "there is no algorithm 'A2C'; A2C is a3c with --lag 0",
     "train nonsense CartPole-v1": "there is no algorithm 'nonsense'; there are a3c, impala, ppo",
     "train a3c CartPole-v1 --protocol raw": "takes no --protocol",
