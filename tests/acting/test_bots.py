@@ -1,4 +1,4 @@
-"""Bots: what they do is stored as it happened, as often as was asked, the same on every engine; and their mistakes."""
+"""Bots: their steps in the replay buffer, their share of episodes, equality on every engine, and their errors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def everything(memory: ReplayBuffer) -> Sample:
     return next(memory.samples(1, torch.Generator().manual_seed(1)))
 
 
-def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(
+def test_a_step_is_stored_with_the_observation_the_bot_acted_on(
     tmp_path: Path, bots: Path, memories: list[ReplayBuffer]
 ) -> None:
     """This bot's action can be read from what it saw: stored off by one, it could not."""
@@ -111,7 +111,7 @@ def test_a_step_is_stored_with_what_the_bot_saw_before_it_acted(
     ("kind", "bot", "more"),
     [("uint16", "of_whole_numbers", dict(standardize=100)), ("negative", "of_choices", {}), ("keys", "of_parts", {})],
 )
-def test_a_bot_sees_what_the_environment_shows(
+def test_a_bot_gets_the_environments_own_observations(
     tmp_path: Path, bots: Path, kind: str, bot: str, more: dict[str, Any]
 ) -> None:
     """Neither standardized nor packed; these bots raise over anything else."""
@@ -120,12 +120,12 @@ def test_a_bot_sees_what_the_environment_shows(
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])
-def test_episodes_are_the_bots_as_often_as_was_asked(
+def test_bots_play_their_share_of_the_episodes(
     tmp_path: Path, bots: Path, memories: list[ReplayBuffer], monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """Whoever is not the bot walks left here, so what is done in the first cell tells who it was."""
+    """The policy always walks left here and the bot right, so actions tell them apart."""
     monkeypatch.setattr(
-        DQN, "act", lambda self, network, observation, state, moment: ActionOutput(zeros(observation), state, {})
+        DQN, "act", lambda self, network, observation, state, context: ActionOutput(zeros(observation), state, {})
     )
     asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=16_000, learning_starts=15_900, capacity=16_000)
     start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
@@ -139,7 +139,7 @@ def zeros(observation: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(observation), dtype=torch.int64)
 
 
-def test_prefill_is_all_the_bots(tmp_path: Path, bots: Path, memories: list[ReplayBuffer]) -> None:
+def test_the_bot_plays_the_whole_prefill(tmp_path: Path, bots: Path, memories: list[ReplayBuffer]) -> None:
     asked = dict(bot=f"{bots}:to_the_right", bot_prefill=960, learning_starts=960, steps=968)
     start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
     assert (everything(memories[0]).action == 1).double().mean() > 0.98
@@ -159,7 +159,7 @@ def test_a_script_plays_its_actions_then_the_fallback() -> None:
     assert [script(np.zeros(1), {}) for _ in range(4)] == [3, 1, 0, 0]
 
 
-def test_every_episode_has_a_bot_of_its_own(bots: Path) -> None:
+def test_every_episode_has_a_new_bot(bots: Path) -> None:
     make = open_bot(f"{bots}:one_step")
     assert [make()(np.zeros(1), {}) for _ in range(3)] == [1, 1, 1]
 
@@ -175,7 +175,7 @@ def test_every_episode_has_a_bot_of_its_own(bots: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("engine", ["serial", "processes"])
-def test_a_bots_mistake_is_named_with_its_file(tmp_path: Path, bots: Path, name: str, sentence: str, engine: str) -> None:
+def test_a_bots_error_names_its_file(tmp_path: Path, bots: Path, name: str, sentence: str, engine: str) -> None:
     asked = dict(bot=f"{bots}:{name}", bot_share=0.9, engine=engine)
     with pytest.raises(BotFault, match=sentence):
         start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
@@ -193,7 +193,7 @@ def test_a_bots_mistake_is_named_with_its_file(tmp_path: Path, bots: Path, name:
         ("a3c", dict(bot="HERE:to_the_right", bot_share=0.5), "--bot fills a replay buffer, and a3c has none"),
     ],
 )
-def test_what_cannot_be_is_refused(bots: Path, algorithm: str, asked: dict[str, Any], sentence: str) -> None:
+def test_invalid_bot_options_raise(bots: Path, algorithm: str, asked: dict[str, Any], sentence: str) -> None:
     asked = {name: str(value).replace("HERE", str(bots)) if name == "bot" else value for name, value in asked.items()}
     settings = SMALL if algorithm == "dqn" else dict(steps=960)
     with pytest.raises(UsageError, match=sentence):

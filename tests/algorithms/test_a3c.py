@@ -1,4 +1,4 @@
-"""A3C: the loss and its gradient by hand, what reset steps may do (nothing), and how it acts."""
+"""A3C: loss and gradient against hand-computed ones, reset steps, and acting."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TWO_STEPS = batch([0, 1, 2], [0, 1], [1.0, 3.0])
 # R0 = 1 + 0.5·R1 = 1 + 0.5·5 = 3.5    A0 = R0 − V0 = 3.5 − 1 = 2.5    π(a0|s0) = 3/4
 
 
-def test_the_loss_is_what_a_person_computes() -> None:
+def test_the_loss_equals_a_hand_computed_one() -> None:
     loss = loss_of(EXACT, TWO_STEPS)
     policy = (2.5 * math.log(4 / 3) + 3 * LN2) / 2
     value = (2.5**2 + 3**2) / 2
@@ -49,7 +49,7 @@ def test_the_loss_is_what_a_person_computes() -> None:
     assert float(loss.total.detach()) == pytest.approx(policy + 0.5 * value - 0.1 * entropy)
 
 
-def test_the_policys_gradient_is_what_a_person_computes() -> None:
+def test_the_policys_gradient_equals_a_hand_computed_one() -> None:
     logits, _ = gradients(replace(EXACT, entropy_cost=0.0), TWO_STEPS)
     # (π − [a])·A / 2: (3/4 − 1, 1/4)·2.5 / 2 = ∓0.3125 and (1/2, 1/2 − 1)·3 / 2 = ±0.75
     assert torch.allclose(logits[:2], torch.tensor([[-0.3125, 0.3125], [0.75, -0.75]]))
@@ -62,7 +62,7 @@ def test_targets_and_advantages_carry_no_gradient() -> None:
     assert not logits[2:].any()
 
 
-def test_lambda_is_the_weight_of_what_comes_later() -> None:
+def test_lambda_weights_later_errors() -> None:
     _, value = gradients(replace(EXACT, gae_lambda=0.5), TWO_STEPS)
     # δ0 = 1 + 0.5·V1 − V0 = 1, δ1 = A1 = 3: A0 = δ0 + 0.5·λ·δ1 = 1.75
     assert torch.allclose(value[:2], -torch.tensor([1.75, 3.0]) / 2)
@@ -85,7 +85,7 @@ def test_a_terminated_step_is_worth_its_reward_alone() -> None:
 
 
 @pytest.mark.parametrize("changed", [dict(actions=[0, 1, 1]), dict(states=[0, 3, 1, 2]), dict(rewards=[1.0, 1e6, 3.0])])
-def test_a_reset_step_contributes_nothing(changed: dict[str, list[float]]) -> None:
+def test_a_reset_step_does_not_contribute(changed: dict[str, list[float]]) -> None:
     plain = dict(states=[0, 2, 1, 2], actions=[0, 0, 1], rewards=[1.0, 0.0, 3.0])
     masks = dict(terminated=[True, False, False], valid=[True, False, True])
     before, after = (gradients(EXACT, batch(**values, **masks)) for values in (plain, plain | changed))
@@ -137,6 +137,6 @@ def test_actions_are_sampled_from_the_policy() -> None:
         (dict(gae_lambda=-0.1), "--gae-lambda must be between 0 and 1"),
     ],
 )
-def test_hyperparameters_out_of_range_are_refused(wrong: dict[str, float], sentence: str) -> None:
+def test_hyperparameters_out_of_range_raise(wrong: dict[str, float], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         A3C(**wrong).check(Spaces((1,), "float32", Actions((2,), (0,))), NetworkConfig())

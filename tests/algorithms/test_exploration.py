@@ -1,4 +1,4 @@
-"""ε by step and environment: floors as the paper draws them, the fall between, and what is done with it."""
+"""ε by step and environment: final values, decay and exploration."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from asyncrl.errors import UsageError
 from asyncrl.networks import Network, NetworkConfig
 
 
-def test_floors_are_drawn_with_the_papers_probabilities() -> None:
-    floors = Exploration().finals(EnvSlots.of(1, 0, 30_000))
-    shares = [float((floors == floor).double().mean()) for floor in (0.1, 0.01, 0.5)]
+def test_final_epsilons_are_drawn_with_their_probabilities() -> None:
+    finals = Exploration().finals(EnvSlots.of(1, 0, 30_000))
+    shares = [float((finals == final).double().mean()) for final in (0.1, 0.01, 0.5)]
     assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.01)
 
 
-def test_an_environment_keeps_its_floor_and_another_seed_or_actor_gives_others() -> None:
+def test_final_epsilons_depend_on_seed_and_actor_alone() -> None:
     exploration = Exploration()
-    floors = [
+    finals = [
         exploration.finals(EnvSlots.of(seed, actor, 200)).tolist() for seed, actor in ((1, 0), (1, 0), (2, 0), (1, 1))
     ]
-    assert floors[0] == floors[1]
-    assert floors[0] not in floors[2:]
+    assert finals[0] == finals[1]
+    assert finals[0] not in finals[2:]
 
 
-def test_round_robin_gives_floors_out_one_after_the_other_over_actors() -> None:
+def test_round_robin_cycles_through_final_epsilons_across_actors() -> None:
     exploration = Exploration(epsilon_assignment=Assignment.ROUND_ROBIN)
-    given_out = torch.cat([exploration.finals(EnvSlots.of(1, actor, 2)) for actor in range(3)])
-    assert given_out.tolist() == [0.1, 0.01, 0.5] * 2
+    finals = torch.cat([exploration.finals(EnvSlots.of(1, actor, 2)) for actor in range(3)])
+    assert finals.tolist() == [0.1, 0.01, 0.5] * 2
 
 
 @given(st.integers(0, 2_000))
-def test_epsilon_falls_linearly_to_the_floor_and_stays(step: int) -> None:
+def test_epsilon_decays_linearly_and_then_stays(step: int) -> None:
     exploration = Exploration(epsilon_steps=1_000, final_epsilons=(0.2,), final_epsilon_probabilities=(1.0,))
     expected = 0.2 + 0.8 * max(0.0, 1 - step / 1_000)
     assert exploration.epsilon(step, EnvSlots.of(1, 0, 3)).tolist() == pytest.approx([expected] * 3)
 
 
-def test_an_action_is_random_with_its_own_environments_probability() -> None:
+def test_each_environment_explores_with_its_own_epsilon() -> None:
     best, epsilon = torch.full((3, 10_000), 2).flatten(), torch.tensor([0.0, 0.4, 1.0]).repeat_interleave(10_000)
     action, random = (x.view(3, 10_000) for x in explore(best, 4, epsilon, torch.Generator().manual_seed(1)))
     assert [float((row == 2).double().mean()) for row in action] == pytest.approx([1.0, 0.7, 0.25], abs=0.015)
@@ -53,7 +53,7 @@ def test_an_action_is_random_with_its_own_environments_probability() -> None:
     assert (torch.bincount(action[2], minlength=4) / 10_000).tolist() == pytest.approx([0.25] * 4, abs=0.015)
 
 
-def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
+def test_random_actions_can_be_held_until_the_rollout_ends() -> None:
     spaces, envs = describe("CartPole-v1").spaces, 64
     algorithm = DQN(
         exploration=Exploration(
@@ -86,6 +86,6 @@ def test_a_random_action_may_be_held_until_the_rollout_ends() -> None:
         (dict(epsilon_steps=0), "--epsilon-steps must be 1 or more, not 0"),
     ],
 )
-def test_what_is_no_probability_is_refused(wrong: dict[str, Any], sentence: str) -> None:
+def test_invalid_probabilities_raise(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         Exploration(**wrong).check()

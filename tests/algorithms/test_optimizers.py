@@ -1,4 +1,4 @@
-"""RMSprop is the formula of the paper, number by number."""
+"""Optimizers, learning-rate schedules and gradient clipping; RMSprop against the formula of the paper."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_epsilon_is_inside_the_root_where_torch_has_it_outside() -> None:
     assert math.isclose(outside, 1 - 1 / (math.sqrt(0.01) + 0.1), rel_tol=1e-5)
 
 
-def test_a_changed_learning_rate_counts_from_the_next_step() -> None:
+def test_a_changed_learning_rate_applies_to_the_next_step() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = RMSprop([parameter], lr=1.0)
     optimizer.param_groups[0]["lr"] = 0.0
@@ -87,7 +87,7 @@ def test_the_state_survives_a_round_trip() -> None:
         (dict(anneal_steps=50, anneal_to=0.1), [0.4, 0.22, 0.04]),
     ],
 )
-def test_the_learning_rate_falls_linearly_as_far_and_as_fast_as_asked(settings: dict[str, Any], rates: list[float]) -> None:
+def test_the_linear_schedule_follows_anneal_to_and_anneal_steps(settings: dict[str, Any], rates: list[float]) -> None:
     rate = LearningRate(OptimizerConfig(learning_rate=0.4, **settings), 100)
     assert [rate.at(step) for step in (0, 25, 100)] == pytest.approx(rates)
 
@@ -103,16 +103,14 @@ def test_the_learning_rate_falls_linearly_as_far_and_as_fast_as_asked(settings: 
         ([1.0] * 40, 1e-5),
     ],
 )
-def test_an_adaptive_learning_rate_keeps_the_movement_of_the_policy_near_the_target(
-    movements: list[float], rate: float
-) -> None:
+def test_the_kl_schedule_keeps_updates_near_the_target(movements: list[float], rate: float) -> None:
     adaptive = LearningRate(KL, 100)
     for kl in movements:
         adaptive.adapt(kl)
     assert adaptive.at(50) == pytest.approx(rate)
 
 
-def test_an_adaptive_learning_rate_goes_on_from_its_state() -> None:
+def test_the_kl_schedule_resumes_from_its_state() -> None:
     whole, first, second = (LearningRate(KL, 100) for _ in range(3))
     for rate in (whole, first):
         rate.adapt(0.1)
@@ -124,7 +122,7 @@ def test_an_adaptive_learning_rate_goes_on_from_its_state() -> None:
 
 
 @pytest.mark.parametrize("kind", Optimizer)
-def test_what_an_optimizer_keeps_is_known_before_its_first_step(kind: Optimizer) -> None:
+def test_the_initial_state_of_an_optimizer_has_its_names_and_shapes(kind: Optimizer) -> None:
     config, weights = OptimizerConfig(kind, momentum=0.5), torch.nn.Parameter(torch.ones(4))
     optimizer = config.build(weights)
     descend(optimizer, weights, [[1.0] * 4])
@@ -141,7 +139,7 @@ def test_what_an_optimizer_keeps_is_known_before_its_first_step(kind: Optimizer)
         (GradientClipping.NONE, [[3.0, 0.0], [4.0]]),
     ],
 )
-def test_a_gradient_is_shortened_as_asked(kind: GradientClipping, expected: list[list[float]]) -> None:
+def test_gradients_are_clipped(kind: GradientClipping, expected: list[list[float]]) -> None:
     gradient = torch.tensor([3.0, 0.0, 4.0])
     norm = clip_(OptimizerConfig(gradient_clipping=kind, max_gradient_norm=1.0), gradient, [gradient[:2], gradient[2:]])
     assert float(norm) == 5.0
@@ -156,12 +154,12 @@ def test_a_gradient_is_shortened_as_asked(kind: GradientClipping, expected: list
         (dict(anneal_steps=0), "--anneal-steps must be 1 or more, not 0"),
     ],
 )
-def test_constants_out_of_range_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+def test_values_out_of_range_raise(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         OptimizerConfig(**wrong).check()
 
 
-def test_an_adaptive_rate_goes_on_in_proportion_where_a_run_goes_on_with_another_initial_rate() -> None:
+def test_the_kl_schedule_scales_with_a_changed_initial_rate() -> None:
     before, after = LearningRate(KL, 100), LearningRate(replace(KL, learning_rate=KL.learning_rate / 2), 100)
     before.adapt(1.0)
     after.restore(before.state())

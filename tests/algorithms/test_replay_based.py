@@ -1,4 +1,4 @@
-"""DQN, C51 and QR-DQN: targets by hand, losses against slow references, and the switches."""
+"""DQN, C51 and QR-DQN: hand-computed targets, losses against slow references, and their options."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def loss_of(algorithm: DQN, network: QTable, target: QTable, batch: Sample) -> L
 
 
 THREE = sample([0, 1, 2], [1, 0, 0], [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0]], [2, 2, 0], [2, 1, 2], [False, False, True])
-"""A return of two steps that goes on; one that was truncated after the first; one that terminated."""
+"""Three two-step transitions: one that bootstraps, one truncated after the first step, one that terminated."""
 
 
 @pytest.mark.parametrize(("double", "at_two"), [(False, 6.0), (True, 1.0)])
-def test_the_target_is_the_return_and_the_target_networks_value_where_it_goes_on(double: bool, at_two: float) -> None:
+def test_the_target_is_the_n_step_return_plus_the_target_networks_value(double: bool, at_two: float) -> None:
     """Double: the network's best action in state 2 is 1, of which the target network thinks 1 and not 6."""
     algorithm = DQN(discount=0.5, n_step=2, double=double, td_loss=TDLoss.SQUARED)
     loss = loss_of(algorithm, QTable(Q), QTable(OTHER), THREE)
@@ -71,7 +71,7 @@ def test_the_target_is_the_return_and_the_target_networks_value_where_it_goes_on
     assert loss.total.item() == pytest.approx(float(errors.square().mean()))
 
 
-def test_what_counts_less_moves_less() -> None:
+def test_importance_weights_scale_gradients() -> None:
     gradients = []
     for weight in (1.0, 0.25):
         table = QTable(Q)
@@ -80,7 +80,7 @@ def test_what_counts_less_moves_less() -> None:
     assert torch.allclose(0.25 * gradients[0], gradients[1])
 
 
-def test_the_conservative_penalty_pulls_down_what_was_not_done() -> None:
+def test_the_conservative_penalty_lowers_values_of_other_actions() -> None:
     table = QTable(Q)
     with_it, without = (loss_of(DQN(cql_alpha=c), table, QTable(OTHER), THREE).total for c in (1.0, 0.0))
     (with_it - without).backward()
@@ -181,12 +181,12 @@ def test_dueling_advantages_have_mean_zero(algorithm: Any) -> None:
     assert torch.allclose(q_outputs(built, seen).outputs.mean(-2), built.value(features), atol=1e-6)
 
 
-def test_c51_knows_returns_between_its_bounds_only() -> None:
+def test_c51_values_stay_between_v_min_and_v_max() -> None:
     q = q_outputs(network(C51(atoms=11, v_min=-1.0, v_max=2.0)), 100 * torch.randn(50, 4)).q.detach()
     assert -1.0 <= q.min() < q.max() <= 2.0
 
 
-def test_noise_is_drawn_anew_while_training_and_silent_otherwise() -> None:
+def test_noise_is_drawn_in_training_and_zero_in_evaluation() -> None:
     contract = describe("CartPole-v1")
     config = NetworkConfig(Network.MLP, hidden=(16,), noisy=True)
     policy = Policy(DQN(), config, contract.spaces, torch.float32)
@@ -201,7 +201,7 @@ def test_noise_is_drawn_anew_while_training_and_silent_otherwise() -> None:
     assert torch.equal(outputs[3], outputs[4])
 
 
-def test_every_dense_layer_is_noisy_but_the_one_that_sees_the_observation() -> None:
+def test_every_dense_layer_but_the_first_is_noisy() -> None:
     spaces, shape = describe("CartPole-v1").spaces, NetworkConfig(Network.MLP, hidden=(16, 25), noisy=True, noisy_sigma=0.1)
     built = DQN().build(shape, spaces, torch.float32, generator(1, Stream.NETWORK))
     spreads = {name: float(x.detach().max()) for name, x in built.named_parameters() if name.endswith("weight_spread")}
@@ -209,9 +209,7 @@ def test_every_dense_layer_is_noisy_but_the_one_that_sees_the_observation() -> N
 
 
 @pytest.mark.parametrize(("init", "hidden", "head"), [(Init.ORTHOGONAL, 6**0.5, 3**0.5), (Init.FAN_IN, 1, 1)])
-def test_the_means_of_noisy_weights_begin_wider_than_in_the_paper_unless_asked(
-    init: Init, hidden: float, head: float
-) -> None:
+def test_mean_weights_of_noisy_layers_follow_the_initialization(init: Init, hidden: float, head: float) -> None:
     shape = NetworkConfig(Network.MLP, hidden=(256, 256), noisy=True, init=init)
     built = DQN().build(shape, describe("CartPole-v1").spaces, torch.float32, generator(1, Stream.NETWORK))
     width = {name: float(x.detach().std()) * (3 * 256) ** 0.5 for name, x in built.named_parameters()}
@@ -219,7 +217,7 @@ def test_the_means_of_noisy_weights_begin_wider_than_in_the_paper_unless_asked(
     assert width["q.weight"] == pytest.approx(head, rel=0.1)
 
 
-def test_noise_has_the_spread_that_is_learned() -> None:
+def test_noise_vanishes_with_its_learned_spread() -> None:
     built, seen = network(DQN(), noisy=True), torch.randn(1, 4)
     resample(built, None)
     plain = q_outputs(built, seen).q
@@ -232,7 +230,7 @@ def test_noise_has_the_spread_that_is_learned() -> None:
     assert torch.equal(q_outputs(built, seen).q, plain)
 
 
-def test_as_many_steps_are_taken_as_the_replay_ratio_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_steps_follow_the_replay_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     gradient_step = Learner.gradient_step
 
@@ -248,7 +246,7 @@ def test_as_many_steps_are_taken_as_the_replay_ratio_says(tmp_path: Path, monkey
     assert min(taken) >= 96  # the update that crosses step 100 begins here
 
 
-def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
+def test_tau_moves_the_target_network_at_every_gradient_step() -> None:
     contract = describe("CartPole-v1")
     small = dict(actors=1, envs_per_actor=2, learning_starts=20, capacity=100, batch_size=8, replay_ratio=0.25)
     config = resolve(configure("CartPole-v1", "dqn", target_every=0, tau=0.25, **small), contract)
@@ -282,11 +280,11 @@ def test_the_target_network_follows_step_by_step_where_it_is_asked_to() -> None:
         ("Pendulum-v1", "dqn", {}, "dqn needs one discrete action per step"),
     ],
 )
-def test_what_does_not_go_together_is_refused(env: str, algorithm: str, wrong: dict[str, Any], sentence: str) -> None:
+def test_incompatible_settings_raise(env: str, algorithm: str, wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         resolve(configure(env, algorithm, **wrong), describe(env))
 
 
-def test_options_say_what_is_due() -> None:
+def test_the_number_of_updates_follows_the_replay_ratio() -> None:
     options = ReplayOptions(learning_starts=100, replay_ratio=0.25)
     assert [options.num_updates(step) for step in (0, 100, 103, 104, 108)] == [0, 0, 0, 1, 2]

@@ -1,4 +1,4 @@
-"""Multi-step targets against their definition, walked forward from every step until the episode or the rollout ends."""
+"""Multi-step errors against their definition as forward sums from every step."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def return_by_definition(c: Column, start: int) -> float:
 
 
 @given(columns())
-def test_by_default_the_target_is_the_n_step_return(column: Column) -> None:
+def test_the_default_is_the_n_step_return(column: Column) -> None:
     errors = multistep_errors(*column.tensors())[:, 0]
     for t, valid in enumerate(column.valid):
         if valid:
@@ -88,7 +88,7 @@ def test_by_default_the_target_is_the_n_step_return(column: Column) -> None:
 
 
 @given(columns())
-def test_traces_and_weights_enter_as_the_definition_says(column: Column) -> None:
+def test_traces_and_weights_follow_the_definition(column: Column) -> None:
     trace, weight = torch.tensor(column.trace)[:, None], torch.tensor(column.weight)[:, None]
     errors = multistep_errors(*column.tensors(), trace, weight)[:, 0]
     for t, valid in enumerate(column.valid):
@@ -116,11 +116,11 @@ def test_a_terminated_step_cuts_the_return() -> None:
     assert example([0.5, 0, 0.5], [True, True, False])[:2].tolist() == [1 + 0.5 * 2 - 10, 2 - 20]
 
 
-def test_a_truncated_step_bootstraps_from_the_value_of_the_true_last_observation() -> None:
+def test_a_truncated_step_bootstraps_from_the_episodes_last_observation() -> None:
     assert example([0.5, 0.5, 0.5], [True, False, True])[0] == 1 + 0.5 * 20 - 10
 
 
-def test_a_reset_step_has_no_error_and_nothing_leaks_over_it() -> None:
+def test_a_reset_step_has_error_0_and_separates_episodes() -> None:
     before = example([0.5, 0.5, 0.5], [True, False, True])
     after = example([0.5, 0.5, 0.5], [True, False, True], r1=1e9, r2=1e9, v2=1e9, v3=1e9)
     assert before[1] == after[1] == 0
@@ -141,10 +141,10 @@ def test_a_trace_of_zero_is_the_one_step_error() -> None:
     assert torch.allclose(errors[:, 0], torch.tensor([1 + 0.9 * 4 - 3, 2 + 0.9 * 5 - 4]))
 
 
-def test_a_masked_mean_is_over_the_valid_steps_whatever_the_others_hold() -> None:
+def test_a_masked_mean_ignores_invalid_steps() -> None:
     x, valid = torch.tensor([[1.0, torch.nan], [3.0, torch.inf]]), torch.tensor([[True, False], [True, False]])
     assert masked_mean(x, valid) == 2
 
 
-def test_a_masked_mean_of_nothing_is_zero() -> None:
+def test_a_masked_mean_without_valid_steps_is_0() -> None:
     assert masked_mean(torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)) == 0

@@ -99,7 +99,7 @@ def test_one_step_q_bootstraps_from_the_best_action_of_the_target_network(
 
 
 @given(histories(), tables, tables)
-def test_n_step_q_takes_the_longest_return_that_a_rollout_has(h: History, a: list[float], b: list[float]) -> None:
+def test_n_step_q_uses_the_longest_return_of_the_rollout(h: History, a: list[float], b: list[float]) -> None:
     q, target = q_table(a), q_table(b)
     y: dict[int, float] = {}
     for t in reversed(h.real):
@@ -172,13 +172,11 @@ def test_impala_is_v_trace(h: History, logits: list[float], value: list[float], 
 
 
 @given(histories(), tables, values)
-def test_impala_on_policy_has_the_n_step_returns_of_actor_critic(
-    h: History, logits: list[float], value: list[float]
-) -> None:
+def test_impala_on_policy_equals_n_step_actor_critic(h: History, logits: list[float], value: list[float]) -> None:
     log_pi = q_table(logits).log_softmax(-1)
-    said = [float(log_pi[s, a]) for s, a in zip(h.states, h.actions, strict=False)]
+    log_prob = [float(log_pi[s, a]) for s, a in zip(h.states, h.actions, strict=False)]
     table = PolicyTable(q_table(logits), torch.tensor(value))
-    Impala(discount=GAMMA, entropy_cost=0.0).loss(table, table, h.batch(log_prob=said)).total.backward()
+    Impala(discount=GAMMA, entropy_cost=0.0).loss(table, table, h.batch(log_prob=log_prob)).total.backward()
     returns: dict[int, float] = {}
     for t in reversed(h.real):
         after = float(torch.tensor(value)[h.states[t + 1]]) if h.bootstraps(t) else returns.get(t + 1, 0.0)
@@ -196,13 +194,13 @@ def prepared(algorithm: PPO, table: PolicyTable, of: Batch) -> PreparedBatch:
 
 
 @given(histories(), tables, values)
-def test_ppo_begins_an_update_with_the_plain_policy_gradient(h: History, logits: list[float], value: list[float]) -> None:
+def test_ppo_starts_an_update_with_the_plain_policy_gradient(h: History, logits: list[float], value: list[float]) -> None:
     """At ratio 1 nothing is clipped: ∇ is −A·∇ log π; advantages are GAE (Schulman et al. 2016, equation 16)."""
     algorithm = PPO(discount=GAMMA, gae_lambda=0.7, normalize_advantage=False, entropy_cost=0.0, value_cost=0.0)
     log_pi = q_table(logits).log_softmax(-1)
-    said = [float(log_pi[s, a]) for s, a in zip(h.states, h.actions, strict=False)]
+    log_prob = [float(log_pi[s, a]) for s, a in zip(h.states, h.actions, strict=False)]
     table = PolicyTable(q_table(logits), torch.tensor(value))
-    algorithm.loss(table, table, prepared(algorithm, table, h.batch(log_prob=said))).total.backward()
+    algorithm.loss(table, table, prepared(algorithm, table, h.batch(log_prob=log_prob))).total.backward()
     advantage: dict[int, float] = {}
     for t in reversed(h.real):
         after = 0.0 if h.kind[t] == "terminated" else value[h.states[t + 1]]
@@ -218,16 +216,14 @@ def test_ppo_begins_an_update_with_the_plain_policy_gradient(h: History, logits:
 
 
 @pytest.mark.parametrize(
-    ("said", "advantage", "moves"),
+    ("old_probability", "advantage", "moves"),
     [(0.5, 1.0, True), (0.3, 1.0, False), (0.3, -1.0, True), (0.9, -1.0, False), (0.9, 1.0, True)],
 )
-def test_ppo_stops_where_the_ratio_left_the_clip_in_the_direction_of_the_advantage(
-    said: float, advantage: float, moves: bool
-) -> None:
-    """π(a) = 1/2 now; it was `said`. The clip is 0.2 on either side of a ratio of 1."""
+def test_ppo_clips_ratios_in_the_direction_of_the_advantage(old_probability: float, advantage: float, moves: bool) -> None:
+    """π(a) = 1/2 now and was `old_probability` before. The clip is 0.2 on either side of a ratio of 1."""
     algorithm = PPO(clip_range=0.2, normalize_advantage=False, entropy_cost=0.0, value_cost=0.0)
     table = PolicyTable()
-    once = batch([1, 1], [0], [0.0], log_prob=[math.log(said)]).with_targets(
+    once = batch([1, 1], [0], [0.0], log_prob=[math.log(old_probability)]).with_targets(
         advantage=torch.tensor([[advantage]]), value=torch.zeros(1, 1)
     )
     algorithm.loss(table, table, once).total.backward()
@@ -235,7 +231,7 @@ def test_ppo_stops_where_the_ratio_left_the_clip_in_the_direction_of_the_advanta
     assert bool(table.logits.grad.any()) == moves
 
 
-def test_ppo_normalizes_advantages_over_real_steps() -> None:
+def test_ppo_normalizes_advantages_over_valid_steps() -> None:
     once = batch([1, 1, 1, 1], [0, 0, 0], [0.0] * 3, valid=[True, True, False], log_prob=[math.log(0.5)] * 3)
     once = once.with_targets(advantage=torch.tensor([[1.0], [3.0], [1e6]]), value=torch.zeros(3, 1))
     table = PolicyTable()
@@ -245,14 +241,14 @@ def test_ppo_normalizes_advantages_over_real_steps() -> None:
     assert float(plain.metrics["policy_loss"]) == pytest.approx(-2.0)
 
 
-def test_ppo_ends_an_update_once_the_policy_has_moved_far_enough() -> None:
+def test_ppo_stops_an_update_at_max_kl() -> None:
     far = batch([1, 1], [0], [0.0], log_prob=[math.log(0.05)])
     far = far.with_targets(advantage=torch.ones(1, 1), value=torch.zeros(1, 1))
     table = PolicyTable()
     assert [PPO(max_kl=limit).loss(table, table, far).early_stop for limit in (0.0, 1.0, 100.0)] == [False, True, False]
 
 
-def test_ppo_holds_the_value_near_where_it_was() -> None:
+def test_ppo_clips_the_change_of_the_value() -> None:
     """V(1) = 2, it was 0 and its target is 3: with a clip of 0.5 the error counts from 0.5."""
     once = batch([1, 1], [0], [0.0], log_prob=[math.log(0.5)])
     once = once.with_targets(advantage=torch.full((1, 1), 3.0), value=torch.zeros(1, 1))
@@ -262,7 +258,7 @@ def test_ppo_holds_the_value_near_where_it_was() -> None:
 
 
 @given(st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=4), tables)
-def test_reinforce_weighs_every_action_with_what_came_after_it(episodes: list[list[float]], logits: list[float]) -> None:
+def test_reinforce_weights_every_action_by_its_return(episodes: list[list[float]], logits: list[float]) -> None:
     """Episodes of different lengths side by side, padded with a reward that may not count."""
     longest = max(map(len, episodes))
     columns, expected, count = [], torch.zeros(STATES, ACTIONS), sum(map(len, episodes))
@@ -284,7 +280,7 @@ def test_reinforce_weighs_every_action_with_what_came_after_it(episodes: list[li
     assert table.value.grad is None or not table.value.grad.any()
 
 
-def test_rewards_after_a_lost_life_do_not_count_for_what_was_done_before_it() -> None:
+def test_reinforce_returns_end_at_a_lost_life() -> None:
     """Two lives of one game, which goes on after the first: returns 1 + 0.5·2, 2, 4 + 0.5·8 and 8."""
     game = batch([0, 1, 2, 3, 0], [0, 1, 0, 1], [1.0, 2.0, 4.0, 8.0], [False, True, False, True])
     table = PolicyTable()
@@ -295,7 +291,7 @@ def test_rewards_after_a_lost_life_do_not_count_for_what_was_done_before_it() ->
 ONE_EPISODE = batch([0, 1, 2, 3], [0, 1, 0], [1.0, 2.0, 4.0], valid=[True, True, False])  # returns 1 + 0.5·2 and 2
 
 
-def test_the_mean_baseline_compares_returns_with_each_other() -> None:
+def test_the_mean_baseline_normalizes_returns() -> None:
     table = PolicyTable(torch.zeros(4, 2))
     Reinforce(discount=0.5).loss(table, table, batch([0, 1, 2], [0, 1], [1.0, 4.0])).total.backward()
     # returns 3 and 4: −1 and +1 after standardising

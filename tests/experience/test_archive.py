@@ -1,4 +1,4 @@
-"""A replay memory comes back from its files as it was, however often it was written on the way."""
+"""A replay buffer is restored from its files, whatever number of checkpoints wrote them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plan(world: World, *, prioritized: bool) -> ReplayPlan:
     events=st.lists(st.sampled_from([0, 1, "write", "interrupt"]), max_size=40),
     seed=st.integers(0, 99),
 )
-def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, events: list[int | str], seed: int) -> None:
+def test_a_written_buffer_is_read_back(tmp_path: Path, prioritized: bool, events: list[int | str], seed: int) -> None:
     folder = tmp_path / str(hash((prioritized, *events, seed)))
     world = World(2, 3, 2, seed)
     replay = ReplayBuffer(plan(world, prioritized=prioritized))
@@ -51,7 +51,7 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, prioritized: bool, eve
             memory.extend(rollout)
 
 
-def test_a_file_holds_what_is_new_and_old_ones_are_let_go(tmp_path: Path) -> None:
+def test_files_hold_new_rows_and_outdated_ones_are_dropped(tmp_path: Path) -> None:
     world = World(2, 3, 2, 1)
     replay = ReplayBuffer(plan(world, prioritized=False))
     archive, held = Archive(replay, tmp_path), []

@@ -1,4 +1,4 @@
-"""A rollout keeps each frame once; a batch gives back exactly what the actor saw."""
+"""Batches restore exactly the observations that the actor acted on, from frames stored once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def assert_rebuilt(rollouts: list[Rollout], seen: Tensor) -> None:
 
 
 @pytest.mark.parametrize("t_max", [2, 15, 20], ids=lambda t: f"{t} steps")
-def test_frames_are_stacked_as_they_were_seen_over_truncations(t_max: int) -> None:
+def test_frame_stacks_are_rebuilt_across_truncations(t_max: int) -> None:
     """100 steps an episode: within a rollout of 15, with the last step of a rollout of 20; 2 are fewer than the stack."""
     rollouts, seen = play("ALE/Breakout-v5", AtariOptions(episode_frames=400), t_max, 240)
     ends = torch.cat([r.done for r in rollouts]).nonzero()[:, 0].tolist()
@@ -75,7 +75,7 @@ def test_frames_are_stacked_as_they_were_seen_over_truncations(t_max: int) -> No
     assert_rebuilt(rollouts, seen)
 
 
-def test_frames_are_stacked_as_they_were_seen_where_games_end_at_different_times() -> None:
+def test_frame_stacks_are_rebuilt_where_games_end_at_different_times() -> None:
     rollouts, seen = play("ALE/Breakout-v5", EnvOptions(), 20, 340)
     over = torch.cat([r.done for r in rollouts])
     assert over.any(0).sum() >= 2
@@ -83,7 +83,7 @@ def test_frames_are_stacked_as_they_were_seen_where_games_end_at_different_times
     assert_rebuilt(rollouts, seen)
 
 
-def test_vectors_come_back_as_they_were_seen() -> None:
+def test_vector_observations_are_rebuilt() -> None:
     rollouts, seen = play("CartPole-v1", EnvOptions(), 8, 160)
     assert torch.cat([r.done for r in rollouts]).sum() >= 3
     assert_rebuilt(rollouts, seen)
@@ -101,11 +101,11 @@ def test_rewards_are_scaled_then_clipped(clip: float | None, expected: list[floa
     assert Batch.of([two_steps([-5.0, 0.25])], Rewards(2.0, clip)).reward[:, 0].tolist() == expected
 
 
-def test_rollouts_are_columns_in_the_order_given() -> None:
+def test_rollouts_become_columns_in_order() -> None:
     assert Batch.of([two_steps([1.0, 2.0]), two_steps([3.0, 4.0])]).reward.tolist() == [[1, 3], [2, 4]]
 
 
-def test_a_batch_stays_as_it_is_when_its_slot_is_filled_again() -> None:
+def test_a_batch_is_a_copy_of_its_slots() -> None:
     rollout = two_steps([1.0, 2.0])
     batch = Batch.of([rollout])
     for field in (rollout.frames, rollout.reward, rollout.action):
@@ -116,7 +116,7 @@ def test_a_batch_stays_as_it_is_when_its_slot_is_filled_again() -> None:
 
 
 @pytest.mark.parametrize("env", ["worlds:Corridor-v0", "ALE/Breakout-v5"])
-def test_a_rollout_that_overlaps_begins_with_the_end_of_the_one_before_it(env: str) -> None:
+def test_an_overlapping_rollout_begins_with_the_end_of_the_previous_one(env: str) -> None:
     """Episodes are truncated within a rollout, with its last step, and with the step that two rollouts have in common."""
     options = AtariOptions(episode_frames=400) if "ALE" in env else EnvOptions()
     t_max = 20 if "ALE" in env else 4
@@ -133,7 +133,7 @@ def test_a_rollout_that_overlaps_begins_with_the_end_of_the_one_before_it(env: s
 
 
 @pytest.mark.parametrize("env", ["worlds:Corridor-v0", "ALE/Breakout-v5"])
-def test_a_rollout_of_whole_episodes_has_one_of_each_environment(env: str) -> None:
+def test_a_full_episode_rollout_holds_one_episode_per_environment(env: str) -> None:
     options = AtariOptions(episode_frames=160) if "ALE" in env else EnvOptions()
     rollouts, _ = play(env, options, 60, 180, Reinforce(longest_episode=60))
     for rollout in rollouts:
@@ -150,7 +150,7 @@ def test_a_rollout_of_whole_episodes_has_one_of_each_environment(env: str) -> No
     assert len(rebuilt) == len(strip_padding.reward) + 1
 
 
-def test_an_episode_without_an_end_is_cut_off() -> None:
+def test_an_endless_episode_is_cut_off() -> None:
     rollouts, _ = play("worlds:Corridor-v0", EnvOptions(), 3, 9, Reinforce(longest_episode=3))
     for rollout in rollouts:
         assert rollout.done.any(0).all()
@@ -166,7 +166,7 @@ def numbered(steps: int, envs: int, state: int) -> PreparedBatch:
     return Batch(whole, number, number.float(), over, ~over, memory, {}).with_targets(advantage=number.float())
 
 
-def test_minibatches_are_disjoint_steps_that_stay_whole() -> None:
+def test_minibatches_are_disjoint_steps_with_all_their_fields() -> None:
     parts = numbered(5, 4, 0).minibatches(3, torch.Generator().manual_seed(1))
     taken = torch.cat([part.action.flatten() for part in parts])
     assert len(taken) == len(set(taken.tolist())) == 18  # 20 do not divide by 3
@@ -177,7 +177,7 @@ def test_minibatches_are_disjoint_steps_that_stay_whole() -> None:
     assert not torch.equal(parts[0].action, other[0].action)
 
 
-def test_minibatches_of_a_network_that_remembers_are_whole_columns() -> None:
+def test_minibatches_of_a_recurrent_network_are_whole_sequences() -> None:
     parts = numbered(5, 4, 2).minibatches(2, torch.Generator().manual_seed(1))
     assert sorted(int(c) for part in parts for c in part.state[:, 0]) == [0, 1, 2, 3]
     for part in parts:

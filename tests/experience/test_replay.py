@@ -1,4 +1,4 @@
-"""The replay memory against a list of everything that ever happened, under random episodes, borders and wrap-arounds."""
+"""The replay buffer against a list of all steps, with random episodes, rollout borders and wrap-arounds."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def check(sample: Sample, plan: ReplayPlan, world: World, window: int) -> None:
     actors=st.integers(1, 2),
     events=st.lists(st.sampled_from([0, 0, 0, 1, "interrupt"]), min_size=6, max_size=60),
 )
-def test_what_is_sampled_is_what_happened(
+def test_samples_equal_the_recorded_history(
     seed: int, stack: int, window: int, steps: int, capacity: int, prioritized: bool, actors: int, events: list[int | str]
 ) -> None:
     """Every step that can be sampled is, and nothing else: for uniform memories by drawing many, else by priority."""
@@ -194,10 +194,8 @@ def test_rewards_are_scaled_then_clipped() -> None:
     assert torch.equal(changed.reward, (2 * plain.reward).clamp(-1, 1))
 
 
-def test_a_disk_without_room_is_found_out_before_anything_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A page that cannot be written later would end the process."""
+def test_a_full_disk_is_detected_on_allocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing write to a mapped page would end the process."""
     monkeypatch.chdir(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
@@ -209,7 +207,7 @@ def test_a_disk_without_room_is_found_out_before_anything_is_stored(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_holds_what_ram_holds() -> None:
+def test_disk_storage_equals_ram_storage() -> None:
     samples = []
     for storage in Storage:
         world = World(1, 5, 3, 1)
@@ -220,7 +218,7 @@ def test_disk_holds_what_ram_holds() -> None:
     assert all(torch.equal(getattr(samples[0], name), getattr(samples[1], name)) for name in ("observation", "reward"))
 
 
-def test_a_step_is_drawn_in_proportion_to_its_priority_and_counts_accordingly_less() -> None:
+def test_prioritized_sampling_is_proportional_with_importance_weights() -> None:
     world = World(1, 20, 1, 3)
     options = ReplayOptions(5_000, 4_000, learning_starts=10, prioritized=True, priority_exponent=0.5)
     replay, random = ReplayBuffer(ReplayPlan(world.layout, 1, options, 1)), torch.Generator().manual_seed(1)
@@ -272,7 +270,7 @@ def test_a_million_atari_steps_take_less_than_7_3_gigabytes() -> None:
         ),
     ],
 )
-def test_a_memory_that_cannot_be_had_is_refused(options: ReplayOptions, sentence: str) -> None:
+def test_an_impossible_buffer_raises(options: ReplayOptions, sentence: str) -> None:
     layout = Layout(4, 16, 4, Field((84, 84), torch.uint8), Field((), torch.int64))
     with pytest.raises(UsageError, match=sentence):
         ReplayPlan(layout, 2, options, 3).check(free=2_500_000_000)

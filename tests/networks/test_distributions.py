@@ -1,4 +1,4 @@
-"""Policies as distributions: torch's own formulas, and samples that follow them."""
+"""Distributions against torch's, and samples against their probabilities."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ def test_several_choices_are_independent(outputs: list[float], first: int, secon
 
 
 @pytest.mark.parametrize("actions", [DISCRETE, SEVERAL, CONTINUOUS], ids=["one choice", "several", "numbers"])
-def test_actions_have_the_shape_that_rollouts_keep(actions: Actions) -> None:
+def test_actions_have_the_shape_that_rollouts_store(actions: Actions) -> None:
     policy = distribution(actions, torch.zeros(5, 7, parameter_count(actions)))
     action = policy.sample(torch.Generator().manual_seed(1))
     assert action.shape == policy.mode().shape == (5, 7, *actions.policy_shape)
     assert policy.log_prob(action).shape == policy.entropy().shape == (5, 7)
 
 
-def test_choices_are_drawn_as_often_as_they_are_probable() -> None:
+def test_categorical_samples_follow_the_probabilities() -> None:
     policy = Categorical(torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3), (3,))
     drawn = policy.sample(torch.Generator().manual_seed(1))
     assert (torch.bincount(drawn) / 20_000).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
 
 
-def test_numbers_are_drawn_with_the_mean_and_variance_of_the_policy() -> None:
+def test_gaussian_samples_follow_mean_and_variance() -> None:
     policy = DiagonalGaussian(torch.full((20_000, 1), 2.0), torch.full((20_000, 1), 1.0))
     drawn = policy.sample(torch.Generator().manual_seed(1))
     assert float(drawn.mean()) == pytest.approx(2.0, abs=0.03)
     assert float(drawn.var()) == pytest.approx(float(policy.variance[0]), rel=0.05)
 
 
-def test_a_policy_that_is_not_a_number_acts_all_the_same_and_others_beside_it_as_ever() -> None:
-    """It is the learner that finds out, at a definite update; an actor that fails would do so sooner or later."""
+def test_nan_logits_still_give_an_action_and_leave_other_rows_alone() -> None:
+    """The learner reports diverged weights at a definite update; an actor would fail at an arbitrary one."""
     logits = torch.tensor([[0.0, -torch.inf, -torch.inf], [torch.nan] * 3])
     drawn = Categorical(logits.expand(50, 2, 3), (3,)).sample(torch.Generator().manual_seed(1))
     assert (drawn[:, 0] == 0).all()

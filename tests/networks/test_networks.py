@@ -1,4 +1,4 @@
-"""Networks: what they cost, what they see, and that acting computes what learning computes."""
+"""Networks: sizes, layers, and equality of acting and learning."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def test_the_papers_networks_have_their_number_of_parameters(kind: Network, para
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize(("kind", "spaces"), [(Network.MLP, VECTOR), (Network.A3C_CNN, PIXELS)])
-def test_acting_computes_what_learning_computes(
-    kind: Network, spaces: Spaces, layer_norm: bool, dtype: torch.dtype
-) -> None:
+def test_acting_computes_the_same_as_learning(kind: Network, spaces: Spaces, layer_norm: bool, dtype: torch.dtype) -> None:
     config = NetworkConfig(kind, layer_norm=layer_norm)
     learned, acting = network(config, spaces, dtype), network(config, spaces, dtype, seed=2)
     keep_in_compute_dtype(acting)
@@ -86,7 +84,7 @@ def test_layer_norm_has_a_gain_and_a_bias_for_every_unit(kind: Network, spaces: 
     assert {name for name, _ in plain.named_parameters()} <= {name for name, _ in normalized.named_parameters()}
 
 
-def test_centered_kernels_do_not_see_a_uniform_background() -> None:
+def test_centered_kernels_ignore_a_uniform_background() -> None:
     centered = network(NetworkConfig(Network.A3C_CNN), PIXELS)
     plain = network(NetworkConfig(Network.A3C_CNN, centered=False), PIXELS)
     dark = frames(0, 100)
@@ -105,18 +103,18 @@ def test_the_weight_vector_is_the_network() -> None:
 
 
 @pytest.mark.parametrize("config", [NetworkConfig(Network.NATURE_CNN), NetworkConfig(Network.MLP, hidden=(8, 0))])
-def test_a_network_that_does_not_fit_is_refused(config: NetworkConfig) -> None:
+def test_a_network_that_does_not_fit_raises(config: NetworkConfig) -> None:
     with pytest.raises(UsageError, match=r"--network nature-cnn|--hidden"):
         network(config, VECTOR)
 
 
-def test_frames_that_are_too_small_for_the_convolutions_are_refused() -> None:
+def test_frames_too_small_for_the_convolutions_raise() -> None:
     with pytest.raises(UsageError, match="36×36"):
         network(NetworkConfig(Network.NATURE_CNN), Spaces((4, 20, 20), "uint8", PIXELS.actions))
 
 
-def test_a_policy_on_another_device_acts_as_one_beside_the_environments() -> None:
-    """`cpu:0` is a device of its own to a policy: what it says comes back from there."""
+def test_a_policy_acts_the_same_on_another_device() -> None:
+    """To a policy `cpu:0` is another device than `cpu`: outputs are copied back."""
     random = [torch.Generator().manual_seed(3) for _ in range(2)]
     policies = [Policy(Impala(), NetworkConfig(), VECTOR, torch.float32, device) for device in ("cpu", "cpu:0")]
     seen = torch.randn(6, 4)
@@ -125,7 +123,7 @@ def test_a_policy_on_another_device_acts_as_one_beside_the_environments() -> Non
     assert torch.equal(one.extras["log_prob"], other.extras["log_prob"])
 
 
-def test_with_epsilon_one_every_action_is_as_probable() -> None:
+def test_epsilon_1_makes_actions_uniform() -> None:
     policy = Policy(Impala(), NetworkConfig(), VECTOR, torch.float32)
     context = ActContext.evaluation(torch.Generator().manual_seed(1), greedy=True, epsilon=1.0)
     action = policy.act(torch.ones(4_000, 4), policy.initial_state(4_000), context).action

@@ -1,4 +1,4 @@
-"""Memory: carried from step to step, emptied where an episode begins, and the same for actor and learner."""
+"""Recurrent cores: the state is carried between steps, cleared at resets, and the same for actor and learner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def values(made: ActorCritic, seen: torch.Tensor, valid: torch.Tensor | None = N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_halves_are_one_whole_when_the_state_is_carried(kind: Recurrent) -> None:
+def test_a_carried_state_joins_two_halves_of_a_sequence(kind: Recurrent) -> None:
     made, seen = network(kind), torch.randn(8, 4, 3)
     first = made(seen[:4], torch.zeros(4, made.state_size))
     second = made(seen[4:], first.state)
@@ -37,7 +37,7 @@ def test_two_halves_are_one_whole_when_the_state_is_carried(kind: Recurrent) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_remembered_over_a_reset_step(kind: Recurrent) -> None:
+def test_a_reset_step_clears_the_state(kind: Recurrent) -> None:
     made, seen = network(kind), torch.randn(6, 2, 3)
     valid = torch.ones(6, 2, dtype=torch.bool)
     valid[2, 0] = False  # the first environment's second episode begins with step 3
@@ -47,7 +47,7 @@ def test_nothing_is_remembered_over_a_reset_step(kind: Recurrent) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gradient_reaches_back_to_the_rollouts_beginning_and_no_further(kind: Recurrent) -> None:
+def test_gradients_reach_back_to_the_first_step_of_the_rollout(kind: Recurrent) -> None:
     made, seen = network(kind), torch.randn(4, 1, 3, requires_grad=True)
     state = made(torch.randn(4, 1, 3), torch.zeros(1, made.state_size)).state.detach()
     made(seen, state).value[-1].sum().backward()
@@ -56,7 +56,7 @@ def test_a_gradient_reaches_back_to_the_rollouts_beginning_and_no_further(kind: 
 
 
 @pytest.mark.parametrize("kind", [*KINDS, Recurrent.NONE])
-def test_the_learner_repeats_what_the_actor_said_over_rollouts_and_episode_ends(kind: Recurrent) -> None:
+def test_the_learner_recomputes_the_actors_log_probabilities(kind: Recurrent) -> None:
     contract = describe("worlds:Corridor-v0")
     config = NetworkConfig(hidden=(8,), recurrent=kind, recurrent_size=5)
     spec = ActorSpec(Impala(t_max=7), config, contract, 3, 4, 1, torch.float32)
