@@ -105,8 +105,9 @@ def test_the_callers_generators_are_restored(tmp_path: Path) -> None:
         name, key, *rest = np.random.get_state()
         return name, key.tolist(), rest[0], random.getstate(), torch.get_rng_state().tolist()
 
+    train = asyncrl.train  # importing rich draws a number
     before = state()
-    asyncrl.train(
+    train(
         "global_rng_envs:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2}
     )
     assert state() == before
