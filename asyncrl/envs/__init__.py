@@ -48,7 +48,8 @@ def describe(env_id: EnvSource, options: EnvOptions | None = None) -> Contract:
 
     Raises UsageError for an unknown environment, a missing package, and options that do not fit.
     """
-    name, options = env_id_of(env_id), options or EnvOptions()
+    name = env_id_of(env_id)
+    options = options or EnvOptions()
     family = family_of(name, options)
     contract = family.describe(name, convert(options, family, name))
     if options.imports:

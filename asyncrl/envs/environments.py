@@ -70,7 +70,8 @@ class Environments:
         self.vector: VectorEnv = self._family.build(
             contract, num_envs, threads, training=training, render=render, seed=seed
         )
-        spaces, stack = contract.spaces, 1 if self._family.stacks else contract.frame_stack
+        spaces = contract.spaces
+        stack = 1 if self._family.stacks else contract.frame_stack
         unchecked = contract.backend in (Backend.NATIVE, Backend.ENVPOOL)
         if stack > 1 or not spaces.is_as_given:
             self.vector = Observations(self.vector, spaces, stack, check=unchecked)
@@ -104,12 +105,14 @@ class Environments:
         All are replayed side by side; those with fewer actions begin later. Returns the observations [B, *O] and
         [B] bool: the episode has ended and the next step resets.
         """
-        observation, done = self.reset(seeds), np.zeros(self.num_envs, dtype=bool)
+        observation = self.reset(seeds)
+        done = np.zeros(self.num_envs, dtype=bool)
         lengths = np.array([len(sequence) for sequence in actions])
         for remaining in range(lengths.max(), -1, -1):
             begins = lengths == remaining
             if begins.any() and remaining < lengths.max():
-                observation, done = self._reset(seeds, begins), done & ~begins
+                observation = self._reset(seeds, begins)
+                done = done & ~begins
             if remaining:
                 observation, _, _, done = self.step(np.stack([_action(sequence, remaining) for sequence in actions]))
         return observation, done

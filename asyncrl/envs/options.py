@@ -15,7 +15,7 @@ __all__ = ["Backend", "EnvOptions", "Supervision"]
 
 
 class Backend(Enum):
-    """How the environments of one actor are stepped."""
+    """The backend that steps the environments of one actor."""
 
     AUTO = "auto"
     """`native` where there is one, else `envpool` for ids that only EnvPool has, else `sync`"""
@@ -54,7 +54,7 @@ class EnvOptions:
     """Options of every environment. None stands for the default of the environment's id or family."""
 
     env_backend: Backend = Backend.AUTO
-    """How the environments are stepped."""
+    """Backend that steps the environments."""
     supervision: Supervision = field(default_factory=Supervision)
     """Limits of worker processes (--env-backend async)."""
     env_kwargs: str | None = None

@@ -40,7 +40,8 @@ def dump(contract: Contract, *others: str) -> bytes:
 
     `others` name further code, as `module:Name`. Raises UsageError for code that cannot be pickled.
     """
-    names, specs = list(others), []
+    names = list(others)
+    specs = []
     for one in contract.contracts:
         module, _, name = one.env.rpartition(":")
         spec = gymnasium.registry.get(name)

@@ -107,9 +107,7 @@ def test_the_callers_generators_are_restored(tmp_path: Path) -> None:
 
     train = asyncrl.train  # importing rich draws a number
     before = state()
-    train(
-        "global_rng_envs:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2}
-    )
+    train("global_rng_envs:Careless", "a3c", engine="serial", run_dir=tmp_path / "run", **{**SMALL, "eval_episodes": 2})
     assert state() == before
 
 
