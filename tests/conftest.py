@@ -45,11 +45,12 @@ SLOW = {
     "test_process_defaults",
     "test_resume",
     "test_training",
-    "test_trust",
-    "test_untrusted_files",
     "acting/test_bots",
     "acting/test_datasets",
     "algorithms/test_fixed_points",
+    "algorithms/test_optimizers::test_steps_follow_the_formula",
+    "algorithms/test_replay_based::test_a_run_on_the_corridor_finds_the_exact_values",
+    "algorithms/test_update_rules",
     "cli/test_commands",
     "cli/test_signals",
     "cli/test_streams",
@@ -57,10 +58,12 @@ SLOW = {
     "common/test_without_posix",
     "docs/test_metrics",
     "engines/test_workers",
+    "envs/test_atari",
     "envs/test_envpool",
     "envs/test_football",
     "envs/test_global_generators",
     "envs/test_mario",
+    "envs/test_minigrid::test_it_trains",
     "envs/test_own_environment",
     "envs/test_restoring",
     "envs/test_sources",
@@ -69,16 +72,19 @@ SLOW = {
     "play/test_agent",
     "play/test_evaluation",
     "play/test_human",
-    "runs/test_checkpoint",
+    "runs/test_checkpoint::test_a_byte_that_is_lost_or_turned_anywhere_in_a_file_of_tensors_is_found",
+    "runs/test_checkpoint::test_a_byte_that_is_turned_anywhere_in_the_manifest_is_found_or_means_nothing",
+    "runs/test_checkpoint::test_what_is_saved_comes_back",
     "runs/test_divergence",
     "runs/test_option_checks",
-    "runs/test_provenance",
     "runs/test_run",
 }
-"""Modules whose tests train, start processes or load emulators: most take more than a second."""
+"""Modules, and tests in others, that train, start processes or load emulators: most take more than a second."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if str(item.path.relative_to(FOLDER).with_suffix("")) in SLOW:
+        module = str(item.path.relative_to(FOLDER).with_suffix(""))
+        test = f"{module}::{getattr(item, 'originalname', item.name)}"
+        if not SLOW.isdisjoint((module, test)):
             item.add_marker(pytest.mark.slow)
