@@ -21,7 +21,7 @@ from asyncrl.runs.config import EngineKind
 from asyncrl.runs.lookup import open_run
 
 
-def test_a_setting_reaches_the_field_of_its_name_wherever_that_is() -> None:
+def test_a_setting_reaches_the_field_of_its_name() -> None:
     config = configure("ALE/Pong-v5", "a3c", network="nature-cnn", t_max=7, sticky=0.1, engine="threads", actors=3)
     assert config.network.network is Network.NATURE_CNN
     assert isinstance(config.algorithm, A3C)
@@ -39,7 +39,7 @@ def test_a_setting_reaches_the_field_of_its_name_wherever_that_is() -> None:
         ({"algorithm": "a3c", "preset": "a3c/cartpol"}, "did you mean 'a3c/cartpole'"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(settings: dict[str, object], complaint: str) -> None:
+def test_a_bad_setting_is_named(settings: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         configure("CartPole-v1", **settings)  # type: ignore[arg-type]
 
@@ -68,7 +68,7 @@ def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_run_that_was_cut_short_says_so_until_it_goes_on(tmp_path: Path, name: str) -> None:
+def test_a_run_stopped_by_a_signal_is_marked_until_it_continues(tmp_path: Path, name: str) -> None:
     settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
     kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": name})
     run = asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
@@ -100,12 +100,12 @@ def test_an_environment_that_changes_the_working_directory_changes_no_path(
 
 
 @pytest.mark.parametrize("given", [None, 3, ["run"], object()])
-def test_what_names_no_agent_is_refused_in_a_sentence(given: Any) -> None:
+def test_load_refuses_what_is_not_a_path(given: Any) -> None:
     with pytest.raises(UsageError, match=r"an agent is named by the path of its run folder \(run\.path\), not by "):
         asyncrl.load(given)
 
 
-def test_a_call_for_each_command_takes_runs_and_environments_as_classes(
+def test_the_functions_take_runs_and_environment_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
@@ -128,6 +128,6 @@ def test_a_call_for_each_command_takes_runs_and_environments_as_classes(
     assert (len(played.returns), (tmp_path / "play.gif").is_file()) == (2, True)
 
 
-def test_a_keyword_that_is_no_setting_is_named(tmp_path: Path) -> None:
+def test_an_unknown_keyword_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no setting 'learning_rat'; did you mean 'learning_rate'"):
         asyncrl.train("CartPole-v1", "a3c", learning_rat=1.0)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process, its exit code, and what it prints."""
+"""The command line: exit codes, output, and files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as `asyncrl train` leaves it."""
+    """A run folder made by `asyncrl train`."""
     folder = tmp_path_factory.mktemp("commands")
     done = command(*TRAIN, "--run-dir", "run", "--seed", 3, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shape_of(video: Path) -> list[int]:
-    """[frames, height, width, 3], read by imageio in a process of its own, as its ffmpeg reader leaves pipes open."""
+    """[frames, height, width, 3]; imageio runs in another process because its ffmpeg reader leaves pipes open."""
     code = "import sys, imageio.v3; print(list(imageio.v3.imread(sys.argv[1], index=None).shape))"
     shape: list[int] = json.loads(subprocess.check_output([sys.executable, "-c", code, str(video)]))
     return shape
@@ -73,7 +73,7 @@ def test_training_leaves_a_run_folder_with_a_video_of_the_trained_agent(trained:
 
 
 @pytest.mark.parametrize(("name", "shape"), [("game.gif", [32, 192, 3]), ("game.mp4", [96, 576, 3])])
-def test_play_writes_a_video_with_every_moment_of_the_game(
+def test_play_writes_a_video_with_every_step_of_the_episode(
     trained: Path, tmp_path: Path, name: str, shape: list[int]
 ) -> None:
     done = command("play", trained, "--video", name, "--greedy", cwd=tmp_path)
@@ -98,7 +98,7 @@ def test_evaluate_prints_one_json_object_and_the_same_seed_gives_the_same_scores
     assert Path(one["checkpoint"]).name == f"{one['step']:012d}"
 
 
-def test_the_best_agent_is_kept_to_play_and_a_run_that_ends_with_a_worse_one_says_so(trained: Path, tmp_path: Path) -> None:
+def test_the_best_agent_is_used_and_a_run_that_ends_with_a_worse_one_reports_it(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = [{**record, **({"mean": 99.0} if record["kind"] == "eval" else {})} for record in records]
@@ -108,7 +108,7 @@ def test_the_best_agent_is_kept_to_play_and_a_run_that_ends_with_a_worse_one_say
     assert json.loads(command("evaluate", run, "--json", cwd=tmp_path).stdout)["step"] == 2000
 
 
-def test_inspect_tells_what_the_checkpoint_holds(trained: Path, tmp_path: Path) -> None:
+def test_inspect_shows_the_contents_of_the_checkpoint(trained: Path, tmp_path: Path) -> None:
     facts = json.loads(command("inspect", trained, "--json", cwd=tmp_path).stdout)
     manifest = json.loads((trained / "checkpoints" / "000000002000" / "manifest.json").read_text())
     assert {name: facts[name] for name in ("step", "update", "weights_sha256", "files", "config", "contract")} == {
@@ -119,7 +119,7 @@ def test_inspect_tells_what_the_checkpoint_holds(trained: Path, tmp_path: Path) 
     assert text.returncode == 0
 
 
-def test_a_run_that_is_there_is_refused_and_left_as_it_is_and_a_complete_one_says_so(trained: Path) -> None:
+def test_an_existing_run_is_not_overwritten_and_a_complete_one_is_reported(trained: Path) -> None:
     before = contents(trained)
     again = command(*TRAIN, "--run-dir", trained, cwd=trained.parent)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
@@ -131,7 +131,7 @@ def test_a_run_that_is_there_is_refused_and_left_as_it_is_and_a_complete_one_say
     assert contents(trained) == before
 
 
-def test_a_run_that_lacks_its_video_is_not_complete_before_it_has_one(trained: Path, tmp_path: Path) -> None:
+def test_resuming_a_complete_run_records_a_missing_video(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     shutil.rmtree(run / "videos")
     assert "video" not in command("train", "--resume", run, "--no-video", cwd=tmp_path).stdout
@@ -146,11 +146,11 @@ def test_an_environments_fault_shows_its_traceback_and_exits_with_1(tmp_path: Pa
     done = command("train", "a3c", "worlds:Failing-v0", "--engine", "processes", "--run-dir", "run", cwd=tmp_path)
     assert done.returncode == 1
     assert 'raise RuntimeError("the corridor collapsed")' in done.stderr
-    assert done.stderr.count("Traceback") == 1, "ours is of no interest"
+    assert done.stderr.count("Traceback") == 1, "only the environment's traceback is shown"
     assert f"is saved in {tmp_path / 'run'}" in done.stdout
 
 
-def test_an_environment_that_cannot_be_drawn_is_trained_all_the_same(tmp_path: Path) -> None:
+def test_training_succeeds_without_a_video_if_the_environment_cannot_be_drawn(tmp_path: Path) -> None:
     (tmp_path / "blind.py").write_text(
         "from worlds import Corridor\n\n\nclass Blind(Corridor):\n    def render(self):\n"
         "        raise RuntimeError('no display')\n"
@@ -161,7 +161,7 @@ def test_an_environment_that_cannot_be_drawn_is_trained_all_the_same(tmp_path: P
     assert done.returncode == 0
 
 
-def test_version_and_help_do_without_torch(tmp_path: Path) -> None:
+def test_version_and_help_do_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     assert command("--version", cwd=tmp_path).stdout == f"asyncrl {__version__}\n"
     assert all(name in command("--help", cwd=tmp_path).stdout for name in COMMANDS)
@@ -173,7 +173,7 @@ def test_main_can_be_called_twice(tmp_path: Path) -> None:
 
 
 def ran(*words: object) -> int:
-    """The exit code of a command in this process, for what fails or answers before anything is started."""
+    """The exit code of a command run in this process, for those that start nothing."""
     try:
         return main([str(word) for word in words])
     except SystemExit as end:
@@ -201,7 +201,7 @@ def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("usage: asyncrl evaluate") == 3
 
 
-def test_help_of_a_pair_names_the_preset_that_it_would_begin_with(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_train_names_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     for env, preset in (("CartPole-v1", "ppo/cartpole"), ("worlds:Corridor-v0", "ppo/discrete")):
         assert ran("train", "ppo", env, "--help") == 0
         assert f"Defaults from preset {preset}." in capsys.readouterr().out
@@ -289,7 +289,7 @@ def test_the_name_of_a_preset_shows_all_of_it(capsys: pytest.CaptureFixture[str]
     assert "sixteen environments step together" in " ".join(shown.split())
 
 
-def test_commands_mean_the_best_agent_of_a_run_and_say_how_to_take_the_latest(trained: Path, tmp_path: Path) -> None:
+def test_commands_take_the_best_agent_of_a_run_and_name_the_latest(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     shutil.copytree(run / "checkpoints" / "000000002000", run / "checkpoints" / "000000003000")
     (run / "latest").write_text("000000003000\n")
@@ -368,7 +368,7 @@ MISTAKES = {
 
 @pytest.fixture
 def beside(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a whole run and a damaged one."""
+    """A working folder with a valid run and a damaged one."""
     for name in ("run", "damaged"):
         shutil.copytree(trained, tmp_path / name)
     for file in (tmp_path / "damaged" / "checkpoints").glob("*/weights.safetensors"):
@@ -392,28 +392,28 @@ def test_a_mistake_is_answered_in_one_sentence(beside: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("line", "near"), [(f"{CORRIDOR} --learning-rat 3", "--learning-rate"), ("play run --vidoe x.gif", "--video")]
 )
-def test_an_option_that_is_none_is_answered_with_the_near_one(
-    capsys: pytest.CaptureFixture[str], line: str, near: str
-) -> None:
+def test_an_unknown_option_is_answered_with_a_similar_one(capsys: pytest.CaptureFixture[str], line: str, near: str) -> None:
     assert ran(*line.split()) == 2
     printed = capsys.readouterr().err
     assert f"did you mean '{near}'" in printed
     assert printed.count("\n") == 1
 
 
-def test_an_option_of_0_1_0_still_works_and_says_its_new_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_of_0_1_0_still_works_and_its_new_name_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = "--steps 200 --actors 1 --eval-episodes 0 --no-video --quiet --engine serial"
     assert main(f"train a3c CartPole-v1 --no-anneal {small} --run-dir {tmp_path / 'run'}".split()) == 0
     assert load(tmp_path / "run").checkpoint.config.optimizer.learning_rate_schedule is LearningRateSchedule.CONSTANT
     assert "--no-anneal is now --learning-rate-schedule=constant" in capsys.readouterr().err
 
 
-def test_the_first_convolution_can_be_looked_at(tmp_path: Path) -> None:
+def test_inspect_draws_the_first_convolution(tmp_path: Path) -> None:
     done = command("inspect", "pretrained/pong-a3c", "--filters", "out.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert shape_of(tmp_path / "out.png")[0] > 16 * 8  # a row for each of 16 filters of 8 pixels
 
 
-def test_a_network_without_convolutions_has_no_filters_to_look_at(trained: Path, tmp_path: Path) -> None:
+def test_inspect_refuses_to_draw_a_network_without_convolutions(trained: Path, tmp_path: Path) -> None:
     done = command("inspect", trained, "--filters", "out.png", cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (2, "asyncrl: --filters: this network has no convolutions")

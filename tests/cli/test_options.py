@@ -25,13 +25,13 @@ def test_whole_numbers_are_understood_as_people_write_them(word: str, number: in
 @pytest.mark.parametrize(
     "word", ["1.5", "", "k", "e6", "1e", "nan", "inf", "1e-1", "1x", "0x10", "1e9999", "1 M", "--", "."]
 )
-def test_what_is_no_whole_number_is_refused(word: str) -> None:
+def test_other_words_are_not_whole_numbers(word: str) -> None:
     with pytest.raises(ValueError, match="is not a whole number"):
         whole_number(word)
 
 
 @given(st.integers(-(10**15), 10**15))
-def test_digits_mean_what_they_always_do(number: int) -> None:
+def test_separators_do_not_change_a_number(number: int) -> None:
     assert whole_number(str(number)) == whole_number(f"{number:,}") == whole_number(f"{number:_}") == number
 
 

@@ -1,4 +1,4 @@
-"""Signals to a real training process: it saves, says so with its exit code, and leaves no process behind."""
+"""Signals to a training process: it saves, sets its exit code, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ gymnasium.register(id="Stuck-v0", entry_point=Stuck)
 def until(ready: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while not ready():
-        assert child.poll() is None, "it ended by itself"
-        assert time.monotonic() < deadline, "it does not get there"
+        assert child.poll() is None, "the process ended early"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
 @contextmanager
 def training(folder: Path, env: str, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
-    """A process that trains and has learned something, and all processes that it has started."""
+    """A training process after its first updates, and all processes that it has started."""
     command = [sys.executable, "-m", "asyncrl", "train", "a3c", env, "--engine", "processes", "--steps", "100000000"]
     command += ["--run-dir", "run", "--log-every", "500", "--checkpoint-every", "500", *words]
     with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
@@ -82,9 +82,7 @@ def assert_all_have_ended(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_run_that_is_ended_from_outside_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_run_stopped_by_a_signal_continues_to_the_same_result(tmp_path: Path, number: signal.Signals, code: int) -> None:
     settings = ["--actors", "2", "--envs-per-actor", "4", "--learning-rate-schedule", "constant"]
     with training(tmp_path, "worlds:Dawdling-v0", *settings) as (child, started):
         os.kill(child.pid, number)
@@ -126,7 +124,7 @@ def test_a_run_whose_environment_hangs_is_saved_and_ends(tmp_path: Path) -> None
     assert f"stopped by SIGTERM at step {saved.step:,}" in (tmp_path / "out").read_text()
 
 
-def test_the_second_interrupt_ends_a_run_whose_environment_hangs_without_more_ado(tmp_path: Path) -> None:
+def test_the_second_interrupt_ends_a_hanging_run_at_once(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(STUCK)
     with training(tmp_path, "stuck:Stuck-v0", "--actors", "1", "--envs-per-actor", "2") as (child, started):
         until((tmp_path / "stuck").exists, child)

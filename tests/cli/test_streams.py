@@ -1,4 +1,4 @@
-"""Standard output as it may be: closed, full, of another encoding, or without a reader."""
+"""Standard streams that are closed, full, of another encoding, or without a reader."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_characters_that_an_encoding_lacks_are_replaced(tmp_path: Path, environm
     assert b"?" in done.stdout
 
 
-def test_a_command_does_its_work_where_its_output_is_closed(tmp_path: Path) -> None:
+def test_a_command_works_with_closed_streams(tmp_path: Path) -> None:
     train = "train a3c worlds:Corridor-v0 --steps 400 --eval-episodes 0 --run-dir run --no-video"
     done = shell(f"{ASYNCRL} {train} 0<&- 1>&- 2>&-", tmp_path)
     assert done.returncode == 0
@@ -51,12 +51,12 @@ def test_output_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
         assert done.stderr == b"asyncrl: standard output: No space left on device; free some space there\n"
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault_of_a_list(tmp_path: Path) -> None:
+def test_a_list_whose_reader_closes_the_pipe_exits_with_0(tmp_path: Path) -> None:
     done = shell(f"{ASYNCRL} list algorithms | head -1; exit ${{PIPESTATUS[0]}}", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_reader_that_goes_ends_a_run_which_is_saved(tmp_path: Path) -> None:
+def test_a_run_whose_reader_closes_the_pipe_is_saved(tmp_path: Path) -> None:
     train = "train a3c worlds:Corridor-v0 --steps 100000000 --eval-episodes 0 --run-dir run --engine serial"
     done = shell(f"{ASYNCRL} {train} | head -1; exit ${{PIPESTATUS[0]}}", tmp_path)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Records and where they go: a curve of bars, lines, a panel, files."""
+"""Sinks of records: the panel, plain lines, files and TensorBoard."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def eval_record(step: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
-def test_what_is_no_plain_file_is_not_opened_for_records(tmp_path: Path, name: str) -> None:
+def test_records_go_only_to_plain_files(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)  # opening it would wait for a reader
     with pytest.raises(UsageError, match=f"{name} is not a plain file"):
         JsonLines(tmp_path)
 
 
-def test_a_sparkline_goes_up_where_the_values_do() -> None:
+def test_a_sparkline_follows_the_values() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
     assert sparkline([3.0], 60) == sparkline([3.0, 3.0], 1) == "▁"
@@ -76,7 +76,7 @@ def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys: pytest.Captur
     assert lines[4:] == ["a sentence"]
 
 
-def test_two_records_within_a_millisecond_are_no_reason_to_stop(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_records_within_a_millisecond_do_not_divide_by_zero(capsys: pytest.CaptureFixture[str]) -> None:
     view = Plain(200)
     view.write(train_record(100, 0.005))
     view.write(train_record(200, 0.005))
@@ -130,7 +130,7 @@ def test_the_panel_is_as_wide_as_the_terminal_and_never_wraps(width: int, text: 
     assert heights == {9}
 
 
-def test_the_panel_says_what_is_done_beside_the_learning() -> None:
+def test_the_panel_shows_the_status() -> None:
     written = StringIO()
     view = Live("a3c on Corridor", 1_000, Console(file=written, force_terminal=True, width=80, color_system=None))
     view.write(train_record(300, 11.0))
@@ -139,9 +139,7 @@ def test_the_panel_says_what_is_done_beside_the_learning() -> None:
     assert "evaluating: 3 of 30 episodes" in written.getvalue()
 
 
-def test_plain_lines_say_that_it_evaluates_when_that_takes_long(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_lines_show_a_long_evaluation(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     view = Plain(1_000)
     for seconds, done in [(100, 0), (109, 3), (111, 5), (112, 6), (122, 9), (123, None), (200, 0)]:
         monkeypatch.setattr("time.monotonic", lambda seconds=seconds: seconds)
@@ -184,7 +182,7 @@ class Full(Quiet):
         raise OSError(errno.EIO, "Input/output error", "disk")
 
 
-def test_a_sink_that_cannot_write_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+def test_a_sink_that_fails_does_not_affect_the_others(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"), Monitor([Full(), JsonLines(tmp_path)]).open() as monitor:
         monitor.write(train_record(100, 1.0))
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == train_record(100, 1.0)
@@ -192,7 +190,7 @@ def test_a_sink_that_cannot_write_keeps_nothing_from_the_others(tmp_path: Path) 
         pass
 
 
-def test_tensorboard_shows_what_the_lines_say(tmp_path: Path) -> None:
+def test_tensorboard_shows_the_values_of_the_lines(tmp_path: Path) -> None:
     settings: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, t_max=8, eval_episodes=2, log_every=192)
     run, _ = start(configure("worlds:Corridor-v0", "a3c", engine="serial", **settings), tmp_path / "run")
     events = EventAccumulator(str(run.path / "tensorboard")).Reload()
