@@ -60,7 +60,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _printable(text: str) -> str:
-    """`text` without control characters: the run folder may come from somebody else."""
+    """`text` without control characters: the run folder may come from another user."""
     return "".join(c if c.isprintable() else "?" for c in text)[:500]
 
 

@@ -1,4 +1,4 @@
-"""Training that diverges: no weights of it are kept, and a run can go on from before it, by itself or when asked."""
+"""Divergence: its weights are not kept, and a run can continue from before it, automatically or on request."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ OTHER: dict[str, Any] = dict(
     tau=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
     importance_exponent=0.9, cql_alpha=1.0, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
-"""Another value of each option that is no choice."""
+"""Another value of each option that is not an enum."""
 
 OF_FAMILIES: dict[str, tuple[str, Any]] = dict(
     frame_skip=("PongNoFrameskip-v4", 2), frame_stack=("ALE/Pong-v5", 2), screen_size=("ALE/Pong-v5", 50),
@@ -364,17 +364,17 @@ def test_no_preset_sets_what_has_no_effect(name: str) -> None:
     ],
 )
 def test_what_is_refused_is_told_why_and_what_helps(settings: dict[str, Any], sentence: str) -> None:
-    told = refusal(asked("dqn", settings), *settings)
-    assert told is not None
-    assert sentence in told
-    assert told.startswith(ENV)
+    message = refusal(asked("dqn", settings), *settings)
+    assert message is not None
+    assert sentence in message
+    assert message.startswith(ENV)
 
 
 @pytest.mark.parametrize("settings", [dict(rollouts_per_update=2), dict(queue_size=5), dict(publish_every=5), dict(lag=1)])
 def test_hogwild_has_no_queue(settings: dict[str, Any]) -> None:
-    told = refusal(asked("a3c", dict(engine="hogwild", **settings)), *settings)
-    assert told is not None
-    assert "has no effect with --engine hogwild: every worker learns from its own rollout at once" in told
+    message = refusal(asked("a3c", dict(engine="hogwild", **settings)), *settings)
+    assert message is not None
+    assert "has no effect with --engine hogwild: every worker learns from its own rollout at once" in message
 
 
 def test_settings_that_were_accepted_once_are_loaded_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

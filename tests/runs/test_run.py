@@ -137,17 +137,17 @@ def test_a_run_without_a_whole_checkpoint_says_so(run: Run) -> None:
 
 
 def litter(run: Run) -> list[Path]:
-    """Files and folders that somebody else has left in a run's folder."""
+    """Foreign files and folders in a run's folder."""
     found = []
     for folder in (run.path, run.path / "checkpoints", *run.checkpoints(), run.replay_folder):
         if not folder.is_dir():
             continue
         for name in (".DS_Store", ".directory", "desktop.ini", ".nfs00000001", "notes.txt", "000000000001.txt", "12"):
-            (folder / name).write_text("somebody else's")
+            (folder / name).write_text("not ours")
             found.append(folder / name)
         for name in ("stray", ".Trash-1000", "0000"):
             (folder / name / "inner").mkdir(parents=True)
-            (folder / name / "inner" / "weights.safetensors").write_text("somebody else's")
+            (folder / name / "inner" / "weights.safetensors").write_text("not ours")
             found.append(folder / name / "inner" / "weights.safetensors")
     return found
 
@@ -187,10 +187,10 @@ def test_a_replay_memory_on_another_disk_goes_on_among_foreign_files(memory: Run
         elsewhere / name for name in ("thesis.tex", "000000000001.safetensors", ".000000000001.tmp", "4.safetensors")
     ]
     for path in foreign:
-        path.write_text("somebody else's")
+        path.write_text("not ours")
     newest = newest_checkpoint(memory)
     resume(memory.path, steps=newest.step + 600, checkpoint_every=100, keep_checkpoints=1)
-    assert all(path.read_text() == "somebody else's" for path in foreign)
+    assert all(path.read_text() == "not ours" for path in foreign)
     assert memory.replay_folder.is_symlink()
     needed = newest_checkpoint(memory).replay.keys()
     assert {path.name for path in elsewhere.iterdir()} == needed | {path.name for path in foreign}
@@ -199,7 +199,7 @@ def test_a_replay_memory_on_another_disk_goes_on_among_foreign_files(memory: Run
 def test_checkpoints_on_another_disk_go_on_among_foreign_files(run: Run, tmp_path: Path) -> None:
     elsewhere = tmp_path / "large disk"
     moved(run.path / "checkpoints", elsewhere)
-    (elsewhere / "thesis.tex").write_text("somebody else's")
+    (elsewhere / "thesis.tex").write_text("not ours")
     resume(run.path, steps=1_600, checkpoint_every=64, keep_checkpoints=1)
     assert (elsewhere / "thesis.tex").exists()
     assert len(run.checkpoints()) <= 2
@@ -220,7 +220,7 @@ def test_nothing_is_removed_or_written_through_a_link(memory: Run, tmp_path: Pat
     treasure = tmp_path / "treasure"
     treasure.mkdir()
     for name in ("manifest.json", "weights.safetensors", "thesis.tex"):
-        (treasure / name).write_text("somebody else's")
+        (treasure / name).write_text("not ours")
     link, newest = place(memory), newest_checkpoint(memory)
     is_folder = link.is_dir() or ("checkpoints" in link.parts and not link.suffix)
     if link.is_dir():
@@ -230,17 +230,17 @@ def test_nothing_is_removed_or_written_through_a_link(memory: Run, tmp_path: Pat
     with warnings.catch_warnings(action="ignore"):
         resume(memory.path, steps=newest.step + 600, checkpoint_every=100, keep_checkpoints=1)
     assert {path.name: path.read_text() for path in treasure.iterdir()} == dict.fromkeys(
-        ("manifest.json", "weights.safetensors", "thesis.tex"), "somebody else's"
+        ("manifest.json", "weights.safetensors", "thesis.tex"), "not ours"
     )
 
 
 def test_a_log_that_is_a_link_is_not_written_to(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "profile").write_text("somebody else's")
+    (tmp_path / "profile").write_text("not ours")
     (run.path / "log.txt").unlink()
     (run.path / "log.txt").symlink_to(tmp_path / "profile")
     with pytest.raises(UsageError, match=r"log\.txt is a link"):
         resume(run.path, steps=1_024)
-    assert (tmp_path / "profile").read_text() == "somebody else's"
+    assert (tmp_path / "profile").read_text() == "not ours"
 
 
 @pytest.mark.parametrize("name", ["pretrained/../pretrained/pong-a3c", "pretrained/../run.py", "pretrained/"])
