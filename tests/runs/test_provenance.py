@@ -47,7 +47,7 @@ def test_a_run_does_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin" if script else str(tmp_path))
-    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "_GIT_TIMEOUT", 0.2)
     assert provenance()["git"] is None
 
 
