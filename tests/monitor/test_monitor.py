@@ -196,7 +196,7 @@ def test_tensorboard_shows_the_values_of_the_lines(tmp_path: Path) -> None:
     events = EventAccumulator(str(run.path / "tensorboard")).Reload()
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     for kind, name in [("train", "mean_return"), ("train", "learning_rate"), ("train", "policy_lag"), ("eval", "mean")]:
-        said = [(r["step"], r[name]) for r in records if r["kind"] == kind and r[name] is not None]
+        written = [(r["step"], r[name]) for r in records if r["kind"] == kind and r[name] is not None]
         drawn = [(event.step, event.value) for event in events.Scalars(f"{kind}/{name}")]
-        assert said
-        assert drawn == [(step, pytest.approx(value)) for step, value in said]
+        assert written
+        assert drawn == [(step, pytest.approx(value)) for step, value in written]
