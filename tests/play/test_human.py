@@ -1,4 +1,4 @@
-"""A person at the keyboard: keys become actions, games become a dataset."""
+"""Playing at the keyboard: keys become actions, games become a dataset."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def _unseen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "shelf"))
 
 
-def hands(monkeypatch: pytest.MonkeyPatch, keys: dict[int, tuple[int, int]]) -> None:
-    """Somebody presses or lets go of keys: picture number → what happens and to which key."""
+def press(monkeypatch: pytest.MonkeyPatch, keys: dict[int, tuple[int, int]]) -> None:
+    """Post key events when pictures are shown; `keys` maps the number of a picture to an event type and a key."""
     show, shown = Window.show, [0]
 
-    def with_hands(self: Window, picture: object) -> None:
+    def with_keys(self: Window, picture: object) -> None:
         if shown[0] in keys:
             what, key = keys[shown[0]]
             pygame.event.post(pygame.event.Event(what, key=key))
@@ -35,13 +35,13 @@ def hands(monkeypatch: pytest.MonkeyPatch, keys: dict[int, tuple[int, int]]) -> 
         self._pause = 0.0
         show(self, picture)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Window, "show", with_hands)
+    monkeypatch.setattr(Window, "show", with_keys)
 
 
-def test_what_a_person_plays_is_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_played_actions_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
     down, up = pygame.KEYDOWN, pygame.KEYUP
-    hands(monkeypatch, {0: (down, pygame.K_RIGHT), 1: (up, pygame.K_RIGHT), 2: (down, pygame.K_0), 3: (up, pygame.K_0),
+    press(monkeypatch, {0: (down, pygame.K_RIGHT), 1: (up, pygame.K_RIGHT), 2: (down, pygame.K_0), 3: (up, pygame.K_0),
                         4: (down, pygame.K_RIGHT)})  # fmt: skip
     played = play_yourself("worlds:Corridor-v0", episodes=2, out="corridor/me-v0")
     first, second = datasets.read("corridor/me-v0", describe("worlds:Corridor-v0"))
@@ -51,8 +51,8 @@ def test_what_a_person_plays_is_what_is_recorded(monkeypatch: pytest.MonkeyPatch
     assert list(played.returns) == pytest.approx([first.score, second.score])
 
 
-def test_a_paddle_follows_the_arrows(monkeypatch: pytest.MonkeyPatch) -> None:
-    hands(monkeypatch, {2: (pygame.KEYDOWN, pygame.K_RIGHT), 3: (pygame.KEYDOWN, pygame.K_SPACE), 5: (pygame.QUIT, 0)})
+def test_arrows_and_space_choose_ataris_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    press(monkeypatch, {2: (pygame.KEYDOWN, pygame.K_RIGHT), 3: (pygame.KEYDOWN, pygame.K_SPACE), 5: (pygame.QUIT, 0)})
     seen: list[int] = []
     choose = Keyboard.action
     monkeypatch.setattr(Keyboard, "action", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
@@ -60,10 +60,18 @@ def test_a_paddle_follows_the_arrows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [0, 0, 2, 4, 4]  # nothing, right, right and fire
 
 
-def test_only_who_plays_can_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_needs_human_and_human_needs_discrete_actions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["play", "pretrained/pong-a3c", "--record", "pong/me-v0"]) == 2
     assert "--record is for --human" in capsys.readouterr().err
     assert main(["play", "Pendulum-v1", "--human"]) == 2
     said = capsys.readouterr()
     assert "needs actions that are one choice; in Pendulum-v1 an action is 1 number within [-2, 2]" in said.err
     assert said.out == ""
+
+
+def test_without_named_keys_digits_and_arrows_choose_actions() -> None:
+    keyboard = Keyboard(4, keys={}, meanings=["left", "right", "forward", "toggle"])
+    assert [keyboard.action({key}) for key in ("0", "3", "left", "right", "7")] == [0, 3, 0, 3, 2]
+    assert keyboard.action(set()) == 2, "the middle one"
+    pair = Keyboard(2, keys={}, meanings=[])
+    assert [pair.action(pressed) for pressed in (set(), {"1"}, set())] == [0, 1, 1], "the previous one"
