@@ -142,7 +142,7 @@ class BotPlayer:
 
 
 class BotRoster:
-    """The bots of one actor's B environments, a part of which play."""
+    """The bots of one actor's B environments, some of which play."""
 
     def __init__(self, options: BotOptions, spaces: Spaces, seed: int, actor: int, envs: int) -> None:
         assert options.bot is not None

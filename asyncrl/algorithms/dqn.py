@@ -39,7 +39,7 @@ class DQN(ReplayBasedQLearning):
     """
 
     name: ClassVar[str] = "dqn"
-    summary: ClassVar[str] = "deep Q-learning from a replay memory: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
+    summary: ClassVar[str] = "deep Q-learning from a replay buffer: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
 
     td_loss: TDLoss = TDLoss.HUBER
     """Loss of the temporal-difference error."""

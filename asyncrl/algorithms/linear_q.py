@@ -31,7 +31,7 @@ class LinearQ(OneStepQ):
         Q(s, a) = w_a·x(s) + b_a,  w_a ← w_a + 2η·(r + γ·max_a′ Q(s′, a′) − Q(s, a))·x(s)
 
     x(s) are random Fourier features of Gaussian kernels (`--network radial`). This is semi-gradient TD (Sutton and
-    Barto 2018, sections 9.3 and 10.1) without replay memory or target network.
+    Barto 2018, sections 9.3 and 10.1) without replay buffer or target network.
     """
 
     name: ClassVar[str] = "linear-q"
