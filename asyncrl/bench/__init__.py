@@ -1,4 +1,4 @@
-"""How fast this machine is at each stage of a run, and how close the whole comes to that."""
+"""Throughput of each stage of a run on this machine, and of training as a whole."""
 
 from asyncrl.bench.report import Report, bench
 

@@ -1,4 +1,4 @@
-"""All stages and the whole in one run on one machine."""
+"""Measures every stage alone, then training as a whole."""
 
 from __future__ import annotations
 
@@ -22,32 +22,36 @@ __all__ = ["Report", "bench"]
 
 @dataclass(frozen=True)
 class Report:
-    """Rates are environment steps per second."""
+    """Results of a benchmark; rates are environment steps per second."""
 
     environment: float
+    """Stepping environments alone."""
     acting: float
+    """Acting alone."""
     learning: float
+    """Learning alone."""
     update_seconds: float
-    """One update on one core."""
+    """Duration of one update on one core."""
     end_to_end: float
-    """Steps learned from, after a warm-up."""
+    """Training, after a warm-up."""
     first_update_seconds: float
-    """From the call to the first update: actors and environments have started by then."""
+    """From the start, with actors and environments, to the end of the first update."""
     policy_lag: float
     memory_bytes: int
-    """Proportional set size of all processes, at its largest."""
+    """Peak of the proportional set size of all processes."""
     cpu: float
-    """Share of all cores that was used."""
+    """Fraction of all cores' time that was used."""
     config: RunConfig
     frame_skip: int
 
     @property
     def bound(self) -> float:
-        """Every step is an environment's, an actor's and the learner's: 1 / (1/a + 1/b + 1/c)."""
+        """Upper bound of `end_to_end` if every step passes all three stages on the same cores."""
         return 1 / (1 / self.environment + 1 / self.acting + 1 / self.learning)
 
     @property
     def share_of_bound(self) -> float:
+        """`end_to_end` divided by `bound`."""
         return self.end_to_end / self.bound
 
     def to_json(self) -> dict[str, Any]:
@@ -67,28 +71,28 @@ class Report:
 
 
 def bench(config: RunConfig, seconds: float) -> Report:
-    """Measure each stage for `seconds`, then training itself for about as long."""
+    """Measure each stage for `seconds`, then training for about as long. Raises AsyncRLError if that was too short."""
     contract = describe(config.env, config.environment)
     config = resolve(config, contract)
-    alone = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
-    rates = {stage: found.steps_per_second for stage, found in alone.items()}
+    capacities = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
+    rates = {stage: found.steps_per_second for stage, found in capacities.items()}
     bound = 1 / sum(1 / rate for rate in rates.values())
     steps = max(20 * config.batch_steps, round(bound * seconds))
-    unwatched: dict[str, Any] = dict(eval_episodes=0, eval_every=0, target_return=None)
-    trial = replace(config, steps=steps, checkpoint_every=2 * steps, log_every=steps // 100, **unwatched)
-    ear = _RecordCollector()
+    no_evaluation: dict[str, Any] = dict(eval_episodes=0, eval_every=0, target_return=None)
+    trial = replace(config, steps=steps, checkpoint_every=2 * steps, log_every=steps // 100, **no_evaluation)
+    collector = _RecordCollector()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
-        start(trial, Path(folder) / "run", ear)
-    first, last = ear.records[round(len(ear.records) * WARM_UP)], ear.records[-1]
+        start(trial, Path(folder) / "run", collector)
+    first, last = collector.records[round(len(collector.records) * WARM_UP)], collector.records[-1]
     if last["time"] <= first["time"]:
-        raise AsyncRLError("the trial was too short to measure; ask for more --seconds")
+        raise AsyncRLError("the training was too short to measure; raise --seconds")
     return Report(
         environment=rates[Stage.ENVIRONMENT],
         acting=rates[Stage.ACTING],
         learning=rates[Stage.LEARNING],
-        update_seconds=alone[Stage.LEARNING].seconds_per_call,
+        update_seconds=capacities[Stage.LEARNING].seconds_per_call,
         end_to_end=(last["step"] - first["step"]) / (last["time"] - first["time"]),
-        first_update_seconds=ear.records[0]["time"],
+        first_update_seconds=collector.records[0]["time"],
         policy_lag=last["policy_lag"],
         memory_bytes=usage.memory,
         cpu=usage.cpu,
@@ -98,7 +102,7 @@ def bench(config: RunConfig, seconds: float) -> Report:
 
 
 class _RecordCollector:
-    """Keeps the records of a run."""
+    """A sink that keeps the training records of a run."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []

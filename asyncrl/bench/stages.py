@@ -1,7 +1,7 @@
-"""One stage of a run at a time, on one core: environments, acting, learning.
+"""Throughput of one stage of a run at a time: environments, acting, learning.
 
-Each is measured on every core at once, one single-threaded process a core, and the rates are added:
-that is what the machine can do at this stage if nothing else runs.
+Each stage runs on all cores at once, one single-threaded process per core, and the rates are added. The sum is the
+machine's capacity for this stage if nothing else runs.
 """
 
 from __future__ import annotations
@@ -34,66 +34,70 @@ from asyncrl.runs.plans import actor_spec, make_learner
 __all__ = ["Stage", "capacity"]
 
 WARM_UP = 0.2
-"""Share of the time that is not counted."""
+"""Fraction of the time that is not counted."""
 
 
 class Stage(Enum):
-    """What is measured alone."""
+    """A stage of training that is measured alone."""
 
     ENVIRONMENT = "environment"
-    """random actions, no network"""
+    """Stepping environments with random actions."""
     ACTING = "acting"
-    """the network's forward pass and the choice of actions"""
+    """The network's forward pass and the choice of actions."""
     LEARNING = "learning"
-    """batch, loss, gradient, optimizer"""
+    """Batch, loss, gradient and optimizer."""
 
 
 class Capacity(NamedTuple):
-    """What all cores together can do at one stage."""
+    """Throughput of all cores together at one stage."""
 
     steps_per_second: float
-    """Environment steps"""
+    """Environment steps."""
     seconds_per_call: float
-    """Of one step of a vector environment, one forward pass, or one update, on one core"""
+    """Duration on one core of a vector environment's step, a forward pass, or an update."""
 
 
 def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
-    """Measure one stage; `config` is resolved."""
+    """Measure one stage for `seconds`, under a resolved `config`. Raises ActorDied if it takes far longer."""
     workers = Workers(_serve, cores(), contract, stage, config, contract, seconds)
-    found: list[Capacity] = []
-    deadline = time.monotonic() + 60 + 10 * seconds
+    results: list[Capacity] = []
+    timeout = 60 + 10 * seconds
+    deadline = time.monotonic() + timeout
     try:
-        while len(found) < cores():
+        while len(results) < cores():
             if time.monotonic() > deadline:
-                raise ActorDied(f"measuring {stage.value} alone took longer than {60 + 10 * seconds:g} s")
-            found += workers.receive(1.0)
+                raise ActorDied(f"the measurement of {stage.value} took longer than {timeout:g} s; lower --seconds")
+            results += workers.receive(1.0)
     finally:
         workers.close()
-    return Capacity(sum(f.steps_per_second for f in found), fmean(f.seconds_per_call for f in found))
+    return Capacity(sum(r.steps_per_second for r in results), fmean(r.seconds_per_call for r in results))
 
 
 def _serve(index: int, pipe: Connection, stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> None:
     pipe.send(_measure(stage, config, contract, seconds))
-    pipe.poll(None)  # until it is closed
+    pipe.poll(None)  # wait until it is closed
 
 
 def _measure(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
     set_torch_threads(1)
-    work = {Stage.ENVIRONMENT: _environment, Stage.ACTING: _acting, Stage.LEARNING: _learning}[stage]
-    once, steps = work(config, contract)
-    once()
-    _repeat(once, seconds * WARM_UP)
-    calls_per_second = _repeat(once, seconds * (1 - WARM_UP))
-    return Capacity(steps * calls_per_second, 1 / calls_per_second)
+    prepare = {Stage.ENVIRONMENT: _environment, Stage.ACTING: _acting, Stage.LEARNING: _learning}[stage]
+    call, steps = prepare(config, contract)
+    call()
+    _calls_per_second(call, seconds * WARM_UP)
+    rate = _calls_per_second(call, seconds * (1 - WARM_UP))
+    return Capacity(steps * rate, 1 / rate)
 
 
-def _repeat(once: Callable[[], object], seconds: float) -> float:
-    """Calls per second."""
-    began, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - began) < seconds or count == 0:
-        once()
+def _calls_per_second(call: Callable[[], object], seconds: float) -> float:
+    """Repeat `call` for `seconds`, at least once."""
+    start, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds or count == 0:
+        call()
         count += 1
-    return count / elapsed if elapsed else count / (time.perf_counter() - began)
+    return count / elapsed if elapsed else count / (time.perf_counter() - start)
+
+
+# Each of these returns a function to call repeatedly, and the environment steps of one call.
 
 
 def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
@@ -114,11 +118,11 @@ def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object]
 
 
 def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
-    """Updates from one batch of real rollouts, over and over."""
+    """Repeats updates from the same batch of real rollouts."""
     config = _without_warm_up(config)
     spec, count = actor_spec(config, contract), config.rollouts_per_update or 1
     learner = make_learner(config, contract)
-    plan = MemoryPlan(spec.layout(), count, 1, learner.weights.numel())
+    plan = MemoryPlan(spec.layout(), num_slots=count, num_buffers=1, num_weights=learner.weights.numel())
     memory, actor = Memory(plan, plan.allocate()), Actor(spec, 0)
     memory.publish(0, learner.weights)
     for number in range(count):
@@ -133,13 +137,13 @@ def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], objec
 
 
 def _warm_up(config: RunConfig) -> int:
-    """Steps that are only stored before the first is learned from."""
+    """Return the steps that are stored before learning starts."""
     experience = config.algorithm.experience()
     return 0 if experience.replay is None else experience.replay.learning_starts
 
 
 def _without_warm_up(config: RunConfig) -> RunConfig:
-    """The same with a replay memory that soon has enough."""
+    """Return the configuration with a replay buffer that fills quickly."""
     experience = config.algorithm.experience()
     if experience.replay is None:
         return config

@@ -1,4 +1,4 @@
-"""Memory and processor time of this process and its children while something runs."""
+"""Memory and processor time of this process and its children."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ __all__ = ["Usage"]
 
 
 class Usage:
-    """A context. Afterwards `memory` is the largest sum of proportional set sizes [bytes], `cpu` the share of all cores."""
+    """A context manager that measures resource usage during its block.
+
+    Afterwards `memory` is the peak sum of proportional set sizes in bytes, and `cpu` the fraction of all cores' time used.
+    """
 
     def __enter__(self) -> Usage:
-        self.memory, self.cpu = 0, 0.0
-        self._spent: dict[int, float] = {}
-        self._done = threading.Event()
-        self._began = time.monotonic()
-        self._before = self._sample()
+        self.memory = 0
+        self.cpu = 0.0
+        self._cpu_seconds: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._start = time.monotonic()
+        self._initial = self._sample()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._stop.set()
         self._thread.join()
-        self.cpu = (self._sample() - self._before) / (cores() * (time.monotonic() - self._began))
+        self.cpu = (self._sample() - self._initial) / (cores() * (time.monotonic() - self._start))
 
     def _watch(self) -> None:
-        while not self._done.wait(0.5):
+        while not self._stop.wait(0.5):
             self._sample()
 
     def _sample(self) -> float:
-        """Note memory; return the processor seconds of every process seen so far."""
+        """Update the peak memory; return the processor seconds of all processes seen so far."""
         memory = 0
-        me = psutil.Process()
-        for process in [me, *me.children(recursive=True)]:
+        own = psutil.Process()
+        for process in [own, *own.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
                 memory += getattr(process.memory_full_info(), "pss", process.memory_info().rss)
                 times = process.cpu_times()
-                self._spent[process.pid] = times.user + times.system
+                self._cpu_seconds[process.pid] = times.user + times.system
         self.memory = max(self.memory, memory)
-        return sum(self._spent.values())
+        return sum(self._cpu_seconds.values())

@@ -1,1 +1,1 @@
-"""A trained policy outside of training: agents, evaluation, imitation, people at the keyboard, video."""
+"""A trained policy in use: agents, evaluation, imitation, video, and people at the keyboard."""

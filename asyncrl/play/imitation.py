@@ -1,4 +1,4 @@
-"""Behavioural cloning: a policy, or action values, that do what was recorded (Pomerleau 1991)."""
+"""Behavioural cloning: train a policy, or action values, to reproduce recorded actions (Pomerleau 1991)."""
 
 from __future__ import annotations
 
@@ -25,37 +25,38 @@ __all__ = ["CloningOptions", "Epoch", "clone"]
 
 @dataclass(frozen=True)
 class CloningOptions:
-    """How long to imitate, and when that is enough."""
+    """Options of behavioural cloning."""
 
     imitation_epochs: int = 100
-    """Times to go through the data, at most."""
+    """Maximum passes through the data."""
     imitation_batch: int = 256
-    """Steps of one step of the optimizer."""
+    """Steps per minibatch."""
     imitation_rate: float = 1e-3
     """Learning rate of Adam."""
     validation: float = 0.1
-    """Share of the episodes that are not learned from; one or more."""
+    """Fraction of the episodes held out for validation; at least one episode."""
     patience: int = 5
-    """Epochs without a better loss on those after which it is enough."""
+    """Stop after this many epochs without a better validation loss."""
 
     def check(self) -> None:
-        """Raise UsageError for numbers out of range."""
+        """Raise UsageError if a number is out of range."""
         within(self, 1, math.inf, "imitation_epochs", "imitation_batch", "patience")
         within(self, 0, math.inf, "imitation_rate", above=True)
         if not 0 < self.validation < 1:
-            raise UsageError(f"--validation must lie between 0 and 1, not {self.validation}")
+            raise UsageError(f"--validation must be above 0 and below 1, not {self.validation}")
 
 
 class Epoch(NamedTuple):
-    """What came of one time through the data."""
+    """Results of one pass through the data."""
 
     number: int
+    """From 1."""
     loss: float
-    """nats a step, on what was learned from"""
+    """Mean cross-entropy on the training episodes, in nats per step."""
     validation_loss: float
-    """on the other episodes"""
+    """The same on the held-out episodes."""
     agreement: float | None
-    """Share of their steps in which the most probable action is the recorded one; None where actions are numbers"""
+    """Fraction of held-out steps whose most probable action is the recorded one; None for continuous actions."""
 
 
 def clone(
@@ -64,65 +65,90 @@ def clone(
     episodes: Sequence[Demonstration],
     options: CloningOptions,
     seed: int,
-    note: Callable[[Epoch], None],
-    enough: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[Epoch], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Epoch:
-    """Let `learner`'s network do what was recorded: least cross-entropy on episodes it has not learned from.
+    """Train the learner's network to predict the recorded actions, minimizing the cross-entropy −log π(a|s).
 
-    Action values are taken as logits. Returns the best epoch, whose weights the network has then. After each epoch `note`
-    is told, and `enough` is asked whether to stop.
+    Action values are treated as logits. The network ends with the weights of the epoch with the least validation loss,
+    which is returned. After each epoch `on_epoch` is called with it; then a true `should_stop()` ends the training.
+    Raises UsageError for fewer than two episodes, and DivergenceError if the loss is not finite.
     """
     options.check()
     if len(episodes) < 2:
-        raise UsageError("imitation takes two episodes or more: one of them tells when it is enough")
+        raise UsageError("imitation needs at least two episodes: one is held out for early stopping")
     random = generator(seed, Stream.LEARNER)
     order = torch.randperm(len(episodes), generator=random).tolist()
     held_out = max(1, round(options.validation * len(episodes)))
-    test, train = (_steps([episodes[i] for i in part], contract) for part in (order[:held_out], order[held_out:]))
-    network = learner.network
-    optimizer = torch.optim.Adam(network.parameters(), options.imitation_rate)
-    best, weights = Epoch(0, np.inf, np.inf, None), learner.weights.clone()
+    validation = _steps([episodes[i] for i in order[:held_out]], contract)
+    training = _steps([episodes[i] for i in order[held_out:]], contract)
+    optimizer = torch.optim.Adam(learner.network.parameters(), options.imitation_rate)
+    best = Epoch(0, math.inf, math.inf, None)
+    best_weights = learner.weights.clone()
     for number in range(1, options.imitation_epochs + 1):
-        losses = []
-        for part in torch.split(torch.randperm(len(train[1]), generator=random), options.imitation_batch):
-            optimizer.zero_grad(set_to_none=False)
-            loss = _surprise(network, train[0][part], train[1][part])[0].mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.item())
-        with torch.no_grad():
-            parts = [_surprise(network, *part) for part in zip(*(torch.split(x, 1024) for x in test), strict=True)]
-        surprise, agreement = (torch.cat(x).float().mean().item() for x in zip(*parts, strict=True))
-        if not (np.isfinite(losses).all() and np.isfinite(surprise)):
+        loss = _train_epoch(learner.network, optimizer, training, options.imitation_batch, random)
+        validation_loss, agreement = _validate(learner.network, validation)
+        if not (math.isfinite(loss) and math.isfinite(validation_loss)):
             raise DivergenceError(
                 f"the loss of epoch {number} is not finite; lower --imitation-rate, which is {options.imitation_rate:g}"
             )
-        told = None if contract.spaces.actions.is_continuous else agreement
-        epoch = Epoch(number, float(np.mean(losses)), surprise, told)
-        note(epoch)
+        epoch = Epoch(number, loss, validation_loss, None if contract.spaces.actions.is_continuous else agreement)
+        on_epoch(epoch)
         if epoch.validation_loss < best.validation_loss:
-            best, weights = epoch, learner.weights.clone()
+            best = epoch
+            best_weights = learner.weights.clone()
         elif number - best.number >= options.patience:
             break
-        if enough():
+        if should_stop():
             break
-    learner.load_weights(weights)
+    learner.load_weights(best_weights)
     return best
 
 
-def _steps(episodes: Sequence[Demonstration], contract: Contract) -> tuple[Tensor, Tensor]:
-    """Observations [N, *O] as networks see them and actions [N, …] of all steps."""
-    seen = contract.standardized(np.concatenate([one.observation[:-1] for one in episodes]))
-    return torch.from_numpy(seen), torch.from_numpy(np.concatenate([one.action for one in episodes]))
+class _Steps(NamedTuple):
+    """N recorded steps."""
+
+    observation: Tensor
+    """[N, *O], standardized."""
+    action: Tensor
+    """[N, …]"""
 
 
-def _surprise(network: nn.Module, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-    """[N] −log π(a|s), and [N] whether the most probable action is the recorded one."""
+def _steps(episodes: Sequence[Demonstration], contract: Contract) -> _Steps:
+    """Return all steps of the episodes."""
+    observation = contract.standardized(np.concatenate([episode.observation[:-1] for episode in episodes]))
+    action = np.concatenate([episode.action for episode in episodes])
+    return _Steps(torch.from_numpy(observation), torch.from_numpy(action))
+
+
+def _train_epoch(
+    network: nn.Module, optimizer: torch.optim.Optimizer, steps: _Steps, batch_size: int, random: torch.Generator
+) -> float:
+    """Train on every step once, in random order; return the mean of the minibatches' losses."""
+    losses = []
+    for index in torch.split(torch.randperm(len(steps.action), generator=random), batch_size):
+        optimizer.zero_grad(set_to_none=False)
+        loss = _cross_entropy(network, steps.observation[index], steps.action[index])[0].mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
+
+
+@torch.no_grad()
+def _validate(network: nn.Module, steps: _Steps) -> tuple[float, float]:
+    """Return the mean loss, and the fraction of steps whose most probable action is the recorded one."""
+    batches = zip(torch.split(steps.observation, 1024), torch.split(steps.action, 1024), strict=True)
+    losses, agreements = zip(*(_cross_entropy(network, *batch) for batch in batches), strict=True)
+    return torch.cat(losses).float().mean().item(), torch.cat(agreements).float().mean().item()
+
+
+def _cross_entropy(network: nn.Module, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    """Return −log π(a|s) [N], and [N] bool: whether the most probable action is the recorded one."""
     size: Any = network.state_size
-    said = network(observation[None], torch.zeros(len(observation), size, dtype=torch.float32))
-    if isinstance(said, PolicyValue):
-        agreed = (
-            (said.policy.mode()[0] == action).flatten(1).all(1) if action.dim() > 1 else said.policy.mode()[0] == action
-        )
-        return -said.policy.log_prob(action[None])[0], agreed
-    return F.cross_entropy(said.q[0], action, reduction="none"), said.q[0].argmax(-1) == action
+    output = network(observation[None], torch.zeros(len(observation), size, dtype=torch.float32))
+    if not isinstance(output, PolicyValue):
+        q = output.q[0]
+        return F.cross_entropy(q, action, reduction="none"), q.argmax(-1) == action
+    agrees = output.policy.mode()[0] == action
+    return -output.policy.log_prob(action[None])[0], agrees.flatten(1).all(1) if action.dim() > 1 else agrees

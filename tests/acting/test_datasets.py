@@ -261,5 +261,5 @@ def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
     (one,) = datasets.record(random_player(CORRIDOR), contract, 1, 1)
     assert isinstance(one, Demonstration)
     datasets.write("corridor/one-v0", contract, [one], "chance")
-    with pytest.raises(UsageError, match="two episodes or more"):
+    with pytest.raises(UsageError, match="at least two episodes"):
         imitate(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")

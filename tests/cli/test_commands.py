@@ -357,7 +357,7 @@ MISTAKES = {
     "inspect .": ". is not a run folder",
     "evaluate run --greedy --sample": "--greedy and --sample exclude each other",
     "evaluate run --episodes 0": "--episodes must be 1 or more, not 0",
-    "play run --video x.avi": "x.avi: the ending must be .mp4 or .gif",
+    "play run --video x.avi": "x.avi: the file must end in .mp4 or .gif",
     "play run --video nowhere/x.gif": "nowhere/x.gif: there is no folder",
     "list envs nothing-like-it": "nothing matches 'nothing-like-it'",
     "play run --episodes 0": "--episodes must be 1 or more, not 0",
