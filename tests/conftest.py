@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -23,6 +24,7 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per test process
 _state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # for the key that signs runs, which workers read too
+atexit.register(_state.cleanup)
 os.environ["XDG_STATE_HOME"] = _state.name
 settings.register_profile("asyncrl", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("asyncrl")
