@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         print_help([usage], _ABOUT, options, BASIC, show_all="--help-all" in arguments)
         return 0
     if len(words) < 2:
-        raise UsageError("which algorithm and environment? asyncrl pretrain ALGO ENV --data DATASET")
+        raise UsageError("algorithm or environment is missing: asyncrl pretrain ALGO ENV --data DATASET")
     reject_other_families(arguments, base)
     values = read_values([*options_of(base), *options_of(Imitation)], arguments[2:])
     check_numbers(with_values(base, values))
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     settings = {name: value for name, value in values.items() if name not in own_names}
     config = tailor(base.env, base.algorithm.name, **settings)
     if not imitation.data:
-        raise UsageError("which dataset? --data DATASET (asyncrl record writes one)")
+        raise UsageError("the dataset is missing: --data DATASET (asyncrl record writes one)")
 
     def say(epoch: Epoch) -> None:
         if not imitation.quiet:
@@ -73,17 +73,17 @@ def run(arguments: Sequence[str]) -> int:
             agreement = "" if epoch.agreement is None else f"   agreement {epoch.agreement:.1%}"
             print(f"epoch {epoch.number:>4}   {losses}{agreement}", flush=True)
 
-    made, best = imitate(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
+    trained, best = imitate(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
     fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
     print(f"best epoch {best.number}: {fit} on the validation episodes")
-    if config.eval_episodes and not made.interrupted:
-        with explained("the evaluation of the imitation", evaluate_again(made.path)):
-            score = evaluate(made, config.eval_episodes, config.seed, trust=True)
+    if config.eval_episodes and not trained.interrupted:
+        with explained("the evaluation of the imitation", evaluate_again(trained.path)):
+            score = evaluate(trained, config.eval_episodes, config.seed, trust=True)
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
         if score.cut_off:
             print(cut_off_message(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
-    print(f"run folder: {relative(made.path)}")
-    if made.interrupted:
+    print(f"run folder: {relative(trained.path)}")
+    if trained.interrupted:
         print("stopped early: more epochs may fit better")
-    print(f"train it further: asyncrl train {base.algorithm.name} {base.env} --init-from {relative(made.path)}")
-    return 130 if made.interrupted else 0
+    print(f"train it further: asyncrl train {base.algorithm.name} {base.env} --init-from {relative(trained.path)}")
+    return 130 if trained.interrupted else 0

@@ -43,7 +43,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "record", arguments, "Record the episodes of an agent or a bot as a Minari dataset.", BASIC)
     if not asked.out:
-        raise UsageError("which name for the dataset? --out NAMESPACE/NAME-v0")
+        raise UsageError("the name of the dataset is missing: --out NAMESPACE/NAME-v0")
     recorded = record(
         asked.player,
         asked.out,

@@ -33,7 +33,6 @@ from asyncrl.play.video import open_video
 from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options
-from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 from asyncrl.training import TrainingResult
 
@@ -53,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         print_help(_USAGE, _ABOUT, [], {}, show_all=False)
         print("\nAlgorithms", *wrapped({f"  {name}": cls.summary for name, cls in ALGORITHMS.items()}), sep="\n")
         return 0 if arguments else 2
-    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+    if any(word == "--resume" or word.startswith("--resume=") for word in arguments):
         return _continue(arguments)
     return _start(arguments)
 
@@ -74,8 +73,8 @@ def _start(arguments: Sequence[str]) -> int:
     settings = {name: value for name, value in values.items() if not hasattr(output, name)}
     config = tailor(base.env, base.algorithm.name, preset, **settings)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
-    made, outcome = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
-    return _report(made, outcome, quiet=output.quiet, video=output.video)
+    trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
+    return _report(trained, result, quiet=output.quiet, video=output.video)
 
 
 def _help(base: RunConfig, *, show_all: bool) -> int:
@@ -101,36 +100,38 @@ def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
 
 
 def _continue(arguments: Sequence[str]) -> int:
-    asked = read_continuation(arguments)
-    if asked is None:
+    request = read_continuation(arguments)
+    if request is None:
         return 0
-    made, config, output = open_run(asked.run), asked.config, asked.output
-    if HAS_WORKERS and asked.changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
+    config, output, changes = request.config, request.output, request.changes
+    if HAS_WORKERS and changes.get("engine", config.engine) in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         prepare()
-    steps = asked.changes.get("steps", config.steps)
+    steps = changes.get("steps", config.steps)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=output.quiet)
-    made, outcome = resume(asked.run, view, trust=output.trust, **asked.changes)
-    if outcome is not None:
-        return _report(made, outcome, quiet=output.quiet, video=output.video)
-    code = _record(made, quiet=output.quiet) if output.video and not _has_video(made) else 0
-    saved = newest_checkpoint(made)
+    trained, result = resume(request.run, view, trust=output.trust, **changes)
+    if result is not None:
+        return _report(trained, result, quiet=output.quiet, video=output.video)
+    code = _record(trained, quiet=output.quiet) if output.video and not _has_video(trained) else 0
+    saved = newest_checkpoint(trained)
     if saved.step < steps:
-        target = asked.changes.get("target_return", config.target_return)
+        target = changes.get("target_return", config.target_return)
         reached = f"it reached its target return {target:g} at step {saved.step:,}"
-        print(f"{relative(made.path)} is complete: {reached}. --target-return X sets a higher one.")
+        print(f"{relative(trained.path)} is complete: {reached}. --target-return X sets a higher one.")
     else:
-        print(f"{relative(made.path)} is complete: {saved.step:,} steps. --steps N continues it.")
+        print(f"{relative(trained.path)} is complete: {saved.step:,} steps. --steps N continues it.")
     return code
 
 
-def _has_video(made: Run) -> bool:
-    return made.video is not None and made.video.is_file()
+def _has_video(trained: Run) -> bool:
+    return trained.video is not None and trained.video.is_file()
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
     """Split the command line into ALGO, ENV, --preset and the other options, which depend on them."""
     rest = [*arguments]
-    presets, wanted, imports = (remove_option(rest, option) for option in ("--preset", "--env", "--import"))
+    presets = remove_option(rest, "--preset")
+    named_envs = remove_option(rest, "--env")
+    imports = remove_option(rest, "--import")
     if imports:
         rest += ["--imports", *imports]
     preset = presets[-1] if presets else None
@@ -144,39 +145,41 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None
     while rest and not rest[0].startswith("-"):
         words.append(rest.pop(0))
     if preset is not None and len(words) == 1 and words[0] not in ALGORITHMS:
-        words.insert(0, str(algorithm))  # the preset says which
-    named, place = algorithm_and_env(words, "train")
-    algorithm = named or algorithm
-    env, *also = [*([] if place is None else [place]), *wanted] or [env]
-    if also:
-        rest += ["--extra-envs", *map(str, also)]
+        words.insert(0, str(algorithm))  # ENV alone: the preset has the algorithm
+    named_algorithm, named_env = algorithm_and_env(words, "train")
+    algorithm = named_algorithm or algorithm
+    env, *extra_envs = [*([] if named_env is None else [named_env]), *named_envs] or [env]
+    if extra_envs:
+        rest += ["--extra-envs", *map(str, extra_envs)]
     if env is None and not set(HELP) & set(rest):
-        raise UsageError(f"which environment? asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
+        raise UsageError(f"the environment is missing: asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return algorithm, env, preset, rest
 
 
-def _report(made: Run, outcome: TrainingResult, *, quiet: bool, video: bool) -> int:
-    if outcome.signal is not None:
-        name = signal.Signals(outcome.signal).name
-        print(f"stopped by {name} at step {outcome.step:,}; continue with: asyncrl train --resume {relative(made.path)}")
-        return 130 if outcome.signal == signal.SIGINT else 0
-    if outcome.evaluation is not None:
-        score = outcome.evaluation
-        print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes after {outcome.seconds:,.0f} s")
-        best = made.marked("best")
-        if best is not None and best != made.marked("latest"):
-            print(f"best evaluation: {made.best_mean():.2f} at step {int(best.name):,}; play and evaluate use that agent")
-    code = _record(made, quiet=quiet) if video else 0
-    print(f"run folder: {relative(made.path)}")
+def _report(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -> int:
+    if result.signal is not None:
+        name = signal.Signals(result.signal).name
+        print(f"stopped by {name} at step {result.step:,}; continue with: asyncrl train --resume {relative(trained.path)}")
+        return 130 if result.signal == signal.SIGINT else 0
+    if result.evaluation is not None:
+        evaluation = result.evaluation
+        print(f"mean return {evaluation.mean:.2f} over {len(evaluation.returns)} episodes after {result.seconds:,.0f} s")
+        best = trained.marked("best")
+        if best is not None and best != trained.marked("latest"):
+            print(
+                f"best evaluation: {trained.best_mean():.2f} at step {int(best.name):,}; play and evaluate use that agent"
+            )
+    code = _record(trained, quiet=quiet) if video else 0
+    print(f"run folder: {relative(trained.path)}")
     if not quiet:
-        print(f"watch it: asyncrl play {relative(made.path)}")
+        print(f"watch it: asyncrl play {relative(trained.path)}")
     return code
 
 
-def _record(made: Run, *, quiet: bool) -> int:
+def _record(trained: Run, *, quiet: bool) -> int:
     """Record an episode of the best agent; a failure to draw is reported and is not a fault. Returns the exit code."""
-    agent = load(made.path, trust=True)  # it was trained here
-    path = made.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
+    agent = load(trained.path, trust=True)  # it was trained here
+    path = trained.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
     code = 0
     with handle_stop_signals() as stop:
 

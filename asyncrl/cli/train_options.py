@@ -81,22 +81,19 @@ class Output:
 
 @dataclass(frozen=True)
 class NewRun:
-    """Everything that `asyncrl train` takes."""
+    """The options of `asyncrl train`."""
 
     run: RunConfig
     output: Output = field(default_factory=Output)
 
 
-def train_options(config: RunConfig, output: type = Output) -> list[Option]:
-    """The options of a new run that concern its algorithm and its environment, with the values that they would have.
-
-    `output` is a dataclass of options that are not settings of the run.
-    """
+def train_options(config: RunConfig) -> list[Option]:
+    """The options of a new run that concern its algorithm and its environment, with the values of `config`."""
     without = _ineffective(config)
     if config.env:
         without |= family_of(config.env, config.environment).unsupported.keys()
     options = [option for option in options_of(config, "run") if option.name not in without]
-    return [*options, *options_of(output, "output")]
+    return [*options, *options_of(Output, "output")]
 
 
 def envpool_setting(words: Sequence[str]) -> dict[str, Any]:
@@ -112,7 +109,7 @@ def reject_other_families(words: Sequence[str], config: RunConfig) -> None:
 
 
 def _ineffective(config: RunConfig) -> frozenset[str]:
-    """Options that mean nothing to the algorithm, or to observations of the environment's kind."""
+    """Options without effect on the algorithm, or on observations of the environment's kind."""
     without: set[str] = set()
     if isinstance(config.algorithm, Random):
         learning = (config.optimizer, config.network)
@@ -126,7 +123,7 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
     if config.env:
         if not family_of(config.env, config.environment).has_threads:
             without.add("env_threads")
-        with contextlib.suppress(AsyncRLError):  # it cannot be made here: every option is shown
+        with contextlib.suppress(AsyncRLError):  # if it cannot be made here, every option is shown
             spaces = describe(config.env, dataclasses.replace(config.environment, standardize=0)).spaces
             if not spaces.has_images:
                 without |= _IMAGES

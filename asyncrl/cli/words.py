@@ -20,5 +20,5 @@ def algorithm_and_env(words: Sequence[str], command: str) -> tuple[str | None, s
     if second in ALGORITHMS:
         raise UsageError(f"the algorithm comes first: asyncrl {command} {second} {first}")
     if second is None and any(mark in first for mark in (":", "/", "-v")):
-        raise UsageError(f"which algorithm? asyncrl {command} ALGO {first} (asyncrl list algorithms)")
+        raise UsageError(f"the algorithm is missing: asyncrl {command} ALGO {first} (asyncrl list algorithms)")
     return algorithm_named(first).name, second
