@@ -61,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _text(report: Report) -> str:
-    config, on = report.config, machine()
+    config = report.config
+    hardware = machine()
     rows = [
         ("environments, random actions", report.environment),
         ("acting", report.acting),
@@ -73,9 +74,8 @@ def _text(report: Report) -> str:
     return (
         f"{config.env}, {config.algorithm.name}, {config.network.network.value}, {config.precision.value}, "
         f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, lag {config.lag}\n"
-        f"{on['cores']} cores of {on['cpu']}, torch {on['torch']}\n\n{table}\n\n"
-        f"{report.share_of_bound:.0%} of the bound, policy lag {report.policy_lag:.2f}, "
-        f"one update takes {1e3 * report.update_seconds:,.1f} ms on one core, "
-        f"{report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB, "
+        f"{hardware['cores']} cores of {hardware['cpu']}, torch {hardware['torch']}\n\n{table}\n\n"
+        f"{report.share_of_bound:.0%} of the bound, {report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB\n"
+        f"policy lag {report.policy_lag:.2f}, {1e3 * report.update_seconds:,.1f} ms per update on one core, "
         f"first update after {report.first_update_seconds:.1f} s"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.serialization import to_json
-from asyncrl.envs import EnvOptions, contract_lines
+from asyncrl.envs import Contract, EnvOptions, contract_lines
 from asyncrl.envs.family_options import combined_options
-from asyncrl.play.evaluation import cut_off_message
+from asyncrl.play.evaluation import Evaluation, cut_off_message
+from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.lookup import newer_checkpoint
 from asyncrl.runs.statistics import summary
 
@@ -57,30 +58,50 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "evaluate", arguments, _ABOUT, BASIC)
     agent = load(asked.run, trust=asked.trust)
-    greedy = greedy_or_sample(asked.greedy, asked.sample)
     contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
-    how: Any = dict(greedy=greedy, epsilon=asked.epsilon, env=asked.env, rules=asked.rules, force=asked.force)
-    how |= dict(envs=asked.eval_envs, max_steps=asked.max_steps)
-    result = evaluate(agent, asked.episodes, asked.seed, **how)
-    facts = summary(list(result.returns))
+    result = evaluate(
+        agent,
+        asked.episodes,
+        asked.seed,
+        greedy=greedy_or_sample(asked.greedy, asked.sample),
+        epsilon=asked.epsilon,
+        env=asked.env,
+        rules=asked.rules,
+        force=asked.force,
+        envs=asked.eval_envs,
+        max_steps=asked.max_steps,
+    )
     if asked.json:
-        agent_of = {"checkpoint": str(agent.checkpoint.path), "step": agent.checkpoint.step}
-        details = {"returns": result.returns, "measures": result.measures, "cut_off": result.cut_off, "contract": contract}
-        print(json.dumps({**agent_of, **facts, **{name: to_json(value) for name, value in details.items()}}))
+        print(json.dumps(_facts(agent.checkpoint, contract, result)))
         return 0
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer)
-    low, high = facts["iqm_interval"]
-    print("\n".join(contract_lines(contract)))
-    print(
-        f"\n{facts['episodes']} episodes of {agent.checkpoint.path}\n"
-        f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)\n"
-        f"median  {facts['median']:.2f}\n"
-        f"IQM     {facts['iqm']:.2f}, 95 % interval {low:.2f} … {high:.2f} (bootstrap over episodes)\n"
-        f"range   {min(result.returns):g} … {max(result.returns):g}, mean length {fmean(result.lengths):,.0f} steps"
-    )
-    if result.cut_off:
-        print(cut_off_message(result.cut_off, len(result.returns), max(result.lengths)))
-    for name, values in result.measures.items():
-        print(f"{name}: mean {fmean(values):.2f}, range {min(values):g} … {max(values):g}")
+    print(*contract_lines(contract), "", *_lines(agent.checkpoint, result), sep="\n")
     return 0
+
+
+def _facts(checkpoint: Checkpoint, contract: Contract, result: Evaluation) -> dict[str, Any]:
+    """The object that --json prints."""
+    return {
+        "checkpoint": str(checkpoint.path),
+        "step": checkpoint.step,
+        **summary(list(result.returns)),
+        "returns": to_json(result.returns),
+        "measures": to_json(result.measures),
+        "cut_off": result.cut_off,
+        "contract": to_json(contract),
+    }
+
+
+def _lines(checkpoint: Checkpoint, result: Evaluation) -> Iterator[str]:
+    facts = summary(list(result.returns))
+    low, high = facts["iqm_interval"]
+    yield f"{facts['episodes']} episodes of {checkpoint.path}"
+    yield f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)"
+    yield f"median  {facts['median']:.2f}"
+    yield f"IQM     {facts['iqm']:.2f}, 95 % interval {low:.2f} … {high:.2f} (bootstrap over episodes)"
+    yield f"range   {min(result.returns):g} … {max(result.returns):g}, mean length {fmean(result.lengths):,.0f} steps"
+    if result.cut_off:
+        yield cut_off_message(result.cut_off, len(result.returns), max(result.lengths))
+    for name, values in result.measures.items():
+        yield f"{name}: mean {fmean(values):.2f}, range {min(values):g} … {max(values):g}"

@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     outcome = capsule.replay(found, make, step_timeout=asked.step_timeout)
     place = f"step {outcome.steps} of the episode with seed {found.seed}"
     if outcome.failure is None:
-        print(f"{found.env} did not fail until {place}; in the capsule it {found.what} in step {found.steps}.")
+        print(f"{found.env} ran through {place} without a failure; in the capsule it {found.what} in step {found.steps}.")
     else:
         print(outcome.failure.traceback, end="")
         print(f"{found.env} {outcome.failure.what} ({place})")

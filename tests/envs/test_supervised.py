@@ -327,7 +327,7 @@ def test_a_capsule_that_does_not_reproduce_is_reported(crashed: Path) -> None:
     line = [sys.executable, "-m", "asyncrl", "repro", str(crashed), "--trust"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "This is another failure: the capsule says that it died with signal SIGABRT in step 5." in done.stdout
+    assert "This is a different failure: in the capsule it died with signal SIGABRT in step 5." in done.stdout
     assert "with numpy 0" in done.stdout
     crashed.write_text(crashed.read_text().replace('"at": 4', '"at": 9'))
     assert main(["repro", str(crashed), "--trust"]) == 1
