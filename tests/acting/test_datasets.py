@@ -1,4 +1,4 @@
-"""Recorded play: written, read back, imitated, and learned from without playing."""
+"""Datasets: recording, reading, imitation, and offline training."""
 
 from __future__ import annotations
 

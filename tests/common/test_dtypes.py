@@ -1,4 +1,4 @@
-"""Numbers of one dtype as another: what wraps, is cut off or becomes infinite is refused."""
+"""Conversions between dtypes raise an error if a number would wrap, lose its fraction or become infinite."""
 
 from __future__ import annotations
 

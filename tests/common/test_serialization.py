@@ -1,4 +1,4 @@
-"""What is written is read back the same; what cannot be is refused by its place."""
+"""Serialized data reads back unchanged; errors name the place of an invalid value."""
 
 from __future__ import annotations
 

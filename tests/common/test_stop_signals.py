@@ -1,4 +1,4 @@
-"""Signals become a wish to stop, whoever else handles them; and Ctrl-C is told apart from what only looks like it."""
+"""Stop signals become a request to stop, and Ctrl-C is distinguished from other KeyboardInterrupts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that mean nothing are refused in one sentence before anything is made, whichever option they are given to."""
+"""Options out of range are rejected before anything is created, with an error that names the option."""
 
 from __future__ import annotations
 

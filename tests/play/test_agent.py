@@ -1,4 +1,4 @@
-"""An agent outside of training takes what its environment gives, and answers what its environment takes."""
+"""An agent acts on the observations of its environment and returns actions of its action space."""
 
 from __future__ import annotations
 

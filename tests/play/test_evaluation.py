@@ -1,4 +1,4 @@
-"""Evaluation: a pure function of weights and seed that disturbs nothing."""
+"""Evaluation is a pure function of weights and seed, and does not affect training."""
 
 from __future__ import annotations
 
