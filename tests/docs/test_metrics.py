@@ -59,7 +59,15 @@ def test_every_field_is_documented_and_every_documented_field_exists(
 ) -> None:
     monkeypatch.setattr(Gymnasium, "measures", lambda self, contract: ("distance",))
     (tmp_path / "crumbs").mkdir()
-    crashing = dict(env_backend="async", restarts=100, env_kwargs=json.dumps({"once": str(tmp_path / "crumbs")}))
+    crashing = dict(
+        steps=80,
+        actors=1,
+        envs_per_actor=2,
+        t_max=5,
+        env_backend="async",
+        restarts=100,
+        env_kwargs=json.dumps({"once": str(tmp_path / "crumbs")}),
+    )
     runs = [("worlds:Corridor-v0", name, OWN.get(name, {})) for name in ALGORITHMS if name != "random"]
     runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
     runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]
