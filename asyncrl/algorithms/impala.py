@@ -41,7 +41,7 @@ class Impala(Algorithm):
     """Steps per rollout."""
     discount: float = 0.99
     """Discount factor γ per step."""
-    trace_lambda: float = 1.0
+    vtrace_lambda: float = 1.0
     """λ of the traces (remark 2 of the paper). Advantages bootstrap from v_{t+1} for every λ, as in the paper; RLax mixes
     v_{t+1} with V(s_{t+1}), which is GAE on-policy."""
     rho_clip: float = 1.0
@@ -55,7 +55,7 @@ class Impala(Algorithm):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         within(self, 1, math.inf, "t_max")
-        within(self, 0, 1, "discount", "trace_lambda")
+        within(self, 0, 1, "discount", "vtrace_lambda")
         within(self, 0, math.inf, "rho_clip", "c_clip", "entropy_cost", "value_cost")
 
     def experience(self) -> OnPolicy:
@@ -71,7 +71,7 @@ class Impala(Algorithm):
             bootstrap = target(batch.observation[-1:], state).value  # [1, N]
             ratio = (log_prob - batch.extras["log_prob"]).exp()  # [T, N]
             rho = ratio.clamp(max=self.rho_clip)
-            trace = self.trace_lambda * ratio.clamp(max=self.c_clip)
+            trace = self.vtrace_lambda * ratio.clamp(max=self.c_clip)
             values = torch.cat([value, bootstrap])  # [T+1, N]
             discount = self.discount * (~batch.terminated).float()
             errors = multistep_errors(batch.reward, discount, values, batch.valid, trace=trace, weight=rho)

@@ -26,7 +26,10 @@ _RENAMED = {
     "target_rate": "tau",
     "value_clip": "value_clip_range",
 }
-_RENAMED_IN_ALGORITHM = {"actor-critic": {"trace_lambda": "gae_lambda"}}
+_RENAMED_IN_ALGORITHM = {
+    "actor-critic": {"trace_lambda": "gae_lambda"},
+    "impala": {"trace_lambda": "vtrace_lambda"},
+}
 
 
 def _renamed(algorithm: str) -> dict[str, str]:

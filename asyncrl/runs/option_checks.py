@@ -178,10 +178,10 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
     algorithm, experience = config.algorithm, config.algorithm.experience()
     if experience.slot_length == 1:
         yield IneffectiveOptions(
-            ("gae_lambda", "trace_lambda", "c_clip", "hold_random_actions"), "on rollouts of one step; raise --t-max"
+            ("gae_lambda", "vtrace_lambda", "c_clip", "hold_random_actions"), "on rollouts of one step; raise --t-max"
         )
-    if isinstance(algorithm, Impala) and algorithm.trace_lambda == 0:
-        yield IneffectiveOptions(("c_clip",), "with --trace-lambda 0, which uses one-step errors")
+    if isinstance(algorithm, Impala) and algorithm.vtrace_lambda == 0:
+        yield IneffectiveOptions(("c_clip",), "with --vtrace-lambda 0, which uses one-step errors")
     if isinstance(algorithm, Reinforce) and algorithm.baseline is not Baseline.LEARNED:
         yield IneffectiveOptions(
             ("value_cost",), f"with --baseline {algorithm.baseline.value}, which learns no value; use --baseline learned"

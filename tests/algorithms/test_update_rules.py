@@ -153,7 +153,7 @@ class Vtrace:
 def test_impala_is_v_trace(h: History, logits: list[float], value: list[float], data: st.DataObject) -> None:
     rho, c = data.draw(st.floats(0.3, 2)), data.draw(st.floats(0.3, 2))
     behaviour = data.draw(st.lists(st.floats(-2, -0.0625, width=32), min_size=len(h.kind), max_size=len(h.kind)))
-    algorithm = Impala(discount=GAMMA, rho_clip=rho, c_clip=c, trace_lambda=0.8, entropy_cost=0.0, value_cost=0.5)
+    algorithm = Impala(discount=GAMMA, rho_clip=rho, c_clip=c, vtrace_lambda=0.8, entropy_cost=0.0, value_cost=0.5)
     table = PolicyTable(q_table(logits), torch.tensor(value))
     algorithm.loss(table, table, h.batch(log_prob=behaviour)).total.backward()
 

@@ -54,7 +54,7 @@ OTHER: dict[str, Any] = dict(
     hidden=(6,), radial_gammas=(2.0,),
     radial_features=4, recurrent_size=5, noisy_sigma=0.1, bot_share=0.5, bot_prefill=12,
     t_max=3, discount=0.5, gae_lambda=0.5,
-    entropy_cost=0.5, value_cost=2.0, trace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1,
+    entropy_cost=0.5, value_cost=2.0, vtrace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1,
     clip_range=0.001,
     value_clip_range=0.001,
     max_kl=1e-9, longest_episode=3, target_every=16, epsilon_start=0.5, final_epsilons=(0.3, 0.2, 0.1),
@@ -107,7 +107,7 @@ CONTEXTS: list[dict[str, Any]] = [
         dict(epsilon_assignment="round-robin"),
         dict(epsilon_perturbation=0.3, epsilon_perturbation_every=20),
     ),
-    *(dict(trace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_option_checks:to_the_right", bot_share=0.3)),
+    *(dict(vtrace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_option_checks:to_the_right", bot_share=0.3)),
     *(dict(bot="test_option_checks:to_the_right", bot_explores=True), dict(hold_random_actions=True), dict(anneal_to=1.0)),
 ]
 """What else may be asked for at the same time."""
