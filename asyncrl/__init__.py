@@ -23,18 +23,18 @@ from asyncrl.errors import (
 from asyncrl.version import __version__
 
 if TYPE_CHECKING:
+    from asyncrl.agents.evaluation import Evaluation
     from asyncrl.api import (
         Agent,
         evaluate,
         load,
-        play_agent,
+        play,
         play_yourself,
         pretrain,
         record,
         resume,
         train,
     )
-    from asyncrl.play.evaluation import Evaluation
     from asyncrl.runs.run import Run
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
-    "play_agent",
+    "play",
     "play_yourself",
     "pretrain",
     "record",
@@ -62,11 +62,11 @@ __all__ = [
 
 _LAZY = {
     "Agent": "api",
-    "Evaluation": "play.evaluation",
+    "Evaluation": "agents.evaluation",
     "Run": "runs.run",
     "evaluate": "api",
     "load": "api",
-    "play_agent": "api",
+    "play": "api",
     "play_yourself": "api",
     "pretrain": "api",
     "record": "api",

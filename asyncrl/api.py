@@ -17,6 +17,12 @@ from asyncrl import launch
 from asyncrl.acting import datasets
 from asyncrl.acting.bots import BotPlayer
 from asyncrl.acting.episodes import Player
+from asyncrl.agents.agent import Agent, load
+from asyncrl.agents.evaluation import Evaluation, watch
+from asyncrl.agents.evaluation import evaluate as play_episodes
+from asyncrl.agents.human import HumanPlayer, action_count
+from asyncrl.agents.imitation import CloningOptions
+from asyncrl.agents.video import Screen, Window, open_video
 from asyncrl.algorithms import Random
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
@@ -24,12 +30,6 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Sink
 from asyncrl.monitor.progress import episode_progress, training_view
-from asyncrl.play.agent import Agent, load
-from asyncrl.play.evaluation import Evaluation, watch
-from asyncrl.play.evaluation import evaluate as play_episodes
-from asyncrl.play.human import HumanPlayer, action_count
-from asyncrl.play.imitation import CloningOptions
-from asyncrl.play.video import Screen, Window, open_video
 from asyncrl.runs.config import EPISODE_LIMIT
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
@@ -42,7 +42,7 @@ __all__ = [
     "evaluate",
     "load",
     "newest_checkpoint",
-    "play_agent",
+    "play",
     "play_episode",
     "play_yourself",
     "pretrain",
@@ -212,7 +212,7 @@ def evaluate(
 
 
 @standard_modes()
-def play_agent(
+def play(
     agent: Agent | Run | Path | str,
     episodes: int = 1,
     seed: int = 1,

@@ -12,6 +12,7 @@ import numpy as np
 
 from asyncrl import hogwild, training
 from asyncrl.acting import datasets
+from asyncrl.agents.imitation import CloningOptions, Epoch, clone
 from asyncrl.common import signing
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.signals import handle_stop_signals
@@ -23,7 +24,6 @@ from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
 from asyncrl.networks import Recurrent, unconvolved
-from asyncrl.play.imitation import CloningOptions, Epoch, clone
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.checkpoint import Checkpoint

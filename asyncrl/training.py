@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from asyncrl.agents.evaluation import Evaluation
+from asyncrl.agents.evaluator import Evaluator, evaluate_again, explained, reaches_target, recorded_evaluation
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
@@ -16,8 +18,6 @@ from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, closing
 from asyncrl.learner import Learner
 from asyncrl.monitor import Monitor
-from asyncrl.play.evaluation import Evaluation
-from asyncrl.play.evaluator import Evaluator, evaluate_again, explained, reaches_target, recorded_evaluation
 from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
 from asyncrl.runs.config import RunConfig

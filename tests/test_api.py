@@ -124,7 +124,7 @@ def test_the_functions_take_runs_and_environment_classes(
     assert newest_checkpoint(resumed).step >= 200
     assert asyncrl.resume(run, steps=200) == run
     assert asyncrl.evaluate(run, 3, env=Corridor, greedy=True) == asyncrl.evaluate(asyncrl.load(run), 3, greedy=True)
-    played = asyncrl.play_agent(run, 2, video=tmp_path / "play.gif", max_steps=4)
+    played = asyncrl.play(run, 2, video=tmp_path / "play.gif", max_steps=4)
     assert (len(played.returns), (tmp_path / "play.gif").is_file()) == (2, True)
 
 

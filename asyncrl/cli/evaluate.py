@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from asyncrl.agents.evaluation import Evaluation, cut_off_message
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import Contract, EnvOptions, contract_lines
 from asyncrl.envs.family_options import combined_options
-from asyncrl.play.evaluation import Evaluation, cut_off_message
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.lookup import newer_checkpoint
 from asyncrl.runs.statistics import summary

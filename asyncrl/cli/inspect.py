@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     found = checkpoint.load(checkpoint_folder(asked.run))
     if asked.filters is not None:
-        from asyncrl.play.conv_filters import draw_filters
+        from asyncrl.agents.conv_filters import draw_filters
 
         agent = load(found.path, trust=asked.trust)
         draw_filters(agent.policy, agent.contract, asked.filters.absolute())

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asyncrl.api import load, play_agent, play_yourself
+from asyncrl.agents.evaluation import Evaluation, cut_off_message
+from asyncrl.agents.human import keys_help
+from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.validation import flag, within
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
-from asyncrl.play.evaluation import Evaluation, cut_off_message
-from asyncrl.play.human import keys_help
 from asyncrl.runs.lookup import newer_checkpoint
 
 _ABOUT = "Watch an agent play, in a window or as a video; or play yourself."
@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         if episode.cut_off:
             print(cut_off_message(1, 1, episode.lengths[0]), flush=True)
 
-    play_agent(
+    play(
         agent,
         asked.episodes,
         asked.seed,

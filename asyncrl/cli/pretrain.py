@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asyncrl.agents.evaluation import cut_off_message
+from asyncrl.agents.evaluator import evaluate_again, explained
+from asyncrl.agents.imitation import CloningOptions, Epoch
 from asyncrl.api import configure, evaluate, tailor
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative, with_values
@@ -14,9 +17,6 @@ from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.validation import check_numbers
 from asyncrl.errors import UsageError
 from asyncrl.launch import imitate
-from asyncrl.play.evaluation import cut_off_message
-from asyncrl.play.evaluator import evaluate_again, explained
-from asyncrl.play.imitation import CloningOptions, Epoch
 from asyncrl.runs.option_checks import IMITATION_SETTINGS
 
 _ABOUT = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asyncrl.agents.evaluation import cut_off_message
 from asyncrl.api import record
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.errors import UsageError
-from asyncrl.play.evaluation import cut_off_message
 
 BASIC = {
     "Options": ("out", "bot", "episodes", "seed", "greedy", "sample", "epsilon", "max_steps", "trust"),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from asyncrl.agents.evaluation import Interrupted
+from asyncrl.agents.video import open_video
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, load, play_episode, tailor
 from asyncrl.cli.continuation import read_continuation
@@ -28,8 +30,6 @@ from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import terminal_view
-from asyncrl.play.evaluation import Interrupted
-from asyncrl.play.video import open_video
 from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options

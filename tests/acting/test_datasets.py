@@ -20,6 +20,7 @@ from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.datasets import Demonstration
 from asyncrl.acting.episodes import Player
 from asyncrl.acting.playback import Playback
+from asyncrl.agents.imitation import CloningOptions
 from asyncrl.api import configure, evaluate, load, record
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
@@ -28,7 +29,6 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import imitate, start
-from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.plans import actor_spec
 from asyncrl.runs.resolution import resolve
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from asyncrl.agents.agent import load
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.cli import COMMANDS, main
-from asyncrl.play.agent import load
 from asyncrl.presets import read_preset
 from asyncrl.version import __version__
 

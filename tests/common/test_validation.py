@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from asyncrl.agents.imitation import CloningOptions
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.api import configure
@@ -20,7 +21,6 @@ from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
-from asyncrl.play.imitation import CloningOptions
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.resolution import resolve
 

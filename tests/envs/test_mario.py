@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from asyncrl.agents.human import Keyboard
 from asyncrl.api import evaluate, train
 from asyncrl.envs import Backend, Environments, EnvOptions, Step, View, describe, known_ids
 from asyncrl.envs.families import nes
@@ -19,7 +20,6 @@ from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.families.mario import ActionSet, MarioOptions
 from asyncrl.envs.registry import family_named, family_of
 from asyncrl.errors import UsageError
-from asyncrl.play.human import Keyboard
 
 LEVEL = "SuperMarioBros-1-1-v0"
 NOOP, RIGHT, RIGHT_B = 0, 1, 3

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from worlds import Painter
 
+from asyncrl.agents.video import open_video
 from asyncrl.envs import View, describe
 from asyncrl.errors import UsageError
-from asyncrl.play.video import open_video
 
 
 @contextlib.contextmanager

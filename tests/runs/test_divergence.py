@@ -13,10 +13,10 @@ import pytest
 import torch
 from test_resume import Listener, outline, states_of_kills, weights_of
 
+from asyncrl.agents.agent import load
 from asyncrl.api import configure
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
-from asyncrl.play.agent import load
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.divergence import MOST_REWINDS

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from asyncrl.acting import datasets
+from asyncrl.agents.human import Keyboard
+from asyncrl.agents.video import Window
 from asyncrl.api import play_yourself
 from asyncrl.cli import main
 from asyncrl.envs import describe
-from asyncrl.play.human import Keyboard
-from asyncrl.play.video import Window
 
 pygame = pytest.importorskip("pygame", reason="windows need it: pip install 'asyncrl[classic]'")
 

@@ -14,13 +14,13 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncrl.agents.agent import Agent
 from asyncrl.algorithms import A3C, Policy
 from asyncrl.envs import Backend, Contract
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import pack
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
-from asyncrl.play.agent import Agent
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import RunConfig
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from worlds import Corridor, Endless, Lonely
 
+from asyncrl.agents.evaluation import watch
 from asyncrl.api import Agent, configure, evaluate, load, play_episode, train
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.envs import Backend, EnvOptions, Step, View, describe
 from asyncrl.envs.seeding import next_seed
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.launch import newest_checkpoint, start
-from asyncrl.play.evaluation import watch
 from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from asyncrl.agents.evaluation import Evaluation, Interrupted, cut_off_message, evaluate
 from asyncrl.algorithms import Policy
 from asyncrl.common.signals import StopRequest
 from asyncrl.envs import Contract
 from asyncrl.errors import EnvironmentFault
 from asyncrl.learner import Learner
-from asyncrl.play.evaluation import Evaluation, Interrupted, cut_off_message, evaluate
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from asyncrl.agents.video import Window
 from asyncrl.envs import Contract, View
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
-from asyncrl.play.video import Window
 
 __all__ = ["HumanPlayer", "Keyboard", "action_count", "keys_help"]
 
