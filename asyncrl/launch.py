@@ -66,7 +66,7 @@ def start(
     Args:
         config: The configuration, not yet resolved.
         run_dir: The run's folder; None makes one in `runs/`.
-        view: A sink besides the files of the run folder.
+        view: A sink in addition to the files of the run folder.
         asked: Names of the settings that the user gave.
         video: Note in the run folder that a video belongs to the run.
         home: The folder that relative paths start from; None is the working directory. Environments may change it.
@@ -100,7 +100,7 @@ def resume(
 
     Args:
         run_dir: The run's folder.
-        view: A sink besides the files of the run folder.
+        view: A sink in addition to the files of the run folder.
         steps: New length of the run; None keeps it.
         trust: Run code that the run folder names even if someone else made the folder.
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
@@ -140,7 +140,7 @@ def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
-    """The newest checkpoint that is not damaged. `view` is told why newer ones are passed over."""
+    """The newest checkpoint that is not damaged. `view` shows why newer ones are skipped."""
     problems = []
     for path in reversed(run.checkpoints()):
         try:

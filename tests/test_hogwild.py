@@ -275,7 +275,7 @@ def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics
         assert bool(average.any()) == seen
 
 
-def test_the_target_network_is_copied_by_whoever_crosses_the_border() -> None:
+def test_the_worker_that_passes_target_every_copies_the_target_network() -> None:
     config, contract = resolved("n-step-q", target_every=100)
     first = HogwildLearner.coordinator(config, contract)
     second = HogwildLearner(config, contract, first.shared, worker=1)

@@ -107,7 +107,7 @@ def test_what_a_strangers_run_names_is_not_run_by_any_command(
     assert not list(tmp_path.rglob("HAPPENED*"))
 
 
-def test_what_is_named_besides_the_environment_is_not_run_either(cartpole: Run, tmp_path: Path, spy: Path) -> None:
+def test_other_named_code_is_not_run_either(cartpole: Run, tmp_path: Path, spy: Path) -> None:
     def bot(manifest: dict[str, Any]) -> None:
         manifest["config"]["bots"]["bot"] = "spy:Bot"
 

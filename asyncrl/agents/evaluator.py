@@ -58,7 +58,7 @@ def _mode(config: RunConfig) -> str:
 
 
 class Evaluator:
-    """Plays evaluation episodes in environments of its own and writes their record. It saves nothing."""
+    """Plays evaluation episodes in separate environments and writes their record. It saves nothing."""
 
     def __init__(self, context: RunContext, statistics: Statistics) -> None:
         config = context.config

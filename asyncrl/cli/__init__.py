@@ -112,7 +112,7 @@ def _complain(sentence: str, code: int) -> int:
 
 
 def _with_notes(sentence: str, fault: BaseException) -> str:
-    """The sentence and the notes of the fault, which tell what was saved."""
+    """The sentence and the notes of the fault, which say what was saved."""
     return "\n".join([sentence, *getattr(fault, "__notes__", [])])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["aligned"]
 
 _CACHE_LINE = 64
-"""Bytes. Arrays that begin on a cache line of their own are never written by two cores at once."""
+"""Bytes. Arrays aligned to cache lines never share one, so two cores never write to the same line."""
 
 
 def aligned(nbytes: int) -> int:

@@ -60,6 +60,6 @@ class Observations(VectorWrapper):
         frames = np.empty_like(self._frames)  # callers may keep the previous array
         frames[:, :-1] = self._frames[:, 1:]
         frames[self._begins, :-1] = 0
-        frames[:, -1] = newest.reshape(frames[:, -1].shape)  # a gray frame has a channel of its own
+        frames[:, -1] = newest.reshape(frames[:, -1].shape)  # a gray frame is one channel
         self._frames = frames
         return frames

@@ -155,7 +155,7 @@ class OffPolicy(Experience):
     def batches(self, rollouts: Sequence[Rollout], update: UpdateContext) -> Iterator[PreparedSample]:
         """As many batches as the replay ratio asks for, after the rollouts have been stored.
 
-        While the target network stands still, it is evaluated on many batches at once.
+        While the target network does not change, it is evaluated on many batches at once.
         """
         assert update.buffer is not None
         for rollout in rollouts:

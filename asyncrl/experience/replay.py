@@ -183,7 +183,7 @@ class ReplayBuffer:
     def like(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what `rows` would return with as many rows per actor as `found` has, as tensors on device "meta".
 
-        The result tells whether `found` has the names, shapes and dtypes of this buffer.
+        The result says whether `found` has the names, shapes and dtypes of this buffer.
         """
         expected = {}
         for actor in range(len(self.newest)):

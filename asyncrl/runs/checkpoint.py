@@ -98,7 +98,7 @@ class Checkpoint:
     """The run diverged after this checkpoint."""
 
     def trusted(self) -> Checkpoint:
-        """A copy whose code may be executed, whoever wrote it."""
+        """A copy that may execute the code it names, even if another user wrote it."""
         return replace(self, contract=self.contract.with_source(None))
 
     def check_trust(self) -> None:

@@ -235,7 +235,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
             start(configure(env, "dqn", offline=dataset), tmp_path / "run")
         assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="dataset corridor/right-v0 already exists"):
-        datasets.write(walked, corridor, [], "nobody")
+        datasets.write(walked, corridor, [], "a policy")
     file = tmp_path / "shelf" / "corridor" / "right-v0" / "data" / "main_data.hdf5"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UsageError, match="dataset corridor/right-v0 is damaged"):
@@ -250,7 +250,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
 def test_a_name_that_cannot_be_is_refused_before_anybody_plays(tmp_path: Path, walked: str, name: str) -> None:
     (tmp_path / "shelf" / "no dataset" / "data").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
-    (tmp_path / "bots.py").write_text("def broken():\n    raise SystemExit('somebody plays')\n")
+    (tmp_path / "bots.py").write_text("def broken():\n    raise SystemExit('it was called')\n")
     with pytest.raises(UsageError, match=f"dataset {name}"):
         record(CORRIDOR, name, 1, bot=f"{tmp_path / 'bots.py'}:broken")
     assert sorted(tmp_path.rglob("*")) == before

@@ -1,6 +1,6 @@
 """Along a cliff (Sutton and Barto 2018, example 6.6) Q-learning finds the edge, SARSA the way that its ε can afford.
 
-The losses are descended on a table until they stand still, on batches that hold every transition as often as it is
+The losses are descended on a table until they converge, on batches that hold every transition as often as it is
 probable, so that what they converge to can be computed beforehand.
 """
 
@@ -74,7 +74,7 @@ def once_each(q: Tensor) -> Batch:
 
 
 def with_what_was_done_next(q: Tensor) -> Batch:
-    """Every state and action ten times, with a second step that tells what the policy did there."""
+    """Every state and action ten times, with a second step that holds the policy's next action."""
     columns = []
     for i, state in enumerate(STATES):
         for action in range(4):

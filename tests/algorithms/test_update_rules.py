@@ -112,7 +112,7 @@ def test_n_step_q_uses_the_longest_return_of_the_rollout(h: History, a: list[flo
 
 @given(histories(8), tables, tables)
 def test_sarsa_bootstraps_from_the_action_that_was_taken_next(h: History, a: list[float], b: list[float]) -> None:
-    """The last step only tells what was done in the state before it; after a truncation it is what was chosen there."""
+    """The last step only says what was done in the state before it; after a truncation it is what was chosen there."""
     q, target = q_table(a), q_table(b)
     y = {}
     for t in [t for t in h.real if t < len(h.kind) - 1]:

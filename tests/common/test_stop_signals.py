@@ -66,11 +66,11 @@ def test_code_that_raises_keyboard_interrupt_is_not_the_keyboard() -> None:
     with raise_interrupts():
         assert not is_from_keyboard(caught(raise_keyboard_interrupt))
         assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
-    heard: list[bool] = []
-    thread = threading.Thread(target=lambda: heard.append(is_from_keyboard(caught(raise_keyboard_interrupt))))
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(is_from_keyboard(caught(raise_keyboard_interrupt))))
     thread.start()
     thread.join()
-    assert heard == [False]
+    assert results == [False]
 
 
 def test_where_python_itself_listens_the_keyboard_is_assumed() -> None:

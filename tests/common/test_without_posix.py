@@ -8,7 +8,7 @@ from pathlib import Path
 
 IMITATION = """
 import fcntl, os, select, signal, sys, types
-import gymnasium, psutil, safetensors.torch, tensorboard, torch, tyro  # these have versions of their own for Windows
+import gymnasium, psutil, safetensors.torch, tensorboard, torch, tyro  # these have Windows versions
 
 REAL = fcntl
 class msvcrt(types.ModuleType):

@@ -31,11 +31,11 @@ def contract() -> Contract:
 
 
 def answers(workers: Workers, count: int) -> list[Any]:
-    heard: list[Any] = []
+    replies: list[Any] = []
     deadline = time.monotonic() + 60
-    while len(heard) < count and time.monotonic() < deadline:
-        heard += workers.receive(1.0)
-    return heard
+    while len(replies) < count and time.monotonic() < deadline:
+        replies += workers.receive(1.0)
+    return replies
 
 
 def surroundings(index: int, pipe: Connection, memory: SharedMemory) -> None:

@@ -143,7 +143,7 @@ def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(
     assert not returns[0] & returns[1]
 
 
-def test_a_vector_environment_of_somebody_elses_follows_from_its_actors_seed() -> None:
+def test_a_third_party_vector_environment_follows_from_its_actors_seed() -> None:
     config = asyncrl.api.configure("global_rng_envs:CarelessTogether-v0", "a3c", **SMALL)
     contract = describe("global_rng_envs:CarelessTogether-v0")
     assert contract.shared_generators == "own per actor"

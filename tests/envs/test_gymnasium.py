@@ -52,7 +52,7 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
         (
             "Acrobot-v1",
             EnvOptions(env_backend=Backend.NATIVE),
-            "no vector environment of its own; use --env-backend sync or async",
+            "no vector environment; use --env-backend sync or async",
         ),
     ],
 )
@@ -121,7 +121,7 @@ prepare()
 environments = Environments(describe("worlds:Confessing-v0", EnvOptions(env_backend=Backend.ASYNC)), 2)
 workers = environments.reset([2, 4])
 environments.close()
-assert os.getpid() not in workers[:, 0] and workers[0, 0] != workers[1, 0], "not processes of their own"
+assert os.getpid() not in workers[:, 0] and workers[0, 0] != workers[1, 0], "not separate processes"
 assert not workers[:, 1].any(), "a worker has imported torch"
 """
 

@@ -75,7 +75,7 @@ def test_options_change_the_frames() -> None:
         (
             LEVEL,
             EnvOptions(env_backend=Backend.NATIVE),
-            "no vector environment of its own; use --env-backend sync or async",
+            "no vector environment; use --env-backend sync or async",
         ),
         ("SuperMarioBros-1-5-v0", EnvOptions(), "there is no environment 'SuperMarioBros-1-5-v0'; did you mean"),
         ("CartPole-v1", MarioOptions(stuck_steps=9), "CartPole-v1 takes no --stuck-steps"),

@@ -36,7 +36,7 @@ def one_thread() -> Iterator[None]:
 def play(
     env: str, options: EnvOptions, t_max: int, steps: int, algorithm: Algorithm | None = None
 ) -> tuple[list[Rollout], Tensor]:
-    """Rollouts one after the other, each in a slot of its own, and every observation [step, B, *O] that was acted on."""
+    """Rollouts one after the other, each in its own slot, and every observation [step, B, *O] that was acted on."""
     contract, algorithm = describe(env, options), algorithm or A3C(t_max=t_max)
     network = NetworkConfig(Network.A3C_CNN if contract.spaces.is_image else Network.MLP)
     spec = ActorSpec(algorithm, network, contract, 7, ENVS, 1, torch.float32)

@@ -44,7 +44,7 @@ class Life:
     frames: int = 0
 
     def begin(self) -> None:
-        """An episode begins: in the newest row, or in a row of its own where there is none."""
+        """An episode begins: in the newest row, or in a new row if there is none."""
         self.frames += 1
         self.rows.append(Row([0] * (self.stack - 1) + [self.frames]))
 

@@ -1,4 +1,4 @@
-"""What may change in the continuation of a run, and what is said of the rest."""
+"""Settings that may change when a run is resumed, and the refusal of all others."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def litter(run: Run) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", ["run", "memory"])
-def test_what_somebody_else_put_into_a_run_stays_and_stops_nothing(name: str, request: pytest.FixtureRequest) -> None:
+def test_foreign_files_in_a_run_are_kept_and_do_no_harm(name: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(name)
     before, foreign = len(run.checkpoints()), litter(run)
     newest = newest_checkpoint(run)

@@ -1,4 +1,4 @@
-"""What is said of a run is what happened: episodes, lag, rates, and the interquartile mean."""
+"""Statistics of a run: episodes, lag, rates, and the interquartile mean."""
 
 from __future__ import annotations
 

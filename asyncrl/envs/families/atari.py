@@ -99,7 +99,7 @@ class Atari(Family):
     has_threads = True
     options = AtariOptions
     unsupported = {
-        "env_kwargs": "it has options of its own",
+        "env_kwargs": "it has its own options",
         "final_reward": "ale-py's vector environment cannot replace rewards",
         "episode_steps": "use --episode-frames",
         "standardize": "its observations are images",

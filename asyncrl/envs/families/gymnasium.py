@@ -107,7 +107,7 @@ def _backend(env_id: str, spec: Any, options: EnvOptions) -> Backend:
     if options.env_backend is Backend.AUTO:
         return Backend.NATIVE if has_native and not options.env_kwargs else Backend.SYNC
     if options.env_backend is Backend.NATIVE and not has_native:
-        raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async")
+        raise UsageError(f"{env_id} has no vector environment; use --env-backend sync or async")
     return options.env_backend
 
 

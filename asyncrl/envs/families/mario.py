@@ -88,7 +88,7 @@ class Mario(SingleFamily):
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
         assert isinstance(options, MarioOptions)
         if options.env_backend in (Backend.NATIVE, Backend.ENVPOOL):
-            raise UsageError(f"{env_id} has no vector environment of its own; use --env-backend sync or async")
+            raise UsageError(f"{env_id} has no vector environment; use --env-backend sync or async")
         _check_installed(env_id)
         return self.contract(
             env_id,

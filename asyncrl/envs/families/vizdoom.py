@@ -277,7 +277,7 @@ def _game(config: str, settings: dict[str, Any], env_id: str = "") -> Any:
     try:
         game.load_config(config)
         is_known = not settings or game.set_config(settings)
-    except Exception as problem:  # the package has exceptions of its own
+    except Exception as problem:  # the package defines its own exceptions
         raise UsageError(f"{env_id} with {config}: {problem}") from None
     if not is_known:
         raise UsageError(f"{env_id}: not all of --env-kwargs {settings} are settings of a ViZDoom .cfg file")
