@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -70,23 +70,25 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
     config = session.context.config
     with session.saving(), _workers(session, coordinator) as workers:
         pending: list[WorkerReport] = []
+        metrics: Mapping[str, float] = {}
         for reports in _reports(workers, config.actors):
             pending += reports
+            metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
             coordinator.pull()
             if pending and coordinator.step < config.steps:  # the last records wait for every worker's final report
-                _on_reports(session, pending, stop)
+                _on_reports(session, pending, metrics, stop)
                 pending = []
             stop.install_handlers()
             if session.evaluator.target_reached or stop:
                 break
         if pending:
-            _on_reports(session, pending, stop)
+            _on_reports(session, pending, metrics, stop)
 
 
-def _on_reports(session: Session, reports: Sequence[WorkerReport], stop: StopRequest) -> None:
+def _on_reports(session: Session, reports: Sequence[WorkerReport], metrics: Mapping[str, float], stop: StopRequest) -> None:
     episodes = [episode for report in reports for episode in report.episodes]
     session.statistics.note(episodes, [lag for report in reports for lag in report.lags])
-    session.on_update(reports[-1].metrics, episodes, stop)
+    session.on_update(metrics, episodes, stop)
 
 
 class WorkerReport(NamedTuple):
@@ -97,7 +99,7 @@ class WorkerReport(NamedTuple):
     lags: list[int]
     """Updates that others made while each update was computed"""
     metrics: dict[str, float]
-    """Metrics of the last update"""
+    """Metrics of the last update; {} before the first"""
     final: bool = False
     """The run's steps are made: no report follows"""
 

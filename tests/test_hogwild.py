@@ -303,11 +303,11 @@ class Few:
 def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (WorkerReport(worker, [], [], {}, final=True) for worker in (0, 1))
     workers: Any = Few([first], [], [second])
-    assert list(hogwild._listen(workers, 2)) == [[first], [], [second]]
+    assert list(hogwild._reports(workers, 2)) == [[first], [], [second]]
     monkeypatch.setattr(hogwild, "TIMEOUT", -1.0)
     workers = Few([first])
     with pytest.raises(ActorDied, match="actor 1 did not answer within"):
-        list(hogwild._listen(workers, 2))
+        list(hogwild._reports(workers, 2))
 
 
 def test_the_live_view_shows_a_run_without_a_queue() -> None:
@@ -324,7 +324,7 @@ def test_the_live_view_shows_a_run_without_a_queue() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (dict(schedule="lockstep"), "have no order that could be kept"),
+        (dict(schedule="lockstep"), "has no order of updates"),
         (dict(device="cuda"), "leave out --device cuda"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_line_of_the_metrics_that_is_damaged_is_passed_over_and_said(run: Run,
     file, before = run.path / "metrics.jsonl", run.records()
     first, rest = file.read_bytes().split(b"\n", 1)
     file.write_bytes(first + b"\n" + line + rest)
-    with pytest.warns(DamageWarning, match=r"metrics\.jsonl has 1 line that is damaged"):
+    with pytest.warns(DamageWarning, match=r"metrics\.jsonl has 1 damaged line"):
         assert run.records() == before
 
 
@@ -90,7 +90,7 @@ def test_damaged_metrics_and_marks_stop_no_run_whose_checkpoints_are_whole(finis
     file.write_bytes(file.read_bytes().replace(b"\n", b"\n\xff\n"))
     for mark in ("latest", "best"):
         (run.path / mark).write_bytes(b"\x80\x00../../etc")
-    with pytest.warns(DamageWarning, match="lines that are damaged"):
+    with pytest.warns(DamageWarning, match="damaged lines"):
         resume(run.path, steps=1_280)
     resume(whole.path, steps=1_280)
     assert newest_checkpoint(run).weights_sha256 == newest_checkpoint(whole).weights_sha256
@@ -114,7 +114,7 @@ def test_marks_that_point_nowhere_lead_to_the_newest_whole_checkpoint(run: Run, 
     for name in ("latest", "best"):
         (run.path / name).write_bytes(mark)
     newest = run.checkpoints()[-1]
-    with pytest.warns(DamageWarning, match="names no checkpoint of this run; taking the newest"):
+    with pytest.warns(DamageWarning, match="names no checkpoint of this run; using the newest"):
         assert checkpoint_folder(run.path) == newest
     (newest / "weights.safetensors").write_bytes(b"torn")
     with pytest.warns(DamageWarning):
@@ -253,4 +253,4 @@ def test_the_command_line_says_of_damage_in_a_sentence(run: Run, capsys: pytest.
     (run.path / "best").write_text("garbage")
     with warnings.catch_warnings(action="default"):
         assert main(["evaluate", str(run.path), "--episodes", "1"]) == 0
-    assert capsys.readouterr().err == f"asyncrl: {run.path / 'best'} names no checkpoint of this run; taking the newest\n"
+    assert capsys.readouterr().err == f"asyncrl: {run.path / 'best'} names no checkpoint of this run; using the newest\n"
