@@ -213,9 +213,7 @@ class Session:
         except OSError as failure:
             if self.checkpointer.saved != self.learner.updates:
                 if not isinstance(problem, OSError):
-                    problem.add_note(f"What was learned since the last checkpoint is lost: {describe_os_error(failure)}.")
+                    problem.add_note(f"Progress since the last checkpoint is lost: {describe_os_error(failure)}.")
                 return
         with contextlib.suppress(OSError):
-            self.context.monitor.say(
-                f"What was learned until step {self.learner.step:,} is saved in {self.context.run.path}."
-            )
+            self.context.monitor.say(f"Progress up to step {self.learner.step:,} is saved in {self.context.run.path}.")

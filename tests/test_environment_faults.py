@@ -61,7 +61,7 @@ def saved_in(folder: Path) -> Checkpoint:
     assert torch.isfinite(saved.weights()).all()
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert max((r["update"] for r in records if r["kind"] == "train"), default=0) <= saved.update
-    assert f"until step {saved.step:,} is saved" in (folder / "log.txt").read_text()
+    assert f"up to step {saved.step:,} is saved" in (folder / "log.txt").read_text()
     return saved
 
 
