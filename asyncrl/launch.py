@@ -252,7 +252,7 @@ def _header(config: RunConfig, contract: Contract) -> str:
     lines += [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
     plan = replay_plan(config, contract)
     if plan is not None:
-        lines.append(f"{'replay memory':<20}{plan} {_STORAGE[plan.options.storage]}")
+        lines.append(f"{'replay buffer':<20}{plan} {_STORAGE[plan.options.storage]}")
         lines.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
     return "\n".join([*lines, ""])
 

@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz.py --mutations 20000 --seed 1 --out benchmarks/results/fuzz.json
 
-Files: manifests (also with matching hashes), safetensors (bytes, headers, values), marks, metrics, replay memories,
+Files: manifests (also with matching hashes), safetensors (bytes, headers, values), marks, metrics, replay buffers,
 capsules, datasets, and the folders they are in. Commands: load and act, inspect, evaluate, resume (until actors would
 start), repro (until the environment would be made), reading a dataset. A command may load the file or raise one of the
 package's own errors. Everything else is a fault: another exception, a crash, more than ten seconds of processor time, more

@@ -62,7 +62,7 @@ IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no weights": (at("files", value={}), "weights.safetensors is missing"),
     "a way out": (at("files", "../../weights.safetensors", value=FILE), "'../../weights"),
     "an absolute name": (at("files", "/etc/passwd", value=FILE), "'/etc/passwd' with"),
-    "a way out of the replay memory": (at("replay", "../config.json", value=FILE), "'../config.json' with"),
+    "a way out of the replay buffer": (at("replay", "../config.json", value=FILE), "'../config.json' with"),
     "bytes that are text": (at("files", "weights.safetensors", "bytes", value="1"), "expected int"),
     "a file too large": (
         at("files", "recent.safetensors", value={**FILE, "bytes": 2**50}),

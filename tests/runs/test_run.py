@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def remembering(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run with a replay memory."""
+    """A run with a replay buffer."""
     settings = dict(REPLAY, eval_episodes=0, checkpoint_every=150)
     return start(configure("worlds:Corridor-v0", "dqn", **settings), tmp_path_factory.mktemp("run") / "run")[0]
 
