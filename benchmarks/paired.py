@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from asyncrl.provenance import machine
+from asyncrl.runs.provenance import machine
 
 HERE = Path(__file__).resolve().parent.parent
 ON_POLICY = ["--actors", "2", "--envs-per-actor", "8", "--t-max", "20", "--learning-rate", "1e-4"]
