@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
 from asyncrl.runs.provenance import machine
 
 HERE = Path(__file__).resolve().parent.parent
