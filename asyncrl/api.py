@@ -259,9 +259,11 @@ def play(
         screen = Window(contract.env, view.frames_per_second) if path is None else open_video(path, view.frames_per_second)
         with screen:
             for number in range(episodes):
-                how: dict[str, Any] = dict(greedy=greedy, epsilon=epsilon, max_steps=max_steps)
-                played.append(play_episode(agent, view, screen, seed + number, **how))
-                note(played[-1])
+                episode = play_episode(
+                    agent, view, screen, seed + number, greedy=greedy, epsilon=epsilon, max_steps=max_steps
+                )
+                played.append(episode)
+                note(episode)
     return Evaluation.merge(played)
 
 
@@ -335,7 +337,7 @@ def record(
         playing: Player = BotPlayer(bot, contract.spaces)
     else:
         agent = _agent(player, trust=trust)
-        author = str(player.path if isinstance(player, Run) else player)
+        author = str(player.path if isinstance(player, Run) else agent.checkpoint.path if player is agent else player)
         contract = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=())
         limit = max_steps or agent.checkpoint.config.episode_limit(contract)
         playing = agent.player(greedy=_resolve_greedy(agent, greedy), epsilon=epsilon)

@@ -96,12 +96,12 @@ def _open_engine(session: Session, schedule: Lockstep | Free) -> Engine:
     contract = session.context.contract.with_capsules(str(session.context.run.path / "capsules"))
     spec = replace(actor_spec(config, contract, learner.updates), states=session.checkpointer.actor_states)
     plan = MemoryPlan(
-        spec.layout(),
-        schedule.slots,
-        schedule.weight_buffers,
-        learner.weights.numel(),
-        config.publish_every,
-        spec.device,
+        layout=spec.layout(),
+        num_slots=schedule.slots,
+        num_buffers=schedule.weight_buffers,
+        num_weights=learner.weights.numel(),
+        publish_every=config.publish_every,
+        device=spec.device,
     )
     return open_engine(config.engine, spec, config.actors, plan)
 

@@ -1,7 +1,7 @@
 """The experience that an algorithm learns from: fresh rollouts, whole episodes, or samples of a replay buffer.
 
-An algorithm returns one of these classes from `Algorithm.experience`. It tells actors how long a rollout is, and the
-learner which batches an update takes its gradient steps on.
+An algorithm returns one of these classes from `Algorithm.experience`. It defines how long
+an actor's rollouts are, and on which batches the learner takes its gradient steps.
 """
 
 from __future__ import annotations
