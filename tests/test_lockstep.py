@@ -88,6 +88,7 @@ OWN = {
     "c51": MEMORY,
     "qr-dqn": MEMORY,
     "ppo": dict(t_max=8, epochs=2, minibatches=3),
+    "pqn": dict(t_max=8, epochs=2, minibatches=3),
     "reinforce": dict(longest_episode=10),
     "actor-critic": dict(longest_episode=10),
     "one-step-q": dict(target_every=200),

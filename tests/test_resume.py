@@ -99,6 +99,7 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "a3c", dict(recurrent="lstm", engine="processes")),
         ("CartPole-v1", "one-step-sarsa", {}),
         ("CartPole-v1", "reinforce", dict(longest_episode=50)),
+        ("CartPole-v1", "pqn", dict(recurrent="gru", recurrent_size=8, t_max=8, minibatches=2)),
         ("CartPole-v1", "dqn", dict(STORED, steps=1200, prioritized=True, noisy=True)),
         ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),

@@ -12,6 +12,7 @@ from asyncrl.algorithms.one_step_q import OneStepQ
 from asyncrl.algorithms.one_step_sarsa import OneStepSarsa
 from asyncrl.algorithms.policy import Policy
 from asyncrl.algorithms.ppo import PPO
+from asyncrl.algorithms.pqn import PQN
 from asyncrl.algorithms.qr_dqn import QRDQN
 from asyncrl.algorithms.random import Random
 from asyncrl.algorithms.reinforce import Baseline, Reinforce
@@ -23,6 +24,7 @@ __all__ = [
     "C51",
     "DQN",
     "PPO",
+    "PQN",
     "QRDQN",
     "ActContext",
     "ActionOutput",
@@ -51,6 +53,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         OneStepQ,
         OneStepSarsa,
         NStepQ,
+        PQN,
         Reinforce,
         EpisodicActorCritic,
         DQN,

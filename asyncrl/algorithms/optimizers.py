@@ -35,6 +35,8 @@ class Optimizer(Enum):
     RMSPROP_OUTSIDE = "rmsprop-outside"
     """RMSProp with ε outside the square root, as in torch and Keras"""
     ADAM = "adam"
+    RADAM = "radam"
+    """Adam with a rectified learning rate, which needs no warm-up (Liu et al. 2020)"""
     SGD = "sgd"
 
 
@@ -87,10 +89,10 @@ class OptimizerConfig:
     """KL schedule: target KL divergence of an update, in nats. The learning rate is multiplied by 1.5 after an update below
     half the target and divided by 1.5 after one above twice the target, within 0.01 to 10 times --learning-rate."""
     momentum: float | None = None
-    """Momentum of sgd and rmsprop-outside (default 0); β₁ of adam (default 0.9)."""
+    """Momentum of sgd and rmsprop-outside (default 0); β₁ of adam and radam (default 0.9)."""
     decay: float = 0.99
-    """Decay of the moving average of squared gradients: α of RMSProp, β₂ of adam. The default does not depend on
-    --optimizer; 0.999 is usual for adam."""
+    """Decay of the moving average of squared gradients: α of RMSProp, β₂ of adam and radam. The default does not depend
+    on --optimizer; 0.999 is usual for adam."""
     optimizer_epsilon: float = 1e-5
     """ε added to the squared gradients. The paper's 0.1 is for gradients that are summed over steps, not averaged."""
     optimizer_statistics: StatisticsSharing = StatisticsSharing.SHARED
@@ -106,10 +108,15 @@ class OptimizerConfig:
         within(self, 0, 1, "anneal_to", "decay", "momentum")
         within(self, 1, math.inf, "anneal_steps")
         for name in ("decay", "momentum"):
-            if self.optimizer is Optimizer.ADAM and getattr(self, name) == 1:
+            if self.optimizer in (Optimizer.ADAM, Optimizer.RADAM) and getattr(self, name) == 1:
+                kind = self.optimizer.value
                 raise UsageError(
-                    f"{flag(name)} must be below 1 with --optimizer adam, not 1: its averages would never change"
+                    f"{flag(name)} must be below 1 with --optimizer {kind}, not 1: its averages would never change"
                 )
+
+    @property
+    def _betas(self) -> tuple[float, float]:
+        return 0.9 if self.momentum is None else self.momentum, self.decay
 
     def build(self, weights: Tensor) -> torch.optim.Optimizer:
         """Return an optimizer of the weight vector `weights` [P]."""
@@ -120,8 +127,9 @@ class OptimizerConfig:
             case Optimizer.RMSPROP_OUTSIDE:
                 return torch.optim.RMSprop([weights], lr=rate, alpha=self.decay, eps=epsilon, momentum=self.momentum or 0.0)
             case Optimizer.ADAM:
-                beta1 = 0.9 if self.momentum is None else self.momentum
-                return torch.optim.Adam([weights], lr=rate, betas=(beta1, self.decay), eps=epsilon, fused=True)
+                return torch.optim.Adam([weights], lr=rate, betas=self._betas, eps=epsilon, fused=True)
+            case Optimizer.RADAM:
+                return torch.optim.RAdam([weights], lr=rate, betas=self._betas, eps=epsilon)
             case Optimizer.SGD:
                 return torch.optim.SGD([weights], lr=rate, momentum=self.momentum or 0.0)
 

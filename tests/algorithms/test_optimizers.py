@@ -61,6 +61,24 @@ def test_epsilon_is_inside_the_root_where_torch_has_it_outside() -> None:
     assert math.isclose(outside, 1 - 1 / (math.sqrt(0.01) + 0.1), rel_tol=1e-5)
 
 
+def test_radam_skips_the_second_moment_until_its_variance_is_known() -> None:
+    """Liu et al. 2020, algorithm 2."""
+    parameter = torch.nn.Parameter(torch.ones(1))
+    config = OptimizerConfig(Optimizer.RADAM, learning_rate=0.1, decay=0.9, optimizer_epsilon=1e-8)
+    gradients = [1.0, -0.5, 2.0, 0.25, 1.0, 1.0, 3.0, -1.0]
+    (found,) = descend(config.build(parameter), parameter, [[g] for g in gradients])
+    theta, m, v, longest = 1.0, 0.0, 0.0, 2 / (1 - 0.9) - 1
+    for t, g in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.9 * v + 0.1 * g * g
+        length = longest - 2 * t * 0.9**t / (1 - 0.9**t)
+        step = m / (1 - 0.9**t)
+        if length > 5:
+            terms = (length - 4) * (length - 2) * longest, (longest - 4) * (longest - 2) * length
+            step *= math.sqrt(terms[0] / terms[1]) / math.sqrt(v / (1 - 0.9**t))
+        theta -= 0.1 * step
+    assert math.isclose(found, theta, rel_tol=1e-5)
+
+
 def test_a_changed_learning_rate_applies_to_the_next_step() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = RMSprop([parameter], lr=1.0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tabular_networks import PolicyTable, QTable, batch, side_by_side
 from torch import Tensor
 
-from asyncrl.algorithms import PPO, EpisodicActorCritic, Impala, NStepQ, OneStepQ, OneStepSarsa, Reinforce
+from asyncrl.algorithms import PPO, PQN, EpisodicActorCritic, Impala, NStepQ, OneStepQ, OneStepSarsa, Reinforce
 from asyncrl.algorithms.reinforce import Baseline
 from asyncrl.experience import Batch, PreparedBatch
 
@@ -108,6 +108,27 @@ def test_n_step_q_uses_the_longest_return_of_the_rollout(h: History, a: list[flo
         y[t] = h.rewards[t] + GAMMA * future
     found = learned(NStepQ(discount=GAMMA), q, target, h.batch())
     assert torch.allclose(found, gradient_towards(q, h, y), atol=1e-4)
+
+
+@given(histories(), tables, st.floats(0, 1))
+def test_pqn_mixes_the_next_return_with_the_value_of_the_best_next_action(h: History, a: list[float], mix: float) -> None:
+    """The backward loop of the authors' code (purejaxql), which stops at episode ends by `done`."""
+    q = q_table(a)
+    y: dict[int, float] = {}
+    for t in reversed(h.real):
+        best = float(q[h.states[t + 1]].max())
+        if h.kind[t] == "terminated":
+            y[t] = h.rewards[t]
+        elif h.bootstraps(t):
+            y[t] = h.rewards[t] + GAMMA * best
+        else:
+            y[t] = h.rewards[t] + GAMMA * best + GAMMA * mix * (y[t + 1] - best)
+    algorithm, online = PQN(discount=GAMMA, q_lambda=mix), QTable(q)
+    with torch.no_grad():
+        prepared = algorithm.prepare(online, online, h.batch())
+    algorithm.loss(online, online, prepared).total.backward()
+    assert online.q.grad is not None
+    assert torch.allclose(online.q.grad, gradient_towards(q, h, y), atol=1e-4)
 
 
 @given(histories(8), tables, tables)

@@ -61,7 +61,7 @@ OTHER: dict[str, Any] = dict(
     final_epsilon_probabilities=(0.0, 0.0, 1.0),
     epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
     tau=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
-    importance_exponent=0.9, cql_alpha=1.0, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
+    importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
 """Another value of each option that is not an enum."""
 
@@ -95,7 +95,7 @@ TRIED_ELSEWHERE = {
 
 CONTEXTS: list[dict[str, Any]] = [
     *({}, dict(engine="hogwild"), dict(engine="hogwild", optimizer="sgd"), dict(schedule="free"), dict(lag=0)),
-    *(dict(optimizer=kind) for kind in ("rmsprop", "rmsprop-outside", "adam", "sgd")),
+    *(dict(optimizer=kind) for kind in ("rmsprop", "rmsprop-outside", "adam", "radam", "sgd")),
     *(dict(gradient_clipping=kind) for kind in ("none", "tensor")),
     *(dict(learning_rate_schedule=kind) for kind in ("constant", "linear", "kl")),
     *(dict(recurrent="lstm"), dict(noisy=True), dict(dueling=True), dict(network="radial"), dict(precision="bf16")),
