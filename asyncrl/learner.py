@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms import Algorithm, Loss
-from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
+from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, WeightOptimizer, clip_
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
 from asyncrl.envs.global_generators import preserved_generators
@@ -70,6 +70,7 @@ class Learner:
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         has_target = algorithm.target_every or algorithm.tau
         self.target_network = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
+        self._rate = optimizer.learning_rate
         self.optimize(self.weights)
         self.updates = 0
         """Updates made: the version of `weights`."""
@@ -83,11 +84,11 @@ class Learner:
 
         `statistics` are the optimizer's moving averages by name; they begin at zero where none are given.
         """
-        self._optimized = torch.nn.Parameter(weights)
-        self._optimized.grad = self._gradient
-        self._optimizer = self._optimizer_config.build(self._optimized)
-        if statistics:
-            self._optimizer.state[self._optimized] = dict(statistics)
+        delayed = self._algorithm.delayed
+        count = sum(x.numel() for name, x in self.network.named_parameters() if name.startswith(delayed)) if delayed else 0
+        self._optimizer = WeightOptimizer(
+            self._optimizer_config, weights, self._gradient, delayed=count, statistics=statistics
+        )
 
     @torch.enable_grad()  # an environment in this process may have disabled it
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
@@ -97,9 +98,7 @@ class Learner:
         """
         self.is_updating = True
         rollouts = self._experience.strip_padding(rollouts)
-        rate = self._learning_rate.at(self.step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        self._rate = self._learning_rate.at(self.step)
         metrics: dict[str, Tensor] = {}
         random = generator(self._seed, Stream.LEARNER, self.updates)
         for batch in self._experience.batches(rollouts, self._context(random)):
@@ -119,7 +118,7 @@ class Learner:
         self.count_update(self._steps_of(rollouts))
         self.check()
         self.is_updating = False
-        return {**metrics, "learning_rate": torch.tensor(rate, dtype=torch.float32)}
+        return {**metrics, "learning_rate": torch.tensor(self._rate, dtype=torch.float32)}
 
     def check(self) -> None:
         """Raise DivergenceError if the weights are not finite or have exploded; such weights are never saved."""
@@ -162,11 +161,11 @@ class Learner:
         norm = clip_(self._optimizer_config, self._gradient, self._gradients)
         if not torch.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
-        self._optimizer.step()
-        if rate := self._algorithm.tau:
+        self._optimizer.step(self._rate, delay=loss.delay)
+        if self._algorithm.tau and not loss.delay:
             with torch.no_grad():
                 for target, online in zip(self.target_network.parameters(), self.network.parameters(), strict=True):
-                    target.lerp_(online, rate)
+                    target.lerp_(online, self._algorithm.tau)
         return norm
 
     def count_update(self, steps: int) -> None:
@@ -186,10 +185,9 @@ class Learner:
         Groups are weights, optimizer, learning_rate (adaptive ones), target and replay (priorities); empty groups are left
         out. The contents of the replay buffer are kept elsewhere (`Archive`).
         """
-        optimizer = self._optimizer.state[self._optimized]
         state = {
             "weights": dict(named_views(self.network, self.weights)),
-            "optimizer": {name: x for name, x in optimizer.items() if isinstance(x, Tensor)},
+            "optimizer": self._optimizer.state(),
             "learning_rate": self._learning_rate.state(),
         }
         if self.target_network is not self.network:
@@ -217,7 +215,7 @@ class Learner:
             self._fill(dict(self.target_network.named_parameters()), state["target"])
         # torch expects the optimizer's step counters on the CPU.
         optimizer = state.get("optimizer", {})
-        self._optimizer.state[self._optimized] = {n: x.to(self._device) if x.dim() else x for n, x in optimizer.items()}
+        self._optimizer.restore({name: x.to(self._device) if x.dim() else x for name, x in optimizer.items()})
         self._learning_rate.restore(state.get("learning_rate", {}))
         if self.replay is not None:
             self.replay.restore(state.get("replay", {}))

@@ -268,10 +268,10 @@ def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics
         first = HogwildLearner.coordinator(config, contract)
         second = HogwildLearner(config, contract, first.shared, worker=1)
         first._gradient.fill_(1.0)
-        first._optimizer.step()
+        first._optimizer.step(config.optimizer.learning_rate)
         second.pull()
         assert torch.equal(second.weights, first.shared.weights)
-        average = second._optimizer.state[second._optimized]["square_average"]
+        average = second._optimizer.state()["square_average"]
         assert bool(average.any()) == seen
 
 

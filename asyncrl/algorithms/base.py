@@ -66,6 +66,8 @@ class Loss(NamedTuple):
     """Scalars, detached and kept on the device."""
     early_stop: bool = False
     """Stop the update: skip this gradient step and the remaining minibatches."""
+    delay: bool = False
+    """Leave the target network and the modules `Algorithm.delayed` as they are in this step."""
     td_errors: Tensor | None = None
     """[N] float32 ≥ 0: the errors of a `Sample`'s steps, from which replay priorities are computed."""
 
@@ -96,6 +98,8 @@ class Algorithm:
     """Whether the policy samples actions. A deterministic one is always evaluated greedily."""
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
+    delayed: ClassVar[tuple[str, ...]] = ()
+    """Names of modules, the network's first ones, that some gradient steps leave as they are (`Loss.delay`)."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
     tau = 0.0

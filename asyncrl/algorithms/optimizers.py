@@ -22,6 +22,7 @@ __all__ = [
     "OptimizerConfig",
     "RMSprop",
     "StatisticsSharing",
+    "WeightOptimizer",
     "clip_",
     "statistics",
 ]
@@ -118,20 +119,20 @@ class OptimizerConfig:
     def _betas(self) -> tuple[float, float]:
         return 0.9 if self.momentum is None else self.momentum, self.decay
 
-    def build(self, weights: Tensor) -> torch.optim.Optimizer:
-        """Return an optimizer of the weight vector `weights` [P]."""
+    def build(self, *weights: Tensor) -> torch.optim.Optimizer:
+        """Return an optimizer of one or more weight vectors [P]."""
         rate, epsilon = self.learning_rate, self.optimizer_epsilon
         match self.optimizer:
             case Optimizer.RMSPROP:
-                return RMSprop([weights], lr=rate, alpha=self.decay, eps=epsilon)
+                return RMSprop(weights, lr=rate, alpha=self.decay, eps=epsilon)
             case Optimizer.RMSPROP_OUTSIDE:
-                return torch.optim.RMSprop([weights], lr=rate, alpha=self.decay, eps=epsilon, momentum=self.momentum or 0.0)
+                return torch.optim.RMSprop(weights, lr=rate, alpha=self.decay, eps=epsilon, momentum=self.momentum or 0.0)
             case Optimizer.ADAM:
-                return torch.optim.Adam([weights], lr=rate, betas=self._betas, eps=epsilon, fused=True)
+                return torch.optim.Adam(weights, lr=rate, betas=self._betas, eps=epsilon, fused=True)
             case Optimizer.RADAM:
-                return torch.optim.RAdam([weights], lr=rate, betas=self._betas, eps=epsilon)
+                return torch.optim.RAdam(weights, lr=rate, betas=self._betas, eps=epsilon)
             case Optimizer.SGD:
-                return torch.optim.SGD([weights], lr=rate, momentum=self.momentum or 0.0)
+                return torch.optim.SGD(weights, lr=rate, momentum=self.momentum or 0.0)
 
 
 class LearningRate:
@@ -194,6 +195,58 @@ def statistics(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]:
         for name, x in optimizer.state[probe].items()
         if isinstance(x, Tensor)
     }
+
+
+class WeightOptimizer:
+    """Steps on a weight vector [P]; a step may leave out the vector's first entries and their moving averages."""
+
+    def __init__(
+        self,
+        config: OptimizerConfig,
+        weights: Tensor,
+        gradient: Tensor,
+        *,
+        delayed: int = 0,
+        statistics: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Steps follow `gradient` [P]; `delayed` is the number of entries that a step may leave out.
+
+        `statistics` are the moving averages by name; they begin at zero where none are given.
+        """
+        spans = {"delayed.": slice(0, delayed), "": slice(delayed, None)} if delayed else {"": slice(None)}
+        self._spans = spans
+        self._parts = {prefix: torch.nn.Parameter(weights[span]) for prefix, span in spans.items()}
+        self._gradients = {prefix: gradient[span] for prefix, span in spans.items()}
+        self._optimizer = config.build(*self._parts.values())
+        if statistics:
+            self.restore(statistics)
+
+    def step(self, learning_rate: float, *, delay: bool = False) -> None:
+        """Take a step; with `delay` the delayed entries stay as they are."""
+        for prefix, part in self._parts.items():
+            part.grad = None if delay and prefix else self._gradients[prefix]
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moving averages [P] and the counters of steps (scalars) by name; {} before the first step."""
+        found = {name: x for name, x in self._optimizer.state[self._parts[""]].items() if isinstance(x, Tensor)}
+        if "delayed." not in self._parts or not found:
+            return found
+        delayed = self._parts["delayed."].detach()
+        for name, x in tuple(found.items()):
+            zeros = torch.zeros_like(delayed if x.dim() else x)
+            first = self._optimizer.state[self._parts["delayed."]].get(name, zeros)
+            found |= {name: torch.cat([first, x])} if x.dim() else {f"delayed.{name}": first}
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a saved `state`, of which the moving averages are used without copying."""
+        for prefix, part in self._parts.items():
+            averages = {name: x[self._spans[prefix]] for name, x in state.items() if x.dim()}
+            names = [name for name, x in state.items() if not x.dim() and name.startswith("delayed.") == bool(prefix)]
+            self._optimizer.state[part] = averages | {name.removeprefix(prefix): state[name] for name in names}
 
 
 def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:

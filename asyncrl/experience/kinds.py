@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -161,10 +161,12 @@ class OffPolicy(Experience):
         for rollout in rollouts:
             update.buffer.extend(rollout)
         after = update.step + sum(map(self.count, rollouts))
-        count = self.replay.num_updates(after) - self.replay.num_updates(update.step)
+        number = self.replay.num_updates(update.step)
+        count = self.replay.num_updates(after) - number
         progress = min(1.0, update.step / update.total_steps)
         for sample in update.buffer.samples(count, update.random, progress, update.rewards):
-            moved = sample.to(update.device)
+            moved = replace(sample.to(update.device), number=number, random=update.random)
+            number += len(moved.index) // self.replay.batch_size
             for part in moved.split(self.replay.batch_size) if update.target_moves else [moved]:
                 update.resample_target()
                 prepared: PreparedSample = update.prepare(part)

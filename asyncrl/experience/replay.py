@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -49,20 +49,29 @@ class Sample:
     """[N] float32: importance weights; 1 where sampling is uniform."""
     index: Tensor
     """[N] int64: positions in the replay buffer, for `ReplayBuffer.prioritize`."""
+    number: int = field(default=0, kw_only=True)
+    """Gradient steps that the run took before the one that learns from this sample."""
+    random: torch.Generator = field(default_factory=torch.Generator, kw_only=True)
+    """Source of the loss's random numbers, on the CPU."""
 
     def to(self, device: torch.device) -> Self:
         """Return a copy on `device`."""
-        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return replace(self, **{name: getattr(self, name).to(device) for name in self._tensors()})
 
     def split(self, size: int) -> list[Self]:
-        """Divide into samples of `size` transitions; the last one may be smaller."""
-        names = [field.name for field in fields(self)]
-        parts = [getattr(self, name).split(size, 1 if name == "reward" else 0) for name in names]
-        return [type(self)(**dict(zip(names, part, strict=True))) for part in zip(*parts, strict=True)]
+        """Divide into samples of `size` transitions, for one gradient step each; the last one may be smaller."""
+        names = self._tensors()
+        parts = zip(*(getattr(self, name).split(size, 1 if name == "reward" else 0) for name in names), strict=True)
+        return [
+            replace(self, **dict(zip(names, part, strict=True)), number=self.number + i) for i, part in enumerate(parts)
+        ]
+
+    def _tensors(self) -> list[str]:
+        return [own.name for own in fields(self) if isinstance(getattr(self, own.name), Tensor)]
 
     def with_targets(self, target_q: Tensor, target_outputs: Tensor) -> PreparedSample:
         """Add the target network's outputs for `next_observation`: `target_q` [N, A], `target_outputs` [N, A, K]."""
-        own = {field.name: getattr(self, field.name) for field in fields(Sample)}
+        own = {one.name: getattr(self, one.name) for one in fields(Sample)}
         return PreparedSample(**own, target_q=target_q, target_outputs=target_outputs)
 
     def returns(self, discount: float) -> Tensor:
@@ -99,9 +108,9 @@ class ReplayBuffer:
         memory = _allocate(plan.nbytes, plan.options.storage)
         offset = 0
         self._views: dict[str, Tensor] = {}
-        for name, field in plan.fields().items():
-            self._views[name] = field.view(memory, offset)
-            offset += field.nbytes
+        for name, array in plan.fields().items():
+            self._views[name] = array.view(memory, offset)
+            offset += array.nbytes
         self.newest = np.zeros(plan.actors, dtype=np.int64)
         """[A] int64: number of each actor's newest row."""
         self._observation_nbytes = self._stack * plan.layout.frame.nbytes

@@ -82,6 +82,8 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
     network = saved.network()
     size = sum(weights.numel() for weights in network.values())
     kept = {name: _like(*(size,) * x.dim()) for name, x in statistics(config.optimizer, torch.zeros(1)).items()}
+    if config.algorithm.delayed:
+        kept |= {f"delayed.{name}": x for name, x in kept.items() if not x.dim()}
     if config.engine is EngineKind.HOGWILD:
         copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
         kept = {f"{name}.{i}": x for i in range(copies) for name, x in kept.items()}
