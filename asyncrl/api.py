@@ -34,6 +34,7 @@ from asyncrl.runs.config import EPISODE_LIMIT
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, tailor
+from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.training import TrainingResult
 
 __all__ = [
@@ -55,23 +56,27 @@ __all__ = [
 
 
 def train(
-    env: EnvSource,
+    env: EnvSource | None = None,
     algorithm: str | None = None,
     *,
+    config: Path | str | None = None,
     preset: str | None = None,
     run_dir: Path | str | None = None,
     progress: bool | None = None,
+    trust: bool = False,
     **settings: Any,
 ) -> Run:
     """Train an agent.
 
     Args:
         env: Environment id, an environment class, or a function that makes an environment. Other processes can evaluate
-            or resume the run only if they find it too: as an id, or in a module.
+            or resume the run only if they find it too: as an id, or in a module. None is the one that `config` names.
         algorithm: Name of the algorithm (`asyncrl list algorithms`); None is the preset's, or a3c.
+        config: A TOML file of settings (docs/settings.md); arguments of this function go before its values.
         preset: Name of a preset (`asyncrl list presets`); None chooses the one tuned for algorithm and environment.
         run_dir: Folder of the run; None makes one in `runs/`.
         progress: Whether to print progress; None prints it in a terminal or a notebook.
+        trust: Run code that `config` names even if it is in the run folder of someone else.
         settings: Other options of `asyncrl train`, for example `steps=100_000`, `learning_rate=1e-3`.
 
     Returns:
@@ -85,9 +90,19 @@ def train(
     >>> agent = load(run)
     """
     home = Path.cwd()
-    config = tailor(env, algorithm, preset, **settings)
-    view = training_view(f"{config.algorithm.name} on {config.env}", config.steps, progress)
-    run, result = start(config, run_dir, view, asked=settings, home=home)
+    file = None if config is None else read_settings_file(config, algorithm)
+    merged = settings
+    if file is not None:
+        env, algorithm, preset = env or file.env, algorithm or file.algorithm, preset or file.preset
+        merged = {**file.settings, **settings}
+    if env is None:
+        raise UsageError("the environment is missing: train(ENV, ALGO), or env in the table [run] of the config")
+    with located(file, overridden=settings):
+        if file is not None and not trust:
+            file.check_trust(configure(env, algorithm, preset, **merged))
+        chosen = tailor(env, algorithm, preset, **merged)
+        view = training_view(f"{chosen.algorithm.name} on {chosen.env}", chosen.steps, progress)
+        run, result = start(chosen, run_dir, view, asked=settings, home=home)
     _raise_interrupt(run, result)
     return run
 

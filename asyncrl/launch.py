@@ -15,6 +15,7 @@ from asyncrl.acting import datasets
 from asyncrl.agents.imitation import CloningOptions, Epoch, clone
 from asyncrl.common import signing
 from asyncrl.common.child_process import report_crashes
+from asyncrl.common.serialization import write_atomically
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.engines import workers
@@ -36,10 +37,11 @@ from asyncrl.runs.plans import make_learner, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import settings_of
+from asyncrl.runs.settings_file import settings_text
 from asyncrl.runs.summary import summary_lines
 from asyncrl.training import TrainingResult
 
-__all__ = ["imitate", "newest_checkpoint", "resume", "start"]
+__all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]
 
 _ENVIRONMENT_BYTES = 4096
 """Memory that any environment takes, at least."""
@@ -75,13 +77,10 @@ def start(
         UsageError: For settings that are impossible, or that have no effect though the user gave them or they differ
             from the preset.
     """
-    asked = settings_of(config, asked)
     home = home or Path.cwd()
     path = home / ("runs" if run_dir is None else run_dir)
-    config = config.anchored(home)
-    contract = describe_all(config.env_ids, config.environment)
-    reject_ineffective(config, contract, asked)
-    config = resolve(config, contract)
+    given, contract = check(config, asked=asked, home=home)
+    config = resolve(given, contract)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
@@ -89,7 +88,20 @@ def start(
     make = create_run_in if run_dir is None else create_run
     run = make(path, config, contract, video=video)
     with run.locked():
+        write_atomically(run.path / "config.toml", settings_text(given, contract))
         return run, _train(config, contract, run, view, None)
+
+
+def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tuple[RunConfig, Contract]:
+    """Check a new run's configuration. Returns it with absolute paths, not yet resolved, and its environments.
+
+    Raises UsageError as `start` does. `asked`: names of the settings that the user gave.
+    """
+    asked = settings_of(config, asked)
+    config = config.anchored(home)
+    contract = describe_all(config.env_ids, config.environment)
+    reject_ineffective(config, contract, asked)
+    return config, contract
 
 
 @standard_modes()

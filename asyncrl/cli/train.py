@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,17 +29,19 @@ from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
 from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError, UsageError
-from asyncrl.launch import newest_checkpoint, resume, start
+from asyncrl.launch import check, newest_checkpoint, resume, start
 from asyncrl.monitor import terminal_view
 from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options
 from asyncrl.runs.run import Run
+from asyncrl.runs.settings_file import SettingsFile, located, read_settings_file, settings_text
 from asyncrl.training import TrainingResult
 
 _USAGE = (
     "asyncrl train ALGO ENV [options]       start a run",
     "asyncrl train --preset NAME [options]  start with a preset's settings",
+    "asyncrl train --config FILE [options]  start with the settings of a TOML file",
     "asyncrl train --resume RUN [options]   continue a run",
 )
 _ABOUT = (
@@ -59,8 +62,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _start(arguments: Sequence[str]) -> int:
     home = Path.cwd()
-    algorithm, env, preset, rest = _split(arguments)
-    base = configure(env or "", algorithm, preset, **envpool_setting(rest))
+    named = _split(arguments)
+    rest = named.options
+    with located(named.file):
+        base = configure(named.env or "", named.algorithm, named.preset, **{**named.settings, **envpool_setting(rest)})
     if set(HELP) & set(rest):
         return _help(base, show_all="--help-all" in rest)
     rest = rename_options(rest, base.algorithm.name)
@@ -71,9 +76,15 @@ def _start(arguments: Sequence[str]) -> int:
     check_numbers(with_values(base, values))
     output = with_values(Output(), values)
     settings = {name: value for name, value in values.items() if not hasattr(output, name)}
-    config = tailor(base.env, base.algorithm.name, preset, **settings)
-    view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
-    trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
+    with located(named.file, overridden=settings):
+        if named.file is not None and not output.trust:
+            named.file.check_trust(base)
+        config = tailor(base.env, base.algorithm.name, named.preset, **{**named.settings, **settings})
+        if output.print_config:
+            print(settings_text(*check(config, asked=settings, home=home)), end="")
+            return 0
+        view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
+        trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
     return _report(trained, result, quiet=output.quiet, video=output.video)
 
 
@@ -126,34 +137,49 @@ def _has_video(trained: Run) -> bool:
     return trained.video is not None and trained.video.is_file()
 
 
-def _split(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None, list[str]]:
-    """Split the command line into ALGO, ENV, --preset and the other options, which depend on them."""
+class _Named(NamedTuple):
+    """A command line without what the other options depend on."""
+
+    algorithm: str | None
+    env: str | None
+    preset: str | None
+    file: SettingsFile | None
+    options: list[str]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings in the file of --config."""
+        return {} if self.file is None else self.file.settings
+
+
+def _split(arguments: Sequence[str]) -> _Named:
+    """Split the command line into ALGO, ENV, --preset, --config and the other options."""
     rest = [*arguments]
-    presets = remove_option(rest, "--preset")
-    named_envs = remove_option(rest, "--env")
+    presets, files, named_envs = (remove_option(rest, option) for option in ("--preset", "--config", "--env"))
     imports = remove_option(rest, "--import")
     if imports:
         rest += ["--imports", *imports]
-    preset = presets[-1] if presets else None
-    if preset is not None:
-        data = read_preset(preset)
-        algorithm: str | None = data["algorithm"]["name"]
-        env = data.get("run", {}).get("env")
-    else:
-        algorithm = env = None
-    words = []
+    words = list[str]()
     while rest and not rest[0].startswith("-"):
         words.append(rest.pop(0))
-    if preset is not None and len(words) == 1 and words[0] not in ALGORITHMS:
-        words.insert(0, str(algorithm))  # ENV alone: the preset has the algorithm
+    first = words[0] if words and words[0] in ALGORITHMS else None
+    file = read_settings_file(files[-1], first) if files else None
+    preset = presets[-1] if presets else None if file is None else file.preset
+    algorithm, env = (None, None) if file is None else (file.algorithm, file.env)
+    if preset is not None:
+        data = read_preset(preset)
+        algorithm, env = algorithm or data["algorithm"]["name"], env or data.get("run", {}).get("env")
+    if algorithm is not None and len(words) == 1 and first is None:
+        words.insert(0, algorithm)  # ENV alone: the preset or the file has the algorithm
     named_algorithm, named_env = algorithm_and_env(words, "train")
     algorithm = named_algorithm or algorithm
-    env, *extra_envs = [*([] if named_env is None else [named_env]), *named_envs] or [env]
-    if extra_envs:
-        rest += ["--extra-envs", *map(str, extra_envs)]
+    envs = [*([] if named_env is None else [named_env]), *named_envs]
+    if len(envs) > 1:
+        rest += ["--extra-envs", *envs[1:]]
+    env = envs[0] if envs else env
     if env is None and not set(HELP) & set(rest):
         raise UsageError(f"the environment is missing: asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
-    return algorithm, env, preset, rest
+    return _Named(algorithm, env, preset, file, rest)
 
 
 def _report(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -> int:

@@ -58,6 +58,7 @@ BASIC = {
         "run_dir": "Folder of the run",
         "video": "Video of the trained agent at the end",
         "quiet": "Print only the result",
+        "print_config": "Print the settings as a file for --config",
     },
 }
 """Options that most people set, by section, with a short text: `--help` shows those that apply."""
@@ -77,6 +78,10 @@ class Output:
     """Record a video of the trained agent at the end."""
     quiet: bool = False
     """Print only the result."""
+    print_config: bool = False
+    """Print the settings as a file for --config; start nothing."""
+    trust: bool = False
+    """Run code that the file of --config names even if it is in the run folder of someone else."""
 
 
 @dataclass(frozen=True)

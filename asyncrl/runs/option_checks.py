@@ -23,7 +23,7 @@ from asyncrl.networks import Network, NetworkConfig, Recurrent
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
-__all__ = ["IMITATION_SETTINGS", "reject_ineffective", "reject_unused_by_imitation"]
+__all__ = ["IMITATION_SETTINGS", "ineffective", "reject_ineffective", "reject_unused_by_imitation"]
 
 _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
 _OPTIMIZATION = tuple(f.name for f in dataclasses.fields(OptimizerConfig))
@@ -44,11 +44,20 @@ class IneffectiveOptions(NamedTuple):
 def reject_ineffective(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
     """Raise UsageError for the first of the settings `asked` for that has no effect in a run of `config`."""
     resolved = resolve(config, contract)
-    for case in [*_overridden(config, resolved), *_cases(resolved, contract)]:
+    for case in _all_cases(config, resolved, contract):
         for name in case.options:
             if name in asked:
                 raise UsageError(f"{config.env}: {flag(name)} has no effect {case.reason}")
     _check_contradictions(resolved, contract, asked)
+
+
+def ineffective(config: RunConfig, resolved: RunConfig, contract: Contract) -> frozenset[str]:
+    """Names of the settings without effect in a run of `config`."""
+    return frozenset(name for case in _all_cases(config, resolved, contract) for name in case.options)
+
+
+def _all_cases(config: RunConfig, resolved: RunConfig, contract: Contract) -> list[IneffectiveOptions]:
+    return [*_overridden(config, resolved), *_cases(resolved, contract)]
 
 
 IMITATION_SETTINGS = frozenset(

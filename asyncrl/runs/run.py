@@ -44,7 +44,7 @@ class Run:
 
     ::
 
-        config.json  metrics.jsonl  log.txt  latest  best  interrupted  .lock
+        config.json  config.toml  metrics.jsonl  log.txt  latest  best  interrupted  .lock
         checkpoints/000001000000/…  replay/  tensorboard/  videos/
     """
 
@@ -112,6 +112,12 @@ class Run:
         write_atomically(self.path / "config.json", json.dumps(facts, indent=1))
 
     @property
+    def is_own(self) -> bool:
+        """Whether this user made the run on this machine."""
+        facts = self.facts()
+        return signing.is_signed("config", _signed_part(facts), facts.get("signature"))
+
+    @property
     def video(self) -> Path | None:
         """The path for the video of the best agent; None before the first checkpoint."""
         agent = self.marked("best") or self.marked("latest")
@@ -122,9 +128,9 @@ class Run:
         if any(record["kind"] == "pretrain" for record in self.records()):
             raise CheckpointError(f"{self.path} is an unfinished run of `asyncrl pretrain`; start it again")
         path, facts = self.path / "config.json", self.facts()
-        own = signing.is_signed("config", _signed_part(facts), facts.get("signature"))
         try:
-            return checkpoint.read_settings(facts.get("config"), facts.get("contract"), None if own else str(path))
+            untrusted_source = None if self.is_own else str(path)
+            return checkpoint.read_settings(facts.get("config"), facts.get("contract"), untrusted_source)
         except UsageError as problem:
             raise CheckpointError(f"{path} is damaged: {problem}") from None
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from asyncrl.algorithms import algorithm_named
+from asyncrl.algorithms import Algorithm, algorithm_named
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
@@ -17,7 +17,7 @@ from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.former_names import rename_settings
 
-__all__ = ["configure", "kind_of", "leaves", "settings_of", "tailor"]
+__all__ = ["configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor"]
 
 
 def configure(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
@@ -49,9 +49,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         "environment": dict(data.get("environment", {})),
         "network": {**to_json(cls.network_config), **data.get("network", {})},
     }
-    paths = {path[-1]: path for path in [*setting_paths(RunConfig), *setting_paths(cls, "algorithm")]}
-    paths |= {name: ("environment", name) for name in family_option_names()}
-    del paths["env"], paths["algorithm"], paths["preset"]
+    paths = setting_places(cls)
     for key, value in rename_settings(settings, cls.name).items():
         if key not in paths:
             raise UsageError(f"there is no setting {key!r}{suggestions(key, paths)}")
@@ -63,6 +61,13 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
     if isinstance(config.get("extra_envs"), list | tuple):
         config["extra_envs"] = [env_id_of(one) for one in config["extra_envs"]]
     return RunConfig.from_json(config)
+
+
+def setting_places(algorithm: type[Algorithm]) -> dict[str, tuple[str, ...]]:
+    """The path of each setting in a configuration with this algorithm, by name; without env, algorithm and preset."""
+    paths = [*setting_paths(RunConfig), *setting_paths(algorithm, "algorithm")]
+    places = {path[-1]: path for path in paths} | {name: ("environment", name) for name in family_option_names()}
+    return {name: path for name, path in places.items() if name not in ("env", "algorithm", "preset")}
 
 
 def tailor(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:

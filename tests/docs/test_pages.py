@@ -127,3 +127,12 @@ def test_the_family_of_the_guide_is_trained_and_evaluated(tmp_path: Path, monkey
     assert asyncrl.evaluate(run.path, episodes=2).mean <= 1
     with pytest.raises(asyncrl.UsageError, match="there is no environment 'Grid-big'; grids are called"):
         configure("Grid-big", "a3c").env_ids and asyncrl.envs.describe("Grid-big")
+
+
+def test_the_settings_file_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(blocks("settings.md", "toml")[0], encoding="utf-8")
+    scope: dict[str, Any] = {"asyncrl": asyncrl}
+    exec(blocks("settings.md", "python")[0], scope)
+    config, _ = scope["run"].beginning()
+    assert (config.network.hidden, config.seed, config.steps) == ((128, 128), 2, 2_000)
