@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asyncrl.monitor.notebook import Notebook, in_notebook
 from asyncrl.monitor.sink import Sink
 from asyncrl.monitor.terminal import Live, Plain
 
@@ -27,8 +28,11 @@ def training_view(title: str, steps: int, progress: bool | None) -> Sink | None:
         steps: Length of the run.
         progress: Whether to show it; None shows it in a terminal or a notebook.
     """
-    if progress is False or (progress is None and not (sys.stdout.isatty() or _in_notebook())):
+    notebook = in_notebook()
+    if progress is False or (progress is None and not (sys.stdout.isatty() or notebook)):
         return None
+    if notebook:
+        return Notebook(title, steps)
     return Live(title, steps) if sys.stdout.isatty() else Plain(steps)
 
 
@@ -38,7 +42,7 @@ def episode_progress(episodes: int, progress: bool | None) -> Iterator[Callable[
 
     `progress` says whether to show it; None shows it in a terminal or a notebook.
     """
-    if progress is False or (progress is None and not (sys.stderr.isatty() or _in_notebook())):
+    if progress is False or (progress is None and not (sys.stderr.isatty() or in_notebook())):
         yield lambda finished: None
     elif sys.stderr.isatty():
         columns = TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn()
@@ -59,9 +63,3 @@ class _Lines:
         if time.monotonic() - self._since >= _SECONDS:
             self._since = time.monotonic()
             print(f"evaluating: {finished:,} of {self._episodes:,} episodes", file=sys.stderr, flush=True)
-
-
-def _in_notebook() -> bool:
-    """Whether this process is the kernel of a Jupyter notebook."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell"

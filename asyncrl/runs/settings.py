@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         table = config
         for name in path:
             table = table.setdefault(name, {})
-        table[last] = value
+        table[last] = _as_json(value) if key == "env_kwargs" and isinstance(value, Mapping) else value
     if isinstance(config.get("extra_envs"), list | tuple):
         config["extra_envs"] = [env_id_of(one) for one in config["extra_envs"]]
     return RunConfig.from_json(config)
@@ -120,10 +121,22 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     return adapted
 
 
+def _as_json(keywords: Mapping[str, Any]) -> str:
+    """The keyword arguments of an environment as they are saved."""
+    try:
+        return json.dumps(keywords)
+    except (TypeError, ValueError) as problem:
+        raise UsageError(
+            f"env_kwargs {keywords!r:.80} is not JSON: {problem}; give a function that makes the environment"
+        ) from None
+
+
 def settings_of(config: RunConfig, named: Collection[str] = ()) -> frozenset[str]:
-    """The settings of `config` that the user chose: those `named`, and those that differ from the preset."""
-    plain = leaves(configure(config.env, config.algorithm.name, config.preset))
-    return frozenset(named) | {name for name, value in leaves(config).items() if plain.get(name) != value}
+    """The settings of `config` that the user chose: those `named`, and those that differ from what `tailor` gives."""
+    size = {name: getattr(config, name) for name in ("steps", "actors", "envs_per_actor")}
+    plain = configure(config.env, config.algorithm.name, config.preset, **size)
+    unchosen = {**leaves(plain), **_adapted(plain, named)}
+    return frozenset(named) | {name for name, value in leaves(config).items() if unchosen.get(name) != value}
 
 
 def leaves(options: Any) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
-from asyncrl.monitor.terminal import sparkline
+from asyncrl.monitor.panel import sparkline
 
 FINITE = st.floats(-1e9, 1e9)
 

@@ -54,6 +54,18 @@ def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
     assert settings_of(config, ["t_max"]) == {"lag", "t_max"}
 
 
+def test_what_is_adapted_to_a_short_run_was_not_asked_for() -> None:
+    given = {"steps": 2_000, "cql_alpha": 1.0}
+    assert settings_of(tailor("CartPole-v1", "dqn", **given), given) == given.keys()
+
+
+def test_keywords_of_an_environment_are_a_mapping_or_json() -> None:
+    mapping = configure(ENV, "a3c", env_kwargs={"size": 7})
+    assert mapping == configure(ENV, "a3c", env_kwargs='{"size": 7}')
+    with pytest.raises(UsageError, match=r"env_kwargs .* is not JSON: .*; give a function that makes the environment"):
+        configure(ENV, "a3c", env_kwargs={"size": object()})
+
+
 def test_a_setting_that_is_none_is_named() -> None:
     with pytest.raises(UsageError, match="there is no setting 'lags'; did you mean 'lag'"):
         tailor(ENV, "a3c", lags=3)
