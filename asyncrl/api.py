@@ -22,7 +22,7 @@ from asyncrl.agents.evaluation import Evaluation, watch
 from asyncrl.agents.evaluation import evaluate as play_episodes
 from asyncrl.agents.human import HumanPlayer, action_count
 from asyncrl.agents.imitation import CloningOptions
-from asyncrl.agents.video import Screen, Window, open_video
+from asyncrl.agents.video import Screen, Window, open_screen, open_video
 from asyncrl.algorithms import Random
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
@@ -242,13 +242,13 @@ def play(
     trust: bool = False,
     note: Callable[[Evaluation], None] = lambda episode: None,
 ) -> Evaluation:
-    """Show an agent play, in a window or as a video.
+    """Show an agent play: in a window, in a notebook, or as a video.
 
     Args:
         agent: An agent, a run, the folder of a run or a checkpoint, or the name of a pretrained agent.
         episodes: Number of episodes.
         seed: Seed of the first episode; it rises by one with each.
-        video: An .mp4 or .gif file to write; None opens a window.
+        video: An .mp4 or .gif file to write; None opens a window, or shows the game below the cell of a notebook.
         greedy: Take the most probable action; False samples from the policy, None does as the run's evaluations.
         epsilon: Probability of a random action instead of the policy's.
         env: The environment, if the agent was trained in several, or another one with the same spaces.
@@ -271,7 +271,8 @@ def play(
     contract = agent.contract_of(None if env is None else env_id_of(env), rules, force=force)
     played = []
     with contextlib.closing(View(contract)) as view:
-        screen = Window(contract.env, view.frames_per_second) if path is None else open_video(path, view.frames_per_second)
+        rate = view.frames_per_second
+        screen = open_screen(contract.env, rate) if path is None else open_video(path, rate)
         with screen:
             for number in range(episodes):
                 episode = play_episode(

@@ -1,8 +1,9 @@
-"""Video files and windows that show pictures [H, W, 3] uint8."""
+"""Video files, windows and cells of a notebook that show pictures [H, W, 3] uint8."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import math
 import os
@@ -17,13 +18,16 @@ import numpy as np
 
 from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import UsageError
+from asyncrl.monitor.notebook import in_notebook
 
-__all__ = ["Screen", "VideoFile", "Window", "open_video"]
+__all__ = ["NotebookCell", "Screen", "VideoFile", "Window", "open_screen", "open_video"]
 
 _HEADLESS_DRIVERS = ("dummy", "offscreen", "evdev")
 """SDL's fallbacks without a screen."""
 _MIN_PIXELS = 420
 """Pictures with a smaller longer side are enlarged by an integer factor."""
+_MOST_UPDATES = 30.0
+"""Pictures per second in a notebook, each of which is sent to the browser."""
 
 
 class Screen(Protocol):
@@ -52,6 +56,11 @@ def _fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     return np.asarray(ImageOps.pad(Image.fromarray(np.ascontiguousarray(picture)), size[::-1]))
+
+
+def open_screen(title: str, frames_per_second: float) -> Screen:
+    """Open a place to watch in: the output of the cell in a notebook, else a window."""
+    return NotebookCell(frames_per_second) if in_notebook() else Window(title, frames_per_second)
 
 
 def open_video(path: Path, frames_per_second: float) -> VideoFile:
@@ -200,3 +209,32 @@ class Window:
 
     def __exit__(self, kind: Any, error: Any, trace: TracebackType | None) -> None:
         self._pygame.display.quit()
+
+
+class NotebookCell:
+    """Shows pictures in real time below a cell of a notebook."""
+
+    def __init__(self, frames_per_second: float) -> None:
+        self._interval = 1 / min(frames_per_second, _MOST_UPDATES)
+        self._display: Any = importlib.import_module("IPython.display")
+        self._handle: Any = None
+        self._due = time.monotonic()
+
+    def show(self, picture: np.ndarray) -> None:
+        import imageio.v2 as imageio
+
+        factor = _scale_factor(_size(picture))
+        data = imageio.imwrite("<bytes>", picture.repeat(factor, axis=0).repeat(factor, axis=1), format="jpg")
+        image = self._display.Image(data=data, format="jpeg")
+        time.sleep(max(0.0, self._due - time.monotonic()))
+        self._due = time.monotonic() + self._interval
+        if self._handle is None:
+            self._handle = self._display.display(image, display_id=True)
+        else:
+            self._handle.update(image)
+
+    def __enter__(self) -> NotebookCell:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: TracebackType | None) -> None:
+        pass
