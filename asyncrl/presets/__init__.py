@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["automatic", "for_kind", "preset_names", "read_preset", "tuned_environments"]
+__all__ = ["automatic", "for_kind", "preset_names", "purpose", "read_preset", "tuned_environments"]
 
 _FOLDER = Path(__file__).parent
 
@@ -34,6 +34,18 @@ def for_kind(algorithm: str, kind: str) -> str | None:
         if preset["algorithm"]["name"] == algorithm and kind in preset.get("kinds", ()):
             return name
     return None
+
+
+_KINDS = {"images": "images", "discrete": "numbers and discrete actions", "continuous": "numbers and continuous actions"}
+
+
+def purpose(name: str, env: str) -> str:
+    """What a preset is for, as a phrase that explains why it was chosen for `env`; "" if only a user chooses it."""
+    preset = _presets().get(name, {})
+    if any(fnmatch.fnmatch(env, pattern) for pattern in preset.get("environments", ())):
+        return f"tuned for {env}"
+    kinds = " or ".join(_KINDS[kind] for kind in preset.get("kinds", ()))
+    return f"for any environment with {kinds}" if kinds else ""
 
 
 @functools.cache

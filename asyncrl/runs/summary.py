@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from asyncrl.presets import purpose
 from asyncrl.runs.config import Device, EngineKind, RunConfig, ScheduleKind
 
 __all__ = ["summary_lines"]
@@ -15,7 +16,7 @@ def summary_lines(config: RunConfig) -> list[str]:
     if config.device is not Device.CUDA and not torch.cuda.is_available():
         no_gpu = " (torch sees no GPU here)"
     rows = {
-        "preset": config.preset or f"none: {algorithm}'s defaults, which may not suit this environment",
+        "preset": _preset(config),
         "algorithm": f"{algorithm}, network {network}, {config.precision.value} on {config.device.value}{no_gpu}",
         "actors": f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}",
         "schedule": _schedule(config),
@@ -24,6 +25,13 @@ def summary_lines(config: RunConfig) -> list[str]:
         "seed": f"{config.seed}",
     }
     return [f"{name:<20}{value}" for name, value in rows.items()]
+
+
+def _preset(config: RunConfig) -> str:
+    if config.preset is None:
+        return f"none: {config.algorithm.name}'s defaults, which may not suit this environment"
+    reason = purpose(config.preset, config.env)
+    return f"{config.preset}, {reason}" if reason else config.preset
 
 
 def _schedule(config: RunConfig) -> str:

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from asyncrl.algorithms import A3C
+from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.networks import Network, NetworkConfig
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves, settings_of, tailor
+from asyncrl.runs.summary import summary_lines
 
 ENV = "worlds:Corridor-v0"
 
@@ -46,6 +49,21 @@ def test_a_target_network_that_moved_is_copied_instead_where_that_is_asked_for()
     """LunarLander's preset has a rate."""
     found = leaves(tailor("LunarLander-v3", "dqn", target_every=500))
     assert (found["target_every"], found["tau"]) == (500, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "preset", "row"),
+    [
+        ("ppo", "CartPole-v1", None, "ppo/cartpole, tuned for CartPole-v1"),
+        ("ppo", ENV, None, "ppo/discrete, for any environment with numbers and discrete actions"),
+        ("dqn", "CartPole-v1", "rlk/cartpole-dqn", "rlk/cartpole-dqn"),
+        ("random", ENV, None, "none: random's defaults, which may not suit this environment"),
+    ],
+)
+def test_the_header_says_why_a_preset_was_chosen(algorithm: str, env: str, preset: str | None, row: str) -> None:
+    config = tailor(env, algorithm, preset)
+    config = resolve(config, describe(env, config.environment))
+    assert f"{'preset':<20}{row}" in summary_lines(config)
 
 
 def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
