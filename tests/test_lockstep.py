@@ -127,6 +127,14 @@ def test_memory_and_rare_publication_change_nothing_of_that(tmp_path: Path, algo
     assert len(set(hashes.values())) == 1, hashes
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "one-step-sarsa"])
+def test_action_masks_change_nothing_of_that(tmp_path: Path, algorithm: str) -> None:
+    settings = dict(steps=960, actors=3, envs_per_actor=4, eval_episodes=0, lag=2, seed=5) | OWN[algorithm]
+    env = "masked_envs:Moves-v0"
+    hashes = {e: weights_after(tmp_path / e, env, algorithm, settings, engine=e) for e in ENGINES}
+    assert len(set(hashes.values())) == 1, hashes
+
+
 def test_another_seed_or_lag_gives_other_weights(tmp_path: Path) -> None:
     """Otherwise equality could mean that nothing is learned."""
     settings = [{}, {"seed": 6}, {"lag": 2}]

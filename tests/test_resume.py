@@ -104,6 +104,8 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),
+        ("masked_envs:Moves", "ppo", dict(epochs=2, t_max=7, recurrent="lstm", recurrent_size=8)),
+        ("masked_envs:ByObservation", "dqn", dict(STORED, steps=1200, prioritized=True)),
         ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=300, actors=1, envs_per_actor=2)),
         ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=700, life_loss=True, noop_max=5)),
     ],

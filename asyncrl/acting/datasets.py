@@ -21,7 +21,7 @@ from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs import Contract, contract_lines
 from asyncrl.envs.space_reading import spaces_of
-from asyncrl.envs.spaces import Actions, Spaces, pack
+from asyncrl.envs.spaces import Actions, MaskSource, Spaces, pack
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Demonstration", "check", "check_name_free", "read", "record", "write"]
@@ -156,6 +156,8 @@ def _demonstration(episode: Any, recorded: Spaces, expected: Spaces) -> Demonstr
         raise ValueError(f"episode {episode.id} has observations {observation.shape} for {steps} steps")
     if len(action) != steps or not all(map(expected.actions.is_valid, action)):
         raise ValueError(f"episode {episode.id} must have one action of {expected.actions} per step")
+    if not expected.allows(action, observation[:-1]).all():
+        raise ValueError(f"episode {episode.id} has an action that the action mask of its step forbids")
     if reward.ndim != 1 or not np.isfinite(reward).all():
         raise ValueError(f"episode {episode.id} has rewards that are not finite numbers")
     if np.dtype(expected.observation_dtype).kind == "f" and not np.isfinite(observation).all():
@@ -174,7 +176,9 @@ def _open(name: str, contract: Contract) -> tuple[Any, Spaces]:
     if (file := folder / "main_data.hdf5").exists():
         _check_hdf5(file)
     dataset = minari.load_dataset(name)
-    spaces = spaces_of(name, dataset.observation_space, dataset.action_space)
+    has_mask = isinstance(dataset.observation_space, gym.Dict) and "action_mask" in dataset.observation_space.spaces
+    mask = contract.spaces.action_mask if has_mask else MaskSource.NONE
+    spaces = spaces_of(name, dataset.observation_space, dataset.action_space, mask)
     _compare(name, spaces, contract)
     return dataset, spaces
 

@@ -15,8 +15,9 @@ from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import Contract, EnvOptions, describe
+from asyncrl.envs.action_masks import as_mask
 from asyncrl.envs.family_options import merge
-from asyncrl.envs.spaces import Spaces, pack
+from asyncrl.envs.spaces import MaskSource, Spaces, pack
 from asyncrl.errors import UsageError
 from asyncrl.runs import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder
@@ -68,7 +69,7 @@ class Agent:
         self._state = None
 
     @standard_modes()
-    def act(self, observation: Any, *, greedy: bool | None = None) -> Any:
+    def act(self, observation: Any, *, greedy: bool | None = None, action_mask: Any = None) -> Any:
         """Return the action for one observation, or the actions [B, …] for a batch of B.
 
         An observation is what the environment, a vector environment of it or `envs.make` returns: of any space, or an
@@ -76,8 +77,11 @@ class Agent:
         environment's action space. `greedy` takes the most probable action instead of sampling; None does as the run's
         evaluations did. A recurrent network keeps its state until `reset` or until B changes. Raises UsageError if the
         observation does not fit.
+
+        An agent that was trained with action masks from the environment's infos or its method action_masks() takes the
+        mask of the observation, or the masks [B, …] of a batch, as `action_mask`.
         """
-        batch, single = self._batch(observation)
+        batch, single = self._batch(self._with_mask(observation, action_mask))
         tensor = torch.from_numpy(self.contract.standardized(batch))
         if self._state is None or len(self._state) != len(tensor):
             self._state = self.policy.initial_state(len(tensor))
@@ -89,21 +93,37 @@ class Agent:
             return action
         return action[0] if actions.is_discrete else np.asarray(action[0])
 
+    def _with_mask(self, observation: Any, mask: Any) -> Any:
+        """Return the observation with its action mask, in the form that `pack` takes. Raises UsageError."""
+        spaces = self.contract.spaces
+        is_apart = spaces.action_mask in (MaskSource.METHOD, MaskSource.INFO)
+        if mask is None:
+            if is_apart and not _is_packed(spaces, observation):
+                raise UsageError(
+                    f"{self.contract.env} gives an action mask by {spaces.action_mask.value}: pass it to act as action_mask"
+                )
+            return observation
+        if not is_apart:
+            where = "has it in its observations" if spaces.is_masked else "was trained without action masks"
+            raise UsageError(f"the agent of {self.contract.env} takes no action_mask: it {where}")
+        single = np.shape(spaces.parts[0].find(observation)) == spaces.parts[0].given_shape
+        try:
+            masks = as_mask(spaces.actions, mask) if single else np.stack([as_mask(spaces.actions, one) for one in mask])
+        except (TypeError, ValueError) as problem:
+            raise UsageError(f"agent.act got {problem}") from None
+        return {"observation": observation, "action_mask": masks}
+
     def _batch(self, observation: Any) -> tuple[np.ndarray, bool]:
         """Return the observations as [B, *O], and whether `observation` is a single one. Raises UsageError."""
         spaces = self.contract.spaces
         expected = spaces.observation_shape
         packed = Spaces(expected, spaces.observation_dtype, spaces.actions)
-        if spaces.entries:
-            is_packed = isinstance(observation, np.ndarray) and observation.dtype == np.uint8
-            is_packed = is_packed and expected in (observation.shape, observation.shape[1:])
-            candidates = [packed if is_packed else spaces]
-        else:
-            candidates = [spaces, packed]
+        form = packed if _is_packed(spaces, observation) else spaces
+        candidates = [form] if spaces.entries else [spaces, packed]
         try:
             for candidate in candidates:
                 part = candidate.parts[0]
-                shape = np.shape(part.find(observation))
+                shape = np.shape(candidate.values(observation)[0])
                 single = shape == part.given_shape
                 if single or shape[1:] == part.given_shape:
                     batch = pack(candidate, observation, check=True, single=single)
@@ -135,6 +155,12 @@ class Agent:
     def _context(self, greedy: bool | None, epsilon: float = 0.0) -> ActContext:
         greedy = self.resolve_greedy(greedy)
         return ActContext.evaluation(self.random, greedy=greedy, epsilon=epsilon)
+
+
+def _is_packed(spaces: Spaces, observation: Any) -> bool:
+    """Return whether an observation, or a batch, has the form of rollouts already: the bytes of its parts."""
+    is_bytes = isinstance(observation, np.ndarray) and observation.dtype == np.uint8
+    return is_bytes and spaces.observation_shape in (observation.shape, observation.shape[1:])
 
 
 @standard_modes()

@@ -47,7 +47,7 @@ def _observation(contract: Contract) -> Tensor:
         (seed,) = environment_seeds(1, Stream.EVALUATION, 1)
         observation = env.reset(seed)
         for _ in range(_WARM_UP_STEPS):
-            observation = env.step(contract.spaces.actions.random(random, 1)).observation
+            observation = env.step(contract.spaces.random_actions(random, observation)).observation
     return torch.from_numpy(observation)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,10 @@ class Keyboard:
 
 
 class HumanPlayer:
-    """Shows every picture in a window and acts by the pressed keys; a `episodes.Player`."""
+    """Shows every picture in a window and acts by the pressed keys; a `episodes.Player`.
+
+    Where an action mask forbids the keys' action, the first allowed action is taken.
+    """
 
     def __init__(self, view: View, window: Window) -> None:
         """Raises UsageError where an action is more than one choice."""
@@ -59,7 +63,14 @@ class HumanPlayer:
 
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
         self._window.show(self._view.picture())
-        return np.array([self._keyboard.action(self._window.pressed)])
+        pressed, spaces = self._window.pressed, self._view.contract.spaces
+        action = np.array([self._keyboard.action(pressed)])
+        if spaces.allows(action, observation).all():
+            return action
+        allowed = spaces.first_legal(observation)
+        if pressed:
+            print(f"action {action[0]} is not allowed now; {allowed[0]} is taken instead", file=sys.stderr)
+        return allowed
 
 
 def action_count(contract: Contract) -> int:

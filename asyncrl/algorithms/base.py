@@ -32,6 +32,8 @@ class ActContext(NamedTuple):
     """Take the most probable action instead of sampling."""
     epsilon: float = 0.0
     """Probability of a uniformly random action in evaluation."""
+    legal: Tensor | None = None
+    """[B, Σ choices] bool: what the action mask allows, set by `Policy`; None without one."""
 
     @classmethod
     def training(cls, random: torch.Generator, *, step: int, slots: EnvSlots) -> ActContext:

@@ -133,12 +133,24 @@ class Exploration:
         return epsilon + self.epsilon_perturbation * (1 - step % period / period)
 
 
-def explore(best: Tensor, actions: int, epsilon: Tensor | float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def explore(
+    best: Tensor,
+    actions: int,
+    epsilon: Tensor | float,
+    random: torch.Generator,
+    legal: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Replace each of the `best` actions [B] int64 by a uniformly random one with probability `epsilon`.
 
     Returns the actions [B] int64, and [B] bool: True where the action is a random one. `actions` is the number of
-    actions to draw from; `epsilon` is a number or [B].
+    actions to draw from, of which only those `legal`, [B, actions] bool, are drawn; `epsilon` is a number or [B].
     """
     explored = torch.rand(best.shape, generator=random, dtype=torch.float64) < epsilon
-    other = torch.randint(actions, best.shape, generator=random)
+    if legal is None:
+        other = torch.randint(actions, best.shape, generator=random)
+    else:
+        ranks = legal.cumsum(-1)  # 1 for the first legal action
+        count = ranks[:, -1]
+        drawn = torch.rand(best.shape, generator=random, dtype=torch.float64) * count
+        other = (ranks > torch.minimum(drawn.long(), count - 1)[:, None]).int().argmax(-1)
     return torch.where(explored, other, best), explored

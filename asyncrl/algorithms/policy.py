@@ -16,6 +16,7 @@ from asyncrl.errors import UsageError
 from asyncrl.networks import (
     ActionValues,
     ConvolutionalEncoder,
+    MaskReader,
     NetworkConfig,
     PolicyValue,
     copy_into,
@@ -48,6 +49,7 @@ class Policy:
         keep_in_compute_dtype(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
         self._noisy = network.noisy
+        self._mask = MaskReader(spaces) if spaces.is_masked else None
 
     def load(self, weights: Tensor) -> None:
         """Copy the weights [P] float32 into the network."""
@@ -66,6 +68,8 @@ class Policy:
         """
         if self._noisy:
             resample(self._network, context.random if context.explore else None)
+        if self._mask is not None:
+            context = context._replace(legal=self._mask.legal(observation))
         output = self._algorithm.act(self._forward, observation, state, context)
         if not context.epsilon:
             return output
@@ -75,7 +79,7 @@ class Policy:
                 f"--epsilon {context.epsilon:g} needs one discrete action per step, but the environment's actions are "
                 f"{self._spaces.actions}; leave it out"
             )
-        return output._replace(action=explore(output.action, count, context.epsilon, context.random)[0])
+        return output._replace(action=explore(output.action, count, context.epsilon, context.random, context.legal)[0])
 
     @torch.no_grad()
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -84,7 +88,10 @@ class Policy:
         Both are float32. Returns None for networks without convolutions.
         """
         encoder = self._network.body.encoder
-        return encoder.first(observation.to(self._device)) if isinstance(encoder, ConvolutionalEncoder) else None
+        if not isinstance(encoder, ConvolutionalEncoder):
+            return None
+        observation = observation if self._mask is None else self._mask.features(observation)
+        return encoder.first(observation.to(self._device))
 
     def _forward_on_device(
         self, observation: Tensor, state: Tensor, valid: Tensor | None = None

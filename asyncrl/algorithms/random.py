@@ -14,7 +14,7 @@ from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy
-from asyncrl.networks import NetworkConfig, PolicyValue
+from asyncrl.networks import MaskReader, NetworkConfig, PolicyValue, mask_out
 from asyncrl.networks.distributions import distribution, parameter_count
 
 __all__ = ["Random", "UniformPolicy"]
@@ -28,16 +28,18 @@ class UniformPolicy(nn.Module):
     def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
         self.actions = spaces.actions
+        self._mask = MaskReader(spaces) if spaces.is_masked else None
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float32))
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
         zeros = self.weight.expand(*observation.shape[:2], parameter_count(self.actions))
-        return PolicyValue(distribution(self.actions, zeros), zeros[..., 0], state)
+        legal = None if self._mask is None else self._mask.legal(observation)
+        return PolicyValue(distribution(self.actions, mask_out(zeros, legal)), zeros[..., 0], state)
 
 
 @dataclass(frozen=True)
 class Random(Algorithm):
-    """Uniformly random actions, discrete or within [−1, 1]. Nothing is learned: L = 0."""
+    """Uniformly random actions among those allowed, discrete or within [−1, 1]. Nothing is learned: L = 0."""
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniformly random actions: the baseline"

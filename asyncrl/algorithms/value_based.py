@@ -58,7 +58,7 @@ class ValueBasedMethod(Algorithm):
         random = context.random
         if self.exploration.hold_random_actions:  # every step of the rollout repeats the same draws
             random = torch.Generator().manual_seed(random.initial_seed())
-        action, explored = explore(action, q.shape[-1], epsilon, random)
+        action, explored = explore(action, q.shape[-1], epsilon, random, context.legal)
         return ActionOutput(action, state, {}, explored)
 
 

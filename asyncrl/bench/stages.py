@@ -104,8 +104,8 @@ def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], ob
     environments = Environments(contract, config.envs_per_actor)
     environments.reset(environment_seeds(config.seed, Stream.ENVIRONMENT, config.envs_per_actor))
     random = np.random.default_rng(config.seed)
-    count, actions = config.envs_per_actor, contract.spaces.actions
-    return lambda: environments.step(actions.random(random, count)), count
+    count, spaces = config.envs_per_actor, contract.spaces
+    return lambda: environments.step(spaces.random_actions(random, environments.shown)), count
 
 
 def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:

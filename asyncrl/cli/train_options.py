@@ -132,6 +132,6 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
             spaces = describe(config.env, dataclasses.replace(config.environment, standardize=0)).spaces
             if not spaces.has_images:
                 without |= _IMAGES
-            elif not spaces.entries:
+            elif not spaces.features.entries:
                 without |= _DENSE
     return frozenset(without)

@@ -77,6 +77,10 @@ def _check_spaces(spaces: Spaces, stack: int) -> None:
         if spaces.observation_dtype != "uint8" or spaces.observation_shape not in ((nbytes,), (stack, nbytes)):
             raise UsageError("the bytes of an observation's parts do not add up to its size")
     _check_actions(spaces.actions)
+    if spaces.is_masked:
+        mask = spaces.entries[-1] if len(spaces.entries) > 1 else None
+        if mask is None or (mask.shape, mask.dtype) != ((sum(spaces.actions.choices),), "uint8"):
+            raise UsageError("the last part of an observation with an action mask must have a number for each choice")
 
 
 def _check_array(name: str, shape: tuple[int, ...], dtype: str) -> None:

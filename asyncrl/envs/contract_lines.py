@@ -18,6 +18,8 @@ def contract_lines(contract: Contract) -> list[str]:
         "observation": _observation(contract),
         "actions": _actions(contract),
     }
+    if contract.spaces.is_masked:
+        rows["action mask"] = f"from {contract.spaces.action_mask.value}"
     if contract.frame_skip > 1:
         maximum = ", maximum of the last two" if contract.max_pool else ""
         rows["frame skip"] = f"{contract.frame_skip} frames per step{maximum}"

@@ -16,7 +16,7 @@ from asyncrl.envs.observation_checks import report_rounding
 from asyncrl.envs.observations import Observations
 from asyncrl.envs.options import Backend
 from asyncrl.envs.registry import family_named
-from asyncrl.errors import EnvironmentFault
+from asyncrl.errors import EnvironmentFault, UsageError
 
 __all__ = ["Environments", "Step"]
 
@@ -67,6 +67,8 @@ class Environments:
         """Infos of the last reset or step, one array per name."""
         self.shown: np.ndarray = np.zeros(0)
         """[B, *O] the last observations before standardization"""
+        self._resets = np.zeros(num_envs, dtype=bool)
+        """[B] whether the next step resets, whatever the action"""
         self.vector: VectorEnv = self._family.build(
             contract, num_envs, threads, training=training, render=render, seed=seed
         )
@@ -114,12 +116,21 @@ class Environments:
                 observation = self._reset(seeds, begins)
                 done = done & ~begins
             if remaining:
-                observation, _, _, done = self.step(np.stack([_action(sequence, remaining) for sequence in actions]))
+                action = np.stack([_action(sequence, remaining) for sequence in actions])
+                if self.contract.spaces.is_masked:
+                    waits = lengths < remaining
+                    action[waits] = self.contract.spaces.first_legal(self.shown[waits])
+                observation, _, _, done = self.step(action)
         return observation, done
 
     def step(self, action: np.ndarray) -> Step:
-        """Step every environment once. `action` [B, …] has the form of a policy's actions (see `Actions`)."""
+        """Step every environment once. `action` [B, …] has the form of a policy's actions (see `Actions`).
+
+        Raises UsageError for an action that the environment's action mask forbids.
+        """
         self._steps += 1
+        if self.contract.spaces.is_masked:
+            self._check_legal(action)
         result = self._guard("step", self.vector.step, self.contract.spaces.actions.for_environment(action))
         observation, reward, terminated, truncated, infos = result
         self.infos = infos
@@ -127,6 +138,7 @@ class Environments:
         reward = np.asarray(reward, dtype=np.float32)
         if not _is_finite(reward):
             raise self._fault(f"returned the reward {reward[~np.isfinite(reward)][0]}")
+        self._resets = done
         return Step(self._observation(observation), reward, np.asarray(terminated), done)
 
     @property
@@ -148,6 +160,7 @@ class Environments:
         arguments: dict[str, Any] = {} if mask is None else {"options": {"reset_mask": mask}}
         seed = self._family.seeds(self.vector, seeds)
         observation, self.infos = self._guard("reset", self.vector.reset, seed=seed, **arguments)
+        self._resets = np.zeros(self.num_envs, dtype=bool) if mask is None else self._resets & ~mask
         return self._observation(observation)
 
     def _observation(self, observation: Any) -> np.ndarray:
@@ -162,6 +175,17 @@ class Environments:
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
         self.shown = observation
         return self.contract.standardized(observation)
+
+    def _check_legal(self, action: np.ndarray) -> None:
+        """Raise UsageError for an action that the mask of the last observation forbids."""
+        spaces = self.contract.spaces
+        forbidden = np.flatnonzero(~(spaces.allows(action, self.shown) | self._resets))
+        if forbidden.size:
+            chosen = spaces.actions.for_environment(action[forbidden[:1]])[0]
+            raise UsageError(
+                f"{self.contract.env}: the action {chosen} was chosen in step {self._steps} of environment {forbidden[0]}, "
+                "where its action mask forbids it; an algorithm or a bot of your own must heed the mask"
+            )
 
     def _converted(self, observation: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         if self._may_round and report_rounding(self.contract.env, observation):

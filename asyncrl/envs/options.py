@@ -69,6 +69,9 @@ class EnvOptions:
     """Reward to learn from where an episode terminates, in place of the environment's."""
     episode_steps: int | None = None
     """Steps after which an episode is truncated. Default: the environment's own limit."""
+    action_mask: bool = True
+    """Choose among the actions that the environment's action mask allows, if it has one: its observation's or its info's
+    "action_mask", or its method action_masks()."""
     standardize: int = 0
     """Standardize observations by the mean and standard deviation of this many random steps; 0: off."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from asyncrl.envs.actions import actions_of
-from asyncrl.envs.spaces import SMALLEST_IMAGE, Entry, Spaces
+from asyncrl.envs.spaces import SMALLEST_IMAGE, Entry, MaskSource, Spaces
 from asyncrl.errors import UsageError
 
 __all__ = ["spaces_of"]
@@ -23,10 +23,18 @@ _NOT_IN_TORCH = ("uint16", "uint32", "uint64")
 """Dtypes that become float32, for which torch has more operations."""
 
 
-def spaces_of(env_id: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> Spaces:
-    """Return the form of one environment's spaces. Raises UsageError for spaces that are not supported."""
+def spaces_of(
+    env_id: str,
+    observation: gymnasium.Space[Any],
+    action: gymnasium.Space[Any],
+    mask: MaskSource = MaskSource.NONE,
+) -> Spaces:
+    """Return the form of one environment's spaces, with the action mask that comes from `mask`.
+
+    Raises UsageError for spaces that are not supported.
+    """
     actions = actions_of(env_id, action)
-    if isinstance(observation, spaces.Box):
+    if isinstance(observation, spaces.Box) and mask is MaskSource.NONE:
         whole = _box(observation, "", ())
         if math.prod(whole.shape) == 0:
             raise UsageError(f"{env_id} has observations of shape {observation.shape}, which hold no number")
@@ -40,11 +48,16 @@ def spaces_of(env_id: str, observation: gymnasium.Space[Any], action: gymnasium.
             given=whole.given,
             image_max=whole.image_max,
         )
+    if mask is MaskSource.OBSERVATION:
+        assert isinstance(observation, spaces.Dict)
+        observation = spaces.Dict({key: part for key, part in observation.items() if key != "action_mask"})
     entries = tuple(entry for entry in _entries(env_id, observation, ()) if math.prod(entry.shape))
     if not entries:
         raise UsageError(f"{env_id} has observations that hold no number: {observation}")
     _check_choices(env_id, entries)
-    return Spaces((sum(entry.nbytes for entry in entries),), "uint8", actions, entries)
+    if mask is not MaskSource.NONE:
+        entries = (*entries, Entry("action_mask", (sum(actions.choices),), "uint8"))
+    return Spaces((sum(entry.nbytes for entry in entries),), "uint8", actions, entries, action_mask=mask)
 
 
 def _entries(env_id: str, space: gymnasium.Space[Any], path: tuple[str | int, ...]) -> Iterator[Entry]:

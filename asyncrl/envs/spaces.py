@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +14,19 @@ import numpy as np
 from asyncrl.common.dtypes import exact
 from asyncrl.envs.actions import Actions
 
-__all__ = ["SMALLEST_IMAGE", "Actions", "Entry", "Spaces", "pack"]
+__all__ = ["SMALLEST_IMAGE", "Actions", "Entry", "MaskSource", "Spaces", "pack"]
 
 SMALLEST_IMAGE = 36
 """Smallest height and width for the convolutional networks, in pixels."""
+
+
+class MaskSource(Enum):
+    """Where an environment says which actions it allows next."""
+
+    NONE = "none"
+    OBSERVATION = "observation['action_mask']"
+    METHOD = "action_masks()"
+    INFO = "info['action_mask']"
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,60 @@ class Spaces:
     """See `Entry`."""
     image_max: float | None = None
     """See `Entry`."""
+    action_mask: MaskSource = MaskSource.NONE
+    """Where the action mask comes from. The mask is the last entry: uint8 [Σ choices], 1 where a choice is allowed."""
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether observations contain an action mask."""
+        return self.action_mask is not MaskSource.NONE
+
+    @cached_property
+    def features(self) -> Spaces:
+        """The spaces as encoders see them: without the action mask."""
+        if not self.is_masked:
+            return self
+        entries = self.entries[:-1]
+        shape = (sum(entry.nbytes for entry in entries),)
+        first = entries[0]
+        if len(entries) == 1 and not first.choices:
+            one = Spaces(first.shape, first.dtype, self.actions, image_max=first.image_max)
+        else:
+            one = Spaces(shape, "uint8", self.actions, entries)
+        return one.stacked(self.observation_shape[0]) if len(self.observation_shape) == 2 else one
+
+    def legal(self, observation: np.ndarray) -> np.ndarray:
+        """Return which choices are allowed, [B, Σ choices] bool, in observations [B, *O] that contain an action mask.
+
+        A part of an action without any allowed choice, as after an episode's last step, counts as unrestricted.
+        """
+        newest = observation[:, -1] if len(self.observation_shape) == 2 else observation
+        mask = newest[:, -self.entries[-1].nbytes :] != 0
+        parts = np.split(mask, np.cumsum(self.actions.choices)[:-1], 1)
+        return np.concatenate([part | ~part.any(1, keepdims=True) for part in parts], 1)
+
+    def first_legal(self, observation: np.ndarray) -> np.ndarray:
+        """Return the first allowed action of a policy, [B, …], in observations [B, *O] that contain an action mask."""
+        return self._each_part(self.legal(observation), lambda legal: legal.argmax(1))
+
+    def random_actions(self, random: np.random.Generator, observation: np.ndarray) -> np.ndarray:
+        """Return uniformly random actions of a policy, [B, …], among those allowed in the observations [B, *O]."""
+        if not self.is_masked:
+            return self.actions.random(random, len(observation))
+        return self._each_part(self.legal(observation), lambda legal: (random.random(legal.shape) * legal).argmax(1))
+
+    def allows(self, action: np.ndarray, observation: np.ndarray) -> np.ndarray:
+        """Return [B] bool: whether the mask in the observation [B, *O] allows a policy's action [B, …]."""
+        if not self.is_masked:
+            return np.ones(len(action), dtype=bool)
+        borders = np.cumsum((0, *self.actions.choices[:-1]))
+        chosen = np.take_along_axis(self.legal(observation), action.reshape(len(action), -1) + borders, 1)
+        return np.asarray(chosen.all(1))
+
+    def _each_part(self, legal: np.ndarray, choose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the policy's actions [B, …] that `choose` takes for each part from its [B, choices] of `legal`."""
+        parts = np.split(legal, np.cumsum(self.actions.choices)[:-1], 1)
+        return np.stack([choose(part) for part in parts], 1).reshape(len(legal), *self.actions.policy_shape)
 
     @cached_property
     def parts(self) -> tuple[Entry, ...]:
@@ -167,7 +232,19 @@ class Spaces:
         return not (self.entries or self.channels_last or self.given)
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.parts))
+        if not self.is_masked:
+            return ", ".join(map(str, self.parts))
+        return f"{', '.join(map(str, self.parts[:-1]))}, with a mask of {self.entries[-1].shape[0]} choices"
+
+    def values(self, observation: Any) -> list[Any]:
+        """Return the values of the parts in an observation of the environment, or in a batch.
+
+        Where the mask is not part of the environment's own observation, `observation` is a mapping with the keys
+        `observation` and `action_mask`. Raises ValueError if a part is missing.
+        """
+        if self.action_mask in (MaskSource.NONE, MaskSource.OBSERVATION):
+            return [part.find(observation) for part in self.parts]
+        return [*(part.find(observation["observation"]) for part in self.parts[:-1]), observation["action_mask"]]
 
     def stacked(self, frames: int) -> Spaces:
         """Return the spaces for stacks of the last `frames` observations, oldest first."""
@@ -177,7 +254,10 @@ class Spaces:
         return replace(self, observation_shape=(frames, *(shape[1:] if self._is_gray else shape)))
 
     def unpacked(self, observation: np.ndarray) -> Any:
-        """Return the values of one observation's parts by name; for an observation that is one array, the array."""
+        """Return the values of one observation's parts by name; for an observation that is one array, the array.
+
+        An action mask that is not part of the environment's own observation is left out.
+        """
         if not self.entries:
             return observation
         values: dict[str, Any] = {}
@@ -185,6 +265,8 @@ class Spaces:
         for entry, part in zip(self.entries, np.split(observation, borders, -1), strict=True):
             value = np.ascontiguousarray(part).view(entry.dtype).reshape((*part.shape[:-1], *entry.shape))
             values[entry.name] = value + entry.first if entry.choices else value
+        if self.action_mask in (MaskSource.METHOD, MaskSource.INFO):
+            del values[self.entries[-1].name]
         return values[""] if [*values] == [""] else values
 
     @property
@@ -198,7 +280,7 @@ def pack(spaces: Spaces, observation: Any, *, check: bool = False, single: bool 
     With `single`, `observation` is one observation and B is 1. Raises ValueError as `Entry.of` does; the shape of an
     observation that is one array is not checked.
     """
-    values = (np.asarray(part.find(observation)) for part in spaces.parts)
+    values = map(np.asarray, spaces.values(observation))
     batches = (value[None] if single else value for value in values)
     if not spaces.entries:
         return spaces.parts[0].converted(next(batches), check=check)

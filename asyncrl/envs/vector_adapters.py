@@ -95,20 +95,22 @@ class SingleFromVector(gymnasium.Env[Any, Any]):
         self.render_mode = vector.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, _ = self._vector.reset(seed=seed, options=options)
-        return _first(observation), {}
+        observation, infos = self._vector.reset(seed=seed, options=options)
+        return _first(observation), _mask_info(infos)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         space = self._vector.single_action_space
         actions: Any = concatenate(space, [action], create_empty_array(space, 1))  # type: ignore[arg-type]
         observation, reward, terminated, truncated, infos = self._vector.step(actions)
         if self._mode is AutoresetMode.SAME_STEP and (terminated[0] or truncated[0]):
+            final_info = infos.get("final_info")
             observation = infos.get("final_obs", infos.get("final_observation"))
             if observation is None:
                 raise EnvironmentFault(
                     "resets in the step that ends an episode and does not return the last observation (final_obs)"
                 )
-        return _first(observation), reward[0], terminated[0], truncated[0], {}
+            infos = final_info if isinstance(final_info, dict) else {}
+        return _first(observation), reward[0], terminated[0], truncated[0], _mask_info(infos)
 
     def render(self) -> Any:
         pictures: Any = self._vector.render()
@@ -116,6 +118,12 @@ class SingleFromVector(gymnasium.Env[Any, Any]):
 
     def close(self) -> None:
         self._vector.close()
+
+
+def _mask_info(infos: Any) -> dict[str, Any]:
+    """Return the action mask in the infos of one environment, as its own info."""
+    masks = infos.get("action_mask") if isinstance(infos, dict) else None
+    return {} if masks is None else {"action_mask": _first(masks)}
 
 
 def _first(batch: Any) -> Any:

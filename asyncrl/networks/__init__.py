@@ -6,6 +6,7 @@ from asyncrl.networks.flat import bind, copy_into, have_diverged, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import resample
+from asyncrl.networks.masks import MaskReader, mask_out
 from asyncrl.networks.recurrent import Recurrent
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CategoricalQNetwork",
     "ConvolutionalEncoder",
     "Init",
+    "MaskReader",
     "Network",
     "NetworkConfig",
     "PolicyValue",
@@ -24,6 +26,7 @@ __all__ = [
     "copy_into",
     "have_diverged",
     "keep_in_compute_dtype",
+    "mask_out",
     "named_views",
     "resample",
     "resolve",

@@ -7,21 +7,32 @@ from torch import Tensor, nn
 
 from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.build import NetworkConfig, encoder
+from asyncrl.networks.masks import MaskReader
 from asyncrl.networks.recurrent import core
 
 __all__ = ["Body"]
 
 
 class Body(nn.Module):
-    """(observation [T, N, *O], state [N, S], valid [T, N]) → (features [T, N, F] float32, state [N, S])."""
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → (features [T, N, F] float32, state [N, S]).
+
+    An action mask in the observation is no feature; `legal` reads it.
+    """
 
     def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> None:
         super().__init__()
-        self.encoder = encoder(config, spaces, dtype)
+        self._mask = MaskReader(spaces) if spaces.is_masked else None
+        self.encoder = encoder(config, spaces.features, dtype)
         self.core = core(config.recurrent, self.encoder.features, config.recurrent_size)
         self.features, self.state_size = self.core.features, self.core.state_size
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self._mask is not None:
+            observation = self._mask.features(observation)
         features = self.encoder(observation.flatten(0, 1)).unflatten(0, observation.shape[:2])
         features, state = self.core(features, state, valid)
         return features.float(), state
+
+    def legal(self, observation: Tensor) -> Tensor | None:
+        """Return which choices are allowed, [T, N, Σ choices] bool; None without an action mask."""
+        return None if self._mask is None else self._mask.legal(observation)

@@ -111,7 +111,7 @@ class NetworkConfig:
 def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
     """Return the kind of network that `config` selects for `spaces`. Raises UsageError if they do not fit."""
     config.check()
-    kind = config.network
+    spaces, kind = spaces.features, config.network
     if kind is Network.AUTO:
         return Network.NATURE_CNN if spaces.has_images else Network.MLP
     if kind in _CONVOLUTIONS and not spaces.has_images:
@@ -131,7 +131,7 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
 def unconvolved(spaces: Spaces) -> list[str]:
     """Return a sentence for each part of an observation that looks like an image but is not convolved, with the reason."""
     sentences = []
-    for part in spaces.parts:
+    for part in spaces.features.parts:
         height = sorted((1, 1, *part.shape))[-2]  # the shorter side
         smallest = SMALLEST_IMAGE // 2 if part.dtype == "uint8" and len(part.shape) > 2 else SMALLEST_IMAGE
         if part.is_image or part.choices or height < smallest:

@@ -13,6 +13,7 @@ from asyncrl.networks.build import Network, NetworkConfig, resolve
 from asyncrl.networks.distributions import Distribution, distribution, parameter_count
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
+from asyncrl.networks.masks import mask_out
 
 __all__ = ["ActionValues", "ActorCritic", "CategoricalQNetwork", "PolicyValue", "QNetwork"]
 
@@ -36,7 +37,7 @@ class ActionValues(NamedTuple):
     """Outputs of a Q-network for T steps of N environments."""
 
     q: Tensor
-    """[T, N, A] float32: action values."""
+    """[T, N, A] float32: action values; the dtype's lowest number for actions that a mask forbids."""
     outputs: Tensor
     """[T, N, A, K] float32: the head's outputs, from which q is computed."""
     state: Tensor
@@ -73,7 +74,7 @@ class ActorCritic(nn.Module):
             features, policy_state = self.body(observation, policy_state, valid)
             value_features, value_state = self.value_body(observation, value_state, valid)
             state = torch.cat([policy_state, value_state], -1)
-        policy = distribution(self.actions, self.policy(features))
+        policy = distribution(self.actions, mask_out(self.policy(features), self.body.legal(observation)))
         return PolicyValue(policy, self.value(value_features).squeeze(-1), state)
 
 
@@ -81,7 +82,7 @@ class QNetwork(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → action values, from K = `outputs` outputs per action.
 
     Dueling: Q(s, a) = V(s) + A(s, a) − mean_a′ A(s, a′) (Wang et al. 2016, equation 9), with V and A linear in the
-    body's features. With `noisy`, the heads are noisy too.
+    body's features and the mean over allowed actions. With `noisy`, the heads are noisy too.
     """
 
     def __init__(
@@ -106,13 +107,22 @@ class QNetwork(nn.Module):
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionValues:
         features, state = self.body(observation, state, valid)
         outputs = self.q(features).unflatten(-1, (self.actions, self.outputs))
+        legal = self.body.legal(observation)
         if self.value is not None:
-            outputs = self.value(features)[..., None, :] + outputs - outputs.mean(-2, keepdim=True)
-        return ActionValues(self.expectation(outputs), outputs, state)
+            outputs = self.value(features)[..., None, :] + outputs - _mean_over(outputs, legal)
+        return ActionValues(mask_out(self.expectation(outputs), legal), outputs, state)
 
     def expectation(self, outputs: Tensor) -> Tensor:
         """Return Q(s, a) [T, N, A] from the head's `outputs` [T, N, A, K]."""
         return outputs.mean(-1)
+
+
+def _mean_over(outputs: Tensor, legal: Tensor | None) -> Tensor:
+    """Return the mean [T, N, 1, K] of `outputs` [T, N, A, K] over the actions that are `legal` [T, N, A], or over all."""
+    if legal is None:
+        return outputs.mean(-2, keepdim=True)
+    weight = legal[..., None].float()
+    return (outputs * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True)
 
 
 class CategoricalQNetwork(QNetwork):

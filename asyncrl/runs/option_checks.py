@@ -131,6 +131,8 @@ def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOpt
         yield IneffectiveOptions(
             ("env_threads",), f"above the {config.envs_per_actor} environments of an actor (--envs-per-actor)"
         )
+    if not (contract.spaces.is_masked or "ignored_action_mask" in contract.settings):
+        yield IneffectiveOptions(("action_mask",), "where the environment gives no action mask")
     if contract.backend is not Backend.ASYNC:
         yield IneffectiveOptions(_WORKERS, "without worker processes: add --env-backend async")
     if config.offline is not None:
@@ -163,7 +165,7 @@ def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[Ine
 
 
 def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
-    kind, parts = network.network, contract.spaces.entries
+    kind, parts = network.network, contract.spaces.features.entries
     if kind is not Network.MLP and all(part.is_image for part in parts):
         yield IneffectiveOptions(_DENSE, f"on --network {kind.value}, whose layers are fixed")
     if kind is not Network.RADIAL:

@@ -71,7 +71,7 @@ OF_FAMILIES: dict[str, tuple[str, Any]] = dict(
     life_loss=("ALE/Pong-v5", True), full_actions=("ALE/Pong-v5", True), episode_frames=("ALE/Pong-v5", 900),
     football_rewards=("academy_empty_goal_close", "checkpoints"), action_set=("SuperMarioBros-1-1-v0", "complex"),
     stuck_steps=("SuperMarioBros-1-1-v0", 50), game_variables=("VizdoomBasic-v1", True),
-    centered=("ALE/Pong-v5", False), difference=("ALE/Pong-v5", True),
+    action_mask=("masked_envs:Moves-v0", False), centered=("ALE/Pong-v5", False), difference=("ALE/Pong-v5", True),
 )  # fmt: skip
 """Options of some families of environments: where each means something, and another value."""
 

@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.common import import_strings
+from asyncrl.envs.action_masks import MaskedVectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.families.single import SingleFamily
@@ -38,6 +39,7 @@ class Gymnasium(SingleFamily):
 
     name = "gymnasium"
     also_in_envpool = True
+    has_action_masks = True
 
     def claims(self, env_id: str) -> bool:
         return True
@@ -80,7 +82,8 @@ class Gymnasium(SingleFamily):
         with translate_errors(contract.env):
             if _is_cartpole(spec):
                 return SeededCartPole(num_envs, **kwargs)
-            return NextStepVectorEnv(partial(_vector, spec, num_envs, **kwargs), seed)
+            vector = NextStepVectorEnv(partial(_vector, spec, num_envs, **kwargs), seed)
+            return MaskedVectorEnv(vector, contract.spaces.action_mask) if contract.spaces.is_masked else vector
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
         """Return one seed per environment; other packages' vector environments draw all episodes from one generator."""

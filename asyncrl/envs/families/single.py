@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -17,16 +18,19 @@ from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import sources
+from asyncrl.envs.action_masks import MaskedEnv, check_support, mask_source
+from asyncrl.envs.checked import CheckedEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.family import Family
 from asyncrl.envs.global_generators import IsolatedGenerators, preserved_generators
 from asyncrl.envs.loading import translate_errors
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.space_reading import spaces_of
-from asyncrl.envs.spaces import Actions, Spaces
+from asyncrl.envs.spaces import Actions, MaskSource, Spaces
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
+from asyncrl.envs.supervision.worker_process import first_info
 from asyncrl.envs.sync_vector import SyncEnvs
-from asyncrl.errors import SystemFault, UsageError
+from asyncrl.errors import EnvironmentFault, SystemFault, UsageError
 
 __all__ = ["SingleFamily"]
 
@@ -36,6 +40,8 @@ class SingleFamily(Family):
 
     packages: tuple[str, ...] = ("gymnasium",)
     """Packages whose versions a contract records."""
+    has_action_masks: bool = False
+    """Whether some of its environments have action masks."""
 
     @abstractmethod
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
@@ -64,9 +70,10 @@ class SingleFamily(Family):
             raise SystemFault(describe_os_error(problem)) from problem
 
     def with_time_limit(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
-        """Return `make_one`, truncated at the contract's episode cap."""
+        """Return `make_one`, truncated at the contract's episode cap, with its action mask if it has one."""
         env = self.make_one(contract, render=render)
-        return env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
+        env = env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
+        return MaskedEnv(env, contract.spaces.action_mask) if contract.spaces.is_masked else env
 
     def seeds_and_steps(self, vector: VectorEnv) -> np.ndarray | None:
         seeded: Any = vector.unwrapped
@@ -101,12 +108,38 @@ class SingleFamily(Family):
         if kwargs:
             common["settings"] = common.get("settings", {}) | {"kwargs": kwargs}
         without_spaces = Contract(**common, spaces=Spaces((), "float32", Actions()))
+        generators = IsolatedGenerators()
         with translate_errors(env_id, kwargs=kwargs), preserved_generators():
-            env = IsolatedGenerators().make(partial(self.make_one, without_spaces, render=False), 0)
-            spaces = spaces_of(env_id, *_spaces(env_id, env))
+            env = generators.make(partial(self.make_one, without_spaces, render=False), 0)
+            observed, acted = _spaces(env_id, env)
+            spaces = spaces_of(env_id, observed, acted)
+            if self.has_action_masks:
+                mask = self._mask_source(without_spaces, env, generators)
+                if options.action_mask:
+                    check_support(env_id, env, mask)
+                    spaces = spaces_of(env_id, observed, acted, mask)
+                elif mask is not MaskSource.NONE:
+                    without_spaces.settings["ignored_action_mask"] = mask.value
         with translate_errors(env_id, "was closed"), preserved_generators():
             env.close()
         return replace(without_spaces, spaces=spaces.stacked(without_spaces.frame_stack))
+
+    def _mask_source(self, contract: Contract, env: gymnasium.Env[Any, Any], generators: IsolatedGenerators) -> MaskSource:
+        """Return where the environment's action mask comes from, for which it may have to be reset once.
+
+        An environment that fails here has no mask; the run itself meets its failure. With workers it is reset in one.
+        """
+
+        def reset() -> Mapping[Any, Any]:
+            if contract.backend is not Backend.ASYNC:
+                with contextlib.suppress(EnvironmentFault):
+                    return CheckedEnv(env, generators).reset(seed=0)[1]
+                return {}
+            make = partial(self.make_one, contract, render=False)
+            in_worker = partial(_install_and_make, sources.dump(contract), contract.env, make)
+            return first_info(in_worker, contract.supervision.step_timeout)
+
+        return mask_source(env, reset)
 
 
 def _install_and_make(data: bytes, env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:

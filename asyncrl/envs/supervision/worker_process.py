@@ -21,7 +21,7 @@ from asyncrl.common.child_process import ChildProcess, anonymous_file, describe_
 from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, FailureKind, Ready, StepReply
 
-__all__ = ["Failed", "WorkerPool", "WorkerProcess"]
+__all__ = ["Failed", "WorkerPool", "WorkerProcess", "first_info"]
 
 _START_TIMEOUT = 120.0
 """Least time in seconds for a worker to import its modules and make its environment."""
@@ -199,3 +199,18 @@ def _unpickled(info: bytes) -> dict[str, Any]:
     except Exception:
         return {}
     return found
+
+
+def first_info(make: Callable[[], gymnasium.Env[Any, Any]], timeout: float) -> dict[str, Any]:
+    """Return the info of a first reset in a worker, with the seed 0; {} if the environment fails in `timeout` seconds."""
+    pool = WorkerPool(make, 1, [0])
+    worker = pool.start(0)
+    try:
+        pool.open(worker.ready(timeout))
+        worker.send_reset(0, 0, None)
+        return worker.receive(0, time.monotonic() + timeout, timeout)
+    except Failed:
+        return {}
+    finally:
+        worker.kill()
+        pool.close()

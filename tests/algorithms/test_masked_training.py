@@ -1,0 +1,54 @@
+"""Every algorithm heeds action masks: its environment raises on a forbidden action."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_lockstep import MEMORY, OWN
+
+from asyncrl.algorithms import ALGORITHMS
+from asyncrl.api import configure, evaluate
+from asyncrl.launch import start
+
+SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=4, engine="serial", seed=5)
+DQN_SWITCHES: dict[str, Any] = MEMORY | dict(
+    double=True, dueling=True, noisy=True, n_step=3, prioritized=True, cql_alpha=0.5
+)
+
+
+def trained(folder: Path, algorithm: str, env: str = "masked_envs:Moves", **settings: Any) -> float:
+    """The mean return of 40 greedy episodes."""
+    run, _ = start(configure(env, algorithm, **{**SMALL, **OWN.get(algorithm, {}), **settings}), folder)
+    sampled = evaluate(run.path, 5, epsilon=0.5 if ALGORITHMS[algorithm].network.__name__.endswith("QNetwork") else 0.0)
+    assert sum(sampled.lengths) == 40
+    return sampled.mean
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: str) -> None:
+    trained(tmp_path / "run", algorithm)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        ("dqn", DQN_SWITCHES),
+        ("c51", DQN_SWITCHES | dict(cql_alpha=0.0)),
+        ("qr-dqn", DQN_SWITCHES | dict(cql_alpha=0.0)),
+        ("dqn", MEMORY | dict(hold_random_actions=False, epsilon_start=2.0)),
+        ("ppo", dict(t_max=8, minibatches=2, recurrent="lstm", recurrent_size=8)),
+        ("n-step-q", dict(target_every=200, recurrent="gru", recurrent_size=8)),
+        ("a3c", dict(precision="bf16", layer_norm=True)),
+        ("a3c", dict(network="radial")),
+    ],
+)
+def test_with_every_switch(tmp_path: Path, algorithm: str, settings: dict[str, Any]) -> None:
+    settings = {name: value for name, value in settings.items() if name != "cql_alpha" or algorithm == "dqn"}
+    trained(tmp_path / "run", algorithm, **settings)
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "ppo", "random"])
+def test_actions_of_several_parts_too(tmp_path: Path, algorithm: str) -> None:
+    trained(tmp_path / "run", algorithm, "masked_envs:ByTuple", env_kwargs='{"choices": [2, 3, 4]}')
