@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 
 class Moves(gymnasium.Env[Any, Any]):
-    """Some random actions are allowed in each of eight steps; the last of them is worth 1, the others 0.
+    """Some random actions are allowed in each of five to ten steps; the last of them is worth 1, the others 0.
 
     The mask is in the info. After the last step it allows nothing.
     """
@@ -27,7 +27,7 @@ class Moves(gymnasium.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self._age = 0
+        self._age, self._length = 0, int(self.np_random.integers(5, 11))
         self._draw()
         return self._see(), self._info()
 
@@ -38,7 +38,7 @@ class Moves(gymnasium.Env[Any, Any]):
         reward = np.mean([i == np.flatnonzero(mask)[-1] for mask, i in zip(self._masks, chosen, strict=True)])
         self._age += 1
         self._draw()
-        return self._see(), float(reward), self._age == 8, False, self._info()
+        return self._see(), float(reward), self._age == self._length, False, self._info()
 
     def render(self) -> np.ndarray:
         return np.zeros((32, 32, 3), np.uint8)
@@ -47,7 +47,7 @@ class Moves(gymnasium.Env[Any, Any]):
         self._masks = [self.np_random.random(count) < 0.4 for count in self._choices]
         for mask in self._masks:
             mask[self.np_random.integers(len(mask))] = True
-            mask &= self._age < 8
+            mask &= self._age < self._length
         self._seen = self.np_random.random(3).astype(np.float32)
 
     def _mask(self) -> np.ndarray:

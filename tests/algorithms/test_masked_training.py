@@ -18,17 +18,16 @@ DQN_SWITCHES: dict[str, Any] = MEMORY | dict(
 )
 
 
-def trained(folder: Path, algorithm: str, env: str = "masked_envs:Moves", **settings: Any) -> float:
-    """The mean return of 40 greedy episodes."""
+def train_and_play(folder: Path, algorithm: str, env: str = "masked_envs:Moves", **settings: Any) -> None:
+    """Train and evaluate, ε-greedily where values are learned."""
     run, _ = start(configure(env, algorithm, **{**SMALL, **OWN.get(algorithm, {}), **settings}), folder)
-    sampled = evaluate(run.path, 5, epsilon=0.5 if ALGORITHMS[algorithm].network.__name__.endswith("QNetwork") else 0.0)
-    assert sum(sampled.lengths) == 40
-    return sampled.mean
+    played = evaluate(run.path, 5, epsilon=0.5 if ALGORITHMS[algorithm].network.__name__.endswith("QNetwork") else 0.0)
+    assert len(played.returns) == 5
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: str) -> None:
-    trained(tmp_path / "run", algorithm)
+    train_and_play(tmp_path / "run", algorithm)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +45,9 @@ def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: s
 )
 def test_with_every_switch(tmp_path: Path, algorithm: str, settings: dict[str, Any]) -> None:
     settings = {name: value for name, value in settings.items() if name != "cql_alpha" or algorithm == "dqn"}
-    trained(tmp_path / "run", algorithm, **settings)
+    train_and_play(tmp_path / "run", algorithm, **settings)
 
 
 @pytest.mark.parametrize("algorithm", ["a3c", "ppo", "random"])
 def test_actions_of_several_parts_too(tmp_path: Path, algorithm: str) -> None:
-    trained(tmp_path / "run", algorithm, "masked_envs:ByTuple", env_kwargs='{"choices": [2, 3, 4]}')
+    train_and_play(tmp_path / "run", algorithm, "masked_envs:ByTuple", env_kwargs='{"choices": [2, 3, 4]}')
