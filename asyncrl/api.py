@@ -121,7 +121,7 @@ def resume(run: Run | Path | str, *, progress: bool | None = None, trust: bool =
         CheckpointError: If every checkpoint is damaged.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
     """
-    run = open_run(Path(run))
+    run = open_run(Path(run), trust=trust)
     view: Sink | None = None
     with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
         config, _ = run.beginning()

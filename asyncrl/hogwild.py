@@ -238,7 +238,9 @@ def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]
     were evaluated, have reached the target return.
     """
     config, contract = session.context.config, session.context.contract
-    workers = Workers(_work, config.actors, contract, config, contract, coordinator.shared, coordinator.updates)
+    workers = Workers(
+        _work, config.actors, contract, config, contract, coordinator.shared, coordinator.updates, code=config.code
+    )
     try:
         yield workers
     finally:

@@ -117,18 +117,15 @@ def resume(
         trust: Run code that the run folder names even if someone else made the folder.
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
     """
-    run = Run(open_run(Path(run_dir)).path.absolute())
+    run = Run(open_run(Path(run_dir)).path.absolute(), trusted=trust)
     with run.locked():
-        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}), trust=trust)
+        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}))
 
 
-def _resume(run: Run, view: Sink | None, changes: dict[str, Any], *, trust: bool) -> tuple[Run, TrainingResult | None]:
+def _resume(run: Run, view: Sink | None, changes: dict[str, Any]) -> tuple[Run, TrainingResult | None]:
     newest = newest_checkpoint(run, view) if run.checkpoints() else None
-    if newest is not None and trust:
-        newest = newest.trusted()
     before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
-    if not trust:
-        checkpoint.check_trust(before, contract_before)
+    checkpoint.check_trust(before, contract_before)
     config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
     contract = describe_all(config.env_ids, config.environment)
     if differences := contract_before.differences(contract):
@@ -156,7 +153,7 @@ def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
     problems = []
     for path in reversed(run.checkpoints()):
         try:
-            found = checkpoint.load(path)
+            found = checkpoint.load(path, trust=run.trusted)
             found.weights()
             Archive.verify(run.replay_folder, found.replay)
             return found
@@ -217,7 +214,7 @@ def _prepare_engine(config: RunConfig, contract: Contract) -> None:
     """Start the processes of the engine. Raises UsageError for environments that cannot be sent to them."""
     if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         workers.prepare()
-        sources.dump(contract, *config.bots.code)
+        sources.dump(contract, *config.code)
     else:
         workers.shutdown_idle()
 

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import Algorithm, Loss
+from asyncrl.algorithms import Algorithm, Loss, build_network
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, WeightOptimizer, clip_
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
-from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import ReplayBuffer, Sample, UpdateContext
 from asyncrl.experience.rollout import Rollout
@@ -62,8 +61,7 @@ class Learner:
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay = replay
         random = generator(seed, Stream.NETWORK)
-        with preserved_generators():  # layers draw initial weights from torch's global generator; they are overwritten
-            self.network = algorithm.build(network, contract.spaces, dtype, random).to(device)
+        self.network = build_network(algorithm, network, contract.spaces, dtype, random).to(device)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the network's parameters are views of it."""
         self._largest_sound_norm = _GROWTH * max(1.0, float(self.weights.norm()))

@@ -53,6 +53,11 @@ class ActorSpec:
     consumed: int = 0
     """Number of rollouts learned from before resuming; in lockstep, those with the lowest numbers."""
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The code, as `module:Name`, that an actor needs in addition to its environments."""
+        return tuple(name for name in (*self.bots.code, self.network.network) if ":" in name)
+
     def has_acted(self, actor: int) -> bool:
         """Whether the run learned from a rollout of `actor` before resuming. If not, the actor starts as in a new run."""
         return actor < self.consumed

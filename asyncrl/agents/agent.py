@@ -171,8 +171,7 @@ def load(name: Path | str, *, trust: bool = False) -> Agent:
     before the agent's environment is created; for a run that another user made, that needs `trust`.
     Raises CheckpointError if a file is missing or damaged.
     """
-    found = checkpoint.load(checkpoint_folder(name))
-    found = found.trusted() if trust else found
+    found = checkpoint.load(checkpoint_folder(name, trust=trust), trust=trust)
     config, spaces = found.config, found.contract.spaces
     policy = Policy(config.algorithm, config.network, spaces, config.precision.dtype)
     policy.load(found.weights())

@@ -3,6 +3,7 @@
 from asyncrl.algorithms.a3c import A3C
 from asyncrl.algorithms.actor_critic import EpisodicActorCritic
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
+from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.c51 import C51
 from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
@@ -42,6 +43,7 @@ __all__ = [
     "Reinforce",
     "TDLoss",
     "algorithm_named",
+    "build_network",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {

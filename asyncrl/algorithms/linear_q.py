@@ -10,7 +10,7 @@ from asyncrl.algorithms.one_step_q import OneStepQ
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks import Network, NetworkConfig
+from asyncrl.networks import NetworkConfig
 
 __all__ = ["LinearQ"]
 
@@ -39,7 +39,7 @@ class LinearQ(OneStepQ):
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
         Optimizer.SGD, 1e-2, learning_rate_schedule=LearningRateSchedule.CONSTANT, gradient_clipping=GradientClipping.NONE
     )
-    network_config: ClassVar[NetworkConfig] = NetworkConfig(Network.RADIAL)
+    network_config: ClassVar[NetworkConfig] = NetworkConfig("radial")
 
     t_max: int = 1
     """Steps per rollout. With 1 and a single environment, every step is an update."""
@@ -49,5 +49,5 @@ class LinearQ(OneStepQ):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        if network.network not in (Network.AUTO, Network.RADIAL):
-            raise UsageError(f"linear-q needs fixed features: use --network radial, not {network.network.value}")
+        if network.network not in ("auto", "radial"):
+            raise UsageError(f"linear-q needs fixed features: use --network radial, not {network.network}")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
+from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.exploration import explore
 from asyncrl.common.randomness import Stream, generator
-from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import (
@@ -19,6 +19,7 @@ from asyncrl.networks import (
     MaskReader,
     NetworkConfig,
     PolicyValue,
+    ResidualEncoder,
     copy_into,
     keep_in_compute_dtype,
     resample,
@@ -43,8 +44,7 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
-        with preserved_generators():  # layers draw initial weights from torch's global generator; `load` overwrites them
-            self._network: Any = algorithm.build(network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
+        self._network: Any = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
@@ -85,10 +85,10 @@ class Policy:
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
 
-        Both are float32. Returns None for networks without convolutions.
+        Both are float32. Returns None for networks without convolutions, and for the user's own.
         """
-        encoder = self._network.body.encoder
-        if not isinstance(encoder, ConvolutionalEncoder):
+        encoder = getattr(getattr(self._network, "body", None), "encoder", None)
+        if not isinstance(encoder, ConvolutionalEncoder | ResidualEncoder):
             return None
         observation = observation if self._mask is None else self._mask.features(observation)
         return encoder.first(observation.to(self._device))

@@ -12,7 +12,6 @@ from asyncrl.bench import Report, bench
 from asyncrl.cli.options import parse
 from asyncrl.common.validation import within
 from asyncrl.envs import describe
-from asyncrl.networks import Network
 from asyncrl.runs.config import EngineKind
 from asyncrl.runs.option_checks import reject_ineffective
 from asyncrl.runs.provenance import machine
@@ -32,8 +31,8 @@ class Arguments:
     """Algorithm whose network and update are measured."""
     preset: str | None = None
     """Preset of the settings. Default: the one tuned for the algorithm and the environment."""
-    network: Network | None = None
-    """Network. Default: the preset's."""
+    network: str | None = None
+    """Network, or your own as module:Name. Default: the preset's."""
     actors: int | None = None
     """Number of actors. Default: the preset's."""
     envs_per_actor: int | None = None
@@ -72,7 +71,7 @@ def _text(report: Report) -> str:
     ]
     table = "\n".join(f"{name:<34}{rate:>10,.0f} steps/s{rate * report.frame_skip:>12,.0f} frames/s" for name, rate in rows)
     return (
-        f"{config.env}, {config.algorithm.name}, {config.network.network.value}, {config.precision.value}, "
+        f"{config.env}, {config.algorithm.name}, {config.network.network}, {config.precision.value}, "
         f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, lag {config.lag}\n"
         f"{hardware['cores']} cores of {hardware['cpu']}, torch {hardware['torch']}\n\n{table}\n\n"
         f"{report.share_of_bound:.0%} of the bound, {report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB\n"

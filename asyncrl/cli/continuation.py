@@ -74,7 +74,7 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     folders = remove_option(words, "--resume")
     if len(folders) != 1:
         raise UsageError(f"--resume takes one run, not {len(folders)}: {', '.join(folders)}")
-    run = open_run(Path(folders[0]))
+    run = open_run(Path(folders[0]), trust="--trust" in words)
     newest = newest_checkpoint(run) if run.checkpoints() else None  # none if the run failed at its start
     config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
     settings = _settings(config, may_change(diverged=diverged))

@@ -30,7 +30,7 @@ class Arguments:
     json: bool = False
     """Print one JSON object."""
     trust: bool = False
-    """With --filters: run code that the folder names even if someone else made the folder."""
+    """Run code that the folder names even if someone else made the folder."""
     filters: Path | None = None
     """Write a .png of the first convolution: its kernels, and their responses to a frame."""
 
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(
         Arguments, "inspect", arguments, "Show the contents of a checkpoint. The hash of every file is checked.", BASIC
     )
-    found = checkpoint.load(checkpoint_folder(asked.run))
+    found = checkpoint.load(checkpoint_folder(asked.run, trust=asked.trust), trust=asked.trust)
     if asked.filters is not None:
         from asyncrl.agents.conv_filters import draw_filters
 
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     if newer := newer_checkpoint(asked.run, found.path):
         print(newer)
     print(f"{found.path}: written by asyncrl {found.asyncrl}, all hashes correct")
-    print(f"{'algorithm':<20}{found.config.algorithm.name}, {found.config.network.network.value}")
+    print(f"{'algorithm':<20}{found.config.algorithm.name}, {found.config.network.network}")
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
     print(f"{'weights_sha256':<20}{found.weights_sha256}")
     print(f"{'parameters':<20}{facts['parameters']:,}")

@@ -54,9 +54,10 @@ def _lines(what: What, name: str | None) -> list[str]:
         case What.PRESETS:
             return _presets(name)
         case What.NETWORKS:
-            from asyncrl.networks import DESCRIPTIONS
+            from asyncrl.networks import BUILT_IN, installed_networks
 
-            return wrapped(_matching(name, {network.value: text for network, text in DESCRIPTIONS.items()}))
+            hint = "Your own network is named module:Name."
+            return [*wrapped(_matching(name, BUILT_IN | installed_networks())), *([] if name else ["", hint])]
         case What.PRETRAINED:
             return wrapped(_matching(name, _pretrained()))
 

@@ -24,7 +24,7 @@ class Processes(LocalEngine):
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         memory = SharedMemory.allocate(plan.nbytes)
         super().__init__(Memory(plan, memory.tensor))
-        self._workers = Workers(_serve, actors, spec.contract, spec, plan, memory, code=spec.bots.code)
+        self._workers = Workers(_serve, actors, spec.contract, spec, plan, memory, code=spec.code)
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:

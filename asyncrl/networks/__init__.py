@@ -1,34 +1,47 @@
 """Networks: encoders, recurrent cores, heads, and the vector that holds their parameters."""
 
-from asyncrl.networks.build import DESCRIPTIONS, Network, NetworkConfig, resolve, unconvolved
-from asyncrl.networks.encoders import ConvolutionalEncoder, keep_in_compute_dtype
+from asyncrl.networks.build import NetworkConfig, is_own, keep_in_compute_dtype, resolve, unconvolved
+from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import bind, copy_into, have_diverged, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import resample
 from asyncrl.networks.masks import MaskReader, mask_out
+from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, network_name_of
+from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
 from asyncrl.networks.recurrent import Recurrent
+from asyncrl.networks.residual import ResidualEncoder
 
 __all__ = [
-    "DESCRIPTIONS",
+    "BUILT_IN",
     "ActionValues",
     "ActorCritic",
     "CategoricalQNetwork",
+    "CompleteNetwork",
     "ConvolutionalEncoder",
     "Init",
     "MaskReader",
-    "Network",
     "NetworkConfig",
+    "NetworkSource",
     "PolicyValue",
     "QNetwork",
     "Recurrent",
+    "ResidualEncoder",
     "bind",
+    "check_own_network",
+    "complete_network",
     "copy_into",
+    "factory_named",
     "have_diverged",
+    "installed_networks",
+    "is_complete",
+    "is_own",
     "keep_in_compute_dtype",
     "mask_out",
     "named_views",
+    "network_name_of",
     "resample",
     "resolve",
     "unconvolved",
+    "unpack",
 ]

@@ -19,10 +19,10 @@ class Body(nn.Module):
     An action mask in the observation is no feature; `legal` reads it.
     """
 
-    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> None:
+    def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
         self._mask = MaskReader(spaces) if spaces.is_masked else None
-        self.encoder = encoder(config, spaces.features, dtype)
+        self.encoder = encoder(config, spaces.features, dtype, generator)
         self.core = core(config.recurrent, self.encoder.features, config.recurrent_size)
         self.features, self.state_size = self.core.features, self.core.state_size
 

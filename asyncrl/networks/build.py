@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 
 from asyncrl.common.validation import flag, within
 from asyncrl.envs.spaces import SMALLEST_IMAGE, Spaces
@@ -21,50 +22,31 @@ from asyncrl.networks.encoders import (
     Activation,
     CompositeEncoder,
     ConvolutionalEncoder,
-    Encoder,
     MlpEncoder,
     RadialEncoder,
 )
 from asyncrl.networks.initialization import Init
-from asyncrl.networks.layers import Linear, NoisyLinear
+from asyncrl.networks.layers import Conv2d, LayerNorm, Linear, NoisyLinear
+from asyncrl.networks.names import BUILT_IN, factory_named
+from asyncrl.networks.own import OwnEncoder
 from asyncrl.networks.recurrent import Recurrent
+from asyncrl.networks.residual import ResidualEncoder
 
-__all__ = ["DESCRIPTIONS", "Network", "NetworkConfig", "encoder", "resolve", "unconvolved"]
+__all__ = ["Encoder", "NetworkConfig", "encoder", "is_own", "keep_in_compute_dtype", "resolve", "unconvolved"]
 
 _PIXELS = "uint8, or numbers with bounds 0 … 1 or 0 … 255"
 
 
-class Network(Enum):
-    """The networks by name."""
-
-    AUTO = "auto"
-    MLP = "mlp"
-    A3C_CNN = "a3c-cnn"
-    NATURE_CNN = "nature-cnn"
-    PADDED_CNN = "padded-cnn"
-    SAME_CNN = "same-cnn"
-    RADIAL = "radial"
-
-
-DESCRIPTIONS = {
-    Network.AUTO: "nature-cnn for images, mlp otherwise",
-    Network.MLP: "dense layers (--hidden, --activation), separate ones for policy and value",
-    Network.A3C_CNN: "conv 16 8×8/4, conv 32 4×4/2, dense 256 (Mnih et al. 2013, 2016)",
-    Network.NATURE_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, dense 512 (Mnih et al. 2015)",
-    Network.SAME_CNN: "conv 32 8×8/4, conv 64 4×4/2, conv 64 3×3/1, same padding, dense 512 (reinforcement-learning-keras)",
-    Network.RADIAL: "fixed random Fourier features of Gaussian kernels (--radial-gammas); only the heads learn",
-    Network.PADDED_CNN: "conv 32 8×8/4, conv 64 4×4/2, both padded by 2, dense 256 (tf-a3c-gpu)",
-}
-
-_CONVOLUTIONS = {Network.A3C_CNN: A3C, Network.NATURE_CNN: NATURE, Network.PADDED_CNN: PADDED, Network.SAME_CNN: SAME}
+_CONVOLUTIONS = {"a3c-cnn": A3C, "nature-cnn": NATURE, "padded-cnn": PADDED, "same-cnn": SAME}
+_FOR_IMAGES = (*_CONVOLUTIONS, "impala-resnet")
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Settings of a network."""
 
-    network: Network = Network.AUTO
-    """Kind of network; auto is nature-cnn for images and mlp otherwise."""
+    network: str = "auto"
+    """Network (asyncrl list networks), or your own as module:Name. auto is nature-cnn for images and mlp otherwise."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer (mlp)."""
     activation: Activation = Activation.TANH
@@ -75,6 +57,8 @@ class NetworkConfig:
     """γ of the Gaussian kernels exp(−γ·|x − x′|²) that the features approximate (radial)."""
     radial_features: int = 60
     """Features per γ (radial)."""
+    resnet_width: int = 1
+    """Factor of the channels of every convolution (impala-resnet)."""
     centered: bool = True
     """Subtract its mean from every kernel of the first convolution, which cancels a uniform background."""
     difference: bool = False
@@ -97,6 +81,7 @@ class NetworkConfig:
         """Raise UsageError for values out of range."""
         within(self, 1, 65_536, "hidden", "recurrent_size")
         within(self, 1, 1_000_000, "radial_features")
+        within(self, 1, 256, "resnet_width")
         within(self, 0, math.inf, "radial_gammas", above=True)
         within(self, 0, math.inf, "noisy_sigma")
         for name in ("hidden", "radial_gammas"):
@@ -108,24 +93,35 @@ class NetworkConfig:
         return partial(NoisyLinear, spread=self.noisy_sigma) if self.noisy else Linear
 
 
-def resolve(config: NetworkConfig, spaces: Spaces) -> Network:
-    """Return the kind of network that `config` selects for `spaces`. Raises UsageError if they do not fit."""
+def resolve(config: NetworkConfig, spaces: Spaces) -> str:
+    """Return the name of the network that `config` selects for `spaces`.
+
+    The module of a network that is not built in is imported. Raises UsageError if there is no such network or it does not
+    fit `spaces`.
+    """
     config.check()
-    spaces, kind = spaces.features, config.network
-    if kind is Network.AUTO:
-        return Network.NATURE_CNN if spaces.has_images else Network.MLP
-    if kind in _CONVOLUTIONS and not spaces.has_images:
+    spaces, name = spaces.features, config.network
+    if name == "auto":
+        return "nature-cnn" if spaces.has_images else "mlp"
+    if is_own(name):
+        factory_named(name)
+    if name in _FOR_IMAGES and not spaces.has_images:
         raise UsageError(
-            f"--network {kind.value} needs images of {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more, {_PIXELS}, but "
+            f"--network {name} needs images of {SMALLEST_IMAGE}×{SMALLEST_IMAGE} pixels or more, {_PIXELS}, but "
             f"observations are {spaces}; use --network mlp"
         )
-    if kind in (Network.MLP, Network.RADIAL) and any(entry.is_image for entry in spaces.entries):
-        raise UsageError(f"--network {kind.value} does not support images, but observations contain some; use nature-cnn")
-    if kind is Network.RADIAL and spaces.entries:
+    if name in ("mlp", "radial") and any(entry.is_image for entry in spaces.entries):
+        raise UsageError(f"--network {name} does not support images, but observations contain some; use nature-cnn")
+    if name == "radial" and spaces.entries:
         raise UsageError(
             "--network radial needs observations that are a single array, not several parts; use --network mlp"
         )
-    return kind
+    return name
+
+
+def is_own(name: str) -> bool:
+    """Return whether a network of this name is not built in."""
+    return name not in BUILT_IN
 
 
 def unconvolved(spaces: Spaces) -> list[str]:
@@ -144,30 +140,45 @@ def unconvolved(spaces: Spaces) -> list[str]:
     return sentences
 
 
-def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> Encoder:
+Encoder = ConvolutionalEncoder | ResidualEncoder | MlpEncoder | RadialEncoder | CompositeEncoder | OwnEncoder
+
+
+def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> Encoder:
     """Return a new encoder [N, *O] → [N, encoder.features] that computes in `dtype`.
 
-    Raises UsageError if the network does not fit the observations.
+    Only the user's own network is initialized, from `generator`. Raises UsageError if the network does not fit the
+    observations.
     """
+    if is_own(config.network):
+        return OwnEncoder(config.network, spaces, dtype, generator)
     if spaces.entries:
-        image_config = config if config.network in _CONVOLUTIONS else replace(config, network=Network.NATURE_CNN)
-        vector_config = replace(config, network=Network.MLP)
-        return CompositeEncoder(spaces, lambda part: encoder(image_config if part.is_image else vector_config, part, dtype))
+        image_config = config if config.network in _FOR_IMAGES else replace(config, network="nature-cnn")
+        vector_config = replace(config, network="mlp")
+        return CompositeEncoder(
+            spaces, lambda part: encoder(image_config if part.is_image else vector_config, part, dtype, generator)
+        )
     kind = resolve(config, spaces)
-    if kind is Network.MLP:
+    if kind == "mlp":
         return MlpEncoder(spaces, config.hidden, config.activation, dtype, config.dense(), layer_norm=config.layer_norm)
-    if kind is Network.RADIAL:
+    if kind == "radial":
         return RadialEncoder(spaces, config.radial_gammas, config.radial_features)
     if config.difference and spaces.observation_shape[0] < 2:
         raise UsageError("--difference needs stacks of two or more frames; raise --frame-stack")
-    convolutions, features = _CONVOLUTIONS[kind]
-    return ConvolutionalEncoder(
-        spaces,
-        convolutions,
-        features,
-        dtype,
-        config.dense(),
-        centered=config.centered,
-        difference=config.difference,
-        layer_norm=config.layer_norm,
+    options: dict[str, Any] = dict(
+        centered=config.centered, difference=config.difference, layer_norm=config.layer_norm, dense=config.dense()
     )
+    if kind == "impala-resnet":
+        return ResidualEncoder(spaces, dtype, width=config.resnet_width, **options)
+    convolutions, features = _CONVOLUTIONS[kind]
+    return ConvolutionalEncoder(spaces, convolutions, features, dtype, **options)
+
+
+def keep_in_compute_dtype(network: nn.Module) -> None:
+    """Convert the weights of every encoder to its compute dtype. This is for acting only: it is too coarse for learning."""
+    for part in network.modules():
+        if isinstance(part, OwnEncoder):
+            part.keep_in_compute_dtype()
+        elif isinstance(part, ConvolutionalEncoder | ResidualEncoder | MlpEncoder):
+            for layer in part.modules():
+                if isinstance(layer, Conv2d | LayerNorm | Linear):
+                    layer.to(part.dtype)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.spaces import Entry, Spaces
-from asyncrl.networks.layers import Conv2d, FrameConv2d, LayerNorm, Linear
+from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, norm_layer
 
 __all__ = [
     "A3C",
@@ -25,10 +25,12 @@ __all__ = [
     "CompositeEncoder",
     "Convolution",
     "ConvolutionalEncoder",
-    "Encoder",
     "MlpEncoder",
     "RadialEncoder",
-    "keep_in_compute_dtype",
+    "channel_count",
+    "channels",
+    "decode",
+    "white_of",
 ]
 
 
@@ -81,17 +83,15 @@ class ConvolutionalEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, features
-        channels = spaces.observation_shape[:-2]
         self._difference = difference
-        count = math.prod(channels) - difference * math.prod(channels[1:])
-        white = 255.0 if spaces.image_max is None else spaces.image_max
+        count, white = channel_count(spaces, difference=difference), white_of(spaces)
         self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered, white=white)])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
         shapes = self._output_shapes(spaces)
         self.dense = dense(math.prod(shapes[-1]), features)
-        self.norms = nn.ModuleList(_norm(shape, layer_norm=layer_norm) for shape in shapes)
-        self.dense_norm = _norm((features,), layer_norm=layer_norm)
+        self.norms = nn.ModuleList(norm_layer(shape, layer_norm=layer_norm) for shape in shapes)
+        self.dense_norm = norm_layer((features,), layer_norm=layer_norm)
 
     def forward(self, observation: Tensor) -> Tensor:
         x = self._channels(observation)
@@ -110,10 +110,7 @@ class ConvolutionalEncoder(nn.Module):
         return layer.kernels().float(), features[0].float()
 
     def _channels(self, observation: Tensor) -> Tensor:
-        """Return the input [N, C, H, W] of the first convolution. Pixels and their differences are exact in bfloat16."""
-        x = observation.to(self.dtype)
-        x = x[:, 1:] - x[:, :-1] if self._difference else x
-        return x.flatten(1, -3)
+        return channels(observation, self.dtype, difference=self._difference)
 
     @torch.no_grad()
     def _output_shapes(self, spaces: Spaces) -> list[tuple[int, ...]]:
@@ -124,6 +121,27 @@ class ConvolutionalEncoder(nn.Module):
             x = layer(x)
             shapes.append(tuple(x.shape[1:]))
         return shapes
+
+
+def channels(observation: Tensor, dtype: torch.dtype, *, difference: bool) -> Tensor:
+    """Return images [N, …, H, W] as the input [N, C, H, W] of the first convolution.
+
+    Pixels and their differences are exact in bfloat16.
+    """
+    x = observation.to(dtype)
+    x = x[:, 1:] - x[:, :-1] if difference else x
+    return x.flatten(1, -3)
+
+
+def channel_count(spaces: Spaces, *, difference: bool) -> int:
+    """Return the number C of channels that `channels` returns."""
+    leading = spaces.observation_shape[:-2]
+    return math.prod(leading) - difference * math.prod(leading[1:])
+
+
+def white_of(spaces: Spaces) -> float:
+    """Return the value of the brightest pixel."""
+    return 255.0 if spaces.image_max is None else spaces.image_max
 
 
 class MlpEncoder(nn.Module):
@@ -151,18 +169,13 @@ class MlpEncoder(nn.Module):
         self.layers = nn.ModuleList(
             make(inputs, outputs) for make, (inputs, outputs) in zip(constructors, itertools.pairwise(sizes), strict=True)
         )
-        self.norms = nn.ModuleList(_norm((units,), layer_norm=layer_norm) for units in hidden)
+        self.norms = nn.ModuleList(norm_layer((units,), layer_norm=layer_norm) for units in hidden)
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.reshape(len(observation), -1).to(self.dtype)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = self._activate(norm(layer(x)))
         return x
-
-
-def _norm(shape: tuple[int, ...], *, layer_norm: bool) -> nn.Module:
-    """Return the layer between a hidden layer with outputs of `shape` and its activation."""
-    return LayerNorm(shape) if layer_norm else nn.Identity()
 
 
 class RadialEncoder(nn.Module):
@@ -197,7 +210,7 @@ class CompositeEncoder(nn.Module):
     Observations are the entries' bytes, [N, bytes] or [N, frames, bytes] uint8. Discrete entries are one-hot encoded.
     """
 
-    def __init__(self, spaces: Spaces, make: Callable[[Spaces], Encoder]) -> None:
+    def __init__(self, spaces: Spaces, make: Callable[[Spaces], Any]) -> None:
         """`make` returns the encoder of an entry with the given spaces."""
         super().__init__()
         self._entries = spaces.entries
@@ -218,21 +231,12 @@ class CompositeEncoder(nn.Module):
         return torch.cat([part(self._decode(entry, x)) for part, entry, x in parts], -1)
 
     def _decode(self, entry: Entry, x: Tensor) -> Tensor:
-        """Return the values of `entry` from its bytes `x` [N, …] uint8."""
-        value = x if entry.dtype == "uint8" else x.clone(memory_format=torch.contiguous_format)  # aligned
-        value = value.view(getattr(torch, entry.dtype))
-        if entry.choices:
-            return F.one_hot(value, entry.choices).flatten(1).float()
-        return value.reshape(*x.shape[:-1], *entry.shape)
+        """Return the input of the encoder of `entry` from its bytes `x` [N, …] uint8."""
+        value = decode(entry, x)
+        return F.one_hot(value, entry.choices).flatten(1).float() if entry.choices else value
 
 
-Encoder = ConvolutionalEncoder | MlpEncoder | RadialEncoder | CompositeEncoder
-
-
-def keep_in_compute_dtype(network: nn.Module) -> None:
-    """Convert the weights of every encoder to its compute dtype. This is for acting only: it is too coarse for learning."""
-    for encoder in network.modules():
-        if isinstance(encoder, ConvolutionalEncoder | MlpEncoder):
-            for layer in encoder.modules():
-                if isinstance(layer, Conv2d | LayerNorm | Linear):
-                    layer.to(encoder.dtype)
+def decode(entry: Entry, x: Tensor) -> Tensor:
+    """Return the values […, *shape] of a part of an observation from its bytes `x` […, bytes] uint8."""
+    value = x if entry.dtype == "uint8" else x.clone(memory_format=torch.contiguous_format)  # aligned
+    return value.view(getattr(torch, entry.dtype)).reshape(*x.shape[:-1], *entry.shape)

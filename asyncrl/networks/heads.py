@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.body import Body
-from asyncrl.networks.build import Network, NetworkConfig, resolve
+from asyncrl.networks.build import NetworkConfig, resolve
 from asyncrl.networks.distributions import Distribution, distribution, parameter_count
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
@@ -51,15 +51,16 @@ class ActionValues(NamedTuple):
 class ActorCritic(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → policy and value.
 
-    Convolutional and radial networks share one body (Mnih et al. 2016, section 4). An mlp has separate bodies for
-    policy and value, so that the value's gradient does not change the policy's features.
+    Convolutional and radial networks and the user's own share one body (Mnih et al. 2016, section 4). An mlp has separate
+    bodies for policy and value, so that the value's gradient does not change the policy's features.
     """
 
     def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
         self.actions = spaces.actions
-        self.body = Body(config, spaces, dtype)
-        self.value_body = Body(config, spaces, dtype) if resolve(config, spaces) is Network.MLP else None
+        self.body = Body(config, spaces, dtype, generator)
+        is_separate = resolve(config, spaces) == "mlp"
+        self.value_body = Body(config, spaces, dtype, generator) if is_separate else None
         self.state_size = self.body.state_size * (1 if self.value_body is None else 2)
         self.policy = Linear(self.body.features, parameter_count(spaces.actions))
         self.value = Linear(self.body.features, 1)
@@ -96,7 +97,7 @@ class QNetwork(nn.Module):
         super().__init__()
         assert spaces.actions.count is not None
         self.actions, self.outputs = spaces.actions.count, outputs
-        self.body = Body(config, spaces, dtype)
+        self.body = Body(config, spaces, dtype, generator)
         self.state_size = self.body.state_size
         layer = config.dense()
         self.q = layer(self.body.features, self.actions * outputs)

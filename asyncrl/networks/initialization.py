@@ -9,6 +9,8 @@ from enum import Enum
 import torch
 from torch import nn
 
+from asyncrl.networks.own import OwnEncoder
+
 __all__ = ["Init", "initialize"]
 
 
@@ -26,8 +28,12 @@ class Init(Enum):
 
 
 def initialize(module: nn.Module, init: Init, generator: torch.Generator, heads: Mapping[nn.Module, float]) -> None:
-    """Initialize dense and convolutional layers of `module` from `generator`; `heads` maps heads to orthogonal gains."""
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    """Initialize dense and convolutional layers of `module` from `generator`; `heads` maps heads to orthogonal gains.
+
+    The layers of the user's own encoder keep their initial weights.
+    """
+    own = {layer for encoder in module.modules() if isinstance(encoder, OwnEncoder) for layer in encoder.modules()}
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in own]
     for layer in sorted(layers, key=lambda layer: layer in heads):  # heads last
         weight, bias = layer.weight, layer.bias
         assert bias is not None

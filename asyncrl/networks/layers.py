@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "FrameConv2d", "LayerNorm", "Linear", "NoisyLinear", "resample"]
+__all__ = ["Conv2d", "FrameConv2d", "LayerNorm", "Linear", "NoisyLinear", "norm_layer", "resample"]
 
 
 class Linear(nn.Linear):
@@ -76,6 +76,11 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def norm_layer(shape: Sequence[int], *, layer_norm: bool) -> nn.Module:
+    """Return the layer between a hidden layer with outputs of `shape` and its activation."""
+    return LayerNorm(shape) if layer_norm else nn.Identity()
 
 
 class Conv2d(nn.Conv2d):

@@ -6,17 +6,19 @@ checkpoints intact and no partial one. Loading executes no code: there is no pic
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from asyncrl.algorithms import build_network
 from asyncrl.common.serialization import (
     check_tensors,
     file_checksum,
@@ -31,8 +33,8 @@ from asyncrl.common.serialization import (
 )
 from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.networks import have_diverged
-from asyncrl.runs.config import RunConfig
+from asyncrl.networks import factory_named, have_diverged, is_own
+from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.manifest import (
     FORMAT,
     MANIFEST,
@@ -54,6 +56,7 @@ __all__ = [
     "export",
     "is_checkpoint_file",
     "load",
+    "open_code",
     "read",
     "read_settings",
     "replay_files",
@@ -97,10 +100,6 @@ class Checkpoint:
     diverged: bool = False
     """The run diverged after this checkpoint."""
 
-    def trusted(self) -> Checkpoint:
-        """A copy that may execute the code it names, even if another user wrote it."""
-        return replace(self, contract=self.contract.with_source(None))
-
     def check_trust(self) -> None:
         """Raise UsageError if continuing the run would execute code that another user's file names."""
         check_trust(self.config, self.contract)
@@ -141,16 +140,17 @@ class Checkpoint:
         Raises CheckpointError if no network can be built from the configuration.
         """
         config = self.config
+        device = "cpu" if is_own(config.network.network) else "meta"  # the user's code need not run on "meta"
         try:
-            with torch.device("meta"):
-                built = config.algorithm.build(
-                    config.network, self.contract.spaces, config.precision.dtype, torch.Generator("cpu")
+            with torch.device(device):
+                built = build_network(
+                    config.algorithm, config.network, self.contract.spaces, config.precision.dtype, torch.Generator("cpu")
                 )
         except (RuntimeError, ValueError, TypeError, AssertionError, OverflowError) as problem:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network that cannot be built: {problem}") from None
         if sum(buffer.numel() for buffer in built.buffers()) > _MOST_FEATURES:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network with more fixed features than fit")
-        return {name: parameter.detach() for name, parameter in built.named_parameters()}
+        return {name: parameter.detach().to("meta") for name, parameter in built.named_parameters()}
 
 
 def save(
@@ -209,7 +209,7 @@ def amend(checkpoint: Checkpoint, **facts: Any) -> Checkpoint:
     """Change `config`, `rewinds` or `diverged` in a checkpoint's manifest, atomically. Returns the changed checkpoint."""
     manifest = {**read_json(checkpoint.path / MANIFEST), **to_json(facts)}
     write_manifest(checkpoint.path, manifest, sign=checkpoint.contract.untrusted_source is None)
-    return read(checkpoint.path)
+    return read(checkpoint.path, trust=checkpoint.contract.untrusted_source is None)
 
 
 def check_trust(config: RunConfig, contract: Contract) -> None:
@@ -220,8 +220,21 @@ def check_trust(config: RunConfig, contract: Contract) -> None:
         reject_untrusted_code(contract.untrusted_source, config.named_outside())
 
 
+def open_code(config: Any, untrusted_source: str | None) -> None:
+    """Import the algorithm and the network that the JSON of a configuration names, where they are not built in.
+
+    Call it before `read_settings`. Raises UsageError if another user wrote the file (nothing is imported then), or if there
+    is no such code.
+    """
+    named = code_named_in(config)
+    if untrusted_source is not None:
+        reject_untrusted_code(untrusted_source, [f"{kind} {json.dumps(name)}" for kind, name in named.items()])
+    if "network" in named:
+        factory_named(named["network"])
+
+
 def read_settings(config: Any, contract: Any, untrusted_source: str | None) -> tuple[RunConfig, Contract]:
-    """The configuration and contract in their JSON. Raises UsageError for invalid data."""
+    """The configuration and contract in their JSON; `open_code` comes first. Raises UsageError for invalid data."""
     found = read_contract(contract, untrusted_source)
     settings = RunConfig.from_json(config)
     settings.environment.check()
@@ -261,12 +274,16 @@ def replay_files(path: Path) -> dict[str, dict[str, Any]]:
     return Manifest.of(path, read_manifest(path)).replay_facts()
 
 
-def read(path: Path) -> Checkpoint:
-    """Read a checkpoint's manifest. Raises CheckpointError if it is damaged or of another format."""
+def read(path: Path, *, trust: bool = False) -> Checkpoint:
+    """Read a checkpoint's manifest. Raises CheckpointError if it is damaged or of another format.
+
+    If another user wrote it and its algorithm or network is not built in, it raises UsageError unless `trust`.
+    """
     data = read_manifest(path)
     manifest = Manifest.of(path, data)
+    untrusted_source = None if trust or is_signed(data) else str(path)
+    open_code(data.get("config"), untrusted_source)
     try:
-        untrusted_source = None if is_signed(data) else str(path)
         config, contract = read_settings(data.get("config"), data.get("contract"), untrusted_source)
     except UsageError as problem:
         raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None
@@ -303,8 +320,8 @@ def verify(checkpoint: Checkpoint) -> None:
     check_tensors(checkpoint.path / WEIGHTS, read_header(checkpoint.path / WEIGHTS), network)
 
 
-def load(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint. Raises CheckpointError if anything in it is damaged."""
-    checkpoint = read(path)
+def load(path: Path, *, trust: bool = False) -> Checkpoint:
+    """Read, as `read` does, and verify a checkpoint. Raises CheckpointError if anything in it is damaged."""
+    checkpoint = read(path, trust=trust)
     verify(checkpoint)
     return checkpoint

@@ -19,11 +19,20 @@ from asyncrl.common.serialization import from_json, to_json
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.envs.family_options import read_options
 from asyncrl.errors import UsageError
-from asyncrl.networks import NetworkConfig
+from asyncrl.networks import NetworkConfig, is_own
 from asyncrl.runs.former_names import rename_tables
 from asyncrl.runs.schedule import Free, Lockstep
 
-__all__ = ["EPISODE_LIMIT", "Device", "EngineKind", "OnDivergence", "Precision", "RunConfig", "ScheduleKind"]
+__all__ = [
+    "EPISODE_LIMIT",
+    "Device",
+    "EngineKind",
+    "OnDivergence",
+    "Precision",
+    "RunConfig",
+    "ScheduleKind",
+    "code_named_in",
+]
 
 EPISODE_LIMIT = 27_000
 """Step limit of episodes outside training that have no other limit: half an hour of Atari."""
@@ -79,6 +88,14 @@ class OnDivergence(Enum):
     STOP = "stop"
     REWIND = "rewind"
     """return to the last good checkpoint and continue with half the learning rate, at most eight times"""
+
+
+def code_named_in(config: Any) -> dict[str, str]:
+    """The "network" from outside this package that the JSON of a configuration names. Nothing is imported."""
+    match config:
+        case {"network": {"network": str(network)}} if is_own(network):
+            return {"network": network}
+    return {}
 
 
 @dataclass(frozen=True)
@@ -209,6 +226,11 @@ class RunConfig:
             return self.eval_episode_steps
         return min(max(self.steps, 1_000), EPISODE_LIMIT)
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The code, as `module:Name`, that the run's processes need in addition to its environments."""
+        return tuple(name for name in (*self.bots.code, self.network.network) if ":" in name)
+
     def named_outside(self) -> list[str]:
         """Code from outside this package and Gymnasium, and folders outside its own, that the run would use."""
         environment = self.environment
@@ -217,7 +239,8 @@ class RunConfig:
             kwargs = json.loads(environment.env_kwargs or "{}")
         capsules = environment.supervision.capsules
         names = named_outside(self.env_ids, environment.imports, kwargs, capsules)
-        return names + [f"bot {json.dumps(self.bots.bot)}"] * (self.bots.bot is not None)
+        names += [f"bot {json.dumps(self.bots.bot)}"] * (self.bots.bot is not None)
+        return names + [f"{kind} {json.dumps(name)}" for kind, name in code_named_in(self.to_json()).items()]
 
     def make_schedule(self) -> Lockstep | Free:
         """The schedule of a resolved configuration."""

@@ -53,7 +53,7 @@ def _sound(run: Run, version: int) -> list[Checkpoint]:
     undamaged = []
     for path in run.checkpoints():
         with contextlib.suppress(CheckpointError):
-            found = checkpoint.load(path)
+            found = checkpoint.load(path, trust=run.trusted)
             found.weights()
             undamaged.append(found)
     return [found for found in undamaged if found.update < version and found.sound] or undamaged[:1]

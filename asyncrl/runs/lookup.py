@@ -15,16 +15,16 @@ __all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_name
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
-def open_run(path: Path) -> Run:
-    """An existing run. Raises UsageError if there is none."""
+def open_run(path: Path, *, trust: bool = False) -> Run:
+    """An existing run, whose code may run if it is the user's own or with `trust`. Raises UsageError if there is none."""
     if not path.exists():
         raise UsageError(f"there is no run folder {path}{suggestions(str(path), _run_folders())}")
     if not (path / "config.json").is_file():
         raise UsageError(f"{path} is not a run folder: it has no config.json")
-    return Run(path)
+    return Run(path, trusted=trust)
 
 
-def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
+def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = False) -> Path:
     """The checkpoint of a run folder, checkpoint folder or pretrained agent.
 
     For a run it is the checkpoint marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest choose
@@ -41,7 +41,7 @@ def checkpoint_folder(name: str | Path, prefer: str = "best") -> Path:
         if str(name) not in pretrained_names():
             raise UsageError(f"there is no agent {name}{suggestions(str(name), pretrained_names())}")
         return PRETRAINED / str(name).removeprefix("pretrained/")
-    run = open_run(path)
+    run = open_run(path, trust=trust)
     for mark in dict.fromkeys((prefer, "latest")):
         found = run.marked(mark)
         if found is not None:

@@ -19,13 +19,14 @@ from asyncrl.envs.family_options import option_names
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions
-from asyncrl.networks import Network, NetworkConfig, Recurrent
+from asyncrl.networks import NetworkConfig, Recurrent, is_complete, is_own
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
 __all__ = ["IMITATION_SETTINGS", "ineffective", "reject_ineffective", "reject_unused_by_imitation"]
 
 _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
+_CONVOLUTIONAL = ("centered", "difference")
 _OPTIMIZATION = tuple(f.name for f in dataclasses.fields(OptimizerConfig))
 _NETWORK = tuple(f.name for f in dataclasses.fields(NetworkConfig))
 _EXPLORATION = tuple(f.name for f in dataclasses.fields(Exploration))
@@ -166,17 +167,28 @@ def _of_optimizer(optimizer: OptimizerConfig, config: RunConfig) -> Iterator[Ine
 
 def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     kind, parts = network.network, contract.spaces.features.entries
-    if kind is not Network.MLP and all(part.is_image for part in parts):
-        yield IneffectiveOptions(_DENSE, f"on --network {kind.value}, whose layers are fixed")
-    if kind is not Network.RADIAL:
-        yield IneffectiveOptions(_RADIAL, f"on --network {kind.value}; use --network radial")
+    if is_complete(kind, contract.spaces):
+        precision = ("precision",) if config.precision is Precision.BF16 else ()
+        options = (*(name for name in _NETWORK if name != "network"), *precision)
+        yield IneffectiveOptions(options, f"on --network {kind}, which has its own heads and recurrent state")
+    if is_own(kind):
+        yield IneffectiveOptions(
+            (*_DENSE, "layer_norm", *_CONVOLUTIONAL),
+            f"on --network {kind}, which is your own; they are for built-in networks",
+        )
+    elif kind != "mlp" and all(part.is_image for part in parts):
+        yield IneffectiveOptions(_DENSE, f"on --network {kind}, whose layers are fixed")
+    if kind != "impala-resnet":
+        yield IneffectiveOptions(("resnet_width",), f"on --network {kind}; use --network impala-resnet")
+    if kind != "radial":
+        yield IneffectiveOptions(_RADIAL, f"on --network {kind}; use --network radial")
     else:
         yield IneffectiveOptions(
             ("precision",) if config.precision is Precision.BF16 else (), "on --network radial, which computes in float32"
         )
         yield IneffectiveOptions(("layer_norm",), "on --network radial, which has no hidden layers")
-    if kind in (Network.MLP, Network.RADIAL):
-        yield IneffectiveOptions(("centered", "difference"), f"on --network {kind.value}, which has no convolutions")
+    if kind in ("mlp", "radial"):
+        yield IneffectiveOptions(_CONVOLUTIONAL, f"on --network {kind}, which has no convolutions")
     elif contract.frame_stack < 2:
         yield IneffectiveOptions(("difference",), "on single frames; raise --frame-stack to 2 or more")
     if network.recurrent is Recurrent.NONE:

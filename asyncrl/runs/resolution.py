@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from asyncrl.algorithms import build_network
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores, has_bfloat16
@@ -14,7 +15,7 @@ from asyncrl.common.validation import check_numbers, within
 from asyncrl.envs import Contract
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks import Network, QNetwork, Recurrent
+from asyncrl.networks import QNetwork, Recurrent, check_own_network, is_complete, is_own
 from asyncrl.networks import resolve as resolve_network
 from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig, ScheduleKind
 
@@ -27,6 +28,8 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     Raises UsageError for values out of range and for settings that contradict each other.
     """
     network = check(config, contract.spaces)
+    if is_own(network):
+        _check_own_network(config, contract.spaces)
     try:
         _check_bots(config)
     except UsageError as problem:
@@ -44,18 +47,18 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
         queue_size=_resolve_queue(config, rollouts),
         engine=_resolve_engine(config, contract, device),
         device=device,
-        precision=_resolve_precision(config.precision, network),
-        learner_threads=config.learner_threads or _default_threads(config, network),
+        precision=_resolve_precision(config.precision, network, contract.spaces),
+        learner_threads=config.learner_threads or _default_threads(config, network, contract.spaces),
         eval_greedy=config.eval_greedy or not config.algorithm.is_stochastic,
         eval_every=config.eval_every or (config.steps // 20 if config.target_return is not None else 0),
         log_every=config.log_every or max(1, config.steps // 400),
     )
 
 
-def check(config: RunConfig, spaces: Spaces) -> Network:
-    """Raise UsageError for values out of range and settings that contradict each other. Returns the network.
+def check(config: RunConfig, spaces: Spaces) -> str:
+    """Raise UsageError for values out of range and settings that contradict each other. Returns the network's name.
 
-    Bots are not opened: no code of the user's runs.
+    Bots are not opened and no network is made: of the user's code, at most the network's module is imported.
     """
     _check_counts(config)
     try:
@@ -203,12 +206,26 @@ def _resolve_device(device: Device) -> Device:
     return device
 
 
-def _resolve_precision(precision: Precision, network: Network) -> Precision:
+def _check_own_network(config: RunConfig, spaces: Spaces) -> None:
+    """Raise UsageError if the user's network cannot be trained, or does not fit the algorithm."""
+    check_own_network(config.network.network, spaces)
+    random = torch.Generator().manual_seed(config.seed)
+    build_network(config.algorithm, config.network, spaces, torch.float32, random)
+
+
+def _resolve_precision(precision: Precision, network: str, spaces: Spaces) -> Precision:
     if precision is not Precision.AUTO:
         return precision
-    return Precision.BF16 if network is not Network.MLP and has_bfloat16() else Precision.FP32
+    if is_own(network) and is_complete(network, spaces):
+        return Precision.FP32
+    return Precision.BF16 if _has_convolutions(network, spaces) and has_bfloat16() else Precision.FP32
 
 
-def _default_threads(config: RunConfig, network: Network) -> int:
-    learning_dominates = config.algorithm.experience().replay is not None and network is not Network.MLP
+def _default_threads(config: RunConfig, network: str, spaces: Spaces) -> int:
+    learning_dominates = config.algorithm.experience().replay is not None and _has_convolutions(network, spaces)
     return cores() if learning_dominates else max(1, cores() // 2)
+
+
+def _has_convolutions(network: str, spaces: Spaces) -> bool:
+    """Whether a network is worth bfloat16 and every core; the user's own counts as one if it sees images."""
+    return spaces.has_images if is_own(network) else network != "mlp"

@@ -8,7 +8,7 @@ import math
 import re
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Run:
     """
 
     path: Path
+    trusted: bool = field(default=False, compare=False)
+    """Whether the code that its files name may run even if another user wrote them."""
 
     def __fspath__(self) -> str:
         """The folder's path: a run may be passed wherever a path is expected."""
@@ -128,9 +130,10 @@ class Run:
         if any(record["kind"] == "pretrain" for record in self.records()):
             raise CheckpointError(f"{self.path} is an unfinished run of `asyncrl pretrain`; start it again")
         path, facts = self.path / "config.json", self.facts()
+        source = None if self.trusted or self.is_own else str(path)
+        checkpoint.open_code(facts.get("config"), source)
         try:
-            untrusted_source = None if self.is_own else str(path)
-            return checkpoint.read_settings(facts.get("config"), facts.get("contract"), untrusted_source)
+            return checkpoint.read_settings(facts.get("config"), facts.get("contract"), source)
         except UsageError as problem:
             raise CheckpointError(f"{path} is damaged: {problem}") from None
 
@@ -178,7 +181,7 @@ class Run:
         """The newest checkpoint that is not damaged; None if there is none."""
         for path in reversed(self.checkpoints()):
             with contextlib.suppress(CheckpointError):
-                return checkpoint.load(path).path
+                return checkpoint.load(path, trust=self.trusted).path
         return None
 
     def records(self) -> list[Record]:
@@ -224,7 +227,7 @@ class Run:
         best, latest = self.marked("best"), self.marked("latest")
         known = [path for path in self.checkpoints() if latest is None or int(path.name) <= int(latest.name)]
         stored = _replay_files(known)
-        kept = {*known[-keep:], *_rewind_targets(known, keep, scheduled=scheduled)}
+        kept = {*known[-keep:], *self._rewind_targets(known, keep, scheduled=scheduled)}
         needed = _replay_files(kept)
         broken = [path for path in _inside(self.path / "checkpoints") if _BROKEN_SAVE.fullmatch(path.name)]
         for path in [*known, *broken]:
@@ -237,6 +240,16 @@ class Run:
             path = self.replay_folder / name
             if path.is_file() and not path.is_symlink():
                 path.unlink()
+
+    def _rewind_targets(self, checkpoints: Iterable[Path], keep: int, *, scheduled: bool) -> list[Path]:
+        """The newest sound checkpoint; with `scheduled`, only scheduled ones count, and the newest `keep` are added."""
+        found = []
+        for path in checkpoints:
+            with contextlib.suppress(CheckpointError):  # damaged
+                found.append(checkpoint.read(path, trust=self.trusted))
+        counted = [one for one in found if one.scheduled or not scheduled]
+        sound = [one for one in counted if one.sound]
+        return [one.path for one in [*sound[-1:], *(counted[-keep:] if scheduled else ())]]
 
 
 def _packages(contract: Contract) -> dict[str, str]:
@@ -252,17 +265,6 @@ def _signed_part(facts: Mapping[str, Any]) -> str:
 def _inside(folder: Path) -> Iterable[Path]:
     """The contents of a folder; () if it does not exist."""
     return folder.iterdir() if folder.is_dir() else ()
-
-
-def _rewind_targets(checkpoints: Iterable[Path], keep: int, *, scheduled: bool) -> list[Path]:
-    """The newest sound checkpoint; with `scheduled`, only scheduled ones count, and the newest `keep` of them are added."""
-    found = []
-    for path in checkpoints:
-        with contextlib.suppress(CheckpointError):  # damaged
-            found.append(checkpoint.read(path))
-    counted = [one for one in found if one.scheduled or not scheduled]
-    sound = [one for one in counted if one.sound]
-    return [one.path for one in [*sound[-1:], *(counted[-keep:] if scheduled else ())]]
 
 
 def _replay_files(checkpoints: Iterable[Path]) -> set[str]:

@@ -13,6 +13,7 @@ from asyncrl.envs import EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
+from asyncrl.networks import network_name_of
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import RunConfig
@@ -54,6 +55,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
     for key, value in rename_settings(settings, cls.name).items():
         if key not in paths:
             raise UsageError(f"there is no setting {key!r}{suggestions(key, paths)}")
+        value = network_name_of(value) if key == "network" else value
         *path, last = paths[key]
         table = config
         for name in path:

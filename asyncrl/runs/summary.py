@@ -12,7 +12,7 @@ __all__ = ["summary_lines"]
 
 def summary_lines(config: RunConfig) -> list[str]:
     """One line per row: a name of 20 characters, then its value."""
-    algorithm, network, no_gpu = config.algorithm.name, config.network.network.value, ""
+    algorithm, network, no_gpu = config.algorithm.name, config.network.network, ""
     if config.device is not Device.CUDA and not torch.cuda.is_available():
         no_gpu = " (torch sees no GPU here)"
     rows = {

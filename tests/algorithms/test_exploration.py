@@ -14,7 +14,7 @@ from asyncrl.algorithms.exploration import Assignment, EnvSlots, Exploration, ex
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
-from asyncrl.networks import Network, NetworkConfig
+from asyncrl.networks import NetworkConfig
 
 
 def test_final_epsilons_are_drawn_with_their_probabilities() -> None:
@@ -60,7 +60,7 @@ def test_random_actions_can_be_held_until_the_rollout_ends() -> None:
             epsilon_start=0.5, final_epsilons=(0.5,), final_epsilon_probabilities=(1.0,), hold_random_actions=True
         )
     )
-    policy = Policy(algorithm, NetworkConfig(Network.MLP), spaces, torch.float32)
+    policy = Policy(algorithm, NetworkConfig("mlp"), spaces, torch.float32)
     done = []
     for rollout in (1, 2):
         context = ActContext.training(generator(0, Stream.ACTOR, rollout), step=0, slots=EnvSlots.of(0, 0, envs))

@@ -31,7 +31,7 @@ from asyncrl.experience import ReplayOptions, Sample
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import start
 from asyncrl.learner import Learner
-from asyncrl.networks import Init, Network, NetworkConfig, QNetwork, bind, copy_into, resample
+from asyncrl.networks import Init, NetworkConfig, QNetwork, bind, copy_into, resample
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.resolution import resolve
 
@@ -168,7 +168,7 @@ def test_the_quantile_loss_agrees_with_a_loop(seed: int) -> None:
 
 def network(algorithm: Any, **config: Any) -> QNetwork:
     spaces = describe("CartPole-v1").spaces
-    shape = NetworkConfig(Network.MLP, hidden=(16,), **config)
+    shape = NetworkConfig("mlp", hidden=(16,), **config)
     built: QNetwork = algorithm.build(shape, spaces, torch.float32, generator(1, Stream.NETWORK))
     return built
 
@@ -188,7 +188,7 @@ def test_c51_values_stay_between_v_min_and_v_max() -> None:
 
 def test_noise_is_drawn_in_training_and_zero_in_evaluation() -> None:
     contract = describe("CartPole-v1")
-    config = NetworkConfig(Network.MLP, hidden=(16,), noisy=True)
+    config = NetworkConfig("mlp", hidden=(16,), noisy=True)
     policy = Policy(DQN(), config, contract.spaces, torch.float32)
     seen, slots, outputs = torch.randn(1, 4), EnvSlots.of(1, 0, 1), []
     training, evaluation = partial(ActContext.training, step=0, slots=slots), ActContext.evaluation
@@ -202,7 +202,7 @@ def test_noise_is_drawn_in_training_and_zero_in_evaluation() -> None:
 
 
 def test_every_dense_layer_but_the_first_is_noisy() -> None:
-    spaces, shape = describe("CartPole-v1").spaces, NetworkConfig(Network.MLP, hidden=(16, 25), noisy=True, noisy_sigma=0.1)
+    spaces, shape = describe("CartPole-v1").spaces, NetworkConfig("mlp", hidden=(16, 25), noisy=True, noisy_sigma=0.1)
     built = DQN().build(shape, spaces, torch.float32, generator(1, Stream.NETWORK))
     spreads = {name: float(x.detach().max()) for name, x in built.named_parameters() if name.endswith("weight_spread")}
     assert spreads == pytest.approx({"body.encoder.layers.1.weight_spread": 0.1 / 4, "q.weight_spread": 0.1 / 5})
@@ -210,7 +210,7 @@ def test_every_dense_layer_but_the_first_is_noisy() -> None:
 
 @pytest.mark.parametrize(("init", "hidden", "head"), [(Init.ORTHOGONAL, 6**0.5, 3**0.5), (Init.FAN_IN, 1, 1)])
 def test_mean_weights_of_noisy_layers_follow_the_initialization(init: Init, hidden: float, head: float) -> None:
-    shape = NetworkConfig(Network.MLP, hidden=(256, 256), noisy=True, init=init)
+    shape = NetworkConfig("mlp", hidden=(256, 256), noisy=True, init=init)
     built = DQN().build(shape, describe("CartPole-v1").spaces, torch.float32, generator(1, Stream.NETWORK))
     width = {name: float(x.detach().std()) * (3 * 256) ** 0.5 for name, x in built.named_parameters()}
     assert width["body.encoder.layers.1.weight"] == pytest.approx(hidden, rel=0.02)

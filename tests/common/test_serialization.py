@@ -26,7 +26,7 @@ from asyncrl.common.serialization import (
 from asyncrl.envs import Backend, Contract, EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.networks import Network, NetworkConfig
+from asyncrl.networks import BUILT_IN, NetworkConfig
 from asyncrl.runs.config import RunConfig, ScheduleKind
 
 reals = st.floats(allow_nan=False, allow_infinity=False)
@@ -52,7 +52,7 @@ configs = st.builds(
         learning_rate=reals,
         learning_rate_schedule=st.sampled_from(LearningRateSchedule),
     ),
-    network=st.builds(NetworkConfig, network=st.sampled_from(Network), hidden=st.lists(st.integers()).map(tuple)),
+    network=st.builds(NetworkConfig, network=st.sampled_from([*BUILT_IN]), hidden=st.lists(st.integers()).map(tuple)),
     steps=st.integers(),
     schedule=st.sampled_from(ScheduleKind),
     queue_size=st.none() | st.integers(),

@@ -17,7 +17,7 @@ from asyncrl.common.serialization import from_json, to_json
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import Actions, Entry, Spaces, pack
 from asyncrl.errors import UsageError
-from asyncrl.networks import ActorCritic, Network, NetworkConfig, resolve, unconvolved
+from asyncrl.networks import ActorCritic, NetworkConfig, resolve, unconvolved
 
 SEEN = spaces.Box(0.0, 1.0, (3,), np.float32)
 
@@ -203,7 +203,7 @@ def test_images_are_convolved_with_their_height_and_width_last(shape: tuple, bou
     space = spaces.Box(*bounds[:2], shape, bounds[2])
     seen = observed(space)
     assert seen.observation_shape == kept
-    assert resolve(NetworkConfig(), seen) is Network.NATURE_CNN
+    assert resolve(NetworkConfig(), seen) == "nature-cnn"
     assert unconvolved(seen) == []
     picture = np.zeros((1, *shape), bounds[2])
     rows, columns = (np.flatnonzero([n == size for n in shape])[-2:] for size in (kept[-2], kept[-1]))

@@ -19,7 +19,7 @@ from asyncrl.envs.rewards import Rewards
 from asyncrl.experience import Batch, PreparedBatch
 from asyncrl.experience.batch import stack_frames
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
-from asyncrl.networks import Network, NetworkConfig, bind
+from asyncrl.networks import NetworkConfig, bind
 
 ENVS = 2
 
@@ -38,7 +38,7 @@ def play(
 ) -> tuple[list[Rollout], Tensor]:
     """Rollouts one after the other, each in its own slot, and every observation [step, B, *O] that was acted on."""
     contract, algorithm = describe(env, options), algorithm or A3C(t_max=t_max)
-    network = NetworkConfig(Network.A3C_CNN if contract.spaces.is_image else Network.MLP)
+    network = NetworkConfig("a3c-cnn" if contract.spaces.is_image else "mlp")
     spec = ActorSpec(algorithm, network, contract, 7, ENVS, 1, torch.float32)
     weights, _ = bind(spec.algorithm.network(network, contract.spaces, torch.float32, generator(7, Stream.NETWORK)))
     rollouts = steps // t_max

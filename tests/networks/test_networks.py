@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from asyncrl.algorithms import ActContext, Impala, Policy
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks import ActorCritic, Network, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
+from asyncrl.networks import ActorCritic, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
 from asyncrl.networks.distributions import Categorical
 
 PIXELS = Spaces((4, 84, 84), "uint8", Actions((6,), (0,)))
@@ -32,17 +33,17 @@ def frames(low: int = 0, high: int = 256, count: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "parameters"),
-    [(Network.A3C_CNN, 677_943), (Network.NATURE_CNN, 1_687_719), (Network.PADDED_CNN, 2_025_575)],
+    [("a3c-cnn", 677_943), ("nature-cnn", 1_687_719), ("padded-cnn", 2_025_575), ("impala-resnet", 1_091_031)],
 )
-def test_the_papers_networks_have_their_number_of_parameters(kind: Network, parameters: int) -> None:
+def test_the_papers_networks_have_their_number_of_parameters(kind: str, parameters: int) -> None:
     made = network(NetworkConfig(kind), PIXELS)
     assert sum(p.numel() for p in made.parameters()) == parameters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layer_norm", [False, True])
-@pytest.mark.parametrize(("kind", "spaces"), [(Network.MLP, VECTOR), (Network.A3C_CNN, PIXELS)])
-def test_acting_computes_the_same_as_learning(kind: Network, spaces: Spaces, layer_norm: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("kind", "spaces"), [("mlp", VECTOR), ("a3c-cnn", PIXELS), ("impala-resnet", PIXELS)])
+def test_acting_computes_the_same_as_learning(kind: str, spaces: Spaces, layer_norm: bool, dtype: torch.dtype) -> None:
     config = NetworkConfig(kind, layer_norm=layer_norm)
     learned, acting = network(config, spaces, dtype), network(config, spaces, dtype, seed=2)
     keep_in_compute_dtype(acting)
@@ -63,7 +64,7 @@ def test_layer_norm_is_applied_before_the_activation_of_every_hidden_layer() -> 
 
 
 def test_layer_norm_makes_convolutions_independent_of_the_scale_of_their_weights() -> None:
-    made = network(NetworkConfig(Network.A3C_CNN, layer_norm=True, centered=False), PIXELS)
+    made = network(NetworkConfig("a3c-cnn", layer_norm=True, centered=False), PIXELS)
     observation = frames()
     before = ask(made, observation)
     for layer in [*made.body.encoder.convolutions, made.body.encoder.dense]:
@@ -72,11 +73,9 @@ def test_layer_norm_makes_convolutions_independent_of_the_scale_of_their_weights
         assert torch.allclose(old, new, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("kind", "spaces", "units"), [(Network.MLP, VECTOR, 2 * (64 + 64)), (Network.A3C_CNN, PIXELS, 256)]
-)
-def test_layer_norm_has_a_gain_and_a_bias_for_every_unit(kind: Network, spaces: Spaces, units: int) -> None:
-    if kind is Network.A3C_CNN:
+@pytest.mark.parametrize(("kind", "spaces", "units"), [("mlp", VECTOR, 2 * (64 + 64)), ("a3c-cnn", PIXELS, 256)])
+def test_layer_norm_has_a_gain_and_a_bias_for_every_unit(kind: str, spaces: Spaces, units: int) -> None:
+    if kind == "a3c-cnn":
         units += 16 * 20 * 20 + 32 * 9 * 9
     plain, normalized = (network(NetworkConfig(kind, layer_norm=on), spaces) for on in (False, True))
     sizes = [sum(p.numel() for p in made.parameters()) for made in (plain, normalized)]
@@ -84,9 +83,18 @@ def test_layer_norm_has_a_gain_and_a_bias_for_every_unit(kind: Network, spaces: 
     assert {name for name, _ in plain.named_parameters()} <= {name for name, _ in normalized.named_parameters()}
 
 
+def test_the_width_multiplies_the_channels_of_the_residual_network() -> None:
+    narrow, wide = (network(NetworkConfig("impala-resnet", resnet_width=width), PIXELS) for width in (1, 4))
+    shapes = [
+        [layer.weight.shape[0] for layer in made.modules() if isinstance(layer, nn.Conv2d)] for made in (narrow, wide)
+    ]
+    assert shapes[0] == [16] * 5 + [32] * 10
+    assert shapes[1] == [4 * channels for channels in shapes[0]]
+
+
 def test_centered_kernels_ignore_a_uniform_background() -> None:
-    centered = network(NetworkConfig(Network.A3C_CNN), PIXELS)
-    plain = network(NetworkConfig(Network.A3C_CNN, centered=False), PIXELS)
+    centered = network(NetworkConfig("a3c-cnn"), PIXELS)
+    plain = network(NetworkConfig("a3c-cnn", centered=False), PIXELS)
     dark = frames(0, 100)
     bright = dark + 100
     assert torch.allclose(ask(centered, dark)[1], ask(centered, bright)[1], atol=1e-4)
@@ -102,7 +110,7 @@ def test_the_weight_vector_is_the_network() -> None:
     assert sum(view.numel() for _, view in named_views(made, gradient)) == len(weights)
 
 
-@pytest.mark.parametrize("config", [NetworkConfig(Network.NATURE_CNN), NetworkConfig(Network.MLP, hidden=(8, 0))])
+@pytest.mark.parametrize("config", [NetworkConfig("nature-cnn"), NetworkConfig("mlp", hidden=(8, 0))])
 def test_a_network_that_does_not_fit_raises(config: NetworkConfig) -> None:
     with pytest.raises(UsageError, match=r"--network nature-cnn|--hidden"):
         network(config, VECTOR)
@@ -110,7 +118,7 @@ def test_a_network_that_does_not_fit_raises(config: NetworkConfig) -> None:
 
 def test_frames_too_small_for_the_convolutions_raise() -> None:
     with pytest.raises(UsageError, match="36×36"):
-        network(NetworkConfig(Network.NATURE_CNN), Spaces((4, 20, 20), "uint8", PIXELS.actions))
+        network(NetworkConfig("nature-cnn"), Spaces((4, 20, 20), "uint8", PIXELS.actions))
 
 
 def test_a_policy_acts_the_same_on_another_device() -> None:

@@ -51,7 +51,7 @@ OTHER: dict[str, Any] = dict(
     publish_every=2, learning_rate=0.02, anneal_to=0.5, anneal_steps=40, target_kl=1e-6, momentum=0.5, decay=0.5,
     optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tabular_networks",),
     reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100,
-    hidden=(6,), radial_gammas=(2.0,),
+    network="radial", resnet_width=2, hidden=(6,), radial_gammas=(2.0,),
     radial_features=4, recurrent_size=5, noisy_sigma=0.1, bot_share=0.5, bot_prefill=12,
     t_max=3, discount=0.5, gae_lambda=0.5,
     entropy_cost=0.5, value_cost=2.0, vtrace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1,
@@ -72,6 +72,7 @@ OF_FAMILIES: dict[str, tuple[str, Any]] = dict(
     football_rewards=("academy_empty_goal_close", "checkpoints"), action_set=("SuperMarioBros-1-1-v0", "complex"),
     stuck_steps=("SuperMarioBros-1-1-v0", 50), game_variables=("VizdoomBasic-v1", True),
     action_mask=("masked_envs:Moves-v0", False), centered=("ALE/Pong-v5", False), difference=("ALE/Pong-v5", True),
+    resnet_width=("ALE/Pong-v5", 2),
 )  # fmt: skip
 """Options of some families of environments: where each means something, and another value."""
 
@@ -292,7 +293,8 @@ def test_no_option_is_refused_always(option: str) -> None:
     """A refusal everywhere would make the tests above pass."""
     if option in OF_FAMILIES:
         env, value = OF_FAMILIES[option]
-        small = dict(steps=32, actors=2, envs_per_actor=2, t_max=4, rollouts_per_update=2)
+        small: dict[str, Any] = dict(steps=32, actors=2, envs_per_actor=2, t_max=4, rollouts_per_update=2)
+        small |= dict(network="impala-resnet") if option == "resnet_width" else {}
         before, after = (configure(env, "a3c", **small, **settings) for settings in ({}, {option: value}))
         assert refusal(after, option) is None
         assert contract_of(before) != contract_of(after) or _outcome(before) != _outcome(after)

@@ -9,7 +9,7 @@ import pytest
 from asyncrl.algorithms import A3C
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
-from asyncrl.networks import Network, NetworkConfig
+from asyncrl.networks import NetworkConfig
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves, settings_of, tailor
 from asyncrl.runs.summary import summary_lines
@@ -90,10 +90,8 @@ def test_a_setting_that_is_none_is_named() -> None:
 
 
 def test_network_settings_of_an_algorithm_stand_below_presets_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(A3C, "network_config", NetworkConfig(Network.MLP, hidden=(7,), layer_norm=True))
-    assert configure("worlds:Corridor-v0", "a3c").network == NetworkConfig(Network.MLP, hidden=(7,), layer_norm=True)
-    assert configure("worlds:Corridor-v0", "a3c", hidden=(9,)).network == NetworkConfig(
-        Network.MLP, hidden=(9,), layer_norm=True
-    )
+    monkeypatch.setattr(A3C, "network_config", NetworkConfig("mlp", hidden=(7,), layer_norm=True))
+    assert configure("worlds:Corridor-v0", "a3c").network == NetworkConfig("mlp", hidden=(7,), layer_norm=True)
+    assert configure("worlds:Corridor-v0", "a3c", hidden=(9,)).network == NetworkConfig("mlp", hidden=(9,), layer_norm=True)
     preset = configure("ALE/Pong-v5", "a3c", preset="a3c/atari")
-    assert preset.network == NetworkConfig(Network.A3C_CNN, hidden=(7,), layer_norm=True)
+    assert preset.network == NetworkConfig("a3c-cnn", hidden=(7,), layer_norm=True)
