@@ -1,7 +1,8 @@
 """Bots: scripted players that provide experience and exploration.
 
 A bot is any callable ``(observation, info) -> action``, such as a `ScriptedBot`. Observations and actions are those of
-the environment itself, without preprocessing. Each episode has a new bot.
+the environment itself, without preprocessing; an action mask, int8 [Σ choices], is always in the info as `action_mask`.
+Each episode has a new bot.
 """
 
 from __future__ import annotations
@@ -184,6 +185,8 @@ def _action_of(
 ) -> np.ndarray:
     """Return the action of `bot` in one of B environments, in the policy's format. Raises BotFault if it is invalid."""
     info = {name: rows[env] for name, rows in infos.items() if _has_rows(rows, len(observation))}
+    if spaces.is_masked:
+        info["action_mask"] = spaces.legal(observation[env : env + 1])[0].astype(np.int8)
     try:
         answer = bot(spaces.unpacked(observation[env]), info)
     except BaseException as problem:

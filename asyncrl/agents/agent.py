@@ -104,8 +104,8 @@ class Agent:
                 )
             return observation
         if not is_apart:
-            where = "has it in its observations" if spaces.is_masked else "was trained without action masks"
-            raise UsageError(f"the agent of {self.contract.env} takes no action_mask: it {where}")
+            why = "observations contain it" if spaces.is_masked else "environment gives none, or was asked to ignore it"
+            raise UsageError(f"the agent of {self.contract.env} takes no action_mask: its {why}")
         single = np.shape(spaces.parts[0].find(observation)) == spaces.parts[0].given_shape
         try:
             masks = as_mask(spaces.actions, mask) if single else np.stack([as_mask(spaces.actions, one) for one in mask])

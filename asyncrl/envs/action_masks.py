@@ -52,11 +52,12 @@ def check_support(env_id: str, env: gymnasium.Env[Any, Any], source: MaskSource)
             )
 
 
-def as_mask(actions: Actions, value: Any) -> np.ndarray:
+def as_mask(actions: Actions, value: Any, *, is_last: bool = False) -> np.ndarray:
     """Return one environment's mask as uint8 [Σ choices].
 
     Takes one number per choice, or for actions with several parts the tuple of masks that `MultiDiscrete.sample` takes.
-    Raises ValueError with what is wrong with it.
+    Raises ValueError with what is wrong with it. Each part of an action needs an allowed choice, except after an
+    episode's last step, `is_last`, where no action follows.
     """
     flat = np.array(value) if not isinstance(value, tuple | list) else _joined(actions, value)
     if flat.dtype.kind not in "biuf":
@@ -68,6 +69,11 @@ def as_mask(actions: Actions, value: Any) -> np.ndarray:
     wrong = flat[(flat != 0) & (flat != 1)]
     if wrong.size:
         raise ValueError(f"an action mask with the value {wrong[0]}, which is neither 0 nor 1")
+    parts = np.split(flat, np.cumsum(actions.choices)[:-1])
+    for number, part in enumerate(parts):
+        if not (is_last or part.any()):
+            where = f" in part {number} of the action" if len(parts) > 1 else ""
+            raise ValueError(f"an action mask that allows nothing{where}")
     return flat.astype(np.uint8)
 
 
@@ -102,24 +108,18 @@ class _Masks:
         return {"observation": observation, "action_mask": mask}
 
     def checked(self, value: Any, *, is_last: bool) -> np.ndarray:
-        """Return a mask as uint8 [Σ choices]; raise EnvironmentFault for one that no action can be chosen by.
+        """Return a mask as uint8 [Σ choices]. It may be missing after an episode's last step, `is_last`.
 
-        After an episode's last step, `is_last`, no action is taken: the mask may be missing or allow nothing.
+        Raises EnvironmentFault for a mask that no action can be chosen by.
         """
         if value is None and is_last:
             return np.zeros(sum(self.actions.choices), np.uint8)
         if value is None:
             raise EnvironmentFault(f"returned no action mask: {self.source.value} is missing or None")
         try:
-            mask = as_mask(self.actions, value)
+            return as_mask(self.actions, value, is_last=is_last)
         except ValueError as problem:
             raise EnvironmentFault(f"returned {problem} ({self.source.value})") from None
-        parts = np.split(mask, np.cumsum(self.actions.choices)[:-1])
-        for number, part in enumerate(parts):
-            if not (is_last or part.any()):
-                where = f" in part {number} of the action" if len(parts) > 1 else ""
-                raise EnvironmentFault(f"returned an action mask that allows nothing{where} ({self.source.value})")
-        return mask
 
 
 class MaskedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):

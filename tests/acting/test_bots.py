@@ -198,3 +198,10 @@ def test_invalid_bot_options_raise(bots: Path, algorithm: str, asked: dict[str, 
     settings = SMALL if algorithm == "dqn" else dict(steps=960)
     with pytest.raises(UsageError, match=sentence):
         resolve(configure("worlds:Corridor-v0", algorithm, **settings | asked), describe("worlds:Corridor-v0"))
+
+
+def test_a_bot_that_ignores_an_action_mask_is_stopped_by_a_sentence(tmp_path: Path, bots: Path) -> None:
+    bots.write_text("def zero():\n    return lambda observation, info: 0\n")
+    config = configure("masked_envs:Moves", "dqn", bot=f"{bots}:zero", bot_share=0.5, **SMALL)
+    with pytest.raises(UsageError, match=r"the action 0 was chosen in step .* a bot of your own must heed the mask"):
+        start(config, tmp_path / "run")

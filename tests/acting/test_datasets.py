@@ -263,3 +263,32 @@ def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
     datasets.write("corridor/one-v0", contract, [one], "chance")
     with pytest.raises(UsageError, match="at least two episodes"):
         imitate(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> str:
+    """Ten episodes of a bot that takes the last allowed action, which is the best one."""
+    (tmp_path / "bots.py").write_text("def last():\n    return lambda _, info: info['action_mask'].nonzero()[0][-1:]\n")
+    record("masked_envs:ByMethod", "masked/last-v0", 10, bot=f"{tmp_path / 'bots.py'}:last")
+    return "masked/last-v0"
+
+
+def test_what_was_recorded_under_a_mask_is_imitated_and_learned_from_under_it(tmp_path: Path, masked: str) -> None:
+    config = configure("masked_envs:ByMethod", "a3c", eval_greedy=True, hidden=(8,))
+    run, best = imitate(config, masked, CloningOptions(imitation_epochs=60, imitation_rate=0.03), tmp_path / "imitated")
+    assert best.agreement == 1.0
+    played = evaluate(run.path, 5)
+    assert played.returns == played.lengths
+    small = dict(envs_per_actor=4, actors=1, learning_starts=100, capacity=2_000, engine="serial", eval_episodes=3)
+    offline = configure("masked_envs:ByMethod", "dqn", steps=600, offline=masked, **small)
+    start(offline, tmp_path / "offline")
+
+
+def test_a_recorded_action_that_its_mask_forbids_is_refused(tmp_path: Path, masked: str) -> None:
+    contract = describe("masked_envs:ByMethod")
+    one, *others = datasets.read(masked, contract)
+    forbidden = np.where(contract.spaces.legal(one.observation[:1]), 0, 1).argmax(1)
+    wrong = Demonstration(one.observation, np.concatenate([forbidden, one.action[1:]]), one.reward, one.terminated)
+    datasets.write("masked/wrong-v0", contract, [wrong, *others], "nobody")
+    with pytest.raises(UsageError, match="episode 0 has an action that the action mask of its step forbids"):
+        datasets.read("masked/wrong-v0", contract)

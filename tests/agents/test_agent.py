@@ -18,7 +18,7 @@ from asyncrl.agents.agent import Agent
 from asyncrl.algorithms import A3C, Policy
 from asyncrl.envs import Backend, Contract
 from asyncrl.envs.space_reading import spaces_of
-from asyncrl.envs.spaces import pack
+from asyncrl.envs.spaces import MaskSource, pack
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
 from asyncrl.runs.checkpoint import Checkpoint
@@ -27,9 +27,9 @@ from asyncrl.runs.config import RunConfig
 NETWORK = NetworkConfig(hidden=(4,))
 
 
-def agent_for(observation: spaces.Space, action: spaces.Space, stack: int = 1) -> Agent:
+def agent_for(observation: spaces.Space, action: spaces.Space, stack: int = 1, mask: MaskSource = MaskSource.NONE) -> Agent:
     """One that has learned nothing."""
-    seen = spaces_of("Some-v0", observation, action).stacked(stack)
+    seen = spaces_of("Some-v0", observation, action, mask).stacked(stack)
     contract = Contract("Some-v0", "gymnasium", Backend.SYNC, seen, frame_stack=stack)
     config = RunConfig("Some-v0", A3C(), network=NETWORK)
     made = Checkpoint(Path(), 0, 0, 0.0, "", (), contract, config, {}, "", {})
@@ -120,3 +120,30 @@ def test_single_frames_are_refused_where_the_contract_stacks_them() -> None:
         agent.act(np.zeros((1, 40, 40), np.uint8))
     assert agent.act(np.zeros((4, 40, 40), np.uint8)) in (0, 1)
     assert agent.act(np.zeros((3, 4, 40, 40), np.uint8)).shape == (3,)
+
+
+@settings(max_examples=30)
+@given(observation_spaces, st.integers(0, 5))
+def test_it_takes_the_mask_beside_any_observation(observation: spaces.Space, only: int) -> None:
+    agent = agent_for(observation, spaces.MultiDiscrete([2, 3]), mask=MaskSource.INFO)
+    each, batch = several(observation, 3)
+    wanted = [only // 3, only % 3]
+    mask = np.concatenate([np.eye(2, dtype=np.int8)[wanted[0]], np.eye(3, dtype=np.int8)[wanted[1]]])
+    assert agent.act(each[0], action_mask=mask).tolist() == wanted
+    assert agent.act(each[0], action_mask=(mask[:2], mask[2:])).tolist() == wanted
+    assert agent.act(batch, action_mask=np.stack([mask] * 3)).tolist() == [wanted] * 3
+
+
+@pytest.mark.parametrize(
+    ("source", "mask", "sentence"),
+    [
+        (MaskSource.INFO, None, r"gives an action mask by info\['action_mask'\]: pass it to act as action_mask"),
+        (MaskSource.INFO, np.ones(4), "an action mask of 4 numbers, where 3 choices need one each"),
+        (MaskSource.INFO, np.zeros(3), "an action mask that allows nothing"),
+        (MaskSource.NONE, np.ones(3), "takes no action_mask: its environment gives none"),
+    ],
+)
+def test_a_mask_that_is_missing_or_wrong_is_refused(source: MaskSource, mask: Any, sentence: str) -> None:
+    agent = agent_for(spaces.Box(-1, 1, (2,)), spaces.Discrete(3), mask=source)
+    with pytest.raises(UsageError, match=sentence):
+        agent.act(np.zeros(2, np.float32), action_mask=mask)

@@ -75,3 +75,13 @@ def test_without_named_keys_digits_and_arrows_choose_actions() -> None:
     assert keyboard.action(set()) == 2, "the middle one"
     pair = Keyboard(2, keys={}, meanings=[])
     assert [pair.action(pressed) for pressed in (set(), {"1"}, set())] == [0, 1, 1], "the previous one"
+
+
+def test_where_the_keys_action_is_forbidden_an_allowed_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    press(monkeypatch, {0: (pygame.KEYDOWN, pygame.K_0)})
+    played = play_yourself("masked_envs:Moves", episodes=2)
+    assert played is not None
+    assert len(played.returns) == 2
+    assert "action 0 is not allowed now;" in capsys.readouterr().err
