@@ -17,6 +17,7 @@ from asyncrl.errors import (
     DivergenceError,
     EnvironmentFault,
     ScheduleError,
+    SinkWarning,
     SystemFault,
     UsageError,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         resume,
         train,
     )
+    from asyncrl.monitor.callbacks import Evaluate, Save, Stop
     from asyncrl.runs.run import Run
 
 __all__ = [
@@ -44,9 +46,13 @@ __all__ = [
     "CheckpointError",
     "DivergenceError",
     "EnvironmentFault",
+    "Evaluate",
     "Evaluation",
     "Run",
+    "Save",
     "ScheduleError",
+    "SinkWarning",
+    "Stop",
     "SystemFault",
     "UsageError",
     "__version__",
@@ -62,8 +68,11 @@ __all__ = [
 
 _LAZY = {
     "Agent": "api",
+    "Evaluate": "monitor.callbacks",
     "Evaluation": "agents.evaluation",
     "Run": "runs.run",
+    "Save": "monitor.callbacks",
+    "Stop": "monitor.callbacks",
     "evaluate": "api",
     "load": "api",
     "play": "api",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
-from asyncrl.monitor import Sink
+from asyncrl.monitor import Callback, Sink
 from asyncrl.monitor.progress import episode_progress, training_view
 from asyncrl.runs.config import EPISODE_LIMIT
 from asyncrl.runs.lookup import open_run
@@ -63,6 +63,8 @@ def train(
     preset: str | None = None,
     run_dir: Path | str | None = None,
     progress: bool | None = None,
+    callbacks: Sequence[Callback] = (),
+    sinks: Sequence[Sink] = (),
     trust: bool = False,
     **settings: Any,
 ) -> Run:
@@ -76,6 +78,10 @@ def train(
         preset: Name of a preset (`asyncrl list presets`); None chooses the one tuned for algorithm and environment.
         run_dir: Folder of the run; None makes one in `runs/`.
         progress: Whether to print progress; None prints it in a terminal or a notebook.
+        callbacks: Functions that see every record of the run's metrics. They may return `Stop("reason")`, `Evaluate()` or
+            `Save()` (docs/callbacks-and-trackers.md).
+        sinks: Objects that get every record, `write(record)`, and at the end `close()`. One that raises is dropped with a
+            SinkWarning.
         trust: Run code that `config` names even if it is in the run folder of someone else.
         settings: Other options of `asyncrl train`, for example `steps=100_000`, `learning_rate=1e-3`.
 
@@ -85,6 +91,7 @@ def train(
     Raises:
         UsageError: For settings that are unknown, impossible or without effect.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
+        Exception: What a callback raised; what was learned is saved.
 
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
     >>> agent = load(run)
@@ -102,17 +109,27 @@ def train(
             file.check_trust(configure(env, algorithm, preset, **merged))
         chosen = tailor(env, algorithm, preset, **merged)
         view = training_view(f"{chosen.algorithm.name} on {chosen.env}", chosen.steps, progress)
-        run, result = start(chosen, run_dir, view, asked=settings, home=home)
+        run, result = start(chosen, run_dir, view, callbacks=callbacks, sinks=sinks, asked=settings, home=home)
     _raise_interrupt(run, result)
     return run
 
 
-def resume(run: Run | Path | str, *, progress: bool | None = None, trust: bool = False, **changes: Any) -> Run:
+def resume(
+    run: Run | Path | str,
+    *,
+    progress: bool | None = None,
+    callbacks: Sequence[Callback] = (),
+    sinks: Sequence[Sink] = (),
+    trust: bool = False,
+    **changes: Any,
+) -> Run:
     """Continue a run from its newest valid checkpoint; a complete run is returned as it is.
 
     Args:
         run: The run or its folder.
         progress: Whether to print progress; None prints it in a terminal or a notebook.
+        callbacks: As for `train`.
+        sinks: As for `train`.
         trust: Run code that the run folder names even if someone else made the folder.
         changes: New values of `steps`, of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
 
@@ -127,7 +144,7 @@ def resume(run: Run | Path | str, *, progress: bool | None = None, trust: bool =
         config, _ = run.beginning()
         steps = int(changes.get("steps", config.steps))
         view = training_view(f"{config.algorithm.name} on {config.env}", steps, progress)
-    resumed, result = launch.resume(run, view, trust=trust, **changes)
+    resumed, result = launch.resume(run, view, callbacks=callbacks, sinks=sinks, trust=trust, **changes)
     _raise_interrupt(resumed, result)
     return resumed
 

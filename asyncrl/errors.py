@@ -32,6 +32,7 @@ __all__ = [
     "DivergenceError",
     "EnvironmentFault",
     "ScheduleError",
+    "SinkWarning",
     "SystemFault",
     "UsageError",
     "closing",
@@ -121,6 +122,10 @@ def closing(resource: C) -> Iterator[C]:
 
 class DamageWarning(UserWarning):
     """An unneeded file of a run folder cannot be read; the message says how the run continues without it."""
+
+
+class SinkWarning(UserWarning):
+    """A destination of records failed and gets no more of them; training goes on."""
 
 
 def suggestions(word: str, known: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, closing
 from asyncrl.experience.rollout import Field, Rollout, Ticket
 from asyncrl.learner import Learner
-from asyncrl.monitor import Monitor
+from asyncrl.monitor import Callbacks, Monitor
 from asyncrl.networks import copy_into, named_views
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
@@ -48,25 +48,31 @@ _REPORT_EVERY = 0.2
 
 
 def train(
-    config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: checkpoint.Checkpoint | None = None
+    config: RunConfig,
+    contract: Contract,
+    run: Run,
+    monitor: Monitor,
+    resume: checkpoint.Checkpoint | None = None,
+    callbacks: Callbacks | None = None,
 ) -> TrainingResult:
     """As `training.train`, but gradients are shared instead of rollouts.
 
-    Workers keep learning during an evaluation. If it reaches the target return, the run ends with the weights that were
-    evaluated, and what workers learned since is discarded.
+    Workers keep learning during an evaluation. If that, or a callback, ends the run, it ends with the weights that were
+    evaluated or recorded, and what workers learned since is discarded.
     """
     set_torch_threads(1)
     coordinator = HogwildLearner.coordinator(config, contract)
-    session = Session(RunContext(config, contract, run, monitor), coordinator, resume, kept_versions=0)
+    context = RunContext(config, contract, run, monitor)
+    session = Session(context, coordinator, resume, kept_versions=0, callbacks=callbacks)
     with handle_stop_signals() as stop:
         session.begin(stop)
-        if not session.is_trained:
+        if not session.is_over:
             _learn(session, coordinator, stop)
         return session.finish(stop)
 
 
 def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> None:
-    """Let the workers learn until the run is trained or asked to stop."""
+    """Let the workers learn until the run is over or asked to stop."""
     config = session.context.config
     with session.saving(), _workers(session, coordinator) as workers:
         pending: list[WorkerReport] = []
@@ -79,7 +85,7 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
                 _on_reports(session, pending, metrics, stop)
                 pending = []
             stop.install_handlers()
-            if session.evaluator.target_reached or stop:
+            if session.ends_early or stop:
                 break
         if pending:
             _on_reports(session, pending, metrics, stop)
@@ -234,8 +240,8 @@ class HogwildLearner(Learner):
 
 @contextlib.contextmanager
 def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]:
-    """A process per actor. When all have ended, `coordinator` pulls what they learned, unless its own weights, which
-    were evaluated, have reached the target return.
+    """A process per actor. When all have ended, `coordinator` pulls what they learned, unless the run has ended early
+    with the weights that it has.
     """
     config, contract = session.context.config, session.context.contract
     workers = Workers(
@@ -245,7 +251,7 @@ def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]
         yield workers
     finally:
         workers.close()
-        if not session.evaluator.target_reached:
+        if not session.ends_early:
             coordinator.pull()
 
 

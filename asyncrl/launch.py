@@ -23,7 +23,7 @@ from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, Storage
-from asyncrl.monitor import JsonLines, Monitor, Sink, TensorBoard
+from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
 from asyncrl.networks import Recurrent, unconvolved
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
@@ -59,6 +59,8 @@ def start(
     run_dir: Path | str | None = None,
     view: Sink | None = None,
     *,
+    callbacks: Sequence[Callback] = (),
+    sinks: Sequence[Sink] = (),
     asked: Collection[str] = (),
     video: bool = False,
     home: Path | None = None,
@@ -69,6 +71,8 @@ def start(
         config: The configuration, not yet resolved.
         run_dir: The run's folder; None makes one in `runs/`.
         view: A sink in addition to the files of the run folder.
+        callbacks: Functions that see every record and may stop the run (`monitor.callbacks`).
+        sinks: More sinks, whose exceptions do not stop training.
         asked: Names of the settings that the user gave.
         video: Note in the run folder that a video belongs to the run.
         home: The folder that relative paths start from; None is the working directory. Environments may change it.
@@ -77,6 +81,7 @@ def start(
         UsageError: For settings that are impossible, or that have no effect though the user gave them or they differ
             from the preset.
     """
+    observers = Observers(view, sinks, callbacks)
     home = home or Path.cwd()
     path = home / ("runs" if run_dir is None else run_dir)
     given, contract = check(config, asked=asked, home=home)
@@ -89,7 +94,7 @@ def start(
     run = make(path, config, contract, video=video)
     with run.locked():
         write_atomically(run.path / "config.toml", settings_text(given, contract))
-        return run, _train(config, contract, run, view, None)
+        return run, _train(config, contract, run, observers, None)
 
 
 def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tuple[RunConfig, Contract]:
@@ -106,24 +111,34 @@ def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tupl
 
 @standard_modes()
 def resume(
-    run_dir: Path | str | Run, view: Sink | None = None, *, steps: int | None = None, trust: bool = False, **changes: Any
+    run_dir: Path | str | Run,
+    view: Sink | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    sinks: Sequence[Sink] = (),
+    steps: int | None = None,
+    trust: bool = False,
+    **changes: Any,
 ) -> tuple[Run, TrainingResult | None]:
     """Continue a run from its newest valid checkpoint. The result is None if the run is complete.
 
     Args:
         run_dir: The run's folder.
         view: A sink in addition to the files of the run folder.
+        callbacks: As for `start`.
+        sinks: As for `start`.
         steps: New length of the run; None keeps it.
         trust: Run code that the run folder names even if someone else made the folder.
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
     """
+    observers = Observers(view, sinks, callbacks)
     run = Run(open_run(Path(run_dir)).path.absolute(), trusted=trust)
     with run.locked():
-        return _resume(run, view, changes | ({} if steps is None else {"steps": steps}))
+        return _resume(run, observers, changes | ({} if steps is None else {"steps": steps}))
 
 
-def _resume(run: Run, view: Sink | None, changes: dict[str, Any]) -> tuple[Run, TrainingResult | None]:
-    newest = newest_checkpoint(run, view) if run.checkpoints() else None
+def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Run, TrainingResult | None]:
+    newest = newest_checkpoint(run, observers.view) if run.checkpoints() else None
     before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
     checkpoint.check_trust(before, contract_before)
     config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
@@ -145,7 +160,7 @@ def _resume(run: Run, view: Sink | None, changes: dict[str, Any]) -> tuple[Run, 
     run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
     if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
         newest = checkpoint.amend(newest, config=config.to_json())
-    return run, _train(config, contract, run, view, newest, notes)
+    return run, _train(config, contract, run, observers, newest, notes)
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
@@ -240,7 +255,7 @@ def _train(
     config: RunConfig,
     contract: Contract,
     run: Run,
-    view: Sink | None,
+    observers: Observers,
     newest: Checkpoint | None,
     notes: Sequence[str] = (),
 ) -> TrainingResult:
@@ -248,11 +263,12 @@ def _train(
     sentences = [_header(config, contract), *notes]
     if config.named_outside() and not signing.can_sign():
         sentences.append(_NOT_SIGNED)
-    while True:
-        outcome = _train_once(newest, config, contract, run, view, sentences)
-        if isinstance(outcome, TrainingResult):
-            return outcome
-        newest, config, sentences = outcome, outcome.config, []
+    with observers.finished():
+        while True:
+            outcome = _train_once(newest, config, contract, run, observers, sentences)
+            if isinstance(outcome, TrainingResult):
+                return outcome
+            newest, config, sentences = outcome, outcome.config, []
 
 
 def _header(config: RunConfig, contract: Contract) -> str:
@@ -271,7 +287,7 @@ def _train_once(
     config: RunConfig,
     contract: Contract,
     run: Run,
-    view: Sink | None,
+    observers: Observers,
     sentences: Sequence[str],
 ) -> TrainingResult | Checkpoint:
     """Train to the end, or return the checkpoint to continue from if training diverged and rewinds."""
@@ -280,13 +296,13 @@ def _train_once(
         run.rewind(-1 if newest is None else newest.update)
     run.note_interruption(None)
     events = TensorBoard(run.path, resumed_at=(-1 if newest is None else newest.step) if continued else None)
-    sinks: list[Sink] = [JsonLines(run.path), events, *([] if view is None else [view])]
+    sinks: list[Sink] = [JsonLines(run.path), events, *observers.sinks]
     with report_crashes(), Monitor(sinks).open() as monitor:
         for sentence in sentences:
             monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
         try:
-            result = loop(config, contract, run, monitor, newest)
+            result = loop(config, contract, run, monitor, newest, observers.callbacks)
             run.note_interruption(result.signal)
             return result
         except DivergenceError as error:

@@ -9,15 +9,23 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from asyncrl.agents.evaluation import Evaluation
-from asyncrl.agents.evaluator import Evaluator, evaluate_again, explained, reaches_target, recorded_evaluation
+from asyncrl.agents.evaluator import (
+    Evaluator,
+    evaluate_again,
+    evaluated_means,
+    explained,
+    is_stalled,
+    reaches_target,
+    recorded_evaluation,
+)
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.envs import Contract
-from asyncrl.errors import DivergenceError, closing
+from asyncrl.errors import DivergenceError, UsageError, closing
 from asyncrl.learner import Learner
-from asyncrl.monitor import Monitor
+from asyncrl.monitor import Callbacks, Evaluate, Monitor, Save, Stop
 from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
 from asyncrl.runs.config import RunConfig
@@ -42,13 +50,22 @@ class TrainingResult:
     signal: int | None
     """The signal that stopped it, if one did."""
     evaluation: Evaluation | None
-    """Of the last weights; None if none was asked for or the run was stopped."""
+    """Of the last weights; None if none was asked for or a signal stopped the run."""
+    stopped: str | None = None
+    """Why the run ended before its steps were made; None if it did not, or a signal or its target return ended it."""
 
 
 def train(
-    config: RunConfig, contract: Contract, run: Run, monitor: Monitor, resume: Checkpoint | None = None
+    config: RunConfig,
+    contract: Contract,
+    run: Run,
+    monitor: Monitor,
+    resume: Checkpoint | None = None,
+    callbacks: Callbacks | None = None,
 ) -> TrainingResult:
     """Train as `config` (resolved) says, from the beginning or from a checkpoint of the same run.
+
+    `callbacks` must be one of the monitor's sinks.
 
     Ends with a checkpoint of the last weights, even after a signal or a fault. Raises EnvironmentFault or ActorDied
     if an actor fails, and DivergenceError, after which no checkpoint is written.
@@ -57,22 +74,22 @@ def train(
     set_torch_threads(config.learner_threads)
     learner, schedule = make_learner(config, contract), config.make_schedule()
     context = RunContext(config, contract, run, monitor)
-    session = Session(context, learner, resume, kept_versions=schedule.weight_buffers)
+    session = Session(context, learner, resume, kept_versions=schedule.weight_buffers, callbacks=callbacks)
     with handle_stop_signals() as stop:
         session.begin(stop)
-        if not session.is_trained:
+        if not session.is_over:
             _learn(session, schedule, stop)
         return session.finish(stop)
 
 
 def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> None:
-    """Collect, update, publish, request until the run is trained or asked to stop."""
+    """Collect, update, publish, request until the run is over or asked to stop."""
     config, learner = session.context.config, session.learner
     statistics, checkpointer = session.statistics, session.checkpointer
     with closing(_open_engine(session, schedule)) as engine, session.saving():
         stop.install_handlers()
         _request_first_rollouts(engine, schedule, session)
-        while not session.is_trained and not stop:
+        while not session.is_over and not stop:
             update = learner.updates
             with statistics.time("waiting"):
                 rollouts = engine.collect(schedule.expected(update), lambda: bool(stop))
@@ -120,13 +137,22 @@ def is_complete(config: RunConfig, contract: Contract, run: Run, saved: Checkpoi
     """Whether a run whose newest checkpoint is `saved` has done everything that `config` asks for."""
     evaluation = recorded_evaluation(config, contract, run, saved.update)
     trained = saved.step >= config.steps or reaches_target(config, evaluation)
+    trained = trained or is_stalled(evaluated_means(run, saved.update), config.patience)
     return trained and (evaluation is not None or not config.eval_episodes)
 
 
 class Session:
-    """What happens around the learning, by whom: `recorder`, `evaluator` and `checkpointer`."""
+    """What happens around the learning, by whom: `recorder`, `evaluator`, `checkpointer` and the user's callbacks."""
 
-    def __init__(self, context: RunContext, learner: Learner, resume: Checkpoint | None, *, kept_versions: int) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        learner: Learner,
+        resume: Checkpoint | None,
+        *,
+        kept_versions: int,
+        callbacks: Callbacks | None = None,
+    ) -> None:
         """`kept_versions`: how many published versions of the weights a checkpoint holds."""
         config, contract = context.config, context.contract
         self.context = context
@@ -142,6 +168,9 @@ class Session:
         self.recorder = Recorder(context, self.statistics)
         self.evaluator = Evaluator(context, self.statistics)
         self.checkpointer = Checkpointer(context, learner, self.statistics, kept_versions=kept_versions)
+        self._callbacks = callbacks or Callbacks(())
+        self.stopped: str | None = None
+        """Why the run ends before its steps are made."""
         self._is_resumed = resume is not None
         if resume is not None:
             self.checkpointer.restore(resume)
@@ -153,9 +182,14 @@ class Session:
             self.checkpointer.keep_weights()
 
     @property
-    def is_trained(self) -> bool:
-        """Whether the run's steps are made or its target return is reached."""
-        return self.evaluator.target_reached or self.learner.step >= self.context.config.steps
+    def is_over(self) -> bool:
+        """Whether the run's steps are made, or it ends before that."""
+        return self.ends_early or self.learner.step >= self.context.config.steps
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the target return is reached, or the run's patience or a callback ends it."""
+        return self.evaluator.target_reached or self.stopped is not None
 
     def begin(self, stop: StopRequest) -> None:
         """Save a new run before its first update; make the evaluation that a resumed one has missed."""
@@ -164,12 +198,15 @@ class Session:
             self.checkpointer.save()
         elif not stop:
             self._evaluate_if_due(stop)
+            self._end_if_stalled()
 
     def on_update(self, metrics: Mapping[str, Tensor | float], episodes: Sequence[Episode], stop: StopRequest) -> None:
-        """Record the update; evaluate and save when that is due. `stop` interrupts an evaluation."""
+        """Record the update; evaluate and save if due or asked to by a callback. `stop` interrupts an evaluation."""
         self.recorder.record_update(self.learner, metrics, episodes)
         self._evaluate_if_due(stop)
-        if self.checkpointer.is_due(self.learner.step) or self.evaluator.target_reached:
+        self._end_if_stalled()
+        self._ask_callbacks(stop)
+        if self.checkpointer.is_due(self.learner.step) or self.ends_early:
             self.checkpointer.save()
 
     def finish(self, stop: StopRequest) -> TrainingResult:
@@ -178,7 +215,35 @@ class Session:
         if self.context.config.eval_episodes and not stop:
             with explained("the evaluation after the last step", evaluate_again(self.context.run.path)):
                 evaluation = self._evaluate(stop)
-        return TrainingResult(self.learner.updates, self.learner.step, self.statistics.seconds, stop.signal, evaluation)
+            self._ask_callbacks(stop)
+        seconds = self.statistics.seconds
+        return TrainingResult(self.learner.updates, self.learner.step, seconds, stop.signal, evaluation, self.stopped)
+
+    def _ask_callbacks(self, stop: StopRequest) -> None:
+        """Show the callbacks what was recorded, and do what they ask for."""
+        for request in self._callbacks.requests():
+            match request:
+                case Stop(reason):
+                    self._end(reason)
+                case Evaluate():
+                    if not self.context.config.eval_episodes:
+                        raise UsageError("a callback asks for an evaluation, but --eval-episodes is 0")
+                    self._evaluate(stop)
+                    self._end_if_stalled()
+                case Save():
+                    self.checkpointer.save()
+
+    def _end_if_stalled(self) -> None:
+        """End the run if its patience is exhausted."""
+        if self.evaluator.is_stalled:
+            self._end(f"{self.context.config.patience} evaluations in a row without a better mean return (--patience)")
+
+    def _end(self, reason: str) -> None:
+        """End the run before its steps are made, unless it is over."""
+        if not self.is_over:
+            self.stopped = reason
+            self.context.monitor.write(self.statistics.stopped(reason))
+            self.context.monitor.say(f"Stopped at step {self.learner.step:,}: {reason}")
 
     def _evaluate_if_due(self, stop: StopRequest) -> None:
         if self.evaluator.is_due(self.learner.step):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -21,7 +21,15 @@ from asyncrl.runs.every import Every
 from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Statistics
 
-__all__ = ["Evaluator", "evaluate_again", "explained", "reaches_target", "recorded_evaluation"]
+__all__ = [
+    "Evaluator",
+    "evaluate_again",
+    "evaluated_means",
+    "explained",
+    "is_stalled",
+    "reaches_target",
+    "recorded_evaluation",
+]
 
 
 def evaluate_again(run: Path) -> str:
@@ -53,6 +61,16 @@ def recorded_evaluation(config: RunConfig, contract: Contract, run: Run, update:
     return None
 
 
+def evaluated_means(run: Run, update: int) -> list[float]:
+    """The mean returns of the run's evaluations up to `update`, oldest first."""
+    return [float(record["mean"]) for record in run.records() if record["kind"] == "eval" and record["update"] <= update]
+
+
+def is_stalled(means: Sequence[float], patience: int | None) -> bool:
+    """Whether none of the last `patience` mean returns is better than the best before them; False if it is None."""
+    return patience is not None and len(means) > patience and max(means[-patience:]) <= max(means[:-patience])
+
+
 def _mode(config: RunConfig) -> str:
     return "greedy" if config.eval_greedy else "sample"
 
@@ -69,6 +87,7 @@ class Evaluator:
         self._every.mark(0)
         self._evaluated: tuple[int, Evaluation] | None = None  # the newest evaluation and its update
         self._best_mean = -math.inf
+        self._means: list[float] = []
         self._reported_cut_off = False
         self.found_best = False
         """The newest call of `evaluate` found the best mean return so far."""
@@ -78,6 +97,11 @@ class Evaluator:
         """Whether the newest evaluation reaches the run's target return."""
         return self._evaluated is not None and reaches_target(self._context.config, self._evaluated[1])
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the run's patience is exhausted."""
+        return is_stalled(self._means, self._context.config.patience)
+
     def is_due(self, step: int) -> bool:
         """Whether an evaluation is due at environment step `step`; a killed run may have missed one."""
         return self._every.is_due(step)
@@ -86,6 +110,7 @@ class Evaluator:
         """Continue a run at `update`: its metrics hold the earlier evaluations."""
         run = self._context.run
         self._best_mean = run.best_mean()
+        self._means = evaluated_means(run, update)
         evaluation = recorded_evaluation(self._context.config, self._context.contract, run, update)
         self._evaluated = None if evaluation is None else (update, evaluation)
         for record in run.records():
@@ -107,6 +132,7 @@ class Evaluator:
             self._context.monitor.write(
                 self._statistics.evaluated(result.returns, _mode(self._context.config), means, result.mean_measures)
             )
+            self._means.append(result.mean)
             self.found_best = result.mean >= self._best_mean
             self._best_mean = max(result.mean, self._best_mean)
         return self._evaluated[1]

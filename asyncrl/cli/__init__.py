@@ -16,7 +16,7 @@ from asyncrl.cli.options import HelpShown, note_working_directory
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import defer_interrupts, raise_interrupts
-from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, UsageError, suggestions
+from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, SinkWarning, UsageError, suggestions
 from asyncrl.version import __version__
 
 __all__ = ["main", "run_and_exit"]
@@ -90,11 +90,11 @@ def _run(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
-    """Print warnings about a run folder as messages, others as Python does."""
+    """Print warnings about a run folder or a sink as messages, others as Python does."""
     show_default = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-        if issubclass(category, DamageWarning):
+        if issubclass(category, DamageWarning | SinkWarning):
             print(f"asyncrl: {message}", file=sys.stderr)
         else:
             show_default(message, category, *place, **options)

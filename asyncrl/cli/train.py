@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from asyncrl.agents.evaluation import Interrupted
+from asyncrl.agents.evaluator import evaluated_means, is_stalled
 from asyncrl.agents.video import open_video
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, load, play_episode, tailor
@@ -124,12 +125,15 @@ def _continue(arguments: Sequence[str]) -> int:
         return _report(trained, result, quiet=output.quiet, video=output.video)
     code = _record(trained, quiet=output.quiet) if output.video and not _has_video(trained) else 0
     saved = newest_checkpoint(trained)
-    if saved.step < steps:
-        target = changes.get("target_return", config.target_return)
-        reached = f"it reached its target return {target:g} at step {saved.step:,}"
-        print(f"{relative(trained.path)} is complete: {reached}. --target-return X sets a higher one.")
+    patience = changes.get("patience", config.patience)
+    if saved.step >= steps:
+        why = f"{saved.step:,} steps. --steps N continues it"
+    elif is_stalled(evaluated_means(trained, saved.update), patience):
+        why = f"{patience} evaluations up to step {saved.step:,} were no better. --patience N continues it"
     else:
-        print(f"{relative(trained.path)} is complete: {saved.step:,} steps. --steps N continues it.")
+        target = changes.get("target_return", config.target_return)
+        why = f"it reached its target return {target:g} at step {saved.step:,}. --target-return X sets a higher one"
+    print(f"{relative(trained.path)} is complete: {why}.")
     return code
 
 

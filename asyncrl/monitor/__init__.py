@@ -1,4 +1,4 @@
-"""Sinks of a run's records: metrics.jsonl, TensorBoard, the terminal."""
+"""Sinks of a run's records: metrics.jsonl, TensorBoard, the terminal, and the user's sinks and callbacks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,31 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from asyncrl.monitor.callbacks import Callback, Callbacks, Evaluate, Save, Stop
 from asyncrl.monitor.files import JsonLines, TensorBoard
+from asyncrl.monitor.guarded import Guarded
+from asyncrl.monitor.observers import Observers
 from asyncrl.monitor.sink import Display, Durable, Record, Sink
 from asyncrl.monitor.terminal import Live, Plain, Quiet, terminal_view
 
-__all__ = ["JsonLines", "Live", "Monitor", "Plain", "Quiet", "Record", "Sink", "TensorBoard", "terminal_view"]
+__all__ = [
+    "Callback",
+    "Callbacks",
+    "Evaluate",
+    "Guarded",
+    "JsonLines",
+    "Live",
+    "Monitor",
+    "Observers",
+    "Plain",
+    "Quiet",
+    "Record",
+    "Save",
+    "Sink",
+    "Stop",
+    "TensorBoard",
+    "terminal_view",
+]
 
 
 class Monitor:

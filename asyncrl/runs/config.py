@@ -106,6 +106,7 @@ class RunConfig:
         "engine",
         "env_threads",
         "target_return",
+        "patience",
         "eval_every",
         "eval_episodes",
         "eval_greedy",
@@ -165,6 +166,8 @@ class RunConfig:
     """Threads that step one actor's environments (Atari, EnvPool)."""
     target_return: float | None = None
     """Stop once an evaluation's mean return reaches this."""
+    patience: int | None = None
+    """Stop after this many evaluations in a row without a better mean return (with --eval-every)."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     eval_episodes: int = 30

@@ -113,6 +113,8 @@ def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions
         yield from _of_exploration(exploration, config)
     if not config.eval_episodes:
         yield IneffectiveOptions(("eval_every",), "without evaluations (--eval-episodes 0)")
+    if not (config.eval_episodes and config.eval_every):
+        yield IneffectiveOptions(("patience",), "without evaluations during the run; add --eval-every N")
 
 
 def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:

@@ -100,7 +100,7 @@ def _for_hogwild(config: RunConfig) -> RunConfig:
 def _check_counts(config: RunConfig) -> None:
     positive = (
         "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
-        "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps"
+        "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps patience"
     )
     within(config, 1, math.inf, *positive.split())
     within(config, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes")

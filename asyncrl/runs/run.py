@@ -23,7 +23,7 @@ from asyncrl.monitor import Record
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.manifest import REPLAY_FILE
-from asyncrl.runs.metrics_file import read_records, truncate
+from asyncrl.runs.metrics_file import columns, read_records, truncate
 from asyncrl.runs.provenance import provenance
 from asyncrl.version import __version__
 
@@ -141,6 +141,24 @@ class Run:
     def interrupted(self) -> bool:
         """Whether a signal stopped the run; `asyncrl train --resume` continues it."""
         return (self.path / _INTERRUPTED).exists()
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why the run ended before its steps were made; None if it did not, or has gone on since."""
+        for record in reversed(self.records()):
+            if record["kind"] == "stop":
+                return str(record.get("reason", ""))
+            if record["kind"] in ("train", "episode"):
+                return None
+        return None
+
+    def metrics(self, kind: str = "train") -> dict[str, list[Any]]:
+        """The records of a kind as columns, for example `pandas.DataFrame(run.metrics("eval"))`.
+
+        Kinds and fields are those of docs/metrics.md. A field that a record lacks is None, and one that holds values by
+        name is a column for each, as `means/CartPole-v1`.
+        """
+        return columns(record for record in self.records() if record["kind"] == kind)
 
     def note_interruption(self, number: int | None) -> None:
         """Note in the folder which signal stopped the run; None removes the note."""

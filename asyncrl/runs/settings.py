@@ -134,11 +134,13 @@ def _as_json(keywords: Mapping[str, Any]) -> str:
 
 
 def settings_of(config: RunConfig, named: Collection[str] = ()) -> frozenset[str]:
-    """The settings of `config` that the user chose: those `named`, and those that differ from what `tailor` gives."""
+    """The settings of `config` that the user chose: those `named`, and those that `configure` and `tailor` do not give."""
     size = {name: getattr(config, name) for name in ("steps", "actors", "envs_per_actor")}
     plain = configure(config.env, config.algorithm.name, config.preset, **size)
-    unchosen = {**leaves(plain), **_adapted(plain, named)}
-    return frozenset(named) | {name for name, value in leaves(config).items() if unchosen.get(name) != value}
+    unchosen = [leaves(plain), {**leaves(plain), **_adapted(plain, named)}]
+    return frozenset(named) | {
+        name for name, value in leaves(config).items() if all(values.get(name) != value for values in unchosen)
+    }
 
 
 def leaves(options: Any) -> Mapping[str, Any]:

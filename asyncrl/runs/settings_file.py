@@ -137,7 +137,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 def _values(table: Mapping[str, Any], *prefix: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every value of nested tables, by its path."""
     for key, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "env_kwargs":
             yield from _values(value, *prefix, key)
         else:
             yield (*prefix, key), value

@@ -202,6 +202,10 @@ class Statistics:
         """The record of the `number`th rewind to the current step, after the run diverged at step `diverged`."""
         return self._record("rewind", number=number, diverged=diverged, learning_rate=learning_rate, reason=reason)
 
+    def stopped(self, reason: str) -> Record:
+        """The record of a run that ends before its steps are made."""
+        return self._record("stop", reason=reason)
+
     def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Means by environment, if the run has several."""
         return {"means": {env: round(mean, 4) for env, mean in means.items()}} if len(self._windows) > 1 else {}

@@ -91,6 +91,7 @@ TRIED_ELSEWHERE = {
     "offline": "acting/test_datasets.py",
     "bot": "acting/test_bots.py",
     "on_divergence": "runs/test_divergence.py",
+    "patience": "test_callbacks.py",
     **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
 }
 

@@ -157,6 +157,11 @@ def test_the_command_line_prints_the_file_and_nothing_else(tmp_path: Path, capsy
     assert capsys.readouterr().err == "asyncrl: there is no option --lagg; did you mean '--lag'?\n"
 
 
+def test_keywords_of_the_environment_may_be_a_table(tmp_path: Path) -> None:
+    file = read_settings_file(written(tmp_path, MINE + "\n[environment.env_kwargs]\nsize = 3\n"))
+    assert configure(ENV, file.algorithm, **file.settings).environment.env_kwargs == '{"size": 3}'
+
+
 def test_a_strangers_run_folder_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "theirs"))
     run, _ = start(configure(ENV, "a3c", **SMALL), tmp_path / "run")
