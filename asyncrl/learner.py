@@ -9,17 +9,20 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from asyncrl.algorithms import Algorithm, Loss, build_network
+from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, WeightOptimizer, clip_
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import Contract
+from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import CheckpointError, DivergenceError
 from asyncrl.experience import ReplayBuffer, Sample, UpdateContext
 from asyncrl.experience.rollout import Rollout
-from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, named_views, resample
+from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, learned_part, named_views, resample
 
 __all__ = ["Learner"]
 
@@ -46,10 +49,12 @@ class Learner:
         device: torch.device,
         steps: int,
         replay: ReplayBuffer | None = None,
+        normalization: Normalization | None = None,
     ) -> None:
         """`seed` is the run's root seed, `dtype` what the network's body computes in, `steps` the run's environment steps.
 
-        `replay` stores the rollouts of an algorithm that learns from `OffPolicy` experience.
+        `replay` stores the rollouts of an algorithm that learns from `OffPolicy` experience. `normalization` holds the
+        running statistics of a run that normalizes observations, returns or values.
         """
         self._algorithm = algorithm
         self._optimizer_config = optimizer
@@ -59,12 +64,12 @@ class Learner:
         self._steps = steps
         self._learning_rate = LearningRate(optimizer, steps)
         self._experience, self._noisy = algorithm.experience(), network.noisy
-        self.replay = replay
+        self.replay, self._normalization = replay, normalization
         random = generator(seed, Stream.NETWORK)
         self.network = build_network(algorithm, network, contract.spaces, dtype, random).to(device)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the network's parameters are views of it."""
-        self._largest_sound_norm = _GROWTH * max(1.0, float(self.weights.norm()))
+        self._largest_sound_norm = _GROWTH * max(1.0, float(self._learned.norm()))
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         has_target = algorithm.target_every or algorithm.tau
         self.target_network = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
@@ -99,11 +104,14 @@ class Learner:
         self._rate = self._learning_rate.at(self.step)
         metrics: dict[str, Tensor] = {}
         random = generator(self._seed, Stream.LEARNER, self.updates)
-        for batch in self._experience.batches(rollouts, self._context(random)):
+        rewards = self._contract.rewards
+        if self._normalization is not None:
+            rewards = self._normalization.begin_update(self._own_steps(rollouts), rewards)
+        for batch in self._experience.batches(rollouts, self._context(random, rewards)):
             if self._noisy:
                 for network in (self.network, self.target_network):
                     resample(network, random)
-            loss = self._algorithm.loss(self.network, self.target_network, batch)
+            loss = self._loss(batch)
             metrics = {"loss": loss.total.detach(), **loss.metrics}
             if loss.early_stop:
                 break
@@ -112,6 +120,9 @@ class Learner:
                 self.replay.prioritize(batch.index.cpu(), loss.td_errors.cpu())
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
+        if self._normalization is not None:
+            self._normalization.end_update(self._own_steps(rollouts), self.network, self.target_network)
+            metrics |= self._normalization.metrics()
         self.updates += 1
         self.count_update(self._steps_of(rollouts))
         self.check()
@@ -120,9 +131,9 @@ class Learner:
 
     def check(self) -> None:
         """Raise DivergenceError if the weights are not finite or have exploded; such weights are never saved."""
-        if have_diverged(self.weights):
+        if have_diverged(self._learned):
             raise DivergenceError(
-                f"the weights have a norm of {float(self.weights.norm()):.3g} after update {self.updates:,}; {_REMEDY}",
+                f"the weights have a norm of {float(self._learned.norm()):.3g} after update {self.updates:,}; {_REMEDY}",
                 self.updates,
                 self.step,
             )
@@ -130,11 +141,29 @@ class Learner:
     @property
     def is_sound(self) -> bool:
         """Whether the weights' norm is in the range that a run which does not diverge stays in."""
-        return bool(self.weights.norm() <= self._largest_sound_norm)
+        return bool(self._learned.norm() <= self._largest_sound_norm)
 
-    def _context(self, random: torch.Generator) -> UpdateContext:
+    @property
+    def _learned(self) -> Tensor:
+        """The weights without running statistics."""
+        return learned_part(self.network, self.weights)
+
+    def observe(self, observation: np.ndarray) -> None:
+        """Add observations [N, *O] to the statistics of a network that normalizes them."""
+        if self._normalization is not None:
+            self._normalization.add_observations(observation, self.network)
+
+    def _loss(self, batch: Any) -> Loss:
+        loss = self._algorithm.loss(self.network, self.target_network, batch)
+        if self._normalization is not None:
+            networks = self.network, self.target_network
+            if self._normalization.add_targets(loss.value_targets, *networks):
+                loss = self._algorithm.loss(*networks, batch)  # in units of the first statistics
+        return loss
+
+    def _context(self, random: torch.Generator, rewards: Rewards) -> UpdateContext:
         return UpdateContext(
-            rewards=self._contract.rewards,
+            rewards=rewards,
             device=self._device,
             random=random,
             prepare=self._prepare,
@@ -148,6 +177,9 @@ class Learner:
     @torch.no_grad()
     def _prepare(self, batch: Any) -> Any:
         return self._algorithm.prepare(self.network, self.target_network, batch)
+
+    def _own_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        return [self._experience.without_overlap(rollout) for rollout in rollouts]
 
     def _steps_of(self, rollouts: Sequence[Rollout]) -> int:
         return sum(self._experience.count(rollout) for rollout in rollouts)
@@ -163,7 +195,10 @@ class Learner:
         if self._algorithm.tau and not loss.delay:
             with torch.no_grad():
                 for target, online in zip(self.target_network.parameters(), self.network.parameters(), strict=True):
-                    target.lerp_(online, self._algorithm.tau)
+                    if online.requires_grad:
+                        target.lerp_(online, self._algorithm.tau)
+                    else:
+                        target.copy_(online)
         return norm
 
     def count_update(self, steps: int) -> None:
@@ -180,8 +215,8 @@ class Learner:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """The learner's tensors by name, grouped by the file of a checkpoint that holds them; `restore` is the inverse.
 
-        Groups are weights, optimizer, learning_rate (adaptive ones), target and replay (priorities); empty groups are left
-        out. The contents of the replay buffer are kept elsewhere (`Archive`).
+        Groups are weights, optimizer, learning_rate (adaptive ones), target, replay (priorities) and normalization; empty
+        groups are left out. The contents of the replay buffer are kept elsewhere (`Archive`).
         """
         state = {
             "weights": dict(named_views(self.network, self.weights)),
@@ -192,6 +227,8 @@ class Learner:
             state["target"] = {name: x.detach() for name, x in self.target_network.named_parameters()}
         if self.replay is not None:
             state["replay"] = self.replay.state()
+        if self._normalization is not None:
+            state["normalization"] = self._normalization.state()
         return {name: tensors for name, tensors in state.items() if tensors}
 
     def load_weights(self, weights: Tensor) -> None:
@@ -203,10 +240,12 @@ class Learner:
         self.weights.detach().copy_(weights)
         if self.target_network is not self.network:
             copy_into(self.target_network, self.weights)
+        if self._normalization is not None:
+            self._normalization.start_from(self.network)
 
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
         """Continue from a saved `state`. Raises CheckpointError if it does not fit this learner."""
-        if unknown := state.keys() - {"weights", "target", "optimizer", "learning_rate", "replay"}:
+        if unknown := state.keys() - {"weights", "target", "optimizer", "learning_rate", "replay", "normalization"}:
             raise CheckpointError(f"the learner cannot restore {', '.join(sorted(unknown))}")
         self._fill(dict(named_views(self.network, self.weights)), state["weights"])
         if self.target_network is not self.network:
@@ -217,6 +256,8 @@ class Learner:
         self._learning_rate.restore(state.get("learning_rate", {}))
         if self.replay is not None:
             self.replay.restore(state.get("replay", {}))
+        if self._normalization is not None:
+            self._normalization.restore(state["normalization"])
         self.updates, self.step = updates, step
 
     @staticmethod

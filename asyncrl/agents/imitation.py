@@ -82,6 +82,7 @@ def clone(
     held_out = max(1, round(options.validation * len(episodes)))
     validation = _steps([episodes[i] for i in order[:held_out]], contract)
     training = _steps([episodes[i] for i in order[held_out:]], contract)
+    learner.observe(training.observation.numpy())
     optimizer = torch.optim.Adam(learner.network.parameters(), options.imitation_rate)
     best = Epoch(0, math.inf, math.inf, None)
     best_weights = learner.weights.clone()

@@ -15,7 +15,7 @@ from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy
-from asyncrl.networks import ActorCritic, NetworkConfig
+from asyncrl.networks import ActorCritic, NetworkConfig, standardized
 
 __all__ = ["A3C"]
 
@@ -34,6 +34,7 @@ class A3C(Algorithm):
     name: ClassVar[str] = "a3c"
     summary: ClassVar[str] = "asynchronous advantage actor-critic: n-step returns, entropy bonus (Mnih et al. 2016)"
     network: ClassVar = ActorCritic
+    learns_value = True
 
     t_max: int = 5
     """Steps per rollout: the longest n-step return."""
@@ -67,9 +68,11 @@ class A3C(Algorithm):
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
         returns = values[:-1] + advantage  # [T, N]
 
+        advantage = standardized(advantage, network)
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
-        value_loss = masked_mean((returns - value).square(), batch.valid)
+        value_loss = masked_mean(standardized(returns - value, network).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
         mean_value = masked_mean(value, batch.valid)
-        return Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean_value)
+        loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean_value)
+        return loss._replace(value_targets=(returns, batch.valid))

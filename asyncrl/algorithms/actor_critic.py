@@ -17,7 +17,7 @@ from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, FullEpisodes
-from asyncrl.networks import ActorCritic, NetworkConfig
+from asyncrl.networks import ActorCritic, NetworkConfig, standardized
 
 __all__ = ["EpisodicActorCritic"]
 
@@ -36,6 +36,7 @@ class EpisodicActorCritic(Algorithm):
     name: ClassVar[str] = "actor-critic"
     summary: ClassVar[str] = "one update per episode, returns against a learned critic"
     network: ClassVar = ActorCritic
+    learns_value = True
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 1e-3, decay=0.999)
 
     longest_episode: int = 1_000
@@ -71,12 +72,13 @@ class EpisodicActorCritic(Algorithm):
         discount = self.discount * (~batch.terminated).float()
         advantage = multistep_errors(batch.reward, discount, values, batch.valid, trace=self.gae_lambda)
         returns = values[:-1] + advantage  # [T, N]
-        if self.normalize_advantage:
-            advantage = normalize(advantage, batch.valid)
+        advantage = normalize(advantage, batch.valid) if self.normalize_advantage else standardized(advantage, network)
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
-        value_loss = masked_mean(F.smooth_l1_loss(value, returns, reduction="none"), batch.valid)
+        error = standardized(value, network), standardized(returns, network)
+        value_loss = masked_mean(F.smooth_l1_loss(*error, reduction="none"), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
         mean_value = masked_mean(value, batch.valid)
-        return Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean_value)
+        loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, value=mean_value)
+        return loss._replace(value_targets=(returns, batch.valid))

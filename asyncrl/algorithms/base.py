@@ -73,6 +73,9 @@ class Loss(NamedTuple):
     td_errors: Tensor | None = None
     """[N] float32 ≥ 0: the errors of a `Sample`'s steps, from which replay priorities are computed."""
 
+    value_targets: tuple[Tensor, Tensor] | None = None
+    """[T, N] float32 and [T, N] bool: the returns that the state value learns, and where they are valid."""
+
     @classmethod
     def of(cls, total: Tensor, **metrics: Tensor) -> Loss:
         """Return a loss with detached metrics."""
@@ -104,6 +107,8 @@ class Algorithm:
     """Names of modules, the network's first ones, that some gradient steps leave as they are (`Loss.delay`)."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
+    learns_value = False
+    """Whether the loss has `value_targets`, for `--normalize-value`: its terms are `standardized` then."""
     tau = 0.0
     """Polyak averaging: fraction by which the target network moves towards the network after each gradient step."""
 

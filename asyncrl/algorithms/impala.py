@@ -15,7 +15,7 @@ from asyncrl.algorithms.returns import masked_mean, multistep_errors
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy
-from asyncrl.networks import ActorCritic, NetworkConfig
+from asyncrl.networks import ActorCritic, NetworkConfig, standardized
 
 __all__ = ["Impala"]
 
@@ -36,6 +36,7 @@ class Impala(Algorithm):
     name: ClassVar[str] = "impala"
     summary: ClassVar[str] = "actor-critic with V-trace: corrects for the lag between acting and learning (Espeholt 2018)"
     network: ClassVar = ActorCritic
+    learns_value = True
 
     t_max: int = 20
     """Steps per rollout."""
@@ -79,11 +80,11 @@ class Impala(Algorithm):
             next_returns = torch.cat([returns[1:], bootstrap])  # v_{t+1}
             advantage = rho * (batch.reward + discount * next_returns - values[:-1])
 
-        policy_loss = masked_mean(-log_prob * advantage, batch.valid)
-        value_loss = masked_mean((returns - value).square(), batch.valid)
+        policy_loss = masked_mean(-log_prob * standardized(advantage, network), batch.valid)
+        value_loss = masked_mean(standardized(returns - value, network).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
-        return Loss.of(
+        loss = Loss.of(
             total,
             policy_loss=policy_loss,
             value_loss=value_loss,
@@ -91,3 +92,4 @@ class Impala(Algorithm):
             value=masked_mean(value, batch.valid),
             importance=masked_mean(ratio, batch.valid),
         )
+        return loss._replace(value_targets=(returns, batch.valid))

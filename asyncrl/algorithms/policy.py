@@ -18,6 +18,7 @@ from asyncrl.networks import (
     ConvolutionalEncoder,
     MaskReader,
     NetworkConfig,
+    NormalizedEncoder,
     PolicyValue,
     ResidualEncoder,
     copy_into,
@@ -87,11 +88,11 @@ class Policy:
 
         Both are float32. Returns None for networks without convolutions, and for the user's own.
         """
-        encoder = getattr(getattr(self._network, "body", None), "encoder", None)
-        if not isinstance(encoder, ConvolutionalEncoder | ResidualEncoder):
-            return None
-        observation = observation if self._mask is None else self._mask.features(observation)
-        return encoder.first(observation.to(self._device))
+        encoder: Any = getattr(getattr(self._network, "body", None), "encoder", None)
+        x = (observation if self._mask is None else self._mask.features(observation)).to(self._device)
+        if isinstance(encoder, NormalizedEncoder):
+            x, encoder = encoder.normalizer(x), encoder.encoder
+        return encoder.first(x) if isinstance(encoder, ConvolutionalEncoder | ResidualEncoder) else None
 
     def _forward_on_device(
         self, observation: Tensor, state: Tensor, valid: Tensor | None = None

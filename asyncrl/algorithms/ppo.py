@@ -16,7 +16,7 @@ from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy, PreparedBatch
-from asyncrl.networks import ActorCritic, NetworkConfig
+from asyncrl.networks import ActorCritic, NetworkConfig, standardized, value_spread
 
 __all__ = ["PPO"]
 
@@ -35,6 +35,7 @@ class PPO(Algorithm):
     name: ClassVar[str] = "ppo"
     summary: ClassVar[str] = "proximal policy optimization: clipped ratios, epochs of minibatches (Schulman et al. 2017)"
     network: ClassVar = ActorCritic
+    learns_value = True
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 2.5e-4, decay=0.999)
     reports_kl: ClassVar[bool] = True
 
@@ -51,7 +52,7 @@ class PPO(Algorithm):
     clip_range: float = 0.2
     """Clip ε of the probability ratio."""
     value_clip_range: float = 0.0
-    """Clip of the value's change within an update; 0 for no clipping."""
+    """Clip of the value's change within an update; 0 for no clipping. In standardized units with --normalize-value."""
     max_kl: float = 0.0
     """End an update before the first minibatch whose KL estimate exceeds this, in nats; 0 never does. Other libraries stop
     at 1.5 times their target KL."""
@@ -84,17 +85,17 @@ class PPO(Algorithm):
         policy, value, _ = network(batch.observation, batch.state, batch.valid)
         valid, advantage, old_value = batch.valid, batch.extras["advantage"], batch.extras["value"]
         returns = old_value + advantage
-        if self.normalize_advantage:
-            advantage = normalize(advantage, valid)
+        advantage = normalize(advantage, valid) if self.normalize_advantage else standardized(advantage, network)
 
         log_ratio = policy.log_prob(batch.action) - batch.extras["log_prob"]
         ratio = log_ratio.exp()
         clipped_ratio = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
         policy_loss = masked_mean(-torch.min(ratio * advantage, clipped_ratio * advantage), valid)
-        error = (returns - value).square()
+        error = standardized(returns - value, network).square()
         if self.value_clip_range:
-            clipped_value = old_value + (value - old_value).clamp(-self.value_clip_range, self.value_clip_range)
-            error = torch.max(error, (returns - clipped_value).square())
+            limit = self.value_clip_range * value_spread(network)
+            clipped_value = old_value + (value - old_value).clamp(-limit, limit)
+            error = torch.max(error, standardized(returns - clipped_value, network).square())
         value_loss, entropy = masked_mean(error, valid), masked_mean(policy.entropy(), valid)
         total = policy_loss + self.value_cost * value_loss - self.entropy_cost * entropy
 
@@ -102,4 +103,5 @@ class PPO(Algorithm):
             kl = masked_mean(ratio - 1 - log_ratio, valid)  # the non-negative estimator k3 of Schulman 2020
             clipped = masked_mean((ratio != clipped_ratio).float(), valid)
         loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=clipped)
-        return loss._replace(early_stop=bool(self.max_kl) and float(kl) > self.max_kl)
+        stops = bool(self.max_kl) and float(kl) > self.max_kl
+        return loss._replace(early_stop=stops, value_targets=(returns, valid))

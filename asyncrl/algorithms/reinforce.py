@@ -15,8 +15,9 @@ from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
+from asyncrl.errors import UsageError
 from asyncrl.experience import Batch, FullEpisodes
-from asyncrl.networks import ActorCritic, NetworkConfig
+from asyncrl.networks import ActorCritic, NetworkConfig, standardized
 
 __all__ = ["Baseline", "Reinforce"]
 
@@ -45,6 +46,7 @@ class Reinforce(Algorithm):
     name: ClassVar[str] = "reinforce"
     summary: ClassVar[str] = "Monte-Carlo policy gradient on whole episodes (Williams 1992)"
     network: ClassVar = ActorCritic
+    learns_value = True
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 1e-3, decay=0.999)
 
     longest_episode: int = 1_000
@@ -62,6 +64,10 @@ class Reinforce(Algorithm):
         within(self, 1, math.inf, "longest_episode")
         within(self, 0, 1, "discount")
         within(self, 0, math.inf, "entropy_cost", "value_cost")
+        if network.normalize_value and self.baseline is not Baseline.LEARNED:
+            raise UsageError(
+                f"--normalize-value: reinforce with --baseline {self.baseline.value} has no value; use --baseline learned"
+            )
 
     def experience(self) -> FullEpisodes:
         return FullEpisodes(self.longest_episode)
@@ -81,15 +87,16 @@ class Reinforce(Algorithm):
             case Baseline.MEAN:
                 advantage = normalize(returns, batch.valid)
             case Baseline.LEARNED:
-                advantage = returns - value.detach()
+                advantage = standardized(returns - value.detach(), network)
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
-        value_loss = masked_mean((returns - value).square(), batch.valid)
+        value_loss = masked_mean(standardized(returns - value, network).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss - self.entropy_cost * entropy
         if self.baseline is Baseline.LEARNED:
             total = total + self.value_cost * value_loss
         mean_return = masked_mean(returns, batch.valid)
-        return Loss.of(
+        loss = Loss.of(
             total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, discounted_return=mean_return
         )
+        return loss._replace(value_targets=(returns, batch.valid))

@@ -2,13 +2,14 @@
 
 from asyncrl.networks.build import NetworkConfig, is_own, keep_in_compute_dtype, resolve, unconvolved
 from asyncrl.networks.encoders import ConvolutionalEncoder
-from asyncrl.networks.flat import bind, copy_into, have_diverged, named_views
+from asyncrl.networks.flat import bind, copy_into, have_diverged, learned_part, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import resample
 from asyncrl.networks.masks import MaskReader, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, network_name_of
 from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
+from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
 
@@ -23,10 +24,14 @@ __all__ = [
     "MaskReader",
     "NetworkConfig",
     "NetworkSource",
+    "NormalizedEncoder",
+    "Normalizer",
     "PolicyValue",
+    "PopArt",
     "QNetwork",
     "Recurrent",
     "ResidualEncoder",
+    "Statistics",
     "bind",
     "check_own_network",
     "complete_network",
@@ -38,10 +43,13 @@ __all__ = [
     "is_own",
     "keep_in_compute_dtype",
     "mask_out",
+    "learned_part",
     "named_views",
     "network_name_of",
     "resample",
     "resolve",
+    "standardized",
     "unconvolved",
     "unpack",
+    "value_spread",
 ]

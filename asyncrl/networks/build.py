@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from asyncrl.common.validation import flag, within
-from asyncrl.envs.spaces import SMALLEST_IMAGE, Spaces
+from asyncrl.envs.spaces import SMALLEST_IMAGE, Entry, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import (
     A3C,
@@ -28,6 +28,7 @@ from asyncrl.networks.encoders import (
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import Conv2d, LayerNorm, Linear, NoisyLinear
 from asyncrl.networks.names import BUILT_IN, factory_named
+from asyncrl.networks.normalization import NormalizedEncoder, normalized_spaces
 from asyncrl.networks.own import OwnEncoder
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
@@ -76,6 +77,12 @@ class NetworkConfig:
     """σ0 of noisy layers: the noise's initial scale times √inputs. --init initializes the mean weights."""
     init: Init = Init.ORTHOGONAL
     """Initialization of the weights."""
+    normalize_observation: bool = False
+    """Subtract the running mean of each number of an observation and divide by its running standard deviation; the result
+    is clipped to ±10. The statistics are part of the agent."""
+    normalize_value: bool = False
+    """Learn the state value in units of the running mean and standard deviation of its targets (PopArt, van Hasselt et al.
+    2016). Advantages are divided by the standard deviation, too, unless the method normalizes them (Hessel et al. 2018)."""
 
     def check(self) -> None:
         """Raise UsageError for values out of range."""
@@ -140,23 +147,40 @@ def unconvolved(spaces: Spaces) -> list[str]:
     return sentences
 
 
-Encoder = ConvolutionalEncoder | ResidualEncoder | MlpEncoder | RadialEncoder | CompositeEncoder | OwnEncoder
+Encoder = (
+    ConvolutionalEncoder
+    | ResidualEncoder
+    | MlpEncoder
+    | RadialEncoder
+    | CompositeEncoder
+    | OwnEncoder
+    | NormalizedEncoder
+)
 
 
-def encoder(config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> Encoder:
+def encoder(
+    config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator, part: int = 0
+) -> Encoder:
     """Return a new encoder [N, *O] → [N, encoder.features] that computes in `dtype`.
 
-    Only the user's own network is initialized, from `generator`. Raises UsageError if the network does not fit the
-    observations.
+    Only the user's own network is initialized, from `generator`. `part` is the index of these observations in the
+    environment's `Spaces.parts`. Raises UsageError if the network does not fit the observations.
     """
-    if is_own(config.network):
-        return OwnEncoder(config.network, spaces, dtype, generator)
+    if is_own(config.network) and (spaces.entries or not config.normalize_observation):
+        return OwnEncoder(config.network, spaces, dtype, generator, normalized=config.normalize_observation)
     if spaces.entries:
         image_config = config if config.network in _FOR_IMAGES else replace(config, network="nature-cnn")
         vector_config = replace(config, network="mlp")
-        return CompositeEncoder(
-            spaces, lambda part: encoder(image_config if part.is_image else vector_config, part, dtype, generator)
-        )
+        discrete_config = replace(vector_config, normalize_observation=False)
+
+        def encoder_of(index: int, entry: Entry, own: Spaces) -> Encoder:
+            own_config = image_config if own.is_image else discrete_config if entry.choices else vector_config
+            return encoder(own_config, own, dtype, generator, index)
+
+        return CompositeEncoder(spaces, encoder_of)
+    if config.normalize_observation:
+        plain = replace(config, normalize_observation=False)
+        return NormalizedEncoder(spaces, encoder(plain, normalized_spaces(spaces), dtype, generator), part)
     kind = resolve(config, spaces)
     if kind == "mlp":
         return MlpEncoder(spaces, config.hidden, config.activation, dtype, config.dense(), layer_norm=config.layer_norm)

@@ -30,6 +30,7 @@ __all__ = [
     "channel_count",
     "channels",
     "decode",
+    "entry_spaces",
     "white_of",
 ]
 
@@ -210,20 +211,13 @@ class CompositeEncoder(nn.Module):
     Observations are the entries' bytes, [N, bytes] or [N, frames, bytes] uint8. Discrete entries are one-hot encoded.
     """
 
-    def __init__(self, spaces: Spaces, make: Callable[[Spaces], Any]) -> None:
-        """`make` returns the encoder of an entry with the given spaces."""
+    def __init__(self, spaces: Spaces, make: Callable[[int, Entry, Spaces], Any]) -> None:
+        """`make` returns the encoder of an entry, given its index, itself and its spaces."""
         super().__init__()
         self._entries = spaces.entries
-        self._stack = spaces.observation_shape[0] if len(spaces.observation_shape) > 1 else 1
-        parts = [make(self._entry_spaces(entry, spaces)) for entry in spaces.entries]
+        parts = [make(i, entry, entry_spaces(entry, spaces)) for i, entry in enumerate(spaces.entries)]
         self.parts = nn.ModuleList(parts)
         self.features: int = sum(part.features for part in parts)
-
-    def _entry_spaces(self, entry: Entry, spaces: Spaces) -> Spaces:
-        """Return the spaces that the encoder of `entry` is built for."""
-        if entry.choices:
-            return Spaces((self._stack * entry.choices,), "float32", spaces.actions)
-        return Spaces(entry.shape, entry.dtype, spaces.actions, image_max=entry.image_max).stacked(self._stack)
 
     def forward(self, observation: Tensor) -> Tensor:
         sizes = [entry.nbytes for entry in self._entries]
@@ -234,6 +228,14 @@ class CompositeEncoder(nn.Module):
         """Return the input of the encoder of `entry` from its bytes `x` [N, …] uint8."""
         value = decode(entry, x)
         return F.one_hot(value, entry.choices).flatten(1).float() if entry.choices else value
+
+
+def entry_spaces(entry: Entry, spaces: Spaces) -> Spaces:
+    """Return the spaces that an encoder of one `entry` of `spaces` is built for."""
+    stack = spaces.observation_shape[0] if len(spaces.observation_shape) > 1 else 1
+    if entry.choices:
+        return Spaces((stack * entry.choices,), "float32", spaces.actions)
+    return Spaces(entry.shape, entry.dtype, spaces.actions, image_max=entry.image_max).stacked(stack)
 
 
 def decode(entry: Entry, x: Tensor) -> Tensor:

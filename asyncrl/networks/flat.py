@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LARGEST_NORM", "bind", "copy_into", "have_diverged", "named_views"]
+__all__ = ["LARGEST_NORM", "bind", "copy_into", "have_diverged", "learned_part", "named_views"]
 
 LARGEST_NORM = 1e10
 """Weights with a larger norm count as diverged. It is about 10⁷ times the norm of a trained network."""
@@ -24,6 +24,14 @@ def bind(network: nn.Module) -> tuple[Tensor, Tensor]:
     for name, view in named_views(network, gradient):
         network.get_parameter(name).grad = view
     return weights, gradient
+
+
+def learned_part(network: nn.Module, vector: Tensor) -> Tensor:
+    """Return the entries of `vector` [P] that are learned: all but running statistics, which need no gradient."""
+    if all(parameter.requires_grad for parameter in network.parameters()):
+        return vector
+    named = dict(network.named_parameters())
+    return torch.cat([view.flatten() for name, view in named_views(network, vector) if named[name].requires_grad])
 
 
 def have_diverged(weights: Tensor) -> bool:

@@ -14,6 +14,7 @@ from asyncrl.networks.distributions import Distribution, distribution, parameter
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
 from asyncrl.networks.masks import mask_out
+from asyncrl.networks.normalization import PopArt
 
 __all__ = ["ActionValues", "ActorCritic", "CategoricalQNetwork", "PolicyValue", "QNetwork"]
 
@@ -63,7 +64,7 @@ class ActorCritic(nn.Module):
         self.value_body = Body(config, spaces, dtype, generator) if is_separate else None
         self.state_size = self.body.state_size * (1 if self.value_body is None else 2)
         self.policy = Linear(self.body.features, parameter_count(spaces.actions))
-        self.value = Linear(self.body.features, 1)
+        self.value = PopArt(self.body.features) if config.normalize_value else Linear(self.body.features, 1)
         initialize(self, config.init, generator, heads={self.policy: 0.01, self.value: 1.0})
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:

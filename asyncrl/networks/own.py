@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,8 @@ from asyncrl.common.named_code import describe_exception
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks.encoders import decode
+from asyncrl.networks.encoders import decode, entry_spaces
+from asyncrl.networks.normalization import Normalizer
 from asyncrl.networks.names import BUILT_IN, factory_named
 
 __all__ = ["CompleteNetwork", "OwnEncoder", "check_own_network", "complete_network", "is_complete", "unpack"]
@@ -50,9 +51,15 @@ class OwnEncoder(nn.Module):
     bfloat16 it runs under autocast.
     """
 
-    def __init__(self, name: str, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:
-        """Raises UsageError for a module that is not an encoder, or raises itself."""
+    def __init__(
+        self, name: str, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator, *, normalized: bool = False
+    ) -> None:
+        """With `normalized`, the parts of observations are normalized. Raises UsageError for a module that is not an
+        encoder, or raises itself.
+        """
         super().__init__()
+        parts = [(index, entry) for index, entry in enumerate(spaces.entries) if normalized and not entry.choices]
+        self.normalizers = nn.ModuleList(Normalizer(entry_spaces(entry, spaces), index) for index, entry in parts)
         self.dtype, self._spaces, self._name = dtype, spaces, name
         with seeded(generator):
             self.module = make_module(name, spaces)
@@ -60,7 +67,7 @@ class OwnEncoder(nn.Module):
         check_parameters(name, self.module)
 
     def forward(self, observation: Tensor) -> Tensor:
-        inputs = unpack(self._spaces, observation)
+        inputs = unpack(self._spaces, observation, self.normalizers)
         if self.dtype is torch.float32:
             return self.module(inputs)  # type: ignore[no-any-return]
         with torch.autocast(observation.device.type, self.dtype):
@@ -98,17 +105,20 @@ class OwnEncoder(nn.Module):
         return features.shape[1]
 
 
-def unpack(spaces: Spaces, observation: Tensor) -> Any:
+def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[nn.Module] = ()) -> Any:
     """Return a batch of observations [N, *O] as the environment's parts: a dict of tensors [N, *shape] by name.
 
     Stacked parts are [N, frames, *shape]. Discrete parts are int64 [N], counted from 0. An observation that is one array is
-    returned as it is.
+    returned as it is. Parts that have one of the `normalizers` are normalized.
     """
     if not spaces.entries:
         return observation
     sizes = [entry.nbytes for entry in spaces.entries]
     parts = zip(spaces.entries, torch.split(observation, sizes, -1), strict=True)
     values = {entry.name: decode(entry, x) for entry, x in parts}
+    for normalizer in normalizers:
+        name = spaces.entries[normalizer.part].name
+        values[name] = normalizer(values[name])
     return values[""] if [*values] == [""] else values
 
 

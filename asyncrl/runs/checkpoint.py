@@ -33,7 +33,7 @@ from asyncrl.common.serialization import (
 )
 from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.networks import factory_named, have_diverged, is_own
+from asyncrl.networks import factory_named, have_diverged, is_own, learned_part
 from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.manifest import (
     FORMAT,
@@ -126,8 +126,9 @@ class Checkpoint:
         vector = torch.cat([named[name].flatten() for name in self.parameters])
         if tensor_sha256(vector) != self.weights_sha256:
             raise CheckpointError(f"{self.path / WEIGHTS} does not hold the weights of its manifest")
-        if have_diverged(vector):
-            norm = float(vector.norm())
+        learned = learned_part(self._built(), vector)
+        if have_diverged(learned):
+            norm = float(learned.norm())
             raise CheckpointError(
                 f"{self.path / WEIGHTS} holds weights of a run that diverged (norm {norm:.3g}); use an earlier "
                 "checkpoint, or start a run with a lower --learning-rate"
@@ -139,6 +140,10 @@ class Checkpoint:
 
         Raises CheckpointError if no network can be built from the configuration.
         """
+        return {name: parameter.detach().to("meta") for name, parameter in self._built().named_parameters()}
+
+    def _built(self) -> torch.nn.Module:
+        """The network, on the device "meta" unless it is the user's own. Raises CheckpointError as `network` does."""
         config = self.config
         device = "cpu" if is_own(config.network.network) else "meta"  # the user's code need not run on "meta"
         try:
@@ -150,7 +155,7 @@ class Checkpoint:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network that cannot be built: {problem}") from None
         if sum(buffer.numel() for buffer in built.buffers()) > _MOST_FEATURES:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network with more fixed features than fit")
-        return {name: parameter.detach().to("meta") for name, parameter in built.named_parameters()}
+        return built
 
 
 def save(

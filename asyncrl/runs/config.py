@@ -131,6 +131,8 @@ class RunConfig:
     bots: BotOptions = field(default_factory=BotOptions)
     extra_envs: tuple[str, ...] = ()
     """More environments with the same spaces to train the agent in; actors take turns. Same as --env A --env B."""
+    normalize_return: bool = False
+    """Learn from rewards divided by the running standard deviation of the discounted return, clipped to ±10."""
     init_from: str | None = None
     """Start from the weights of this run, checkpoint or pretrained agent."""
     offline: str | None = None

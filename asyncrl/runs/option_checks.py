@@ -102,7 +102,16 @@ def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[IneffectiveO
 def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     """The cases that apply, the most general first."""
     if isinstance(config.algorithm, Random):
-        learning = (*_OPTIMIZATION, *_NETWORK, "reward_clip", "reward_scale", "final_reward", "init_from", "eval_greedy")
+        learning = (
+            *_OPTIMIZATION,
+            *_NETWORK,
+            "reward_clip",
+            "reward_scale",
+            "final_reward",
+            "init_from",
+            "eval_greedy",
+            "normalize_return",
+        )
         yield IneffectiveOptions((*learning, "precision", "life_loss", "standardize"), "on random, which learns nothing")
     yield from _of_engine(config, contract)
     yield from _of_optimizer(config.optimizer, config)
@@ -211,6 +220,10 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
         yield IneffectiveOptions(
             ("value_cost",), f"with --baseline {algorithm.baseline.value}, which learns no value; use --baseline learned"
         )
+    if config.normalize_return:
+        yield IneffectiveOptions(("reward_scale",), "with --normalize-return, which divides rewards by their scale")
+        if isinstance(algorithm, Reinforce) and algorithm.baseline is Baseline.MEAN:
+            yield IneffectiveOptions(("normalize_return",), "with --baseline mean, which normalizes returns itself")
     if experience.epochs == experience.minibatches == 1:
         one = "with --epochs 1 --minibatches 1, where an update is a single step from the old policy"
         yield IneffectiveOptions(("value_clip_range",), one)
@@ -278,5 +291,9 @@ def _check_contradictions(config: RunConfig, contract: Contract, asked: Collecti
                 f"{config.env}: --learning-starts {starts}: a run of {steps:,} steps ends before its first update; "
                 "lower it, or raise --steps"
             )
+    if config.network.normalize_observation and contract.observation_mean:
+        raise UsageError(
+            f"{config.env}: --standardize and --normalize-observation both scale observations; leave out one of them"
+        )
     if contract.reward_scale == 0:
         raise UsageError(f"{config.env}: --reward-scale 0 makes all rewards 0")

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from asyncrl.acting.actor import ActorSpec
+from asyncrl.algorithms.normalization import Normalization, ObservationStatistics, ReturnStatistics, ValueStatistics
 from asyncrl.envs import Contract
 from asyncrl.experience import ReplayBuffer, ReplayPlan
 from asyncrl.learner import Learner
 from asyncrl.runs.config import RunConfig
 
-__all__ = ["actor_spec", "learner_arguments", "make_learner", "replay_plan"]
+__all__ = ["actor_spec", "learner_arguments", "make_learner", "normalization_of", "replay_plan"]
 
 
 def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
@@ -42,8 +43,22 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
     )
 
 
+def normalization_of(config: RunConfig, contract: Contract) -> Normalization | None:
+    """The running statistics of a run, without any data; None if it normalizes nothing."""
+    network, discount = config.network, getattr(config.algorithm, "discount", None)
+    if not (network.normalize_observation or network.normalize_value or config.normalize_return):
+        return None
+    return Normalization(
+        observation=ObservationStatistics(contract) if network.normalize_observation else None,
+        returns=ReturnStatistics(discount, config.actors, config.envs_per_actor)
+        if config.normalize_return and discount is not None
+        else None,
+        value=ValueStatistics() if network.normalize_value else None,
+    )
+
+
 def learner_arguments(config: RunConfig, contract: Contract) -> dict[str, Any]:
-    """The keyword arguments of a run's `Learner`, but for the replay buffer."""
+    """The keyword arguments of a run's `Learner`, but for the replay buffer and the normalization."""
     return {
         "algorithm": config.algorithm,
         "optimizer": config.optimizer,
@@ -60,4 +75,5 @@ def make_learner(config: RunConfig, contract: Contract, *, with_replay: bool = T
     """The learner of a run; `with_replay=False` leaves out the replay buffer of an algorithm that has one."""
     plan = replay_plan(config, contract) if with_replay else None
     replay = None if plan is None else ReplayBuffer(plan)
-    return Learner(**learner_arguments(config, contract), replay=replay)
+    normalization = normalization_of(config, contract)
+    return Learner(**learner_arguments(config, contract), replay=replay, normalization=normalization)

@@ -67,6 +67,7 @@ def check(config: RunConfig, spaces: Spaces) -> str:
         _check_learning_rate(config)
         _check_extra_envs(config)
         _check_offline(config)
+        _check_normalization(config)
     except UsageError as problem:
         raise UsageError(f"{config.env}: {problem}") from None
     network = resolve_network(config.network, spaces)
@@ -131,6 +132,28 @@ def _check_learning_rate(config: RunConfig) -> None:
             "--learning-rate-schedule kl adapts one learner's rate, and with --engine hogwild every worker learns; "
             "choose constant or linear"
         )
+
+
+def _check_normalization(config: RunConfig) -> None:
+    algorithm, network = config.algorithm, config.network
+    if network.normalize_value and not algorithm.learns_value:
+        raise UsageError(
+            f"--normalize-value: {algorithm.name} learns no state value that could be normalized; a3c, impala, ppo, "
+            "actor-critic and reinforce with --baseline learned do"
+        )
+    if config.normalize_return and not hasattr(algorithm, "discount"):
+        raise UsageError(f"--normalize-return: {algorithm.name} has no discount, so there is no discounted return")
+    if config.engine is EngineKind.HOGWILD:
+        asked = {
+            "observation": network.normalize_observation,
+            "value": network.normalize_value,
+            "return": config.normalize_return,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise UsageError(
+                f"--normalize-{name} averages over rollouts in their order, and the workers of --engine hogwild have none; "
+                "use serial, threads or processes"
+            )
 
 
 def _check_bots(config: RunConfig) -> None:

@@ -18,7 +18,7 @@ from asyncrl.errors import CheckpointError
 from asyncrl.experience.rollout import Layout
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.plans import actor_spec, replay_plan
+from asyncrl.runs.plans import actor_spec, normalization_of, replay_plan
 from asyncrl.runs.schedule import Lockstep
 
 __all__ = ["read_state"]
@@ -46,6 +46,9 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
         if saved.has("actors"):
             layout = actor_spec(config, contract).layout()
             expected["actors"] = _actors(read_header(saved.path / "actors.safetensors"), config, layout)
+    normalization = normalization_of(config, contract)
+    if normalization is not None:
+        expected["normalization"] = {name: _like(*x.shape, dtype=x.dtype) for name, x in normalization.state().items()}
     if unknown := {name.removesuffix(".safetensors") for name in saved.files} - expected.keys():
         raise CheckpointError(
             f"{saved.path} has {min(unknown)}.safetensors, which a run of this configuration does not have"
@@ -58,7 +61,7 @@ def read_state(saved: Checkpoint, config: RunConfig, contract: Contract) -> Stat
             state[name] = {former[before]: tensor for before, tensor in found.items()}
         elif saved.has(name):
             state[name] = saved.tensors(name, tensors)
-        elif name in ("weights", "target"):
+        elif name in ("weights", "target", "normalization"):
             raise CheckpointError(
                 f"{saved.path} has no {name}.safetensors, which resuming a run of {config.algorithm.name} needs"
             )
@@ -146,6 +149,10 @@ def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, stat
     replay = state.get("replay", {})
     if replay and (float(replay["priorities"].min()) < 0 or float(replay["highest"]) <= 0):
         raise CheckpointError(f"{saved.path / 'replay.safetensors'} holds impossible priorities")
+    statistics = state.get("normalization", {})
+    never_negative = ("count", "squares", "updates", "variance")
+    if any(name.endswith(never_negative) and bool((x < 0).any()) for name, x in statistics.items()):
+        raise CheckpointError(f"{saved.path / 'normalization.safetensors'} holds impossible statistics")
     schedule = config.make_schedule()
     if isinstance(schedule, Lockstep):
         needed = {version for version, _ in schedule.initial_requests(saved.update)}
