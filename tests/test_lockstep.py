@@ -77,6 +77,16 @@ def test_every_engine_gives_the_same_weights(tmp_path: Path, lag: int) -> None:
     assert len(set(hashes.values())) == 1, hashes
 
 
+NORMALIZED = dict(normalize_observation=True, normalize_return=True)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_every_engine_gives_the_same_statistics(tmp_path: Path, lag: int) -> None:
+    settings = dict(lag=lag, normalize_value=True, **NORMALIZED)
+    hashes = {engine: weights_after(tmp_path / engine, engine=engine, **settings) for engine in ENGINES}
+    assert len(set(hashes.values())) == 1, hashes
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_repeated_run_gives_the_same_weights(tmp_path: Path, engine: str) -> None:
     assert weights_after(tmp_path / "one", engine=engine) == weights_after(tmp_path / "two", engine=engine)
@@ -120,6 +130,9 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
         ("n-step-q", dict(publish_every=4, target_every=100)),
         ("dqn", MEMORY | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01)),
         ("c51", MEMORY | dict(noisy=True, prioritized=True, storage="disk")),
+        ("ppo", dict(t_max=8, minibatches=2, normalize_value=True, recurrent="lstm", recurrent_size=8, **NORMALIZED)),
+        ("one-step-sarsa", dict(publish_every=3, target_every=100, **NORMALIZED)),
+        ("dqn", MEMORY | dict(target_every=0, tau=0.01, **NORMALIZED)),
     ],
 )
 def test_memory_and_rare_publication_change_nothing_of_that(tmp_path: Path, algorithm: str, more: dict[str, Any]) -> None:

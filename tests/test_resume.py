@@ -89,6 +89,7 @@ def damage(path: Path) -> Path:
 SHORT = {**SMALL, "steps": 2000, "log_every": 1}
 del SHORT["t_max"]
 STORED: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, n_step=3)
+NORMALIZED: dict[str, Any] = dict(normalize_observation=True, normalize_return=True)
 PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
 
 
@@ -106,6 +107,9 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),
         ("masked_envs:Moves", "ppo", dict(epochs=2, t_max=7, recurrent="lstm", recurrent_size=8)),
         ("masked_envs:ByObservation", "dqn", dict(STORED, steps=1200, prioritized=True)),
+        ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, normalize_value=True, **NORMALIZED)),
+        ("CartPole-v1", "one-step-sarsa", dict(lag=2, **NORMALIZED)),
+        ("CartPole-v1", "dqn", dict(STORED, steps=1200, target_every=0, tau=0.1, **NORMALIZED)),
         ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=300, actors=1, envs_per_actor=2)),
         ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=700, life_loss=True, noop_max=5)),
     ],

@@ -48,20 +48,19 @@ class Moments:
 
     def _merge(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
         total, difference = self.count + count, mean - self.mean
-        self.mean = self.mean + difference * (count / total)
-        self.squares = self.squares + squares + np.square(difference) * (self.count * count / total)
+        self.mean += difference * (count / total)
+        self.squares += squares + np.square(difference) * (self.count * count / total)
         self.count = total
 
     @property
     def variance(self) -> np.ndarray:
         """[*shape]: the population variance; 0 without any arrays."""
-        variance: np.ndarray = self.squares / max(1.0, self.count)
-        return variance
+        return np.asarray(self.squares / max(1.0, self.count))
 
     @property
     def spread(self) -> np.ndarray:
         """[*shape]: √(variance + ε); 1 without any arrays."""
-        return np.sqrt(self.variance + EPSILON) if self.count else np.ones_like(self.mean)
+        return np.asarray(np.sqrt(self.variance + EPSILON)) if self.count else np.ones_like(self.mean)
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments as tensors by name, for `restore`."""

@@ -202,6 +202,8 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         yield IneffectiveOptions(_CONVOLUTIONAL, f"on --network {kind}, which has no convolutions")
     elif contract.frame_stack < 2:
         yield IneffectiveOptions(("difference",), "on single frames; raise --frame-stack to 2 or more")
+    if all(part.choices for part in contract.spaces.features.parts):
+        yield IneffectiveOptions(("normalize_observation",), "on discrete observations, which have no scale")
     if network.recurrent is Recurrent.NONE:
         yield IneffectiveOptions(("recurrent_size",), "without --recurrent lstm or gru")
     if not network.noisy:

@@ -69,6 +69,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
         env_kwargs=json.dumps({"once": str(tmp_path / "crumbs")}),
     )
     runs = [("worlds:Corridor-v0", name, OWN.get(name, {})) for name in ALGORITHMS if name != "random"]
+    runs += [("worlds:Corridor-v0", "a3c", dict(normalize_return=True, normalize_value=True))]
     runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
     runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]
     runs += [(f"{__name__}:Measured", "a3c", {}), ("failing_envs:Raising", "a3c", crashing)]
