@@ -8,8 +8,8 @@ from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import resample
 from asyncrl.networks.masks import MaskReader, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, network_name_of
-from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
 from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
+from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
 

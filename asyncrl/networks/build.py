@@ -148,13 +148,7 @@ def unconvolved(spaces: Spaces) -> list[str]:
 
 
 Encoder = (
-    ConvolutionalEncoder
-    | ResidualEncoder
-    | MlpEncoder
-    | RadialEncoder
-    | CompositeEncoder
-    | OwnEncoder
-    | NormalizedEncoder
+    ConvolutionalEncoder | ResidualEncoder | MlpEncoder | RadialEncoder | CompositeEncoder | OwnEncoder | NormalizedEncoder
 )
 
 

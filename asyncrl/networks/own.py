@@ -17,8 +17,8 @@ from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import decode, entry_spaces
-from asyncrl.networks.normalization import Normalizer
 from asyncrl.networks.names import BUILT_IN, factory_named
+from asyncrl.networks.normalization import Normalizer
 
 __all__ = ["CompleteNetwork", "OwnEncoder", "check_own_network", "complete_network", "is_complete", "unpack"]
 
@@ -105,7 +105,7 @@ class OwnEncoder(nn.Module):
         return features.shape[1]
 
 
-def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[nn.Module] = ()) -> Any:
+def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[Any] = ()) -> Any:
     """Return a batch of observations [N, *O] as the environment's parts: a dict of tensors [N, *shape] by name.
 
     Stacked parts are [N, frames, *shape]. Discrete parts are int64 [N], counted from 0. An observation that is one array is

@@ -95,7 +95,7 @@ def test_every_observation_of_a_valid_step_is_counted_once(algorithm: str, own: 
             steps = own.get("t_max", len(rollout.reward))
             seen.append(rollout.frames[:steps][rollout.valid[:steps]].clone())
     whole = torch.cat(seen).double()
-    statistics = learner.network.body.encoder.statistics
+    statistics = learner.network.body.encoder.normalizer.statistics
     assert float(statistics.count) == len(whole) > 500
     assert torch.allclose(statistics.mean.double(), whole.mean(0), atol=1e-6)
     assert torch.allclose(statistics.spread.double(), (whole.var(0, correction=0) + 1e-8).sqrt(), atol=1e-6)
@@ -198,7 +198,7 @@ def test_the_numbers_are_those_of_gymnasiums_wrappers() -> None:
         theirs, reward, *_ = env.step(0)
     encoder = learner.network.body.encoder
     assert isinstance(encoder, NormalizedEncoder)
-    assert np.allclose(encoder.normalize(torch.from_numpy(observations[-1][None]))[0], theirs, atol=1e-3)
+    assert np.allclose(encoder.normalizer(torch.from_numpy(observations[-1][None]))[0], theirs, atol=1e-3)
     returns = normalization(learner).returns
     assert returns is not None
     reward_before_last = rewards[-2] / returns.spread  # the wrapper has not seen the last reward
@@ -260,7 +260,7 @@ def test_losses_do_not_depend_on_the_unit_of_rewards(algorithm: Any) -> None:
 def test_statistics_change_after_the_update_that_they_are_computed_in() -> None:
     """Version 0 acts on raw observations; every version is normalized as its own weights say."""
     runs = updates("CartPole-v1", "a3c", steps=400, actors=1, envs_per_actor=4, t_max=20, lag=0, **ALL)
-    counts = [int(learner.network.body.encoder.statistics.count) for learner, _ in runs]
+    counts = [int(learner.network.body.encoder.normalizer.statistics.count) for learner, _ in runs]
     assert 70 < counts[0] <= 80
     assert counts == sorted(set(counts))
 
@@ -271,8 +271,8 @@ def test_no_optimizer_and_no_average_of_weights_changes_statistics(optimizer: st
     common: dict[str, Any] = dict(actors=1, envs_per_actor=4, steps=200, learning_starts=40, tau=0.1, target_every=0)
     means = []
     for learner, _ in updates("CartPole-v1", "dqn", optimizer=optimizer, momentum=0.5, **common, **NORMALIZED):
-        means.append(learner.network.body.encoder.statistics.mean.clone())
+        means.append(learner.network.body.encoder.normalizer.statistics.mean.clone())
     observation = normalization(learner).observation
     assert observation is not None
     assert torch.equal(means[-1], torch.from_numpy(observation.moments[0].mean).float())
-    assert torch.equal(means[-2], learner.target_network.body.encoder.statistics.mean)
+    assert torch.equal(means[-2], learner.target_network.body.encoder.normalizer.statistics.mean)

@@ -40,8 +40,8 @@ def test_statistics_are_weights_that_are_not_learned() -> None:
     spaces = Spaces((4,), "float32", Actions((2,), (0,)))
     network, other = (ActorCritic(config, spaces, torch.float32, torch.Generator().manual_seed(i)) for i in (1, 2))
     weights, _ = bind(network)
-    network.body.encoder.statistics.assign(3, torch.arange(4.0), torch.full((4,), 1e30))
+    network.body.encoder.normalizer.statistics.assign(3, torch.arange(4.0), torch.full((4,), 1e30))
     assert float(learned_part(network, weights).norm()) < 100
     assert len(weights) - len(learned_part(network, weights)) == 2 * (1 + 4 + 4) + 3
     copy_into(other, weights)
-    assert torch.equal(other.body.encoder.statistics.spread, torch.full((4,), 1e30))
+    assert torch.equal(other.body.encoder.normalizer.statistics.spread, torch.full((4,), 1e30))
