@@ -23,7 +23,7 @@ from asyncrl.agents.evaluation import evaluate as play_episodes
 from asyncrl.agents.human import HumanPlayer, action_count
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.agents.video import Screen, Window, open_screen, open_video
-from asyncrl.algorithms import Random
+from asyncrl.algorithms import Algorithm, AlgorithmSource, Random, algorithm_name_of
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
 from asyncrl.errors import CheckpointError, UsageError
@@ -33,7 +33,7 @@ from asyncrl.monitor.progress import episode_progress, training_view
 from asyncrl.runs.config import EPISODE_LIMIT
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import configure, tailor
+from asyncrl.runs.settings import configure, leaves, tailor
 from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.training import TrainingResult
 
@@ -57,7 +57,7 @@ __all__ = [
 
 def train(
     env: EnvSource | None = None,
-    algorithm: str | None = None,
+    algorithm: AlgorithmSource | None = None,
     *,
     config: Path | str | None = None,
     preset: str | None = None,
@@ -73,7 +73,8 @@ def train(
     Args:
         env: Environment id, an environment class, or a function that makes an environment. Other processes can evaluate
             or resume the run only if they find it too: as an id, or in a module. None is the one that `config` names.
-        algorithm: Name of the algorithm (`asyncrl list algorithms`); None is the preset's, or a3c.
+        algorithm: Name of the algorithm (`asyncrl list algorithms`; `module:Name` for your own), its class, or an instance
+            with the hyperparameters to use; None is the preset's, or a3c.
         config: A TOML file of settings (docs/settings.md); arguments of this function go before its values.
         preset: Name of a preset (`asyncrl list presets`); None chooses the one tuned for algorithm and environment.
         run_dir: Folder of the run; None makes one in `runs/`.
@@ -97,11 +98,13 @@ def train(
     >>> agent = load(run)
     """
     home = Path.cwd()
-    file = None if config is None else read_settings_file(config, algorithm)
+    name = None if algorithm is None else algorithm_name_of(algorithm)
+    file = None if config is None else read_settings_file(config, name, trust=trust)
     merged = settings
     if file is not None:
         env, algorithm, preset = env or file.env, algorithm or file.algorithm, preset or file.preset
-        merged = {**file.settings, **settings}
+        own = leaves(algorithm) if isinstance(algorithm, Algorithm) else {}
+        merged = {**file.settings, **own, **settings}
     if env is None:
         raise UsageError("the environment is missing: train(ENV, ALGO), or env in the table [run] of the config")
     with located(file, overridden=settings):
@@ -156,7 +159,7 @@ def _raise_interrupt(run: Run, result: TrainingResult | None) -> None:
 
 def pretrain(
     env: EnvSource,
-    algorithm: str,
+    algorithm: AlgorithmSource,
     data: str,
     *,
     preset: str | None = None,
@@ -167,7 +170,7 @@ def pretrain(
 
     Args:
         env: Environment id, class, or a function that makes an environment.
-        algorithm: Name of the algorithm whose network is trained.
+        algorithm: Name, class or instance of the algorithm whose network is trained.
         data: Name of a Minari dataset; `record` writes one.
         preset: Name of a preset; None chooses the one tuned for algorithm and environment.
         run_dir: Folder of the run; None makes one in `runs/`.

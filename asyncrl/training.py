@@ -28,7 +28,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Callbacks, Evaluate, Monitor, Save, Stop
 from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.lookup import checkpoint_folder
 from asyncrl.runs.plans import actor_spec, make_learner
@@ -177,7 +177,8 @@ class Session:
             self.recorder.restore(context.run.records())
             self.evaluator.restore(resume.update)
         elif config.init_from is not None:
-            learner.load_weights(load(checkpoint_folder(config.init_from)).weights())
+            asked = code_named_in(config.to_json()).values()
+            learner.load_weights(load(checkpoint_folder(config.init_from), asked=asked).weights())
         if learner.updates % config.publish_every == 0:
             self.checkpointer.keep_weights()
 

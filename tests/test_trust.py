@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,67 @@ def test_what_a_strangers_run_names_is_not_run_by_any_command(
         assert "--trust" in said
         assert len(said.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("HAPPENED*"))
+
+
+def learner(table: str, key: str, name: str) -> Change:
+    return lambda manifest: manifest["config"][table].update({key: name})
+
+
+LEARNERS: dict[str, Change] = {
+    "a network": learner("network", "network", "spy:make"),
+    "a network of the standard library": learner("network", "network", "os:system"),
+    "a program": learner("network", "network", "subprocess:Popen"),
+    "a download": learner("network", "network", "torch.hub:load"),
+    "an algorithm": learner("algorithm", "name", "spy:make"),
+    "an algorithm in the run's folder": learner("algorithm", "name", "run.checkpoints.spy:make"),
+}
+
+
+@pytest.mark.parametrize("change", LEARNERS.values(), ids=LEARNERS.keys())
+def test_a_strangers_network_and_algorithm_are_imported_by_no_command(
+    cartpole: Run, tmp_path: Path, spy: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = forged(cartpole, tmp_path / "run", change).path
+    (run / "checkpoints" / "spy.py").write_text((tmp_path / "spy.py").read_text())
+    folder = str(run)
+    commands = [
+        ["evaluate", folder, "--episodes", "1"],
+        ["play", folder, "--video", "game.gif", "--max-steps", "2"],
+        ["record", folder, "--out", "any/game-v0", "--episodes", "1"],
+        ["inspect", folder],
+        ["train", "--resume", folder, "--steps", "320"],
+        ["train", "a3c", "CartPole-v1", "--init-from", folder, "--steps", "80", "--eval-episodes", "0", "--no-video"],
+    ]
+    for command in commands:
+        assert main(command) == 2, command
+        said = capsys.readouterr().err
+        assert re.search(r'was not made by you .* (network|algorithm) "', said), said
+        assert len(said.strip().splitlines()) == 1
+    with pytest.raises(UsageError, match="was not made by you"):
+        asyncrl.load(run)
+    assert not spy.exists()
+    assert not list(tmp_path.rglob("HAPPENED*"))
+
+
+@pytest.mark.parametrize(("algorithm", "network"), [("own_algorithms:Plain", "auto"), ("a3c", "own_networks:Encoder")])
+def test_ones_own_network_and_algorithm_need_no_trust_and_a_strangers_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, network: str
+) -> None:
+    settings: dict[str, Any] = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", eval_episodes=0)
+    run, _ = start(configure("CartPole-v1", algorithm, network=network, **settings), tmp_path / "run")
+    assert len(asyncrl.evaluate(run.path, 2).returns) == 2
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    for use in (asyncrl.load, asyncrl.evaluate, asyncrl.resume):
+        with pytest.raises(UsageError, match="add --trust"):
+            use(run.path)
+    with pytest.raises(UsageError, match="was not made by you"):
+        asyncrl.train(config=run.path / "config.toml", run_dir=tmp_path / "other")
+    assert len(asyncrl.evaluate(run.path, 2, trust=True).returns) == 2
+    assert main(["inspect", str(run.path), "--trust"]) == 0
+    same = configure("CartPole-v1", algorithm, network=network, **settings, init_from=str(run.path))
+    start(same, tmp_path / "the same names")
+    resumed = asyncrl.resume(run.path, steps=480, checkpoint_every=80, keep_checkpoints=1, trust=True)
+    assert checkpoint.load(resumed.marked("latest")).step >= 480
 
 
 def test_other_named_code_is_not_run_either(cartpole: Run, tmp_path: Path, spy: Path) -> None:

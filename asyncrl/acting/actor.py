@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asyncrl.acting.actor_state import ActorState
 from asyncrl.acting.bots import BotOptions, BotRoster
-from asyncrl.algorithms import ActContext, ActionOutput, Algorithm, Policy
+from asyncrl.algorithms import ActContext, ActionOutput, Algorithm, Policy, algorithm_name_of
 from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
 from asyncrl.envs import Contract, Environments
@@ -56,7 +56,8 @@ class ActorSpec:
     @property
     def code(self) -> tuple[str, ...]:
         """The code, as `module:Name`, that an actor needs in addition to its environments."""
-        return tuple(name for name in (*self.bots.code, self.network.network) if ":" in name)
+        names = (*self.bots.code, self.network.network, algorithm_name_of(self.algorithm))
+        return tuple(name for name in names if ":" in name)
 
     def has_acted(self, actor: int) -> bool:
         """Whether the run learned from a rollout of `actor` before resuming. If not, the actor starts as in a new run."""

@@ -1,5 +1,7 @@
 """The algorithms by name."""
 
+from typing import Any
+
 from asyncrl.algorithms.a3c import A3C
 from asyncrl.algorithms.actor_critic import EpisodicActorCritic
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
@@ -11,6 +13,7 @@ from asyncrl.algorithms.linear_q import LinearQ
 from asyncrl.algorithms.n_step_q import NStepQ
 from asyncrl.algorithms.one_step_q import OneStepQ
 from asyncrl.algorithms.one_step_sarsa import OneStepSarsa
+from asyncrl.algorithms.own import AlgorithmSource, installed_algorithms, own_algorithm, place_of
 from asyncrl.algorithms.policy import Policy
 from asyncrl.algorithms.ppo import PPO
 from asyncrl.algorithms.pqn import PQN
@@ -30,6 +33,7 @@ __all__ = [
     "ActContext",
     "ActionOutput",
     "Algorithm",
+    "AlgorithmSource",
     "Baseline",
     "EpisodicActorCritic",
     "Impala",
@@ -42,8 +46,11 @@ __all__ = [
     "Random",
     "Reinforce",
     "TDLoss",
+    "algorithm_name_of",
     "algorithm_named",
     "build_network",
+    "installed_algorithms",
+    "is_algorithm",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -89,12 +96,37 @@ _ALTERNATIVES = {
 
 
 def algorithm_named(name: str) -> type[Algorithm]:
-    """Return the algorithm's class. Raises UsageError that suggests similar names or alternatives."""
+    """Return the class of an algorithm: a built-in one, an entry point of an installed package, or `module:Name`.
+
+    The module of one that is not built in is imported. Raises UsageError that suggests similar names or alternatives.
+    """
     if name not in ALGORITHMS:
+        installed = {} if ":" in name else installed_algorithms()
+        if ":" in name or name in installed:
+            return own_algorithm(name)
         alternative = _ALTERNATIVES.get(name.casefold().replace("_", "-"))
         if alternative:
             remedy = f"; {alternative}"
         else:
-            remedy = suggestions(name, ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
+            remedy = suggestions(name, [*ALGORITHMS, *installed]) or f"; there are {', '.join(ALGORITHMS)}"
         raise UsageError(f"there is no algorithm {name!r}{remedy} (asyncrl list algorithms)")
     return ALGORITHMS[name]
+
+
+def algorithm_name_of(algorithm: AlgorithmSource) -> str:
+    """Return the name that `algorithm_named` finds an algorithm by: that of a built-in one, or `module:Name`."""
+    if isinstance(algorithm, str):
+        return algorithm
+    cls: Any = algorithm if isinstance(algorithm, type) else type(algorithm)
+    is_built_in = ALGORITHMS.get(getattr(cls, "name", "")) is cls
+    return str(cls.name) if is_built_in else place_of(cls)
+
+
+def is_algorithm(word: str) -> bool:
+    """Return whether a word of the command line names an algorithm; the module of a `module:Name` is imported."""
+    if ":" not in word:
+        return word in ALGORITHMS or word in installed_algorithms()
+    try:
+        return issubclass(algorithm_named(word), Algorithm)
+    except UsageError:
+        return False

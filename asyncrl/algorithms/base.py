@@ -91,8 +91,9 @@ class Algorithm:
     """
 
     name: ClassVar[str]
+    """Short name. Default: the class's, in lower case."""
     summary: ClassVar[str]
-    """One line for `asyncrl list algorithms`."""
+    """One line for `asyncrl list algorithms` and the help. Default: the first line of the class's docstring."""
     network: ClassVar[Any]
     """Class of the network: called with a network configuration, spaces, compute dtype and generator."""
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig()
@@ -111,6 +112,13 @@ class Algorithm:
     """Whether the loss has `value_targets`, for `--normalize-value`: its terms are `standardized` then."""
     tau = 0.0
     """Polyak averaging: fraction by which the target network moves towards the network after each gradient step."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
+        if "summary" not in vars(cls):
+            cls.summary = (cls.__doc__ or cls.__name__).partition("\n")[0].rstrip(".")
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         """Raise UsageError for hyperparameters out of range, and for unsupported spaces or networks."""

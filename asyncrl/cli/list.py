@@ -46,9 +46,10 @@ def run(arguments: Sequence[str]) -> int:
 def _lines(what: What, name: str | None) -> list[str]:
     match what:
         case What.ALGORITHMS:
-            from asyncrl.algorithms import ALGORITHMS
+            from asyncrl.algorithms import ALGORITHMS, installed_algorithms
 
-            return wrapped(_matching(name, {name: cls.summary for name, cls in ALGORITHMS.items()}))
+            summaries = {name: cls.summary for name, cls in ALGORITHMS.items()}
+            return _with_hint(name, summaries | installed_algorithms(), "Your own algorithm is named module:Name.")
         case What.ENVS:
             return _environments(name)
         case What.PRESETS:
@@ -56,10 +57,14 @@ def _lines(what: What, name: str | None) -> list[str]:
         case What.NETWORKS:
             from asyncrl.networks import BUILT_IN, installed_networks
 
-            hint = "Your own network is named module:Name."
-            return [*wrapped(_matching(name, BUILT_IN | installed_networks())), *([] if name else ["", hint])]
+            return _with_hint(name, BUILT_IN | installed_networks(), "Your own network is named module:Name.")
         case What.PRETRAINED:
             return wrapped(_matching(name, _pretrained()))
+
+
+def _with_hint(name: str | None, texts: dict[str, str], hint: str) -> list[str]:
+    """The entries that match `name`, and the hint after the whole list."""
+    return [*wrapped(_matching(name, texts)), *([] if name else ["", hint])]
 
 
 def _environments(name: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from asyncrl.agents.evaluation import cut_off_message
 from asyncrl.agents.evaluator import evaluate_again, explained
 from asyncrl.agents.imitation import CloningOptions, Epoch
+from asyncrl.algorithms import algorithm_name_of
 from asyncrl.api import configure, evaluate, tailor
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative, with_values
@@ -63,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     imitation = with_values(Imitation(), values)
     own_names = {option.name for option in options_of(Imitation)}
     settings = {name: value for name, value in values.items() if name not in own_names}
-    config = tailor(base.env, base.algorithm.name, **settings)
+    config = tailor(base.env, type(base.algorithm), **settings)
     if not imitation.data:
         raise UsageError("the dataset is missing: --data DATASET (asyncrl record writes one)")
 
@@ -85,5 +86,6 @@ def run(arguments: Sequence[str]) -> int:
     print(f"run folder: {relative(trained.path)}")
     if trained.interrupted:
         print("stopped early: more epochs may fit better")
-    print(f"train it further: asyncrl train {base.algorithm.name} {base.env} --init-from {relative(trained.path)}")
+    name = algorithm_name_of(base.algorithm)
+    print(f"train it further: asyncrl train {name} {base.env} --init-from {relative(trained.path)}")
     return 130 if trained.interrupted else 0

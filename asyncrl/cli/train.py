@@ -14,7 +14,7 @@ import torch
 from asyncrl.agents.evaluation import Interrupted
 from asyncrl.agents.evaluator import evaluated_means, is_stalled
 from asyncrl.agents.video import open_video
-from asyncrl.algorithms import ALGORITHMS
+from asyncrl.algorithms import ALGORITHMS, algorithm_name_of, is_algorithm
 from asyncrl.api import configure, load, play_episode, tailor
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.help import print_help, wrapped
@@ -69,7 +69,7 @@ def _start(arguments: Sequence[str]) -> int:
         base = configure(named.env or "", named.algorithm, named.preset, **{**named.settings, **envpool_setting(rest)})
     if set(HELP) & set(rest):
         return _help(base, show_all="--help-all" in rest)
-    rest = rename_options(rest, base.algorithm.name)
+    rest = rename_options(rest, algorithm_name_of(base.algorithm))
     if _takes_processes(base, rest):
         prepare()  # actors import their modules while the command line is read
     reject_other_families(rest, base)
@@ -80,7 +80,7 @@ def _start(arguments: Sequence[str]) -> int:
     with located(named.file, overridden=settings):
         if named.file is not None and not output.trust:
             named.file.check_trust(base)
-        config = tailor(base.env, base.algorithm.name, named.preset, **{**named.settings, **settings})
+        config = tailor(base.env, type(base.algorithm), named.preset, **{**named.settings, **settings})
         if output.print_config:
             print(settings_text(*check(config, asked=settings, home=home)), end="")
             return 0
@@ -91,7 +91,7 @@ def _start(arguments: Sequence[str]) -> int:
 
 def _help(base: RunConfig, *, show_all: bool) -> int:
     """Print the options of a new run with the values of its preset."""
-    algorithm, env = base.algorithm.name, base.env
+    algorithm, env = algorithm_name_of(base.algorithm), base.env
     with contextlib.suppress(AsyncRLError):  # an environment that cannot be made here: its kind is unknown
         base = tailor(env, algorithm, base.preset)
     summary = f"{base.algorithm.summary[:1].upper()}{base.algorithm.summary[1:]}."
@@ -166,8 +166,8 @@ def _split(arguments: Sequence[str]) -> _Named:
     words = list[str]()
     while rest and not rest[0].startswith("-"):
         words.append(rest.pop(0))
-    first = words[0] if words and words[0] in ALGORITHMS else None
-    file = read_settings_file(files[-1], first) if files else None
+    first = words[0] if words and is_algorithm(words[0]) else None
+    file = read_settings_file(files[-1], first, trust="--trust" in rest) if files else None
     preset = presets[-1] if presets else None if file is None else file.preset
     algorithm, env = (None, None) if file is None else (file.algorithm, file.env)
     if preset is not None:

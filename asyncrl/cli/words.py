@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncrl.algorithms import ALGORITHMS, algorithm_named
+from asyncrl.algorithms import ALGORITHMS, algorithm_named, is_algorithm
 from asyncrl.errors import UsageError
 
 __all__ = ["algorithm_and_env"]
@@ -15,7 +15,7 @@ def algorithm_and_env(words: Sequence[str], command: str) -> tuple[str | None, s
     if len(words) > 2:
         raise UsageError(f"unexpected {words[2]!r} after the environment; options begin with --")
     first, second = (*words, None, None)[:2]
-    if first is None or first in ALGORITHMS:
+    if first is None or is_algorithm(first):
         return first, second
     if second in ALGORITHMS:
         raise UsageError(f"the algorithm comes first: asyncrl {command} {second} {first}")

@@ -16,12 +16,17 @@ from asyncrl.common import import_strings
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["describe_exception", "installed", "load"]
+__all__ = ["describe_exception", "installed", "load", "place_of"]
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
     """Return the entry points that installed packages have in `group`, by name. Nothing is imported."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+def place_of(point: EntryPoint) -> str:
+    """Return the place of an entry point and the package that has it."""
+    return point.value if point.dist is None else f"{point.value} of {point.dist.name} {point.dist.version}"
 
 
 def load(name: str, what: str, group: str) -> Any:

@@ -38,8 +38,8 @@ BUILT_IN = {
 
 
 def installed_networks() -> dict[str, str]:
-    """Return the networks of installed packages: the package and the place of each, by name. Nothing is imported."""
-    return {name: f"{point.value}{_package(point)}" for name, point in named_code.installed(GROUP).items()}
+    """Return the networks of installed packages: the place of each, by name. Nothing is imported."""
+    return {name: named_code.place_of(point) for name, point in named_code.installed(GROUP).items()}
 
 
 def network_name_of(network: Any) -> str:
@@ -70,7 +70,3 @@ def factory_named(name: str) -> NetworkFactory:
         )
     found: NetworkFactory = factory
     return found
-
-
-def _package(point: Any) -> str:
-    return f" of {point.dist.name} {point.dist.version}" if point.dist is not None else ""

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import build_network
+from asyncrl.algorithms import algorithm_named, build_network
 from asyncrl.common.serialization import (
     check_tensors,
     file_checksum,
@@ -225,15 +225,18 @@ def check_trust(config: RunConfig, contract: Contract) -> None:
         reject_untrusted_code(contract.untrusted_source, config.named_outside())
 
 
-def open_code(config: Any, untrusted_source: str | None) -> None:
+def open_code(config: Any, untrusted_source: str | None, asked: Collection[str] = ()) -> None:
     """Import the algorithm and the network that the JSON of a configuration names, where they are not built in.
 
-    Call it before `read_settings`. Raises UsageError if another user wrote the file (nothing is imported then), or if there
-    is no such code.
+    Call it before `read_settings`. Raises UsageError if another user wrote the file (nothing is imported then) and the user
+    has not `asked` for these names, or if there is no such code.
     """
     named = code_named_in(config)
     if untrusted_source is not None:
-        reject_untrusted_code(untrusted_source, [f"{kind} {json.dumps(name)}" for kind, name in named.items()])
+        unasked = [f"{kind} {json.dumps(name)}" for kind, name in named.items() if name not in asked]
+        reject_untrusted_code(untrusted_source, unasked)
+    if "algorithm" in named:
+        algorithm_named(named["algorithm"])
     if "network" in named:
         factory_named(named["network"])
 
@@ -279,15 +282,16 @@ def replay_files(path: Path) -> dict[str, dict[str, Any]]:
     return Manifest.of(path, read_manifest(path)).replay_facts()
 
 
-def read(path: Path, *, trust: bool = False) -> Checkpoint:
+def read(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Checkpoint:
     """Read a checkpoint's manifest. Raises CheckpointError if it is damaged or of another format.
 
-    If another user wrote it and its algorithm or network is not built in, it raises UsageError unless `trust`.
+    If another user wrote it and its algorithm or network is neither built in nor among the names `asked` for, it raises
+    UsageError unless `trust`.
     """
     data = read_manifest(path)
     manifest = Manifest.of(path, data)
     untrusted_source = None if trust or is_signed(data) else str(path)
-    open_code(data.get("config"), untrusted_source)
+    open_code(data.get("config"), untrusted_source, asked)
     try:
         config, contract = read_settings(data.get("config"), data.get("contract"), untrusted_source)
     except UsageError as problem:
@@ -325,8 +329,8 @@ def verify(checkpoint: Checkpoint) -> None:
     check_tensors(checkpoint.path / WEIGHTS, read_header(checkpoint.path / WEIGHTS), network)
 
 
-def load(path: Path, *, trust: bool = False) -> Checkpoint:
+def load(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Checkpoint:
     """Read, as `read` does, and verify a checkpoint. Raises CheckpointError if anything in it is damaged."""
-    checkpoint = read(path, trust=trust)
+    checkpoint = read(path, trust=trust, asked=asked)
     verify(checkpoint)
     return checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -13,13 +14,13 @@ from typing import Any, ClassVar
 import torch
 
 from asyncrl.acting.bots import BotOptions
-from asyncrl.algorithms import Algorithm, algorithm_named
+from asyncrl.algorithms import ALGORITHMS, Algorithm, algorithm_name_of, algorithm_named, installed_algorithms
 from asyncrl.algorithms.optimizers import OptimizerConfig
 from asyncrl.common.serialization import from_json, to_json
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.envs.family_options import read_options
 from asyncrl.errors import UsageError
-from asyncrl.networks import NetworkConfig, is_own
+from asyncrl.networks import NetworkConfig, installed_networks, is_own
 from asyncrl.runs.former_names import rename_tables
 from asyncrl.runs.schedule import Free, Lockstep
 
@@ -91,11 +92,19 @@ class OnDivergence(Enum):
 
 
 def code_named_in(config: Any) -> dict[str, str]:
-    """The "network" from outside this package that the JSON of a configuration names. Nothing is imported."""
+    """The "algorithm" and "network" from outside this package in the JSON of a configuration. Nothing is imported."""
+    found = {}
     match config:
-        case {"network": {"network": str(network)}} if is_own(network):
-            return {"network": network}
-    return {}
+        case {"algorithm": {"name": str(name)}} if name not in ALGORITHMS and _is_code(name, installed_algorithms()):
+            found["algorithm"] = name
+    match config:
+        case {"network": {"network": str(name)}} if is_own(name) and _is_code(name, installed_networks()):
+            found["network"] = name
+    return found
+
+
+def _is_code(name: str, installed: Mapping[str, str]) -> bool:
+    return ":" in name or name in installed
 
 
 @dataclass(frozen=True)
@@ -234,7 +243,8 @@ class RunConfig:
     @property
     def code(self) -> tuple[str, ...]:
         """The code, as `module:Name`, that the run's processes need in addition to its environments."""
-        return tuple(name for name in (*self.bots.code, self.network.network) if ":" in name)
+        names = (*self.bots.code, self.network.network, algorithm_name_of(self.algorithm))
+        return tuple(name for name in names if ":" in name)
 
     def named_outside(self) -> list[str]:
         """Code from outside this package and Gymnasium, and folders outside its own, that the run would use."""
@@ -271,7 +281,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON, including the algorithm's name."""
-        return {**to_json(self), "algorithm": {"name": self.algorithm.name, **to_json(self.algorithm)}}
+        return {**to_json(self), "algorithm": {"name": algorithm_name_of(self.algorithm), **to_json(self.algorithm)}}
 
     @classmethod
     def from_json(cls, data: Any) -> RunConfig:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asyncrl.algorithms import ALGORITHMS
 from asyncrl.common.validation import flag
 
 __all__ = ["rename_options", "rename_settings", "rename_tables"]
@@ -42,6 +43,8 @@ def _schedule(anneal: Any) -> str:
 
 def rename_tables(config: Mapping[Any, Any], algorithm: str) -> dict[str, Any]:
     """The JSON of a run's configuration with today's names, in nested tables too."""
+    if algorithm not in ALGORITHMS:  # 0.1.0 had no others
+        return dict(config)
     renamed: dict[str, Any] = {}
     for name, value in config.items():
         if name == "anneal":
@@ -63,6 +66,8 @@ def rename_settings(settings: Mapping[str, Any], algorithm: str) -> dict[str, An
 
 def rename_options(words: Sequence[str], algorithm: str) -> list[str]:
     """Command-line options with today's names. Each former one is reported on standard error."""
+    if algorithm not in ALGORITHMS:
+        return [*words]
     options = {flag(before): flag(after) for before, after in _renamed(algorithm).items()}
     switches = {f"--{no}anneal": f"--learning-rate-schedule={_schedule(not no)}" for no in ("", "no-")}
     renamed = []

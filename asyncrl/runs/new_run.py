@@ -49,7 +49,7 @@ def create_run(path: Path, config: RunConfig, contract: Contract, *, video: bool
 def create_run_in(runs: Path, config: RunConfig, contract: Contract, *, video: bool = False) -> Run:
     """Create a folder in `runs` named after the algorithm, the environment and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{config.algorithm.name}-{re.sub('[^a-zA-Z0-9_.+-]+', '-', config.env)}-{stamp}"
+    name = re.sub("[^a-zA-Z0-9_.+-]+", "-", f"{config.algorithm.name}-{config.env}-{stamp}")
     for number in itertools.count(1):
         path = runs / (name if number == 1 else f"{name}-{number}")
         if not path.exists():

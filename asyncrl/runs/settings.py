@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from asyncrl.algorithms import Algorithm, algorithm_named
+from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of, algorithm_named
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
@@ -22,12 +22,15 @@ from asyncrl.runs.former_names import rename_settings
 __all__ = ["configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor"]
 
 
-def configure(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
+def configure(
+    env: EnvSource, algorithm: AlgorithmSource | None = None, preset: str | None = None, **settings: Any
+) -> RunConfig:
     """Return the settings of a preset, overridden by `settings`.
 
     Args:
         env: Environment id, class, or a function that makes an environment.
-        algorithm: Name of the algorithm; None is the preset's, or a3c.
+        algorithm: Name of the algorithm (`module:Name` for your own), its class, or an instance, whose hyperparameters are
+            settings then; None is the preset's, or a3c.
         preset: Name of the preset; None chooses the one tuned for algorithm and environment, if there is one.
         settings: Fields of `RunConfig`, of the algorithm, and of the dataclasses nested in them (`EnvOptions`,
             `NetworkConfig`, `OptimizerConfig`, …).
@@ -35,7 +38,8 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
     Raises:
         UsageError: For an unknown name or a value of the wrong type.
     """
-    env = env_id_of(env)
+    env, settings = env_id_of(env), {**_hyperparameters(algorithm), **settings}
+    algorithm = None if algorithm is None else algorithm_name_of(algorithm)
     name = preset or automatic(algorithm or "a3c", env)
     data = read_preset(name) if name else {"algorithm": {"name": algorithm or "a3c"}}
     if algorithm not in (None, data["algorithm"]["name"]):
@@ -52,7 +56,7 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
         "network": {**to_json(cls.network_config), **data.get("network", {})},
     }
     paths = setting_places(cls)
-    for key, value in rename_settings(settings, cls.name).items():
+    for key, value in rename_settings(settings, data["algorithm"]["name"]).items():
         if key not in paths:
             raise UsageError(f"there is no setting {key!r}{suggestions(key, paths)}")
         value = network_name_of(value) if key == "network" else value
@@ -68,21 +72,31 @@ def configure(env: EnvSource, algorithm: str | None = None, preset: str | None =
 
 def setting_places(algorithm: type[Algorithm]) -> dict[str, tuple[str, ...]]:
     """The path of each setting in a configuration with this algorithm, by name; without env, algorithm and preset."""
-    paths = [*setting_paths(RunConfig), *setting_paths(algorithm, "algorithm")]
+    common, own = list(setting_paths(RunConfig)), list(setting_paths(algorithm, "algorithm"))
+    if taken := {path[-1] for path in common} & {path[-1] for path in own}:
+        raise UsageError(
+            f"algorithm {algorithm_name_of(algorithm)}: the hyperparameter {min(taken)!r} has the name of a setting of "
+            "every run; rename it"
+        )
+    paths = [*common, *own]
     places = {path[-1]: path for path in paths} | {name: ("environment", name) for name in family_option_names()}
     return {name: path for name, path in places.items() if name not in ("env", "algorithm", "preset")}
 
 
-def tailor(env: EnvSource, algorithm: str | None = None, preset: str | None = None, **settings: Any) -> RunConfig:
+def tailor(
+    env: EnvSource, algorithm: AlgorithmSource | None = None, preset: str | None = None, **settings: Any
+) -> RunConfig:
     """Return the configuration of a new run.
 
     As `configure`, with two differences. Without a preset tuned for the environment it takes the algorithm's preset for
     environments of its kind. Values not given in `settings` are adapted to the length of the run and to those given.
     """
+    settings = {**_hyperparameters(algorithm), **settings}
+    algorithm = None if algorithm is None else algorithm_name_of(algorithm)
     config = configure(env, algorithm, preset, **settings)
     if config.preset is None:
         spaces = describe(config.env, dataclasses.replace(config.environment, standardize=0)).spaces
-        preset = for_kind(config.algorithm.name, kind_of(spaces))
+        preset = for_kind(algorithm_name_of(config.algorithm), kind_of(spaces))
         config = configure(env, algorithm, preset, **settings)
     return configure(env, algorithm, config.preset, **{**_adapted(config, settings), **settings})
 
@@ -123,6 +137,11 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     return adapted
 
 
+def _hyperparameters(algorithm: AlgorithmSource | None) -> Mapping[str, Any]:
+    """The hyperparameters of an algorithm that was given as an instance."""
+    return leaves(algorithm) if isinstance(algorithm, Algorithm) else {}
+
+
 def _as_json(keywords: Mapping[str, Any]) -> str:
     """The keyword arguments of an environment as they are saved."""
     try:
@@ -136,7 +155,7 @@ def _as_json(keywords: Mapping[str, Any]) -> str:
 def settings_of(config: RunConfig, named: Collection[str] = ()) -> frozenset[str]:
     """The settings of `config` that the user chose: those `named`, and those that `configure` and `tailor` do not give."""
     size = {name: getattr(config, name) for name in ("steps", "actors", "envs_per_actor")}
-    plain = configure(config.env, config.algorithm.name, config.preset, **size)
+    plain = configure(config.env, type(config.algorithm), config.preset, **size)
     unchosen = [leaves(plain), {**leaves(plain), **_adapted(plain, named)}]
     return frozenset(named) | {
         name for name, value in leaves(config).items() if all(values.get(name) != value for values in unchosen)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asyncrl.algorithms import algorithm_named
+from asyncrl.algorithms import algorithm_name_of, algorithm_named
 from asyncrl.common.serialization import read_text, to_json
 from asyncrl.common.validation import flag
 from asyncrl.envs import Contract, reject_untrusted_code
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.presets import read_preset
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.option_checks import ineffective
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
@@ -71,9 +71,14 @@ class SettingsFile:
 
     def check_trust(self, config: RunConfig) -> None:
         """Raise UsageError if the file belongs to a run that somebody else made, and `config` names code from outside."""
-        run = Run(self.path.parent)
-        if (run.path / "config.json").exists() and not run.is_own:
-            reject_untrusted_code(str(self.path), config.named_outside())
+        _reject_foreign(self.path, config.named_outside())
+
+
+def _reject_foreign(path: Path, names: list[str]) -> None:
+    """Raise UsageError if there are `names` of code and the file belongs to a run that somebody else made."""
+    run = Run(path.parent)
+    if (run.path / "config.json").exists() and not run.is_own:
+        reject_untrusted_code(str(path), names)
 
 
 @contextlib.contextmanager
@@ -92,10 +97,11 @@ def located(file: SettingsFile | None, *, overridden: Collection[str] = ()) -> I
         raise
 
 
-def read_settings_file(path: Path | str, algorithm: str | None = None) -> SettingsFile:
+def read_settings_file(path: Path | str, algorithm: str | None = None, *, trust: bool = False) -> SettingsFile:
     """Read a settings file. `algorithm` stands in for the name that the file does not give.
 
-    Raises UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
+    The module of an algorithm that is not built in is imported: in somebody else's run folder, only with `trust`. Raises
+    UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
     """
     path = Path(path)
     if not path.exists():
@@ -106,6 +112,9 @@ def read_settings_file(path: Path | str, algorithm: str | None = None) -> Settin
     own, env, preset = (_name(path, place, values.pop(place, None), lines) for place in _NAMES)
     if own is not None and algorithm not in (None, own):
         raise UsageError(f"{path} is for {own}, not {algorithm}")
+    if own is not None and not trust:
+        named = code_named_in({"algorithm": {"name": own}})
+        _reject_foreign(path, [f"{kind} {json.dumps(name)}" for kind, name in named.items()])
     try:
         cls = algorithm_named(own or algorithm or (read_preset(preset)["algorithm"]["name"] if preset else "a3c"))
     except UsageError as problem:
@@ -200,9 +209,12 @@ def settings_text(config: RunConfig, contract: Contract) -> str:
         learner_threads=resolved.learner_threads,
         network=replace(config.network, network=resolved.network.network),
     )
-    plain, values = leaves(configure(config.env, config.algorithm.name, config.preset)), leaves(config)
+    plain, values = leaves(configure(config.env, type(config.algorithm), config.preset)), leaves(config)
     without = ineffective(config, resolved, contract)
-    tables: dict[str, dict[str, Any]] = {"run": {"env": config.env}, "algorithm": {"name": config.algorithm.name}}
+    tables: dict[str, dict[str, Any]] = {
+        "run": {"env": config.env},
+        "algorithm": {"name": algorithm_name_of(config.algorithm)},
+    }
     if config.preset is not None:
         tables["run"]["preset"] = config.preset
     for name, place in setting_places(type(config.algorithm)).items():

@@ -1,0 +1,77 @@
+"""Algorithms as users write them, right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+from asyncrl.algorithms import A3C, DQN, Algorithm, Loss
+from asyncrl.algorithms.base import ActContext, ActionOutput
+from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
+from asyncrl.envs.spaces import Spaces
+from asyncrl.experience import Experience
+from asyncrl.networks import NetworkConfig
+
+
+class Shape(Enum):
+    FLAT = "flat"
+    ROUND = "round"
+
+
+@dataclass(frozen=True)
+class Plain(A3C):
+    """A3C with settings of its own."""
+
+    optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 3e-3)
+    network_config: ClassVar[NetworkConfig] = NetworkConfig(hidden=(7,), layer_norm=True)
+
+    t_max: int = 6
+    """Steps per rollout."""
+    clip: float = 2.0
+    """Factor of the loss: a name that a setting of another algorithm once had."""
+    shape: Shape = Shape.FLAT
+    """Something to choose."""
+
+    def loss(self, network: Any, target: Any, batch: Any) -> Loss:
+        loss = super().loss(network, target, batch)
+        return loss._replace(total=self.clip * loss.total)
+
+
+@dataclass(frozen=True)
+class Replaying(DQN):
+    """DQN under another name."""
+
+
+class Undecorated(A3C):
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class NoDefault(A3C):
+    factor: float = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Colliding(A3C):
+    steps: int = 3
+
+
+@dataclass(frozen=True)
+class Unfinished(Algorithm):
+    def check(self, spaces: Spaces, network: NetworkConfig) -> None: ...
+
+    def experience(self) -> Experience:
+        raise NotImplementedError
+
+    def act(self, network: Any, observation: Any, state: Any, context: ActContext) -> ActionOutput:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NoNetwork(Unfinished):
+    def loss(self, network: Any, target: Any, batch: Any) -> Loss:
+        raise NotImplementedError
+
+
+def function() -> None: ...
