@@ -73,6 +73,7 @@ class Learner:
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         has_target = algorithm.target_every or algorithm.tau
         self.target_network = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
+        self._pairs = list(zip(self.target_network.parameters(), self.network.parameters(), strict=True))
         self._rate = optimizer.learning_rate
         self.optimize(self.weights)
         self.updates = 0
@@ -194,7 +195,7 @@ class Learner:
         self._optimizer.step(self._rate, delay=loss.delay)
         if self._algorithm.tau and not loss.delay:
             with torch.no_grad():
-                for target, online in zip(self.target_network.parameters(), self.network.parameters(), strict=True):
+                for target, online in self._pairs:
                     if online.requires_grad:
                         target.lerp_(online, self._algorithm.tau)
                     else:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from worlds import world_of
 
 import asyncrl.training
 from asyncrl.acting.actor import ActorSpec
@@ -92,11 +93,14 @@ def test_a_repeated_run_gives_the_same_weights(tmp_path: Path, engine: str) -> N
     assert weights_after(tmp_path / "one", engine=engine) == weights_after(tmp_path / "two", engine=engine)
 
 
-MEMORY = dict(learning_starts=100, capacity=600, batch_size=16, target_every=200)
+STORED = dict(learning_starts=100, capacity=600, batch_size=16)
+MEMORY = STORED | dict(target_every=200)
 OWN = {
     "dqn": MEMORY,
     "c51": MEMORY,
     "qr-dqn": MEMORY,
+    "sac": STORED,
+    "td3": STORED,
     "ppo": dict(t_max=8, epochs=2, minibatches=3),
     "pqn": dict(t_max=8, epochs=2, minibatches=3),
     "reinforce": dict(longest_episode=10),
@@ -113,9 +117,9 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
 ) -> None:
     settings = dict(steps=960, actors=3, envs_per_actor=4, eval_episodes=0, lag=2, rollouts_per_update=2)
     settings |= OWN.get(algorithm, {}) | dict(seed=5)
-    hashes = {e: weights_after(tmp_path / e, algorithm=algorithm, engine=e, settings=settings) for e in ENGINES}
+    hashes = {e: weights_after(tmp_path / e, world_of(algorithm), algorithm, settings, engine=e) for e in ENGINES}
     assert len(set(hashes.values())) == 1, hashes
-    other = weights_after(tmp_path / "other", algorithm=algorithm, engine="serial", settings=settings | dict(seed=6))
+    other = weights_after(tmp_path / "other", world_of(algorithm), algorithm, settings | dict(seed=6), engine="serial")
     assert other not in hashes.values()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from worlds import world_of
 
 import asyncrl
 from asyncrl.acting.actor import Actor
@@ -22,11 +23,14 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.resolution import resolve
 
-STORED = dict(learning_starts=40, capacity=300, batch_size=16, target_every=80)
+REPLAY = dict(learning_starts=40, capacity=300, batch_size=16)
+STORED = REPLAY | dict(target_every=80)
 OWN: dict[str, dict[str, Any]] = {
     "dqn": STORED | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01),
     "c51": STORED | dict(noisy=True),
     "qr-dqn": STORED,
+    "sac": REPLAY,
+    "td3": REPLAY,
     "ppo": dict(t_max=8, minibatches=2, recurrent="gru", recurrent_size=4),
     "a3c": dict(recurrent="lstm", recurrent_size=4),
     "reinforce": dict(longest_episode=10),
@@ -88,7 +92,7 @@ def learned(env: str, algorithm: str) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("algorithm", "env"),
-    [(name, "worlds:Corridor-v0") for name in ALGORITHMS] + [(name, "Pendulum-v1") for name in CONTINUOUS],
+    [(name, world_of(name)) for name in ALGORITHMS] + [(name, "Pendulum-v1") for name in CONTINUOUS],
 )
 def test_every_algorithm_learns_the_same_where_the_default_dtype_is_float64(algorithm: str, env: str) -> None:
     expected = learned(env, algorithm)

@@ -88,7 +88,8 @@ def damage(path: Path) -> Path:
 
 SHORT = {**SMALL, "steps": 2000, "log_every": 1}
 del SHORT["t_max"]
-STORED: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, n_step=3)
+TRANSITIONS: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16)
+STORED: dict[str, Any] = dict(TRANSITIONS, n_step=3)
 NORMALIZED: dict[str, Any] = dict(normalize_observation=True, normalize_return=True)
 PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
 
@@ -104,6 +105,8 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "dqn", dict(STORED, steps=1200, prioritized=True, noisy=True)),
         ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
+        ("Pendulum-v1", "td3", dict(TRANSITIONS, steps=1200, policy_delay=3)),
+        ("Pendulum-v1", "sac", dict(TRANSITIONS, steps=1200, prioritized=True)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),
         ("masked_envs:Moves", "ppo", dict(epochs=2, t_max=7, recurrent="lstm", recurrent_size=8)),
         ("masked_envs:ByObservation", "dqn", dict(STORED, steps=1200, prioritized=True)),

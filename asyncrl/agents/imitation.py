@@ -18,7 +18,7 @@ from asyncrl.common.validation import within
 from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, UsageError
 from asyncrl.learner import Learner
-from asyncrl.networks import PolicyValue
+from asyncrl.networks import ActionValues
 
 __all__ = ["CloningOptions", "Epoch", "clone"]
 
@@ -148,7 +148,7 @@ def _cross_entropy(network: nn.Module, observation: Tensor, action: Tensor) -> t
     """Return −log π(a|s) [N], and [N] bool: whether the most probable action is the recorded one."""
     size: Any = network.state_size
     output = network(observation[None], torch.zeros(len(observation), size, dtype=torch.float32))
-    if not isinstance(output, PolicyValue):
+    if isinstance(output, ActionValues):
         q = output.q[0]
         return F.cross_entropy(q, action, reduction="none"), q.argmax(-1) == action
     agrees = output.policy.mode()[0] == action

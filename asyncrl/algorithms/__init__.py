@@ -20,6 +20,8 @@ from asyncrl.algorithms.pqn import PQN
 from asyncrl.algorithms.qr_dqn import QRDQN
 from asyncrl.algorithms.random import Random
 from asyncrl.algorithms.reinforce import Baseline, Reinforce
+from asyncrl.algorithms.sac import SAC
+from asyncrl.algorithms.td3 import TD3
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "PPO",
     "PQN",
     "QRDQN",
+    "SAC",
+    "TD3",
     "ActContext",
     "ActionOutput",
     "Algorithm",
@@ -68,6 +72,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         DQN,
         C51,
         QRDQN,
+        SAC,
+        TD3,
         LinearQ,
         Random,
     )
@@ -80,15 +86,13 @@ _ALTERNATIVES = {
     "ape-x": "Ape-X is dqn with --prioritized and --epsilon-assignment ladder",
     "apex": "Ape-X is dqn with --prioritized and --epsilon-assignment ladder",
     "appo": "ppo runs with asynchronous actors",
-    "ddpg": "ppo, a3c and impala support continuous actions",
+    "ddpg": "DDPG is td3 with --critics 1 --policy-delay 1 --target-noise 0",
     "ddqn": "double DQN is dqn with --double",
     "double-dqn": "it is dqn with --double",
     "dueling-dqn": "it is dqn with --dueling",
     "iqn": "qr-dqn learns quantiles of the return",
     "rainbow": "Rainbow is c51 with --preset rainbow/atari",
-    "sac": "ppo, a3c and impala support continuous actions",
-    "td3": "ppo, a3c and impala support continuous actions",
-    "tqc": "ppo, a3c and impala support continuous actions",
+    "tqc": "sac learns continuous actions from a replay buffer as well",
     "trpo": "ppo limits the size of policy updates as well",
     "vpg": "the plain policy gradient is reinforce",
 }

@@ -14,6 +14,7 @@ from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import (
+    ActionPolicy,
     ActionValues,
     ConvolutionalEncoder,
     MaskReader,
@@ -96,6 +97,8 @@ class Policy:
 
     def _forward_on_device(
         self, observation: Tensor, state: Tensor, valid: Tensor | None = None
-    ) -> PolicyValue | ActionValues:
-        output: PolicyValue | ActionValues = self._network(observation.to(self._device), state.to(self._device), valid)
+    ) -> PolicyValue | ActionValues | ActionPolicy:
+        output: PolicyValue | ActionValues | ActionPolicy = self._network(
+            observation.to(self._device), state.to(self._device), valid
+        )
         return output.cpu()

@@ -1,6 +1,7 @@
 """Networks: encoders, recurrent cores, heads, and the vector that holds their parameters."""
 
 from asyncrl.networks.build import NetworkConfig, is_own, keep_in_compute_dtype, resolve, unconvolved
+from asyncrl.networks.critics import ActionPolicy, DeterministicActorCritics, SoftActorCritics, frozen
 from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import bind, copy_into, have_diverged, learned_part, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
@@ -15,11 +16,13 @@ from asyncrl.networks.residual import ResidualEncoder
 
 __all__ = [
     "BUILT_IN",
+    "ActionPolicy",
     "ActionValues",
     "ActorCritic",
     "CategoricalQNetwork",
     "CompleteNetwork",
     "ConvolutionalEncoder",
+    "DeterministicActorCritics",
     "Init",
     "MaskReader",
     "NetworkConfig",
@@ -31,12 +34,14 @@ __all__ = [
     "QNetwork",
     "Recurrent",
     "ResidualEncoder",
+    "SoftActorCritics",
     "Statistics",
     "bind",
     "check_own_network",
     "complete_network",
     "copy_into",
     "factory_named",
+    "frozen",
     "have_diverged",
     "installed_networks",
     "is_complete",

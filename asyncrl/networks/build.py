@@ -107,6 +107,10 @@ def resolve(config: NetworkConfig, spaces: Spaces) -> str:
     fit `spaces`.
     """
     config.check()
+    return _name(config, spaces)
+
+
+def _name(config: NetworkConfig, spaces: Spaces) -> str:
     spaces, name = spaces.features, config.network
     if name == "auto":
         return "nature-cnn" if spaces.has_images else "mlp"
@@ -175,7 +179,7 @@ def encoder(
     if config.normalize_observation:
         plain = replace(config, normalize_observation=False)
         return NormalizedEncoder(spaces, encoder(plain, normalized_spaces(spaces), dtype, generator), part)
-    kind = resolve(config, spaces)
+    kind = _name(config, spaces)
     if kind == "mlp":
         return MlpEncoder(spaces, config.hidden, config.activation, dtype, config.dense(), layer_norm=config.layer_norm)
     if kind == "radial":

@@ -12,10 +12,20 @@ from torch.nn import functional as F
 
 from asyncrl.envs.spaces import Actions
 
-__all__ = ["Categorical", "DiagonalGaussian", "Distribution", "distribution", "parameter_count"]
+__all__ = [
+    "Categorical",
+    "Deterministic",
+    "DiagonalGaussian",
+    "Distribution",
+    "SquashedGaussian",
+    "distribution",
+    "parameter_count",
+]
 
 _LOG_2PI = math.log(2 * math.pi)
 _MIN_VARIANCE = 1e-6
+_LOG_DEVIATIONS = -20.0, 2.0
+"""Bounds of log σ of squashed Gaussians."""
 
 
 class Distribution(Protocol):
@@ -106,6 +116,70 @@ class DiagonalGaussian:
 
     def cpu(self) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean.cpu(), self.raw_variance.cpu())
+
+
+@dataclass(frozen=True)
+class SquashedGaussian:
+    """Independent normal distributions squashed by tanh (Haarnoja et al. 2018, appendix C): actions are within ±1."""
+
+    mean: Tensor
+    """[…, parts] float32: of the normal distributions, before tanh."""
+    raw_log_deviation: Tensor
+    """[…, parts] float32: their log σ, which is clamped to -20 … 2."""
+
+    @property
+    def log_deviation(self) -> Tensor:
+        return self.raw_log_deviation.clamp(*_LOG_DEVIATIONS)
+
+    def sample(self, random: torch.Generator) -> Tensor:
+        return self.sample_with_log_prob(random)[0]
+
+    def sample_with_log_prob(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw actions […, parts] and return them with log π(action) […]; gradients pass through both."""
+        noise = torch.randn(self.mean.shape, generator=random, dtype=torch.float32).to(self.mean.device)
+        log_deviation = self.log_deviation
+        drawn = self.mean + log_deviation.exp() * noise
+        return drawn.tanh(), self._log_prob(drawn, noise, log_deviation)
+
+    def mode(self) -> Tensor:
+        """Return the action of the normal distributions' means."""
+        return self.mean.tanh()
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return log π(action), […] float32; actions at the bounds are taken as lying just inside."""
+        drawn = action.clamp(-1 + 1e-6, 1 - 1e-6).atanh()
+        log_deviation = self.log_deviation
+        return self._log_prob(drawn, (drawn - self.mean) / log_deviation.exp(), log_deviation)
+
+    @staticmethod
+    def _log_prob(drawn: Tensor, noise: Tensor, log_deviation: Tensor) -> Tensor:
+        """Return log N(drawn) − log(1 − tanh²(drawn)), summed over the parts; the second term in a form that is stable."""
+        correction = 2 * (math.log(2) - drawn - F.softplus(-2 * drawn))
+        return (-0.5 * (noise.square() + _LOG_2PI) - log_deviation - correction).sum(-1)
+
+    def cpu(self) -> SquashedGaussian:
+        return SquashedGaussian(self.mean.cpu(), self.raw_log_deviation.cpu())
+
+
+@dataclass(frozen=True)
+class Deterministic:
+    """Policies that always take the same action."""
+
+    action: Tensor
+    """[…, parts] float32"""
+
+    def sample(self, random: torch.Generator) -> Tensor:
+        return self.action
+
+    def mode(self) -> Tensor:
+        return self.action
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return −½·(squared distance to `action`) […], whose gradient is that of the squared error."""
+        return -0.5 * (action - self.action).square().sum(-1)
+
+    def cpu(self) -> Deterministic:
+        return Deterministic(self.action.cpu())
 
 
 def _sample_rows(probabilities: Tensor, random: torch.Generator) -> Tensor:

@@ -149,7 +149,7 @@ class MlpEncoder(nn.Module):
     """Dense layers on flattened observations, each with an activation.
 
     The first layer is never noisy: the noise of its biases would drown small observations. With `layer_norm`, each
-    layer is normalized before its activation.
+    layer is normalized before its activation. Without layers, the features are the observation's numbers.
     """
 
     def __init__(
@@ -163,10 +163,10 @@ class MlpEncoder(nn.Module):
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.dtype, self.features = dtype, hidden[-1]
+        self.dtype, self.features = dtype, [spaces.observation_size, *hidden][-1]
         self._activate = torch.tanh if activation is Activation.TANH else F.relu
         sizes = [spaces.observation_size, *hidden]
-        constructors = [Linear, *[dense] * (len(hidden) - 1)]
+        constructors = [Linear, *[dense] * (len(hidden) - 1)][: len(hidden)]
         self.layers = nn.ModuleList(
             make(inputs, outputs) for make, (inputs, outputs) in zip(constructors, itertools.pairwise(sizes), strict=True)
         )

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from asyncrl.algorithms import Impala, Random, Reinforce
+from asyncrl.algorithms import SAC, TD3, Impala, Random, Reinforce
 from asyncrl.algorithms.exploration import Assignment, Exploration
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.reinforce import Baseline
@@ -19,7 +19,7 @@ from asyncrl.envs.family_options import option_names
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions
-from asyncrl.networks import NetworkConfig, Recurrent, is_complete, is_own
+from asyncrl.networks import DeterministicActorCritics, NetworkConfig, Recurrent, is_complete, is_own
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
@@ -74,7 +74,7 @@ IMITATION_SETTINGS = frozenset(
         "precision",
         "learner_threads",
     }
-    | {"atoms", "quantiles", "v_min", "v_max"}
+    | {"atoms", "quantiles", "v_min", "v_max", "critics"}
 )
 """Settings of a run that imitation depends on."""
 
@@ -148,7 +148,7 @@ def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOpt
     if contract.backend is not Backend.ASYNC:
         yield IneffectiveOptions(_WORKERS, "without worker processes: add --env-backend async")
     if config.offline is not None:
-        playing = ("lag", "publish_every", "env_threads", *_EXPLORATION)
+        playing = ("lag", "publish_every", "env_threads", "action_noise", *_EXPLORATION)
         yield IneffectiveOptions(playing, "with --offline, which learns from a dataset without playing")
 
 
@@ -182,12 +182,13 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         precision = ("precision",) if config.precision is Precision.BF16 else ()
         options = (*(name for name in _NETWORK if name != "network"), *precision)
         yield IneffectiveOptions(options, f"on --network {kind}, which has its own heads and recurrent state")
+    has_critics = issubclass(config.algorithm.network, DeterministicActorCritics)  # which have dense layers of their own
     if is_own(kind):
         yield IneffectiveOptions(
-            (*_DENSE, "layer_norm", *_CONVOLUTIONAL),
+            (*(() if has_critics else (*_DENSE, "layer_norm")), *_CONVOLUTIONAL),
             f"on --network {kind}, which is your own; they are for built-in networks",
         )
-    elif kind != "mlp" and all(part.is_image for part in parts):
+    elif kind != "mlp" and all(part.is_image for part in parts) and not has_critics:
         yield IneffectiveOptions(_DENSE, f"on --network {kind}, whose layers are fixed")
     if kind != "impala-resnet":
         yield IneffectiveOptions(("resnet_width",), f"on --network {kind}; use --network impala-resnet")
@@ -226,6 +227,10 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
         yield IneffectiveOptions(("reward_scale",), "with --normalize-return, which divides rewards by their scale")
         if isinstance(algorithm, Reinforce) and algorithm.baseline is Baseline.MEAN:
             yield IneffectiveOptions(("normalize_return",), "with --baseline mean, which normalizes returns itself")
+    if isinstance(algorithm, SAC) and not algorithm.learn_temperature:
+        yield IneffectiveOptions(("target_entropy",), "with --no-learn-temperature")
+    if isinstance(algorithm, TD3) and not algorithm.target_noise:
+        yield IneffectiveOptions(("target_noise_clip",), "with --target-noise 0")
     if experience.epochs == experience.minibatches == 1:
         one = "with --epochs 1 --minibatches 1, where an update is a single step from the old policy"
         yield IneffectiveOptions(("value_clip_range",), one)

@@ -121,7 +121,7 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
         starts = experience.replay.learning_starts
         least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.n_step + 1))
         adapted["learning_starts"] = min(starts, max(steps // 10, least))
-    if algorithm.tau and "tau" in given:
+    if algorithm.tau and algorithm.target_every and "tau" in given:
         adapted["target_every"] = 0
     elif algorithm.tau and algorithm.target_every and "target_every" in given:
         adapted["tau"] = 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worlds import world_of
 
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.algorithms import ALGORITHMS
@@ -26,9 +27,9 @@ from asyncrl.runs.resolution import resolve
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 1e300]
 TOO_LARGE = [10**30, -(10**30)]
-SIGNED = {"target_return", "final_reward", "reward_scale", "v_min", "v_max"}
+SIGNED = {"target_return", "final_reward", "reward_scale", "v_min", "v_max", "target_entropy"}
 
-CORRIDOR = describe("worlds:Corridor-v0")
+CONTRACTS = {env: describe(env) for env in ("worlds:Corridor-v0", "Pendulum-v1")}
 
 
 def numeric(cls: Any) -> Iterator[tuple[str, type, bool]]:
@@ -46,9 +47,9 @@ def numeric(cls: Any) -> Iterator[tuple[str, type, bool]]:
 def refusal_of(algorithm: str, option: str, value: Any) -> str | None:
     """The sentence that a setting is refused with."""
     try:
-        config = configure("worlds:Corridor-v0", algorithm, **{option: value})
+        config = configure(world_of(algorithm), algorithm, **{option: value})
         config.environment.check()
-        resolve(config, CORRIDOR)
+        resolve(config, CONTRACTS[world_of(algorithm)])
     except UsageError as refusal:
         return str(refusal)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+from worlds import world_of
 
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
@@ -19,7 +20,14 @@ from asyncrl.launch import start
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
 REPLAY = dict(learning_starts=100, capacity=600, batch_size=16)
-OWN: dict[str, dict[str, Any]] = {"dqn": REPLAY, "c51": REPLAY, "qr-dqn": REPLAY, "linear-q": {}}
+OWN: dict[str, dict[str, Any]] = {
+    "dqn": REPLAY,
+    "c51": REPLAY,
+    "qr-dqn": REPLAY,
+    "sac": REPLAY,
+    "td3": REPLAY,
+    "linear-q": {},
+}
 DIVERGING = dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=64.0, on_divergence="rewind")
 
 
@@ -68,7 +76,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
         restarts=100,
         env_kwargs=json.dumps({"once": str(tmp_path / "crumbs")}),
     )
-    runs = [("worlds:Corridor-v0", name, OWN.get(name, {})) for name in ALGORITHMS if name != "random"]
+    runs = [(world_of(name), name, OWN.get(name, {})) for name in ALGORITHMS if name != "random"]
     runs += [("worlds:Corridor-v0", "a3c", dict(normalize_return=True, normalize_value=True))]
     runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
     runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]

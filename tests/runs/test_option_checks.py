@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from worlds import world_of
 
 from asyncrl import hogwild
 from asyncrl.acting.actor import Actor
@@ -37,7 +38,6 @@ from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves
 
-ENV = "worlds:Corridor-v0"
 BASE: dict[str, Any] = dict(
     steps=64, actors=2, envs_per_actor=2, lag=1, hidden=(8,), seed=3, learning_rate=0.03, max_gradient_norm=0.05
 )
@@ -61,7 +61,9 @@ OTHER: dict[str, Any] = dict(
     final_epsilon_probabilities=(0.0, 0.0, 1.0),
     epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
     tau=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
-    importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
+    importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3,
+    critics=3, temperature=0.3, target_entropy=1.0, action_noise=0.5, policy_delay=3,
+    target_noise=1.0, target_noise_clip=0.01, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
 """Another value of each option that is not an enum."""
 
@@ -109,7 +111,13 @@ CONTEXTS: list[dict[str, Any]] = [
         dict(epsilon_assignment="round-robin"),
         dict(epsilon_perturbation=0.3, epsilon_perturbation_every=20),
     ),
-    *(dict(vtrace_lambda=0.0), dict(eval_episodes=0), dict(bot="test_option_checks:to_the_right", bot_share=0.3)),
+    *(
+        dict(vtrace_lambda=0.0),
+        dict(learn_temperature=False),
+        dict(target_noise=0.0),
+        dict(eval_episodes=0),
+        dict(bot="test_option_checks:to_the_right", bot_share=0.3),
+    ),
     *(dict(bot="test_option_checks:to_the_right", bot_explores=True), dict(hold_random_actions=True), dict(anneal_to=1.0)),
 ]
 """What else may be asked for at the same time."""
@@ -130,7 +138,7 @@ def to_the_right() -> Bot:
 
 def options_of(algorithm: str) -> Mapping[str, Any]:
     """Every option of a run with its default."""
-    found = leaves(configure(ENV, algorithm))
+    found = leaves(configure(world_of(algorithm), algorithm))
     return {name: value for name, value in found.items() if name != "env"}
 
 
@@ -211,7 +219,7 @@ def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
     base = {name: value for name, value in BASE.items() if name in known}
     if len(known.get("final_epsilons", ())) == 1:
         base |= dict(final_epsilons=(0.3,), final_epsilon_probabilities=(1.0,))
-    return configure(ENV, algorithm, **{**base, **settings})
+    return configure(world_of(algorithm), algorithm, **{**base, **settings})
 
 
 def refusal(config: RunConfig, *named: str) -> str | None:
@@ -328,21 +336,24 @@ EXAMPLES = {
     "MountainCar-v*": "MountainCar-v0",
     "LunarLander-v*": "LunarLander-v3",
     "LunarLander*-v*": "LunarLander-v3",
+    "LunarLanderContinuous-v*": "LunarLanderContinuous-v3",
+    "Ant-v*": "Ant-v5",
     "SuperMarioBros-*": "SuperMarioBros-1-1-v0",
     "VizdoomBasic-v*": "VizdoomBasic-v1",
     "MiniGrid-Empty-*": "MiniGrid-Empty-5x5-v0",
     "academy_*": "academy_empty_goal_close",
     "images": "ALE/Pong-v5",
-    "discrete": ENV,
+    "discrete": "worlds:Corridor-v0",
     "continuous": "Pendulum-v1",
+    "sac/images": "CarRacing-v3",
 }
-"""An environment of each pattern and kind that presets name."""
+"""An environment of each pattern and kind that presets name, and of presets whose kind has several."""
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_no_preset_sets_what_has_no_effect(name: str) -> None:
     preset = read_preset(name)
-    env = preset.get("run", {}).get("env") or EXAMPLES[(preset["environments"] or preset["kinds"])[0]]
+    env = preset.get("run", {}).get("env") or EXAMPLES.get(name) or EXAMPLES[(preset["environments"] or preset["kinds"])[0]]
     tables = [preset[table] for table in ("algorithm", "optimizer", "environment", "network", "run") if table in preset]
     tables += [table for table in preset["algorithm"].values() if isinstance(table, dict)]
     assert refusal(configure(env, preset=name), *{key for table in tables for key in table} - {"name", "env"}) is None
@@ -370,7 +381,7 @@ def test_what_is_refused_is_told_why_and_what_helps(settings: dict[str, Any], se
     message = refusal(asked("dqn", settings), *settings)
     assert message is not None
     assert sentence in message
-    assert message.startswith(ENV)
+    assert message.startswith("worlds:Corridor-v0")
 
 
 @pytest.mark.parametrize("settings", [dict(rollouts_per_update=2), dict(queue_size=5), dict(publish_every=5), dict(lag=1)])
