@@ -164,6 +164,8 @@ def encoder(
     Only the user's own network is initialized, from `generator`. `part` is the index of these observations in the
     environment's `Spaces.parts`. Raises UsageError if the network does not fit the observations.
     """
+    if config.hidden:  # critics leave these layers out
+        config.check()
     if is_own(config.network) and (spaces.entries or not config.normalize_observation):
         return OwnEncoder(config.network, spaces, dtype, generator, normalized=config.normalize_observation)
     if spaces.entries:
