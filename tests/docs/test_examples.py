@@ -68,6 +68,23 @@ def test_an_agent_learns_from_the_games_of_a_scripted_player(example: Any) -> No
 
 
 @pytest.mark.slow
+def test_a_network_of_ones_own_is_trained(example: Any) -> None:
+    assert example("own_network").main(steps=12_000) > 50
+
+
+@pytest.mark.slow
+def test_a_callback_stops_a_run_that_is_good_enough(example: Any) -> None:
+    run = example("own_callback").main(steps=60_000, target=60.0)
+    assert run.stopped_because is not None
+    assert run.stopped_because.startswith("an evaluation reached")
+
+
+@pytest.mark.slow
+def test_an_agent_learns_to_sort_with_allowed_swaps_alone(example: Any) -> None:
+    assert example("action_masks").main(steps=16_000) > 0.5  # the environment raises at a forbidden action
+
+
+@pytest.mark.slow
 def test_the_quickstart_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat", reason="pip install nbclient ipykernel")
     nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
