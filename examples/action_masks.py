@@ -2,7 +2,7 @@
 
     python examples/action_masks.py
 
-The environment says which actions are allowed, 1 or 0 for each: by `info["action_mask"]`, by a method `action_masks()` or in its
+The environment says which actions are allowed: by `info["action_mask"]`, by a method `action_masks()` or in its
 observation. Every algorithm with discrete actions obeys it: in training, evaluation, play and imitation.
 """
 
