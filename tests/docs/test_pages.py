@@ -136,3 +136,20 @@ def test_the_settings_file_of_the_page_trains(tmp_path: Path, monkeypatch: pytes
     exec(blocks("settings.md", "python")[0], scope)
     config, _ = scope["run"].beginning()
     assert (config.network.hidden, config.seed, config.steps) == ((128, 128), 2, 2_000)
+
+
+def test_the_masked_environment_of_the_page_is_trained_in_and_acted_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = (block for block in blocks("environments.md", "python") if "class Tiles" in block)
+    (tmp_path / "tiles.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    run, _ = start(configure("tiles:Tiles", "ppo", steps=1_024, eval_episodes=3, engine="serial"), tmp_path / "run")
+    from tiles import Tiles  # type: ignore[import-not-found]
+
+    env, agent = Tiles(), asyncrl.load(run.path)
+    observation, _ = env.reset(seed=1)
+    over = False
+    while not over:
+        observation, _, over, _, _ = env.step(agent.act(observation, action_mask=env.action_masks()))
+    assert observation.all()
