@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asyncrl.api import load
 from asyncrl.cli.options import parse
@@ -13,6 +14,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import contract_lines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder, newer_checkpoint
+from asyncrl.runs.normalization import describe_normalization, normalization_facts
 from asyncrl.runs.provenance import describe_provenance
 from asyncrl.runs.run import Run
 
@@ -46,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         agent = load(found.path, trust=asked.trust)
         draw_filters(agent.policy, agent.contract, asked.filters.absolute())
     origin = Run(found.path.parent.parent).facts()
-    facts = {
+    facts: dict[str, Any] = {
         "step": found.step,
         "update": found.update,
         "seconds": found.seconds,
@@ -56,6 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         "contract": to_json(found.contract),
         "config": found.config.to_json(),
         "files": found.files,
+        "normalization": normalization_facts(found),
         "provenance": {name: origin[name] for name in _ORIGIN if name in origin},
     }
     if asked.json:
@@ -68,7 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
     print(f"{'weights_sha256':<20}{found.weights_sha256}")
     print(f"{'parameters':<20}{facts['parameters']:,}")
-    print("\n".join([*describe_provenance(origin), *contract_lines(found.contract)]))
+    lines = [*describe_normalization(facts["normalization"]), *describe_provenance(origin), *contract_lines(found.contract)]
+    print("\n".join(lines))
     for name, file in found.files.items():
         print(f"{name:<24}{file['bytes']:>12,} bytes  {file['sha256'][:16]}…")
     return 0

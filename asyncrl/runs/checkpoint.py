@@ -122,11 +122,12 @@ class Checkpoint:
 
     def weights(self) -> Tensor:
         """The weight vector [P] float32. Raises CheckpointError if its hash does not match or the weights have diverged."""
-        named = self.tensors("weights", self.network())
+        network = self._built()
+        named = self.tensors("weights", _parameters(network))
         vector = torch.cat([named[name].flatten() for name in self.parameters])
         if tensor_sha256(vector) != self.weights_sha256:
             raise CheckpointError(f"{self.path / WEIGHTS} does not hold the weights of its manifest")
-        learned = learned_part(self._built(), vector)
+        learned = learned_part(network, vector)
         if have_diverged(learned):
             norm = float(learned.norm())
             raise CheckpointError(
@@ -140,7 +141,7 @@ class Checkpoint:
 
         Raises CheckpointError if no network can be built from the configuration.
         """
-        return {name: parameter.detach().to("meta") for name, parameter in self._built().named_parameters()}
+        return _parameters(self._built())
 
     def _built(self) -> torch.nn.Module:
         """The network, on the device "meta" unless it is the user's own. Raises CheckpointError as `network` does."""
@@ -156,6 +157,11 @@ class Checkpoint:
         if sum(buffer.numel() for buffer in built.buffers()) > _MOST_FEATURES:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network with more fixed features than fit")
         return built
+
+
+def _parameters(network: torch.nn.Module) -> dict[str, Tensor]:
+    """The parameters of a network by name, as tensors on the device "meta"."""
+    return {name: parameter.detach().to("meta") for name, parameter in network.named_parameters()}
 
 
 def save(
