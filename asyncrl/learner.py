@@ -67,6 +67,8 @@ class Learner:
         self.replay, self._normalization = replay, normalization
         random = generator(seed, Stream.NETWORK)
         self.network = build_network(algorithm, network, contract.spaces, dtype, random).to(device)
+        if normalization is not None:
+            normalization.check(self.network)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the network's parameters are views of it."""
         self._largest_sound_norm = _GROWTH * max(1.0, float(self._learned.norm()))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
+from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Rollout
 from asyncrl.networks import Normalizer, PopArt, Statistics
 
@@ -240,6 +241,15 @@ class Normalization:
     observation: ObservationStatistics | None = None
     returns: ReturnStatistics | None = None
     value: ValueStatistics | None = None
+
+    def check(self, network: nn.Module) -> None:
+        """Raise UsageError if `network` has no layer that takes the statistics of observations or values."""
+        for statistics, layer, option, needed in (
+            (self.observation, Normalizer, "--normalize-observation", "an encoder of asyncrl.networks.Body"),
+            (self.value, PopArt, "--normalize-value", "the value head of asyncrl.networks.ActorCritic"),
+        ):
+            if statistics is not None and not _modules(network, layer):
+                raise UsageError(f"{option} needs {needed}, which {type(network).__name__} has not; leave it out")
 
     def begin_update(self, rollouts: Sequence[Rollout], rewards: Rewards) -> Rewards:
         """Add the rewards of an update's rollouts, each actor's in order. Returns the rewards to learn from."""

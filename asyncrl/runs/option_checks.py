@@ -102,16 +102,7 @@ def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[IneffectiveO
 def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     """The cases that apply, the most general first."""
     if isinstance(config.algorithm, Random):
-        learning = (
-            *_OPTIMIZATION,
-            *_NETWORK,
-            "reward_clip",
-            "reward_scale",
-            "final_reward",
-            "init_from",
-            "eval_greedy",
-            "normalize_return",
-        )
+        learning = (*_OPTIMIZATION, *_NETWORK, "reward_clip", "reward_scale", "final_reward", "init_from", "eval_greedy")
         yield IneffectiveOptions((*learning, "precision", "life_loss", "standardize"), "on random, which learns nothing")
     yield from _of_engine(config, contract)
     yield from _of_optimizer(config.optimizer, config)

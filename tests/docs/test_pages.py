@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import asyncrl
@@ -153,3 +154,10 @@ def test_the_masked_environment_of_the_page_is_trained_in_and_acted_in(
     while not over:
         observation, _, over, _, _ = env.step(agent.act(observation, action_mask=env.action_masks()))
     assert observation.all()
+
+
+def test_the_run_of_the_page_on_normalization_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"asyncrl": asyncrl}
+    exec(blocks("normalization.md", "python")[0], scope)
+    assert scope["agent"].act(np.float32([1.0, 0.0, 0.5])).shape == (1,)
