@@ -100,6 +100,7 @@ OWN = {
     "dqn": MEMORY,
     "c51": MEMORY,
     "qr-dqn": MEMORY,
+    "iqn": MEMORY | dict(munchausen=True, double=True, n_step=2),
     "sac": STORED,
     "td3": STORED,
     "ppo": dict(t_max=8, epochs=2, minibatches=3),

@@ -29,6 +29,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dqn": STORED | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01),
     "c51": STORED | dict(noisy=True),
     "qr-dqn": STORED,
+    "iqn": STORED | dict(munchausen=True, noisy=True),
     "sac": REPLAY,
     "td3": REPLAY,
     "ppo": dict(t_max=8, minibatches=2, recurrent="gru", recurrent_size=4),

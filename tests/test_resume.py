@@ -105,6 +105,7 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "dqn", dict(STORED, steps=1200, prioritized=True, noisy=True)),
         ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
+        ("CartPole-v1", "iqn", dict(STORED, steps=700, quantile_samples=8, target_samples=8, munchausen=True)),
         ("Pendulum-v1", "td3", dict(TRANSITIONS, steps=1200, policy_delay=3)),
         ("Pendulum-v1", "sac", dict(TRANSITIONS, steps=1200, prioritized=True)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),

@@ -9,6 +9,7 @@ from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.c51 import C51
 from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
+from asyncrl.algorithms.iqn import IQN
 from asyncrl.algorithms.linear_q import LinearQ
 from asyncrl.algorithms.n_step_q import NStepQ
 from asyncrl.algorithms.one_step_q import OneStepQ
@@ -29,6 +30,7 @@ __all__ = [
     "ALGORITHMS",
     "C51",
     "DQN",
+    "IQN",
     "PPO",
     "PQN",
     "QRDQN",
@@ -72,6 +74,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         DQN,
         C51,
         QRDQN,
+        IQN,
         SAC,
         TD3,
         LinearQ,
@@ -90,7 +93,9 @@ _ALTERNATIVES = {
     "ddqn": "double DQN is dqn with --double",
     "double-dqn": "it is dqn with --double",
     "dueling-dqn": "it is dqn with --dueling",
-    "iqn": "qr-dqn learns quantiles of the return",
+    "m-dqn": "Munchausen DQN is dqn with --munchausen",
+    "m-iqn": "Munchausen IQN is iqn with --munchausen",
+    "munchausen-dqn": "it is dqn with --munchausen",
     "rainbow": "Rainbow is c51 with --preset rainbow/atari",
     "tqc": "sac learns continuous actions from a replay buffer as well",
     "trpo": "ppo limits the size of policy updates as well",

@@ -102,6 +102,8 @@ class Algorithm:
     """Default network settings; presets and users override single fields."""
     is_stochastic: ClassVar[bool] = True
     """Whether the policy samples actions. A deterministic one is always evaluated greedily."""
+    takes_complete_network: ClassVar[bool] = True
+    """Whether the user's `CompleteNetwork` may take the place of `network`: the loss needs its outputs only."""
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     delayed: ClassVar[tuple[str, ...]] = ()

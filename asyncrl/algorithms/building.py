@@ -10,7 +10,7 @@ from asyncrl.algorithms.base import Algorithm
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks import DeterministicActorCritics, NetworkConfig, complete_network, is_complete
+from asyncrl.networks import NetworkConfig, complete_network, is_complete
 
 __all__ = ["build_network"]
 
@@ -25,10 +25,9 @@ def build_network(
     with preserved_generators():  # layers draw initial weights from torch's global generator; they are overwritten
         if not is_complete(config.network, spaces):
             return algorithm.build(config, spaces, dtype, generator)
-        if issubclass(algorithm.network, DeterministicActorCritics):
+        if not algorithm.takes_complete_network:
             raise UsageError(
-                f"network {config.network} has its own heads, but {algorithm.name} needs a policy and critics of its "
-                "own; bring an encoder instead"
+                f"network {config.network} has its own heads, which {algorithm.name} cannot use; bring an encoder instead"
             )
         if spaces.is_masked:
             raise UsageError(

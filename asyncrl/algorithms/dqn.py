@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
+from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
@@ -46,6 +47,7 @@ class DQN(ReplayBasedQLearning):
     cql_alpha: float = 0.0
     """Weight of the conservative penalty log Σ_a exp Q(s, a) − Q(s, a_t), which lowers the values of actions that the data
     lacks (CQL, Kumar et al. 2020)."""
+    munchausen_targets: Munchausen = field(default_factory=Munchausen)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)

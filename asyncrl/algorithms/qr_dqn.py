@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
+from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
@@ -37,6 +38,7 @@ class QRDQN(ReplayBasedQLearning):
 
     quantiles: int = 200
     """Number K of quantiles per action."""
+    munchausen_targets: Munchausen = field(default_factory=Munchausen)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
@@ -55,15 +57,16 @@ class QRDQN(ReplayBasedQLearning):
         return Loss.of(loss, q=output.q.amax(-1).mean(), target=y.mean())._replace(td_errors=losses.detach())
 
 
-def quantile_loss(quantiles: Tensor, samples: Tensor) -> Tensor:
+def quantile_loss(quantiles: Tensor, samples: Tensor, fractions: Tensor | None = None) -> Tensor:
     """Return the quantile Huber loss [N] with κ = 1 (Dabney et al. 2018, equation 10).
 
-        Σ_i mean_j |τ_i − 1{u_ij < 0}|·huber(u_ij),  u_ij = samples_j − quantiles_i,  τ_i = (i + ½)/K
+        Σ_i mean_j |τ_i − 1{u_ij < 0}|·huber(u_ij),  u_ij = samples_j − quantiles_i
 
-    `quantiles` is [N, K], `samples` is [N, J].
+    `quantiles` is [N, K], `samples` is [N, J]. `fractions` τ is [N, K]; None is (i + ½)/K.
     """
     count = quantiles.shape[1]
-    fraction = (torch.arange(count, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / count  # τ, [K]
+    if fractions is None:
+        fractions = (torch.arange(count, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / count
     error = samples[:, None, :] - quantiles[:, :, None]  # [N, K, J]
     huber = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
-    return ((fraction[:, None] - (error.detach() < 0).float()).abs() * huber).mean(2).sum(1)
+    return ((fractions[..., None] - (error.detach() < 0).float()).abs() * huber).mean(2).sum(1)

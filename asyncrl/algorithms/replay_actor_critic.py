@@ -43,6 +43,8 @@ class ReplayActorCritic(Algorithm):
     )
     network_config: ClassVar[NetworkConfig] = NetworkConfig(hidden=(256, 256), activation=Activation.RELU, init=Init.FAN_IN)
 
+    takes_complete_network: ClassVar[bool] = False
+
     t_max: int = 4
     """Steps per rollout."""
     discount: float = 0.99

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from asyncrl.algorithms.exploration import Exploration
+from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.value_based import ValueBasedMethod
 from asyncrl.common.validation import within
@@ -23,6 +24,9 @@ __all__ = ["ReplayBasedQLearning", "gather_action", "q_outputs"]
 
 def _default_exploration() -> Exploration:
     return Exploration(final_epsilons=(0.01,), final_epsilon_probabilities=(1.0,))
+
+
+_NO_MUNCHAUSEN = Munchausen()
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,40 @@ class ReplayBasedQLearning(ValueBasedMethod):
         within(self, 1, math.inf, "n_step")
         within(self, 0, 1, "tau")
         self.replay.check(self.n_step)
+        self.munchausen.check()
         if network.recurrent is not Recurrent.NONE:
             raise UsageError(
                 f"{self.name} samples single steps, so it cannot train --recurrent {network.recurrent.value}; leave it out"
             )
 
+    @property
+    def munchausen(self) -> Munchausen:
+        """Settings of Munchausen targets; off for methods that do not have them."""
+        return getattr(self, "munchausen_targets", _NO_MUNCHAUSEN)
+
     def experience(self) -> OffPolicy:
         return OffPolicy(self.t_max, n_step=self.n_step, replay=self.replay)
 
     def prepare(self, network: Any, target: Any, batch: Sample) -> PreparedSample:
-        """Add the target network's outputs for `next_observation`."""
+        """Add the target network's outputs for `next_observation`, and the Munchausen bonus to the first reward."""
         output = q_outputs(target, batch.next_observation)
-        return batch.with_targets(target_q=output.q[0], target_outputs=output.outputs[0])
+        return self.with_bonus(target, batch).with_targets(target_q=output.q[0], target_outputs=output.outputs[0])
+
+    def with_bonus(self, target: Any, batch: Sample) -> Sample:
+        """Return the sample with the Munchausen bonus in the first step's reward, if that is asked for."""
+        if not self.munchausen.munchausen:
+            return batch
+        bonus = self.munchausen.bonus(q_outputs(target, batch.observation).q[0], batch.action)
+        return replace(batch, reward=torch.cat([batch.reward[:1] + bonus, batch.reward[1:]]))
 
     def target_outputs(self, network: Any, sample: PreparedSample) -> Tensor:
-        """Return the target network's outputs [N, K] for the bootstrap action a* in `sample.next_observation`."""
+        """Return the target network's outputs [N, K] for the bootstrap action a* in `sample.next_observation`.
+
+        With Munchausen targets, the outputs' mean over the actions of the soft policy, plus its entropy.
+        """
         q = q_outputs(network, sample.next_observation).q[0] if self.double else sample.target_q
+        if self.munchausen.munchausen:
+            return self.munchausen.soft_value(q, sample.target_outputs)
         return gather_action(sample.target_outputs, q.argmax(-1))
 
 

@@ -49,6 +49,7 @@ _TITLES = {
     "cloning": "Imitation",
     "algorithm": "Algorithm",
     "exploration": "Exploration",
+    "munchausen_targets": "Munchausen targets",
     "replay": "Replay buffer",
     "optimizer": "Optimizer",
     "network": "Network",

@@ -11,6 +11,7 @@ from asyncrl.networks.masks import MaskReader, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, network_name_of
 from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
 from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
+from asyncrl.networks.quantiles import ImplicitQuantileNetwork
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
 
@@ -23,6 +24,7 @@ __all__ = [
     "CompleteNetwork",
     "ConvolutionalEncoder",
     "DeterministicActorCritics",
+    "ImplicitQuantileNetwork",
     "Init",
     "MaskReader",
     "NetworkConfig",

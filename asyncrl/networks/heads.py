@@ -109,9 +109,14 @@ class QNetwork(nn.Module):
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionValues:
         features, state = self.body(observation, state, valid)
         outputs = self.q(features).unflatten(-1, (self.actions, self.outputs))
+        value = None if self.value is None else self.value(features)[..., None, :]
+        return self.combined(observation, outputs, value, state)
+
+    def combined(self, observation: Tensor, outputs: Tensor, value: Tensor | None, state: Tensor) -> ActionValues:
+        """Return the action values for the heads' `outputs` [T, N, A, K] and, if dueling, `value` [T, N, 1, K]."""
         legal = self.body.legal(observation)
-        if self.value is not None:
-            outputs = self.value(features)[..., None, :] + outputs - _mean_over(outputs, legal)
+        if value is not None:
+            outputs = value + outputs - _mean_over(outputs, legal)
         return ActionValues(mask_out(self.expectation(outputs), legal), outputs, state)
 
     def expectation(self, outputs: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from asyncrl.algorithms import SAC, TD3, Impala, Random, Reinforce
 from asyncrl.algorithms.exploration import Assignment, Exploration
+from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.reinforce import Baseline
 from asyncrl.common.validation import flag
@@ -74,7 +75,7 @@ IMITATION_SETTINGS = frozenset(
         "precision",
         "learner_threads",
     }
-    | {"atoms", "quantiles", "v_min", "v_max", "critics"}
+    | {"atoms", "quantiles", "v_min", "v_max", "critics", "cosines", "acting_quantiles"}
 )
 """Settings of a run that imitation depends on."""
 
@@ -218,6 +219,11 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
         yield IneffectiveOptions(("reward_scale",), "with --normalize-return, which divides rewards by their scale")
         if isinstance(algorithm, Reinforce) and algorithm.baseline is Baseline.MEAN:
             yield IneffectiveOptions(("normalize_return",), "with --baseline mean, which normalizes returns itself")
+    munchausen: Munchausen | None = getattr(algorithm, "munchausen_targets", None)
+    if munchausen is not None and not munchausen.munchausen:
+        yield IneffectiveOptions(("munchausen_scale", "munchausen_temperature", "munchausen_clip"), "without --munchausen")
+    elif munchausen is not None and munchausen.munchausen_scale == 0:
+        yield IneffectiveOptions(("munchausen_clip",), "with --munchausen-scale 0")
     if isinstance(algorithm, SAC) and not algorithm.learn_temperature:
         yield IneffectiveOptions(("target_entropy",), "with --no-learn-temperature")
     if isinstance(algorithm, TD3) and not algorithm.target_noise:

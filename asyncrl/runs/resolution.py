@@ -181,7 +181,7 @@ def _check_offline(config: RunConfig) -> None:
 
 
 def _needs_replay(config: RunConfig, option: str) -> UsageError:
-    return UsageError(f"{option} fills a replay buffer, and {config.algorithm.name} has none; dqn, c51 and qr-dqn have one")
+    return UsageError(f"{option} fills a replay buffer, and {config.algorithm.name} has none; dqn and sac have one")
 
 
 def _check_minibatches(config: RunConfig, rollouts: int) -> None:

@@ -37,6 +37,7 @@ _TITLES = {
     "algorithm": "The algorithm",
     "algorithm.exploration": "Exploration",
     "algorithm.replay": "The replay buffer",
+    "algorithm.munchausen_targets": "Munchausen targets",
     "optimizer": "The optimizer",
     "environment": "The environment's options",
     "environment.supervision": "Environment workers (env_backend = \"async\")",

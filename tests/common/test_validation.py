@@ -27,7 +27,7 @@ from asyncrl.runs.resolution import resolve
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 1e300]
 TOO_LARGE = [10**30, -(10**30)]
-SIGNED = {"target_return", "final_reward", "reward_scale", "v_min", "v_max", "target_entropy"}
+SIGNED = {"target_return", "final_reward", "reward_scale", "v_min", "v_max", "target_entropy", "munchausen_clip"}
 
 CONTRACTS = {env: describe(env) for env in ("worlds:Corridor-v0", "Pendulum-v1")}
 

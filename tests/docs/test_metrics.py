@@ -24,6 +24,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dqn": REPLAY,
     "c51": REPLAY,
     "qr-dqn": REPLAY,
+    "iqn": REPLAY,
     "sac": REPLAY,
     "td3": REPLAY,
     "linear-q": {},

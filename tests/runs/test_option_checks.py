@@ -62,6 +62,8 @@ OTHER: dict[str, Any] = dict(
     epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
     tau=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
     importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3,
+    quantile_samples=5, target_samples=6, acting_quantiles=4, cosines=3,
+    munchausen_scale=0.1, munchausen_temperature=2.0, munchausen_clip=-0.01,
     critics=3, temperature=0.3, target_entropy=1.0, action_noise=0.5, policy_delay=3,
     target_noise=1.0, target_noise_clip=0.01, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
@@ -114,6 +116,8 @@ CONTEXTS: list[dict[str, Any]] = [
     *(
         dict(vtrace_lambda=0.0),
         dict(learn_temperature=False),
+        dict(munchausen=True),
+        dict(munchausen=True, munchausen_scale=0.0),
         dict(target_noise=0.0),
         dict(eval_episodes=0),
         dict(bot="test_option_checks:to_the_right", bot_share=0.3),
