@@ -24,6 +24,7 @@ from asyncrl.envs import Contract, contract_lines, describe, describe_all, sourc
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
+from asyncrl.monitor.trackers import TrackedRun, check_installed, describe_trackers
 from asyncrl.networks import Recurrent, unconvolved
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
@@ -86,6 +87,7 @@ def start(
     path = home / ("runs" if run_dir is None else run_dir)
     given, contract = check(config, asked=asked, home=home)
     config = resolve(given, contract)
+    check_installed(config.track)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
@@ -150,6 +152,7 @@ def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Ru
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
             return run, None
+    check_installed(config.track)
     _check_memory(config, contract)
     _prepare_engine(config, contract)
     different = differences_of(before, config)
@@ -260,10 +263,12 @@ def _train(
     notes: Sequence[str] = (),
 ) -> TrainingResult:
     """Train to the end, through every rewind after a divergence. The run's header and `notes` are shown first."""
-    sentences = [_header(config, contract), *notes]
+    sentences = [_header(config, contract, run), *notes]
     if config.named_outside() and not signing.can_sign():
         sentences.append(_NOT_SIGNED)
     with observers.finished():
+        earlier = [] if newest is None else [record for record in run.records() if record["update"] <= newest.update]
+        observers.track(config.track, TrackedRun(run.path, config.to_json(), earlier))
         while True:
             outcome = _train_once(newest, config, contract, run, observers, sentences)
             if isinstance(outcome, TrainingResult):
@@ -271,7 +276,7 @@ def _train(
             newest, config, sentences = outcome, outcome.config, []
 
 
-def _header(config: RunConfig, contract: Contract) -> str:
+def _header(config: RunConfig, contract: Contract, run: Run) -> str:
     """The environment, the configuration and the replay buffer of a run, a line each."""
     lines = [*contract_lines(contract), *summary_lines(config)]
     lines += [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
@@ -279,6 +284,8 @@ def _header(config: RunConfig, contract: Contract) -> str:
     if plan is not None:
         lines.append(f"{'replay buffer':<20}{plan} {_STORAGE[plan.options.storage]}")
         lines.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
+    if config.track:
+        lines.append(f"{'trackers':<20}{describe_trackers(config.track, run.path)}")
     return "\n".join([*lines, ""])
 
 

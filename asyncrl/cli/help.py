@@ -69,6 +69,7 @@ _RUN_SECTIONS = {
     "checkpoint_every": "checkpoints",
     "keep_checkpoints": "checkpoints",
     "log_every": "checkpoints",
+    "track": "checkpoints",
     "on_divergence": "checkpoints",
 }
 """Sections of a run's own options, by the beginning of their names."""

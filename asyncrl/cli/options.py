@@ -43,6 +43,9 @@ __all__ = [
 
 HELP = ("-h", "--help", "--help-all")
 
+_REPEATABLE = {"track"}
+"""Options that may be given several times, by field name."""
+
 T = TypeVar("T")
 
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
@@ -156,7 +159,9 @@ def read_values(options: Iterable[Option], arguments: Sequence[str]) -> dict[str
             if not equals:
                 while words and len(given) < _most_values(option, words[0]) and not words[0].startswith("--"):
                     given.append(words.pop(0))
-            values[option.name] = _convert(option, given, negated=negated)
+            before = values.get(option.name, ()) if option.name in _REPEATABLE else ()
+            new = _convert(option, given, negated=negated)
+            values[option.name] = (*before, *new) if before else new
         elif positionals:
             option = positionals.pop(0)
             values[option.name] = _convert(option, [word], negated=False)

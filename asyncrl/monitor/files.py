@@ -12,13 +12,9 @@ from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import UsageError
 from asyncrl.monitor.events import EventFile
 from asyncrl.monitor.sink import Record
+from asyncrl.monitor.table import scalars
 
 __all__ = ["JsonLines", "TensorBoard"]
-
-_NOT_SCALARS = {
-    *("step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "actions"),
-    *("means", "measures", "reason"),
-}
 
 
 class JsonLines:
@@ -76,13 +72,8 @@ class TensorBoard:
             return
         if self._events is None:
             self._events = EventFile(self._folder, self._purge_step)
-        kind = record["kind"]
-        scalars = {f"{kind}/{name}": x for name, x in record.items() if name not in _NOT_SCALARS and x is not None}
-        scalars |= {f"{kind}/mean of {env.replace('/', '-')}": mean for env, mean in record.get("means", {}).items()}
-        scalars |= {f"{kind}/{name}": mean for name, mean in record.get("measures", {}).items()}
-        scalars |= {f"actions/{action}": share for action, share in enumerate(record.get("actions") or [])}
         histograms = {f"episode/{name}": values for name, values in self._episodes.items() if values}
-        self._events.add(record["step"], scalars, histograms)
+        self._events.add(record["step"], scalars(record), histograms)
         for values in self._episodes.values():
             values.clear()
 

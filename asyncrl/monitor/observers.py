@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from asyncrl.monitor.background import Background
 from asyncrl.monitor.callbacks import Callback, Callbacks
 from asyncrl.monitor.guarded import Guarded
 from asyncrl.monitor.sink import Sink
+from asyncrl.monitor.trackers import TrackedRun, Tracker, open_tracker
 
 __all__ = ["Observers"]
 
 
 class Observers:
-    """A view, the user's sinks, and the user's callbacks."""
+    """A view, the user's sinks and callbacks, and the trackers of the run."""
 
     def __init__(self, view: Sink | None = None, sinks: Sequence[Sink] = (), callbacks: Sequence[Callback] = ()) -> None:
         """Raises UsageError for sinks and callbacks that are none."""
         self.view = view
         self.callbacks = Callbacks(callbacks)
-        self._guarded = [Guarded(sink) for sink in sinks]
+        self._sinks: list[Guarded | Background] = [Guarded(sink) for sink in sinks]
+
+    def track(self, trackers: Iterable[Tracker], run: TrackedRun) -> None:
+        """Start the trackers of the run."""
+        self._sinks += [open_tracker(tracker, run) for tracker in trackers]
 
     @property
     def sinks(self) -> list[Sink]:
         """All of them, as sinks of a monitor."""
-        return [*([] if self.view is None else [self.view]), *self._guarded, self.callbacks]
+        return [*([] if self.view is None else [self.view]), *self._sinks, self.callbacks]
 
     @contextmanager
     def finished(self) -> Iterator[None]:
-        """Close the user's sinks after the block; a monitor does not."""
+        """Close the sinks and trackers after the block; a monitor does not."""
         try:
             yield
         finally:
-            for sink in self._guarded:
+            for sink in self._sinks:
                 sink.finish()

@@ -20,6 +20,7 @@ from asyncrl.common.serialization import from_json, to_json
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.envs.family_options import read_options
 from asyncrl.errors import UsageError
+from asyncrl.monitor.trackers import Tracker
 from asyncrl.networks import NetworkConfig, installed_networks, is_own
 from asyncrl.runs.former_names import rename_tables
 from asyncrl.runs.schedule import Free, Lockstep
@@ -124,6 +125,7 @@ class RunConfig:
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
+        "track",
         "on_divergence",
     )
     """Settings that may change when a run is resumed: in lockstep they do not affect the weights."""
@@ -199,6 +201,8 @@ class RunConfig:
     """What to do when training diverges. The last good checkpoint is kept in either case."""
     log_every: int | None = None
     """Steps between records of metrics. Default: 400 records per run."""
+    track: tuple[Tracker, ...] = ()
+    """Experiment trackers that metrics go to as well; may be given several times."""
 
     @property
     def env_ids(self) -> tuple[str, ...]:

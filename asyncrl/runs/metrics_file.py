@@ -6,15 +6,15 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from asyncrl.common.serialization import sync_folder
 from asyncrl.errors import DamageWarning
 from asyncrl.monitor import Record
 
-__all__ = ["columns", "read_records", "truncate"]
+__all__ = ["read_records", "truncate"]
 
 _REQUIRED: dict[str, dict[str, type]] = {
     "episode": {"return": float, "length": int, "actor": int},
@@ -33,21 +33,6 @@ def read_records(path: Path) -> list[Record]:
     Damaged lines are skipped with a DamageWarning, a torn last one without.
     """
     return [record for _, record in _read(path)]
-
-
-def columns(records: Iterable[Record]) -> dict[str, list[Any]]:
-    """The fields of records as columns of equal length, with None where a record lacks a field."""
-    rows = [_row(record) for record in records]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _row(record: Record) -> Record:
-    """A record without nested tables."""
-    row: Record = {}
-    for name, value in record.items():
-        row |= {f"{name}/{key}": x for key, x in value.items()} if isinstance(value, dict) else {name: value}
-    return row
 
 
 def truncate(path: Path, update: int) -> None:

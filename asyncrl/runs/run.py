@@ -20,10 +20,11 @@ from asyncrl.common.serialization import read_json, read_text, to_json, write_at
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.monitor import Record
+from asyncrl.monitor.table import columns
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.manifest import REPLAY_FILE
-from asyncrl.runs.metrics_file import columns, read_records, truncate
+from asyncrl.runs.metrics_file import read_records, truncate
 from asyncrl.runs.provenance import provenance
 from asyncrl.version import __version__
 

@@ -161,3 +161,12 @@ def test_the_run_of_the_page_on_normalization_trains(tmp_path: Path, monkeypatch
     scope: dict[str, Any] = {"asyncrl": asyncrl}
     exec(blocks("normalization.md", "python")[0], scope)
     assert scope["agent"].act(np.float32([1.0, 0.0, 0.5])).shape == (1,)
+
+
+def test_the_callbacks_and_sinks_of_the_page_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    for block in blocks("callbacks-and-trackers.md", "python"):
+        exec(block, scope)
+    assert scope["run"].stopped_because in (None, "the mean return of 100 episodes is 450")
+    assert len(scope["episodes"].returns) > 10

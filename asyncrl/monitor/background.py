@@ -1,0 +1,82 @@
+"""A sink in a thread of its own, which neither slows nor stops training."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from asyncrl.monitor.guarded import warn
+from asyncrl.monitor.sink import Record, Sink
+
+__all__ = ["Background"]
+
+_DROPPED = ("train", "episode")
+"""Kinds of records that are dropped when the buffer is full: the others are few."""
+
+
+class Background:
+    """Opens a sink in a thread and passes records to it there.
+
+    If the sink is too slow, records are dropped; if it raises, it gets no more; if it hangs, `finish` does not wait for it
+    longer than `patience`. Each is reported in a SinkWarning.
+    """
+
+    def __init__(self, name: str, open_sink: Callable[[], Sink], *, capacity: int = 10_000, patience: float = 10.0) -> None:
+        """`capacity`: records that may wait; `patience`: seconds."""
+        self._name = name
+        self._open = open_sink
+        self._capacity = capacity
+        self._patience = patience
+        self._changed = threading.Condition()
+        self._waiting: deque[Record] = deque()
+        self._dropped = 0
+        self._ends = self._failed = False
+        self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
+        self._thread.start()
+
+    def write(self, record: Record) -> None:
+        with self._changed:
+            if self._failed:
+                return
+            if len(self._waiting) >= self._capacity and record["kind"] in _DROPPED:
+                self._dropped += 1
+                return
+            self._waiting.append(record)
+            self._changed.notify()
+
+    def say(self, line: str) -> None:
+        pass
+
+    def close(self) -> None:
+        """Do nothing: a run that rewinds goes on with the same sink."""
+
+    def finish(self) -> None:
+        """Wait until the sink has everything and is closed, or for `patience` seconds."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify()
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            count = f"{len(self._waiting):,} records" if self._waiting else "its last records"
+            warn(f"the tracker {self._name} did not take {count} within {self._patience:g} s, and the run ends without it")
+        elif self._dropped and not self._failed:
+            warn(f"the tracker {self._name} was too slow: {self._dropped:,} records were dropped")
+
+    def _work(self) -> None:
+        try:
+            with contextlib.closing(self._open()) as sink:
+                while (record := self._next()) is not None:
+                    sink.write(record)
+        except BaseException as problem:  # a library may call sys.exit
+            with self._changed:
+                self._failed = True
+                self._waiting.clear()
+            warn(f"the tracker {self._name} raised {type(problem).__name__}: {problem}; it gets no more records")
+
+    def _next(self) -> Record | None:
+        """Wait for a record; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ends)
+            return self._waiting.popleft() if self._waiting else None

@@ -1,0 +1,63 @@
+"""CSV files of a run's records, one for each kind."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from asyncrl.monitor.sink import Record
+from asyncrl.monitor.table import row
+
+__all__ = ["CsvFiles"]
+
+
+class CsvFiles:
+    """`train.csv`, `eval.csv`, … with a column for each field; lists, such as the returns of an evaluation, are left out.
+
+    Files of an earlier part of the run are written again from `earlier`, its records.
+    """
+
+    def __init__(self, folder: Path, earlier: Iterable[Record] = ()) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._names: dict[str, list[str]] = {}
+        self._files: dict[str, TextIO] = {}
+        for record in earlier:
+            self.write(record)
+
+    def write(self, record: Record) -> None:
+        kind = record["kind"]
+        values = {name: x for name, x in row(record).items() if name != "kind" and not isinstance(x, list)}
+        names = self._names.get(kind, [])
+        new = [name for name in values if name not in names]
+        if new:
+            self._names[kind] = names = [*names, *new]
+            self._rewrite(kind, names)
+        _writer(self._files[kind], names).writerow(values)
+        if kind != "episode":
+            self._files[kind].flush()
+
+    def _rewrite(self, kind: str, names: list[str]) -> None:
+        """Begin the file of a kind, with the rows that it has and the columns `names`."""
+        path, rows = self._folder / f"{kind}.csv", list[dict[str, Any]]()
+        if kind in self._files:
+            self._files.pop(kind).close()
+            rows += csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        path.unlink(missing_ok=True)  # may be a link, which is not followed
+        self._files[kind] = file = open(path, "x", encoding="utf-8", newline="")
+        _writer(file, names).writeheader()
+        _writer(file, names).writerows(rows)
+
+    def say(self, line: str) -> None:
+        pass
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def _writer(file: TextIO, names: list[str]) -> csv.DictWriter[str]:
+    return csv.DictWriter(file, names, lineterminator="\n")
