@@ -29,6 +29,7 @@ from asyncrl.networks import Recurrent, unconvolved
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.code_facts import changed_sources
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.divergence import recover
 from asyncrl.runs.lookup import open_run
@@ -160,6 +161,7 @@ def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Ru
     if "learning_rate" in different:
         old_rate, rate = different["learning_rate"]
         notes.append(f"The learning rate changes from {old_rate:g} to {rate:g}: results differ from the original run.")
+    notes += changed_sources(run.facts(), config)
     run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
     if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
         newest = checkpoint.amend(newest, config=config.to_json())

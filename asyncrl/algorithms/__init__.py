@@ -5,7 +5,7 @@ from typing import Any
 from asyncrl.algorithms.a3c import A3C
 from asyncrl.algorithms.actor_critic import EpisodicActorCritic
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
-from asyncrl.algorithms.building import build_network
+from asyncrl.algorithms.building import build_network, network_outline
 from asyncrl.algorithms.c51 import C51
 from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
@@ -57,6 +57,7 @@ __all__ = [
     "build_network",
     "installed_algorithms",
     "is_algorithm",
+    "network_outline",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {

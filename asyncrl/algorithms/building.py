@@ -10,9 +10,9 @@ from asyncrl.algorithms.base import Algorithm
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks import NetworkConfig, complete_network, is_complete
+from asyncrl.networks import NetworkConfig, complete_network, is_complete, is_own
 
-__all__ = ["build_network"]
+__all__ = ["build_network", "network_outline"]
 
 
 def build_network(
@@ -37,3 +37,9 @@ def build_network(
         plain = replace(config, network="auto")
         expected = algorithm.build(plain, spaces, torch.float32, torch.Generator().manual_seed(0))
         return complete_network(config.network, spaces, expected, generator)
+
+
+def network_outline(algorithm: Algorithm, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a network for its names and shapes: on the device "meta", without numbers, unless it is the user's own."""
+    with torch.device("cpu" if is_own(config.network) else "meta"):  # the user's code need not run on "meta"
+        return build_network(algorithm, config, spaces, dtype, torch.Generator("cpu"))

@@ -13,12 +13,13 @@ from asyncrl.cli.options import parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import contract_lines
 from asyncrl.runs import checkpoint
+from asyncrl.runs.code_facts import describe_code
 from asyncrl.runs.lookup import checkpoint_folder, newer_checkpoint
 from asyncrl.runs.normalization import describe_normalization, normalization_facts
 from asyncrl.runs.provenance import describe_provenance
 from asyncrl.runs.run import Run
 
-_ORIGIN = ("date", "command", "git", "machine", "packages", "resumed")
+_ORIGIN = ("date", "command", "git", "machine", "packages", "network", "algorithm", "resumed")
 """Fields of config.json on the origin of a run."""
 
 BASIC = {"Options": ("json", "filters", "trust")}
@@ -71,7 +72,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{'step':<20}{found.step:,} of {found.config.steps:,} (update {found.update:,}, {found.seconds:,.0f} s)")
     print(f"{'weights_sha256':<20}{found.weights_sha256}")
     print(f"{'parameters':<20}{facts['parameters']:,}")
-    lines = [*describe_normalization(facts["normalization"]), *describe_provenance(origin), *contract_lines(found.contract)]
+    origins = [*describe_code(origin), *describe_provenance(origin)]
+    lines = [*describe_normalization(facts["normalization"]), *origins, *contract_lines(found.contract)]
     print("\n".join(lines))
     for name, file in found.files.items():
         print(f"{name:<24}{file['bytes']:>12,} bytes  {file['sha256'][:16]}…")

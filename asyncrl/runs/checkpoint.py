@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import algorithm_named, build_network
+from asyncrl.algorithms import algorithm_named, network_outline
 from asyncrl.common.serialization import (
     check_tensors,
     file_checksum,
@@ -33,7 +33,7 @@ from asyncrl.common.serialization import (
 )
 from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.networks import factory_named, have_diverged, is_own, learned_part
+from asyncrl.networks import factory_named, have_diverged, learned_part
 from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.manifest import (
     FORMAT,
@@ -146,12 +146,8 @@ class Checkpoint:
     def _built(self) -> torch.nn.Module:
         """The network, on the device "meta" unless it is the user's own. Raises CheckpointError as `network` does."""
         config = self.config
-        device = "cpu" if is_own(config.network.network) else "meta"  # the user's code need not run on "meta"
         try:
-            with torch.device(device):
-                built = build_network(
-                    config.algorithm, config.network, self.contract.spaces, config.precision.dtype, torch.Generator("cpu")
-                )
+            built = network_outline(config.algorithm, config.network, self.contract.spaces, config.precision.dtype)
         except (RuntimeError, ValueError, TypeError, AssertionError, OverflowError) as problem:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network that cannot be built: {problem}") from None
         if sum(buffer.numel() for buffer in built.buffers()) > _MOST_FEATURES:

@@ -22,6 +22,7 @@ from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.monitor import Record
 from asyncrl.monitor.table import columns
 from asyncrl.runs import checkpoint
+from asyncrl.runs.code_facts import code_facts
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.manifest import REPLAY_FILE
 from asyncrl.runs.metrics_file import read_records, truncate
@@ -64,6 +65,7 @@ class Run:
             "config": config.to_json(),
             "contract": to_json(contract),
             "packages": _packages(contract),
+            **code_facts(config, contract),
             **provenance(),
             "video": video,
         }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import linecache
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import nn
 
 import asyncrl
 from asyncrl.algorithms import A3C, C51, DQN, PPO, build_network
+from asyncrl.cli import main
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.spaces import Actions, Spaces, pack
 from asyncrl.errors import UsageError
@@ -80,6 +84,30 @@ def test_a_run_with_an_own_network_is_resumed_and_evaluated(tmp_path: Path) -> N
     run = asyncrl.resume(tmp_path / "part", steps=960, engine="processes")
     assert checkpoint.load(run.marked("latest")).weights_sha256 == whole != part
     assert len(asyncrl.evaluate(run, episodes=2).returns) == 2
+
+
+def test_a_run_notes_its_source_and_says_when_that_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "brief_nets.py"
+    file.write_text("from own_networks import Encoder\nclass Net(Encoder):\n    depth = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = asyncrl.train("CartPole-v1", network="brief_nets:Net", **{**SMALL, "run_dir": tmp_path / "run"})
+    noted = run.facts()["network"]
+    assert noted["name"] == "brief_nets:Net"
+    assert noted["parameters"] == len(checkpoint.load(run.marked("latest")).weights())
+    assert noted["source_sha256"] == hashlib.sha256(b"class Net(Encoder):\n    depth = 1\n").hexdigest()
+    assert main(["inspect", str(run.path)]) == 0
+    assert f"network source      sha256 {noted['source_sha256'][:16]}…" in capsys.readouterr().out
+    asyncrl.resume(run, steps=640)
+    assert "has changed" not in (run.path / "log.txt").read_text()
+    file.write_text(file.read_text().replace("1", "22"))
+    monkeypatch.delitem(sys.modules, "brief_nets")
+    linecache.checkcache()
+    asyncrl.resume(run, steps=800)
+    assert (
+        "The source of the network brief_nets:Net has changed since the run started" in (run.path / "log.txt").read_text()
+    )
 
 
 def test_its_initial_weights_are_its_own_and_follow_the_seed() -> None:
