@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN    := .venv/bin
 PYTEST := SDL_VIDEODRIVER=dummy $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help train test test-fast test-part lint spelling clean
+.PHONY: help train test test-fast test-part lint settings spelling clean
 
 help:
 	@echo "make train       train PPO on Atari Pong, evaluate it and record a game; ARGS=\"--steps 200000\" for a first look"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-part   some tests: ARGS=\"tests/test_lockstep.py -x\""
 	@echo "make lint        format, lint and types"
 	@echo "make spelling    codespell"
+	@echo "make settings    write asyncrl/typed_settings.py after a setting has changed"
 	@echo "make clean       remove .venv"
 	@echo
 	@echo "PYTHON=python3.13 chooses the interpreter of a new .venv, WORKERS=8 the number of test processes."
@@ -35,6 +36,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+settings: .venv/installed
+	$(BIN)/python tools/typed_settings.py
 
 spelling: .venv/installed-test
 	git ls-files | xargs $(BIN)/codespell

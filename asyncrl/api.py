@@ -11,7 +11,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from asyncrl import launch
 from asyncrl.acting import datasets
@@ -36,6 +36,9 @@ from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, leaves, tailor
 from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.training import TrainingResult
+
+if TYPE_CHECKING:
+    from asyncrl.typed_settings import Changes, Settings
 
 __all__ = [
     "Agent",
@@ -66,7 +69,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     sinks: Sequence[Sink] = (),
     trust: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Train an agent.
 
@@ -100,7 +103,7 @@ def train(
     home = Path.cwd()
     name = None if algorithm is None else algorithm_name_of(algorithm)
     file = None if config is None else read_settings_file(config, name, trust=trust)
-    merged = settings
+    merged: dict[str, Any] = dict(settings)
     if file is not None:
         env, algorithm, preset = env or file.env, algorithm or file.algorithm, preset or file.preset
         own = leaves(algorithm) if isinstance(algorithm, Algorithm) else {}
@@ -124,7 +127,7 @@ def resume(
     callbacks: Sequence[Callback] = (),
     sinks: Sequence[Sink] = (),
     trust: bool = False,
-    **changes: Any,
+    **changes: Unpack[Changes],
 ) -> Run:
     """Continue a run from its newest valid checkpoint; a complete run is returned as it is.
 
