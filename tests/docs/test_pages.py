@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
+import shlex
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import asyncrl
 import asyncrl.envs.contract_checks
 import asyncrl.envs.registry
 import asyncrl.presets
-from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
+from asyncrl.cli import main
 from asyncrl.launch import start
+from asyncrl.runs.lookup import open_run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *ROOT.glob(".github/*.md")]
@@ -68,47 +70,75 @@ def test_the_functions_on_the_way_of_a_rollout_exist() -> None:
         assert name in names_in(page.parent / link), f"{link} has no {name}"
 
 
-@pytest.fixture
-def pqn(monkeypatch: pytest.MonkeyPatch) -> type:
-    """The algorithm of docs/add-an-algorithm.md, registered with its preset."""
-    module = types.ModuleType("pqn")
-    monkeypatch.setitem(sys.modules, "pqn", module)
-    exec(blocks("add-an-algorithm.md", "python")[0], module.__dict__)
-    monkeypatch.setitem(ALGORITHMS, "pqn", module.PQN)
-    return module.PQN  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "presets" / "pqn").mkdir(parents=True)
-    (preset,) = blocks("add-an-algorithm.md", "toml")
-    (tmp_path / "presets" / "pqn" / "cartpole.toml").write_text(preset, encoding="utf-8")
-    monkeypatch.setattr(asyncrl.presets, "_FOLDER", tmp_path / "presets")
-    asyncrl.presets._presets.cache_clear()
-    yield
-    asyncrl.presets._presets.cache_clear()
-
-
 def weights_of(run: Any) -> str:
     return str(json.loads((run.marked("latest") / "manifest.json").read_text())["weights_sha256"])
 
 
-@pytest.mark.usefixtures("preset")
-def test_the_algorithm_of_the_guide_learns_the_same_on_every_engine(tmp_path: Path, pqn: type) -> None:
+SHORT = ["--steps", "640", "--actors", "2", "--envs-per-actor", "4", "--eval-episodes", "1", "--no-video", "--quiet"]
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder, outside the package, with the modules of the guides."""
+    (tmp_path / "my_pqn.py").write_text(blocks("add-an-algorithm.md", "python")[0], encoding="utf-8")
+    encoder, _, *others = blocks("add-a-network.md", "python")
+    (tmp_path / "nets.py").write_text("\n".join([encoder, *others]), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("my_pqn", "nets"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def commands(page: str) -> list[list[str]]:
+    """The `asyncrl train` commands of a page."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("asyncrl train ")]
+
+
+@pytest.mark.parametrize(("page", "count"), [("add-an-algorithm.md", 2), ("add-a-network.md", 3)])
+def test_the_commands_of_the_guides_run(outside: Path, page: str, count: int) -> None:
+    found = commands(page)
+    assert len(found) == count
+    for number, command in enumerate(found):
+        short = [] if "--help" in command else [*SHORT, "--run-dir", str(number)]
+        assert main([*command, *short]) == 0
+
+
+def test_the_algorithm_of_the_guide_is_trained_continued_and_evaluated(outside: Path) -> None:
+    (settings,) = blocks("add-an-algorithm.md", "toml")
+    (outside / "my_pqn.toml").write_text(settings, encoding="utf-8")
+    options = ["--steps", "2_560", "--eval-episodes", "0", "--no-video", "--quiet"]
     hashes = set()
     for engine in ("serial", "threads"):
-        config = configure("CartPole-v1", "pqn", engine=engine, steps=2_560, eval_episodes=0, seed=5)
-        assert config.preset == "pqn/cartpole"
-        run, outcome = start(config, tmp_path / engine)
-        assert outcome.update == 10
-        hashes.add(weights_of(run))
+        assert main(["train", "--config", "my_pqn.toml", *options, "--engine", engine, "--run-dir", engine]) == 0
+        hashes.add(weights_of(open_run(outside / engine)))
     assert len(hashes) == 1
+    assert main(["train", "--resume", "serial", "--steps", "5_120", "--no-video", "--quiet"]) == 0
+    assert main(["evaluate", "serial", "--episodes", "2"]) == 0
 
 
-def test_the_test_of_the_guide_passes(pqn: type) -> None:
-    scope: dict[str, Any] = {"PQN": pqn}
-    exec(blocks("add-an-algorithm.md", "python")[1], scope)
-    scope["test_the_return_mixes_the_next_return_and_the_next_value"]()
+def test_the_programs_of_the_guides_run(outside: Path) -> None:
+    for module, name, page in (("my_pqn", "PQN", "add-an-algorithm.md"), ("nets", "Encoder", "add-a-network.md")):
+        found = getattr(importlib.import_module(module), name)
+        program = blocks(page, "python")[1].replace("20_000", "2_000")
+        exec(program, {"asyncrl": asyncrl, name: found})
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_guide_pass(outside: Path) -> None:
+    scope: dict[str, Any] = {"PQN": importlib.import_module("my_pqn").PQN}
+    exec(blocks("add-an-algorithm.md", "python")[2], scope)
+    tests = [test for name, test in scope.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+
+
+def test_the_other_networks_of_the_guide_are_trained(outside: Path) -> None:
+    small: dict[str, Any] = dict(steps=480, actors=2, envs_per_actor=4, eval_episodes=0)
+    asyncrl.train("CartPole-v1", "a3c", network="nets:SmallPolicy", run_dir=outside / "whole", **small)
+    asyncrl.train("worlds:Toolbox-v0", "a3c", network="nets:Parts", run_dir=outside / "parts", **small)
 
 
 def test_the_family_of_the_guide_is_trained_and_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
