@@ -13,6 +13,7 @@ from asyncrl.api import configure, evaluate
 from asyncrl.launch import start
 
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=4, engine="serial", seed=5)
+CONTINUOUS = ("sac", "td3")
 DQN_SWITCHES: dict[str, Any] = MEMORY | dict(
     double=True, dueling=True, noisy=True, n_step=3, prioritized=True, cql_alpha=0.5
 )
@@ -25,7 +26,7 @@ def train_and_play(folder: Path, algorithm: str, env: str = "masked_envs:Moves",
     assert len(played.returns) == 5
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in CONTINUOUS])
 def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: str) -> None:
     train_and_play(tmp_path / "run", algorithm)
 
@@ -41,6 +42,7 @@ def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: s
         ("n-step-q", dict(target_every=200, recurrent="gru", recurrent_size=8)),
         ("a3c", dict(precision="bf16", layer_norm=True)),
         ("a3c", dict(network="radial")),
+        ("ppo", dict(t_max=8, normalize_observation=True, normalize_return=True, normalize_value=True)),
     ],
 )
 def test_with_every_switch(tmp_path: Path, algorithm: str, settings: dict[str, Any]) -> None:
