@@ -91,6 +91,25 @@ class ByTuple(Moves):
         return {"action_mask": tuple(self._masks)}
 
 
+class Tied(Moves):
+    """What is allowed follows from every observation; a third of the episodes are truncated."""
+
+    def _draw(self) -> None:
+        super()._draw()
+        self._masks = [allowed_by(self._seen)]
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, over, _, info = super().step(action)
+        truncated = over and self._length % 3 == 0
+        return observation, reward, over and not truncated, truncated, info
+
+
+def allowed_by(seen: np.ndarray) -> np.ndarray:
+    """Which of the six actions of `Tied` are allowed in an observation."""
+    numbers = np.concatenate([seen, 1 - seen])
+    return numbers >= np.sort(numbers)[3]
+
+
 class Faulty(Moves):
     """Gives `mask` from its third step on."""
 

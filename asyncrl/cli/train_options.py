@@ -29,6 +29,7 @@ BASIC = {
         "envs_per_actor": "Environments per actor",
         "engine": "Where actors run",
         "device": "Device of the network",
+        "action_mask": "Choose among allowed actions only",
     },
     "Algorithm": {
         "learning_rate": "Learning rate",
@@ -129,9 +130,11 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
         if not family_of(config.env, config.environment).has_threads:
             without.add("env_threads")
         with contextlib.suppress(AsyncRLError):  # if it cannot be made here, every option is shown
-            spaces = describe(config.env, dataclasses.replace(config.environment, standardize=0)).spaces
-            if not spaces.has_images:
+            contract = describe(config.env, dataclasses.replace(config.environment, standardize=0))
+            if not contract.has_action_mask:
+                without.add("action_mask")
+            if not contract.spaces.has_images:
                 without |= _IMAGES
-            elif not spaces.features.entries:
+            elif not contract.spaces.features.entries:
                 without |= _DENSE
     return frozenset(without)

@@ -59,22 +59,21 @@ def as_mask(actions: Actions, value: Any, *, is_last: bool = False) -> np.ndarra
     Raises ValueError with what is wrong with it. Each part of an action needs an allowed choice, except after an
     episode's last step, `is_last`, where no action follows.
     """
-    flat = np.array(value) if not isinstance(value, tuple | list) else _joined(actions, value)
+    flat = _joined(actions, value) if isinstance(value, tuple | list) else np.asarray(value)
     if flat.dtype.kind not in "biuf":
         raise ValueError(f"the action mask {described(value)}, which is not an array of 0 and 1")
     flat = flat.reshape(-1)
     count = sum(actions.choices)
     if flat.size != count:
         raise ValueError(f"an action mask of {flat.size} numbers, where {count} choices need one each")
-    wrong = flat[(flat != 0) & (flat != 1)]
-    if wrong.size:
-        raise ValueError(f"an action mask with the value {wrong[0]}, which is neither 0 nor 1")
-    parts = np.split(flat, np.cumsum(actions.choices)[:-1])
-    for number, part in enumerate(parts):
-        if not (is_last or part.any()):
-            where = f" in part {number} of the action" if len(parts) > 1 else ""
+    if flat.dtype != np.bool_ and (wrong := (flat != 0) & (flat != 1)).any():
+        raise ValueError(f"an action mask with the value {flat[wrong][0]}, which is neither 0 nor 1")
+    mask = flat.astype(np.uint8)
+    for number, part in () if is_last else enumerate(actions.split(mask)):
+        if not part.any():
+            where = f" in part {number} of the action" if len(actions.choices) > 1 else ""
             raise ValueError(f"an action mask that allows nothing{where}")
-    return flat.astype(np.uint8)
+    return mask
 
 
 def _joined(actions: Actions, parts: tuple[Any, ...] | list[Any]) -> np.ndarray:
@@ -95,7 +94,7 @@ class _Masks:
 
     def space(self, observation: gymnasium.Space[Any]) -> spaces.Dict:
         """Return the space of observations with their mask."""
-        mask = spaces.MultiBinary(sum(self.actions.choices))
+        mask = spaces.Box(0, 1, (sum(self.actions.choices),), np.uint8)
         if self.source is MaskSource.OBSERVATION:
             assert isinstance(observation, spaces.Dict)
             return spaces.Dict({**observation.spaces, "action_mask": mask})
@@ -123,7 +122,7 @@ class _Masks:
 
 
 class MaskedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Adds the environment's action mask to its observations, as a MultiBinary entry `action_mask` of a Dict.
+    """Adds the environment's action mask to its observations, as a uint8 entry `action_mask` of a Dict.
 
     An observation without a mask of its own becomes {"observation": …, "action_mask": …}, as in PettingZoo.
     """

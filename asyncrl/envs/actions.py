@@ -105,6 +105,10 @@ class Actions:
         drawn: np.ndarray = random.integers(0, self.choices, (count, self.parts))
         return drawn.reshape(count, *self.policy_shape)
 
+    def split(self, choices: np.ndarray) -> list[np.ndarray]:
+        """Split an array […, Σ choices] with a number for each choice into those of the parts of an action."""
+        return [choices] if len(self.choices) == 1 else np.split(choices, np.cumsum(self.choices)[:-1], -1)
+
     @cached_property
     def _is_identity(self) -> bool:
         """Whether the environment takes a policy's actions as they are."""

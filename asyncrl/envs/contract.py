@@ -107,6 +107,11 @@ class Contract:
             )
 
     @property
+    def has_action_mask(self) -> bool:
+        """Whether the environment gives an action mask, also if it is ignored."""
+        return self.spaces.is_masked or "ignored_action_mask" in self.settings
+
+    @property
     def rewards(self) -> Rewards:
         """The conversion of the environment's rewards for learning."""
         return Rewards(self.reward_scale, self.reward_clip, self.final_reward)

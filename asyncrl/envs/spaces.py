@@ -173,8 +173,8 @@ class Spaces:
         """
         newest = observation[:, -1] if len(self.observation_shape) == 2 else observation
         mask = newest[:, -self.entries[-1].nbytes :] != 0
-        parts = np.split(mask, np.cumsum(self.actions.choices)[:-1], 1)
-        return np.concatenate([part | ~part.any(1, keepdims=True) for part in parts], 1)
+        parts = [part | ~part.any(1, keepdims=True) for part in self.actions.split(mask)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
     def first_legal(self, observation: np.ndarray) -> np.ndarray:
         """Return the first allowed action of a policy, [B, …], in observations [B, *O] that contain an action mask."""
@@ -190,14 +190,14 @@ class Spaces:
         """Return [B] bool: whether the mask in the observation [B, *O] allows a policy's action [B, …]."""
         if not self.is_masked:
             return np.ones(len(action), dtype=bool)
-        borders = np.cumsum((0, *self.actions.choices[:-1]))
-        chosen = np.take_along_axis(self.legal(observation), action.reshape(len(action), -1) + borders, 1)
-        return np.asarray(chosen.all(1))
+        parts = zip(self.actions.split(self.legal(observation)), action.reshape(len(action), -1).T, strict=True)
+        return np.asarray(np.all([legal[np.arange(len(action)), chosen] for legal, chosen in parts], 0))
 
     def _each_part(self, legal: np.ndarray, choose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return the policy's actions [B, …] that `choose` takes for each part from its [B, choices] of `legal`."""
-        parts = np.split(legal, np.cumsum(self.actions.choices)[:-1], 1)
-        return np.stack([choose(part) for part in parts], 1).reshape(len(legal), *self.actions.policy_shape)
+        return np.stack([choose(part) for part in self.actions.split(legal)], 1).reshape(
+            len(legal), *self.actions.policy_shape
+        )
 
     @cached_property
     def parts(self) -> tuple[Entry, ...]:

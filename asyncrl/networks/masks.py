@@ -38,8 +38,8 @@ class MaskReader:
         """
         newest = observation[..., -1, :] if self._frames else observation
         mask = newest[..., -self._count :] != 0
-        parts = torch.split(mask, list(self._choices), -1)
-        return torch.cat([part | ~part.any(-1, keepdim=True) for part in parts], -1)
+        parts = [part | ~part.any(-1, keepdim=True) for part in torch.split(mask, list(self._choices), -1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def mask_out(x: Tensor, legal: Tensor | None) -> Tensor:

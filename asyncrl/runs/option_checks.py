@@ -135,7 +135,7 @@ def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOpt
         yield IneffectiveOptions(
             ("env_threads",), f"above the {config.envs_per_actor} environments of an actor (--envs-per-actor)"
         )
-    if not (contract.spaces.is_masked or "ignored_action_mask" in contract.settings):
+    if not contract.has_action_mask:
         yield IneffectiveOptions(("action_mask",), "where the environment gives no action mask")
     if contract.backend is not Backend.ASYNC:
         yield IneffectiveOptions(_WORKERS, "without worker processes: add --env-backend async")
