@@ -12,6 +12,7 @@ import numpy as np
 
 from asyncrl import hogwild, training
 from asyncrl.acting import datasets
+from asyncrl.agents.evaluation_videos import check_pictures
 from asyncrl.agents.imitation import CloningOptions, Epoch, clone
 from asyncrl.common import signing
 from asyncrl.common.child_process import report_crashes
@@ -88,7 +89,7 @@ def start(
     path = home / ("runs" if run_dir is None else run_dir)
     given, contract = check(config, asked=asked, home=home)
     config = resolve(given, contract)
-    check_installed(config.track)
+    _check_recording(config, contract)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
@@ -153,7 +154,7 @@ def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Ru
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
             return run, None
-    check_installed(config.track)
+    _check_recording(config, contract)
     _check_memory(config, contract)
     _prepare_engine(config, contract)
     different = differences_of(before, config)
@@ -228,6 +229,13 @@ def imitate(
         run.mark("latest", path)
         run.note_interruption(stop.signal)
     return run, best
+
+
+def _check_recording(config: RunConfig, contract: Contract) -> None:
+    """Raise UsageError for trackers that are not installed, and for videos of what cannot be drawn."""
+    check_installed(config.track)
+    if config.video_every:
+        check_pictures(contract.contracts[0], config.seed)
 
 
 def _prepare_engine(config: RunConfig, contract: Contract) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from asyncrl.agents.evaluation import Evaluation
+from asyncrl.agents.evaluation_videos import EvaluationVideos
 from asyncrl.agents.evaluator import (
     Evaluator,
     evaluate_again,
@@ -142,7 +143,7 @@ def is_complete(config: RunConfig, contract: Contract, run: Run, saved: Checkpoi
 
 
 class Session:
-    """What happens around the learning, by whom: `recorder`, `evaluator`, `checkpointer` and the user's callbacks."""
+    """What happens around the learning, by whom: `recorder`, `evaluator`, `videos`, `checkpointer`, callbacks."""
 
     def __init__(
         self,
@@ -167,6 +168,7 @@ class Session:
         )
         self.recorder = Recorder(context, self.statistics)
         self.evaluator = Evaluator(context, self.statistics)
+        self.videos = EvaluationVideos(context, self.statistics)
         self.checkpointer = Checkpointer(context, learner, self.statistics, kept_versions=kept_versions)
         self._callbacks = callbacks or Callbacks(())
         self.stopped: str | None = None
@@ -176,6 +178,7 @@ class Session:
             self.checkpointer.restore(resume)
             self.recorder.restore(context.run.records())
             self.evaluator.restore(resume.update)
+            self.videos.restore()
         elif config.init_from is not None:
             asked = code_named_in(config.to_json()).values()
             learner.load_weights(load(checkpoint_folder(config.init_from), asked=asked).weights())
@@ -252,10 +255,12 @@ class Session:
                 self._evaluate(stop)
 
     def _evaluate(self, stop: StopRequest) -> Evaluation | None:
-        """Evaluate the weights and keep them if they are the best so far."""
+        """Evaluate the weights, keep them if they are the best so far, and record a video if one is due."""
         evaluation = self.evaluator.evaluate(self.learner, stop)
         if self.evaluator.found_best:
             self.context.run.mark("best", self.checkpointer.save())
+        if evaluation is not None:
+            self.videos.record_if_due(self.learner, stop)
         return evaluation
 
     @contextlib.contextmanager

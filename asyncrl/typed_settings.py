@@ -320,6 +320,7 @@ class Settings(TypedDict, total=False):
     eval_greedy: bool
     eval_envs: int | None
     eval_episode_steps: int | None
+    video_every: int
     checkpoint_every: int
     keep_checkpoints: int
     on_divergence: OnDivergenceName
@@ -404,6 +405,7 @@ class Changes(TypedDict, total=False):
     eval_greedy: bool
     eval_envs: int | None
     eval_episode_steps: int | None
+    video_every: int
     checkpoint_every: int
     keep_checkpoints: int
     log_every: int | None

@@ -66,6 +66,8 @@ _TITLES = {
 _RUN_SECTIONS = {
     "eval_": "evaluation",
     "target_return": "evaluation",
+    "patience": "evaluation",
+    "video_every": "evaluation",
     "checkpoint_every": "checkpoints",
     "keep_checkpoints": "checkpoints",
     "log_every": "checkpoints",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,14 @@ class EventFile:
         values = [self._summary.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         values += [self._summary.Summary.Value(tag=tag, histo=self._histogram(x)) for tag, x in histograms.items()]
         self._write(self._event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=values)))
+
+    def add_image(self, step: int, tag: str, gif: Path) -> None:
+        """Write a GIF at `step`; TensorBoard plays it."""
+        data = gif.read_bytes()
+        width, height = struct.unpack("<HH", data[6:10])
+        image = self._summary.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+        value = self._summary.Summary.Value(tag=tag, image=image)
+        self._write(self._event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=[value])))
 
     def sync(self) -> None:
         """Write everything to disk."""

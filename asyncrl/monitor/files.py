@@ -72,6 +72,8 @@ class TensorBoard:
             return
         if self._events is None:
             self._events = EventFile(self._folder, self._purge_step)
+        if record["kind"] == "video":
+            self._events.add_image(record["step"], "eval/video", self._folder.parent / record["animation"])
         histograms = {f"episode/{name}": values for name, values in self._episodes.items() if values}
         self._events.add(record["step"], scalars(record), histograms)
         for values in self._episodes.values():

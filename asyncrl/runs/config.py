@@ -122,6 +122,7 @@ class RunConfig:
         "eval_greedy",
         "eval_envs",
         "eval_episode_steps",
+        "video_every",
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
@@ -193,6 +194,8 @@ class RunConfig:
     eval_episode_steps: int | None = None
     """Step limit of an evaluation's episodes. Default, if the environment has none: the length of the run, but between
     1,000 and 27,000."""
+    video_every: int = 0
+    """Steps between videos of evaluations (with --eval-every); 0 records none."""
     checkpoint_every: int = 250_000
     """Steps between checkpoints; there is always one at the end."""
     keep_checkpoints: int = 3

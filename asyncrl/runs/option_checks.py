@@ -115,7 +115,7 @@ def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions
     if not config.eval_episodes:
         yield IneffectiveOptions(("eval_every",), "without evaluations (--eval-episodes 0)")
     if not (config.eval_episodes and config.eval_every):
-        yield IneffectiveOptions(("patience",), "without evaluations during the run; add --eval-every N")
+        yield IneffectiveOptions(("patience", "video_every"), "without evaluations during the run; add --eval-every N")
 
 
 def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:

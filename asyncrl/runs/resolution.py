@@ -104,7 +104,7 @@ def _check_counts(config: RunConfig) -> None:
         "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps patience"
     )
     within(config, 1, math.inf, *positive.split())
-    within(config, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes")
+    within(config, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes", "video_every")
     check_numbers(config)
     if config.target_return is not None and not config.eval_episodes:
         raise UsageError(

@@ -202,6 +202,11 @@ class Statistics:
         """The record of the `number`th rewind to the current step, after the run diverged at step `diverged`."""
         return self._record("rewind", number=number, diverged=diverged, learning_rate=learning_rate, reason=reason)
 
+    def filmed(self, video: str, animation: str, score: float, length: int) -> Record:
+        """The record of a video of an episode: the names of its files in `videos/`, and its return and length."""
+        files = {"video": f"videos/{video}", "animation": f"videos/{animation}"}
+        return self._record("video", **files, **{"return": score}, length=length)
+
     def stopped(self, reason: str) -> Record:
         """The record of a run that ends before its steps are made."""
         return self._record("stop", reason=reason)

@@ -82,7 +82,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
     runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]
     runs += [(f"{__name__}:Measured", "a3c", {}), ("failing_envs:Raising", "a3c", crashing)]
-    runs += [("worlds:Corridor-v0", "random", dict(patience=1, eval_every=96))]
+    runs += [("worlds:Corridor-v0", "random", dict(patience=1, eval_every=96, video_every=96))]
     found: dict[str, set[str]] = defaultdict(set)
     for number, (env, algorithm, settings) in enumerate(runs):
         folder = tmp_path / str(number)

@@ -96,6 +96,7 @@ TRIED_ELSEWHERE = {
     "bot": "acting/test_bots.py",
     "on_divergence": "runs/test_divergence.py",
     "patience": "test_callbacks.py",
+    "video_every": "agents/test_evaluation_videos.py",
     "track": "monitor/test_trackers.py",
     **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
 }
