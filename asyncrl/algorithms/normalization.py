@@ -26,7 +26,8 @@ __all__ = ["Moments", "Normalization", "ObservationStatistics", "ReturnStatistic
 EPSILON = 1e-8
 """Added to variances of observations and returns, as in Gymnasium and Stable-Baselines3."""
 _CHUNK = 2**17
-"""Numbers that are converted to float64 at once: few enough for the processor's cache."""
+"""Numbers that are converted at once: few enough for the processor's cache."""
+_EXACT = 256
 
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -42,10 +43,24 @@ class Moments:
     def add(self, x: np.ndarray) -> None:
         """Add the arrays `x` [n, *shape] (Chan, Golub and LeVeque 1983, equation 1.5)."""
         rows = max(1, _CHUNK // max(1, self.mean.size))
+        if x.dtype == np.uint8:
+            for start in range(0, len(x), _EXACT):
+                self._add_pixels(x[start : start + _EXACT], rows)
+            return
         for start in range(0, len(x), rows):
             part = x[start : start + rows].astype(np.float64)
             mean = part.mean(0)
             self._merge(len(part), mean, np.square(part - mean).sum(0))
+
+    def _add_pixels(self, x: np.ndarray, rows: int) -> None:
+        """Add at most 256 arrays of uint8. Sums of their squares are below 2^24, so float32 holds them exactly."""
+        total, squares = (np.zeros(self.mean.shape, np.float32) for _ in range(2))
+        for start in range(0, len(x), rows):
+            part = x[start : start + rows].astype(np.float32)
+            total += part.sum(0)
+            squares += np.square(part, out=part).sum(0)
+        sums = total.astype(np.float64)
+        self._merge(len(x), sums / len(x), squares - np.square(sums) / len(x))
 
     def _merge(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
         total, difference = self.count + count, mean - self.mean

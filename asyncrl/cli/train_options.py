@@ -122,6 +122,10 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
         without |= {"init_from", *(option.name for table in learning for option in options_of(table))}
     if not issubclass(config.algorithm.network, QNetwork):
         without |= _ACTION_VALUES
+    if not config.algorithm.learns_value:
+        without.add("normalize_value")
+    if not hasattr(config.algorithm, "discount"):
+        without.add("normalize_return")
     if not isinstance(config.algorithm.experience(), OffPolicy):
         without |= {"offline", *(field.name for field in dataclasses.fields(config.bots))}
     else:

@@ -57,9 +57,8 @@ class Normalizer(nn.Module):
         self.statistics = Statistics(self._shape)
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.reshape(len(observation), *self._shape).float()
-        x = ((x - self.statistics.mean) / self.statistics.spread).clamp_(-MAX_NORMALIZED, MAX_NORMALIZED)
-        return x.view(observation.shape)
+        x = observation.reshape(len(observation), *self._shape) - self.statistics.mean  # float32
+        return x.div_(self.statistics.spread).clamp_(-MAX_NORMALIZED, MAX_NORMALIZED).view(observation.shape)
 
 
 class NormalizedEncoder(nn.Module):

@@ -81,6 +81,18 @@ def test_moments_are_those_of_all_pieces_together(pieces: list[list[float]]) -> 
     assert np.allclose(moments.variance, [whole.var(), 9 * whole.var()], rtol=1e-6, atol=1e-3)
 
 
+def test_pixels_are_summed_exactly() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (700, 3, 5), dtype=np.uint8)
+    pixels[:, 0] = 255
+    ours, exact = Moments((3, 5)), Moments((3, 5))
+    ours.add(pixels)
+    exact.add(pixels.astype(np.float64))
+    assert ours.count == 700
+    assert np.allclose(ours.mean, exact.mean, rtol=1e-14)
+    assert np.allclose(ours.variance, exact.variance, rtol=1e-12)
+    assert not ours.variance[0].any()
+
+
 @pytest.mark.parametrize(
     ("algorithm", "own"),
     [("a3c", dict(t_max=7)), ("one-step-sarsa", dict(t_max=7)), ("reinforce", dict(longest_episode=30))],

@@ -14,13 +14,18 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from asyncrl.acting.datasets import Demonstration
+from asyncrl.agents.imitation import CloningOptions, clone
 from asyncrl.api import evaluate, load, train
 from asyncrl.cli import main
+from asyncrl.envs import describe
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import resume, start
 from asyncrl.networks import Normalizer
 from asyncrl.runs import checkpoint
 from asyncrl.runs.normalization import normalization_facts
+from asyncrl.runs.plans import make_learner
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure
 
@@ -121,6 +126,22 @@ def test_an_observation_far_from_zero_is_learned_from_if_it_is_normalized(tmp_pa
     run = train(f"{__name__}:Far", "a3c", run_dir=tmp_path / "run", **settings, **dict.fromkeys(ALL, normalized))
     mean = run.records()[-1]["mean"]
     assert mean > 9_900 if normalized else mean < 7_000
+
+
+def test_imitation_normalizes_what_was_recorded() -> None:
+    """And Adam, which sees every parameter, leaves the statistics alone."""
+    contract = describe("CartPole-v1")
+    random = np.random.default_rng(1)
+    observations = random.normal(5.0, [[0.1, 1.0, 10.0, 1000.0]], (10, 31, 4)).astype(np.float32)
+    episodes = [Demonstration(x, (x[:-1, 3] > 5).astype(np.int64), np.ones(30, np.float32), True) for x in observations]
+    config = resolve(configure("CartPole-v1", "a3c", normalize_observation=True, seed=1), contract)
+    learner = make_learner(config, contract)
+    best = clone(learner, contract, episodes, CloningOptions(imitation_epochs=20, imitation_rate=3e-3), 1, lambda _: None)
+    statistics = learner.network.body.encoder.normalizer.statistics
+    assert float(statistics.count) == 270  # one episode is held out
+    assert statistics.spread.tolist() == pytest.approx([0.1, 1.0, 10.0, 1000.0], rel=0.15)
+    assert best.agreement is not None
+    assert best.agreement > 0.9
 
 
 class Parts(nn.Module):
