@@ -73,6 +73,11 @@ def test_a_network_of_ones_own_is_trained(example: Any) -> None:
 
 
 @pytest.mark.slow
+def test_an_algorithm_of_ones_own_is_checked_and_trained(example: Any) -> None:
+    assert example("own_algorithm").main(steps=8_000) > 5
+
+
+@pytest.mark.slow
 def test_a_callback_stops_a_run_that_is_good_enough(example: Any) -> None:
     run = example("own_callback").main(steps=60_000, target=60.0)
     assert run.stopped_because is not None
