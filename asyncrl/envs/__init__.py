@@ -64,6 +64,9 @@ def describe_all(env_ids: Sequence[str], options: EnvOptions | None = None) -> C
     """
     first, *others = (describe(env_id, options) for env_id in env_ids)
     for other in others:
+        if other.spaces.action_mask is not first.spaces.action_mask:
+            ours, theirs = (f"{c.env} has {c.spaces.action_mask.value}" for c in (first, other))
+            raise UsageError(f"one agent needs its action mask from the same place everywhere: {ours}, {theirs}")
         if other.spaces != first.spaces:
             ours, theirs = (f"{c.spaces.observation_shape} and actions {c.spaces.actions}" for c in (first, other))
             raise UsageError(

@@ -40,6 +40,7 @@ def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: s
         ("dqn", MEMORY | dict(hold_random_actions=False, epsilon_start=2.0)),
         ("ppo", dict(t_max=8, minibatches=2, recurrent="lstm", recurrent_size=8)),
         ("n-step-q", dict(target_every=200, recurrent="gru", recurrent_size=8)),
+        ("n-step-q", dict(target_every=200, engine="hogwild")),
         ("a3c", dict(precision="bf16", layer_norm=True)),
         ("a3c", dict(network="radial")),
         ("ppo", dict(t_max=8, normalize_observation=True, normalize_return=True, normalize_value=True)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,18 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from asyncrl.envs import Contract, Environments, EnvOptions, contract_lines, describe
-from asyncrl.envs.action_masks import as_mask
+from asyncrl.common.serialization import to_json
+from asyncrl.envs import Contract, Environments, EnvOptions, contract_lines, describe, describe_all, read_contract
+from asyncrl.envs.action_masks import MaskedEnv, as_mask
 from asyncrl.envs.actions import Actions, actions_of
 from asyncrl.envs.options import Backend
+from asyncrl.envs.spaces import MaskSource
 from asyncrl.errors import EnvironmentFault, UsageError
 
 SOURCES = ["Moves", "ByMethod", "ByObservation"]
 
 
 def described(name: str, backend: str = "auto", **kwargs: Any) -> Contract:
-    import json
-
     kwargs_text = json.dumps(kwargs) if kwargs else None
     return describe(f"masked_envs:{name}", EnvOptions(env_backend=Backend(backend), env_kwargs=kwargs_text))
 
@@ -101,9 +102,6 @@ def test_each_part_of_an_action_needs_a_choice() -> None:
         def _info(self) -> dict[str, Any]:
             return {"action_mask": np.array([1, 1, 0, 0, 0])}
 
-    from asyncrl.envs.action_masks import MaskedEnv
-    from asyncrl.envs.spaces import MaskSource
-
     with pytest.raises(EnvironmentFault, match="allows nothing in part 1 of the action"):
         MaskedEnv(Half([2, 3]), MaskSource.INFO).reset(seed=0)
 
@@ -119,6 +117,20 @@ def test_a_mask_that_cannot_fit_is_refused_with_the_way_to_ignore_it(name: str, 
     with pytest.raises(UsageError, match=f"{sentence}.*--no-action-mask"):
         describe(f"masked_envs:{name}")
     assert not describe(f"masked_envs:{name}", EnvOptions(action_mask=False)).spaces.is_masked
+
+
+def test_a_contract_whose_mask_does_not_fit_its_actions_is_not_read() -> None:
+    data = to_json(described("Moves"))
+    assert read_contract(data, None) == described("Moves")
+    data["spaces"]["entries"][-1]["shape"] = [5]
+    data["spaces"]["observation_shape"] = [17]
+    with pytest.raises(UsageError, match="the last part of an observation with an action mask"):
+        read_contract(data, None)
+
+
+def test_environments_of_one_agent_give_their_masks_in_the_same_place() -> None:
+    with pytest.raises(UsageError, match=r"Moves has info\['action_mask'\], masked_envs:ByMethod has action_masks\(\)"):
+        describe_all(["masked_envs:Moves", "masked_envs:ByMethod"])
 
 
 def test_a_forbidden_action_is_refused_before_the_environment_sees_it() -> None:
