@@ -238,7 +238,8 @@ class Learner:
         """Start from `weights` [P], in the target network too. Raises CheckpointError if their number differs."""
         if weights.shape != self.weights.shape:
             raise CheckpointError(
-                f"initial weights of another network: {weights.numel():,} parameters, not {self.weights.numel():,}"
+                f"initial weights of another network: {weights.numel():,} parameters, not "
+                f"{self.weights.numel():,}; give the network settings and normalization of the run that they are from"
             )
         self.weights.detach().copy_(weights)
         if self.target_network is not self.network:

@@ -41,14 +41,14 @@ def normalization_facts(saved: Checkpoint) -> dict[str, Any]:
 def describe_normalization(facts: Mapping[str, Any]) -> list[str]:
     """Return a line for each of the `facts` of `normalization_facts`."""
     lines = [
-        f"{'observation':<20}{one['part'] and one['part'] + ': '}mean {_range(one['mean'])}, standard deviation "
+        f"{'observation mean':<20}{one['part'] and one['part'] + ': '}{_range(one['mean'])}, standard deviation "
         f"{_range(one['spread'])}, {one['count']:,} steps"
         for one in facts.get("observation", [])
     ]
     if one := facts.get("value"):
-        lines.append(f"{'value targets':<20}mean {_range(one['mean'])}, standard deviation {_range(one['spread'])}")
+        lines.append(f"{'value mean':<20}{_range(one['mean'])}, standard deviation {_range(one['spread'])}")
     if one := facts.get("return"):
-        lines.append(f"{'discounted return':<20}standard deviation {one['spread']:.3g}, {one['count']:,} steps")
+        lines.append(f"{'return spread':<20}{one['spread']:.3g}, {one['count']:,} steps")
     return lines
 
 

@@ -288,3 +288,19 @@ def test_no_optimizer_and_no_average_of_weights_changes_statistics(optimizer: st
     assert observation is not None
     assert torch.equal(means[-1], torch.from_numpy(observation.moments[0].mean).float())
     assert torch.equal(means[-2], learner.target_network.body.encoder.normalizer.statistics.mean)
+
+
+def test_a_target_network_keeps_its_values_when_the_statistics_change() -> None:
+    config = NetworkConfig(hidden=(8,), normalize_value=True)
+    networks = [ActorCritic(config, SPACES, torch.float32, torch.Generator().manual_seed(i)) for i in (1, 2)]
+    observation, state = torch.randn(1, 6, 1), torch.zeros(6, 0)
+    before = [network(observation, state).value for network in networks]
+    statistics = Normalization(value=ValueStatistics())
+    targets, valid = torch.tensor([[400.0, 600.0, 1e9]]), torch.tensor([[True, True, False]])
+    assert statistics.add_targets((targets, valid), *networks)
+    assert not statistics.add_targets((targets, valid), *networks)
+    statistics.end_update([], *networks)
+    for network, value in zip(networks, before, strict=True):
+        assert float(network.value.statistics.mean) == 500
+        assert float(network.value.statistics.spread) == pytest.approx(100)
+        assert torch.allclose(network(observation, state).value, value, atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -71,8 +72,8 @@ def test_inspect_shows_every_statistic(run: Run, capsys: pytest.CaptureFixture[s
     assert main(["inspect", str(run.path)]) == 0
     text = capsys.readouterr().out
     assert f"{observation['count']:,} steps" in text
-    assert "value targets" in text
-    assert "discounted return" in text
+    assert "value mean" in text
+    assert "return spread" in text
 
 
 def test_a_run_from_these_weights_continues_their_statistics(run: Run, tmp_path: Path) -> None:
@@ -84,17 +85,34 @@ def test_a_run_from_these_weights_continues_their_statistics(run: Run, tmp_path:
     assert after["value"]["count"] == before["value"]["count"] + 1
 
 
-def test_a_run_is_not_resumed_without_its_statistics(run: Run, tmp_path: Path) -> None:
+def without(tensors: dict[str, Any]) -> None:
+    del tensors["normalization"]
+
+
+def negative(tensors: dict[str, Any]) -> None:
+    tensors["normalization"]["observation.0.squares"][1] = -1.0
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (without, r"has no normalization\.safetensors, which resuming"),
+        (negative, r"normalization\.safetensors holds impossible statistics"),
+    ],
+)
+def test_a_run_is_not_resumed_from_other_statistics_than_its_own(
+    run: Run, tmp_path: Path, damage: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
     copy = Path(shutil.copytree(run.path, tmp_path / "copy"))
     newest = checkpoint.load(Run(copy).checkpoints()[-1])
     tensors = {
         name.removesuffix(".safetensors"): newest.tensors(name.removesuffix(".safetensors")) for name in newest.files
     }
-    del tensors["normalization"]
+    damage(tensors)
     tensors["weights"] = {name: tensors["weights"][name] for name in newest.parameters}
     facts: dict[str, Any] = {name: getattr(newest, name) for name in ("step", "update", "seconds", "contract", "config")}
     checkpoint.save(newest.path, tensors, **facts)
-    with pytest.raises(CheckpointError, match=r"has no normalization\.safetensors, which resuming"):
+    with pytest.raises(CheckpointError, match=sentence):
         resume(copy, steps=960)
 
 
