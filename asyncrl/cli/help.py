@@ -39,6 +39,7 @@ _METAVARS = {
     "out": "DATASET",
     "record": "DATASET",
     "recurrent": "CELL",
+    "track": "TRACKER",
     "run_dir": "DIR",
 }
 """What stands for an option's value; others are named after their type."""

@@ -44,7 +44,7 @@ __all__ = [
 HELP = ("-h", "--help", "--help-all")
 
 _REPEATABLE = {"track"}
-"""Options that may be given several times, by field name."""
+"""Options that may be given several times, by field name; None stands for no value."""
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ def read_values(options: Iterable[Option], arguments: Sequence[str]) -> dict[str
                     given.append(words.pop(0))
             before = values.get(option.name, ()) if option.name in _REPEATABLE else ()
             new = _convert(option, given, negated=negated)
-            values[option.name] = (*before, *new) if before else new
+            values[option.name] = (*before, *new) if before and new else new
         elif positionals:
             option = positionals.pop(0)
             values[option.name] = _convert(option, [word], negated=False)
@@ -198,10 +198,11 @@ def _convert(option: Option, words: Sequence[str], *, negated: bool) -> Any:
         if value is None or (negated and words):
             raise UsageError(f"{name} is a switch and takes no value: write {name} or --no-{name.removeprefix('--')}")
         return value != negated
-    if not words and not option.is_tuple:
+    is_repeatable = option.name in _REPEATABLE
+    if not words and (is_repeatable or not option.is_tuple):
         raise UsageError(f"{name} needs a value{_expected(option)}")
-    if option.is_optional and list(words) == ["None"]:
-        return None
+    if list(words) == ["None"] and (option.is_optional or is_repeatable):
+        return () if is_repeatable else None
     try:
         values = tuple(map(_converter(option.type), words))
     except ValueError as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ from asyncrl.training import TrainingResult
 _USAGE = (
     "asyncrl train ALGO ENV [options]       start a run",
     "asyncrl train --preset NAME [options]  start with a preset's settings",
-    "asyncrl train --config FILE [options]  start with the settings of a TOML file",
+    "asyncrl train --config FILE [options]  start with a file's settings",
     "asyncrl train --resume RUN [options]   continue a run",
 )
 _ABOUT = (
@@ -54,11 +55,20 @@ _ABOUT = (
 def run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in HELP:
         print_help(_USAGE, _ABOUT, [], {}, show_all=False)
-        print("\nAlgorithms", *wrapped({f"  {name}": cls.summary for name, cls in ALGORITHMS.items()}), sep="\n")
+        print(
+            "\nAlgorithms",
+            *wrapped({f"  {name}": _without_source(cls.summary) for name, cls in ALGORITHMS.items()}),
+            sep="\n",
+        )
         return 0 if arguments else 2
     if any(word == "--resume" or word.startswith("--resume=") for word in arguments):
         return _continue(arguments)
     return _start(arguments)
+
+
+def _without_source(summary: str) -> str:
+    """An algorithm's summary without the paper, which `asyncrl list algorithms` names."""
+    return re.sub(r" \([^()]* \d{4}\)", "", summary)
 
 
 def _start(arguments: Sequence[str]) -> int:

@@ -59,7 +59,6 @@ BASIC = {
         "run_dir": "Folder of the run",
         "video": "Video of the trained agent at the end",
         "quiet": "Print only the result",
-        "print_config": "Print the settings as a file for --config",
     },
 }
 """Options that most people set, by section, with a short text: `--help` shows those that apply."""

@@ -105,8 +105,9 @@ def read_settings_file(path: Path | str, algorithm: str | None = None, *, trust:
     UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
     """
     path = Path(path)
-    if not path.exists():
-        raise UsageError(f"--config: there is no file {path}")
+    if not path.is_file():
+        near = f"; did you mean {path / 'config.toml'}?" if path.is_dir() else ""
+        raise UsageError(f"--config: there is no file {path}{near}")
     text = read_text(path, kind="TOML")
     data, lines = _parsed(path, text), _lines(text)
     values = dict(_values({key: value for key, value in data.items() if key not in _OF_PRESETS}))
@@ -141,6 +142,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         what, _, where = str(problem).rstrip(")").rpartition(" (at ")
+        where = where.replace("end of document", f"line {len(text.splitlines())}, at the end of the file")
         raise UsageError(f"{path}, {where}: {what[:1].lower()}{what[1:]}") from None
 
 

@@ -140,6 +140,14 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_run(
         asyncrl.train(ENV, "a3c", track=("wandbb",))
 
 
+def test_no_tracker_is_written_none(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "a3c", ENV, "--steps", "480", "--print-config", "--track", "csv"]
+    assert main([*words, "--track", "None"]) == 0
+    assert "track = []" in capsys.readouterr().out
+    assert main([*words, "--track"]) == 2
+    assert capsys.readouterr().err == "asyncrl: --track needs a value: wandb, mlflow, trackio, csv\n"
+
+
 def test_wandb_is_offline_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     assert "wandb offline (WANDB_MODE=online uploads at once); upload with: wandb sync run/wandb/" in describe_trackers(

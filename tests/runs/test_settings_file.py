@@ -67,6 +67,7 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_preset(tmp_p
         ("steps", "hidden", r"line 10: 'hidden' belongs to the table \[network\], not to \[run\]"),
         ('name = "a3c"', 'name = "a3d"', "line 3: there is no algorithm 'a3d'; did you mean 'a3c'"),
         ("1e-3", "1e-3e", "line 6, column 21: expected newline or end of document"),
+        ("steps = 1e6", "hidden = [1,", "line 10, at the end of the file: "),
         ("1e-3", '"fast"', "line 6: optimizer.learning_rate: expected float, got 'fast'"),
         ("1e-3", "-1.0", "line 6: .*--learning-rate must be"),
         ("steps = 1e6", "gae_lambda = 0.9", r"line 10: 'gae_lambda' belongs to the table \[algorithm\]"),
@@ -99,6 +100,8 @@ def test_without_an_environment_it_is_asked_for(tmp_path: Path) -> None:
         asyncrl.train(ENV, "ppo", config=written(tmp_path, MINE))
     with pytest.raises(UsageError, match="--config: there is no file"):
         asyncrl.train(ENV, "ppo", config=tmp_path / "no.toml")
+    with pytest.raises(UsageError, match=r"did you mean .*config\.toml"):
+        asyncrl.train(ENV, "ppo", config=tmp_path)
 
 
 def again(config: RunConfig, folder: Path) -> tuple[RunConfig, RunConfig]:
@@ -112,7 +115,8 @@ def again(config: RunConfig, folder: Path) -> tuple[RunConfig, RunConfig]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_written_configuration_is_read_back(tmp_path: Path, algorithm: str) -> None:
-    before, after = again(tailor(ENV, algorithm, steps=5_000, seed=7), tmp_path)
+    env = "Pendulum-v1" if algorithm in ("sac", "td3") else ENV
+    before, after = again(tailor(env, algorithm, steps=5_000, seed=7), tmp_path)
     assert after == before
 
 
