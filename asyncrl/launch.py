@@ -26,7 +26,7 @@ from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, Storage
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
 from asyncrl.monitor.trackers import TrackedRun, check_installed, describe_trackers
-from asyncrl.networks import Recurrent, unconvolved
+from asyncrl.networks import Recurrent, is_own, unconvolved
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.checkpoint import Checkpoint
@@ -290,6 +290,9 @@ def _header(config: RunConfig, contract: Contract, run: Run) -> str:
     """The environment, the configuration and the replay buffer of a run, a line each."""
     lines = [*contract_lines(contract), *summary_lines(config)]
     lines += [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
+    algorithm, network = config.algorithm, config.network.network
+    if is_own(network) and algorithm.network_config.layer_norm:
+        lines.append(f"{'network':<20}{algorithm.name} relies on layer normalization, which {network} must have itself")
     plan = replay_plan(config, contract)
     if plan is not None:
         lines.append(f"{'replay buffer':<20}{plan} {_STORAGE[plan.options.storage]}")

@@ -6,7 +6,7 @@ from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import bind, copy_into, have_diverged, learned_part, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
-from asyncrl.networks.layers import resample
+from asyncrl.networks.layers import FrameConv2d, resample
 from asyncrl.networks.masks import MaskReader, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, network_name_of
 from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
@@ -24,6 +24,7 @@ __all__ = [
     "CompleteNetwork",
     "ConvolutionalEncoder",
     "DeterministicActorCritics",
+    "FrameConv2d",
     "ImplicitQuantileNetwork",
     "Init",
     "MaskReader",

@@ -99,7 +99,8 @@ class FrameConv2d(nn.Conv2d):
 
     Centered kernels respond to contrast and ignore a uniform background of any brightness. Without centering, the
     background dominates the gradient and moving objects are learned late. Scaling and centering are applied to the
-    weights, which are fewer than the pixels, in float32; so this layer's weights always stay float32.
+    weights, which are fewer than the pixels, in float32; so this layer's weights always stay float32. Pixels may be uint8:
+    they are converted to float32, or to the dtype of autocast.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class FrameConv2d(nn.Conv2d):
         stride: int,
         padding: int = 0,
         *,
-        centered: bool,
+        centered: bool = True,
         white: float = 255.0,
     ) -> None:
         super().__init__(channels, out_channels, kernel, stride, padding, dtype=torch.float32)
@@ -122,4 +123,7 @@ class FrameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
+        if not x.is_floating_point():
+            kind = x.device.type
+            x = x.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
         return F.conv2d(x, (self.kernels() / self.white).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)

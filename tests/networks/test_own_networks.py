@@ -20,7 +20,7 @@ from asyncrl.cli import main
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.spaces import Actions, Spaces, pack
 from asyncrl.errors import UsageError
-from asyncrl.networks import NetworkConfig, bind, copy_into, keep_in_compute_dtype, unpack
+from asyncrl.networks import FrameConv2d, NetworkConfig, bind, copy_into, keep_in_compute_dtype, unpack
 from asyncrl.runs import checkpoint
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure
@@ -143,6 +143,19 @@ def test_acting_in_bfloat16_computes_what_learning_does(name: str, monkeypatch: 
     observation = torch.randint(256, (1, 3, 4, 84, 84), dtype=torch.uint8)
     one, other = (made(observation, torch.zeros(3, 0)).value for made in (learned, acting))
     assert torch.equal(one, other)
+
+
+def test_a_first_layer_that_takes_pixels_scales_its_weights() -> None:
+    layer, pixels = FrameConv2d(4, 8, 8, 4, centered=False), torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8)
+    expected = nn.functional.conv2d(pixels / 255, layer.weight, layer.bias, 4)
+    assert torch.allclose(layer(pixels), expected, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(pixels).dtype == torch.bfloat16
+
+
+def test_a_run_says_if_the_algorithm_relies_on_layers_that_the_network_must_have(tmp_path: Path) -> None:
+    weights(tmp_path / "run", "own_networks:Encoder", algorithm="pqn", minibatches=2)
+    assert "pqn relies on layer normalization, which own_networks:Encoder" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_observations_with_parts_come_by_name(tmp_path: Path) -> None:
