@@ -17,13 +17,21 @@ from hypothesis import strategies as st
 from tabular_networks import batch
 
 from asyncrl.algorithms import A3C, PPO, EpisodicActorCritic, Impala, Reinforce
-from asyncrl.algorithms.normalization import Moments, Normalization, ReturnStatistics, ValueStatistics
+from asyncrl.algorithms.normalization import (
+    Moments,
+    Normalization,
+    ObservationStatistics,
+    ReturnStatistics,
+    ValueStatistics,
+)
+from asyncrl.algorithms.random import UniformPolicy
 from asyncrl.algorithms.reinforce import Baseline
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import describe
 from asyncrl.envs.rewards import Rewards
 from asyncrl.envs.spaces import Actions, Spaces
+from asyncrl.errors import UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Rollout
 from asyncrl.learner import Learner
@@ -304,3 +312,13 @@ def test_a_target_network_keeps_its_values_when_the_statistics_change() -> None:
         assert float(network.value.statistics.mean) == 500
         assert float(network.value.statistics.spread) == pytest.approx(100)
         assert torch.allclose(network(observation, state).value, value, atol=1e-3)
+
+
+@pytest.mark.parametrize("option", ["--normalize-observation", "--normalize-value"])
+def test_a_network_without_a_place_for_statistics_is_refused(option: str) -> None:
+    """As one of the user's own algorithms may have."""
+    contract = describe("CartPole-v1")
+    observed = Normalization(observation=ObservationStatistics(contract))
+    needed = observed if "observation" in option else Normalization(value=ValueStatistics())
+    with pytest.raises(UsageError, match=f"{option} needs .*, which UniformPolicy has not; leave it out"):
+        needed.check(UniformPolicy(NetworkConfig(), contract.spaces, torch.float32, torch.Generator()))

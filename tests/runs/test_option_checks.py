@@ -125,6 +125,7 @@ CONTEXTS: list[dict[str, Any]] = [
         dict(bot="test_option_checks:to_the_right", bot_share=0.3),
     ),
     *(dict(bot="test_option_checks:to_the_right", bot_explores=True), dict(hold_random_actions=True), dict(anneal_to=1.0)),
+    *(dict(normalize_observation=True), dict(normalize_return=True), dict(normalize_value=True)),
 ]
 """What else may be asked for at the same time."""
 
