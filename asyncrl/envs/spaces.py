@@ -184,7 +184,9 @@ class Spaces:
         """Return uniformly random actions of a policy, [B, …], among those allowed in the observations [B, *O]."""
         if not self.is_masked:
             return self.actions.random(random, len(observation))
-        return self._each_part(self.legal(observation), lambda legal: (random.random(legal.shape) * legal).argmax(1))
+        return self._each_part(
+            self.legal(observation), lambda legal: np.where(legal, random.random(legal.shape), -1).argmax(1)
+        )
 
     def allows(self, action: np.ndarray, observation: np.ndarray) -> np.ndarray:
         """Return [B] bool: whether the mask in the observation [B, *O] allows a policy's action [B, …]."""
