@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,31 @@ def test_a_strangers_network_and_algorithm_are_imported_by_no_command(
         asyncrl.load(run)
     assert not spy.exists()
     assert not list(tmp_path.rglob("HAPPENED*"))
+
+
+SETTINGS = {
+    "an environment": ('env = "CartPole-v1"', 'env = "spy:make"'),
+    "an import": ("imports = []", 'imports = ["spy"]'),
+    "an algorithm": ('name = "a3c"', 'name = "spy:make"'),
+    "a network": ('network = "mlp"', 'network = "spy:make"'),
+}
+
+
+@pytest.mark.parametrize("change", SETTINGS.values(), ids=SETTINGS.keys())
+def test_the_settings_in_a_strangers_run_folder_run_nothing(
+    cartpole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spy: Path, change: tuple[str, str]
+) -> None:
+    folder = Path(shutil.copytree(cartpole.path, tmp_path / "run"))
+    settings = (folder / "config.toml").read_text()
+    assert change[0] in settings
+    (folder / "config.toml").write_text(settings.replace(*change))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    train = ["train", "--config", str(folder / "config.toml")]
+    for more in ([], ["--help"], ["--print-config"], ["--frame-skip", "3"]):
+        assert main([*train, *more]) == 2
+    with pytest.raises(UsageError, match="was not made by you"):
+        asyncrl.train(config=folder / "config.toml")
+    assert not spy.exists()
 
 
 @pytest.mark.parametrize(("algorithm", "network"), [("own_algorithms:Plain", "auto"), ("a3c", "own_networks:Encoder")])

@@ -77,6 +77,8 @@ def _start(arguments: Sequence[str]) -> int:
     rest = named.options
     with located(named.file):
         base = configure(named.env or "", named.algorithm, named.preset, **{**named.settings, **envpool_setting(rest)})
+        if named.file is not None and "--trust" not in rest:
+            named.file.check_trust(base)  # the help and the options below import what the environment names
     if set(HELP) & set(rest):
         return _help(base, show_all="--help-all" in rest)
     rest = rename_options(rest, algorithm_name_of(base.algorithm))
@@ -88,8 +90,6 @@ def _start(arguments: Sequence[str]) -> int:
     output = with_values(Output(), values)
     settings = {name: value for name, value in values.items() if not hasattr(output, name)}
     with located(named.file, overridden=settings):
-        if named.file is not None and not output.trust:
-            named.file.check_trust(base)
         config = tailor(base.env, type(base.algorithm), named.preset, **{**named.settings, **settings})
         if output.print_config:
             print(settings_text(*check(config, asked=settings, home=home)), end="")
