@@ -120,7 +120,7 @@ class Learner:
                 break
             metrics["gradient_norm"] = self.gradient_step(loss, rollouts)
             if isinstance(batch, Sample) and self.replay is not None and loss.td_errors is not None:
-                self.replay.prioritize(batch.index.cpu(), loss.td_errors.cpu())
+                self.replay.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
         if self._normalization is not None:

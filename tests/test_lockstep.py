@@ -96,6 +96,7 @@ def test_a_repeated_run_gives_the_same_weights(tmp_path: Path, engine: str) -> N
 
 STORED = dict(learning_starts=100, capacity=600, batch_size=16)
 MEMORY = STORED | dict(target_every=200)
+RECURRENT = dict(recurrent_size=8, sequence_length=4, burn_in=2)
 OWN = {
     "dqn": MEMORY,
     "c51": MEMORY,
@@ -135,6 +136,8 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
         ("n-step-q", dict(publish_every=4, target_every=100)),
         ("dqn", MEMORY | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01)),
         ("c51", MEMORY | dict(noisy=True, prioritized=True, storage="disk")),
+        ("dqn", MEMORY | RECURRENT | dict(recurrent="lstm", double=True, n_step=2, prioritized=True)),
+        ("iqn", MEMORY | RECURRENT | dict(recurrent="gru", munchausen=True, tau=0.01, target_every=0)),
         ("ppo", dict(t_max=8, minibatches=2, normalize_value=True, recurrent="lstm", recurrent_size=8, **NORMALIZED)),
         ("one-step-sarsa", dict(publish_every=3, target_every=100, **NORMALIZED)),
         ("dqn", MEMORY | dict(target_every=0, tau=0.01, **NORMALIZED)),

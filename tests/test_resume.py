@@ -89,6 +89,7 @@ def damage(path: Path) -> Path:
 SHORT = {**SMALL, "steps": 2000, "log_every": 1}
 del SHORT["t_max"]
 TRANSITIONS: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16)
+SEQUENCES: dict[str, Any] = dict(recurrent="lstm", recurrent_size=8, sequence_length=4, burn_in=2)
 STORED: dict[str, Any] = dict(TRANSITIONS, n_step=3)
 NORMALIZED: dict[str, Any] = dict(normalize_observation=True, normalize_return=True)
 PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
@@ -106,6 +107,7 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
         ("CartPole-v1", "iqn", dict(STORED, steps=700, quantile_samples=8, target_samples=8, munchausen=True)),
+        ("CartPole-v1", "dqn", dict(TRANSITIONS, **SEQUENCES, steps=1000, prioritized=True)),
         ("Pendulum-v1", "td3", dict(TRANSITIONS, steps=1200, policy_delay=3)),
         ("Pendulum-v1", "sac", dict(TRANSITIONS, steps=1200, prioritized=True)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample
@@ -57,7 +57,7 @@ class DQN(ReplayBasedQLearning):
         with torch.no_grad():
             next_value = self.target_outputs(network, batch).squeeze(-1)  # [N]
             y = batch.returns(self.discount) + batch.bootstrap(self.discount) * next_value
-        q = q_outputs(network, batch.observation).q[0]  # [N, A]
+        q = outputs_now(network, batch).q[0]  # [N, A]
         value = gather_action(q, batch.action)
         td_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
         loss = (batch.weight * td_loss(value, y, reduction="none")).mean()

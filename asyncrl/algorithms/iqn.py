@@ -11,7 +11,7 @@ from torch import Tensor
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.qr_dqn import quantile_loss
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_later, outputs_now
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample, Sample
@@ -59,28 +59,31 @@ class IQN(ReplayBasedQLearning):
 
     def prepare(self, network: Any, target: ImplicitQuantileNetwork, batch: Sample) -> PreparedSample:
         """Add the target network's action values, and its quantiles at drawn fractions, for `next_observation`."""
-        q = q_outputs(target, batch.next_observation).q[0]
-        outputs = _quantiles(target, batch.next_observation, _fractions(batch, self.target_samples)).outputs[0]
+        q = outputs_later(target, batch).q[0]
+        outputs = outputs_later(_AtRandomFractions(target, batch.random, self.target_samples), batch).outputs[0]
         return self.with_bonus(target, batch).with_targets(target_q=q, target_outputs=outputs)
 
     def loss(self, network: ImplicitQuantileNetwork, target: Any, batch: PreparedSample) -> Loss:
         with torch.no_grad():
             next_quantiles = self.target_outputs(network, batch)  # [N, N′]
             y = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * next_quantiles
-        fractions = _fractions(batch, self.quantile_samples)
-        output = _quantiles(network, batch.observation, fractions)
-        losses = quantile_loss(gather_action(output.outputs[0], batch.action), y, fractions)  # [N]
+        forward = _AtRandomFractions(network, batch.random, self.quantile_samples)
+        output = outputs_now(forward, batch)
+        losses = quantile_loss(gather_action(output.outputs[0], batch.action), y, forward.fractions)  # [N]
         loss = (batch.weight * losses).mean()
         return Loss.of(loss, q=output.q.amax(-1).mean(), target=y.mean())._replace(td_errors=losses.detach())
 
 
-def _fractions(sample: Sample, count: int) -> Tensor:
-    """Draw `count` fractions for each transition, [N, count] float32."""
-    size = len(sample.action), count
-    return torch.rand(size, generator=sample.random, dtype=torch.float32).to(sample.action.device)
+class _AtRandomFractions:
+    """A pass of the network that draws `count` fractions for each step."""
 
+    def __init__(self, network: ImplicitQuantileNetwork, random: torch.Generator, count: int) -> None:
+        self._network, self._random, self._count = network, random, count
+        self.fractions = torch.empty(0)
+        """[T·N, count] float32: the fractions of the last pass."""
 
-def _quantiles(network: ImplicitQuantileNetwork, observation: Tensor, fractions: Tensor) -> ActionValues:
-    """Return a feed-forward network's quantiles of single steps `observation` [N, *O] at `fractions` [N, K]."""
-    state = torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
-    return network.quantiles(observation[None], state, None, fractions[None])
+    def __call__(self, observation: Tensor, state: Tensor, valid: Tensor | None) -> ActionValues:
+        size = *observation.shape[:2], self._count
+        fractions = torch.rand(size, generator=self._random, dtype=torch.float32).to(observation.device)
+        self.fractions = fractions.flatten(0, 1)
+        return self._network.quantiles(observation, state, valid, fractions)

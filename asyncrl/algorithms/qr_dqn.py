@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, q_outputs
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample
@@ -51,7 +51,7 @@ class QRDQN(ReplayBasedQLearning):
         with torch.no_grad():
             next_quantiles = self.target_outputs(network, batch)  # [N, K]
             y = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * next_quantiles
-        output = q_outputs(network, batch.observation)
+        output = outputs_now(network, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y)  # [N]
         loss = (batch.weight * losses).mean()
         return Loss.of(loss, q=output.q.amax(-1).mean(), target=y.mean())._replace(td_errors=losses.detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -16,10 +17,10 @@ from asyncrl.algorithms.value_based import ValueBasedMethod
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.experience import OffPolicy, PreparedSample, ReplayOptions, Sample
+from asyncrl.experience import OffPolicy, PreparedSample, ReplayOptions, Sample, SequenceOptions, Unroll
 from asyncrl.networks import ActionValues, NetworkConfig, Recurrent
 
-__all__ = ["ReplayBasedQLearning", "gather_action", "q_outputs"]
+__all__ = ["Forward", "ReplayBasedQLearning", "gather_action", "outputs_later", "outputs_now", "q_outputs"]
 
 
 def _default_exploration() -> Exploration:
@@ -62,16 +63,24 @@ class ReplayBasedQLearning(ValueBasedMethod):
     """Polyak averaging: fraction τ by which the target network moves towards the network after each gradient step."""
     exploration: Exploration = field(default_factory=_default_exploration)
     replay: ReplayOptions = field(default_factory=ReplayOptions)
+    sequences: SequenceOptions = field(default_factory=SequenceOptions)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
         within(self, 1, math.inf, "n_step")
         within(self, 0, 1, "tau")
         self.replay.check(self.n_step)
+        self.sequences.check()
         self.munchausen.check()
-        if network.recurrent is not Recurrent.NONE:
+        is_recurrent = network.recurrent is not Recurrent.NONE
+        if is_recurrent and not self.sequences.sequence_length:
             raise UsageError(
-                f"{self.name} samples single steps, so it cannot train --recurrent {network.recurrent.value}; leave it out"
+                f"--recurrent {network.recurrent.value} learns from sequences of steps: --sequence-length must be 1 or more"
+            )
+        if self.sequences.sequence_length and not is_recurrent:
+            raise UsageError(
+                f"--sequence-length {self.sequences.sequence_length} is for recurrent networks; add --recurrent lstm, or "
+                "leave it out"
             )
 
     @property
@@ -80,18 +89,19 @@ class ReplayBasedQLearning(ValueBasedMethod):
         return getattr(self, "munchausen_targets", _NO_MUNCHAUSEN)
 
     def experience(self) -> OffPolicy:
-        return OffPolicy(self.t_max, n_step=self.n_step, replay=self.replay)
+        sequences = self.sequences if self.sequences.sequence_length else None
+        return OffPolicy(self.t_max, n_step=self.n_step, replay=self.replay, sequences=sequences)
 
     def prepare(self, network: Any, target: Any, batch: Sample) -> PreparedSample:
         """Add the target network's outputs for `next_observation`, and the Munchausen bonus to the first reward."""
-        output = q_outputs(target, batch.next_observation)
+        output = outputs_later(target, batch)
         return self.with_bonus(target, batch).with_targets(target_q=output.q[0], target_outputs=output.outputs[0])
 
     def with_bonus(self, target: Any, batch: Sample) -> Sample:
         """Return the sample with the Munchausen bonus in the first step's reward, if that is asked for."""
         if not self.munchausen.munchausen:
             return batch
-        bonus = self.munchausen.bonus(q_outputs(target, batch.observation).q[0], batch.action)
+        bonus = self.munchausen.bonus(outputs_now(target, batch).q[0], batch.action)
         return replace(batch, reward=torch.cat([batch.reward[:1] + bonus, batch.reward[1:]]))
 
     def target_outputs(self, network: Any, sample: PreparedSample) -> Tensor:
@@ -99,17 +109,49 @@ class ReplayBasedQLearning(ValueBasedMethod):
 
         With Munchausen targets, the outputs' mean over the actions of the soft policy, plus its entropy.
         """
-        q = q_outputs(network, sample.next_observation).q[0] if self.double else sample.target_q
+        q = outputs_later(network, sample).q[0] if self.double else sample.target_q
         if self.munchausen.munchausen:
             return self.munchausen.soft_value(q, sample.target_outputs)
         return gather_action(sample.target_outputs, q.argmax(-1))
 
 
-def q_outputs(network: Any, observation: Tensor) -> ActionValues:
+Forward = Callable[[Tensor, Tensor, Tensor | None], ActionValues]
+"""A network's pass over (observation [T, N, *O], state [N, S], valid [T, N])."""
+
+
+def outputs_now(forward: Forward, sample: Sample) -> ActionValues:
+    """Return the outputs [1, N, …] for the first observations of the transitions."""
+    if sample.unroll is None:
+        return q_outputs(forward, sample.observation)
+    unroll, steps = sample.unroll, slice(sample.unroll.burn_in, sample.unroll.burn_in + sample.unroll.length)
+    return _flat(forward(unroll.observation[steps], _burned_in(forward, unroll), unroll.valid[steps]))
+
+
+def outputs_later(forward: Forward, sample: Sample) -> ActionValues:
+    """Return the outputs [1, N, …] for the last observations of the transitions, from which targets bootstrap."""
+    if sample.unroll is None:
+        return q_outputs(forward, sample.next_observation)
+    unroll, steps = sample.unroll, slice(sample.unroll.burn_in, None)
+    q, outputs, state = _flat(forward(unroll.observation[steps], _burned_in(forward, unroll), unroll.valid[steps]))
+    return ActionValues(q[:, unroll.later], outputs[:, unroll.later], state)
+
+
+def q_outputs(forward: Forward, observation: Tensor) -> ActionValues:
     """Return a feed-forward network's outputs for single steps `observation` [N, *O], as a sequence of length T = 1."""
     state = torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
-    output: ActionValues = network(observation[None], state)
-    return output
+    return forward(observation[None], state, None)
+
+
+@torch.no_grad()
+def _burned_in(forward: Forward, unroll: Unroll) -> Tensor:
+    """Return the recurrent state [M, S] after the burn-in."""
+    steps = slice(unroll.burn_in)
+    return forward(unroll.observation[steps], unroll.state, unroll.valid[steps]).state if unroll.burn_in else unroll.state
+
+
+def _flat(output: ActionValues) -> ActionValues:
+    """Return the outputs [1, T·N, …] of sequences [T, N, …]."""
+    return ActionValues(output.q.flatten(0, 1)[None], output.outputs.flatten(0, 1)[None], output.state)
 
 
 def gather_action(x: Tensor, action: Tensor) -> Tensor:

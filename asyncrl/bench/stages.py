@@ -147,7 +147,7 @@ def _without_warm_up(config: RunConfig) -> RunConfig:
     experience = config.algorithm.experience()
     if experience.replay is None:
         return config
-    enough = config.actors * config.envs_per_actor * (experience.slot_length + experience.n_step + 4)
+    enough = config.actors * config.envs_per_actor * (experience.slot_length + experience.sample_steps + 4)
     options = replace(experience.replay, learning_starts=enough, capacity=10 * enough + experience.replay.batch_size)
     algorithm: Any = config.algorithm
     return replace(config, algorithm=replace(algorithm, replay=options))

@@ -52,6 +52,7 @@ _TITLES = {
     "exploration": "Exploration",
     "munchausen_targets": "Munchausen targets",
     "replay": "Replay buffer",
+    "sequences": "Replay of sequences (--recurrent)",
     "optimizer": "Optimizer",
     "network": "Network",
     "environment": "Environment",

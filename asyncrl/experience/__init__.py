@@ -3,8 +3,9 @@
 from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, PreparedBatch, stack_frames
 from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy, UpdateContext
-from asyncrl.experience.options import ReplayOptions, ReplayPlan, Storage
-from asyncrl.experience.replay import PreparedSample, ReplayBuffer, Sample
+from asyncrl.experience.options import ReplayOptions, ReplayPlan, SequenceOptions, Storage
+from asyncrl.experience.replay import ReplayBuffer
+from asyncrl.experience.samples import PreparedSample, Sample, Unroll
 
 __all__ = [
     "Archive",
@@ -19,7 +20,9 @@ __all__ = [
     "ReplayOptions",
     "ReplayPlan",
     "Sample",
+    "SequenceOptions",
     "Storage",
+    "Unroll",
     "UpdateContext",
     "stack_frames",
 ]

@@ -15,9 +15,10 @@ import torch
 
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.batch import Batch, PreparedBatch
-from asyncrl.experience.options import ReplayOptions
-from asyncrl.experience.replay import PreparedSample, ReplayBuffer, Sample
+from asyncrl.experience.options import ReplayOptions, SequenceOptions, sample_steps
+from asyncrl.experience.replay import ReplayBuffer
 from asyncrl.experience.rollout import Rollout
+from asyncrl.experience.samples import PreparedSample, Sample
 
 __all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy", "UpdateContext"]
 
@@ -58,6 +59,13 @@ class Experience(ABC):
     """Settings of the replay buffer; None without one."""
     n_step: int = 1
     """Longest return of a stored step, in steps."""
+    sequences: SequenceOptions | None = None
+    """Samples are sequences of stored steps; None for single transitions."""
+
+    @property
+    def sample_steps(self) -> int:
+        """Stored steps that a sample is made of."""
+        return sample_steps(self.n_step, self.sequences)
 
     @property
     @abstractmethod
@@ -144,6 +152,7 @@ class OffPolicy(Experience):
     """T: steps per rollout and environment."""
     replay: ReplayOptions = field(default_factory=ReplayOptions)
     n_step: int = 1
+    sequences: SequenceOptions | None = None
 
     @property
     def slot_length(self) -> int:

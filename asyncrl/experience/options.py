@@ -12,7 +12,7 @@ from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Field, Layout
 
-__all__ = ["ReplayOptions", "ReplayPlan", "Storage"]
+__all__ = ["ReplayOptions", "ReplayPlan", "SequenceOptions", "Storage", "sample_steps"]
 
 
 class Storage(Enum):
@@ -62,6 +62,31 @@ class ReplayOptions:
 
 
 @dataclass(frozen=True)
+class SequenceOptions:
+    """Settings of replay for recurrent networks (R2D2, Kapturowski et al. 2019)."""
+
+    sequence_length: int = 0
+    """Steps of a replayed sequence that are learned from, for recurrent networks; 0 for single steps. A batch then has
+    --batch-size sequences, which begin where a rollout did."""
+    burn_in: int = 10
+    """Steps before them that only bring the recurrent state up to date."""
+
+    def check(self) -> None:
+        """Raise UsageError for values out of range."""
+        within(self, 0, 100_000, "sequence_length", "burn_in")
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole sequence."""
+        return self.burn_in + self.sequence_length
+
+
+def sample_steps(n_step: int, sequences: SequenceOptions | None) -> int:
+    """Return the steps that a sample is made of: those of an n-step return, or of a sequence and its last return."""
+    return n_step if sequences is None else sequences.steps + n_step - 1
+
+
+@dataclass(frozen=True)
 class ReplayPlan:
     """The shapes of a replay buffer, and checks that it fits the run and the memory."""
 
@@ -72,6 +97,18 @@ class ReplayPlan:
     options: ReplayOptions
     n_step: int
     """Longest return n, in steps."""
+    sequences: SequenceOptions | None = None
+    """Samples are sequences; None for single transitions."""
+
+    @property
+    def span(self) -> int:
+        """Steps that a sample is made of."""
+        return sample_steps(self.n_step, self.sequences)
+
+    @property
+    def states(self) -> int:
+        """Recurrent states per environment: one for each rollout that a row may belong to."""
+        return self.rows // self.layout.steps + 2
 
     @property
     def rows(self) -> int:
@@ -88,29 +125,34 @@ class ReplayPlan:
         layout = self.layout
         shape = (self.actors, self.rows, layout.envs)
         action_dtype = layout.action.dtype if layout.action.dtype.is_floating_point else torch.int32
-        return {
+        fields = {
             "frames": Field((*shape, *layout.frame.shape), layout.frame.dtype),
             "action": Field((*shape, *layout.action.shape), action_dtype),
             "reward": Field(shape, torch.float32),
             "terminated": Field(shape, torch.bool),
             "reset": Field(shape, torch.bool),
         }
+        if self.sequences is not None:
+            fields["start"] = Field(shape, torch.bool)
+            fields["state"] = Field((self.actors, self.states, layout.envs, layout.state), torch.float32)
+        return fields
 
     def check(self, free: int) -> None:
         """Raise UsageError if the settings are too small for the run, or the buffer is larger than `free` bytes."""
         options, layout = self.options, self.layout
         envs = self.actors * layout.envs
-        min_capacity = envs * (layout.steps + self.n_step + layout.stack)
+        samples = f"{self.n_step}-step returns" if self.sequences is None else f"sequences of {self.span} steps"
+        min_capacity = envs * (layout.steps + self.span + layout.stack)
         if options.capacity < min_capacity:
             raise UsageError(
                 f"--capacity must be {min_capacity} or more for {envs} environments, rollouts of {layout.steps} steps and "
-                f"{self.n_step}-step returns, not {options.capacity}"
+                f"{samples}, not {options.capacity}"
             )
-        min_start = envs * (self.n_step + 1)
+        min_start = envs * (self.span + 1)
         if options.learning_starts < min_start:
             raise UsageError(
-                f"--learning-starts must be {min_start} or more for {envs} environments and {self.n_step}-step returns, "
-                f"not {options.learning_starts}"
+                f"--learning-starts must be {min_start} or more for {envs} environments and {samples}, not "
+                f"{options.learning_starts}"
             )
         if self.nbytes > free:
             fitting = options.capacity * free / self.nbytes

@@ -6,9 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -16,82 +14,18 @@ from torch import Tensor
 
 from asyncrl.common.os_errors import attach_path
 from asyncrl.envs.rewards import Rewards
-from asyncrl.experience.options import ReplayPlan, Storage
+from asyncrl.experience.options import ReplayPlan, SequenceOptions, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.rollout import Rollout
+from asyncrl.experience.samples import Sample, Unroll
 
-__all__ = ["PreparedSample", "ReplayBuffer", "Sample"]
+__all__ = ["ReplayBuffer"]
 
 _MAX_BATCHES = 16
 """Batches sampled at once: one large sample costs less than many small ones."""
 
 _MAX_BYTES = 4 * 2**20
 """Bytes of observations sampled at once, so that they are still in the processor's cache when they are learned from."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """N stored transitions of n steps each, or fewer where the episode ends earlier."""
-
-    observation: Tensor
-    """[N, *O]: the observation before the first step."""
-    action: Tensor
-    """[N, …], shape and dtype as `Actions` describes: the action of the first step."""
-    reward: Tensor
-    """[n, N] float32, transformed as the environment's contract says; 0 after the episode's end."""
-    next_observation: Tensor
-    """[N, *O]: the observation n steps later, or the episode's last one if it ends earlier."""
-    steps: Tensor
-    """[N] int64: steps from `observation` to `next_observation`, at most n."""
-    terminated: Tensor
-    """[N] bool: whether the episode terminated at `next_observation`."""
-    weight: Tensor
-    """[N] float32: importance weights; 1 where sampling is uniform."""
-    index: Tensor
-    """[N] int64: positions in the replay buffer, for `ReplayBuffer.prioritize`."""
-    number: int = field(default=0, kw_only=True)
-    """Gradient steps that the run took before the one that learns from this sample."""
-    random: torch.Generator = field(default_factory=torch.Generator, kw_only=True)
-    """Source of the loss's random numbers, on the CPU."""
-
-    def to(self, device: torch.device) -> Self:
-        """Return a copy on `device`."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in self._tensors()})
-
-    def split(self, size: int) -> list[Self]:
-        """Divide into samples of `size` transitions, for one gradient step each; the last one may be smaller."""
-        names = self._tensors()
-        parts = zip(*(getattr(self, name).split(size, 1 if name == "reward" else 0) for name in names), strict=True)
-        return [
-            replace(self, **dict(zip(names, part, strict=True)), number=self.number + i) for i, part in enumerate(parts)
-        ]
-
-    def _tensors(self) -> list[str]:
-        return [own.name for own in fields(self) if isinstance(getattr(self, own.name), Tensor)]
-
-    def with_targets(self, target_q: Tensor, target_outputs: Tensor) -> PreparedSample:
-        """Add the target network's outputs for `next_observation`: `target_q` [N, A], `target_outputs` [N, A, K]."""
-        own = {one.name: getattr(self, one.name) for one in fields(Sample)}
-        return PreparedSample(**own, target_q=target_q, target_outputs=target_outputs)
-
-    def returns(self, discount: float) -> Tensor:
-        """Return the discounted sum of rewards Σ_k γ^k·r_k [N] up to `next_observation`."""
-        powers = discount ** torch.arange(len(self.reward), dtype=torch.float32, device=self.reward.device)
-        return (powers[:, None] * self.reward).sum(0)
-
-    def bootstrap(self, discount: float) -> Tensor:
-        """Return the discount [N] of the value of `next_observation`: γ^steps, or 0 if the episode terminated."""
-        return torch.where(self.terminated, 0.0, discount ** self.steps.float())
-
-
-@dataclass(frozen=True)
-class PreparedSample(Sample):
-    """A sample with the target network's outputs for `next_observation`."""
-
-    target_q: Tensor
-    """[N, A] float32: action values of the target network."""
-    target_outputs: Tensor
-    """[N, A, K] float32: the outputs that `target_q` is computed from."""
 
 
 class ReplayBuffer:
@@ -105,6 +39,8 @@ class ReplayBuffer:
     def __init__(self, plan: ReplayPlan) -> None:
         self._options, self._n_step, self._stack = plan.options, plan.n_step, plan.layout.stack
         self._shape = plan.actors, plan.rows, plan.layout.envs
+        self._sequences, self._span = plan.sequences, plan.span
+        self._rollout_steps, self._states = plan.layout.steps, plan.states
         memory = _allocate(plan.nbytes, plan.options.storage)
         offset = 0
         self._views: dict[str, Tensor] = {}
@@ -131,6 +67,10 @@ class ReplayBuffer:
         for name in ("action", "reward", "terminated"):
             view = self._views[name]
             view[actor].index_copy_(0, rows[:-1], getattr(rollout, name).to(view.dtype))
+        if self._sequences is not None:
+            self._views["start"][actor].index_fill_(0, rows, False)
+            self._views["start"][actor, rows[0]] = True
+            self._views["state"][actor].index_copy_(0, self._places("state", first, 1), rollout.state[None])
         self.newest[actor] = first + steps
         if self._tree is not None:
             self._add_priorities(actor, first, first + steps)
@@ -144,6 +84,12 @@ class ReplayBuffer:
         time, because `prioritize` changes the priorities in between.
         """
         size, rewards = self._options.batch_size, rewards or Rewards()
+        if self._sequences is not None:
+            starts = self._starts() if self._tree is None else None
+            for _ in range(count):
+                drawn = self._draw_by_priority(random, size, progress) if starts is None else _draw(starts, random, size)
+                yield self._sample_sequences(*drawn, rewards, self._sequences)
+            return
         if self._tree is not None:
             for _ in range(count):
                 yield self._sample(*self._draw_by_priority(random, size, progress), rewards)
@@ -155,16 +101,9 @@ class ReplayBuffer:
 
     def _sample(self, actor: np.ndarray, row: np.ndarray, env: np.ndarray, weight: Tensor, rewards: Rewards) -> Sample:
         """Return the transitions that begin at `row` of environment `env` of `actor`, [N] int64 each."""
-        n = self._n_step
-        rows = row + np.arange(n + 1)[:, None]  # [n+1, N]
+        rows = row + np.arange(self._n_step + 1)[:, None]  # [n+1, N]
         index = self._index(actor, rows, env)
-        reset, terminated = self._flat("reset")[index], self._flat("terminated")[index[:-1]]
-        alive = torch.ones(n + 1, len(row), dtype=torch.bool)  # step k belongs to the transition
-        for k in range(n):
-            alive[k + 1] = alive[k] & ~terminated[k] & ~reset[k + 1]
-        alive = alive[:-1]
-        steps = alive.sum(0)
-        reward = torch.where(alive, rewards.learned(self._flat("reward")[index[:-1]], terminated), 0.0)
+        reward, steps, terminated = self._returns(index, rewards)
         both_rows = np.concatenate([row, row + steps.numpy()])
         observation, next_observation = self._observations(np.tile(actor, 2), both_rows, np.tile(env, 2)).chunk(2)
         action = self._flat("action")[index[0]]
@@ -174,19 +113,72 @@ class ReplayBuffer:
             reward=reward,
             next_observation=next_observation,
             steps=steps,
-            terminated=(alive & terminated).any(0),
+            terminated=terminated,
             weight=weight,
             index=index[0],
         )
+
+    def _sample_sequences(
+        self,
+        actor: np.ndarray,
+        row: np.ndarray,
+        env: np.ndarray,
+        weight: Tensor,
+        rewards: Rewards,
+        options: SequenceOptions,
+    ) -> Sample:
+        """Return the transitions of the sequences that begin at `row` of environment `env` of `actor`, [M] int64 each."""
+        burn_in, length, count = options.burn_in, options.sequence_length, len(row)
+        rows = row + np.arange(self._span + 1)[:, None]  # [W, M]
+        index = self._index(actor, rows, env)
+        # the steps of each transition, [n+1, length·M]
+        steps_of = torch.stack([index[burn_in + k : burn_in + k + length].flatten() for k in range(self._n_step + 1)])
+        reward, steps, terminated = self._returns(steps_of, rewards)
+        observation = self._observations(np.tile(actor, len(rows)), rows.ravel(), np.tile(env, len(rows)))
+        valid = ~self._flat("reset")[index]
+        learned = valid[burn_in : burn_in + length].flatten()
+        unroll = Unroll(
+            observation=observation.view(*index.shape, *observation.shape[1:]),
+            state=self._views["state"][actor, row // self._rollout_steps % self._states, env],
+            valid=valid,
+            learned=learned,
+            later=torch.arange(length * count) + steps * count,
+            burn_in=burn_in,
+            length=length,
+        )
+        action = self._flat("action")[steps_of[0]]
+        share = len(learned) / max(1, int(learned.sum()))  # so that means over all transitions are means over valid ones
+        return Sample(
+            observation=observation[:0],
+            action=action.long() if not action.is_floating_point() else action,
+            reward=reward,
+            next_observation=observation[:0],
+            steps=steps,
+            terminated=terminated,
+            weight=torch.where(learned, weight.repeat(length) * share, 0.0),
+            index=index[0],
+            unroll=unroll,
+        )
+
+    def _returns(self, index: Tensor, rewards: Rewards) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rewards [n, N], steps [N] and termination [N] of transitions with steps stored at `index` [n+1, N]."""
+        reset, terminated = self._flat("reset")[index], self._flat("terminated")[index[:-1]]
+        alive = torch.ones(index.shape, dtype=torch.bool)  # step k belongs to the transition
+        for k in range(len(index) - 1):
+            alive[k + 1] = alive[k] & ~terminated[k] & ~reset[k + 1]
+        alive = alive[:-1]
+        reward = torch.where(alive, rewards.learned(self._flat("reward")[index[:-1]], terminated), 0.0)
+        return reward, alive.sum(0), (alive & terminated).any(0)
 
     def rows(self, since: np.ndarray) -> dict[str, Tensor]:
         """Return the rows from number `since` [A] on that are still stored, by name; `load_rows` takes them."""
         tensors = {}
         for actor, (start, newest) in enumerate(zip(since.tolist(), self.newest.tolist(), strict=True)):
             first = max(start, newest - self._shape[1] + 1)
-            slots = torch.arange(first, newest + 1) % self._shape[1]
             tensors[f"{actor}.first"] = torch.tensor(first)
-            tensors |= {f"{actor}.{name}": view[actor].index_select(0, slots) for name, view in self._views.items()}
+            for name, view in self._views.items():
+                places = self._places(name, first, newest + 1 - first)
+                tensors[f"{actor}.{name}"] = view[actor].index_select(0, places)
         return tensors
 
     def like(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -200,7 +192,9 @@ class ReplayBuffer:
             count = min(max(1, len(reset)) if reset is not None and reset.dim() else 1, self._shape[1])
             expected[f"{actor}.first"] = torch.empty((), dtype=torch.int64, device="meta")
             for name, view in self._views.items():
-                shape = (count, *view.shape[2:])
+                state = found.get(f"{actor}.state")
+                states = min(len(state), self._states) if state is not None and state.dim() else 1
+                shape = (states if name == "state" else count, *view.shape[2:])
                 expected[f"{actor}.{name}"] = torch.empty(shape, dtype=view.dtype, device="meta")
         return expected
 
@@ -214,9 +208,11 @@ class ReplayBuffer:
             stored = int(self.newest[actor])
             if not 0 <= first < 2**53 or first + count - 1 < stored:
                 raise ValueError(f"rows {first} to {first + count - 1} of actor {actor} do not continue row {stored}")
-            slots = torch.arange(first, first + count) % self._shape[1]
             for name, view in self._views.items():
-                view[actor].index_copy_(0, slots, rows[f"{actor}.{name}"])
+                places, tensor = self._places(name, first, count), rows[f"{actor}.{name}"]
+                if len(places) != len(tensor):
+                    raise ValueError(f"{len(tensor)} entries of {name} for {len(places)}")
+                view[actor].index_copy_(0, places, tensor)
             self.newest[actor] = first + count - 1
 
     def state(self) -> dict[str, Tensor]:
@@ -277,6 +273,25 @@ class ReplayBuffer:
             pending = np.flatnonzero(self._flat("reset")[self._index(actor, row, env)].numpy())
         return actor, row, env
 
+    def _starts(self) -> np.ndarray:
+        """Return actor, row and environment [3, K] of the stored sequences that are complete."""
+        found = []
+        for actor, (oldest, newest) in enumerate(zip(self.oldest.tolist(), self.newest.tolist(), strict=True)):
+            slots = np.flatnonzero(self._views["start"][actor, :, 0].numpy())
+            rows = newest - (newest - slots) % self._shape[1]
+            rows = rows[(rows >= oldest) & (rows <= newest - self._span)]
+            envs = np.arange(self._shape[2])
+            found.append(
+                np.stack([np.full(len(rows) * len(envs), actor), rows.repeat(len(envs)), np.tile(envs, len(rows))])
+            )
+        return np.concatenate(found, 1)
+
+    def _places(self, name: str, first: int, count: int) -> Tensor:
+        """Return where the field `name` of rows `first` … `first` + `count` − 1 is stored; states, one per rollout."""
+        if name == "state":
+            return torch.arange(first // self._rollout_steps, (first + count - 1) // self._rollout_steps + 1) % self._states
+        return torch.arange(first, first + count) % self._shape[1]
+
     @property
     def oldest(self) -> np.ndarray:
         """[A] int64: the oldest row of each actor whose frame stack is complete."""
@@ -306,11 +321,15 @@ class ReplayBuffer:
         self._tree.update(self._indices(actor, np.arange(before, after)), 0.0)
 
     def _add_priorities(self, actor: int, first: int, last: int) -> None:
-        """Give rows `first` − n + 1 to `last` − n, whose n steps are now complete, the largest priority so far."""
+        """Give rows `first` − n + 1 to `last` − n, whose n steps are now complete, the largest priority so far.
+
+        n is the number of steps of a sample. Reset steps have no priority; with sequences, starts of rollouts alone do.
+        """
         assert self._tree is not None
-        rows = np.arange(max(0, first - self._n_step + 1), last - self._n_step + 1)
+        rows = np.arange(max(0, first - self._span + 1), last - self._span + 1)
         index = self._indices(actor, rows)
-        self._tree.update(index[~self._flat("reset")[index].numpy()], self._max_priority)
+        begins = ~self._flat("reset")[index] if self._sequences is None else self._flat("start")[index]
+        self._tree.update(index[begins.numpy()], self._max_priority)
 
     def _indices(self, actor: int, rows: np.ndarray) -> np.ndarray:
         """Return the flat indices [R·B] of `rows` [R] of all environments of `actor`."""
@@ -340,6 +359,12 @@ class ReplayBuffer:
         other_episode = boundary.flip(1).cumsum(1).flip(1) > 0
         frames[other_episode.nonzero(as_tuple=True)] = 0  # faster than a mask over all frames
         return frames
+
+
+def _draw(starts: np.ndarray, random: torch.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
+    """Draw `size` of the `starts` [3, K] uniformly. Returns actors, rows, environments [size], and weights of 1."""
+    actor, row, env = starts[:, torch.randint(starts.shape[1], (size,), generator=random).numpy()]
+    return actor, row, env, torch.ones(size, dtype=torch.float32)
 
 
 def _allocate(nbytes: int, storage: Storage) -> Tensor:

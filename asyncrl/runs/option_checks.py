@@ -235,6 +235,8 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
             yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and --lag 0, where that policy acted")
     if experience.replay is not None:
         yield from _of_replay(experience.replay)
+    if experience.sequences is None:
+        yield IneffectiveOptions(("burn_in",), "without --recurrent lstm or gru, whose state it brings up to date")
 
 
 def _of_replay(options: ReplayOptions) -> Iterator[IneffectiveOptions]:

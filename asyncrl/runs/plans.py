@@ -21,7 +21,8 @@ def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
     experience = config.algorithm.experience()
     if experience.replay is None:
         return None
-    return ReplayPlan(actor_spec(config, contract).layout(), config.actors, experience.replay, experience.n_step)
+    layout = actor_spec(config, contract).layout()
+    return ReplayPlan(layout, config.actors, experience.replay, experience.n_step, experience.sequences)
 
 
 def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> ActorSpec:

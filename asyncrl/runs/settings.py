@@ -13,13 +13,17 @@ from asyncrl.envs import EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
-from asyncrl.networks import network_name_of
+from asyncrl.networks import Recurrent, network_name_of
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.former_names import rename_settings
 
 __all__ = ["configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor"]
+
+
+_SEQUENCE_LENGTH = 20
+"""Steps of a replayed sequence where a recurrent network is asked for, and no length."""
 
 
 def configure(
@@ -116,10 +120,15 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     """
     algorithm, steps = config.algorithm, config.steps
     adapted: dict[str, Any] = {}
+    sequences = getattr(algorithm, "sequences", None)
+    if sequences is not None and not sequences.sequence_length and config.network.recurrent is not Recurrent.NONE:
+        adapted["sequence_length"] = _SEQUENCE_LENGTH
+        longer = dataclasses.replace(sequences, sequence_length=_SEQUENCE_LENGTH)
+        algorithm = dataclasses.replace(algorithm, **{"sequences": longer})
     experience = algorithm.experience()
     if experience.replay is not None:
         starts = experience.replay.learning_starts
-        least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.n_step + 1))
+        least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.sample_steps + 1))
         adapted["learning_starts"] = min(starts, max(steps // 10, least))
     if algorithm.tau and algorithm.target_every and "tau" in given:
         adapted["target_every"] = 0

@@ -37,6 +37,7 @@ _TITLES = {
     "algorithm": "The algorithm",
     "algorithm.exploration": "Exploration",
     "algorithm.replay": "The replay buffer",
+    "algorithm.sequences": "Replay of sequences, for recurrent networks",
     "algorithm.munchausen_targets": "Munchausen targets",
     "optimizer": "The optimizer",
     "environment": "The environment's options",

@@ -265,7 +265,13 @@ def test_tau_moves_the_target_network_at_every_gradient_step() -> None:
 @pytest.mark.parametrize(
     ("env", "algorithm", "wrong", "sentence"),
     [
-        ("CartPole-v1", "dqn", dict(recurrent="lstm"), "samples single steps, so it cannot train --recurrent lstm"),
+        (
+            "CartPole-v1",
+            "dqn",
+            dict(recurrent="lstm"),
+            "--recurrent lstm learns from sequences of steps: --sequence-length",
+        ),
+        ("CartPole-v1", "dqn", dict(sequence_length=4), "--sequence-length 4 is for recurrent networks"),
         ("CartPole-v1", "dqn", dict(engine="hogwild"), "hogwild: its workers learn from their own rollouts"),
         ("CartPole-v1", "dqn", dict(n_step=0), "--n-step must be 1 or more, not 0"),
         (

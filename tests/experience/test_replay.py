@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
-from asyncrl.experience import ReplayBuffer, ReplayOptions, ReplayPlan, Sample, Storage
+from asyncrl.experience import ReplayBuffer, ReplayOptions, ReplayPlan, Sample, SequenceOptions, Storage
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.replay import _allocate
 from asyncrl.experience.rollout import Field, Layout, Rollout
@@ -69,9 +69,10 @@ class Life:
 class World:
     """Actors with environments, as rollouts and as lives."""
 
-    def __init__(self, actors: int, steps: int, stack: int, seed: int) -> None:
+    def __init__(self, actors: int, steps: int, stack: int, seed: int, state: int = 0) -> None:
         random = np.random.default_rng(seed)
-        self.layout = Layout(steps, ENVS, stack, Field((1,), torch.float32), Field((), torch.int64))
+        self.layout = Layout(steps, ENVS, stack, Field((1,), torch.float32), Field((), torch.int64), state)
+        self.starts: list[set[int]] = [set() for _ in range(actors)]
         self.lives = [[Life(stack, random) for _ in range(ENVS)] for _ in range(actors)]
         self._interrupted: set[int] = set()
         for life in (life for lives in self.lives for life in lives):
@@ -92,6 +93,8 @@ class World:
         stack, steps = self.layout.stack, self.layout.steps
         for env, life in enumerate(self.lives[actor]):
             first = len(life.rows) - 1
+            self.starts[actor].add(first)
+            slot.state[env] = first + env / 8
             for _ in range(steps):
                 life.step()
             rows = life.rows[first:]
@@ -182,6 +185,74 @@ def test_samples_equal_the_recorded_history(
     for sample in drawn[:2]:
         check(sample, plan, world, window)
     assert {place for s in drawn for place in places(s.index.numpy(), plan, world)} == wanted
+
+
+def check_sequences(sample: Sample, plan: ReplayPlan, world: World, window: int) -> None:
+    unroll = sample.unroll
+    assert unroll is not None
+    count, errors = len(sample.index), torch.arange(float(len(sample.action)))
+    priorities = sample.errors(errors)
+    for i, (actor, env, row) in enumerate(places(sample.index.numpy(), plan, world)):
+        life, learned = world.lives[actor][env], []
+        assert unroll.state[i].tolist() == [row + env / 8] * plan.layout.state
+        for t, (seen, valid) in enumerate(zip(unroll.observation[:, i], unroll.valid[:, i], strict=True)):
+            assert seen.flatten().tolist() == life.rows[row + t].seen
+            assert bool(valid) != life.rows[row + t].reset
+        for t in range(unroll.length):
+            n, first = t * count + i, row + unroll.burn_in + t
+            assert bool(unroll.learned[n]) != life.rows[first].reset
+            assert bool(sample.weight[n]) != life.rows[first].reset
+            if life.rows[first].reset:
+                continue
+            learned.append(float(errors[n]))
+            rewards, end, terminated = expected(life, first, window)
+            assert int(sample.action[n]) == life.rows[first].action
+            assert sample.reward[:, n].tolist() == rewards + [0.0] * (window - len(rewards))
+            assert (int(sample.steps[n]), bool(sample.terminated[n])) == (len(rewards), terminated)
+            assert divmod(int(unroll.later[n]), count) == (end - row - unroll.burn_in, i)
+        if learned:
+            assert float(priorities[i]) == pytest.approx(0.9 * max(learned) + 0.1 * sum(learned) / len(learned))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    stack=st.integers(1, 3),
+    window=st.integers(1, 3),
+    steps=st.integers(1, 5),
+    burn_in=st.integers(0, 3),
+    length=st.integers(1, 4),
+    prioritized=st.booleans(),
+    events=st.lists(st.sampled_from([0, 0, 0, 1, "interrupt"]), min_size=6, max_size=60),
+)
+def test_sequences_equal_the_recorded_history(
+    seed: int, stack: int, window: int, steps: int, burn_in: int, length: int, prioritized: bool, events: list[int | str]
+) -> None:
+    """They begin where rollouts did, with the state that was stored there."""
+    world, sequences = World(2, steps, stack, seed, state=2), SequenceOptions(length, burn_in)
+    options = ReplayOptions(90, batch_size=40, learning_starts=50, prioritized=prioritized)
+    plan = ReplayPlan(world.layout, 2, options, window, sequences)
+    replay, random = ReplayBuffer(plan), torch.Generator().manual_seed(seed)
+    for event in [0] * 10 + [1] * 10 + events:
+        if event == "interrupt":
+            world.interrupt()
+        else:
+            replay.extend(world.rollout(int(event)))
+    wanted = {
+        (a, e, row)
+        for a, lives in enumerate(world.lives)
+        for e, life in enumerate(lives)
+        for row in world.starts[a]
+        if max(0, len(life.rows) - plan.rows + (stack - 1) * (len(life.rows) > plan.rows)) <= row
+        if row <= len(life.rows) - 1 - plan.span
+    }
+    drawn = list(replay.samples(10, random, 0.5))
+    for sample in drawn[:2]:
+        check_sequences(sample, plan, world, window)
+    assert {place for s in drawn for place in places(s.index.numpy(), plan, world)} <= wanted
+    if prioritized:
+        assert replay._tree is not None
+        assert set(places(np.flatnonzero(replay._tree.priorities), plan, world)) == wanted
 
 
 def test_rewards_are_scaled_then_clipped() -> None:

@@ -43,7 +43,7 @@ BASE: dict[str, Any] = dict(
 )
 BASE |= dict(t_max=4, longest_episode=6, epochs=2, minibatches=2, target_every=40)
 BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
-BASE |= dict(capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
+BASE |= dict(burn_in=1, capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
 
 OTHER: dict[str, Any] = dict(
     extra_envs=("worlds:Dawdling-v0",),
@@ -64,7 +64,7 @@ OTHER: dict[str, Any] = dict(
     importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3,
     quantile_samples=5, target_samples=6, acting_quantiles=4, cosines=3,
     munchausen_scale=0.1, munchausen_temperature=2.0, munchausen_clip=-0.01,
-    critics=3, temperature=0.3, target_entropy=1.0, action_noise=0.5, policy_delay=3,
+    sequence_length=3, burn_in=2, critics=3, temperature=0.3, target_entropy=1.0, action_noise=0.5, policy_delay=3,
     target_noise=1.0, target_noise_clip=0.01, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
 """Another value of each option that is not an enum."""
@@ -106,7 +106,14 @@ CONTEXTS: list[dict[str, Any]] = [
     *(dict(optimizer=kind) for kind in ("rmsprop", "rmsprop-outside", "adam", "radam", "sgd")),
     *(dict(gradient_clipping=kind) for kind in ("none", "tensor")),
     *(dict(learning_rate_schedule=kind) for kind in ("constant", "linear", "kl")),
-    *(dict(recurrent="lstm"), dict(noisy=True), dict(dueling=True), dict(network="radial"), dict(precision="bf16")),
+    *(
+        dict(recurrent="lstm"),
+        dict(recurrent="gru", sequence_length=2),
+        dict(noisy=True),
+        dict(dueling=True),
+        dict(network="radial"),
+        dict(precision="bf16"),
+    ),
     *(dict(prioritized=True), dict(prioritized=True, priority_exponent=0.0), dict(target_every=0, tau=0.1)),
     *(dict(baseline="learned"), dict(baseline="none"), dict(t_max=1), dict(epochs=1, minibatches=1), dict(lag=0, epochs=1)),
     *(dict(epsilon_start=0.0, final_epsilons=(0.0,), final_epsilon_probabilities=(1.0,)), dict(epsilon_start=0.005)),
