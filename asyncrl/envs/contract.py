@@ -11,7 +11,7 @@ import numpy as np
 
 from asyncrl.envs.options import Backend, Supervision
 from asyncrl.envs.rewards import Rewards
-from asyncrl.envs.spaces import Spaces
+from asyncrl.envs.spaces import MaskSource, Spaces
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = ["Contract", "named_outside", "reject_untrusted_code"]
@@ -64,6 +64,8 @@ class Contract:
     versions: dict[str, str] = field(default_factory=dict)
     supervision: Supervision = field(default_factory=Supervision)
     """Limits of worker processes."""
+    ignored_action_mask: MaskSource = MaskSource.NONE
+    """Where the environment's action mask comes from, if it is ignored."""
     others: tuple[Contract, ...] = ()
     """Contracts of further environments that the agent is trained in; actors take turns."""
     untrusted_source: str | None = field(default=None, compare=False, metadata={"saved": False})
@@ -109,7 +111,7 @@ class Contract:
     @property
     def has_action_mask(self) -> bool:
         """Whether the environment gives an action mask, also if it is ignored."""
-        return self.spaces.is_masked or "ignored_action_mask" in self.settings
+        return self.spaces.is_masked or self.ignored_action_mask is not MaskSource.NONE
 
     @property
     def rewards(self) -> Rewards:
@@ -127,7 +129,7 @@ class Contract:
 
     def differences(self, other: Contract) -> list[str]:
         """Return the differences, such as `frame_skip: 4, not 1`, except in versions, backends and supervision."""
-        free = ("versions", "backend", "supervision", "shared_generators", "untrusted_source")
+        free = ("versions", "backend", "supervision", "shared_generators", "untrusted_source", "ignored_action_mask")
         names = [name for name in self.__dataclass_fields__ if name not in free]
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
         return [f"{name}: {value}, not {others}" for name, value, others in pairs if value != others]

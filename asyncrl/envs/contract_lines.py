@@ -20,6 +20,8 @@ def contract_lines(contract: Contract) -> list[str]:
     }
     if contract.spaces.is_masked:
         rows["action mask"] = f"from {contract.spaces.action_mask.value}"
+    elif contract.has_action_mask:
+        rows["action mask"] = f"ignored, from {contract.ignored_action_mask.value}"
     if contract.frame_skip > 1:
         maximum = ", maximum of the last two" if contract.max_pool else ""
         rows["frame skip"] = f"{contract.frame_skip} frames per step{maximum}"

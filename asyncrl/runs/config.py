@@ -298,7 +298,8 @@ class RunConfig:
                 algorithm = from_json(algorithm_named(name), rename_tables(hyperparameters, name), "algorithm")
                 environment = data.get("environment", {})
                 if isinstance(environment, dict):
-                    environment = read_options(str(data.get("env", "")), environment)
+                    masked = {"action_mask": False, **environment}  # runs made before masks were known ignored them
+                    environment = read_options(str(data.get("env", "")), masked if environment else {})
                 return from_json(cls, {**rename_tables(data, name), "algorithm": algorithm, "environment": environment})
         found = data.get("algorithm") if isinstance(data, dict) else data
         raise UsageError(f"algorithm: expected a table with a name, got {found!r:.80}")

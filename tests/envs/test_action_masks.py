@@ -76,6 +76,7 @@ def test_a_mask_can_be_ignored() -> None:
     contract = describe("masked_envs:Moves", EnvOptions(action_mask=False))
     assert not contract.spaces.is_masked
     assert str(contract.spaces) == "3 float32"
+    assert "action mask         ignored, from info['action_mask']" in contract_lines(contract)
     whole = describe("masked_envs:ByObservation", EnvOptions(action_mask=False))
     assert [entry.name for entry in whole.spaces.entries] == ["action_mask", "observation"]
 

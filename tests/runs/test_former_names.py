@@ -25,6 +25,12 @@ def test_a_saved_configuration_is_read_with_todays_names() -> None:
     assert RunConfig.from_json(saved) == today
 
 
+def test_a_run_from_before_action_masks_ignores_them() -> None:
+    saved = configure("Taxi-v4", "dqn").to_json()
+    del saved["environment"]["action_mask"]
+    assert not RunConfig.from_json(saved).environment.action_mask
+
+
 def test_a_former_keyword_warns_and_has_its_effect() -> None:
     with pytest.warns(DeprecationWarning, match="kl_stop is now max_kl"):
         assert configure("CartPole-v1", "ppo", kl_stop=0.5).algorithm.max_kl == 0.5

@@ -118,8 +118,8 @@ class SingleFamily(Family):
                 if options.action_mask:
                     check_support(env_id, env, mask)
                     spaces = spaces_of(env_id, observed, acted, mask)
-                elif mask is not MaskSource.NONE:
-                    without_spaces.settings["ignored_action_mask"] = mask.value
+                else:
+                    without_spaces = replace(without_spaces, ignored_action_mask=mask)
         with translate_errors(env_id, "was closed"), preserved_generators():
             env.close()
         return replace(without_spaces, spaces=spaces.stacked(without_spaces.frame_stack))
