@@ -47,8 +47,9 @@ def network_name_of(network: Any) -> str:
     if isinstance(network, str):
         return network
     if isinstance(network, nn.Module) or not callable(network):
+        given = f"an instance of {type(network).__qualname__}" if isinstance(network, nn.Module) else reprlib.repr(network)
         raise UsageError(
-            f"the network was given as {reprlib.repr(network)}, but a run makes several: give its class, a function "
+            f"the network was given as {given}, but a run makes several: give its class, a function "
             "(spaces) -> torch.nn.Module, or a name (asyncrl list networks)"
         )
     return import_strings.name_of(network)

@@ -33,7 +33,7 @@ from asyncrl.common.serialization import (
 )
 from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.networks import factory_named, have_diverged, learned_part
+from asyncrl.networks import factory_named, have_diverged, is_own, learned_part
 from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.manifest import (
     FORMAT,
@@ -316,7 +316,7 @@ def read(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Che
         diverged=manifest.diverged,
     )
     if checkpoint.parameters != tuple(checkpoint.network()):
-        raise CheckpointError(f"{path / MANIFEST} is damaged: its parameters are not those of its network")
+        raise _misfit(checkpoint, f"{path / MANIFEST} is damaged: its parameters are not those of its network")
     return checkpoint
 
 
@@ -328,7 +328,20 @@ def verify(checkpoint: Checkpoint) -> None:
         if facts["bytes"] > most:
             raise CheckpointError(f"{checkpoint.path / name} has {facts['bytes']:,} bytes, too many for its network")
         verify_file(checkpoint.path / name, facts)
-    check_tensors(checkpoint.path / WEIGHTS, read_header(checkpoint.path / WEIGHTS), network)
+    try:
+        check_tensors(checkpoint.path / WEIGHTS, read_header(checkpoint.path / WEIGHTS), network)
+    except CheckpointError as problem:
+        raise _misfit(checkpoint, str(problem)) from None
+
+
+def _misfit(checkpoint: Checkpoint, problem: str) -> UsageError:
+    """The error for weights that do not fit the network: the user's own may have changed since."""
+    name = checkpoint.config.network.network
+    if is_own(name):
+        return UsageError(
+            f"{checkpoint.path} holds weights of another network than {name} makes now; undo the changes of its source"
+        )
+    return CheckpointError(problem)
 
 
 def load(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Checkpoint:

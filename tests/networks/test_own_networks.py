@@ -110,6 +110,22 @@ def test_a_run_notes_its_source_and_says_when_that_has_changed(
     )
 
 
+@pytest.mark.parametrize("change", [("8", "9"), ("Linear(4, 8)", "Sequential(nn.Linear(4, 8))")])
+def test_a_run_whose_network_has_got_other_parameters_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str]
+) -> None:
+    file = tmp_path / "growing_nets.py"
+    file.write_text("from torch import nn\ndef net(spaces):\n    return nn.Linear(4, 8)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "growing_nets", raising=False)
+    run = asyncrl.train("CartPole-v1", network="growing_nets:net", **{**SMALL, "run_dir": tmp_path / "run"})
+    file.write_text(file.read_text().replace(*change) + "# longer\n")
+    for use in (asyncrl.resume, asyncrl.load):
+        monkeypatch.delitem(sys.modules, "growing_nets")
+        with pytest.raises(UsageError, match="holds weights of another network than growing_nets:net makes now"):
+            use(run)
+
+
 def test_its_initial_weights_are_its_own_and_follow_the_seed() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()

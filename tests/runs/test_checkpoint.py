@@ -59,7 +59,7 @@ def test_what_is_saved_comes_back(finished: Run, tmp_path: Path) -> None:
 def test_a_run_folder_holds_json_text_and_safetensors_and_nothing_that_could_run_code(finished: Run) -> None:
     files = [p for p in finished.path.rglob("*") if p.is_file() and p.parent.name != "tensorboard" and p.name != ".lock"]
     kinds = {p.name if p.suffix in ("", ".json", ".txt") else p.suffix for p in files}
-    assert kinds == {"config.json", "log.txt", "latest", "best", "manifest.json", ".jsonl", ".safetensors"}
+    assert kinds == {"config.json", "log.txt", "latest", "best", "manifest.json", ".jsonl", ".safetensors", ".toml"}
     for file in files:
         if file.suffix == ".safetensors":
             with safetensors.safe_open(file, "pt") as opened:
