@@ -102,7 +102,7 @@ def train(
     """
     home = Path.cwd()
     name = None if algorithm is None else algorithm_name_of(algorithm)
-    file = None if config is None else read_settings_file(config, name, trust=trust)
+    file = None if config is None else read_settings_file(config, name, preset, trust=trust)
     merged: dict[str, Any] = dict(settings)
     if file is not None:
         env, algorithm, preset = env or file.env, algorithm or file.algorithm, preset or file.preset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
 from asyncrl.agents.evaluation import Interrupted, watch
@@ -21,8 +22,8 @@ __all__ = ["EvaluationVideos", "check_pictures"]
 
 _LONGEST = 3_000
 """Steps of a video."""
-_GIF_EVERY, _GIF_PICTURES = 4, 150
-"""TensorBoard shows GIFs, which are large: every so many pictures one is taken, and at most so many in all."""
+_GIF_EVERY, _GIF_PICTURES, _GIF_PIXELS = 4, 150, 240
+"""TensorBoard shows GIFs, which are large: one picture in four, at most 150 of them, with at most 240 pixels a side."""
 
 
 def check_pictures(contract: Contract, seed: int) -> None:
@@ -88,7 +89,8 @@ class EvaluationVideos:
                         raise Interrupted
                     video.show(seen.picture)
                     if step % _GIF_EVERY == 0 and step < _GIF_EVERY * _GIF_PICTURES:
-                        gif.show(seen.picture)
+                        smaller = math.ceil(max(seen.picture.shape) / _GIF_PIXELS)
+                        gif.show(seen.picture[::smaller, ::smaller])
                     if step == limit:
                         break
         return seen.score, step

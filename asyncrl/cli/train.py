@@ -177,8 +177,9 @@ def _split(arguments: Sequence[str]) -> _Named:
     while rest and not rest[0].startswith("-"):
         words.append(rest.pop(0))
     first = words[0] if words and is_algorithm(words[0]) else None
-    file = read_settings_file(files[-1], first, trust="--trust" in rest) if files else None
-    preset = presets[-1] if presets else None if file is None else file.preset
+    preset = presets[-1] if presets else None
+    file = read_settings_file(files[-1], first, preset, trust="--trust" in rest) if files else None
+    preset = preset or (None if file is None else file.preset)
     algorithm, env = (None, None) if file is None else (file.algorithm, file.env)
     if preset is not None:
         data = read_preset(preset)

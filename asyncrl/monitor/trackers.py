@@ -57,7 +57,9 @@ def check_installed(trackers: Iterable[Tracker]) -> None:
     for tracker in trackers:
         if tracker is not Tracker.CSV and importlib.util.find_spec(tracker.value) is None:
             name = tracker.value
-            raise UsageError(f"--track {name} needs the package {name}, which is not installed: pip install {name}")
+            raise UsageError(
+                f"--track {name} needs the package {name}, which is not installed: pip install {name}, or --track None"
+            )
 
 
 def describe_trackers(trackers: Iterable[Tracker], folder: Path) -> str:

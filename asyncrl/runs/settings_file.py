@@ -99,8 +99,10 @@ def located(file: SettingsFile | None, *, overridden: Collection[str] = ()) -> I
         raise
 
 
-def read_settings_file(path: Path | str, algorithm: str | None = None, *, trust: bool = False) -> SettingsFile:
-    """Read a settings file. `algorithm` stands in for the name that the file does not give.
+def read_settings_file(
+    path: Path | str, algorithm: str | None = None, preset: str | None = None, *, trust: bool = False
+) -> SettingsFile:
+    """Read a settings file. `algorithm` and `preset` stand in for names that the file does not give.
 
     The module of an algorithm that is not built in is imported: in somebody else's run folder, only with `trust`. Raises
     UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
@@ -112,16 +114,17 @@ def read_settings_file(path: Path | str, algorithm: str | None = None, *, trust:
     text = read_text(path, kind="TOML")
     data, lines = _parsed(path, text), _lines(text)
     values = dict(_values({key: value for key, value in data.items() if key not in _OF_PRESETS}))
-    own, env, preset = (_name(path, place, values.pop(place, None), lines) for place in _NAMES)
+    own, env, own_preset = (_name(path, place, values.pop(place, None), lines) for place in _NAMES)
     if own is not None and algorithm not in (None, own):
         raise UsageError(f"{path} is for {own}, not {algorithm}")
     if own is not None and not trust:
         named = code_named_in({"algorithm": {"name": own}})
         _reject_foreign(path, [f"{kind} {json.dumps(name)}" for kind, name in named.items()])
-    try:
-        cls = algorithm_named(own or algorithm or (read_preset(preset)["algorithm"]["name"] if preset else "a3c"))
-    except UsageError as problem:
-        raise UsageError(f"{path}, line {_line(_NAMES[0 if own else 2], lines)}: {problem}") from None
+    with _at_line(path, _line(_NAMES[2], lines)):
+        chosen = preset or own_preset
+        base = "a3c" if chosen is None else read_preset(chosen)["algorithm"]["name"]
+    with _at_line(path, _line(_NAMES[0], lines)):
+        cls = algorithm_named(own or algorithm or base)
     known = {_file_place(place): name for name, place in setting_places(cls).items()}
     entries = {}
     for key, value in values.items():
@@ -129,7 +132,16 @@ def read_settings_file(path: Path | str, algorithm: str | None = None, *, trust:
             raise UsageError(f"{path}, line {_line(key, lines)}: {_unknown(key, known)}")
         place = ".".join(key[1:] if key[0] == "run" else key)
         entries[known[key]] = Entry(None if value == _NONE else value, _line(key, lines), place)
-    return SettingsFile(path, own, env, preset, entries)
+    return SettingsFile(path, own, env, own_preset, entries)
+
+
+@contextlib.contextmanager
+def _at_line(path: Path, line: int) -> Iterator[None]:
+    """Add file and line to a UsageError."""
+    try:
+        yield
+    except UsageError as problem:
+        raise UsageError(f"{path}, line {line}: {problem}") from None
 
 
 def _name(path: Path, key: tuple[str, ...], value: Any, lines: Mapping[tuple[str, ...], int]) -> str | None:

@@ -131,7 +131,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_run(
     assert main(words) == 2
     assert (
         capsys.readouterr().err
-        == "asyncrl: --track wandb needs the package wandb, which is not installed: pip install wandb\n"
+        == "asyncrl: --track wandb needs the package wandb, which is not installed: pip install wandb, or --track None\n"
     )
     assert not (tmp_path / "run").exists()
     with pytest.raises(

@@ -65,6 +65,7 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_preset(tmp_p
         ),
         ("[optimizer]", "[optimiser]", r"line 6: there is no table \[optimiser\]; did you mean 'optimizer'"),
         ("steps", "hidden", r"line 10: 'hidden' belongs to the table \[network\], not to \[run\]"),
+        ("steps = 1e6", 'preset = "a3c/cartpol"', "line 10: there is no preset 'a3c/cartpol'; did you mean 'a3c/cartpole'"),
         ('name = "a3c"', 'name = "a3d"', "line 3: there is no algorithm 'a3d'; did you mean 'a3c'"),
         ("1e-3", "1e-3e", "line 6, column 21: expected newline or end of document"),
         ("steps = 1e6", "hidden = [1,", "line 10, at the end of the file: "),
@@ -159,6 +160,12 @@ def test_the_command_line_prints_the_file_and_nothing_else(tmp_path: Path, capsy
     assert (printed.settings["lag"], printed.settings["learning_rate"]) == (2, 1e-3)
     assert main(["train", "--config", str(file), "--print-config", "--lagg", "2"]) == 2
     assert capsys.readouterr().err == "asyncrl: there is no option --lagg; did you mean '--lag'?\n"
+
+
+def test_a_preset_beside_the_file_says_whose_settings_they_are(tmp_path: Path) -> None:
+    file = read_settings_file(written(tmp_path, "[algorithm.replay]\ncapacity = 500\n"), preset="dqn/cartpole")
+    config = configure("CartPole-v1", preset="dqn/cartpole", **file.settings)
+    assert config.algorithm.experience().replay.capacity == 500  # type: ignore[union-attr]
 
 
 def test_keywords_of_the_environment_may_be_a_table(tmp_path: Path) -> None:
