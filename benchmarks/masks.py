@@ -5,9 +5,9 @@
 
 Every action has a fixed value between 0 and 1 in each of three contexts. An allowed action is rewarded with its value, a
 forbidden one with 0, and both are counted, without the steps that only reset: an agent that heeds the mask takes no
-forbidden action. In an episode of 20 steps random allowed actions are worth 10 on average, and the best ones 18.2. Without
-the mask the agent is given it as part of its observation. The recurrent agents see the context in an episode's first step
-only. Returns are of 100 greedy episodes.
+forbidden action. In an episode of 20 steps random allowed actions are worth 10 on average, the best ones 18.2, and 14.8 in
+ignorance of the context. Without the mask the agent is given it as part of its observation. The recurrent agents see the
+context in an episode's first step only. Returns are of 100 greedy episodes.
 """
 
 from __future__ import annotations
