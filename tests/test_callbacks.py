@@ -105,6 +105,8 @@ def test_an_answer_that_is_none_is_refused(tmp_path: Path, answer: Any) -> None:
 def test_what_is_no_callback_and_no_sink_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a callback is a function of a record"):
         asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=[Stop("now")], **SETTINGS)  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"callbacks is a list: callbacks=\[…\], not <built-in function print>"):
+        asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=print, **SETTINGS)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"a sink is an object with the method write\(record\), not \[\]"):
         asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", sinks=[[]], **SETTINGS)  # type: ignore[list-item]
     assert not (tmp_path / "run").exists()

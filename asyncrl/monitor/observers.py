@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from asyncrl.errors import UsageError
 from asyncrl.monitor.background import Background
 from asyncrl.monitor.callbacks import Callback, Callbacks
 from asyncrl.monitor.guarded import Guarded
@@ -19,6 +20,9 @@ class Observers:
 
     def __init__(self, view: Sink | None = None, sinks: Sequence[Sink] = (), callbacks: Sequence[Callback] = ()) -> None:
         """Raises UsageError for sinks and callbacks that are none."""
+        for name, given in (("sinks", sinks), ("callbacks", callbacks)):
+            if not isinstance(given, Iterable):
+                raise UsageError(f"{name} is a list: {name}=[…], not {given!r:.80}")
         self.view = view
         self.callbacks = Callbacks(callbacks)
         self._sinks: list[Guarded | Background] = [Guarded(sink) for sink in sinks]

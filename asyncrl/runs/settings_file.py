@@ -253,7 +253,9 @@ def _toml(value: Any) -> str:
     """A setting's value in TOML."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return f"{value:_}"
+    if isinstance(value, float):
         return repr(value)
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
