@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of, algorithm_named
 from asyncrl.common.serialization import to_json
-from asyncrl.envs import EnvSource, describe, env_id_of
+from asyncrl.envs import EnvOptions, EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
@@ -56,7 +56,8 @@ def configure(
         "preset": name,
         "algorithm": _merged(to_json(cls()), data["algorithm"]),
         "optimizer": {**to_json(cls.optimizer), **data.get("optimizer", {})},
-        "environment": dict(data.get("environment", {})),
+        # `from_json` takes a table without action_mask for that of a run made before masks were known
+        "environment": {"action_mask": EnvOptions.action_mask, **data.get("environment", {})},
         "network": {**to_json(cls.network_config), **data.get("network", {})},
     }
     paths = setting_places(cls)

@@ -95,3 +95,8 @@ def test_network_settings_of_an_algorithm_stand_below_presets_and_settings(monke
     assert configure("worlds:Corridor-v0", "a3c", hidden=(9,)).network == NetworkConfig("mlp", hidden=(9,), layer_norm=True)
     preset = configure("ALE/Pong-v5", "a3c", preset="a3c/atari")
     assert preset.network == NetworkConfig("a3c-cnn", hidden=(7,), layer_norm=True)
+
+
+def test_an_option_of_the_environment_does_not_switch_masks_off() -> None:
+    assert configure("CartPole-v1", "a3c").environment.action_mask  # its preset scales rewards
+    assert configure("worlds:Corridor-v0", "a3c", reward_scale=0.5).environment.action_mask
