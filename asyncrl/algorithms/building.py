@@ -27,11 +27,11 @@ def build_network(
             return algorithm.build(config, spaces, dtype, generator)
         if not algorithm.takes_complete_network:
             raise UsageError(
-                f"network {config.network} has its own heads, which {algorithm.name} cannot use; bring an encoder instead"
+                f"--network {config.network} has its own heads, which {algorithm.name} cannot use; bring an encoder instead"
             )
         if spaces.is_masked:
             raise UsageError(
-                f"network {config.network} has its own heads, to which the environment's action mask is not applied; "
+                f"--network {config.network} has its own heads, to which the environment's action mask is not applied; "
                 "bring an encoder instead, or add --no-action-mask"
             )
         plain = replace(config, network="auto")

@@ -63,11 +63,12 @@ def factory_named(name: str) -> NetworkFactory:
     installed = {} if ":" in name else named_code.installed(GROUP)
     if ":" not in name and name not in installed:
         near = suggestions(name, [*BUILT_IN, *installed])
-        raise UsageError(f"there is no network {name!r}{near or '; your own is named module:Name'} (asyncrl list networks)")
-    factory = named_code.load(name, "network", GROUP)
+        remedy = near or "; your own is named module:Name"
+        raise UsageError(f"--network {name}: there is no such network{remedy} (asyncrl list networks)")
+    factory = named_code.load(name, "--network", GROUP)
     if not callable(factory):
         raise UsageError(
-            f"network {name} is {reprlib.repr(factory)}; expected a class or a function (spaces) -> torch.nn.Module"
+            f"--network {name} is {reprlib.repr(factory)}; expected a class or a function (spaces) -> torch.nn.Module"
         )
     found: NetworkFactory = factory
     return found

@@ -96,10 +96,10 @@ class OwnEncoder(nn.Module):
         observation = torch.zeros(_PROBES, *self._spaces.observation_shape, dtype=_dtype(self._spaces))
         features = _run(self._name, lambda: self(observation), self._spaces)
         if not isinstance(features, Tensor):
-            raise UsageError(f"network {self._name} returned {_kind(features)}; expected a tensor of features [N, F]")
+            raise UsageError(f"--network {self._name} returned {_kind(features)}; expected a tensor of features [N, F]")
         if features.dim() != 2 or len(features) != _PROBES or not features.is_floating_point():
             raise UsageError(
-                f"network {self._name} returned a tensor {[*features.shape]} {_name_of_dtype(features)} for {_PROBES} "
+                f"--network {self._name} returned a tensor {[*features.shape]} {_name_of_dtype(features)} for {_PROBES} "
                 f"observations ({self._spaces}); expected floating-point features [{_PROBES}, F], one row each"
             )
         return features.shape[1]
@@ -127,7 +127,7 @@ def make_module(name: str, spaces: Spaces) -> nn.Module:
     factory = factory_named(name)
     module = _run(name, lambda: factory(spaces), None)
     if not isinstance(module, nn.Module):
-        raise UsageError(f"network {name} made {_kind(module)}; expected a torch.nn.Module")
+        raise UsageError(f"--network {name} made {_kind(module)}; expected a torch.nn.Module")
     return module
 
 
@@ -158,12 +158,12 @@ def complete_network(name: str, spaces: Spaces, expected: nn.Module, generator: 
     _check_form(name, found, pattern)
     if found.state.shape != (_PROBES, module.state_size):
         raise UsageError(
-            f"network {name} returned a state {[*found.state.shape]}; expected [{_PROBES}, {module.state_size}] "
+            f"--network {name} returned a state {[*found.state.shape]}; expected [{_PROBES}, {module.state_size}] "
             "(state_size)"
         )
     for attribute, _ in expected.named_buffers(recurse=False):
         if not hasattr(module, attribute):
-            raise UsageError(f"network {name} has no {attribute!r}, which the algorithm's loss needs")
+            raise UsageError(f"--network {name} has no {attribute!r}, which the algorithm's loss needs")
     return module
 
 
@@ -176,19 +176,19 @@ def _check_form(name: str, found: Any, pattern: Any) -> None:
     """Raise UsageError if the output of a complete network is of another type or shape than `pattern`."""
     expected = type(pattern).__name__
     if type(found) is not type(pattern):
-        raise UsageError(f"network {name} returned {_kind(found)}; the algorithm needs {_article(expected)}")
+        raise UsageError(f"--network {name} returned {_kind(found)}; the algorithm needs {_article(expected)}")
     for part, value in pattern._asdict().items():
         ours = getattr(found, part)
         if part == "state":
             continue
         if not isinstance(value, Tensor):  # a distribution
             if type(ours) is not type(value):
-                raise UsageError(f"network {name} returned a {part} {_kind(ours)}; expected {_kind(value)}")
+                raise UsageError(f"--network {name} returned a {part} {_kind(ours)}; expected {_kind(value)}")
             ours, value = ours.mode(), value.mode()
         if not isinstance(ours, Tensor) or ours.shape != value.shape or ours.dtype != value.dtype:
             form = f"{[*ours.shape]} {_name_of_dtype(ours)}" if isinstance(ours, Tensor) else _kind(ours)
             raise UsageError(
-                f"network {name} returned {expected} with {part} {form} for 1 step of {_PROBES} environments; expected "
+                f"--network {name} returned {expected} with {part} {form} for 1 step of {_PROBES} environments; expected "
                 f"{[*value.shape]} {_name_of_dtype(value)}"
             )
 
@@ -213,7 +213,7 @@ def check_parameters(name: str, module: nn.Module) -> None:
     for parameter, value in module.named_parameters():
         if value.dtype is not torch.float32:
             raise UsageError(
-                f"network {name}: the parameter {parameter} is {_name_of_dtype(value)}; expected float32 (module.float())"
+                f"--network {name}: the parameter {parameter} is {_name_of_dtype(value)}; expected float32 (module.float())"
             )
 
 
@@ -236,17 +236,17 @@ def check_own_network(name: str, spaces: Spaces) -> None:
         same = torch.equal(_run(name, lambda: _output(other, spaces), spaces), output)
     if changed:
         raise UsageError(
-            f"network {name}: training changes the buffer {changed[0]} (batch normalization does), but actors have "
+            f"--network {name}: training changes the buffer {changed[0]} (batch normalization does), but actors have "
             "copies of the parameters only; use layer normalization"
         )
     if draws:
         raise UsageError(
-            f"network {name} draws random numbers in its forward pass (dropout does), so a run could not be repeated; "
+            f"--network {name} draws random numbers in its forward pass (dropout does), so a run could not be repeated; "
             "leave it out"
         )
     if not same:
         raise UsageError(
-            f"network {name}: its output depends on tensors that differ between two networks with the same parameters; "
+            f"--network {name}: its output depends on tensors that differ between two networks with the same parameters; "
             "make them nn.Parameters, or the same in every network"
         )
 
@@ -286,7 +286,7 @@ def _run(name: str, call: Callable[[], T], spaces: Spaces | None) -> T:
         raise
     except Exception as problem:
         given = "" if spaces is None else f" for {_PROBES} observations ({spaces})"
-        raise UsageError(f"network {name} {describe_exception(problem)}{given}") from problem
+        raise UsageError(f"--network {name} {describe_exception(problem)}{given}") from problem
 
 
 def _dtype(spaces: Spaces) -> torch.dtype:

@@ -202,7 +202,7 @@ def test_frozen_parameters_stay_and_a_network_may_have_none(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("natur-cnn", r"there is no network 'natur-cnn'; did you mean 'nature-cnn'"),
+        ("natur-cnn", r"--network natur-cnn: there is no such network; did you mean 'nature-cnn'"),
         ("own_netwrks:Encoder", r"there is no module 'own_netwrks'; did you mean 'own_networks'"),
         ("own_networks:Encodr", r"own_networks has no 'Encodr'; did you mean 'Encoder'"),
         ("own_networks:number", r"is 3; expected a class or a function"),
