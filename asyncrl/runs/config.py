@@ -298,8 +298,9 @@ class RunConfig:
                 algorithm = from_json(algorithm_named(name), rename_tables(hyperparameters, name), "algorithm")
                 environment = data.get("environment", {})
                 if isinstance(environment, dict):
-                    masked = {"action_mask": False, **environment}  # runs made before masks were known ignored them
-                    environment = read_options(str(data.get("env", "")), masked if environment else {})
+                    is_saved = environment.keys() >= {"env_backend", "supervision", "imports", "standardize"}
+                    before = {"action_mask": False} if is_saved else {}  # earlier versions ignored action masks
+                    environment = read_options(str(data.get("env", "")), {**before, **environment})
                 return from_json(cls, {**rename_tables(data, name), "algorithm": algorithm, "environment": environment})
         found = data.get("algorithm") if isinstance(data, dict) else data
         raise UsageError(f"algorithm: expected a table with a name, got {found!r:.80}")
