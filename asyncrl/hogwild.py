@@ -244,9 +244,8 @@ def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]
     with the weights that it has.
     """
     config, contract = session.context.config, session.context.contract
-    workers = Workers(
-        _work, config.actors, contract, config, contract, coordinator.shared, coordinator.updates, code=config.code
-    )
+    code = actor_spec(config, contract).code
+    workers = Workers(_work, config.actors, contract, config, contract, coordinator.shared, coordinator.updates, code=code)
     try:
         yield workers
     finally:

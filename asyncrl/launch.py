@@ -36,7 +36,7 @@ from asyncrl.runs.divergence import recover
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
-from asyncrl.runs.plans import make_learner, replay_plan
+from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import settings_of
@@ -242,7 +242,7 @@ def _prepare_engine(config: RunConfig, contract: Contract) -> None:
     """Start the processes of the engine. Raises UsageError for environments that cannot be sent to them."""
     if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         workers.prepare()
-        sources.dump(contract, *config.code)
+        sources.dump(contract, *actor_spec(config, contract).code)
     else:
         workers.shutdown_idle()
 

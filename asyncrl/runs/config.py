@@ -247,12 +247,6 @@ class RunConfig:
             return self.eval_episode_steps
         return min(max(self.steps, 1_000), EPISODE_LIMIT)
 
-    @property
-    def code(self) -> tuple[str, ...]:
-        """The code, as `module:Name`, that the run's processes need in addition to its environments."""
-        names = (*self.bots.code, self.network.network, algorithm_name_of(self.algorithm))
-        return tuple(name for name in names if ":" in name)
-
     def named_outside(self) -> list[str]:
         """Code from outside this package and Gymnasium, and folders outside its own, that the run would use."""
         environment = self.environment
