@@ -385,6 +385,9 @@ class Settings(TypedDict, total=False):
     priority_exponent: float
     importance_exponent: float
     storage: StorageName
+    # sequences
+    sequence_length: int
+    burn_in: int
     # munchausen_targets
     munchausen: bool
     munchausen_scale: float
