@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from asyncrl.algorithms import SAC, TD3, ActContext
+from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.algorithms.optimizers import WeightOptimizer
 from asyncrl.api import configure
@@ -153,6 +154,15 @@ def test_critics_of_numbers_read_observation_and_action_side_by_side() -> None:
     network, _ = networks(SAC())
     assert isinstance(network, SoftActorCritics)
     assert network.critics[0].dense.layers[0].weight.shape == (8, 3 + 2)
+
+
+def test_an_encoder_of_your_own_is_in_the_policy_and_in_every_critic_but_heads_of_your_own_are_not() -> None:
+    config = NetworkConfig("own_networks:Encoder", hidden=(6,))
+    network = SAC().build(config, SPACES, torch.float32, generator(1, Stream.NETWORK))
+    assert network.body.features == network.critics[0].body.features == network.critics[1].body.features == 8
+    assert network.critics[0].dense.layers[0].weight.shape == (6, 8 + 2)
+    with pytest.raises(UsageError, match="own_networks:Policy has its own heads, which sac cannot use; bring an encoder"):
+        build_network(SAC(), NetworkConfig("own_networks:Policy"), SPACES, torch.float32, torch.Generator())
 
 
 def test_a_delayed_part_keeps_its_weights_and_moving_averages() -> None:
