@@ -112,7 +112,7 @@ def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions
     exploration: Exploration | None = getattr(config.algorithm, "exploration", None)
     if exploration is not None:
         yield from _of_exploration(exploration, config)
-    if not config.eval_episodes:
+    if not config.eval_episodes and config.eval_every:
         yield IneffectiveOptions(("eval_every",), "without evaluations (--eval-episodes 0)")
     if not (config.eval_episodes and config.eval_every):
         yield IneffectiveOptions(("patience", "video_every"), "without evaluations during the run; add --eval-every N")
