@@ -247,7 +247,7 @@ def test_every_command_explains_its_options(capsys: pytest.CaptureFixture[str], 
     ("what", "known"),
     [
         ("algorithms", "a3c"),
-        ("envs", "CartPole-v1"),
+        ("envs", "Acrobot-v1"),
         ("presets", "a3c/atari"),
         ("networks", "nature-cnn"),
         ("pretrained", "pretrained/pong-ppo"),
