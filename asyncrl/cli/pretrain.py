@@ -87,5 +87,6 @@ def run(arguments: Sequence[str]) -> int:
     if trained.interrupted:
         print("stopped early: more epochs may fit better")
     name = algorithm_name_of(base.algorithm)
-    print(f"train it further: asyncrl train {name} {base.env} --init-from {relative(trained.path)}")
+    network = f" --network {settings['network']}" if "network" in settings else ""
+    print(f"train it further: asyncrl train {name} {base.env}{network} --init-from {relative(trained.path)}")
     return 130 if trained.interrupted else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncrl.algorithms import ALGORITHMS, algorithm_named, is_algorithm
+from asyncrl.algorithms import algorithm_named, is_algorithm
 from asyncrl.errors import UsageError
 
 __all__ = ["algorithm_and_env"]
@@ -17,7 +17,7 @@ def algorithm_and_env(words: Sequence[str], command: str) -> tuple[str | None, s
     first, second = (*words, None, None)[:2]
     if first is None or is_algorithm(first):
         return first, second
-    if second in ALGORITHMS:
+    if second is not None and is_algorithm(second):
         raise UsageError(f"the algorithm comes first: asyncrl {command} {second} {first}")
     if second is None and any(mark in first for mark in (":", "/", "-v")):
         raise UsageError(f"the algorithm is missing: asyncrl {command} ALGO {first} (asyncrl list algorithms)")

@@ -65,6 +65,11 @@ def test_the_command_line_trains_evaluates_and_continues_it(
     assert json.loads(capsys.readouterr().out)["config"]["algorithm"]["name"] == PLAIN
 
 
+def test_the_order_of_algorithm_and_environment_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "CartPole-v1", PLAIN]) == 2
+    assert f"the algorithm comes first: asyncrl train {PLAIN} CartPole-v1" in capsys.readouterr().err
+
+
 def test_its_help_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", PLAIN, "CartPole-v1", "--help-all"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
