@@ -34,13 +34,14 @@ VALUES = np.random.default_rng(7).random((CONTEXTS, ACTIONS))
 PPO: dict[str, Any] = dict(
     actors=2, envs_per_actor=8, t_max=20, epochs=4, minibatches=4, learning_rate=1e-3, discount=0.9, entropy_cost=0.0
 )
+DQN: dict[str, Any] = dict(
+    learning_rate=1e-3, learning_starts=1_000, epsilon_steps=20_000, target_every=1_000, discount=0.0
+)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", PPO),
     "ppo, LSTM": ("ppo", PPO | dict(recurrent="lstm", recurrent_size=64)),
-    "dqn": (
-        "dqn",
-        dict(learning_rate=1e-3, learning_starts=1_000, epsilon_steps=20_000, target_every=1_000, discount=0.0),
-    ),
+    "dqn": ("dqn", DQN),
+    "dqn, LSTM": ("dqn", DQN | dict(recurrent="lstm", recurrent_size=64, sequence_length=LENGTH, batch_size=8)),
 }
 """Algorithm and settings by name."""
 

@@ -13,6 +13,7 @@ from asyncrl.api import configure, evaluate
 from asyncrl.launch import start
 
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=4, engine="serial", seed=5)
+SEQUENCES: dict[str, Any] = MEMORY | dict(recurrent="lstm", recurrent_size=8, sequence_length=6, burn_in=2, n_step=2)
 CONTINUOUS = ("sac", "td3")
 DQN_SWITCHES: dict[str, Any] = MEMORY | dict(
     double=True, dueling=True, noisy=True, n_step=3, prioritized=True, cql_alpha=0.5
@@ -39,6 +40,8 @@ def test_every_algorithm_takes_allowed_actions_only(tmp_path: Path, algorithm: s
         ("qr-dqn", DQN_SWITCHES | dict(cql_alpha=0.0)),
         ("dqn", MEMORY | dict(hold_random_actions=True, epsilon_start=2.0, munchausen=True)),
         ("iqn", MEMORY | dict(dueling=True, munchausen=True)),
+        ("dqn", SEQUENCES | dict(double=True, prioritized=True, td_loss="squared")),
+        ("iqn", SEQUENCES | dict(munchausen=True)),
         ("ppo", dict(t_max=8, minibatches=2, recurrent="lstm", recurrent_size=8)),
         ("n-step-q", dict(target_every=200, recurrent="gru", recurrent_size=8)),
         ("n-step-q", dict(target_every=200, engine="hogwild")),
