@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from algorithm_worlds import world_of
 from torch import Tensor
-from worlds import world_of
 
 import asyncrl.training
 from asyncrl.acting.actor import ActorSpec

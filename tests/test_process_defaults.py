@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import world_of
+from algorithm_worlds import world_of
 
 import asyncrl
 from asyncrl.acting.actor import Actor

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from algorithm_worlds import world_of_preset
 
 from asyncrl.api import configure, evaluate
 from asyncrl.envs import describe
@@ -25,12 +26,8 @@ ENGINES = ["serial", "threads", "processes"]
 BATCH = 64
 FREE: dict[str, Any] = dict(schedule="free", steps=20 * BATCH, actors=2, envs_per_actor=4, t_max=8, eval_episodes=0)
 FREE |= dict(seed=5, log_every=BATCH)
-VERSIONS = dict(CartPole=1, Pendulum=1, Acrobot=1, MountainCar=0, LunarLander=3)
-EXAMPLES = {"ALE/*": "ALE/Pong-v5", "LunarLander*-v*": "LunarLanderContinuous-v3"}
-EXAMPLES |= {"SuperMarioBros-*": "SuperMarioBros-1-1-v0", "VizdoomBasic-v*": "VizdoomBasic-v1"}
-EXAMPLES |= {"academy_*": "academy_empty_goal_close", "MiniGrid-Empty-*": "MiniGrid-Empty-8x8-v0"}
 PACKAGES = {"SuperMarioBros": "gym_super_mario_bros", "Vizdoom": "vizdoom", "academy": "envpool", "MiniGrid": "minigrid"}
-EXAMPLES |= {f"{name}-v*": f"{name}-v{v}" for name, v in VERSIONS.items()}
+PACKAGES |= {"Ant": "mujoco"}
 
 
 @pytest.fixture
@@ -116,20 +113,10 @@ def test_a_learning_rate_that_cannot_follow_the_policy_is_refused(
         resolve(config, describe("worlds:Corridor-v0"))
 
 
-KINDS = {"images": "ALE/Pong-v5", "discrete": "worlds:Corridor-v0", "continuous": "MountainCarContinuous-v0"}
-
-
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) -> None:
     tables = read_preset(name)
-    kinds = tables.get("kinds", [])
-    env = (
-        EXAMPLES[tables["environments"][0]]
-        if tables["environments"]
-        else KINDS[kinds[0]]
-        if kinds
-        else tables["run"]["env"]
-    )
+    env = world_of_preset(tables)
     algorithm = tables["algorithm"]["name"]
     for family, package in PACKAGES.items():
         if env.startswith(family) and find_spec(package) is None:
@@ -138,7 +125,7 @@ def test_every_preset_fits_its_environments_and_survives_being_saved(name: str) 
     if tables["environments"]:
         assert automatic(algorithm, env) == name
         assert config == configure(env, algorithm)
-    elif not kinds:  # reproduces another system; chosen by name only
+    elif "kinds" not in tables:  # reproduces another system; chosen by name only
         assert automatic(algorithm, env) != name
         assert tables["source"]
         assert tables["deviations"]

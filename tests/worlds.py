@@ -19,15 +19,6 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from asyncrl.algorithms import ALGORITHMS
-from asyncrl.networks import DeterministicActorCritics
-
-
-def world_of(algorithm: str) -> str:
-    """The environment in which tests over all algorithms run it."""
-    continuous = issubclass(ALGORITHMS[algorithm].network, DeterministicActorCritics)
-    return "Pendulum-v1" if continuous else "worlds:Corridor-v0"
-
 
 class Corridor(gymnasium.Env[np.ndarray, int]):
     """Six cells in a row: the rightmost is the goal (+1, terminated), and ten steps truncate the episode."""

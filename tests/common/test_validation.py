@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import world_of
+from algorithm_worlds import world_of
 
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.algorithms import ALGORITHMS

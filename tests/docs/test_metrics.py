@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 import pytest
-from worlds import world_of
+from algorithm_worlds import world_of
 
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure

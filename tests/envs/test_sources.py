@@ -118,7 +118,7 @@ def test_functions_with_the_same_name_are_different_environments() -> None:
     assert {describe(env_id).spaces.observation_shape for env_id in ids} == {(6,), (4,)}
 
 
-@pytest.mark.parametrize("given", [None, 3, [], {"id": "CartPole-v1"}, Corridor(), gymnasium.spec("CartPole-v1")])
+@pytest.mark.parametrize("given", [3, [], {"id": "CartPole-v1"}, Corridor(), gymnasium.spec("CartPole-v1")])
 def test_objects_that_cannot_be_made_many_times_are_refused(given: Any, tmp_path: Path) -> None:
     for call in (asyncrl.train, make, describe):
         with pytest.raises(UsageError, match=r"^the environment was given as .*: give .*a function that makes one$"):
