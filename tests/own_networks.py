@@ -115,6 +115,41 @@ class Unregistered(Encoder):
         return super().forward(x) + self.shift
 
 
+class OnlyTwo(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).view(2, 8)
+
+
+class InPlace(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).mul_(2)
+
+
+class Detached(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+class Exits(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        raise SystemExit(3)
+
+
+class NoFeatures(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, :0]
+
+
+class NotFinite(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 0
+
+
+class NeedsWidth(Encoder):
+    def __init__(self, spaces: Spaces, width: int) -> None:
+        super().__init__(spaces)
+
+
 class Double(Encoder):
     def __init__(self, spaces: Spaces) -> None:
         super().__init__(spaces)

@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 
+from asyncrl.common.named_code import check_module_name, describe_exception, describe_missing
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.errors import AsyncRLError, EnvironmentFault, UsageError
 
@@ -30,13 +31,16 @@ def import_modules(modules: Sequence[str]) -> None:
 
 def import_module(module: str, source: str) -> Any:
     """Import a module, also from the working directory; errors name `source`, which asked for it."""
+    check_module_name(module, source)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         with translate_errors(source, "was imported"):
             return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        raise UsageError(f"{source}: {describe_missing(module, problem)}") from None
     except ImportError as problem:
-        raise UsageError(f"{source}: {problem}") from None
+        raise UsageError(f"{source}: importing {module} {describe_exception(problem)}") from None
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from numpy.random import mtrand
 from torch import Tensor, nn
 
 from asyncrl.common.named_code import describe_exception
+from asyncrl.common.signals import is_from_keyboard
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -97,7 +99,8 @@ class OwnEncoder(nn.Module):
         features = _run(self._name, lambda: self(observation), self._spaces)
         if not isinstance(features, Tensor):
             raise UsageError(f"--network {self._name} returned {_kind(features)}; expected a tensor of features [N, F]")
-        if features.dim() != 2 or len(features) != _PROBES or not features.is_floating_point():
+        is_batch = features.dim() == 2 and len(features) == _PROBES and features.shape[1] > 0
+        if not is_batch or not features.is_floating_point():
             raise UsageError(
                 f"--network {self._name} returned a tensor {[*features.shape]} {_name_of_dtype(features)} for {_PROBES} "
                 f"observations ({self._spaces}); expected floating-point features [{_PROBES}, F], one row each"
@@ -125,10 +128,25 @@ def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[Any] = ())
 def make_module(name: str, spaces: Spaces) -> nn.Module:
     """Return a new module of the network `name`. Raises UsageError if its factory raises or returns something else."""
     factory = factory_named(name)
+    _check_arguments(name, factory, spaces)
     module = _run(name, lambda: factory(spaces), None)
     if not isinstance(module, nn.Module):
         raise UsageError(f"--network {name} made {_kind(module)}; expected a torch.nn.Module")
     return module
+
+
+def _check_arguments(name: str, factory: Callable[..., Any], spaces: Spaces) -> None:
+    """Raise UsageError for a factory that does not take the spaces as its only argument."""
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # one written in C, which need not have a signature
+        return
+    try:
+        signature.bind(spaces)
+    except TypeError as problem:
+        raise UsageError(
+            f"--network {name} is called with one argument, the environment's spaces, which it does not take: {problem}"
+        ) from None
 
 
 def is_complete(name: str, spaces: Spaces) -> bool:
@@ -168,7 +186,7 @@ def complete_network(name: str, spaces: Spaces, expected: nn.Module, generator: 
 
 
 def _forward(network: Any, observation: Tensor) -> Any:
-    state = torch.zeros(_PROBES, network.state_size, dtype=torch.float32, device=observation.device)
+    state = torch.zeros(observation.shape[1], network.state_size, dtype=torch.float32, device=observation.device)
     return network(observation, state, None)
 
 
@@ -234,6 +252,10 @@ def check_own_network(name: str, spaces: Spaces) -> None:
         for ours, theirs in zip(other.parameters(), one.parameters(), strict=True):
             ours.copy_(theirs)
         same = torch.equal(_run(name, lambda: _output(other, spaces), spaces), output)
+        _run(name, lambda: _output(one, spaces, _PROBES + 1), spaces, _PROBES + 1)
+        is_learned = _run(name, lambda: _is_learned(one, spaces), spaces)
+    if not output.isfinite().all():
+        raise UsageError(f"--network {name} returned numbers that are not finite for {_PROBES} observations ({spaces})")
     if changed:
         raise UsageError(
             f"--network {name}: training changes the buffer {changed[0]} (batch normalization does), but actors have "
@@ -244,6 +266,8 @@ def check_own_network(name: str, spaces: Spaces) -> None:
             f"--network {name} draws random numbers in its forward pass (dropout does), so a run could not be repeated; "
             "leave it out"
         )
+    if not is_learned:
+        raise UsageError(f"--network {name} learns nothing: no gradient passes from its output to its parameters")
     if not same:
         raise UsageError(
             f"--network {name}: its output depends on tensors that differ between two networks with the same parameters; "
@@ -259,18 +283,27 @@ def _made_for_check(name: str, spaces: Spaces, seed: int) -> nn.Module:
         return make_module(name, spaces)
 
 
-def _output(network: nn.Module, spaces: Spaces) -> Tensor:
-    """Return a tensor that a network computes from observations: an encoder's features, or the values of a complete one."""
+@torch.enable_grad()
+def _is_learned(network: nn.Module, spaces: Spaces) -> bool:
+    """Whether gradients pass through a network; True if it has no parameters that learn."""
+    output = _output(network, spaces)
+    if output.requires_grad:
+        output.sum().backward()  # type: ignore[no-untyped-call]
+    return output.requires_grad or not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def _output(network: nn.Module, spaces: Spaces, count: int = _PROBES) -> Tensor:
+    """Return what a network computes from `count` observations: an encoder's features, or the values of a complete one."""
     if isinstance(network, OwnEncoder):
-        return network(_observations(spaces))  # type: ignore[no-any-return]
-    output = _forward(network, _observations(spaces)[None])
+        return network(_observations(spaces, count))  # type: ignore[no-any-return]
+    output = _forward(network, _observations(spaces, count)[None])
     values: Tensor = output.outputs if hasattr(output, "outputs") else output.value
     return values
 
 
-def _observations(spaces: Spaces) -> Tensor:
-    """Return a batch of observations for a probe: noise, or zeros where noise could be no observation."""
-    shape, dtype, source = (_PROBES, *spaces.observation_shape), _dtype(spaces), torch.Generator().manual_seed(0)
+def _observations(spaces: Spaces, count: int = _PROBES) -> Tensor:
+    """Return a batch of `count` observations for a probe: noise, or zeros where noise could be no observation."""
+    shape, dtype, source = (count, *spaces.observation_shape), _dtype(spaces), torch.Generator().manual_seed(0)
     if spaces.is_image and dtype is torch.uint8:
         return torch.randint(256, shape, dtype=dtype, generator=source)
     if dtype is torch.float32 and not spaces.entries:
@@ -278,14 +311,16 @@ def _observations(spaces: Spaces) -> Tensor:
     return torch.zeros(shape, dtype=dtype)
 
 
-def _run(name: str, call: Callable[[], T], spaces: Spaces | None) -> T:
+def _run(name: str, call: Callable[[], T], spaces: Spaces | None, count: int = _PROBES) -> T:
     """Return the result of the user's code. Raises UsageError that says what it raised, and for which observations."""
     try:
         return call()
     except UsageError:
         raise
-    except Exception as problem:
-        given = "" if spaces is None else f" for {_PROBES} observations ({spaces})"
+    except BaseException as problem:
+        if is_from_keyboard(problem):
+            raise
+        given = "" if spaces is None else f" for {count} observations ({spaces})"
         raise UsageError(f"--network {name} {describe_exception(problem)}{given}") from problem
 
 

@@ -48,7 +48,7 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
         ),
         ("CartPole-v1", StackOptions(frame_stack=1), "takes no --frame-stack"),
         ("Cartpol-v1", EnvOptions(), "there is no environment 'Cartpol-v1'; did you mean 'CartPole-v1'"),
-        ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: No module named 'nowhere'"),
+        ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: there is no module 'nowhere'"),
         (
             "Acrobot-v1",
             EnvOptions(env_backend=Backend.NATIVE),

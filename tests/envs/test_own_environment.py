@@ -67,7 +67,7 @@ def test_another_contract_takes_force_and_other_spaces_are_refused(
         ("""room:Room --env-kwargs {"sze":5}""", "unexpected keyword argument 'sze'"),
         ("room:Room --env-kwargs [5]", "is not a JSON object"),
         ("room:Room --env-kwargs size=5", "is not valid JSON:"),
-        ("room:Room --import nowhere", "--import nowhere: No module named 'nowhere'"),
+        ("room:Room --import nowhere", "--import nowhere: there is no module 'nowhere'"),
     ],
 )
 def test_mistakes_are_named(

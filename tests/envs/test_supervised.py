@@ -337,7 +337,7 @@ DAMAGE = {
     "cannot be read as JSON": lambda text: text[:100],
     "is not a crash capsule: it lacks 'contract'": lambda text: "{}",
     "is not a crash capsule: it does not hold a JSON object": lambda text: "[1]",
-    "seed: expected int, got '7'": lambda text: text.replace('"seed": 7', '"seed": "7"'),
+    "seed: expected a whole number, got '7'": lambda text: text.replace('"seed": 7', '"seed": "7"'),
     "'kind' cannot be 'tired'": lambda text: text.replace('"kind": "died"', '"kind": "tired"'),
     "actions do not fit Discrete(3)": lambda text: text.replace('"actions": [', '"actions": ["left", '),
 }
