@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import Algorithm, Loss, build_network
+from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
 from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, WeightOptimizer, clip_
 from asyncrl.common.randomness import Stream, generator
@@ -158,6 +158,7 @@ class Learner:
 
     def _loss(self, batch: Any) -> Loss:
         loss = self._algorithm.loss(self.network, self.target_network, batch)
+        check_loss(self._algorithm, loss)
         if self._normalization is not None:
             networks = self.network, self.target_network
             if self._normalization.add_targets(loss.value_targets, *networks):

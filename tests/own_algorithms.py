@@ -53,6 +53,45 @@ class NoDefault(A3C):
 
 
 @dataclass(frozen=True)
+class Listed(A3C):
+    sizes: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Either(A3C):
+    shape: int | str = 3
+
+
+@dataclass(frozen=True)
+class Unknown(A3C):
+    shape: Form = 3  # type: ignore[name-defined]  # noqa: F821
+
+
+@dataclass(frozen=True)
+class NotClassVar(A3C):
+    optimizer: OptimizerConfig = OptimizerConfig(Optimizer.ADAM)  # type: ignore[misc]  # noqa: RUF009
+
+
+@dataclass(frozen=True)
+class Aimless(A3C):
+    def experience(self) -> Any:
+        return None
+
+
+@dataclass(frozen=True)
+class FloatLoss(A3C):
+    def loss(self, network: Any, target: Any, batch: Any) -> Any:
+        return 0.5
+
+
+@dataclass(frozen=True)
+class Detached(A3C):
+    def loss(self, network: Any, target: Any, batch: Any) -> Loss:
+        loss = super().loss(network, target, batch)
+        return loss._replace(total=loss.total.detach())
+
+
+@dataclass(frozen=True)
 class Colliding(A3C):
     steps: int = 3
 

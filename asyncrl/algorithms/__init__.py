@@ -14,7 +14,15 @@ from asyncrl.algorithms.linear_q import LinearQ
 from asyncrl.algorithms.n_step_q import NStepQ
 from asyncrl.algorithms.one_step_q import OneStepQ
 from asyncrl.algorithms.one_step_sarsa import OneStepSarsa
-from asyncrl.algorithms.own import AlgorithmSource, installed_algorithms, own_algorithm, place_of
+from asyncrl.algorithms.own import (
+    GROUP,
+    AlgorithmSource,
+    check_loss,
+    installed_algorithms,
+    is_class,
+    own_algorithm,
+    place_of,
+)
 from asyncrl.algorithms.policy import Policy
 from asyncrl.algorithms.ppo import PPO
 from asyncrl.algorithms.pqn import PQN
@@ -23,6 +31,7 @@ from asyncrl.algorithms.random import Random
 from asyncrl.algorithms.reinforce import Baseline, Reinforce
 from asyncrl.algorithms.sac import SAC
 from asyncrl.algorithms.td3 import TD3
+from asyncrl.common.named_code import load
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = [
@@ -55,6 +64,7 @@ __all__ = [
     "algorithm_name_of",
     "algorithm_named",
     "build_network",
+    "check_loss",
     "installed_algorithms",
     "is_algorithm",
     "network_outline",
@@ -137,6 +147,6 @@ def is_algorithm(word: str) -> bool:
     if ":" not in word:
         return word in ALGORITHMS or word in installed_algorithms()
     try:
-        return issubclass(algorithm_named(word), Algorithm)
+        return is_class(load(word, "algorithm", GROUP))
     except UsageError:
         return False

@@ -5,13 +5,27 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import reprlib
-from typing import Any
+import types
+from enum import Enum
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from asyncrl.algorithms.base import Algorithm
+from torch import Tensor
+
+from asyncrl.algorithms.base import Algorithm, Loss
 from asyncrl.common import import_strings, named_code
 from asyncrl.errors import UsageError
+from asyncrl.experience import Experience
 
-__all__ = ["GROUP", "AlgorithmSource", "check_class", "installed_algorithms", "own_algorithm", "place_of"]
+__all__ = [
+    "GROUP",
+    "AlgorithmSource",
+    "check_class",
+    "check_loss",
+    "installed_algorithms",
+    "is_class",
+    "own_algorithm",
+    "place_of",
+]
 
 GROUP = "asyncrl.algorithms"
 """Entry-point group in which packages register algorithms."""
@@ -38,9 +52,14 @@ def place_of(algorithm: type[Algorithm]) -> str:
     return import_strings.name_of(check_class(algorithm, algorithm.__qualname__))
 
 
+def is_class(code: Any) -> bool:
+    """Whether what the user names is the class of an algorithm."""
+    return isinstance(code, type) and issubclass(code, Algorithm)
+
+
 def check_class(cls: Any, name: str) -> type[Algorithm]:
     """Return `cls`. Raises UsageError, which calls it `name`, if it is not a class that can be trained with."""
-    if not (isinstance(cls, type) and issubclass(cls, Algorithm)):
+    if not is_class(cls):
         raise UsageError(f"algorithm {name} is {reprlib.repr(cls)}; expected a subclass of asyncrl.algorithms.Algorithm")
     fields = {field for field, hint in inspect.get_annotations(cls).items() if "ClassVar" not in str(hint)}
     if fields and "__dataclass_fields__" not in vars(cls):
@@ -57,4 +76,67 @@ def check_class(cls: Any, name: str) -> type[Algorithm]:
     ]
     if missing:
         raise UsageError(f"algorithm {name}: the hyperparameter {missing[0]!r} needs a default")
+    _check_types(cls, name)
+    _check_experience(cls, name)
     return cls
+
+
+def check_loss(algorithm: Algorithm, loss: Any) -> None:
+    """Raise UsageError if what an algorithm's `loss` returned is not a `Loss` that can be differentiated."""
+    if not isinstance(loss, Loss):
+        raise UsageError(
+            f"algorithm {algorithm.name}: the method 'loss' returned {reprlib.repr(loss)}; expected a Loss, such as "
+            "Loss.of(total)"
+        )
+    if not isinstance(loss.total, Tensor) or loss.total.dim():
+        raise UsageError(
+            f"algorithm {algorithm.name}: the loss is {reprlib.repr(loss.total)}; expected a tensor with one number"
+        )
+    if not loss.total.requires_grad:
+        raise UsageError(f"algorithm {algorithm.name}: the loss does not depend on the network's parameters")
+
+
+def _check_types(cls: type[Algorithm], name: str) -> None:
+    """Raise UsageError for a hyperparameter whose type cannot be an option."""
+    try:
+        hints = get_type_hints(cls)
+    except Exception as problem:
+        raise UsageError(f"algorithm {name}: the types of its hyperparameters cannot be read: {problem}") from None
+    of_classes = {field for field, hint in inspect.get_annotations(Algorithm).items() if "ClassVar" in str(hint)}
+    for field in dataclasses.fields(cls):
+        if field.name in of_classes:
+            raise UsageError(f"algorithm {name}: {field.name!r} is no hyperparameter; annotate it with ClassVar[…]")
+        if not _is_option(hints[field.name]):
+            kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+            raise UsageError(
+                f"algorithm {name}: the hyperparameter {field.name!r} has the type {kind}; it must be bool, int, float, "
+                "str, an Enum, one of these or None, a tuple of one of these, or a frozen dataclass"
+            )
+
+
+def _is_option(hint: Any) -> bool:
+    """Whether the command line and saved configurations have values of a type."""
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return all(_is_option(hints[field.name]) for field in dataclasses.fields(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        members = [member for member in get_args(hint) if member is not types.NoneType]
+        return len(members) == 1 and _is_option(members[0])
+    if get_origin(hint) is tuple:
+        return get_args(hint)[1:] == (...,) and _is_option(get_args(hint)[0])
+    return isinstance(hint, type) and (hint in (bool, int, float, str) or issubclass(hint, Enum))
+
+
+def _check_experience(cls: type[Algorithm], name: str) -> None:
+    """Raise UsageError if an algorithm does not say which experience it learns from."""
+    try:
+        found: Any = cls().experience()
+    except UsageError:
+        raise
+    except Exception as problem:
+        raise UsageError(f"algorithm {name} {named_code.describe_exception(problem)}") from problem
+    if not isinstance(found, Experience):
+        raise UsageError(
+            f"algorithm {name}: the method 'experience' returned {reprlib.repr(found)}; expected OnPolicy, FullEpisodes or "
+            "OffPolicy of asyncrl.experience"
+        )

@@ -33,7 +33,7 @@ from asyncrl.common.serialization import (
 )
 from asyncrl.envs import Contract, read_contract, reject_untrusted_code
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.networks import factory_named, have_diverged, is_own, learned_part
+from asyncrl.networks import factory_named, have_diverged, learned_part
 from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.manifest import (
     FORMAT,
@@ -56,6 +56,7 @@ __all__ = [
     "export",
     "is_checkpoint_file",
     "load",
+    "misread",
     "open_code",
     "read",
     "read_settings",
@@ -252,6 +253,14 @@ def read_settings(config: Any, contract: Any, untrusted_source: str | None) -> t
     return settings, found
 
 
+def misread(file: Path, config: Any, problem: UsageError) -> UsageError:
+    """The error for settings in `file` that are invalid: those of the user's own algorithm may have changed since."""
+    algorithm = code_named_in(config).get("algorithm")
+    if algorithm is not None:
+        return UsageError(f"{file} does not fit the algorithm {algorithm} as it is now: {problem}")
+    return CheckpointError(f"{file} is damaged: {problem}")
+
+
 def is_checkpoint_file(file: Path) -> bool:
     """Whether `save` writes files of this name into a checkpoint's folder."""
     return _OWN_FILE.fullmatch(file.name) is not None
@@ -297,7 +306,7 @@ def read(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Che
     try:
         config, contract = read_settings(data.get("config"), data.get("contract"), untrusted_source)
     except UsageError as problem:
-        raise CheckpointError(f"{path / MANIFEST} is damaged: {problem}") from None
+        raise misread(path / MANIFEST, data.get("config"), problem) from None
     checkpoint = Checkpoint(
         path=path,
         step=manifest.step,
@@ -335,11 +344,12 @@ def verify(checkpoint: Checkpoint) -> None:
 
 
 def _misfit(checkpoint: Checkpoint, problem: str) -> UsageError:
-    """The error for weights that do not fit the network: the user's own may have changed since."""
-    name = checkpoint.config.network.network
-    if is_own(name):
+    """The error for weights that do not fit the network: the user's own, or his algorithm, may have changed since."""
+    named = code_named_in(checkpoint.config.to_json())
+    if named:
+        maker = " with ".join(reversed(named.values()))
         return UsageError(
-            f"{checkpoint.path} holds weights of another network than {name} makes now; undo the changes of its source"
+            f"{checkpoint.path} holds weights of another network than {maker} makes now; undo the changes of its source"
         )
     return CheckpointError(problem)
 

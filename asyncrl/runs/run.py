@@ -138,7 +138,7 @@ class Run:
         try:
             return checkpoint.read_settings(facts.get("config"), facts.get("contract"), source)
         except UsageError as problem:
-            raise CheckpointError(f"{path} is damaged: {problem}") from None
+            raise checkpoint.misread(path, facts.get("config"), problem) from None
 
     @property
     def interrupted(self) -> bool:

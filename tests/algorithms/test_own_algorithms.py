@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ def test_its_help_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
         ("own_algorithms:function", "expected a subclass of asyncrl.algorithms.Algorithm"),
         ("own_algorithms:Undecorated", r"add @dataclass\(frozen=True\)"),
         ("own_algorithms:NoDefault", "the hyperparameter 'factor' needs a default"),
+        ("own_algorithms:Listed", r"the hyperparameter 'sizes' has the type list\[int\]; it must be bool, int, float"),
+        ("own_algorithms:Either", r"the hyperparameter 'shape' has the type int \| str; it must be"),
+        ("own_algorithms:Unknown", "the types of its hyperparameters cannot be read: name 'Form' is not defined"),
+        ("own_algorithms:NotClassVar", r"'optimizer' is no hyperparameter; annotate it with ClassVar"),
+        ("own_algorithms:Aimless", "the method 'experience' returned None; expected OnPolicy, FullEpisodes or OffPolicy"),
         ("own_algorithms:Colliding", "the hyperparameter 'steps' has the name of a setting of every run"),
         ("own_algorithms:Unfinished", "does not define the method 'loss'"),
         ("own_algorithms:NoNetwork", "has no network"),
@@ -96,6 +102,36 @@ def test_what_is_no_algorithm_is_refused_in_one_sentence(name: str, sentence: st
     with pytest.raises(UsageError, match=sentence) as caught:
         configure("CartPole-v1", name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_algorithm_has_got_other_settings_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "changing.py"
+    imports = "from dataclasses import dataclass\nfrom asyncrl.algorithms import A3C\n\n"
+    head = f"{imports}@dataclass(frozen=True)\nclass Mine(A3C):\n"
+    file.write_text(f"{head}    beta: float = 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = asyncrl.train("CartPole-v1", "changing:Mine", **SMALL, run_dir=tmp_path / "run")
+    file.write_text(f"{head}    gamma: float = 1.0  # longer\n")
+    monkeypatch.delitem(sys.modules, "changing")
+    for use in (asyncrl.resume, asyncrl.load):
+        with pytest.raises(
+            UsageError, match=r"does not fit the algorithm changing:Mine as it is now: algorithm\.beta is not"
+        ):
+            use(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("own_algorithms:FloatLoss", "the method 'loss' returned 0.5; expected a Loss"),
+        ("own_algorithms:Detached", "the loss does not depend on the network's parameters"),
+    ],
+)
+def test_a_loss_that_cannot_be_learned_from_is_refused(tmp_path: Path, name: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        asyncrl.train("CartPole-v1", name, **SMALL, run_dir=tmp_path / "run")
 
 
 def test_a_package_registers_an_algorithm_by_an_entry_point(
