@@ -33,7 +33,7 @@ def test_a_setting_reaches_the_field_of_its_name() -> None:
     ("settings", "complaint"),
     [
         ({"learning_rat": 1.0}, "did you mean 'learning_rate'"),
-        ({"steps": "many"}, "steps: expected int"),
+        ({"steps": "many"}, "steps: expected a whole number"),
         ({"engine": "thread"}, "did you mean 'threads'"),
         ({"algorithm": "a3c", "preset": "a3c/cartpol"}, "did you mean 'a3c/cartpole'"),
     ],

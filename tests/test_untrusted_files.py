@@ -57,13 +57,13 @@ def at(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 FILE = {"sha256": "0" * 64, "bytes": 1}
 IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
-    "a step that is text": (at("step", value="1"), "step: expected int"),
+    "a step that is text": (at("step", value="1"), "step: expected a whole number"),
     "a step below 0": (at("step", value=-1), "out of range"),
     "no weights": (at("files", value={}), "weights.safetensors is missing"),
     "a way out": (at("files", "../../weights.safetensors", value=FILE), "'../../weights"),
     "an absolute name": (at("files", "/etc/passwd", value=FILE), "'/etc/passwd' with"),
     "a way out of the replay buffer": (at("replay", "../config.json", value=FILE), "'../config.json' with"),
-    "bytes that are text": (at("files", "weights.safetensors", "bytes", value="1"), "expected int"),
+    "bytes that are text": (at("files", "weights.safetensors", "bytes", value="1"), "expected a whole number"),
     "a file too large": (
         at("files", "recent.safetensors", value={**FILE, "bytes": 2**50}),
         "too many for its network",
@@ -248,13 +248,13 @@ CAPSULE: dict[str, Any] = {
     [
         ({"seed": -1}, "seed must be 0 or more"),
         ({"seed": 10**30}, "seed must be"),
-        ({"seed": True}, "seed: expected int"),
-        ({"steps": "1"}, "steps: expected int"),
+        ({"seed": True}, "seed: expected a whole number"),
+        ({"steps": "1"}, "steps: expected a whole number"),
         ({"actions": "0"}, "'actions' must be a list"),
         ({"kind": "burnt"}, "'kind' cannot be 'burnt'"),
         ({"memory_limit": 0}, "memory-limit must be 1 or more"),
         ({"options": []}, "options: expected dict"),
-        ({"versions": {"python": 3}}, "versions.python: expected str"),
+        ({"versions": {"python": 3}}, "versions.python: expected a string"),
     ],
 )
 def test_a_capsule_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:

@@ -170,6 +170,8 @@ def _split(arguments: Sequence[str]) -> _Named:
     """Split the command line into ALGO, ENV, --preset, --config and the other options."""
     rest = [*arguments]
     presets, files, named_envs = (remove_option(rest, option) for option in ("--preset", "--config", "--env"))
+    if len(files) > 1:
+        raise UsageError(f"--config takes one file, not {len(files)}: {', '.join(files)}")
     imports = remove_option(rest, "--import")
     if imports:
         rest += ["--imports", *imports]

@@ -127,7 +127,7 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
         without.add("normalize_return")
     if not isinstance(config.algorithm.experience(), OffPolicy):
         without |= {"offline", *(field.name for field in dataclasses.fields(config.bots))}
-    else:
+    elif not hasattr(config.algorithm, "sequences"):
         without |= {"recurrent", "recurrent_size"}
     if config.env:
         if not family_of(config.env, config.environment).has_threads:

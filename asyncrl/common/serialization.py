@@ -43,6 +43,16 @@ __all__ = [
 
 T = TypeVar("T")
 
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+    tuple: "a list",
+    dict: "a table",
+}
+"""What messages call the types of settings."""
+
 MAX_BYTES = 16 * 2**20
 """Default size limit of text and JSON files. Parsed JSON takes some twenty times as much memory."""
 _MAX_DEPTH = 64
@@ -103,7 +113,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         return float(data)
     expected = origin or hint
     if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):
-        raise UsageError(f"{where or 'value'}: expected {expected.__name__}, got {_shorten(data)}")
+        raise UsageError(f"{where or 'value'}: expected {_KINDS.get(expected, expected.__name__)}, got {_shorten(data)}")
     return data
 
 

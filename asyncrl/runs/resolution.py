@@ -106,6 +106,9 @@ def _check_counts(config: RunConfig) -> None:
     within(config, 1, math.inf, *positive.split())
     within(config, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes", "video_every")
     check_numbers(config)
+    for tracker in config.track:
+        if config.track.count(tracker) > 1:
+            raise UsageError(f"--track {tracker.value} is given {config.track.count(tracker)} times; once is enough")
     if config.target_return is not None and not config.eval_episodes:
         raise UsageError(
             f"--target-return {config.target_return:g} needs evaluations: --eval-episodes must be 1 or more, not 0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -107,9 +108,12 @@ def read_settings_file(
     The module of an algorithm that is not built in is imported: in somebody else's run folder, only with `trust`. Raises
     UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"config is the path of a TOML file, not {path!r:.80}; settings are keywords: train(env, steps=…)")
     path = Path(path)
     if not path.is_file():
-        near = f"; did you mean {path / 'config.toml'}?" if path.is_dir() else ""
+        inside = path / "config.toml"
+        near = f"; did you mean {inside}?" if inside.is_file() else ""
         raise UsageError(f"--config: there is no file {path}{near}")
     text = read_text(path, kind="TOML")
     data, lines = _parsed(path, text), _lines(text)
@@ -178,6 +182,8 @@ def _unknown(key: tuple[str, ...], known: Mapping[tuple[str, ...], str]) -> str:
     *table, name = key
     tables = {".".join(place[:-1]) for place in known}
     where = ".".join(table)
+    if not table and any(place[0] == name for place in known):
+        return f"{name!r} is a table: write [{name}] and its settings below"
     if not table:
         return f"{name!r} stands above the first table; settings belong to tables such as [run]"
     if where not in tables:

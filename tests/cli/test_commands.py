@@ -233,6 +233,7 @@ def test_the_whole_help_shows_what_concerns_the_algorithm_and_the_environment(ca
         assert option not in shown["a3c CartPole-v1"]
     assert "--hidden" in shown["a3c CartPole-v1"]
     assert "--hidden" not in shown["dqn ALE/Pong-v5"]
+    assert "--recurrent CELL" in shown["dqn ALE/Pong-v5"]
 
 
 @pytest.mark.parametrize("command", OPTIONS)
@@ -333,7 +334,7 @@ MISTAKES = {
     "help trian": "did you mean 'train'",
     "train a3c CartPol-v1": "there is no environment 'CartPol-v1'; did you mean 'CartPole-v1'",
     "train a3c ALE/Pongg-v5": "there is no Atari environment 'ALE/Pongg-v5'; did you mean 'ALE/Pong-v5'",
-    "train a3c nowhere:Corridor-v0": "No module named 'nowhere'",
+    "train a3c nowhere:Corridor-v0": "there is no module 'nowhere'; its folder must be the working directory",
     "train --preset a3c/atary": "there is no preset 'a3c/atary'; did you mean 'a3c/atari'",
     "train a3c": "the environment is missing",
     "train one-step-q Pendulum-v1": "Pendulum-v1: one-step-q needs one discrete action per step",
@@ -349,6 +350,9 @@ MISTAKES = {
     "train --resume run --lag 3": "--lag cannot change when a run is resumed: it affects the weights. These can: --steps, ",
     "train --resume run --t-max=3": "--t-max cannot change when a run is resumed: it affects the weights",
     "train --resume run --reward-clip 1": "--reward-clip cannot change when a run is resumed: it belongs to the",
+    "train --resume run --config run/config.toml": "--config cannot change when a run is resumed: it has its own",
+    "train --config run/config.toml --config x.toml": "--config takes one file, not 2: run/config.toml, x.toml",
+    "train --config run": "there is no file run; did you mean run/config.toml?",
     "train --resume run --run-dir other": "--run-dir cannot change when a run is resumed: a run stays in its own folder",
     "train --resume run --learning-rate 1": "--learning-rate cannot change unless the run has diverged",
     "train --resume run --log-evry 3": "there is no option --log-evry; did you mean '--log-every'",

@@ -69,13 +69,17 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_preset(tmp_p
         ('name = "a3c"', 'name = "a3d"', "line 3: there is no algorithm 'a3d'; did you mean 'a3c'"),
         ("1e-3", "1e-3e", "line 6, column 21: expected newline or end of document"),
         ("steps = 1e6", "hidden = [1,", "line 10, at the end of the file: "),
-        ("1e-3", '"fast"', "line 6: optimizer.learning_rate: expected float, got 'fast'"),
+        ("1e-3", '"fast"', "line 6: optimizer.learning_rate: expected a number, got 'fast'"),
         ("1e-3", "-1.0", "line 6: .*--learning-rate must be"),
         ("steps = 1e6", "gae_lambda = 0.9", r"line 10: 'gae_lambda' belongs to the table \[algorithm\]"),
         ("steps = 1e6", 'engine = "thread"', "line 10: engine: 'thread' is not one of .*did you mean 'threads'"),
         ("steps = 1e6", "queue_size = 1", "line 10: --queue-size 1: in lockstep"),
         (f'env = "{ENV}"', "env = 3", "line 9: run.env must be a string, not 3"),
         ("[run]", "lag = 2\n[run]", r"line 8: 'lag' belongs to the table \[run\], not to \[optimizer\]"),
+        ("[run]", "[[run]]", r"line 8: 'run' is a table: write \[run\]"),
+        ("steps = 1e6", "hidden = 64", r"line 10: 'hidden' belongs to the table \[network\]"),
+        ("steps = 1e6", 'track = "csv"', "line 10: track: expected a list, got 'csv'"),
+        ("steps = 1e6", 'track = ["csv", "csv"]', "line 10: --track csv is given 2 times"),
         ("\n[algorithm]", "lag = 2\n[algorithm]", "line 1: 'lag' stands above the first table"),
     ],
 )
@@ -95,12 +99,15 @@ def test_a_file_without_effect_is_told_so_unless_a_keyword_replaces_the_setting(
 
 
 def test_without_an_environment_it_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"config is the path of a TOML file, not \{'steps': 3\}; settings are keywords"):
+        asyncrl.train(ENV, config={"steps": 3})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the environment is missing"):
         asyncrl.train(config=written(tmp_path, '[algorithm]\nname = "a3c"\n'))
     with pytest.raises(UsageError, match=r"mine\.toml is for a3c, not ppo"):
         asyncrl.train(ENV, "ppo", config=written(tmp_path, MINE))
     with pytest.raises(UsageError, match="--config: there is no file"):
         asyncrl.train(ENV, "ppo", config=tmp_path / "no.toml")
+    written(tmp_path, MINE).rename(tmp_path / "config.toml")
     with pytest.raises(UsageError, match=r"did you mean .*config\.toml"):
         asyncrl.train(ENV, "ppo", config=tmp_path)
 
@@ -181,5 +188,5 @@ def test_a_strangers_run_folder_runs_no_code(tmp_path: Path, monkeypatch: pytest
     file.write_text(file.read_text().replace(ENV, "no_such_module:Env"))
     with pytest.raises(UsageError, match=r"names code from outside asyncrl and Gymnasium: .*no_such_module"):
         asyncrl.train(config=file, run_dir=tmp_path / "again")
-    with pytest.raises(UsageError, match="No module named"):
+    with pytest.raises(UsageError, match="there is no module"):
         asyncrl.train(config=file, run_dir=tmp_path / "again", trust=True)
