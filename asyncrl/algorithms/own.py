@@ -7,7 +7,7 @@ import inspect
 import reprlib
 import types
 from enum import Enum
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def place_of(algorithm: type[Algorithm]) -> str:
     return import_strings.name_of(check_class(algorithm, algorithm.__qualname__))
 
 
-def is_class(code: Any) -> bool:
+def is_class(code: Any) -> TypeGuard[type[Algorithm]]:
     """Whether what the user names is the class of an algorithm."""
     return isinstance(code, type) and issubclass(code, Algorithm)
 
