@@ -277,8 +277,9 @@ def _train(
     if config.named_outside() and not signing.can_sign():
         sentences.append(_NOT_SIGNED)
     with observers.finished():
-        earlier = [] if newest is None else [record for record in run.records() if record["update"] <= newest.update]
-        observers.track(config.track, TrackedRun(run.path, config.to_json(), earlier))
+        if config.track:
+            earlier = [] if newest is None else [one for one in run.records() if one["update"] <= newest.update]
+            observers.track(config.track, TrackedRun(run.path, config.to_json(), earlier))
         while True:
             outcome = _train_once(newest, config, contract, run, observers, sentences)
             if isinstance(outcome, TrainingResult):

@@ -255,9 +255,7 @@ class Learner:
         self._fill(dict(named_views(self.network, self.weights)), state["weights"])
         if self.target_network is not self.network:
             self._fill(dict(self.target_network.named_parameters()), state["target"])
-        # torch expects the optimizer's step counters on the CPU.
-        optimizer = state.get("optimizer", {})
-        self._optimizer.restore({name: x.to(self._device) if x.dim() else x for name, x in optimizer.items()})
+        self._optimizer.restore(state.get("optimizer", {}))
         self._learning_rate.restore(state.get("learning_rate", {}))
         if self.replay is not None:
             self.replay.restore(state.get("replay", {}))

@@ -106,8 +106,8 @@ class Agent:
         if not is_apart:
             why = "observations contain it" if spaces.is_masked else "environment gives none, or was asked to ignore it"
             raise UsageError(f"the agent of {self.contract.env} takes no action_mask: its {why}")
-        single = np.shape(spaces.parts[0].find(observation)) == spaces.parts[0].given_shape
         try:
+            single = np.shape(spaces.parts[0].find(observation)) == spaces.parts[0].given_shape
             masks = as_mask(spaces.actions, mask) if single else np.stack([as_mask(spaces.actions, one) for one in mask])
         except (TypeError, ValueError) as problem:
             raise UsageError(f"agent.act got {problem}") from None

@@ -1,4 +1,4 @@
-"""Videos of a run's evaluations, recorded in an environment of their own."""
+"""Videos of a run's evaluations, recorded in a separate environment."""
 
 from __future__ import annotations
 

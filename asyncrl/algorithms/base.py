@@ -72,7 +72,6 @@ class Loss(NamedTuple):
     """Leave the target network and the modules `Algorithm.delayed` as they are in this step."""
     td_errors: Tensor | None = None
     """[N] float32 ≥ 0: the errors of a `Sample`'s steps, from which replay priorities are computed."""
-
     value_targets: tuple[Tensor, Tensor] | None = None
     """[T, N] float32 and [T, N] bool: the returns that the state value learns, and where they are valid."""
 

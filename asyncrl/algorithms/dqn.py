@@ -62,6 +62,6 @@ class DQN(ReplayBasedQLearning):
         td_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
         loss = (batch.weight * td_loss(value, y, reduction="none")).mean()
         if self.cql_alpha:
-            loss = loss + self.cql_alpha * (q.logsumexp(-1) - value).mean()
+            loss = loss + self.cql_alpha * batch.mean(q.logsumexp(-1) - value)
         td_errors = (y - value).detach().abs()
         return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(td_errors=td_errors)

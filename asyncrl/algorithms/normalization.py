@@ -28,6 +28,7 @@ EPSILON = 1e-8
 _CHUNK = 2**17
 """Numbers that are converted at once: few enough for the processor's cache."""
 _EXACT = 256
+"""Frames of uint8 whose sum of squares float32 holds exactly: 256·255² < 2^24."""
 
 
 _Module = TypeVar("_Module", bound=nn.Module)

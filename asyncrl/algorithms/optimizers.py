@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -242,11 +241,13 @@ class WeightOptimizer:
         return found
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a saved `state`, of which the moving averages are used without copying."""
+        """Continue from a saved `state`, of which tensors on the device of the weights are used without copying."""
+        is_fused = self._optimizer.param_groups[0].get("fused")  # torch keeps other counters of steps on the CPU
         for prefix, part in self._parts.items():
-            averages = {name: x[self._spans[prefix]] for name, x in state.items() if x.dim()}
+            averages = {name: x[self._spans[prefix]].to(part.device) for name, x in state.items() if x.dim()}
             names = [name for name, x in state.items() if not x.dim() and name.startswith("delayed.") == bool(prefix)]
-            self._optimizer.state[part] = averages | {name.removeprefix(prefix): state[name] for name in names}
+            counters = {name.removeprefix(prefix): state[name].to(part.device if is_fused else "cpu") for name in names}
+            self._optimizer.state[part] = averages | counters
 
 
 def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:
@@ -284,9 +285,11 @@ class RMSprop(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             for parameter in group["params"]:
-                state: dict[str, Any] = self.state[parameter]
+                gradient, state = parameter.grad, self.state[parameter]
+                if gradient is None:
+                    continue
                 if not state:
                     state["square_average"] = torch.zeros_like(parameter)
-                gradient, average = parameter.grad, state["square_average"]
+                average = state["square_average"]
                 average.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
                 parameter.addcdiv_(gradient, (average + group["eps"]).sqrt_(), value=-group["lr"])

@@ -36,13 +36,13 @@ AlgorithmSource = str | type[Algorithm] | Algorithm
 
 def installed_algorithms() -> dict[str, str]:
     """Return the algorithms of installed packages: the place of each, by name. Nothing is imported."""
-    return {name: named_code.place_of(point) for name, point in named_code.installed(GROUP).items()}
+    return named_code.installed(GROUP)
 
 
 def own_algorithm(name: str) -> type[Algorithm]:
     """Return the class that `module:Name` or an entry point names, importing its module.
 
-    Raises UsageError if there is none or it is no complete algorithm.
+    Raises UsageError if there is none, or if the class is not a complete algorithm.
     """
     return check_class(named_code.load(name, "algorithm", GROUP), name)
 

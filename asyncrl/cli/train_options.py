@@ -16,7 +16,7 @@ from asyncrl.envs.family_options import check_names, option_names
 from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError
 from asyncrl.experience import OffPolicy
-from asyncrl.networks import QNetwork
+from asyncrl.networks import DeterministicActorCritics, QNetwork
 from asyncrl.runs.config import RunConfig
 
 __all__ = ["BASIC", "NewRun", "Output", "envpool_setting", "reject_other_families", "train_options"]
@@ -63,9 +63,10 @@ BASIC = {
 }
 """Options that most people set, by section, with a short text: `--help` shows those that apply."""
 
-_IMAGES = frozenset({"frame_skip", "frame_stack", "screen_size", "gray", "centered", "difference"})
+_IMAGES = frozenset({"frame_skip", "frame_stack", "screen_size", "gray", "centered", "difference", "resnet_width"})
 _ACTION_VALUES = frozenset({"dueling", "noisy", "noisy_sigma"})
-_DENSE = frozenset({"hidden", "activation", "radial_gammas", "radial_features", "standardize"})
+_DENSE = frozenset({"hidden", "activation"})
+_OF_VECTORS = frozenset({"radial_gammas", "radial_features", "standardize"})
 
 
 @dataclass(frozen=True)
@@ -139,5 +140,7 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
             if not contract.spaces.has_images:
                 without |= _IMAGES
             elif not contract.spaces.features.entries:
-                without |= _DENSE
+                without |= _OF_VECTORS
+                if not issubclass(config.algorithm.network, DeterministicActorCritics):  # critics have dense layers
+                    without |= _DENSE
     return frozenset(without)

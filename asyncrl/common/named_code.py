@@ -18,20 +18,18 @@ from asyncrl.common import import_strings
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["check_module_name", "describe_exception", "describe_missing", "installed", "load", "place_of"]
+__all__ = ["check_module_name", "describe_exception", "describe_missing", "installed", "load"]
 
 _PYTHON = sysconfig.get_path("stdlib")
 _PACKAGE = str(Path(__file__).parents[1])
 
 
-def installed(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points that installed packages have in `group`, by name. Nothing is imported."""
-    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+def installed(group: str) -> dict[str, str]:
+    """Return the entry points that installed packages have in `group`, such as `module:Name of package 1.2`, by name.
 
-
-def place_of(point: EntryPoint) -> str:
-    """Return the place of an entry point and the package that has it."""
-    return point.value if point.dist is None else f"{point.value} of {point.dist.name} {point.dist.version}"
+    Nothing is imported.
+    """
+    return {name: _place_of(point) for name, point in _points(group).items()}
 
 
 def load(name: str, what: str, group: str) -> Any:
@@ -44,7 +42,7 @@ def load(name: str, what: str, group: str) -> Any:
     if found is not None:
         return found
     if ":" not in name:
-        name = installed(group)[name].value
+        name = _points(group)[name].value
     module, _, path = name.rpartition(":")
     if not module or not path:
         raise UsageError(f"{what} {name} is named module:Name, such as nets:Encoder for the class Encoder in nets.py")
@@ -88,6 +86,14 @@ def _relative(file: str) -> str:
     """A path relative to the working directory, if it lies inside."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+
+
+def _points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+def _place_of(point: EntryPoint) -> str:
+    return point.value if point.dist is None else f"{point.value} of {point.dist.name} {point.dist.version}"
 
 
 def _import(module: str, source: str) -> Any:

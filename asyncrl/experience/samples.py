@@ -113,6 +113,13 @@ class Sample:
         errors = torch.where(learned, td_errors.view_as(learned), 0.0)
         return _ETA * errors.amax(0) + (1 - _ETA) * errors.sum(0) / learned.sum(0).clamp(min=1)
 
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean of `x` [N] over the transitions; those of sequences that begin with a reset step do not count."""
+        if self.unroll is None:
+            return x.mean()
+        learned = self.unroll.learned
+        return torch.where(learned, x, 0.0).sum() / learned.sum().clamp(min=1)
+
     def returns(self, discount: float) -> Tensor:
         """Return the discounted sum of rewards Σ_k γ^k·r_k [N] up to `next_observation`."""
         powers = discount ** torch.arange(len(self.reward), dtype=torch.float32, device=self.reward.device)

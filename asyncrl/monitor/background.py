@@ -13,14 +13,14 @@ from asyncrl.monitor.sink import Record, Sink
 __all__ = ["Background"]
 
 _DROPPED = ("train", "episode")
-"""Kinds of records that are dropped when the buffer is full: the others are few."""
+"""Kinds of records that are dropped when the buffer is full; records of other kinds are few."""
 
 
 class Background:
     """Opens a sink in a thread and passes records to it there.
 
-    If the sink is too slow, records are dropped; if it raises, it gets no more; if it hangs, `finish` does not wait for it
-    longer than `patience`. Each is reported in a SinkWarning.
+    If the sink is too slow, records are dropped. If it raises, it gets no more records. If it hangs, `finish` waits for
+    `patience` seconds. Each of these gives a SinkWarning.
     """
 
     def __init__(self, name: str, open_sink: Callable[[], Sink], *, capacity: int = 10_000, patience: float = 10.0) -> None:
@@ -50,7 +50,7 @@ class Background:
         pass
 
     def close(self) -> None:
-        """Do nothing: a run that rewinds goes on with the same sink."""
+        """Do nothing: a run that rewinds keeps its sinks. `finish` closes the sink."""
 
     def finish(self) -> None:
         """Wait until the sink has everything and is closed, or for `patience` seconds."""

@@ -1,4 +1,4 @@
-"""Sinks of the user's, whose exceptions do not stop training."""
+"""The user's sinks, whose exceptions do not stop training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def warn(sentence: str) -> None:
 class Guarded:
     """Passes copies of the records to a sink. Once that raises, a SinkWarning names it and it gets nothing more.
 
-    `close` does nothing, because a run that rewinds goes on with the same sink; `finish` closes it.
+    `close` does nothing, because a run that rewinds keeps its sinks; `finish` closes the sink.
     """
 
     def __init__(self, sink: Sink) -> None:

@@ -1,4 +1,4 @@
-"""Everyone who sees the records of a run, besides the files of its folder."""
+"""The sinks and callbacks of a run, in addition to the files of its folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Observers:
     """A view, the user's sinks and callbacks, and the trackers of the run."""
 
     def __init__(self, view: Sink | None = None, sinks: Sequence[Sink] = (), callbacks: Sequence[Callback] = ()) -> None:
-        """Raises UsageError for sinks and callbacks that are none."""
+        """Raises UsageError for an object that is not a sink or a callback."""
         for name, given in (("sinks", sinks), ("callbacks", callbacks)):
             if not isinstance(given, Iterable):
                 raise UsageError(f"{name} is a list: {name}=[…], not {given!r:.80}")

@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from asyncrl.common.serialization import write_atomically
 from asyncrl.errors import UsageError
 from asyncrl.monitor.background import Background
 from asyncrl.monitor.csv_files import CsvFiles
@@ -30,7 +31,7 @@ _ONLINE = "online"
 
 
 class Tracker(Enum):
-    """Where else the metrics of a run go."""
+    """Where the metrics of a run go, in addition to its folder."""
 
     WANDB = "wandb"
     """Weights & Biases: offline, in the run folder, unless WANDB_MODE says otherwise"""
@@ -43,13 +44,13 @@ class Tracker(Enum):
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run."""
+    """What a tracker needs to know about a run."""
 
     folder: Path
     config: Mapping[str, Any]
     """The configuration as JSON."""
     earlier: Sequence[Record]
-    """The records of the part that a resumed run continues."""
+    """The records that the run already has when it is resumed."""
 
 
 def check_installed(trackers: Iterable[Tracker]) -> None:
@@ -63,7 +64,7 @@ def check_installed(trackers: Iterable[Tracker]) -> None:
 
 
 def describe_trackers(trackers: Iterable[Tracker], folder: Path) -> str:
-    """One line for the header of a run."""
+    """Where the records of a run go, as one line for its header."""
     return ", ".join(_describe(tracker, folder) for tracker in trackers)
 
 
@@ -98,21 +99,15 @@ def _id_file(run: TrackedRun, tracker: Tracker) -> Path:
 
 
 def _id_of(run: TrackedRun, tracker: Tracker) -> str:
-    """The id of the tracked run, made up when it begins."""
+    """The id of the tracked run; a random one when it begins."""
     file = _id_file(run, tracker)
     if not file.exists():
-        _write_new(file, secrets.token_hex(4))
+        write_atomically(file, secrets.token_hex(4))
     return file.read_text(encoding="ascii")
 
 
-def _write_new(file: Path, text: str) -> None:
-    """Write a file that does not exist; a link is not followed."""
-    with open(file, "x", encoding="ascii") as opened:
-        opened.write(text)
-
-
 def _wandb_mode() -> str:
-    """What WANDB_MODE says; offline without it, or if nobody is logged in."""
+    """The value of WANDB_MODE; "offline" if it is not set, or if it is "online" and the user is not logged in."""
     mode = os.environ.get("WANDB_MODE", "offline")
     if mode == _ONLINE:
         import wandb
@@ -171,7 +166,7 @@ class _MLflow:
         found = self._client.get_experiment_by_name(name)
         experiment = self._client.create_experiment(name) if found is None else found.experiment_id
         self._id = self._client.create_run(experiment, run_name=run.folder.name).info.run_id
-        _write_new(file, self._id)
+        write_atomically(file, self._id)
         parameters = [Param(name, str(value)[:500]) for name, value in _flat(run.config).items()]
         for first in range(0, len(parameters), 100):  # MLflow's limit
             self._client.log_batch(self._id, params=parameters[first : first + 100])

@@ -1,6 +1,6 @@
 """Networks: encoders, recurrent cores, heads, and the vector that holds their parameters."""
 
-from asyncrl.networks.build import NetworkConfig, is_own, keep_in_compute_dtype, resolve, unconvolved
+from asyncrl.networks.build import NetworkConfig, keep_in_compute_dtype, resolve, unconvolved
 from asyncrl.networks.critics import ActionPolicy, DeterministicActorCritics, SoftActorCritics, frozen
 from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import bind, copy_into, have_diverged, learned_part, named_views
@@ -8,7 +8,7 @@ from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwor
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import FrameConv2d, resample
 from asyncrl.networks.masks import MaskReader, mask_out
-from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, network_name_of
+from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, is_own, network_name_of
 from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
 from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
 from asyncrl.networks.quantiles import ImplicitQuantileNetwork

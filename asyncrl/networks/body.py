@@ -16,7 +16,7 @@ __all__ = ["Body"]
 class Body(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → (features [T, N, F] float32, state [N, S]).
 
-    An action mask in the observation is no feature; `legal` reads it.
+    An action mask in the observation does not go into the features; `legal` reads it.
     """
 
     def __init__(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> None:

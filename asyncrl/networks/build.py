@@ -27,13 +27,13 @@ from asyncrl.networks.encoders import (
 )
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import Conv2d, LayerNorm, Linear, NoisyLinear
-from asyncrl.networks.names import BUILT_IN, factory_named
+from asyncrl.networks.names import factory_named, is_own
 from asyncrl.networks.normalization import NormalizedEncoder, normalized_spaces
 from asyncrl.networks.own import OwnEncoder
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
 
-__all__ = ["Encoder", "NetworkConfig", "encoder", "is_own", "keep_in_compute_dtype", "resolve", "unconvolved"]
+__all__ = ["Encoder", "NetworkConfig", "encoder", "keep_in_compute_dtype", "resolve", "unconvolved"]
 
 _PIXELS = "uint8, or numbers with bounds 0 … 1 or 0 … 255"
 
@@ -128,11 +128,6 @@ def _name(config: NetworkConfig, spaces: Spaces) -> str:
             "--network radial needs observations that are a single array, not several parts; use --network mlp"
         )
     return name
-
-
-def is_own(name: str) -> bool:
-    """Return whether a network of this name is not built in."""
-    return name not in BUILT_IN
 
 
 def unconvolved(spaces: Spaces) -> list[str]:

@@ -12,7 +12,16 @@ from asyncrl.common import import_strings, named_code
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["BUILT_IN", "GROUP", "NetworkFactory", "NetworkSource", "factory_named", "installed_networks", "network_name_of"]
+__all__ = [
+    "BUILT_IN",
+    "GROUP",
+    "NetworkFactory",
+    "NetworkSource",
+    "factory_named",
+    "installed_networks",
+    "is_own",
+    "network_name_of",
+]
 
 GROUP = "asyncrl.networks"
 """Entry-point group in which packages register networks."""
@@ -39,7 +48,12 @@ BUILT_IN = {
 
 def installed_networks() -> dict[str, str]:
     """Return the networks of installed packages: the place of each, by name. Nothing is imported."""
-    return {name: named_code.place_of(point) for name, point in named_code.installed(GROUP).items()}
+    return named_code.installed(GROUP)
+
+
+def is_own(name: str) -> bool:
+    """Return whether a network of this name is not built in."""
+    return name not in BUILT_IN
 
 
 def network_name_of(network: Any) -> str:
@@ -60,7 +74,7 @@ def factory_named(name: str) -> NetworkFactory:
 
     Raises UsageError, with near matches, if there is none.
     """
-    installed = {} if ":" in name else named_code.installed(GROUP)
+    installed = {} if ":" in name else installed_networks()
     if ":" not in name and name not in installed:
         near = suggestions(name, [*BUILT_IN, *installed])
         remedy = near or "; your own is named module:Name"

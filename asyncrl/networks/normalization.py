@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_NORMALIZED = 10.0
-"""Normalized observations and rewards are clipped to ± this number."""
+"""Normalized observations are clipped to ± this number."""
 
 
 class Statistics(nn.Module):

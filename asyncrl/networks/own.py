@@ -19,7 +19,7 @@ from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import decode, entry_spaces
-from asyncrl.networks.names import BUILT_IN, factory_named
+from asyncrl.networks.names import factory_named, is_own
 from asyncrl.networks.normalization import Normalizer
 
 __all__ = ["CompleteNetwork", "OwnEncoder", "check_own_network", "complete_network", "is_complete", "unpack"]
@@ -109,10 +109,10 @@ class OwnEncoder(nn.Module):
 
 
 def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[Any] = ()) -> Any:
-    """Return a batch of observations [N, *O] as the environment's parts: a dict of tensors [N, *shape] by name.
+    """Return observations [N, *O] or [T, N, *O] as the environment's parts: a dict of tensors [N, *shape] by name.
 
     Stacked parts are [N, frames, *shape]. Discrete parts are int64 [N], counted from 0. An observation that is one array is
-    returned as it is. Parts that have one of the `normalizers` are normalized.
+    returned as it is. Parts that have one of the `normalizers` are normalized, if observations are [N, *O].
     """
     if not spaces.entries:
         return observation
@@ -150,8 +150,8 @@ def _check_arguments(name: str, factory: Callable[..., Any], spaces: Spaces) -> 
 
 
 def is_complete(name: str, spaces: Spaces) -> bool:
-    """Return whether a network is the user's own `CompleteNetwork`. A class tells; a function is called."""
-    if name in BUILT_IN:
+    """Return whether a network is the user's own `CompleteNetwork`. A function is called to find out."""
+    if not is_own(name):
         return False
     factory = factory_named(name)
     if isinstance(factory, type):
@@ -238,8 +238,8 @@ def check_parameters(name: str, module: nn.Module) -> None:
 def check_own_network(name: str, spaces: Spaces) -> None:
     """Raise UsageError if the network's outputs depend on more than its parameters and its inputs.
 
-    Actors hold copies of the parameters only: outputs must not depend on statistics that passes change, on random numbers,
-    or on tensors that every copy draws anew.
+    Actors receive the parameters only: outputs must not depend on statistics that change in a forward pass, on random
+    numbers, or on tensors that differ from one instance to the next.
     """
     spaces = spaces.features  # an action mask is not for encoders
     one, other = (_made_for_check(name, spaces, seed) for seed in (1, 2))

@@ -145,17 +145,17 @@ def _check_normalization(config: RunConfig) -> None:
             "actor-critic and reinforce with --baseline learned do"
         )
     if config.normalize_return and not hasattr(algorithm, "discount"):
-        raise UsageError(f"--normalize-return: {algorithm.name} has no discount, so there is no discounted return")
+        raise UsageError(f"--normalize-return: {algorithm.name} has no discount, so it has no discounted return")
     if config.engine is EngineKind.HOGWILD:
         asked = {
             "observation": network.normalize_observation,
             "value": network.normalize_value,
             "return": config.normalize_return,
         }
-        for name in (name for name, is_asked in asked.items() if is_asked):
+        if names := [name for name, is_asked in asked.items() if is_asked]:
             raise UsageError(
-                f"--normalize-{name} averages over rollouts in their order, and the workers of --engine hogwild have none; "
-                "use serial, threads or processes"
+                f"--normalize-{names[0]} averages over rollouts in their order, and the workers of --engine hogwild have "
+                "none; use serial, threads or processes"
             )
 
 

@@ -73,12 +73,12 @@ class SettingsFile:
         return {name: entry.value for name, entry in self.entries.items()}
 
     def check_trust(self, config: RunConfig) -> None:
-        """Raise UsageError if the file belongs to a run that somebody else made, and `config` names code from outside."""
+        """Raise UsageError if the file belongs to a run of another user and `config` names code outside this package."""
         _reject_foreign(self.path, config.named_outside())
 
 
 def _reject_foreign(path: Path, names: list[str]) -> None:
-    """Raise UsageError if there are `names` of code and the file belongs to a run that somebody else made."""
+    """Raise UsageError if there are `names` of code and the file belongs to a run that another user made."""
     run = Run(path.parent)
     if (run.path / "config.json").exists() and not run.is_own:
         reject_untrusted_code(str(path), names)
@@ -105,8 +105,8 @@ def read_settings_file(
 ) -> SettingsFile:
     """Read a settings file. `algorithm` and `preset` stand in for names that the file does not give.
 
-    The module of an algorithm that is not built in is imported: in somebody else's run folder, only with `trust`. Raises
-    UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
+    The module of an algorithm that is not built in is imported; if the file is in a run folder of another user, only with
+    `trust`. Raises UsageError, with the line, for TOML that cannot be parsed and for tables and keys that do not exist.
     """
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"config is the path of a TOML file, not {path!r:.80}; settings are keywords: train(env, steps=…)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,19 @@ def test_dqn_learns_from_sequences_as_from_steps_with_the_state_of_their_past() 
     parameters = list(network.parameters())
     for one, other in zip(torch.autograd.grad(loss.total, parameters), torch.autograd.grad(total, parameters), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_the_conservative_penalty_leaves_out_reset_steps() -> None:
+    network, target = networks(DQN(cql_alpha=1.0))
+    sample = sequences()
+    assert sample.unroll is not None
+    losses = {}
+    for action in (0, 1):  # in the place of a reset step's action, which has no effect
+        changed = torch.where(sample.unroll.learned, sample.action, action)
+        prepared = DQN(cql_alpha=1.0).prepare(network, target, replace(sample, action=changed))
+        losses[action] = DQN(cql_alpha=1.0).loss(network, target, prepared).total.item()
+    assert not sample.unroll.learned.all()
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("algorithm", [C51(atoms=5, n_step=N_STEP), QRDQN(quantiles=4, n_step=N_STEP), IQN(n_step=N_STEP)])

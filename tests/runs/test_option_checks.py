@@ -17,33 +17,23 @@ from typing import Any
 
 import pytest
 import torch
-from algorithm_worlds import world_of, world_of_preset
+from small_runs import asked, contract_of, options_of, refusal
 
 from asyncrl import hogwild
 from asyncrl.acting.actor import Actor
 from asyncrl.acting.bots import Bot
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.api import evaluate, load
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import MemoryPlan, open_engine
-from asyncrl.envs import Contract, EnvOptions, describe_all
+from asyncrl.envs import Contract
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
-from asyncrl.launch import resume, start
-from asyncrl.presets import preset_names, read_preset
+from asyncrl.launch import start
 from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
 from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves
-
-BASE: dict[str, Any] = dict(
-    steps=64, actors=2, envs_per_actor=2, lag=1, hidden=(8,), seed=3, learning_rate=0.03, max_gradient_norm=0.05
-)
-BASE |= dict(t_max=4, longest_episode=6, epochs=2, minibatches=2, target_every=40)
-BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
-BASE |= dict(burn_in=1, capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
 
 OTHER: dict[str, Any] = dict(
     extra_envs=("worlds:Dawdling-v0",),
@@ -151,12 +141,6 @@ def to_the_right() -> Bot:
     return lambda observation, info: 1
 
 
-def options_of(algorithm: str) -> Mapping[str, Any]:
-    """Every option of a run with its default."""
-    found = leaves(configure(world_of(algorithm), algorithm))
-    return {name: value for name, value in found.items() if name != "env"}
-
-
 def others(option: str, default: Any) -> list[Any]:
     """Other values of an option: those of an enumeration or a switch, or the one in `OTHER`."""
     if isinstance(default, Enum):
@@ -164,15 +148,6 @@ def others(option: str, default: Any) -> list[Any]:
     if isinstance(default, bool):
         return [not default]
     return [OTHER[option]]
-
-
-def contract_of(config: RunConfig) -> Contract:
-    return _described(config.env_ids, config.environment)
-
-
-@functools.cache
-def _described(env_ids: tuple[str, ...], options: EnvOptions) -> Contract:
-    return describe_all(env_ids, options)
 
 
 def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
@@ -227,23 +202,6 @@ def _outcome(config: RunConfig) -> Outcome:
     contract = contract_of(config)
     resolved = resolve(config, contract)
     return contract, run_of(resolved, contract), replay_plan(resolved, contract)
-
-
-def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
-    known = options_of(algorithm)
-    base = {name: value for name, value in BASE.items() if name in known}
-    if len(known.get("final_epsilons", ())) == 1:
-        base |= dict(final_epsilons=(0.3,), final_epsilon_probabilities=(1.0,))
-    return configure(world_of(algorithm), algorithm, **{**base, **settings})
-
-
-def refusal(config: RunConfig, *named: str) -> str | None:
-    """The sentence that a new run is refused with whose user asked for the options `named`."""
-    try:
-        reject_ineffective(config, contract_of(config), named)
-    except UsageError as problem:
-        return str(problem)
-    return None
 
 
 def silent(algorithm: str, context: Mapping[str, Any], option: str) -> list[str]:
@@ -341,71 +299,3 @@ def test_what_changes_no_weights_changes_what_is_recorded(tmp_path: Path, option
         kinds = [(record["kind"], record["step"], record.get("mode"), record.get("returns")) for record in run.records()]
         seen.append((outcome.step, sorted(path.name for path in run.checkpoints()), kinds))
     assert seen[0] != seen[1]
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_no_preset_sets_what_has_no_effect(name: str) -> None:
-    preset = read_preset(name)
-    env = world_of_preset(preset)
-    tables = [preset[table] for table in ("algorithm", "optimizer", "environment", "network", "run") if table in preset]
-    tables += [table for table in preset["algorithm"].values() if isinstance(table, dict)]
-    assert refusal(configure(env, preset=name), *{key for table in tables for key in table} - {"name", "env"}) is None
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        (
-            dict(learning_starts=70),
-            "--learning-starts 70: a run of 64 steps ends before its first update; lower it, or raise",
-        ),
-        (dict(target_every=200), "--target-every 200: a run of 64 steps never updates the target"),
-        (dict(tau=0.1), "--target-every 40 and --tau 0.1 exclude each other"),
-        (dict(publish_every=5), "--publish-every 5: a run of 4 updates never publishes weights to the actors; lower it"),
-        (dict(reward_scale=0.0), "--reward-scale 0 makes all rewards 0"),
-        (dict(eval_greedy=False), "--eval-greedy has no effect when switched off: the policy of dqn is deterministic"),
-        (dict(eval_episodes=0, eval_every=32), "--eval-every has no effect without evaluations"),
-        (dict(step_timeout=3.0), "--step-timeout has no effect without worker processes: add --env-backend async"),
-        (dict(env_threads=2), "--env-threads has no effect on gymnasium environments"),
-        (dict(network="radial", layer_norm=True), "--layer-norm has no effect on --network radial, which has no hidden"),
-    ],
-)
-def test_what_is_refused_is_told_why_and_what_helps(settings: dict[str, Any], sentence: str) -> None:
-    message = refusal(asked("dqn", settings), *settings)
-    assert message is not None
-    assert sentence in message
-    assert message.startswith("worlds:Corridor-v0")
-
-
-@pytest.mark.parametrize("settings", [dict(rollouts_per_update=2), dict(queue_size=5), dict(publish_every=5), dict(lag=1)])
-def test_hogwild_has_no_queue(settings: dict[str, Any]) -> None:
-    message = refusal(asked("a3c", dict(engine="hogwild", **settings)), *settings)
-    assert message is not None
-    assert "has no effect with --engine hogwild: every worker learns from its own rollout at once" in message
-
-
-def test_settings_that_were_accepted_once_are_loaded_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run folder of 0.1.0 may hold an option that has no effect."""
-    config = asked("a3c", dict(momentum=0.5, eval_episodes=0))
-    with pytest.raises(UsageError, match="--momentum has no effect"):
-        start(config, tmp_path / "new")
-    monkeypatch.setattr("asyncrl.launch.reject_ineffective", lambda *_: None)
-    run, _ = start(config, tmp_path / "old")
-    monkeypatch.undo()
-    resumed, outcome = resume(run.path, steps=128)
-    assert outcome is not None
-    assert load(resumed.path).checkpoint.config.optimizer.momentum == 0.5
-
-
-def test_an_agent_that_draws_no_actions_cannot_be_asked_to(tmp_path: Path) -> None:
-    run, _ = start(asked("dqn", dict(eval_episodes=0, burn_in=10)), tmp_path / "run")
-    with pytest.raises(UsageError, match="--sample has no effect on dqn, whose policy is deterministic"):
-        evaluate(run.path, 1, greedy=False)
-
-
-def test_imitation_refuses_what_only_playing_and_learning_from_it_depend_on() -> None:
-    reject_unused_by_imitation({"hidden", "seed", "reward_scale", "atoms"})
-    with pytest.raises(
-        UsageError, match=r"--learning-rate has no effect on imitation.*--imitation-rate is its learning rate"
-    ):
-        reject_unused_by_imitation({"hidden", "learning_rate"})

@@ -1,0 +1,103 @@
+"""Mistakes on the command line: one sentence, exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import contents, ran
+
+CORRIDOR = "train a3c worlds:Corridor-v0"
+MISTAKES = {
+    "trian": "did you mean 'train'",
+    "train a3 CartPole-v1": "there is no algorithm 'a3'; did you mean 'a3c'?",
+    "train CartPole-v1 a3c": "the algorithm comes first: asyncrl train a3c CartPole-v1",
+    "pretrain CartPole-v1 dqn": "the algorithm comes first: asyncrl pretrain dqn CartPole-v1",
+    "train CartPole-v1": "the algorithm is missing: asyncrl train ALGO CartPole-v1",
+    "train tqc CartPole-v1": "there is no algorithm 'tqc'; sac learns continuous actions from a replay buffer as well",
+    "train sac CartPole-v1": "sac needs continuous actions, but the environment's actions are 2; use dqn or ppo",
+    "train A2C CartPole-v1": "there is no algorithm 'A2C'; A2C is a3c with --lag 0",
+    "train nonsense CartPole-v1": "there is no algorithm 'nonsense'; there are a3c, impala, ppo",
+    "train a3c CartPole-v1 --protocol raw": "takes no --protocol",
+    "train a3c CartPole-v1 --learning-rate nan": "--learning-rate must be a finite number below 3.4e38, not nan",
+    "train a3c CartPole-v1 --momentum 0.5": "--momentum has no effect with --optimizer rmsprop",
+    "train a3c CartPole-v1 --lag 1 --engine hogwild": "--lag has no effect with --engine hogwild",
+    "train dqn CartPole-v1 --target-every 300 --tau 0.1": "exclude each other",
+    "train dqn CartPole-v1 --learning-starts 1M": "--learning-starts 1000000: a run of 160,000 steps ends before",
+    "train a3c CartPole-v1 --envs-per-actor 1e9": "lower --actors, --envs-per-actor or the rollouts' length",
+    "record CartPole-v1 --bot bots.py:make --out demo/bot-v0 --epsilon 0.5": "--epsilon has no effect with --bot",
+    "play CartPole-v1 --human --greedy": "--greedy has no effect with --human",
+    "bench worlds:Corridor-v0 --engine hogwild --lag 2": "--lag has no effect with --engine hogwild",
+    "evaluate run --seed -1": "--seed must be 0 or more, not -1",
+    "help trian": "did you mean 'train'",
+    "train a3c CartPol-v1": "there is no environment 'CartPol-v1'; did you mean 'CartPole-v1'",
+    "train a3c ALE/Pongg-v5": "there is no Atari environment 'ALE/Pongg-v5'; did you mean 'ALE/Pong-v5'",
+    "train a3c nowhere:Corridor-v0": "there is no module 'nowhere'; its folder must be the working directory",
+    "train --preset a3c/atary": "there is no preset 'a3c/atary'; did you mean 'a3c/atari'",
+    "train a3c": "the environment is missing",
+    "train one-step-q Pendulum-v1": "Pendulum-v1: one-step-q needs one discrete action per step",
+    f"{CORRIDOR} --optimizer-epsilon 0": "--optimizer-epsilon must be positive, not 0",
+    f"{CORRIDOR} --actors 0": "--actors must be 1 or more, not 0",
+    f"{CORRIDOR} --steps -5": "--steps must be 1 or more, not -5",
+    f"{CORRIDOR} --lag -1": "--lag must be 0 or more, not -1",
+    f"{CORRIDOR} --learning-rate 0": "--learning-rate must be positive, not 0",
+    f"{CORRIDOR} --queue-size 3": "takes exactly 2",
+    f"{CORRIDOR} --sticky 0.25": "takes no --sticky",
+    "train --resume nowhere": "there is no run folder nowhere",
+    "train --resume .": ". is not a run folder",
+    "train --resume run --lag 3": "--lag cannot change when a run is resumed: it affects the weights. These can: --steps, ",
+    "train --resume run --t-max=3": "--t-max cannot change when a run is resumed: it affects the weights",
+    "train --resume run --reward-clip 1": "--reward-clip cannot change when a run is resumed: it belongs to the",
+    "train --resume run --config run/config.toml": "--config cannot change when a run is resumed: it has its own",
+    "train --config run/config.toml --config x.toml": "--config takes one file, not 2: run/config.toml, x.toml",
+    "train --config run": "there is no file run; did you mean run/config.toml?",
+    "train --resume run --run-dir other": "--run-dir cannot change when a run is resumed: a run stays in its own folder",
+    "train --resume run --learning-rate 1": "--learning-rate cannot change unless the run has diverged",
+    "train --resume run --log-evry 3": "there is no option --log-evry; did you mean '--log-every'",
+    "evaluate nowhere": "there is no run folder nowhere",
+    "evaluate .": ". is not a run folder",
+    "play nowhere": "there is no run folder nowhere",
+    "inspect .": ". is not a run folder",
+    "evaluate run --greedy --sample": "--greedy and --sample exclude each other",
+    "evaluate run --episodes 0": "--episodes must be 1 or more, not 0",
+    "play run --video x.avi": "x.avi: the file must end in .mp4 or .gif",
+    "play run --video nowhere/x.gif": "nowhere/x.gif: there is no folder",
+    "list envs nothing-like-it": "nothing matches 'nothing-like-it'",
+    "play run --episodes 0": "--episodes must be 1 or more, not 0",
+    "evaluate damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
+    "train --resume damaged": "damaged/checkpoints/000000002000/weights.safetensors is truncated",
+}
+
+
+@pytest.fixture
+def beside(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a valid run and a damaged one."""
+    for name in ("run", "damaged"):
+        shutil.copytree(trained, tmp_path / name)
+    for file in (tmp_path / "damaged" / "checkpoints").glob("*/weights.safetensors"):
+        file.write_bytes(file.read_bytes()[:1000])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_answered_in_one_sentence(beside: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    before = contents(beside)
+    assert ran(*line.split()) == 2
+    printed = capsys.readouterr()
+    assert MISTAKES[line] in printed.err
+    assert printed.err.startswith("asyncrl: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert contents(beside) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "near"), [(f"{CORRIDOR} --learning-rat 3", "--learning-rate"), ("play run --vidoe x.gif", "--video")]
+)
+def test_an_unknown_option_is_answered_with_a_similar_one(capsys: pytest.CaptureFixture[str], line: str, near: str) -> None:
+    assert ran(*line.split()) == 2
+    printed = capsys.readouterr().err
+    assert f"did you mean '{near}'" in printed
+    assert printed.count("\n") == 1

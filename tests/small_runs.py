@@ -1,0 +1,54 @@
+"""Runs of a few updates in the tests' own environments, and what they are refused for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from algorithm_worlds import world_of
+
+from asyncrl.envs import Contract, EnvOptions, describe_all
+from asyncrl.errors import UsageError
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.option_checks import reject_ineffective
+from asyncrl.runs.settings import configure, leaves
+
+BASE: dict[str, Any] = dict(
+    steps=64, actors=2, envs_per_actor=2, lag=1, hidden=(8,), seed=3, learning_rate=0.03, max_gradient_norm=0.05
+)
+BASE |= dict(t_max=4, longest_episode=6, epochs=2, minibatches=2, target_every=40)
+BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
+BASE |= dict(burn_in=1, capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
+
+
+def options_of(algorithm: str) -> Mapping[str, Any]:
+    """Every option of a run with its default."""
+    found = leaves(configure(world_of(algorithm), algorithm))
+    return {name: value for name, value in found.items() if name != "env"}
+
+
+def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
+    known = options_of(algorithm)
+    base = {name: value for name, value in BASE.items() if name in known}
+    if len(known.get("final_epsilons", ())) == 1:
+        base |= dict(final_epsilons=(0.3,), final_epsilon_probabilities=(1.0,))
+    return configure(world_of(algorithm), algorithm, **{**base, **settings})
+
+
+def contract_of(config: RunConfig) -> Contract:
+    return _described(config.env_ids, config.environment)
+
+
+@functools.cache
+def _described(env_ids: tuple[str, ...], options: EnvOptions) -> Contract:
+    return describe_all(env_ids, options)
+
+
+def refusal(config: RunConfig, *named: str) -> str | None:
+    """The sentence that a new run is refused with whose user asked for the options `named`."""
+    try:
+        reject_ineffective(config, contract_of(config), named)
+    except UsageError as problem:
+        return str(problem)
+    return None
