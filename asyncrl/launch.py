@@ -14,6 +14,7 @@ from asyncrl import hogwild, training
 from asyncrl.acting import datasets
 from asyncrl.agents.evaluation_videos import check_pictures
 from asyncrl.agents.imitation import CloningOptions, Epoch, clone
+from asyncrl.algorithms import network_outline
 from asyncrl.common import signing
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.serialization import write_atomically
@@ -36,7 +37,7 @@ from asyncrl.runs.divergence import recover
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
-from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
+from asyncrl.runs.plans import actor_spec, make_learner, normalization_of, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import settings_of
@@ -90,6 +91,7 @@ def start(
     given, contract = check(config, asked=asked, home=home)
     config = resolve(given, contract)
     _check_recording(config, contract)
+    _check_normalization(config, contract)
     _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
@@ -236,6 +238,13 @@ def _check_recording(config: RunConfig, contract: Contract) -> None:
     check_installed(config.track)
     if config.video_every:
         check_pictures(contract.contracts[0], config.seed)
+
+
+def _check_normalization(config: RunConfig, contract: Contract) -> None:
+    """Raise UsageError if the network has no layer for statistics that the run keeps."""
+    normalization = normalization_of(config, contract)
+    if normalization is not None:
+        normalization.check(network_outline(config.algorithm, config.network, contract.spaces, config.precision.dtype))
 
 
 def _prepare_engine(config: RunConfig, contract: Contract) -> None:

@@ -53,11 +53,11 @@ def check_lockstep(
             nothing, which would prove nothing.
         UsageError: For settings that are unknown, impossible or without effect.
     """
-    config = _small(env, algorithm, settings)
+    settings = _small(env, algorithm, settings)
     with tempfile.TemporaryDirectory() as folder:
         weights = {}
         for engine in engines:
-            run = _trained(tailor(env, algorithm, **_settings(config, settings), engine=engine), Path(folder) / engine)
+            run = _trained(tailor(env, algorithm, **{**settings, "engine": engine}), Path(folder) / engine)
             weights[engine] = newest_checkpoint(run).tensors("weights")
     (first, expected), *others = weights.items()
     for engine, found in others:
@@ -72,10 +72,10 @@ def check_resume(
 
     Arguments and errors are those of `check_lockstep`.
     """
-    config = _small(env, algorithm, settings)
-    halves = {"checkpoint_every": config.steps // 2, "keep_checkpoints": _UPDATES}
+    settings = _small(env, algorithm, settings)
+    halves = {"checkpoint_every": settings["steps"] // 2, "keep_checkpoints": _UPDATES}
     with tempfile.TemporaryDirectory() as folder:
-        whole = tailor(env, algorithm, **{**halves, **_settings(config, settings)}, engine="serial")
+        whole = tailor(env, algorithm, **{**halves, **settings, "engine": "serial"})
         run = _trained(whole, Path(folder) / "whole")
         expected = newest_checkpoint(run).tensors("weights")
         for engine in engines:
@@ -91,25 +91,21 @@ def check_resume(
     return expected
 
 
-def _small(env: EnvSource, algorithm: AlgorithmSource, settings: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a short run."""
-    config = tailor(env, algorithm, **{**_SMALL, **settings})
-    if "steps" in settings:
-        return config
+def _small(env: EnvSource, algorithm: AlgorithmSource, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a short run, with its steps."""
+    chosen = {**_SMALL, **settings}
+    if "steps" in chosen:
+        return chosen
+    config = tailor(env, algorithm, **chosen)
     updates = _UPDATES if config.algorithm.experience().replay is None else 20 * _UPDATES
-    steps = updates * config.batch_steps
-    return tailor(env, algorithm, **{**_SMALL, "steps": steps, **settings})
-
-
-def _settings(config: RunConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_SMALL, "steps": config.steps, **settings}
+    return {**chosen, "steps": updates * config.batch_steps}
 
 
 def _trained(config: RunConfig, folder: Path) -> Run:
     """The run of `config`. Raises AssertionError if it learned nothing."""
     run, result = start(config, folder)
     if result.update < 2:
-        raise AssertionError(f"the run makes only {result.update} update in {config.steps:,} steps; raise steps")
+        raise AssertionError(f"a run of {config.steps:,} steps makes fewer than two updates; raise steps")
     contract = describe_all(config.env_ids, config.environment)
     initial = make_learner(resolve(config, contract), contract, with_replay=False).weights
     if config.init_from is None and initial.equal(newest_checkpoint(run).weights().to(initial.device)):
