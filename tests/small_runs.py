@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from algorithm_worlds import world_of
 
+from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract, EnvOptions, describe_all
 from asyncrl.errors import UsageError
-from asyncrl.runs.config import RunConfig
+from asyncrl.experience.rollout import Rollout
+from asyncrl.learner import Learner
+from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.option_checks import reject_ineffective
+from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.settings import configure, leaves
 
 BASE: dict[str, Any] = dict(
@@ -52,3 +57,21 @@ def refusal(config: RunConfig, *named: str) -> str | None:
     except UsageError as problem:
         return str(problem)
     return None
+
+
+def serial_updates(config: RunConfig, contract: Contract) -> Iterator[tuple[Learner, list[Rollout]]]:
+    """The learner after each update of a resolved run on serial, and the rollouts of the update."""
+    learner, schedule, spec = make_learner(config, contract), config.make_schedule(), actor_spec(config, contract)
+    plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every)
+    with contextlib.closing(open_engine(EngineKind.SERIAL, spec, config.actors, plan)) as engine:
+        for version, tickets in schedule.initial_requests(0):
+            engine.publish(version, learner.weights)
+            engine.request(tickets)
+        while learner.step < config.steps:
+            update = learner.updates
+            rollouts = engine.collect(schedule.expected(update), lambda: False)
+            learner.update(list(rollouts.values()))
+            yield learner, list(rollouts.values())
+            if learner.updates % config.publish_every == 0:
+                engine.publish(learner.updates, learner.weights)
+            engine.request(schedule.next_requests(update, list(rollouts)))

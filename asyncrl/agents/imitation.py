@@ -147,7 +147,9 @@ def _validate(network: nn.Module, steps: _Steps) -> tuple[float, float]:
 def _cross_entropy(network: nn.Module, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
     """Return −log π(a|s) [N], and [N] bool: whether the most probable action is the recorded one."""
     size: Any = network.state_size
-    output = network(observation[None], torch.zeros(len(observation), size, dtype=torch.float32))
+    device = next(network.parameters()).device
+    observation, action = observation.to(device), action.to(device)
+    output = network(observation[None], torch.zeros(len(observation), size, dtype=torch.float32, device=device))
     if isinstance(output, ActionValues):
         q = output.q[0]
         return F.cross_entropy(q, action, reduction="none"), q.argmax(-1) == action

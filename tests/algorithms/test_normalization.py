@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import torch
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import serial_updates
 from tabular_networks import batch
 
 from asyncrl.algorithms import A3C, PPO, EpisodicActorCritic, Impala, Reinforce
@@ -27,7 +27,6 @@ from asyncrl.algorithms.normalization import (
 from asyncrl.algorithms.random import UniformPolicy
 from asyncrl.algorithms.reinforce import Baseline
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import describe
 from asyncrl.envs.rewards import Rewards
 from asyncrl.envs.spaces import Actions, Spaces
@@ -36,8 +35,6 @@ from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Rollout
 from asyncrl.learner import Learner
 from asyncrl.networks import ActorCritic, NetworkConfig, NormalizedEncoder
-from asyncrl.runs.config import EngineKind
-from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure
 
@@ -58,19 +55,7 @@ def updates(env: str, algorithm: str, **settings: Any) -> Iterator[tuple[Learner
     """The learner after each update of a serial run, and the rollouts of the update."""
     contract = describe(env, configure(env, algorithm, **settings).environment)
     config = resolve(configure(env, algorithm, **{"engine": "serial", "lag": 1, **settings}), contract)
-    learner, schedule, spec = make_learner(config, contract), config.make_schedule(), actor_spec(config, contract)
-    plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), 1)
-    with contextlib.closing(open_engine(EngineKind.SERIAL, spec, config.actors, plan)) as engine:
-        for version, tickets in schedule.initial_requests(0):
-            engine.publish(version, learner.weights)
-            engine.request(tickets)
-        while learner.step < config.steps:
-            update = learner.updates
-            rollouts = engine.collect(schedule.expected(update), lambda: False)
-            learner.update(list(rollouts.values()))
-            yield learner, list(rollouts.values())
-            engine.publish(learner.updates, learner.weights)
-            engine.request(schedule.next_requests(update, list(rollouts)))
+    return serial_updates(config, contract)
 
 
 def normalization(learner: Learner) -> Normalization:

@@ -17,21 +17,20 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import asked, contract_of, options_of, refusal
+from small_runs import asked, contract_of, options_of, refusal, serial_updates
 
 from asyncrl import hogwild
 from asyncrl.acting.actor import Actor
 from asyncrl.acting.bots import Bot
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines import MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import start
 from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
+from asyncrl.runs.plans import actor_spec, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves
 
@@ -155,23 +154,8 @@ def run_of(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
     torch.manual_seed(0)
     if config.engine is EngineKind.HOGWILD:
         return _of_turns(config, contract)
-    learner, schedule = make_learner(config, contract), config.make_schedule()
-    versions: list[int] = []
-    spec = actor_spec(config, contract)
-    plan = MemoryPlan(spec.layout(), schedule.slots, schedule.weight_buffers, learner.weights.numel(), config.publish_every)
-    with contextlib.closing(open_engine(EngineKind.SERIAL, spec, config.actors, plan)) as engine:
-        for version, tickets in schedule.initial_requests(0):
-            engine.publish(version, learner.weights)
-            engine.request(tickets)
-        while learner.step < config.steps:
-            update = learner.updates
-            rollouts = engine.collect(schedule.expected(update), lambda: False)
-            learner.update(list(rollouts.values()))
-            versions += [int(rollout.stamp[2]) for rollout in rollouts.values()]
-            if learner.updates % config.publish_every == 0:
-                engine.publish(learner.updates, learner.weights)
-            engine.request(schedule.next_requests(update, list(rollouts)))
-    return learner.weights.detach().numpy().tobytes(), versions
+    made = [(learner, [int(one.stamp[2]) for one in rollouts]) for learner, rollouts in serial_updates(config, contract)]
+    return made[-1][0].weights.detach().numpy().tobytes(), [version for _, versions in made for version in versions]
 
 
 def _of_turns(config: RunConfig, contract: Contract) -> tuple[bytes, list[int]]:
