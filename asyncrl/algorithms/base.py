@@ -69,7 +69,7 @@ class Loss(NamedTuple):
     early_stop: bool = False
     """Stop the update: skip this gradient step and the remaining minibatches."""
     delay: bool = False
-    """Leave the target network and the modules `Algorithm.delayed` as they are in this step."""
+    """Leave the target network and the parameters `Algorithm.delayed` as they are in this step."""
     td_errors: Tensor | None = None
     """[N] float32 ≥ 0: the errors of a `Sample`'s steps, from which replay priorities are computed."""
     value_targets: tuple[Tensor, Tensor] | None = None
@@ -102,15 +102,15 @@ class Algorithm:
     is_stochastic: ClassVar[bool] = True
     """Whether the policy samples actions. A deterministic one is always evaluated greedily."""
     takes_complete_network: ClassVar[bool] = True
-    """Whether the user's `CompleteNetwork` may take the place of `network`: the loss needs its outputs only."""
+    """Whether a user's `CompleteNetwork` may replace `network`: the loss uses nothing but the network's outputs."""
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     delayed: ClassVar[tuple[str, ...]] = ()
-    """Names of modules, the network's first ones, that some gradient steps leave as they are (`Loss.delay`)."""
+    """Prefixes of the names of the parameters that a delayed step (`Loss.delay`) leaves as they are: the network's first."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
     learns_value = False
-    """Whether the loss has `value_targets`, for `--normalize-value`: its terms are `standardized` then."""
+    """Whether `--normalize-value` applies: the loss has `value_targets`, and its terms are `standardized`."""
     tau = 0.0
     """Polyak averaging: fraction by which the target network moves towards the network after each gradient step."""
 

@@ -64,7 +64,7 @@ class Experience(ABC):
 
     @property
     def sample_steps(self) -> int:
-        """Stored steps that a sample is made of."""
+        """Stored steps that one sample spans."""
         return sample_steps(self.n_step, self.sequences)
 
     @property

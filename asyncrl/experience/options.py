@@ -82,7 +82,7 @@ class SequenceOptions:
 
 
 def sample_steps(n_step: int, sequences: SequenceOptions | None) -> int:
-    """Return the steps that a sample is made of: those of an n-step return, or of a sequence and its last return."""
+    """Return the stored steps that one sample spans: those of an n-step return, or of a sequence and its last return."""
     return n_step if sequences is None else sequences.steps + n_step - 1
 
 
@@ -102,7 +102,7 @@ class ReplayPlan:
 
     @property
     def span(self) -> int:
-        """Steps that a sample is made of."""
+        """Stored steps that one sample spans."""
         return sample_steps(self.n_step, self.sequences)
 
     @property
