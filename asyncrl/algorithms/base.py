@@ -85,8 +85,8 @@ class Loss(NamedTuple):
 class Algorithm:
     """The interface. An algorithm does no input or output and is independent of engine, device and environment.
 
-    A subclass defines `check`, `experience`, `act` and `loss`, and may replace `build` and `prepare`. To add one,
-    write a file with the subclass, import it in `algorithms/__init__.py`, and add a preset and a test.
+    A subclass defines `check`, `experience`, `act` and `loss`, and may replace `build` and `prepare`;
+    docs/add-an-algorithm.md shows how.
     """
 
     name: ClassVar[str]
@@ -106,7 +106,7 @@ class Algorithm:
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     delayed: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of the names of the parameters that a delayed step (`Loss.delay`) leaves as they are: the network's first."""
+    """Prefixes of the names of parameters, the network's first ones, that a delayed step (`Loss.delay`) leaves as they are."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
     learns_value = False
