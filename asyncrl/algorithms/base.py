@@ -106,7 +106,7 @@ class Algorithm:
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     delayed: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of the names of parameters, the network's first ones, that a delayed step (`Loss.delay`) leaves as they are."""
+    """Prefixes of the names of parameters that a delayed step (`Loss.delay`) leaves as they are; they come first."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
     learns_value = False
