@@ -64,7 +64,7 @@ class EvaluationVideos:
         try:
             video = self._context.run.path / "videos" / f"eval-{learner.step:012d}.mp4"
             score, length = self._play(learner, video, stop)
-            monitor.write(self._statistics.filmed(video.name, video.with_suffix(".gif").name, score, length))
+            monitor.write(self._statistics.recorded_video(video.name, video.with_suffix(".gif").name, score, length))
         except Interrupted:
             pass
         except (AsyncRLError, OSError) as problem:

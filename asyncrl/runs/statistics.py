@@ -202,7 +202,7 @@ class Statistics:
         """The record of the `number`th rewind to the current step, after the run diverged at step `diverged`."""
         return self._record("rewind", number=number, diverged=diverged, learning_rate=learning_rate, reason=reason)
 
-    def filmed(self, video: str, animation: str, score: float, length: int) -> Record:
+    def recorded_video(self, video: str, animation: str, score: float, length: int) -> Record:
         """The record of a video of an episode: the names of its files in `videos/`, and its return and length."""
         files = {"video": f"videos/{video}", "animation": f"videos/{animation}"}
         return self._record("video", **files, **{"return": score}, length=length)
