@@ -147,3 +147,10 @@ def test_a_mask_that_is_missing_or_wrong_is_refused(source: MaskSource, mask: An
     agent = agent_for(spaces.Box(-1, 1, (2,)), spaces.Discrete(3), mask=source)
     with pytest.raises(UsageError, match=sentence):
         agent.act(np.zeros(2, np.float32), action_mask=mask)
+
+
+def test_a_part_that_is_missing_beside_a_mask_is_named() -> None:
+    parts = spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(0, 1, (2,)))
+    agent = agent_for(parts, spaces.Discrete(3), mask=MaskSource.INFO)
+    with pytest.raises(UsageError, match=r"agent\.act got an observation without the part 'a'"):
+        agent.act({"b": [0.0, 0.0]}, action_mask=np.ones(3))
