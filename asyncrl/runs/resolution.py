@@ -145,7 +145,7 @@ def _check_normalization(config: RunConfig) -> None:
             "actor-critic and reinforce with --baseline learned do"
         )
     if config.normalize_return and not hasattr(algorithm, "discount"):
-        raise UsageError(f"--normalize-return: {algorithm.name} has no discount, so it has no discounted return")
+        raise UsageError(f"--normalize-return: {algorithm.name} has no discount, so there is no discounted return")
     if config.engine is EngineKind.HOGWILD:
         asked = {
             "observation": network.normalize_observation,
