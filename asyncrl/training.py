@@ -228,7 +228,7 @@ class Session:
         for request in self._callbacks.requests():
             match request:
                 case Stop(reason):
-                    self._end(reason)
+                    self._end(str(reason))
                 case Evaluate():
                     if not self.context.config.eval_episodes:
                         raise UsageError("a callback asks for an evaluation, but --eval-episodes is 0")

@@ -79,6 +79,46 @@ class Aimless(A3C):
 
 
 @dataclass(frozen=True)
+class Particular(A3C):
+    factor: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.factor < 2:
+            raise ValueError("the factor must be 2 or more")
+
+
+@dataclass(frozen=True)
+class BareAction(A3C):
+    def act(self, network: Any, observation: Any, state: Any, context: ActContext) -> Any:
+        return super().act(network, observation, state, context).action
+
+
+@dataclass(frozen=True)
+class FloatAction(A3C):
+    def act(self, network: Any, observation: Any, state: Any, context: ActContext) -> ActionOutput:
+        output = super().act(network, observation, state, context)
+        return output._replace(action=output.action.float())
+
+
+@dataclass(frozen=True)
+class SeventhAction(A3C):
+    def act(self, network: Any, observation: Any, state: Any, context: ActContext) -> ActionOutput:
+        output = super().act(network, observation, state, context)
+        return output._replace(action=output.action * 0 + 7)
+
+
+@dataclass(frozen=True)
+class OldCheck(A3C):
+    def check(self, spaces: Spaces) -> None: ...  # type: ignore[override]
+
+
+@dataclass(frozen=True)
+class LongMetric(A3C):
+    def loss(self, network: Any, target: Any, batch: Any) -> Loss:
+        return super().loss(network, target, batch)._replace(metrics={"advantages": batch.reward})
+
+
+@dataclass(frozen=True)
 class FloatLoss(A3C):
     def loss(self, network: Any, target: Any, batch: Any) -> Any:
         return 0.5

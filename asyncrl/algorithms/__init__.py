@@ -7,6 +7,7 @@ from asyncrl.algorithms.actor_critic import EpisodicActorCritic
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.building import build_network, network_outline
 from asyncrl.algorithms.c51 import C51
+from asyncrl.algorithms.check_acting import check_acting
 from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
 from asyncrl.algorithms.iqn import IQN
@@ -18,6 +19,7 @@ from asyncrl.algorithms.own import (
     GROUP,
     AlgorithmSource,
     check_loss,
+    in_one_sentence,
     installed_algorithms,
     is_class,
     own_algorithm,
@@ -64,7 +66,9 @@ __all__ = [
     "algorithm_name_of",
     "algorithm_named",
     "build_network",
+    "check_acting",
     "check_loss",
+    "in_one_sentence",
     "installed_algorithms",
     "is_algorithm",
     "network_outline",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import reprlib
 import types
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
@@ -21,6 +23,7 @@ __all__ = [
     "AlgorithmSource",
     "check_class",
     "check_loss",
+    "in_one_sentence",
     "installed_algorithms",
     "is_class",
     "own_algorithm",
@@ -92,8 +95,26 @@ def check_loss(algorithm: Algorithm, loss: Any) -> None:
         raise UsageError(
             f"algorithm {algorithm.name}: the loss is {reprlib.repr(loss.total)}; expected a tensor with one number"
         )
+    for metric, value in loss.metrics.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise UsageError(
+                f"algorithm {algorithm.name}: the metric {metric!r} has the shape {[*value.shape]}; expected one number"
+            )
     if not loss.total.requires_grad:
         raise UsageError(f"algorithm {algorithm.name}: the loss does not depend on the network's parameters")
+
+
+@contextlib.contextmanager
+def in_one_sentence(algorithm: type[Algorithm], name: str) -> Iterator[None]:
+    """Turn what a method of the user's algorithm raises into a UsageError; other algorithms' exceptions stay."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as problem:
+        if algorithm.__module__.startswith("asyncrl."):
+            raise
+        raise UsageError(f"algorithm {name} {named_code.describe_exception(problem)}") from problem
 
 
 def _check_types(cls: type[Algorithm], name: str) -> None:
@@ -129,12 +150,8 @@ def _is_option(hint: Any) -> bool:
 
 def _check_experience(cls: type[Algorithm], name: str) -> None:
     """Raise UsageError if an algorithm does not say which experience it learns from."""
-    try:
+    with in_one_sentence(cls, name):
         found: Any = cls().experience()
-    except UsageError:
-        raise
-    except Exception as problem:
-        raise UsageError(f"algorithm {name} {named_code.describe_exception(problem)}") from problem
     if not isinstance(found, Experience):
         raise UsageError(
             f"algorithm {name}: the method 'experience' returned {reprlib.repr(found)}; expected OnPolicy, FullEpisodes or "

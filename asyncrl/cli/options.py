@@ -265,7 +265,10 @@ def with_values(target: Any, values: Mapping[str, Any]) -> Any:
             changes[field.name] = with_values(default, values)
         elif field.name in values:
             changes[field.name] = values[field.name]
-    return cls(**changes) if target is cls else dataclasses.replace(target, **changes)
+    try:
+        return cls(**changes) if target is cls else dataclasses.replace(target, **changes)
+    except ValueError as problem:  # raised by the user's own algorithm
+        raise UsageError(f"{cls.__name__}: {problem}") from None
 
 
 @functools.cache

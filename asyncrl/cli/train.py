@@ -86,10 +86,10 @@ def _start(arguments: Sequence[str]) -> int:
         prepare()  # actors import their modules while the command line is read
     reject_other_families(rest, base)
     values = read_values(options_of(NewRun(base)), rest)
-    check_numbers(with_values(base, values))
     output = with_values(Output(), values)
     settings = {name: value for name, value in values.items() if not hasattr(output, name)}
     with located(named.file, overridden=settings):
+        check_numbers(with_values(base, values))
         config = tailor(base.env, type(base.algorithm), named.preset, **{**named.settings, **settings})
         if output.print_config:
             print(settings_text(*check(config, asked=settings, home=home)), end="")

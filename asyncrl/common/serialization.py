@@ -142,7 +142,7 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
             raise UsageError(f"{prefix}{key[:80]} is not a field of {cls.__name__}{near}")
     try:
         return cls(**{key: _decode(hints[key], item, f"{prefix}{key}") for key, item in data.items()})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{where or cls.__name__}: {error}") from None
 
 

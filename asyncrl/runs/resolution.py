@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from asyncrl.algorithms import build_network
+from asyncrl.algorithms import build_network, check_acting, in_one_sentence
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores, has_bfloat16
@@ -17,7 +17,7 @@ from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import QNetwork, Recurrent, check_own_network, is_complete, is_own
 from asyncrl.networks import resolve as resolve_network
-from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig, ScheduleKind
+from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig, ScheduleKind, code_named_in
 
 __all__ = ["check", "resolve"]
 
@@ -30,6 +30,8 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     network = check(config, contract.spaces)
     if is_own(network):
         _check_own_network(config, contract.spaces)
+    if "algorithm" in code_named_in(config.to_json()):
+        check_acting(config.algorithm, config.network, contract.spaces)
     try:
         _check_bots(config)
     except UsageError as problem:
@@ -62,7 +64,8 @@ def check(config: RunConfig, spaces: Spaces) -> str:
     """
     _check_counts(config)
     try:
-        config.algorithm.check(spaces, config.network)
+        with in_one_sentence(type(config.algorithm), config.algorithm.name):
+            config.algorithm.check(spaces, config.network)
         config.optimizer.check()
         _check_learning_rate(config)
         _check_extra_envs(config)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of, algorithm_named
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions, EnvSource, describe, env_id_of
@@ -65,6 +67,7 @@ def configure(
         if key not in paths:
             raise UsageError(f"there is no setting {key!r}{suggestions(key, paths)}")
         value = network_name_of(value) if key == "network" else value
+        value = value.item() if isinstance(value, np.generic) else value
         *path, last = paths[key]
         table = config
         for name in path:

@@ -156,7 +156,7 @@ def _name(path: Path, key: tuple[str, ...], value: Any, lines: Mapping[tuple[str
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # a mark that some editors of Windows begin files with
     except tomllib.TOMLDecodeError as problem:
         what, _, where = str(problem).rstrip(")").rpartition(" (at ")
         where = where.replace("end of document", f"line {len(text.splitlines())}, at the end of the file")

@@ -126,12 +126,41 @@ def test_a_run_whose_algorithm_has_got_other_settings_is_not_continued(
     ("name", "sentence"),
     [
         ("own_algorithms:FloatLoss", "the method 'loss' returned 0.5; expected a Loss"),
+        ("own_algorithms:LongMetric", r"the metric 'advantages' has the shape \[\d+, \d+\]; expected one number"),
         ("own_algorithms:Detached", "the loss does not depend on the network's parameters"),
     ],
 )
 def test_a_loss_that_cannot_be_learned_from_is_refused(tmp_path: Path, name: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         asyncrl.train("CartPole-v1", name, **SMALL, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "own_algorithms:OldCheck",
+            r"algorithm oldcheck raised TypeError: .*takes 2 positional arguments but 3 were given",
+        ),
+        ("own_algorithms:BareAction", r"the method 'act' returned tensor\(\[.*\]\); expected an ActionOutput"),
+        (
+            "own_algorithms:FloatAction",
+            r"returned actions \[2\] torch.float32 for 2 environments; expected \[2\] torch.int64",
+        ),
+        ("own_algorithms:SeventhAction", r"chose the actions \[7, 7\], but the choices are 0 to \[1\]"),
+    ],
+)
+def test_an_algorithm_that_cannot_act_is_refused_before_the_run(tmp_path: Path, name: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        asyncrl.train("CartPole-v1", name, **SMALL, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_its_constructor_refuses_is_answered_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "own_algorithms:Particular", "CartPole-v1", "--factor", "1"]) == 2
+    assert capsys.readouterr().err == "asyncrl: Particular: the factor must be 2 or more\n"
+    with pytest.raises(UsageError, match="algorithm: the factor must be 2 or more"):
+        tailor("CartPole-v1", "own_algorithms:Particular", factor=1.0)
 
 
 def test_a_package_registers_an_algorithm_by_an_entry_point(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asyncrl.algorithms import A3C
@@ -82,6 +83,11 @@ def test_keywords_of_an_environment_are_a_mapping_or_json() -> None:
     assert mapping == configure(ENV, "a3c", env_kwargs='{"size": 7}')
     with pytest.raises(UsageError, match=r"env_kwargs .* is not JSON: .*; give a function that makes the environment"):
         configure(ENV, "a3c", env_kwargs={"size": object()})
+
+
+def test_numbers_may_be_those_of_numpy() -> None:
+    config = configure(ENV, seed=np.int64(3), learning_rate=np.float32(0.5), normalize_return=np.bool_(True))
+    assert config == configure(ENV, seed=3, learning_rate=0.5, normalize_return=True)
 
 
 def test_a_setting_that_is_none_is_named() -> None:

@@ -48,6 +48,10 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
+def test_a_file_may_begin_with_the_mark_of_a_windows_editor(tmp_path: Path) -> None:
+    assert read_settings_file(written(tmp_path, f"\ufeff{MINE}")).env == ENV
+
+
 def test_what_is_given_goes_before_the_file_and_the_file_before_the_preset(tmp_path: Path) -> None:
     file = read_settings_file(written(tmp_path, MINE))
     config = configure(file.env or "", file.algorithm, file.preset, **{**file.settings, "steps": 500})
