@@ -344,7 +344,7 @@ def verify(checkpoint: Checkpoint) -> None:
 
 
 def _misfit(checkpoint: Checkpoint, problem: str) -> UsageError:
-    """The error for weights that do not fit the network: the user's own, or his algorithm, may have changed since."""
+    """The error for weights that do not fit the network: the user's own network or algorithm may have changed since."""
     named = code_named_in(checkpoint.config.to_json())
     if named:
         maker = " with ".join(reversed(named.values()))
