@@ -1,4 +1,4 @@
-"""Tries an algorithm of the user's out: does it choose actions that an environment takes?"""
+"""Checks that an algorithm of the user chooses actions that its environment takes."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _check_types(cls: type[Algorithm], name: str) -> None:
     of_classes = {field for field, hint in inspect.get_annotations(Algorithm).items() if "ClassVar" in str(hint)}
     for field in dataclasses.fields(cls):
         if field.name in of_classes:
-            raise UsageError(f"algorithm {name}: {field.name!r} is no hyperparameter; annotate it with ClassVar[…]")
+            raise UsageError(f"algorithm {name}: {field.name!r} is not a hyperparameter; annotate it with ClassVar[…]")
         if not _is_option(hints[field.name]):
             kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
             raise UsageError(

@@ -90,7 +90,7 @@ def test_its_help_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
         ("own_algorithms:Listed", r"the hyperparameter 'sizes' has the type list\[int\]; it must be bool, int, float"),
         ("own_algorithms:Either", r"the hyperparameter 'shape' has the type int \| str; it must be"),
         ("own_algorithms:Unknown", "the types of its hyperparameters cannot be read: name 'Form' is not defined"),
-        ("own_algorithms:NotClassVar", r"'optimizer' is no hyperparameter; annotate it with ClassVar"),
+        ("own_algorithms:NotClassVar", r"'optimizer' is not a hyperparameter; annotate it with ClassVar"),
         ("own_algorithms:Aimless", "the method 'experience' returned None; expected OnPolicy, FullEpisodes or OffPolicy"),
         ("own_algorithms:Colliding", "the hyperparameter 'steps' has the name of a setting of every run"),
         ("own_algorithms:Unfinished", "does not define the method 'loss'"),
