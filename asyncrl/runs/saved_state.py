@@ -142,7 +142,7 @@ def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, stat
             continue
         actions, lengths = actors[f"{actor}.actions"], actors[f"{actor}.lengths"]
         seeds = actors[f"{actor}.carry.seed_and_steps"][0]
-        parts = actions.reshape(len(actions), -1)
+        parts = actions.reshape(-1, len(choices)) if choices else actions  # none if every episode has just begun
         can_be = not choices or bool(((parts >= 0) & (parts < torch.tensor(choices))).all())
         if int(lengths.min()) < 0 or int(lengths.sum()) != len(actions) or int(seeds.min()) < 0 or not can_be:
             raise CheckpointError(f"{saved.path / 'actors.safetensors'} holds impossible steps of actor {actor}")
