@@ -36,7 +36,7 @@ from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.divergence import recover
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
-from asyncrl.runs.option_checks import reject_ineffective, reject_unused_by_imitation
+from asyncrl.runs.option_checks import reject_ineffective, reject_ineffective_changes, reject_unused_by_imitation
 from asyncrl.runs.plans import actor_spec, make_learner, normalization_of, replay_plan
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
@@ -152,6 +152,7 @@ def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Ru
     if differences := contract_before.differences(contract):
         raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
     config = resolve(config, contract)
+    reject_ineffective_changes(config, contract, changes)
     if newest is not None:
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):

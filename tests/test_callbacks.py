@@ -164,6 +164,11 @@ def test_patience_without_evaluations_is_refused(tmp_path: Path) -> None:
         asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", patience=3, steps=480)
 
 
+def test_so_is_patience_in_a_resumed_run(plain: asyncrl.Run) -> None:
+    with pytest.raises(UsageError, match=r"--patience has no effect without evaluations during the run; add --eval-every"):
+        asyncrl.resume(plain, steps=BATCH * 20, patience=3, eval_every=0)
+
+
 @pytest.mark.slow
 def test_a_callback_ends_hogwild_too(tmp_path: Path) -> None:
     settings = SETTINGS | dict(engine="hogwild", steps=200_000, eval_every=0)

@@ -1,12 +1,12 @@
 """Refuses options that would have no effect, with the reason, before a run starts.
 
-Runs that are resumed or loaded are not checked: their settings were accepted when they started.
+Of runs that are resumed, only the changed settings are checked: the others were accepted when they started.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from asyncrl.algorithms import SAC, TD3, Impala, Random, Reinforce
@@ -24,7 +24,13 @@ from asyncrl.networks import DeterministicActorCritics, NetworkConfig, Recurrent
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
-__all__ = ["IMITATION_SETTINGS", "ineffective", "reject_ineffective", "reject_unused_by_imitation"]
+__all__ = [
+    "IMITATION_SETTINGS",
+    "ineffective",
+    "reject_ineffective",
+    "reject_ineffective_changes",
+    "reject_unused_by_imitation",
+]
 
 _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
 _CONVOLUTIONAL = ("centered", "difference")
@@ -46,11 +52,20 @@ class IneffectiveOptions(NamedTuple):
 def reject_ineffective(config: RunConfig, contract: Contract, asked: Collection[str]) -> None:
     """Raise UsageError for the first of the settings `asked` for that has no effect in a run of `config`."""
     resolved = resolve(config, contract)
-    for case in _all_cases(config, resolved, contract):
+    _reject(config.env, _all_cases(config, resolved, contract), asked)
+    _check_contradictions(resolved, contract, asked)
+
+
+def reject_ineffective_changes(config: RunConfig, contract: Contract, changed: Collection[str]) -> None:
+    """Raise UsageError for the first of the settings `changed` in a resumed run, already resolved, that has no effect."""
+    _reject(config.env, _cases(config, contract), changed)
+
+
+def _reject(env: str, cases: Iterable[IneffectiveOptions], asked: Collection[str]) -> None:
+    for case in cases:
         for name in case.options:
             if name in asked:
-                raise UsageError(f"{config.env}: {flag(name)} has no effect {case.reason}")
-    _check_contradictions(resolved, contract, asked)
+                raise UsageError(f"{env}: {flag(name)} has no effect {case.reason}")
 
 
 def ineffective(config: RunConfig, resolved: RunConfig, contract: Contract) -> frozenset[str]:
