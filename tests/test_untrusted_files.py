@@ -253,7 +253,7 @@ CAPSULE: dict[str, Any] = {
         ({"actions": "0"}, "'actions' must be a list"),
         ({"kind": "burnt"}, "'kind' cannot be 'burnt'"),
         ({"memory_limit": 0}, "memory-limit must be 1 or more"),
-        ({"options": []}, "options: expected dict"),
+        ({"options": []}, "options: expected a table"),
         ({"versions": {"python": 3}}, "versions.python: expected a string"),
     ],
 )
