@@ -3,11 +3,11 @@
 from typing import Any
 
 from asyncrl.algorithms.a3c import A3C
+from asyncrl.algorithms.acting_checks import check_acting
 from asyncrl.algorithms.actor_critic import EpisodicActorCritic
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.building import build_network, network_outline
 from asyncrl.algorithms.c51 import C51
-from asyncrl.algorithms.check_acting import check_acting
 from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
 from asyncrl.algorithms.iqn import IQN
