@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/trackers.py csv wandb --out benchmarks/results/trackers.json
 
-Each run is a process of its own. Its rate is read from `metrics.jsonl`, between the first and the last recorded update, so
+Each run is a separate process. Its rate is read from `metrics.jsonl`, between the first and the last recorded update, so
 start-up does not count. Reported are the median ratio of consecutive runs and the CPU time of both.
 """
 

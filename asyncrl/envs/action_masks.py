@@ -124,7 +124,7 @@ class _Masks:
 class MaskedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Adds the environment's action mask to its observations, as a uint8 entry `action_mask` of a Dict.
 
-    An observation without a mask of its own becomes {"observation": …, "action_mask": …}, as in PettingZoo.
+    An observation that contains no mask becomes {"observation": …, "action_mask": …}, as in PettingZoo.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], source: MaskSource) -> None:

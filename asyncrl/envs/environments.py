@@ -184,7 +184,7 @@ class Environments:
             chosen = spaces.actions.for_environment(action[forbidden[:1]])[0]
             raise UsageError(
                 f"{self.contract.env}: the action {chosen} was chosen in step {self._steps} of environment {forbidden[0]}, "
-                "where its action mask forbids it; an algorithm or a bot of your own must heed the mask"
+                "where its action mask forbids it; custom algorithms and bots must obey the mask"
             )
 
     def _converted(self, observation: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A sink in a thread of its own, which neither slows nor stops training."""
+"""A sink in a separate thread, which neither slows nor stops training."""
 
 from __future__ import annotations
 

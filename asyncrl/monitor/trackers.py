@@ -1,6 +1,6 @@
 """Experiment trackers: Weights & Biases, MLflow, Trackio, and CSV files.
 
-Each is opened and fed in a thread of its own (`Background`). A resumed run continues the tracked one, whose id is kept in
+Each is opened and fed in a separate thread (`Background`). A resumed run continues the tracked one, whose id is kept in
 the run folder.
 """
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class CompleteNetwork(nn.Module):
-    """Base class of a network of your own that has its own heads.
+    """Base class of custom networks that include their heads.
 
     ``(observation [T, N, *O], state [N, S], valid [T, N] bool or None) → PolicyValue or ActionValues``
 

@@ -189,7 +189,7 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         precision = ("precision",) if config.precision is Precision.BF16 else ()
         options = (*(name for name in _NETWORK if name != "network"), *precision)
         yield IneffectiveOptions(options, f"on --network {kind}, which has its own heads and recurrent state")
-    has_critics = issubclass(config.algorithm.network, DeterministicActorCritics)  # which have dense layers of their own
+    has_critics = issubclass(config.algorithm.network, DeterministicActorCritics)  # which add dense layers
     if is_own(kind):
         yield IneffectiveOptions(
             (*(() if has_critics else (*_DENSE, "layer_norm")), *_CONVOLUTIONAL),

@@ -203,5 +203,7 @@ def test_invalid_bot_options_raise(bots: Path, algorithm: str, asked: dict[str, 
 def test_a_bot_that_ignores_an_action_mask_is_stopped_by_a_sentence(tmp_path: Path, bots: Path) -> None:
     bots.write_text("def zero():\n    return lambda observation, info: 0\n")
     config = configure("masked_envs:Moves", "dqn", bot=f"{bots}:zero", bot_share=0.5, **SMALL)
-    with pytest.raises(UsageError, match=r"the action 0 was chosen in step .* a bot of your own must heed the mask"):
+    with pytest.raises(
+        UsageError, match=r"the action 0 was chosen in step .* custom algorithms and bots must obey the mask"
+    ):
         start(config, tmp_path / "run")
