@@ -50,7 +50,7 @@ class Plain:
             )
 
     def say(self, line: str) -> None:
-        print(line, flush=True)
+        print(f"{line}\n", end="", flush=True)  # one write even without buffering: a reader takes all of it or nothing
 
     def status(self, text: str) -> None:
         """Print a line every ten seconds."""
