@@ -136,7 +136,7 @@ def resume(
         CheckpointError: If every checkpoint is damaged.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
     """
-    run = open_run(Path(run), trust=trust)
+    run = open_run(run, trust=trust)
     view: Sink | None = None
     with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
         config, _ = run.beginning()

@@ -31,13 +31,11 @@ from asyncrl.envs import Contract
 from asyncrl.errors import ActorDied, closing
 from asyncrl.experience.rollout import Field, Rollout, Ticket
 from asyncrl.learner import Learner
-from asyncrl.monitor import Callbacks, Monitor
 from asyncrl.networks import copy_into, named_views
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.plans import actor_spec, learner_arguments
-from asyncrl.runs.run import Run
 from asyncrl.runs.statistics import Episode, EpisodeCounter
 from asyncrl.training import Session, TrainingResult
 
@@ -47,23 +45,15 @@ _REPORT_EVERY = 0.2
 """Seconds between a worker's reports: seldom enough that they do not fill the pipe during an evaluation of some seconds."""
 
 
-def train(
-    config: RunConfig,
-    contract: Contract,
-    run: Run,
-    monitor: Monitor,
-    resume: checkpoint.Checkpoint | None = None,
-    callbacks: Callbacks | None = None,
-) -> TrainingResult:
+def train(context: RunContext, resume: checkpoint.Checkpoint | None = None) -> TrainingResult:
     """As `training.train`, but gradients are shared instead of rollouts.
 
     Workers keep learning during an evaluation. If that, or a callback, ends the run, it ends with the weights that were
     evaluated or recorded, and what workers learned since is discarded.
     """
     set_torch_threads(1)
-    coordinator = HogwildLearner.coordinator(config, contract)
-    context = RunContext(config, contract, run, monitor)
-    session = Session(context, coordinator, resume, kept_versions=0, callbacks=callbacks)
+    coordinator = HogwildLearner.coordinator(context.config, context.contract)
+    session = Session(context, coordinator, resume, kept_versions=0)
     with handle_stop_signals() as stop:
         session.begin(stop)
         if not session.is_over:

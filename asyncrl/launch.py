@@ -33,6 +33,7 @@ from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.code_facts import changed_sources
 from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.context import RunContext
 from asyncrl.runs.divergence import recover
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
@@ -138,7 +139,7 @@ def resume(
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
     """
     observers = Observers(view, sinks, callbacks)
-    run = Run(open_run(Path(run_dir)).path.absolute(), trusted=trust)
+    run = Run(open_run(run_dir).path.absolute(), trusted=trust)
     with run.locked():
         return _resume(run, observers, changes | ({} if steps is None else {"steps": steps}))
 
@@ -333,7 +334,7 @@ def _train_once(
             monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
         try:
-            result = loop(config, contract, run, monitor, newest, observers.callbacks)
+            result = loop(RunContext(config, contract, run, monitor, observers.callbacks), newest)
             run.note_interruption(result.signal)
             return result
         except DivergenceError as error:

@@ -26,7 +26,7 @@ from asyncrl.engines import Engine, MemoryPlan, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, UsageError, closing
 from asyncrl.learner import Learner
-from asyncrl.monitor import Callbacks, Evaluate, Monitor, Save, Stop
+from asyncrl.monitor import Evaluate, Save, Stop
 from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
 from asyncrl.runs.config import RunConfig, code_named_in
@@ -56,26 +56,17 @@ class TrainingResult:
     """Why the run ended before its steps were made; None if it did not, or a signal or its target return ended it."""
 
 
-def train(
-    config: RunConfig,
-    contract: Contract,
-    run: Run,
-    monitor: Monitor,
-    resume: Checkpoint | None = None,
-    callbacks: Callbacks | None = None,
-) -> TrainingResult:
-    """Train as `config` (resolved) says, from the beginning or from a checkpoint of the same run.
-
-    `callbacks` must be one of the monitor's sinks.
+def train(context: RunContext, resume: Checkpoint | None = None) -> TrainingResult:
+    """Train as the run's configuration says, from the beginning or from a checkpoint of the same run.
 
     Ends with a checkpoint of the last weights, even after a signal or a fault. Raises EnvironmentFault or ActorDied
     if an actor fails, and DivergenceError, after which no checkpoint is written.
     """
+    config, contract = context.config, context.contract
     assert config.learner_threads is not None
     set_torch_threads(config.learner_threads)
     learner, schedule = make_learner(config, contract), config.make_schedule()
-    context = RunContext(config, contract, run, monitor)
-    session = Session(context, learner, resume, kept_versions=schedule.weight_buffers, callbacks=callbacks)
+    session = Session(context, learner, resume, kept_versions=schedule.weight_buffers)
     with handle_stop_signals() as stop:
         session.begin(stop)
         if not session.is_over:
@@ -152,7 +143,6 @@ class Session:
         resume: Checkpoint | None,
         *,
         kept_versions: int,
-        callbacks: Callbacks | None = None,
     ) -> None:
         """`kept_versions`: how many published versions of the weights a checkpoint holds."""
         config, contract = context.config, context.contract
@@ -170,7 +160,6 @@ class Session:
         self.evaluator = Evaluator(context, self.statistics)
         self.videos = EvaluationVideos(context, self.statistics)
         self.checkpointer = Checkpointer(context, learner, self.statistics, kept_versions=kept_versions)
-        self._callbacks = callbacks or Callbacks(())
         self.stopped: str | None = None
         """Why the run ends before its steps are made."""
         self._is_resumed = resume is not None
@@ -225,7 +214,7 @@ class Session:
 
     def _ask_callbacks(self, stop: StopRequest) -> None:
         """Show the callbacks what was recorded, and do what they ask for."""
-        for request in self._callbacks.requests():
+        for request in self.context.callbacks.requests():
             match request:
                 case Stop(reason):
                     self._end(str(reason))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,11 @@ def test_an_environment_that_changes_the_working_directory_changes_no_path(
 
 
 @pytest.mark.parametrize("given", [None, 3, ["run"], object()])
-def test_load_refuses_what_is_not_a_path(given: Any) -> None:
-    with pytest.raises(UsageError, match=r"an agent is named by the path of its run folder \(run\.path\), not by "):
-        asyncrl.load(given)
+@pytest.mark.parametrize("opens", [asyncrl.load, asyncrl.resume])
+def test_what_is_not_a_path_is_refused(opens: Callable[[Any], object], given: Any) -> None:
+    named = r"a run or an agent is named by the path of its run folder \(run\.path\), not by "
+    with pytest.raises(UsageError, match=named):
+        opens(given)
 
 
 def test_the_functions_take_runs_and_environment_classes(

@@ -14,9 +14,6 @@ from asyncrl.cli.help import page_width, wrapped
 from asyncrl.cli.options import parse
 from asyncrl.errors import UsageError, suggestions
 
-_EXAMPLES = 3
-"""Environments shown of each family."""
-
 
 class What(Enum):
     ALGORITHMS = "algorithms"
@@ -70,7 +67,7 @@ def _with_hint(name: str | None, texts: dict[str, str], hint: str) -> list[str]:
 def _environments(name: str | None) -> list[str]:
     """The environments that match `name`, or the size of each family and examples."""
     from asyncrl.envs import ids_by_family
-    from asyncrl.presets import tuned_environments
+    from asyncrl.envs.registry import family_named
 
     families = ids_by_family()
     if name in families:
@@ -82,8 +79,7 @@ def _environments(name: str | None) -> list[str]:
         if not ids:
             lines.append(f"{family}: not installed (asyncrl doctor)")
             continue
-        tuned = [env_id for env_id in ids if any(fnmatch.fnmatch(env_id, pattern) for pattern in tuned_environments())]
-        examples = list(dict.fromkeys([*tuned, *ids]))[:_EXAMPLES]
+        examples = [env_id for env_id in family_named(family).examples if env_id in ids] or ids[:3]
         lines += [f"{family}: {len(ids):,} environments, for example", *(f"  {env_id}" for env_id in examples)]
     hint = (
         "`asyncrl list envs NAME` lists a family, the ids that contain NAME, or those that match a pattern such as "

@@ -21,6 +21,9 @@ class Family(ABC):
 
     name: ClassVar[str]
 
+    examples: ClassVar[tuple[str, ...]]
+    """Ids of well-known environments, which `asyncrl list envs` shows."""
+
     options: ClassVar[type[EnvOptions]] = EnvOptions
     """Options that its environments take."""
 

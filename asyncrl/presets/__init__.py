@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncrl.errors import UsageError, suggestions
 
-__all__ = ["automatic", "for_kind", "preset_names", "purpose", "read_preset", "tuned_environments"]
+__all__ = ["automatic", "for_kind", "preset_names", "purpose", "read_preset"]
 
 _FOLDER = Path(__file__).parent
 
@@ -53,11 +53,6 @@ def _presets() -> dict[str, dict[str, Any]]:
     """The tables of all presets by name, sorted."""
     names = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
     return {name: tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8")) for name in names}
-
-
-def tuned_environments() -> set[str]:
-    """Patterns of the environments for which a preset is chosen automatically."""
-    return {pattern for preset in _presets().values() for pattern in preset["environments"]}
 
 
 def automatic(algorithm: str, env: str) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from asyncrl.envs import Contract
-from asyncrl.monitor import Monitor
+from asyncrl.monitor import Callbacks, Monitor
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import Run
 
@@ -14,10 +14,12 @@ __all__ = ["RunContext"]
 
 @dataclass(frozen=True)
 class RunContext:
-    """A run's configuration and contract, the folder it is saved in, and the monitor that shows it."""
+    """A run's configuration and contract, the folder it is saved in, who watches it, and the user's callbacks."""
 
     config: RunConfig
     """Resolved: nothing is `auto` any more."""
     contract: Contract
     run: Run
     monitor: Monitor
+    callbacks: Callbacks = field(default_factory=lambda: Callbacks(()))
+    """Also one of the monitor's sinks, from which it has the records."""

@@ -15,8 +15,9 @@ __all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_name
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
-def open_run(path: Path, *, trust: bool = False) -> Run:
+def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
     """An existing run, whose code may run if it is the user's own or with `trust`. Raises UsageError if there is none."""
+    path = _path(name)
     if not path.exists():
         raise UsageError(f"there is no run folder {path}{suggestions(str(path), _run_folders())}")
     if not (path / "config.json").is_file():
@@ -30,9 +31,7 @@ def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = F
     For a run it is the checkpoint marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest choose
     one. Raises UsageError if there is none.
     """
-    if not isinstance(name, str | os.PathLike):
-        raise UsageError(f"an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}")
-    path = Path(name)
+    path = _path(name)
     if (path / "manifest.json").is_file():
         return path
     if path.name in ("best", "latest") and path.is_file():
@@ -68,6 +67,14 @@ def newer_checkpoint(name: str | Path, chosen: Path) -> str:
 def pretrained_names() -> list[str]:
     """The agents that come with the package, as `pretrained/pong-ppo`."""
     return [f"pretrained/{p.name}" for p in sorted(PRETRAINED.iterdir()) if (p / "manifest.json").is_file()]
+
+
+def _path(name: str | os.PathLike[str]) -> Path:
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(
+            f"a run or an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}"
+        )
+    return Path(name)
 
 
 def _run_folders() -> list[str]:

@@ -129,6 +129,11 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
         adapted["sequence_length"] = _SEQUENCE_LENGTH
         longer = dataclasses.replace(sequences, sequence_length=_SEQUENCE_LENGTH)
         algorithm = dataclasses.replace(algorithm, **{"sequences": longer})
+    if config.network.normalize_observation and config.environment.standardize:  # both scale observations
+        if "normalize_observation" in given and "standardize" not in given:
+            adapted["standardize"] = 0
+        elif "standardize" in given and "normalize_observation" not in given:
+            adapted["normalize_observation"] = False
     experience = algorithm.experience()
     if experience.replay is not None:
         starts = experience.replay.learning_starts

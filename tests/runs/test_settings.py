@@ -67,6 +67,12 @@ def test_the_header_says_why_a_preset_was_chosen(algorithm: str, env: str, prese
     assert f"{'preset':<20}{row}" in summary_lines(config)
 
 
+def test_of_two_scalings_of_observations_the_one_that_is_asked_for_stays() -> None:
+    """The preset of linear-q on CartPole standardizes."""
+    asked = leaves(tailor("CartPole-v1", "linear-q", normalize_observation=True))
+    assert (asked["standardize"], asked["normalize_observation"]) == (0, True)
+
+
 def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
     config = configure("CartPole-v1", "a3c", lag=3, t_max=16)
     assert settings_of(config) == {"lag"}  # t_max is the preset's

@@ -94,6 +94,7 @@ class Atari(Family):
     """Every id of every game that ships with ale-py."""
 
     name = "atari"
+    examples = ("ALE/Pong-v5", "ALE/Breakout-v5", "ALE/SpaceInvaders-v5")
     shows_pictures = True
     stacks = True
     has_threads = True

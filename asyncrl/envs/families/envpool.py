@@ -65,6 +65,7 @@ class EnvPool(Family):
     """Ids that only EnvPool has and, with ``--env-backend envpool``, ids that Gymnasium's registry has too."""
 
     name = "envpool"
+    examples = ("BigfishEasy-v0", "CoinrunEasy-v0", "StarpilotEasy-v0")
     has_threads = True
     options: ClassVar[type[EnvOptions]] = StackOptions
 

@@ -74,6 +74,11 @@ class Football(EnvPool):
     """``academy_empty_goal_close``, ``football/academy_empty_goal_close`` or ``gfootball/academy_empty_goal_close-v1``."""
 
     name = "football"
+    examples = (
+        "gfootball/academy_empty_goal_close-v1",
+        "gfootball/academy_3_vs_1_with_keeper-v1",
+        "gfootball/11_vs_11_stochastic-v1",
+    )
     shows_pictures = True
     options = FootballOptions
     unsupported = {"standardize": "its observations are images"}

@@ -38,6 +38,7 @@ class Gymnasium(SingleFamily):
     """Ids that no other family claims: ``Id-v0``, ``module:Id-v0`` and ``package.module:Class`` (or a function)."""
 
     name = "gymnasium"
+    examples = ("CartPole-v1", "LunarLander-v3", "HalfCheetah-v5")
     also_in_envpool = True
     has_action_masks = True
 

@@ -64,6 +64,7 @@ class Mario(SingleFamily):
     """Every id of the installed version of the package."""
 
     name = "mario"
+    examples = ("SuperMarioBros-1-1-v0", "SuperMarioBros-v0", "SuperMarioBros2-v1")
     shows_pictures = True
     packages = ("gymnasium", "gym-super-mario-bros", "nes-py")
     required = ("screen_size",)

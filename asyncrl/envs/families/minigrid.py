@@ -24,6 +24,7 @@ class MiniGrid(SingleFamily):
     """Every id of the package minigrid."""
 
     name = "minigrid"
+    examples = ("MiniGrid-Empty-5x5-v0", "MiniGrid-DoorKey-5x5-v0", "MiniGrid-MemoryS7-v0")
     packages = ("gymnasium", "minigrid")
     also_in_envpool = True
 

@@ -58,6 +58,7 @@ class VizDoom(SingleFamily):
     """
 
     name = "vizdoom"
+    examples = ("VizdoomBasic-v1", "VizdoomDefendCenter-v1", "VizdoomHealthGathering-v1")
     shows_pictures = True
     options = VizDoomOptions
     unsupported = {"standardize": "its observations are images"}
