@@ -31,6 +31,7 @@ from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
 from asyncrl.runs.config import RunConfig, code_named_in
 from asyncrl.runs.context import RunContext
+from asyncrl.runs.live_weights import LiveWriter
 from asyncrl.runs.lookup import checkpoint_folder
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.recorder import Recorder
@@ -134,7 +135,7 @@ def is_complete(config: RunConfig, contract: Contract, run: Run, saved: Checkpoi
 
 
 class Session:
-    """What happens around the learning, by whom: `recorder`, `evaluator`, `videos`, `checkpointer`, callbacks."""
+    """What happens around the learning, by whom: `recorder`, `evaluator`, `videos`, `checkpointer`, viewers, callbacks."""
 
     def __init__(
         self,
@@ -160,6 +161,7 @@ class Session:
         self.evaluator = Evaluator(context, self.statistics)
         self.videos = EvaluationVideos(context, self.statistics)
         self.checkpointer = Checkpointer(context, learner, self.statistics, kept_versions=kept_versions)
+        self._live = LiveWriter(context.run.path, learner)
         self.stopped: str | None = None
         """Why the run ends before its steps are made."""
         self._is_resumed = resume is not None
@@ -186,6 +188,7 @@ class Session:
 
     def begin(self, stop: StopRequest) -> None:
         """Save a new run before its first update; make the evaluation that a resumed one has missed."""
+        self._live.clear()
         self.recorder.record_rewinds(self.checkpointer.rewinds, self.learner.step)
         if not self._is_resumed:
             self.checkpointer.save()
@@ -194,8 +197,12 @@ class Session:
             self._end_if_stalled()
 
     def on_update(self, metrics: Mapping[str, Tensor | float], episodes: Sequence[Episode], stop: StopRequest) -> None:
-        """Record the update; evaluate and save if due or asked to by a callback. `stop` interrupts an evaluation."""
+        """Record the update, and show its weights to viewers; evaluate and save if due or asked to by a callback.
+
+        `stop` interrupts an evaluation.
+        """
         self.recorder.record_update(self.learner, metrics, episodes)
+        self._live.offer()
         self._evaluate_if_due(stop)
         self._end_if_stalled()
         self._ask_callbacks(stop)
@@ -204,6 +211,7 @@ class Session:
 
     def finish(self, stop: StopRequest) -> TrainingResult:
         """Evaluate the last weights, unless the run was stopped."""
+        self._live.clear()
         evaluation = None
         if self.context.config.eval_episodes and not stop:
             with explained("the evaluation after the last step", evaluate_again(self.context.run.path)):

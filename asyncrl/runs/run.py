@@ -47,7 +47,7 @@ class Run:
     ::
 
         config.json  config.toml  metrics.jsonl  log.txt  latest  best  interrupted  .lock
-        checkpoints/000001000000/…  replay/  tensorboard/  videos/
+        checkpoints/000001000000/…  replay/  live/  tensorboard/  videos/
     """
 
     path: Path
