@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN    := .venv/bin
 PYTEST := SDL_VIDEODRIVER=dummy $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help train test test-fast test-part lint settings spelling clean
+.PHONY: help train test test-fast test-part lint settings docs spelling clean
 
 help:
 	@echo "make train       train PPO on Atari Pong, evaluate it and record a game; ARGS=\"--steps 200000\" for a first look"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-fast   the tests that are not marked slow (a minute on two cores)"
 	@echo "make test-part   some tests: ARGS=\"tests/test_lockstep.py -x\""
 	@echo "make lint        format, lint and types"
+	@echo "make docs        the documentation site, in site/; it needs no network and opens from disk: site/index.html"
 	@echo "make spelling    codespell"
 	@echo "make settings    write asyncrl/typed_settings.py after a setting has changed"
 	@echo "make clean       remove .venv"
@@ -39,6 +40,9 @@ lint: .venv/installed-test
 
 settings: .venv/installed
 	$(BIN)/python tools/typed_settings.py
+
+docs: .venv/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 spelling: .venv/installed-test
 	git ls-files | xargs $(BIN)/codespell

@@ -63,6 +63,7 @@ SLOW = {
     "common/test_child_process",
     "common/test_without_posix",
     "docs/test_metrics",
+    "docs/test_site",
     "engines/test_workers",
     "envs/test_atari",
     "envs/test_envpool",
