@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from asyncrl.algorithms import algorithm_name_of, algorithm_named
 from asyncrl.common.serialization import read_text, to_json
+from asyncrl.common.toml_text import Lines, at_line, line_of, lines_of, parse_toml
 from asyncrl.common.validation import flag
 from asyncrl.envs import Contract, reject_untrusted_code
 from asyncrl.errors import UsageError, suggestions
@@ -31,8 +31,6 @@ _OF_PRESETS = ("description", "environments", "kinds")
 _NAMES = (("algorithm", "name"), ("run", "env"), ("run", "preset"))
 _NONE = "None"
 """Stands for None, which TOML has no value for, as it does on the command line."""
-_HEADER = re.compile(r"\s*\[+\s*([^\[\]]+?)\s*\]+\s*(?:#.*)?")
-_KEY = re.compile(r"""\s*([\w."'\s-]+?)\s*=""")
 _TITLES = {
     "run": "The environment, and the run itself",
     "algorithm": "The algorithm",
@@ -116,7 +114,7 @@ def read_settings_file(
         near = f"; did you mean {inside}?" if inside.is_file() else ""
         raise UsageError(f"--config: there is no file {path}{near}")
     text = read_text(path, kind="TOML")
-    data, lines = _parsed(path, text), _lines(text)
+    data, lines = parse_toml(path, text), lines_of(text)
     values = dict(_values({key: value for key, value in data.items() if key not in _OF_PRESETS}))
     own, env, own_preset = (_name(path, place, values.pop(place, None), lines) for place in _NAMES)
     if own is not None and algorithm not in (None, own):
@@ -124,43 +122,25 @@ def read_settings_file(
     if own is not None and not trust:
         named = code_named_in({"algorithm": {"name": own}})
         _reject_foreign(path, [f"{kind} {json.dumps(name)}" for kind, name in named.items()])
-    with _at_line(path, _line(_NAMES[2], lines)):
+    with at_line(path, line_of(_NAMES[2], lines)):
         chosen = preset or own_preset
         base = "a3c" if chosen is None else read_preset(chosen)["algorithm"]["name"]
-    with _at_line(path, _line(_NAMES[0], lines)):
+    with at_line(path, line_of(_NAMES[0], lines)):
         cls = algorithm_named(own or algorithm or base)
     known = {_file_place(place): name for name, place in setting_places(cls).items()}
     entries = {}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"{path}, line {_line(key, lines)}: {_unknown(key, known)}")
+            raise UsageError(f"{path}, line {line_of(key, lines)}: {_unknown(key, known)}")
         place = ".".join(key[1:] if key[0] == "run" else key)
-        entries[known[key]] = Entry(None if value == _NONE else value, _line(key, lines), place)
+        entries[known[key]] = Entry(None if value == _NONE else value, line_of(key, lines), place)
     return SettingsFile(path, own, env, own_preset, entries)
 
 
-@contextlib.contextmanager
-def _at_line(path: Path, line: int) -> Iterator[None]:
-    """Add file and line to a UsageError."""
-    try:
-        yield
-    except UsageError as problem:
-        raise UsageError(f"{path}, line {line}: {problem}") from None
-
-
-def _name(path: Path, key: tuple[str, ...], value: Any, lines: Mapping[tuple[str, ...], int]) -> str | None:
+def _name(path: Path, key: tuple[str, ...], value: Any, lines: Lines) -> str | None:
     if isinstance(value, str | None):
         return value
-    raise UsageError(f"{path}, line {_line(key, lines)}: {'.'.join(key)} must be a string, not {value!r}")
-
-
-def _parsed(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text.removeprefix("\ufeff"))  # a mark that some editors of Windows begin files with
-    except tomllib.TOMLDecodeError as problem:
-        what, _, where = str(problem).rstrip(")").rpartition(" (at ")
-        where = where.replace("end of document", f"line {len(text.splitlines())}, at the end of the file")
-        raise UsageError(f"{path}, {where}: {what[:1].lower()}{what[1:]}") from None
+    raise UsageError(f"{path}, line {line_of(key, lines)}: {'.'.join(key)} must be a string, not {value!r}")
 
 
 def _values(table: Mapping[str, Any], *prefix: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -193,28 +173,6 @@ def _unknown(key: tuple[str, ...], known: Mapping[tuple[str, ...], str]) -> str:
         return f"{name!r} belongs to the table [{elsewhere[0]}], not to [{where}]"
     here = [place[-1] for place in known if place[:-1] == tuple(table)]
     return f"there is no setting {name!r} in [{where}]{suggestions(name, here) or suggestions(name, known.values())}"
-
-
-def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line of each table and each key."""
-    found: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.fullmatch(line):
-            table = _parts(header[1])
-            found.setdefault(table, number)
-        elif key := _KEY.match(line):
-            found.setdefault((*table, *_parts(key[1])), number)
-    return found
-
-
-def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip(" \t\"'") for part in dotted.split("."))
-
-
-def _line(key: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int:
-    """The line of a key, or of the table that it is in if that is written in braces."""
-    return next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
 
 
 def settings_text(config: RunConfig, contract: Contract) -> str:

@@ -1,0 +1,1 @@
+"""Many runs: benchmarks over seeds with their statistics, comparisons of runs, and published results."""
