@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         resume,
         train,
     )
+    from asyncrl.dashboard.process import watch
     from asyncrl.monitor.callbacks import Evaluate, Save, Stop
     from asyncrl.runs.run import Run
 
@@ -64,6 +65,7 @@ __all__ = [
     "record",
     "resume",
     "train",
+    "watch",
 ]
 
 _LAZY = {
@@ -81,6 +83,7 @@ _LAZY = {
     "record": "api",
     "resume": "api",
     "train": "api",
+    "watch": "dashboard.process",
 }
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train an agent, or continue a run",
     "evaluate": "evaluate an agent over many episodes",
     "play": "watch an agent, in a window or as a video",
+    "watch": "show runs on a live page in the browser",
     "record": "record an agent's or a bot's play as a dataset",
     "pretrain": "imitate a recorded dataset",
     "inspect": "show the contents of a run or checkpoint",

@@ -81,9 +81,15 @@ _RUN_SECTIONS = {
 
 def usage(command: str, options: Iterable[Option]) -> str:
     """The usage line of a command with the given options."""
-    names = [option.name.upper() for option in options if option.positional and option.default is dataclasses.MISSING]
-    more = [f"[{o.name.upper()}]" for o in options if o.positional and o.default is not dataclasses.MISSING]
+    names = [_positional_name(o) for o in options if o.positional and o.default is dataclasses.MISSING]
+    more = [f"[{_positional_name(o)}]" for o in options if o.positional and o.default is not dataclasses.MISSING]
     return " ".join(["asyncrl", command, *names, *more, *(["[options]"] * any(not o.positional for o in options))])
+
+
+def _positional_name(positional: Option) -> str:
+    """A positional argument in a usage line: `RUN…` takes several."""
+    name = positional.name.upper()
+    return f"{name.removesuffix('S')}…" if positional.is_tuple else name
 
 
 def print_help(

@@ -163,8 +163,9 @@ def read_values(options: Iterable[Option], arguments: Sequence[str]) -> dict[str
             new = _convert(option, given, negated=negated)
             values[option.name] = (*before, *new) if before and new else new
         elif positionals:
-            option = positionals.pop(0)
-            values[option.name] = _convert(option, [word], negated=False)
+            option = positionals[0] if positionals[0].is_tuple else positionals.pop(0)  # a tuple takes all that follow
+            new = _convert(option, [word], negated=False)
+            values[option.name] = (*values.get(option.name, ()), *new) if option.is_tuple else new
         else:
             raise UsageError(f"unexpected argument {word!r}; options begin with --")
     return values

@@ -1,0 +1,128 @@
+"""What a page gets: everything at first, then what is new."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
+
+__all__ = ["Feed", "curves", "encoded", "episodes"]
+
+POINTS = 600
+"""Points of a curve, at most, when it is sent as a whole."""
+_APPENDED = 400
+"""Rows that are appended before the curves are sent as a whole again, thinned out."""
+_KINDS = ("train", "eval", "stages")
+"""Kinds of records that become curves."""
+_SEARCH_SECONDS = 3.0
+"""Time between two searches for new runs."""
+
+
+def curves(run: WatchedRun, points: int = POINTS) -> dict[str, Any]:
+    """The curves of a run so far, by kind of record, and how much of the file has been read."""
+    with run.lock:
+        metrics = run.metrics
+        return {
+            "read": 1.0 if not metrics.size else round(metrics.position / metrics.size, 4),
+            "kinds": {kind: metrics.series[kind].thinned(points) for kind in _KINDS if kind in metrics.series},
+            "episodes": metrics.sample.thinned(4 * points),
+        }
+
+
+def episodes(run: WatchedRun) -> dict[str, Any]:
+    """The best, worst and newest episodes, and how many episodes they were chosen from."""
+    with run.lock:
+        ranking = run.metrics.ranking
+        latest = list(reversed(run.metrics.latest))
+        return {"best": ranking.best, "worst": ranking.worst, "latest": latest, "episodes": ranking.episodes}
+
+
+def notes(run: WatchedRun) -> dict[str, Any]:
+    """The newest records of the other kinds."""
+    with run.lock:
+        rare = run.metrics.rare
+        newest = {kind: run.metrics.series[kind].last for kind in run.metrics.series}
+        return {"newest": newest, "rare": {kind: list(found) for kind, found in rare.items() if kind not in _KINDS}}
+
+
+def encoded(value: Any) -> str:
+    """JSON that every browser reads: numbers that are not finite become null."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(x) for key, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Feed:
+    """The messages of one page, which shows some of the runs."""
+
+    def __init__(self, runs: WatchedRuns, shown: Sequence[str]) -> None:
+        self._runs = runs
+        self._shown = [_Shown(run) for number in dict.fromkeys(shown) if (run := runs.get(number)) is not None]
+        self._sent: Any = None
+        self._searched = -math.inf
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What is new since the last call."""
+        if time.monotonic() - self._searched >= _SEARCH_SECONDS:
+            self._searched = time.monotonic()
+            self._runs.refresh()
+        listed = {"runs": [run.summary() for run in self._runs], "note": self._runs.note}
+        if listed != self._sent:
+            self._sent = listed
+            yield listed
+        for shown in self._shown:
+            for name, value in shown.news():
+                yield {"id": shown.run.id, name: value}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a file is still being read."""
+        return any(shown.run.metrics.is_behind for shown in self._shown)
+
+
+class _Shown:
+    """What a page has of one run."""
+
+    def __init__(self, run: WatchedRun) -> None:
+        self.run = run
+        self._generation = -1
+        self._rows: dict[str, int] = {}
+        self._appended = 0
+        self._sent: dict[str, Any] = {}
+
+    def news(self) -> Iterator[tuple[str, Any]]:
+        changed = self.run.read()
+        for name, value in (("facts", self.run.facts()), ("notes", notes(self.run)), ("episodes", episodes(self.run))):
+            if self._sent.get(name) != value:
+                self._sent[name] = value
+                yield name, value
+        if changed or self._generation < 0:
+            yield self._curves()
+
+    def _curves(self) -> tuple[str, Any]:
+        """The whole curves, or the rows that are new."""
+        metrics = self.run.metrics
+        with self.run.lock:
+            rows = {kind: len(metrics.series[kind]) for kind in _KINDS if kind in metrics.series}
+            new = {kind: count - self._rows.get(kind, 0) for kind, count in rows.items()}
+            self._appended += sum(new.values())
+            appends = self._generation == metrics.generation and self._appended <= _APPENDED and self._rows
+            added = {kind: metrics.series[kind].since(rows[kind] - n) for kind, n in new.items() if n} if appends else {}
+            self._rows = rows
+        if appends:
+            return "rows", added
+        self._generation, self._appended = metrics.generation, 0
+        return "curves", curves(self.run)

@@ -1,0 +1,77 @@
+"""The page from Python: in this process until Ctrl-C, or in a process of its own beside a training run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from asyncrl.common.child_process import ChildProcess
+from asyncrl.dashboard.server import PORT, Address, check_installed, open_address, serve
+from asyncrl.dashboard.watched import WatchedRuns
+
+__all__ = ["Page", "main", "watch"]
+
+
+class Page:
+    """A live page in a process of its own, so that it does not slow training. It ends with this process."""
+
+    def __init__(self, names: Sequence[Path | str], port: int = PORT) -> None:
+        """As for `watch`."""
+        check_installed()
+        WatchedRuns(names)  # a run that does not exist is reported here
+        address = open_address(port)
+        self.url = address.url
+        """The address, with its token."""
+        request, write = os.pipe()
+        with address.socket, open(write, "w", encoding="utf-8") as file:
+            json.dump({"names": [str(name) for name in names], "token": address.token}, file)
+            self._child = ChildProcess(__name__, [address.socket.fileno(), request])
+        os.close(request)
+
+    def close(self) -> None:
+        """End the server."""
+        self._child.kill()
+
+    def __enter__(self) -> Page:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def watch(*runs: Path | str, port: int = PORT, wait: bool = True) -> Page | None:
+    """Show runs on a live page, finished ones or ones in training.
+
+    Args:
+        runs: Run folders, folders of runs, or pretrained agents; none is the folder `runs`.
+        port: Port of 127.0.0.1; if it is in use, the next free one is taken.
+        wait: Whether to serve the page until Ctrl-C. Otherwise it is served by a process of its own and returned:
+            `page.url` is its address, and `page.close()`, the end of a `with` block or of this process ends it.
+
+    Raises:
+        UsageError: If there is no such folder, or starlette or uvicorn is not installed.
+
+    >>> with asyncrl.watch("runs", wait=False) as page:
+    ...     print(page.url)
+    ...     asyncrl.train("CartPole-v1", "ppo")
+    """
+    names = runs or ("runs",)
+    if not wait:
+        return Page(names, port)
+    check_installed()
+    WatchedRuns(names)
+    address = open_address(port)
+    print(f"live page: {address.url}", flush=True)
+    serve(names, address)
+    return None
+
+
+def main(listening: int, request: int) -> None:
+    """Serve the page in a child process: the socket and the pipe with the request are inherited."""
+    with open(request, encoding="utf-8") as file:
+        asked = json.load(file)
+    serve(asked["names"], Address(socket.socket(fileno=listening), asked["token"]))

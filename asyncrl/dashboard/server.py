@@ -1,0 +1,82 @@
+"""The server of the page, on 127.0.0.1 only."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from asyncrl.errors import SystemFault, UsageError
+
+__all__ = ["Address", "check_installed", "open_address", "serve"]
+
+HOST = "127.0.0.1"
+PORT = 8765
+_PORTS = 100
+"""Ports that are tried, from the one asked for on."""
+
+
+class Address:
+    """A listening socket on this machine, and the token that a request must know."""
+
+    def __init__(self, listening: socket.socket, token: str) -> None:
+        self.socket = listening
+        self.token = token
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://{HOST}:{self.port}/{self.token}/"
+
+
+def check_installed() -> None:
+    """Raise UsageError with the line to install if starlette or uvicorn is missing."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise UsageError(f"the live page needs {missing.name}: pip install 'asyncrl[watch]'") from None
+
+
+def open_address(port: int = PORT) -> Address:
+    """Listen on `port`, or the next free one above; 0 takes any free port. Raises SystemFault if there is none."""
+    last = min(port + _PORTS, 65_536) if port else 1
+    for candidate in range(port, last):
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where others could listen on the same port
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((HOST, candidate))
+            listening.listen(128)
+        except OSError as problem:
+            listening.close()
+            if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+        else:
+            return Address(listening, secrets.token_urlsafe(24))
+    raise SystemFault(f"every port from {port} to {last - 1} is in use; choose another with --port")
+
+
+def serve(names: Sequence[Path | str], address: Address) -> None:
+    """Serve the page until a signal ends it."""
+    import uvicorn
+
+    from asyncrl.dashboard.app import make_app
+    from asyncrl.dashboard.watched import WatchedRuns
+
+    runs = WatchedRuns(names)
+    app = make_app(runs, token=address.token, port=address.port, is_ending=lambda: server.should_exit)
+    config = uvicorn.Config(
+        app, log_level="critical", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    with address.socket:
+        server.run(sockets=[address.socket])

@@ -1,0 +1,254 @@
+"""The runs that a page shows: found in folders, read without importing what they name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
+from asyncrl.common.serialization import read_json, read_text
+from asyncrl.errors import CheckpointError, UsageError, suggestions
+from asyncrl.monitor import Record
+from asyncrl.runs.metrics_follower import MetricsFollower
+
+__all__ = ["WatchedRun", "WatchedRuns"]
+
+_PRETRAINED = Path(__file__).parents[1] / "pretrained"
+_DEPTH = 3
+"""Folders of runs are searched so deep."""
+_MOST_RUNS = 500
+_TAIL = 64 * 2**10
+"""Bytes at the end of a metrics.jsonl in which its newest records are looked for."""
+_SETTINGS = ("config.json", "manifest.json")
+"""Files with the configuration and the contract: of a run, of a checkpoint or a pretrained agent."""
+
+
+class WatchedRuns:
+    """The runs in some folders, newest first; `refresh` finds new ones."""
+
+    def __init__(self, names: Sequence[Path | str]) -> None:
+        """`names`: run folders, folders of runs, or pretrained agents. Raises UsageError for a name that does not exist."""
+        self._roots = [_existing(name) for name in dict.fromkeys(names)]
+        self._lock = threading.Lock()
+        self._runs: dict[Path, WatchedRun] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Find runs that have been started since."""
+        found = [path for root in self._roots for path in _run_folders(root, _DEPTH)]
+        with self._lock:
+            for path in sorted(dict.fromkeys(found), key=_begun)[-_MOST_RUNS:]:
+                if path not in self._runs:
+                    self._runs[path] = WatchedRun(str(len(self._runs)), path)
+
+    def __iter__(self) -> Iterator[WatchedRun]:
+        with self._lock:
+            return iter(sorted(self._runs.values(), key=lambda run: -int(run.id)))
+
+    def get(self, number: str) -> WatchedRun | None:
+        """The run with this id; None if there is none."""
+        return next((run for run in self if run.id == number), None)
+
+    @property
+    def note(self) -> str:
+        """A sentence if there is nothing to show; else ""."""
+        where = " and ".join(map(str, self._roots))
+        return "" if self._runs else f"There is no run in {where} yet; the page shows it as soon as one starts."
+
+
+class WatchedRun:
+    """A run folder, read only. Its files are data: nothing that they name is imported."""
+
+    def __init__(self, number: str, path: Path) -> None:
+        self.id = number
+        """Its number on the page."""
+        self.path = path
+        self.metrics = MetricsFollower(path / "metrics.jsonl")
+        self.lock = threading.Lock()
+        """Held while `metrics` is read or changed."""
+        self._settings: tuple[tuple[float, ...], dict[str, Any]] = ((), {})
+        self._tail: tuple[float, dict[str, Record]] = (-1.0, {})
+
+    @property
+    def name(self) -> str:
+        """The folder's name; of a pretrained agent, that of `asyncrl list pretrained`."""
+        return f"pretrained/{self.path.name}" if self.path.parent == _PRETRAINED else self.path.name
+
+    def read(self, seconds: float = 0.2) -> bool:
+        """Read what the run has recorded since. Returns whether there was anything."""
+        with self.lock, contextlib.suppress(OSError):
+            return self.metrics.read(seconds)
+        return False
+
+    def settings(self) -> dict[str, Any]:
+        """The contents of config.json, or of the manifest; {} if it cannot be read."""
+        files = [self.path / name for name in _SETTINGS]
+        times = tuple(_modified(file) for file in files)
+        if times != self._settings[0]:
+            self._settings = (times, {})
+            for file in files:
+                with contextlib.suppress(CheckpointError):
+                    if isinstance(found := read_json(file), dict):
+                        self._settings = (times, found)
+                        break
+        return self._settings[1]
+
+    def summary(self) -> dict[str, Any]:
+        """The run in one line of a list."""
+        config = _table(self.settings().get("config"))
+        last = self._newest()
+        newest = max(last.values(), key=lambda record: record["step"], default={})
+        state, sentence = self._state(config, last)
+        return {
+            "id": self.id,
+            "name": self.name,
+            "path": str(self.path),
+            "algorithm": _table(config.get("algorithm")).get("name"),
+            "env": config.get("env"),
+            "seed": config.get("seed"),
+            "steps": config.get("steps"),
+            "step": newest.get("step", 0),
+            "time": newest.get("time"),
+            "mean_return": last.get("train", {}).get("mean_return"),
+            "evaluation": last.get("eval", {}).get("mean"),
+            "steps_per_second": last.get("train", {}).get("steps_per_second"),
+            "state": state,
+            "sentence": sentence,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Settings, contract, origin and checkpoints."""
+        found = self.settings()
+        names = ("asyncrl", "date", "command", "git", "machine", "packages", "network", "resumed")
+        return {
+            "settings": _table(found.get("config")),
+            "contract": _table(found.get("contract")),
+            "origin": {name: found[name] for name in names if name in found},
+            "checkpoints": self.checkpoints(),
+        }
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Name, step and size of each checkpoint, oldest first, and whether it is marked `best` or `latest`."""
+        marks = {mark: self._mark(mark) for mark in ("best", "latest")}
+        found = []
+        with contextlib.suppress(OSError):
+            for path in sorted((self.path / "checkpoints").iterdir()):
+                if path.name.isascii() and path.name.isdigit() and (path / "manifest.json").is_file():
+                    size = sum(file.stat().st_size for file in path.iterdir())
+                    held = [mark for mark, name in marks.items() if name == path.name]
+                    found.append({"name": path.name, "step": int(path.name), "bytes": size, "marks": held})
+        return found
+
+    def _mark(self, mark: str) -> str | None:
+        with contextlib.suppress(CheckpointError):
+            return read_text(self.path / mark, max_bytes=100).strip()
+        return None
+
+    def _state(self, config: dict[str, Any], last: dict[str, Record]) -> tuple[str, str]:
+        """One word and one sentence on what the run does."""
+        if not self.path.is_dir():
+            return "missing", f"The folder {self.path} was moved or removed."
+        if not self.settings():
+            return "damaged", f"{self.path} has no readable config.json."
+        if self.is_training:
+            return "training", "" if last else "There is no data yet: the first record comes after some updates."
+        if not last:
+            return "ended", "The run ended before it recorded anything; log.txt in its folder may say why."
+        newest = max(last.values(), key=lambda record: record["step"])
+        resume = f"asyncrl train --resume {self.path}"
+        if (self.path / "interrupted").exists():
+            return "stopped", f"Stopped at step {newest['step']:,}; continue with: {resume}"
+        stop = last.get("stop")
+        if stop is not None and stop["step"] >= newest["step"]:
+            return "finished", f"Stopped at step {newest['step']:,}: {stop.get('reason', '')}"
+        steps, target, mean = config.get("steps"), config.get("target_return"), last.get("eval", {}).get("mean")
+        reached = isinstance(target, int | float) and isinstance(mean, int | float) and mean >= target
+        if reached or not isinstance(steps, int) or newest["step"] >= steps or self.path.parent == _PRETRAINED:
+            return "finished", ""
+        return "ended", f"The run ended at step {newest['step']:,} of {steps:,}; continue with: {resume}"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a process on this machine trains the run."""
+        with contextlib.suppress(CheckpointError, OSError):
+            owner = read_text(self.path / ".lock", max_bytes=100).strip()
+            if owner.isascii() and owner.isdigit() and _lives(int(owner)):  # a lock that nobody holds is never taken
+                try:
+                    check_unlocked(self.path / ".lock")
+                except AlreadyLocked:
+                    return True
+        return False
+
+    def _newest(self) -> dict[str, Record]:
+        """The newest record of each kind at the end of the file, without reading all of it."""
+        path = self.path / "metrics.jsonl"
+        modified = _modified(path)
+        if modified != self._tail[0]:
+            found: dict[str, Record] = {}
+            with contextlib.suppress(OSError):
+                for line in _tail_of(path).splitlines():
+                    with contextlib.suppress(ValueError, RecursionError):
+                        record = json.loads(line)
+                        if isinstance(record, dict) and isinstance(record.get("step"), int):
+                            found[str(record.get("kind"))] = record
+            self._tail = (modified, found)
+        return self._tail[1]
+
+
+def _existing(name: Path | str) -> Path:
+    """The folder of this name. Raises UsageError if there is none."""
+    path = Path(name)
+    if not path.exists() and str(name).startswith("pretrained/"):
+        path = _PRETRAINED / str(name).removeprefix("pretrained/")
+    if path.is_dir():
+        return path.absolute()
+    if path.exists():
+        raise UsageError(f"{path} is a file, not a run folder or a folder of runs")
+    with contextlib.suppress(OSError):
+        near = [str(one) for folder in {path.parent, Path("runs")} if folder.is_dir() for one in folder.iterdir()]
+        raise UsageError(f"there is no run folder {name}{suggestions(str(name), near)}")
+    raise UsageError(f"there is no run folder {name}")
+
+
+def _run_folders(path: Path, depth: int) -> Iterator[Path]:
+    """The run folders in a folder, or itself. Links are followed only if they are named."""
+    if any((path / name).is_file() for name in _SETTINGS):
+        yield path
+    elif depth:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(path):
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    yield from _run_folders(Path(entry.path), depth - 1)
+
+
+def _begun(path: Path) -> float:
+    """When a run was started, for their order."""
+    return max(_modified(path / "config.toml"), _modified(path / "manifest.json")) or _modified(path)
+
+
+def _modified(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _tail_of(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _TAIL))
+        return file.read(_TAIL)
+
+
+def _lives(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
