@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from asyncrl.dashboard.process import watch
     from asyncrl.monitor.callbacks import Evaluate, Save, Stop
+    from asyncrl.plots import plot
     from asyncrl.runs.run import Run
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "load",
     "play",
     "play_yourself",
+    "plot",
     "pretrain",
     "record",
     "resume",
@@ -79,6 +81,7 @@ _LAZY = {
     "load": "api",
     "play": "api",
     "play_yourself": "api",
+    "plot": "plots",
     "pretrain": "api",
     "record": "api",
     "resume": "api",

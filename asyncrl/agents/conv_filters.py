@@ -16,7 +16,7 @@ from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 
-__all__ = ["draw_filters"]
+__all__ = ["draw_filters", "first_layer"]
 
 _SCALE = 6
 """Pixels of the picture per kernel weight."""
@@ -33,11 +33,19 @@ def draw_filters(policy: Policy, contract: Contract, path: Path) -> None:
     """
     if path.suffix != ".png":
         raise UsageError(f"--filters {path}: the file must end in .png")
-    result = policy.first_convolution(_observation(contract))
+    result = first_layer(policy, contract)
     if result is None:
         raise UsageError("--filters: this network has no convolutions")
     kernels, activations = result
     imageio.imwrite(path, _sheet(kernels, activations))
+
+
+def first_layer(policy: Policy, contract: Contract) -> tuple[Tensor, Tensor] | None:
+    """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of an observation, both float32.
+
+    None for networks without convolutions.
+    """
+    return policy.first_convolution(_observation(contract))
 
 
 def _observation(contract: Contract) -> Tensor:

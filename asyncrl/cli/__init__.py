@@ -30,6 +30,7 @@ COMMANDS = {
     "pretrain": "imitate a recorded dataset",
     "inspect": "show the contents of a run or checkpoint",
     "repro": "replay the episode of a crash capsule",
+    "plot": "draw learning curves, distributions, losses, filters",
     "bench": "measure speed: environment, acting, learning, end to end",
     "list": "list algorithms, environments, presets, networks, agents",
     "doctor": "check this machine and installation",

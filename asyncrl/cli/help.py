@@ -36,11 +36,11 @@ _METAVARS = {
     "init_from": "RUN",
     "offline": "DATASET",
     "data": "DATASET",
-    "out": "DATASET",
     "record": "DATASET",
     "recurrent": "CELL",
     "track": "TRACKER",
     "run_dir": "DIR",
+    "x": "AXIS",
 }
 """What stands for an option's value; others are named after their type."""
 
@@ -81,15 +81,9 @@ _RUN_SECTIONS = {
 
 def usage(command: str, options: Iterable[Option]) -> str:
     """The usage line of a command with the given options."""
-    names = [_positional_name(o) for o in options if o.positional and o.default is dataclasses.MISSING]
-    more = [f"[{_positional_name(o)}]" for o in options if o.positional and o.default is not dataclasses.MISSING]
+    names = [o.word for o in options if o.positional and o.default is dataclasses.MISSING]
+    more = [f"[{o.word}]" for o in options if o.positional and o.default is not dataclasses.MISSING]
     return " ".join(["asyncrl", command, *names, *more, *(["[options]"] * any(not o.positional for o in options))])
-
-
-def _positional_name(positional: Option) -> str:
-    """A positional argument in a usage line: `RUN…` takes several."""
-    name = positional.name.upper()
-    return f"{name.removesuffix('S')}…" if positional.is_tuple else name
 
 
 def print_help(
@@ -174,7 +168,7 @@ def _name(option: Option) -> str:
     if option.name in _SHOWN_AS:
         return _SHOWN_AS[option.name]
     if option.positional:
-        return option.name.upper()
+        return option.word
     if option.type is bool:
         return f"--[no-]{flag(option.name)[2:]}" if option.default is True else flag(option.name)
     return f"{flag(option.name)} {_metavar(option)}{' …' * option.is_tuple}"

@@ -85,6 +85,13 @@ class Option(NamedTuple):
     def is_optional(self) -> bool:
         return types.NoneType in get_args(self.hint)
 
+    @property
+    def word(self) -> str:
+        """How messages and the help write it: --lag, ENV, or RUN… for `runs`."""
+        if not self.positional:
+            return flag(self.name)
+        return f"{self.name.removesuffix('s').upper()}…" if self.is_tuple else self.name.upper()
+
 
 def parse(cls: type[T], command: str, arguments: Sequence[str], about: str, basic: Basic) -> T:
     """Parse `arguments` into an instance of `cls`.
@@ -110,8 +117,7 @@ def parse(cls: type[T], command: str, arguments: Sequence[str], about: str, basi
     missing = [option for option in options if option.positional and option.default is dataclasses.MISSING]
     for option in missing:
         if option.name not in values:
-            name = option.name.upper()
-            raise UsageError(f"{name} is missing: {usage(command, options)} (asyncrl {command} --help)")
+            raise UsageError(f"{option.word} is missing: {usage(command, options)} (asyncrl {command} --help)")
     parsed: T = with_values(cls, values)
     check_numbers(parsed)
     if "seed" in values:
@@ -157,7 +163,11 @@ def read_values(options: Iterable[Option], arguments: Sequence[str]) -> dict[str
             option, negated = _find(name, known)
             given = [value] if equals else []
             if not equals:
-                while words and len(given) < _most_values(option, words[0]) and not words[0].startswith("--"):
+                while (
+                    words
+                    and len(given) < _most_values(option, words[0], given=len(given))
+                    and not words[0].startswith("--")
+                ):
                     given.append(words.pop(0))
             before = values.get(option.name, ()) if option.name in _REPEATABLE else ()
             new = _convert(option, given, negated=negated)
@@ -182,8 +192,11 @@ def _find(word: str, known: Mapping[str, Option]) -> tuple[Option, bool]:
     raise UsageError(f"there is no option {word}{suggestions(name, known) or ' (--help-all lists them)'}")
 
 
-def _most_values(option: Option, following: str) -> float:
-    """How many of the following words may be values of `option`."""
+def _most_values(option: Option, following: str, *, given: int) -> float:
+    """How many of the following words may be values of `option`, the next of which is `following`."""
+    if option.is_tuple and _is_enum(option) and given:
+        names = [member.value for member in option.type]
+        return math.inf if all(word in names for word in following.split(",")) else 0
     if option.is_tuple:
         return math.inf
     return 1 if option.type is not bool or following.casefold() in _SWITCH else 0
@@ -191,7 +204,7 @@ def _most_values(option: Option, following: str) -> float:
 
 def _convert(option: Option, words: Sequence[str], *, negated: bool) -> Any:
     """The value of an option from the words after it."""
-    name = option.name.upper() if option.positional else flag(option.name)
+    name = option.word
     if option.type is bool:
         value = _SWITCH.get(words[0].casefold()) if words else True
         if option.is_optional and words == ["None"]:
@@ -202,6 +215,8 @@ def _convert(option: Option, words: Sequence[str], *, negated: bool) -> Any:
     is_repeatable = option.name in _REPEATABLE
     if not words and (is_repeatable or not option.is_tuple):
         raise UsageError(f"{name} needs a value{_expected(option)}")
+    if option.is_tuple and _is_enum(option):
+        words = [part for word in words for part in word.split(",")]
     if list(words) == ["None"] and (option.is_optional or is_repeatable):
         return () if is_repeatable else None
     try:
@@ -212,8 +227,11 @@ def _convert(option: Option, words: Sequence[str], *, negated: bool) -> Any:
 
 
 def _expected(option: Option) -> str:
-    is_enum = isinstance(option.type, type) and issubclass(option.type, Enum)
-    return f": {_choices(option.type)}" if is_enum else ""
+    return f": {_choices(option.type)}" if _is_enum(option) else ""
+
+
+def _is_enum(option: Option) -> bool:
+    return isinstance(option.type, type) and issubclass(option.type, Enum)
 
 
 def _converter(kind: Any) -> Callable[[str], Any]:

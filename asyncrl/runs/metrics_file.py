@@ -6,7 +6,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,16 +23,20 @@ _REQUIRED: dict[str, dict[str, type]] = {
 """Fields by kind of record that resuming a run relies on, in addition to `step`, `update` and `kind`."""
 _LONGEST_LINE = 16 * 2**20
 """Bytes of a line that are read."""
+_USUAL_LINE = 100
+"""Bytes of the record of an episode."""
 _MOST_PIECES = 8
 """A line longer than this many times `_LONGEST_LINE` ends the file."""
 
 
-def read_records(path: Path) -> list[Record]:
-    """Every record of a metrics.jsonl; [] if the file is missing.
+def read_records(path: Path, kinds: Collection[str] = (), *, most: int | None = None) -> list[Record]:
+    """The records of a metrics.jsonl, of these `kinds` or of all; [] if the file is missing.
 
-    Damaged lines are skipped with a DamageWarning, a torn last one without.
+    Lines of other kinds are not parsed. With `most`, every n-th record is read so that there are about that many, spread
+    over the whole file. Damaged lines are skipped with a DamageWarning, a torn last one without.
     """
-    return [record for _, record in _read(path)]
+    every = 1 if most is None or not path.is_file() else 1 + path.stat().st_size // (most * _USUAL_LINE)
+    return [record for _, record in _read(path, kinds, every)]
 
 
 def truncate(path: Path, update: int) -> None:
@@ -49,13 +53,19 @@ def truncate(path: Path, update: int) -> None:
     sync_folder(path.parent)
 
 
-def _read(path: Path) -> Iterator[tuple[bytes, Record]]:
-    """Each valid line and its record."""
-    damaged = 0
+def _read(path: Path, kinds: Collection[str] = (), every: int = 1) -> Iterator[tuple[bytes, Record]]:
+    """Each valid line and its record; `every` n-th one of these `kinds`."""
+    damaged = seen = 0
+    marks = [f'"kind": "{kind}"'.encode() for kind in kinds]
     if not path.is_file():
         return
     with open(path, "rb") as file:
         for line in _lines(file):
+            if marks and not any(mark in line for mark in marks):
+                continue
+            seen += 1
+            if seen % every:
+                continue
             record = _parse(line)
             if record is not None:
                 yield line, record

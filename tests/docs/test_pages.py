@@ -200,3 +200,9 @@ def test_the_callbacks_and_sinks_of_the_page_work(tmp_path: Path, monkeypatch: p
         exec(block, scope)
     assert scope["run"].stopped_because in (None, "the mean return of 100 episodes is 450")
     assert len(scope["episodes"].returns) > 10
+
+
+def test_the_figure_of_the_page_on_plots_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("plots.md", "python")[0], {})
+    assert (tmp_path / "cartpole.png").stat().st_size > 10_000

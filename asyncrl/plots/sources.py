@@ -1,0 +1,183 @@
+"""Which runs to plot, and which of them differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asyncrl.common.serialization import read_json
+from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.monitor import Record
+from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names
+from asyncrl.runs.metrics_file import read_records
+
+__all__ = ["Group", "PlottedRun", "find_runs", "group_runs", "line_numbers"]
+
+_DEEPEST = 4
+"""Levels of folders below the given one in which runs are looked for."""
+_MOST_EPISODES = 20_000
+"""Episodes of a run that are read."""
+_MOST_NAMED = 3
+"""Settings in a label."""
+
+_WITHOUT_EFFECT = {
+    *("seed", "engine", "env_threads", "log_every", "track", "video_every", "checkpoint_every", "keep_checkpoints"),
+    *("capsules", "preset"),
+}
+"""Settings that do not keep runs from being one group: the seed, and those that change neither weights nor evaluations."""
+_DERIVED = {"queue_size", "rollouts_per_update", "learner_threads", "precision", "device", "anneal_steps"}
+"""Settings that follow from others or from the machine: they are named only where nothing else differs."""
+
+
+@dataclass(frozen=True)
+class PlottedRun:
+    """A run's name, its settings as they are in its files, and its records. Nothing that they name is imported."""
+
+    path: Path
+    name: str
+    """The path as the user gave it, or below the folder that the user gave."""
+    settings: Mapping[str, Any]
+    """All settings by name; `algorithm` is the algorithm's name."""
+
+    @property
+    def env(self) -> str:
+        """The environments that it was trained in."""
+        return " + ".join([str(self.settings.get("env")), *map(str, self.settings.get("extra_envs") or ())])
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.settings.get("algorithm"))
+
+    def records(self, *kinds: str) -> list[Record]:
+        """The records of these kinds; a sample of the episodes if there are many."""
+        return read_records(self.path / "metrics.jsonl", kinds, most=_MOST_EPISODES if kinds == ("episode",) else None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    label: str
+    """The algorithm, and the settings in which other groups differ from this one."""
+    env: str
+    runs: Sequence[PlottedRun]
+
+    def __str__(self) -> str:
+        return self.label if len(self.runs) == 1 else f"{self.label} ({len(self.runs)} seeds)"
+
+
+def find_runs(names: Sequence[str | os.PathLike[str]]) -> list[PlottedRun]:
+    """The runs that are named: run folders, pretrained agents, and folders with runs below them.
+
+    Raises UsageError for a name without runs.
+    """
+    if not names:
+        raise UsageError("RUN is missing: name run folders, or a folder that contains them")
+    found: dict[Path, PlottedRun] = {}
+    for name in names:
+        path = Path(name)
+        if str(name) in pretrained_names() and not path.exists():
+            path = PRETRAINED / path.name
+            found[path] = _pretrained(path, str(name))
+            continue
+        folders = list(_run_folders(path))
+        if not folders:
+            if not path.exists():
+                open_run(path)  # raises, with suggestions
+            raise UsageError(f"there are no runs in {path}: no folder below it has a config.json")
+        found |= {folder.resolve(): _plotted(folder) for folder in folders}
+    return list(found.values())
+
+
+def _run_folders(path: Path, depth: int = 0) -> Iterator[Path]:
+    """`path` if it is a run folder, else the run folders below it, in order."""
+    if (path / "config.json").is_file():
+        yield path
+    elif path.is_dir() and depth <= _DEEPEST:
+        for entry in sorted(path.iterdir()):
+            if not entry.is_symlink() or depth == 0:
+                yield from _run_folders(entry, depth + 1)
+
+
+def _plotted(folder: Path) -> PlottedRun:
+    try:
+        facts = read_json(folder / "config.json")
+    except CheckpointError:
+        facts = None
+    config = facts.get("config") if isinstance(facts, dict) else None
+    return PlottedRun(
+        folder, str(folder), _settings(config) if isinstance(config, dict) else {"env": "?", "algorithm": "?"}
+    )
+
+
+def _pretrained(folder: Path, name: str) -> PlottedRun:
+    return PlottedRun(folder, name, _settings(read_json(folder / "manifest.json")["config"]))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in the JSON of a configuration by name, without its tables."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            inner = _settings(value)
+            found |= {"algorithm": inner.pop("name", "?"), **inner} if name == "algorithm" else inner
+        else:
+            found[name] = value
+    return found
+
+
+def group_runs(runs: Sequence[PlottedRun]) -> list[Group]:
+    """The runs in groups that differ in nothing but the seed, each with a label that tells it from the others."""
+    members: dict[str, list[PlottedRun]] = {}
+    for run in runs:
+        kept = {name: value for name, value in run.settings.items() if name not in _WITHOUT_EFFECT}
+        members.setdefault(repr(sorted(kept.items())), []).append(run)
+    groups = list(members.values())
+    labels = [_label(group, [other for other in groups if _is_rival(group, other)]) for group in groups]
+    keys = [(label, group[0].env) for label, group in zip(labels, groups, strict=True)]
+    return [
+        Group(label if keys.count((label, group[0].env)) == 1 else group[0].name, group[0].env, group)
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def _is_rival(group: Sequence[PlottedRun], other: Sequence[PlottedRun]) -> bool:
+    """Whether two groups are of the same algorithm and environment."""
+    return group is not other and (group[0].env, group[0].algorithm) == (other[0].env, other[0].algorithm)
+
+
+def _label(group: Sequence[PlottedRun], rivals: Sequence[Sequence[PlottedRun]]) -> str:
+    """The algorithm and, if there are `rivals`, the settings in which one of them differs."""
+    own = group[0].settings
+    names = sorted(
+        {
+            name
+            for rival in rivals
+            for name in own.keys() | rival[0].settings.keys()
+            if name not in _WITHOUT_EFFECT and own.get(name) != rival[0].settings.get(name)
+        }
+    )
+    names = [name for name in names if name not in _DERIVED] or names
+    if len(names) > _MOST_NAMED:
+        presets = [str(one[0].settings.get("preset")) for one in (group, *rivals)]
+        return presets[0] if presets.count(presets[0]) == 1 else group[0].name
+    return ", ".join([group[0].algorithm, *(f"{_words(name)} {_value(own.get(name))}" for name in names)])
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "×".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def line_numbers(panels: Mapping[str, Sequence[Group]]) -> dict[str, int]:
+    """A number for each label: the same line has the same colour in every panel."""
+    labels = dict.fromkeys(group.label for groups in panels.values() for group in groups)
+    return {label: index for index, label in enumerate(labels)}
