@@ -17,6 +17,7 @@ from asyncrl.networks import (
     ActionPolicy,
     ActionValues,
     ConvolutionalEncoder,
+    DeterministicActorCritics,
     MaskReader,
     NetworkConfig,
     NormalizedEncoder,
@@ -27,7 +28,9 @@ from asyncrl.networks import (
     resample,
 )
 
-__all__ = ["Policy"]
+__all__ = ["NetworkOutputs", "Policy"]
+
+NetworkOutputs = PolicyValue | ActionValues | ActionPolicy
 
 
 class Policy:
@@ -83,6 +86,35 @@ class Policy:
             )
         return output._replace(action=explore(output.action, count, context.epsilon, context.random, context.legal)[0])
 
+    def act_with_outputs(
+        self, observation: Tensor, state: Tensor, context: ActContext
+    ) -> tuple[ActionOutput, NetworkOutputs | None]:
+        """As `act`, with what the network computed; None if the algorithm calls parts of the network only."""
+        seen: list[NetworkOutputs] = []
+        hook = self._network.register_forward_hook(lambda network, inputs, outputs: seen.append(outputs))
+        try:
+            acted = self.act(observation, state, context)
+        finally:
+            hook.remove()
+        return acted, seen[-1].cpu() if seen else None
+
+    @torch.no_grad()
+    def outputs(self, observation: Tensor, state: Tensor) -> NetworkOutputs:
+        """Return what the network computes for one step of N environments: `observation` [N, *O], `state` [N, S]."""
+        outputs: NetworkOutputs = self._forward(observation[None], state)
+        return outputs
+
+    @torch.no_grad()
+    def action_value(self, observation: Tensor, action: Tensor) -> Tensor | None:
+        """Return the smallest critic's Q(s, a) [N] for `observation` [N, *O] and `action` [N, parts].
+
+        None for algorithms that have no critics of continuous actions.
+        """
+        if not isinstance(self._network, DeterministicActorCritics):
+            return None
+        values = self._network.action_values(observation.to(self._device), action.to(self._device))
+        return values.amin(0).cpu()
+
     @torch.no_grad()
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
@@ -95,10 +127,6 @@ class Policy:
             x, encoder = encoder.normalizer(x), encoder.encoder
         return encoder.first(x) if isinstance(encoder, ConvolutionalEncoder | ResidualEncoder) else None
 
-    def _forward_on_device(
-        self, observation: Tensor, state: Tensor, valid: Tensor | None = None
-    ) -> PolicyValue | ActionValues | ActionPolicy:
-        output: PolicyValue | ActionValues | ActionPolicy = self._network(
-            observation.to(self._device), state.to(self._device), valid
-        )
+    def _forward_on_device(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> NetworkOutputs:
+        output: NetworkOutputs = self._network(observation.to(self._device), state.to(self._device), valid)
         return output.cpu()
