@@ -11,7 +11,7 @@ from asyncrl.dashboard import watch
 from asyncrl.dashboard.server import PORT
 
 _ABOUT = "Show runs on a live page in the browser, finished ones or ones in training."
-BASIC = {"Options": ("port",)}
+BASIC = {"Options": ("port", "trust")}
 """Options of the short help, by section."""
 
 
@@ -21,10 +21,12 @@ class Arguments:
     """Run folders, folders of runs, or pretrained agents. Default: the folder runs."""
     port: int = PORT
     """Port on 127.0.0.1. If it is in use, the next free one is taken."""
+    trust: bool = False
+    """Run code that a run folder names, to let its agent play, even if someone else made the folder."""
 
 
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "watch", arguments, _ABOUT, BASIC)
     within(asked, 0, 65_535, "port")
-    watch(*asked.runs, port=asked.port)
+    watch(*asked.runs, port=asked.port, trust=asked.trust)
     return 0

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from asyncrl.dashboard import feed
 from asyncrl.dashboard.guard import App, Guard
+from asyncrl.dashboard.player.players import Players
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
 
 __all__ = ["make_app"]
@@ -27,11 +28,15 @@ _QUIET = 15
 """Looks without news after which a comment keeps the connection open."""
 
 
-def make_app(runs: WatchedRuns, *, token: str, port: int, is_ending: Callable[[], bool] = lambda: False) -> App:
+def make_app(
+    runs: WatchedRuns, *, token: str, port: int, trust: bool = False, is_ending: Callable[[], bool] = lambda: False
+) -> App:
     """The ASGI application, for paths that begin with the token.
 
-    `is_ending`: whether the server is about to stop, so that streams end.
+    `trust`: whether agents may play that need code which a folder of someone else names. `is_ending`: whether the server
+    is about to stop, so that streams end.
     """
+    players = Players(runs.folder, trust=trust, is_ending=is_ending)
 
     def found(request: Request) -> WatchedRun:
         run = runs.get(request.path_params["run"])
@@ -68,6 +73,7 @@ def make_app(runs: WatchedRuns, *, token: str, port: int, is_ending: Callable[[]
         Route("/api/runs/{run}/curves", run_curves),
         Route("/api/runs/{run}/episodes", run_episodes),
         Route("/api/events", events),
+        *players.routes(),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
     return Guard(Starlette(routes=[Mount(f"/{token}", routes=routes)]), token=token, port=port)

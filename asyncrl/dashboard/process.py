@@ -19,7 +19,7 @@ __all__ = ["Page", "main", "watch"]
 class Page:
     """A live page in a process of its own, so that it does not slow training. It ends with this process."""
 
-    def __init__(self, names: Sequence[Path | str], port: int = PORT) -> None:
+    def __init__(self, names: Sequence[Path | str], port: int = PORT, *, trust: bool = False) -> None:
         """As for `watch`."""
         check_installed()
         WatchedRuns(names)  # a run that does not exist is reported here
@@ -28,7 +28,7 @@ class Page:
         """The address, with its token."""
         request, write = os.pipe()
         with address.socket, open(write, "w", encoding="utf-8") as file:
-            json.dump({"names": [str(name) for name in names], "token": address.token}, file)
+            json.dump({"names": [str(name) for name in names], "token": address.token, "trust": trust}, file)
             self._child = ChildProcess(__name__, [address.socket.fileno(), request])
         os.close(request)
 
@@ -43,7 +43,7 @@ class Page:
         self.close()
 
 
-def watch(*runs: Path | str, port: int = PORT, wait: bool = True) -> Page | None:
+def watch(*runs: Path | str, port: int = PORT, wait: bool = True, trust: bool = False) -> Page | None:
     """Show runs on a live page, finished ones or ones in training.
 
     Args:
@@ -51,6 +51,7 @@ def watch(*runs: Path | str, port: int = PORT, wait: bool = True) -> Page | None
         port: Port of 127.0.0.1; if it is in use, the next free one is taken.
         wait: Whether to serve the page until Ctrl-C. Otherwise it is served by a process of its own and returned:
             `page.url` is its address, and `page.close()`, the end of a `with` block or of this process ends it.
+        trust: Run code that a run folder names, to let its agent play, even if someone else made the folder.
 
     Raises:
         UsageError: If there is no such folder, or starlette or uvicorn is not installed.
@@ -61,12 +62,12 @@ def watch(*runs: Path | str, port: int = PORT, wait: bool = True) -> Page | None
     """
     names = runs or ("runs",)
     if not wait:
-        return Page(names, port)
+        return Page(names, port, trust=trust)
     check_installed()
     WatchedRuns(names)
     address = open_address(port)
     print(f"live page: {address.url}", flush=True)
-    serve(names, address)
+    serve(names, address, trust=trust)
     return None
 
 
@@ -74,4 +75,4 @@ def main(listening: int, request: int) -> None:
     """Serve the page in a child process: the socket and the pipe with the request are inherited."""
     with open(request, encoding="utf-8") as file:
         asked = json.load(file)
-    serve(asked["names"], Address(socket.socket(fileno=listening), asked["token"]))
+    serve(asked["names"], Address(socket.socket(fileno=listening), asked["token"]), trust=asked["trust"])

@@ -65,7 +65,7 @@ def open_address(port: int = PORT) -> Address:
     raise SystemFault(f"every port from {port} to {last - 1} is in use; choose another with --port")
 
 
-def serve(names: Sequence[Path | str], address: Address) -> None:
+def serve(names: Sequence[Path | str], address: Address, *, trust: bool = False) -> None:
     """Serve the page until a signal ends it."""
     import uvicorn
 
@@ -73,7 +73,7 @@ def serve(names: Sequence[Path | str], address: Address) -> None:
     from asyncrl.dashboard.watched import WatchedRuns
 
     runs = WatchedRuns(names)
-    app = make_app(runs, token=address.token, port=address.port, is_ending=lambda: server.should_exit)
+    app = make_app(runs, token=address.token, port=address.port, trust=trust, is_ending=lambda: server.should_exit)
     config = uvicorn.Config(
         app, log_level="critical", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=3
     )

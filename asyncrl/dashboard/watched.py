@@ -54,6 +54,11 @@ class WatchedRuns:
         """The run with this id; None if there is none."""
         return next((run for run in self if run.id == number), None)
 
+    def folder(self, number: str) -> Path | None:
+        """The folder of the run with this id; None if there is none."""
+        run = self.get(number)
+        return None if run is None else run.path
+
     @property
     def note(self) -> str:
         """A sentence if there is nothing to show; else ""."""

@@ -16,14 +16,14 @@ import torch
 from asyncrl.agents.agent import Agent
 from asyncrl.algorithms import ActContext
 from asyncrl.common.randomness import Stream, environment_seeds, generator
+from asyncrl.dashboard.player.outputs import action_names, bars, value
+from asyncrl.dashboard.player.saliency import Spread, numbers
+from asyncrl.dashboard.player.stage import Stage, input_picture
 from asyncrl.envs import read_contract
 from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.registry import family_named
 from asyncrl.envs.supervision import capsule
 from asyncrl.errors import UsageError
-from asyncrl.dashboard.player.outputs import action_names, bars, value
-from asyncrl.dashboard.player.saliency import Spread, numbers
-from asyncrl.dashboard.player.stage import Stage, input_picture
 
 __all__ = ["CapsuleEpisode", "Episode", "PolicyEpisode", "Request", "evaluation_seed"]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncrl.common.child_process import ChildProcess, describe_exit_code
-from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.dashboard.player.episodes import recorded_episodes
 from asyncrl.dashboard.player.messages import HEADER, LARGEST, pack
+from asyncrl.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from starlette.requests import Request

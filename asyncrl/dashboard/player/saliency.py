@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from asyncrl.algorithms import Policy
 from asyncrl.algorithms.policy import NetworkOutputs
+from asyncrl.dashboard.player.outputs import compared
 from asyncrl.envs.spaces import Entry, Spaces
 from asyncrl.networks import PolicyValue
-from asyncrl.dashboard.player.outputs import compared
 
 __all__ = ["Saliency", "Spread", "is_picture", "join", "numbers", "saliency", "split"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from asyncrl.acting.episodes import SingleEnv
+from asyncrl.dashboard.player.saliency import is_picture, split
 from asyncrl.envs import Contract, Step, View
 from asyncrl.errors import UsageError
-from asyncrl.dashboard.player.saliency import is_picture, split
 
 __all__ = ["Stage", "encoded", "input_picture"]
 

@@ -21,12 +21,12 @@ import numpy as np
 
 from asyncrl.algorithms import Random
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.dashboard.player.episode import CapsuleEpisode, Episode, PolicyEpisode, Request
 from asyncrl.dashboard.player.messages import pack, unpack
 from asyncrl.dashboard.player.saliency import Spread, saliency
 from asyncrl.dashboard.player.stage import Stage, encoded
 from asyncrl.dashboard.player.weights import AgentSource
+from asyncrl.errors import AsyncRLError, UsageError
 
 __all__ = ["Viewer", "main"]
 
