@@ -95,3 +95,4 @@ async def _stream(messages: feed.Feed, is_ending: Callable[[], bool]) -> AsyncIt
             quiet = 0
             yield ": still here\n\n"
         await asyncio.sleep(0.05 if messages.is_behind else _SECONDS)
+    yield 'data: {"end":true}\n\n'

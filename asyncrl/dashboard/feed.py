@@ -14,7 +14,7 @@ __all__ = ["Feed", "curves", "encoded", "episodes"]
 
 POINTS = 600
 """Points of a curve, at most, when it is sent as a whole."""
-_APPENDED = 400
+_APPENDED = 1000
 """Rows that are appended before the curves are sent as a whole again, thinned out."""
 _KINDS = ("train", "eval", "stages")
 """Kinds of records that become curves."""
@@ -29,7 +29,7 @@ def curves(run: WatchedRun, points: int = POINTS) -> dict[str, Any]:
         return {
             "read": 1.0 if not metrics.size else round(metrics.position / metrics.size, 4),
             "kinds": {kind: metrics.series[kind].thinned(points) for kind in _KINDS if kind in metrics.series},
-            "episodes": metrics.sample.thinned(4 * points),
+            "episodes": {"mean": metrics.sample.every(4 * points), "low": {}, "high": {}},
         }
 
 
@@ -116,13 +116,12 @@ class _Shown:
         """The whole curves, or the rows that are new."""
         metrics = self.run.metrics
         with self.run.lock:
-            rows = {kind: len(metrics.series[kind]) for kind in _KINDS if kind in metrics.series}
-            new = {kind: count - self._rows.get(kind, 0) for kind, count in rows.items()}
+            tables = {kind: metrics.series[kind] for kind in _KINDS if kind in metrics.series} | {"episode": metrics.sample}
+            new = {kind: len(table) - self._rows.get(kind, 0) for kind, table in tables.items()}
+            self._rows = {kind: len(table) for kind, table in tables.items()}
             self._appended += sum(new.values())
-            appends = self._generation == metrics.generation and self._appended <= _APPENDED and self._rows
-            added = {kind: metrics.series[kind].since(rows[kind] - n) for kind, n in new.items() if n} if appends else {}
-            self._rows = rows
-        if appends:
-            return "rows", added
-        self._generation, self._appended = metrics.generation, 0
+            fits = min(new.values()) >= 0 and self._appended <= _APPENDED  # a sample that was halved is sent as a whole
+            if fits and self._generation == metrics.generation:
+                return "rows", {kind: tables[kind].since(len(tables[kind]) - n) for kind, n in new.items() if n}
+            self._generation, self._appended = metrics.generation, 0
         return "curves", curves(self.run)

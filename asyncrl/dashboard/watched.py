@@ -44,7 +44,7 @@ class WatchedRuns:
         with self._lock:
             for path in sorted(dict.fromkeys(found), key=_begun)[-_MOST_RUNS:]:
                 if path not in self._runs:
-                    self._runs[path] = WatchedRun(str(len(self._runs)), path)
+                    self._runs[path] = WatchedRun(str(len(self._runs)), path, is_named=path in self._roots)
 
     def __iter__(self) -> Iterator[WatchedRun]:
         with self._lock:
@@ -69,10 +69,12 @@ class WatchedRuns:
 class WatchedRun:
     """A run folder, read only. Its files are data: nothing that they name is imported."""
 
-    def __init__(self, number: str, path: Path) -> None:
+    def __init__(self, number: str, path: Path, *, is_named: bool) -> None:
         self.id = number
         """Its number on the page."""
         self.path = path
+        self.is_named = is_named
+        """Whether it was named itself, not a folder that it is in."""
         self.metrics = MetricsFollower(path / "metrics.jsonl")
         self.lock = threading.Lock()
         """Held while `metrics` is read or changed."""
@@ -113,6 +115,7 @@ class WatchedRun:
             "id": self.id,
             "name": self.name,
             "path": str(self.path),
+            "named": self.is_named,
             "algorithm": _table(config.get("algorithm")).get("name"),
             "env": config.get("env"),
             "seed": config.get("seed"),

@@ -52,6 +52,11 @@ class Series:
         """The rows from `start` on, by column; None where a value is missing."""
         return {name: _plain(np.asarray(column[start:])) for name, column in self.columns.items()}
 
+    def every(self, points: int) -> dict[str, list[float | None]]:
+        """About `points` rows at equal distances, by column; all of them if there are fewer."""
+        distance = max(1, len(self) // points)
+        return {name: _plain(np.asarray(column[::distance])) for name, column in self.columns.items()}
+
     def thinned(self, points: int) -> dict[str, dict[str, list[float | None]]]:
         """At most `points` rows: means of rows that follow one another, with their lowest and highest value.
 
