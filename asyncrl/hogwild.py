@@ -36,6 +36,7 @@ from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.plans import actor_spec, learner_arguments
+from asyncrl.runs.stage_times import Work, WorkMeter
 from asyncrl.runs.statistics import Episode, EpisodeCounter
 from asyncrl.training import Session, TrainingResult
 
@@ -84,6 +85,9 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
 def _on_reports(session: Session, reports: Sequence[WorkerReport], metrics: Mapping[str, float], stop: StopRequest) -> None:
     episodes = [episode for report in reports for episode in report.episodes]
     session.statistics.note(episodes, [lag for report in reports for lag in report.lags])
+    for report in reports:
+        session.statistics.stages.add_worker(report.worker, report.work)
+    session.statistics.stages.begin()
     session.on_update(metrics, episodes, stop)
 
 
@@ -96,15 +100,23 @@ class WorkerReport(NamedTuple):
     """Updates that others made while each update was computed"""
     metrics: dict[str, float]
     """Metrics of the last update; {} before the first"""
+    work: Work
     final: bool = False
     """The run's steps are made: no report follows"""
 
     @classmethod
     def of(
-        cls, worker: int, episodes: list[Episode], lags: list[int], metrics: dict[str, Tensor], *, final: bool = False
+        cls,
+        worker: int,
+        episodes: list[Episode],
+        lags: list[int],
+        metrics: dict[str, Tensor],
+        work: Work,
+        *,
+        final: bool = False,
     ) -> WorkerReport:
         """A report with metrics as floats, so that no tensor is sent."""
-        return cls(worker, episodes, lags, {name: float(x) for name, x in metrics.items()}, final)
+        return cls(worker, episodes, lags, {name: float(x) for name, x in metrics.items()}, work, final)
 
 
 @dataclass(frozen=True)
@@ -275,19 +287,24 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
     metrics: dict[str, Tensor] = {}
     reported = time.monotonic()
     with closing(Actor(spec, index)) as actor:
+        meter = WorkMeter(learner.stopwatch)
+        actor.stopwatch = learner.stopwatch
         learner.pull()
         while learner.step < config.steps and not pipe.poll():
             version = learner.updates
             actor.policy.load(learner.weights)
+            learner.stopwatch.lap("publish")
             actor.collect(Ticket(number, index, version, 0, learner.step), slot)
             slot.stamp.copy_(torch.tensor([number, index, version]))
+            learner.stopwatch.lap("other")
             metrics = learner.update([slot])
             number += config.actors
             episodes += counter.finished(experience.without_overlap(slot))
             lags.append(learner.updates - version - 1)
+            meter.add(experience.count(slot), int(slot.restarts))
             if time.monotonic() - reported > _REPORT_EVERY:
-                pipe.send(WorkerReport.of(index, episodes, lags, metrics))
+                pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take()))
                 episodes, lags, reported = [], [], time.monotonic()
             learner.pull()
-        pipe.send(WorkerReport.of(index, episodes, lags, metrics, final=True))
+        pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take(), final=True))
         pipe.poll(None)  # until it is closed: ending before the run does would be taken for a crash

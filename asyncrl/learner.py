@@ -17,6 +17,7 @@ from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
 from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, WeightOptimizer, clip_
 from asyncrl.common.randomness import Stream, generator
+from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import CheckpointError, DivergenceError
@@ -84,6 +85,8 @@ class Learner:
         """Environment steps learned from."""
         self.is_updating = False
         """An update is under way: the weights belong to no version yet."""
+        self.stopwatch = Stopwatch()
+        """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
     def optimize(self, weights: Tensor, statistics: Mapping[str, Tensor] | None = None) -> None:
         """Let the optimizer step on `weights` [P], which need not be the learner's own.
@@ -111,6 +114,7 @@ class Learner:
         if self._normalization is not None:
             rewards = self._normalization.begin_update(self._own_steps(rollouts), rewards)
         for batch in self._experience.batches(rollouts, self._context(random, rewards)):
+            self.stopwatch.lap("batch")
             if self._noisy:
                 for network in (self.network, self.target_network):
                     resample(network, random)
@@ -119,8 +123,10 @@ class Learner:
             if loss.early_stop:
                 break
             metrics["gradient_norm"] = self.gradient_step(loss, rollouts)
+            self.stopwatch.lap("optimizer")
             if isinstance(batch, Sample) and self.replay is not None and loss.td_errors is not None:
                 self.replay.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
+        self.stopwatch.lap("batch")
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
         if self._normalization is not None:
@@ -130,6 +136,7 @@ class Learner:
         self.count_update(self._steps_of(rollouts))
         self.check()
         self.is_updating = False
+        self.stopwatch.lap("optimizer")
         return {**metrics, "learning_rate": torch.tensor(self._rate, dtype=torch.float32)}
 
     def check(self) -> None:
@@ -163,6 +170,7 @@ class Learner:
             networks = self.network, self.target_network
             if self._normalization.add_targets(loss.value_targets, *networks):
                 loss = self._algorithm.loss(*networks, batch)  # in units of the first statistics
+        self.stopwatch.lap("forward")
         return loss
 
     def _context(self, random: torch.Generator, rewards: Rewards) -> UpdateContext:
@@ -180,7 +188,10 @@ class Learner:
 
     @torch.no_grad()
     def _prepare(self, batch: Any) -> Any:
-        return self._algorithm.prepare(self.network, self.target_network, batch)
+        self.stopwatch.lap("batch")
+        prepared = self._algorithm.prepare(self.network, self.target_network, batch)
+        self.stopwatch.lap("forward")
+        return prepared
 
     def _own_steps(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         return [self._experience.without_overlap(rollout) for rollout in rollouts]
@@ -192,6 +203,7 @@ class Learner:
         """Backpropagate and take one step of the optimizer. Returns the gradient's norm before clipping."""
         self._gradient.zero_()
         loss.total.backward()  # type: ignore[no-untyped-call]
+        self.stopwatch.lap("backward")
         norm = clip_(self._optimizer_config, self._gradient, self._gradients)
         if not torch.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)

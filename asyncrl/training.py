@@ -29,7 +29,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Evaluate, Save, Stop
 from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
-from asyncrl.runs.config import RunConfig, code_named_in
+from asyncrl.runs.config import EngineKind, RunConfig, code_named_in
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.live_weights import LiveWriter
 from asyncrl.runs.lookup import checkpoint_folder
@@ -37,6 +37,7 @@ from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.recorder import Recorder
 from asyncrl.runs.run import Run
 from asyncrl.runs.schedule import Free, Lockstep
+from asyncrl.runs.stage_times import StageMeter
 from asyncrl.runs.statistics import Episode, Statistics
 
 __all__ = ["Session", "TrainingResult", "is_complete", "train"]
@@ -78,24 +79,27 @@ def train(context: RunContext, resume: Checkpoint | None = None) -> TrainingResu
 def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> None:
     """Collect, update, publish, request until the run is over or asked to stop."""
     config, learner = session.context.config, session.learner
-    statistics, checkpointer = session.statistics, session.checkpointer
+    statistics, checkpointer, stopwatch = session.statistics, session.checkpointer, learner.stopwatch
     with closing(_open_engine(session, schedule)) as engine, session.saving():
         stop.install_handlers()
         _request_first_rollouts(engine, schedule, session)
         while not session.is_over and not stop:
             update = learner.updates
-            with statistics.time("waiting"):
-                rollouts = engine.collect(schedule.expected(update), lambda: bool(stop))
+            rollouts = engine.collect(schedule.expected(update), lambda: bool(stop))
+            stopwatch.lap("waiting")
             if not rollouts:
                 break  # an environment hangs: save what was learned without waiting for it
             episodes = statistics.consume(update, rollouts, engine.ready)
-            with statistics.time("learning"):
-                metrics = learner.update(list(rollouts.values()))
+            stopwatch.lap("other")
+            metrics = learner.update(list(rollouts.values()))
             checkpointer.track_actors(rollouts)
+            stopwatch.lap("other")
             if learner.updates % config.publish_every == 0:
                 engine.publish(learner.updates, learner.weights)
                 checkpointer.keep_weights()
+            stopwatch.lap("publish")
             engine.request(schedule.next_requests(update, list(rollouts)))
+            stopwatch.lap("waiting")  # on serial, a request makes its rollouts
             stop.install_handlers()
             session.on_update(metrics, episodes, stop)
 
@@ -156,6 +160,12 @@ class Session:
             contract.frame_skip,
             config.queue_size or 1,
             seconds=0.0 if resume is None else resume.seconds,
+            stages=StageMeter(
+                learner.stopwatch,
+                config.actors,
+                concurrent=config.engine is not EngineKind.SERIAL,
+                separate=config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD),
+            ),
         )
         self.recorder = Recorder(context, self.statistics)
         self.evaluator = Evaluator(context, self.statistics)
@@ -210,12 +220,14 @@ class Session:
             self.checkpointer.save()
 
     def finish(self, stop: StopRequest) -> TrainingResult:
-        """Evaluate the last weights, unless the run was stopped."""
+        """Evaluate the last weights, unless the run was stopped, and judge where the time went."""
         self._live.clear()
         evaluation = None
         if self.context.config.eval_episodes and not stop:
             with explained("the evaluation after the last step", evaluate_again(self.context.run.path)):
                 evaluation = self._evaluate(stop)
+        self.recorder.record_verdict()
+        if not stop:
             self._ask_callbacks(stop)
         seconds = self.statistics.seconds
         return TrainingResult(self.learner.updates, self.learner.step, seconds, stop.signal, evaluation, self.stopped)

@@ -54,7 +54,7 @@ def test_a_callback_sees_every_record_in_order_and_cannot_change_it(tmp_path: Pa
 
     run = asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=[spoil, seen.append], **SETTINGS)
     assert seen == run.records()
-    assert {record["kind"] for record in seen} == {"train", "episode", "eval"}
+    assert {record["kind"] for record in seen} == {"train", "episode", "eval", "stages", "verdict"}
     assert weights_of(run) == weights_of(plain)
 
 
@@ -62,7 +62,7 @@ def test_a_stopped_run_says_why_and_goes_on_as_if_it_had_not_been(tmp_path: Path
     callback = at("train", 4 * BATCH, Stop("enough"))
     run = asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=[callback], **SETTINGS)
     assert [record["step"] for record in run.records() if record["kind"] == "stop"] == [4 * BATCH]
-    assert run.records()[-1]["kind"] == "eval"  # of the last weights
+    assert [record["kind"] for record in run.records()[-2:]] == ["eval", "verdict"]  # of the last weights
     assert run.stopped_because == "enough"
     assert not run.interrupted
     again = asyncrl.resume(run)

@@ -35,6 +35,7 @@ from asyncrl.runs.config import RunConfig
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.resolution import resolve
+from asyncrl.runs.stage_times import Work
 from asyncrl.runs.statistics import Statistics
 from asyncrl.runs.summary import summary_lines
 
@@ -301,7 +302,8 @@ class Few:
 
 
 def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (WorkerReport(worker, [], [], {}, final=True) for worker in (0, 1))
+    nothing = Work({}, processor=0, rollouts=0, steps=0, restarts=0, completed=0)
+    first, second = (WorkerReport(worker, [], [], {}, nothing, final=True) for worker in (0, 1))
     workers: Any = Few([first], [], [second])
     assert list(hogwild._reports(workers, 2)) == [[first], [], [second]]
     monkeypatch.setattr(hogwild, "TIMEOUT", -1.0)

@@ -327,7 +327,8 @@ def outline(folder: Path) -> dict[str, Any]:
     unclocked = [{n: x for n, x in record.items() if n != "time"} for record in open_run(folder).records()]
     marks = {name: (folder / name).read_text() for name in ("latest", "best")}
     trained = [(record["step"], record["loss"]) for record in unclocked if record["kind"] == "train"]
-    return {"marks": marks, "train": trained, "others": [record for record in unclocked if record["kind"] != "train"]}
+    others = [record for record in unclocked if record["kind"] not in ("train", "stages", "verdict")]
+    return {"marks": marks, "train": trained, "others": others}
 
 
 def states_of_kills(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -378,8 +379,8 @@ def test_a_run_is_complete_when_its_last_weights_are_evaluated(tmp_path: Path, e
     run, _ = start(config, tmp_path / "run")
     expected = outline(run.path)
     lines = (run.path / "metrics.jsonl").read_text().splitlines(keepends=True)
-    assert json.loads(lines[-1])["kind"] == "eval"
-    (run.path / "metrics.jsonl").write_text("".join(lines[:-1]))
+    assert [json.loads(line)["kind"] for line in lines[-2:]] == ["eval", "verdict"]
+    (run.path / "metrics.jsonl").write_text("".join(lines[:-2]))
     (run.path / "best").unlink()
     _, outcome = resume(run.path)
     assert outcome is not None

@@ -15,6 +15,7 @@ from asyncrl.acting.bots import BotOptions, BotRoster
 from asyncrl.algorithms import ActContext, ActionOutput, Algorithm, Policy, algorithm_name_of
 from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
+from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, Ticket
@@ -89,7 +90,7 @@ class Actor:
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
         self.spec, self.index = spec, index
-        self.policy = spec.policy()
+        self.policy, self.stopwatch = spec.policy(), Stopwatch()
         contract, seed = spec.contract.for_actor(index), constructor_seed(spec.seed, index)
         self.environments = Environments(contract, spec.envs, spec.env_threads, seed=seed)
         self._experience = spec.algorithm.experience()
@@ -105,7 +106,9 @@ class Actor:
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` requests, acting with the weights loaded into `policy`."""
         if self._experience.full_episodes:
+            self.stopwatch.lap("other")
             self._reset(Stream.EPISODE, ticket.number)
+            self.stopwatch.lap("environments")
         random = generator(self.spec.seed, Stream.ACTOR, ticket.number)
         context = ActContext.training(random, step=ticket.step, slots=self._slots)
         steps = len(slot.reward)
@@ -178,11 +181,14 @@ class Actor:
     def _step(self, t: int, slot: Rollout, context: ActContext, ticket: Ticket) -> None:
         """Act once and write step `t`."""
         slot.frames[t + self._stack - 1] = self._newest_frames()
+        self.stopwatch.lap("other")
         output = self.policy.act(self._observation, self._state, context)
         if self._bots is not None:
             output = self._replace_by_bots(self._bots, output, ticket, t)
+        self.stopwatch.lap("acting")
         with self._fault_context(ticket):
             step = self.environments.step(output.action.numpy())
+        self.stopwatch.lap("environments")
         slot.action[t] = output.action
         for name, value in output.extras.items():
             slot.extras[name][t] = value

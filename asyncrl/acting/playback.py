@@ -12,6 +12,7 @@ import torch
 from asyncrl.acting.actor import Actor, ActorSpec
 from asyncrl.acting.datasets import Demonstration, read
 from asyncrl.algorithms import Policy
+from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.experience.rollout import Rollout, Ticket
 
 __all__ = ["Playback", "RolloutSource", "open_actor"]
@@ -21,6 +22,8 @@ class RolloutSource(Protocol):
     """The interface of actors that engines use."""
 
     policy: Policy
+    stopwatch: Stopwatch
+    """Times of the actor's stages since they were last taken"""
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` requests."""
@@ -50,7 +53,7 @@ class Playback:
     """Replays the dataset's episodes in each of B environments, over and over. Each starts at a different episode."""
 
     def __init__(self, spec: ActorSpec, index: int) -> None:
-        self.policy = spec.policy()
+        self.policy, self.stopwatch = spec.policy(), Stopwatch()
         self._contract = spec.contract
         episodes = read(spec.offline or "", spec.contract)
         slots = range(index * spec.envs, (index + 1) * spec.envs)

@@ -122,7 +122,9 @@ class Evaluator:
         self.found_best = False
         if self._evaluated is None or self._evaluated[0] != learner.updates:
             learner.check()
+            learner.stopwatch.lap("other")
             by_env = self._play(learner.weights, stop)
+            learner.stopwatch.lap("evaluation")
             if by_env is None:
                 return None
             result = Evaluation.merge(by_env.values())

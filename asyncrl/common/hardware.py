@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
-__all__ = ["cores", "has_bfloat16"]
+__all__ = ["busy_core_seconds", "cores", "has_bfloat16", "usable_cores"]
+
+_GROUP = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> float:
+    """The cores that this process may keep busy: `cores`, within the limit of its container."""
+    limit = _container_limit()
+    return cores() if limit is None else min(cores(), limit)
+
+
+def busy_core_seconds() -> float:
+    """Seconds that the usable cores have been busy, summed over them; only differences have a meaning.
+
+    In a container with a limit on processor time, those of its own programs; else those of every program on these cores.
+    """
+    if _container_limit() is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            usage = dict(line.split() for line in (_GROUP / "cpu.stat").read_text().splitlines())
+            return int(usage["usage_usec"]) / 1e6
+    each = psutil.cpu_times(percpu=True)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(each))
+    return float(sum(sum(each[core]) - _idle(each[core]) for core in allowed if core < len(each)))
+
+
+def _idle(times: Any) -> float:
+    """Seconds in which a core did nothing; `guest` is part of `user`, and is counted there."""
+    return float(times.idle + sum(getattr(times, name, 0.0) for name in ("iowait", "guest", "guest_nice")))
+
+
+def _container_limit() -> float | None:
+    """Cores' worth of processor time that the container may use; None without a limit."""
+    with contextlib.suppress(OSError, ValueError):  # "max", or no container
+        quota, period = (_GROUP / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    return None
 
 
 def has_bfloat16() -> bool:

@@ -6,6 +6,7 @@ interleaving raises an error instead of corrupting data.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from asyncrl.acting.playback import RolloutSource
 from asyncrl.errors import ScheduleError
-from asyncrl.experience.rollout import Field, Layout, Ticket
+from asyncrl.experience.rollout import Field, Layout, Ticket, timing
 
 __all__ = ["Memory", "MemoryPlan"]
 
@@ -86,10 +87,13 @@ class Memory:
 
         Raises ScheduleError if that version was overwritten.
         """
-        slot = self.slots[ticket.slot]
+        slot, processor = self.slots[ticket.slot], time.thread_time()
+        actor.stopwatch.lap("waiting")
         slot.stamp.fill_(_BEING_WRITTEN)
         version = self._load(ticket, actor.policy.load)
         actor.collect(ticket, slot)
+        actor.stopwatch.lap("other")
+        slot.timing.copy_(timing(actor.stopwatch, time.thread_time() - processor))
         slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
 
     def _buffer(self, version: int) -> int:

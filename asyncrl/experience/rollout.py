@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from asyncrl.common.alignment import aligned
+from asyncrl.common.stopwatch import ACTOR_STAGES, Stopwatch
 from asyncrl.errors import ScheduleError
 
-__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
+__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket", "timing"]
 
 
 NEWEST_VERSION = -1
@@ -77,6 +78,9 @@ class Rollout(Steps):
     """[3] int64: ticket number, actor and weights version; `check` compares it with the ticket."""
     restarts: Tensor
     """[1] int64: restarts of the actor's environment workers since the beginning of the run."""
+    timing: Tensor
+    """[6] float64: the actor's seconds in each of `ACTOR_STAGES` since its last rollout, the processor seconds of this one,
+    and the time of its completion on the clock `perf_counter`."""
     starts_reset: Tensor
     """[1] bool: all environments were reset right before step 0, so nothing continues the previous rollout."""
     next_frames_since_reset: Tensor
@@ -138,6 +142,14 @@ class Rollout(Steps):
                 f"slot {ticket.slot} holds rollout {number} of actor {actor} with weights version {version}, "
                 f"but {ticket} was requested"
             )
+
+
+def timing(stopwatch: Stopwatch, processor: float) -> Tensor:
+    """The `Rollout.timing` of a rollout that is complete. Takes the stopwatch's times; `processor`: seconds of it used."""
+    seconds = stopwatch.take()
+    return torch.tensor(
+        [*(seconds.get(stage, 0.0) for stage in ACTOR_STAGES), processor, stopwatch.at], dtype=torch.float64
+    )
 
 
 @dataclass(frozen=True)
@@ -210,6 +222,7 @@ class Layout:
             "reset": Field((t + 1, b), torch.bool),
             "stamp": Field((3,), torch.int64),
             "restarts": Field((1,), torch.int64),
+            "timing": Field((len(ACTOR_STAGES) + 2,), torch.float64),
             "starts_reset": Field((1,), torch.bool),
             "next_frames_since_reset": Field((2, b), torch.int32),
             "next_state": Field((2, b, self.state), torch.float32),

@@ -11,7 +11,8 @@ __all__ = ["columns", "row", "scalars"]
 
 _NOT_SCALARS = {
     *("step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "environment", "actions"),
-    *("means", "measures", "reason", "video", "animation"),
+    *("means", "measures", "reason", "video", "animation", "actors", "learner", "bottleneck", "verdict", "flag"),
+    *("actor_steps", "actor_restarts", "actor_idle", "actor_rollout_seconds"),
 }
 
 
@@ -36,4 +37,6 @@ def scalars(record: Record) -> dict[str, float]:
     found = {f"{kind}/{name}": x for name, x in record.items() if name not in _NOT_SCALARS and x is not None}
     found |= {f"{kind}/mean of {env.replace('/', '-')}": mean for env, mean in record.get("means", {}).items()}
     found |= {f"{kind}/{name}": mean for name, mean in record.get("measures", {}).items()}
+    for who in ("actors", "learner"):
+        found |= {f"{kind}/{who}/{stage}": share for stage, share in record.get(who, {}).items()}
     return found | {f"actions/{action}": share for action, share in enumerate(record.get("actions") or [])}

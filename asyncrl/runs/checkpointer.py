@@ -84,6 +84,7 @@ class Checkpointer:
         if self.saved == update:
             return path
         self._learner.check()
+        self._learner.stopwatch.lap("other")
         monitor.status(f"saving a checkpoint at step {step:,}")
         failure = run.vanished()
         if failure is not None:
@@ -109,6 +110,7 @@ class Checkpointer:
         run.prune(config.keep_checkpoints, scheduled=config.on_divergence is OnDivergence.REWIND)
         self.saved = update
         self._every.mark(step)
+        self._learner.stopwatch.lap("checkpoint")
         monitor.status("")
         if failure is not None:
             raise failure

@@ -12,8 +12,12 @@ from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
 from asyncrl.runs.manifest import Rewind
 from asyncrl.runs.statistics import Episode, Statistics
+from asyncrl.runs.verdict import Advisor, Verdict
 
 __all__ = ["Recorder"]
+
+_STAGES_EVERY = 1.0
+"""Seconds between records of stages, at least."""
 
 
 class Recorder:
@@ -23,6 +27,7 @@ class Recorder:
         self._config = context.config
         self._monitor = context.monitor
         self._statistics = statistics
+        self._advisor = Advisor(context.config, context.contract)
         self._every = Every(context.config.log_every)
         self._recorded = -1  # the update of the newest train record
         self._rewinds: set[int] = set()  # numbers of the rewinds that are in metrics.jsonl
@@ -37,6 +42,22 @@ class Recorder:
             self._monitor.write(self._statistics.record())
             self._recorded = learner.updates
             self._every.mark(learner.step)
+            if self._statistics.stages.since_mark >= _STAGES_EVERY or learner.step >= self._config.steps:
+                self._record_stages()
+
+    def _record_stages(self) -> None:
+        """Write where the time went since this was last written, and the verdict on the last half minute or more."""
+        stages = self._statistics.stages
+        times = stages.mark()
+        if times is not None:
+            self._monitor.write(self._statistics.staged(times, self._advisor.judge(stages.recent())))
+
+    def record_verdict(self) -> Verdict:
+        """Write and return the verdict on the whole run, or on the part of it since it was resumed."""
+        times = self._statistics.stages.total()
+        verdict = self._advisor.judge(times)
+        self._monitor.write(self._statistics.judged(times, verdict))
+        return verdict
 
     def record_rewinds(self, rewinds: Sequence[Rewind], step: int) -> None:
         """Write and report the rewinds to `step` that are not in metrics.jsonl yet."""

@@ -1,23 +1,28 @@
-"""Statistics of a run: episodes, rates, policy lag, and the learner's time by stage."""
+"""Statistics of a run: episodes, rates, policy lag, and where the time goes."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asyncrl.common.hardware import usable_cores
+from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.experience import Experience
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.monitor import Record
+from asyncrl.runs.stage_times import StageMeter, StageTimes
+from asyncrl.runs.verdict import Verdict
 
 __all__ = ["Episode", "EpisodeCounter", "Statistics", "iqm", "summary"]
 
+_LEARNING = ("batch", "forward", "backward", "optimizer")
+"""Stages of an update."""
 WINDOW = 100
 """Episodes in the running mean of returns."""
 
@@ -74,8 +79,12 @@ class Statistics:
         frame_skip: int,
         slots: int,
         seconds: float = 0.0,
+        stages: StageMeter | None = None,
     ) -> None:
-        """`actors`: the environment id of each actor; `slots`: the size of the rollout queue."""
+        """`actors`: the environment id of each actor; `slots`: the size of the rollout queue; `stages`: None for one of
+        actors and a learner that share a thread.
+        """
+        self.stages = stages or StageMeter(Stopwatch(), len(actors), concurrent=False, separate=False)
         self._experience = experience
         self._actors = actors
         self._counters = [EpisodeCounter(actor, envs) for actor in range(len(actors))]
@@ -114,20 +123,15 @@ class Statistics:
         """Wall-clock time of the run, earlier parts of a resumed run included."""
         return time.monotonic() - self._began
 
-    @contextmanager
-    def time(self, stage: str) -> Any:
-        """Add the duration of the block to `stage`."""
-        began = time.monotonic()
-        yield
-        self._stages[stage] = self._stages.get(stage, 0.0) + time.monotonic() - began
-
     def consume(self, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Episode]:
         """Add the rollouts that `update` learns from, while `waiting` more are ready. Returns the episodes that ended."""
         episodes, lags = [], []
         for ticket, rollout in rollouts.items():
             lags.append(update - int(rollout.stamp[2]))
-            self._restarts[ticket.actor] = int(rollout.restarts)
+            self._restarts[ticket.actor] = restarts = int(rollout.restarts)
+            self.stages.add_rollout(ticket.actor, rollout.timing.tolist(), self._experience.count(rollout), restarts)
             episodes += self._counters[ticket.actor].finished(self._experience.without_overlap(rollout))
+        self.stages.begin()
         self._queue.append(waiting)
         self._count_actions(rollouts.values())
         self.note(episodes, lags)
@@ -152,6 +156,7 @@ class Statistics:
     def updated(self, update: int, step: int, metrics: Mapping[str, Tensor | float]) -> None:
         """Set the numbers of updates and steps made, and the newest metrics, which stay on their device until `record`."""
         self._update, self._step, self._metrics = update, step, metrics
+        self.stages.updated(update, step)
 
     def records(self, episodes: Iterable[Episode]) -> list[Record]:
         """The records of finished episodes."""
@@ -180,11 +185,37 @@ class Statistics:
             queue_fill=round(float(np.mean(self._queue)) / self._slots, 4) if self._queue else None,
             actions=[round(float(x), 4) for x in self._actions / max(1, self._actions.sum())] or None,
             **({"worker_restarts": sum(self._restarts)} if any(self._restarts) else {}),
-            **{f"{stage}_share": round(seconds / elapsed, 4) for stage, seconds in self._stages.items()},
+            **(self._learner_shares(elapsed) if self._queue else {}),
             **{name: float(f"{float(value):.6g}") for name, value in self._metrics.items()},
         )
         self._reset()
         return record
+
+    def _learner_shares(self, elapsed: float) -> dict[str, float]:
+        """The shares of the last `elapsed` seconds in which the learner waited and learned."""
+        now = self.stages.learner_seconds
+        spent = {stage: now[stage] - self._learner_seconds[stage] for stage in now}
+        learning = sum(spent[stage] for stage in _LEARNING)
+        return {"waiting_share": round(spent["waiting"] / elapsed, 4), "learning_share": round(learning / elapsed, 4)}
+
+    def staged(self, times: StageTimes, verdict: Verdict) -> Record:
+        """The record of where the time went, and of how each actor is."""
+        now, health = time.perf_counter(), self.stages.health
+        return self._record(
+            "stages",
+            **times.fields(),
+            actor_steps=[one.steps for one in health],
+            actor_restarts=[one.restarts for one in health],
+            actor_idle=[None if one.completed is None else round(max(0.0, now - one.completed), 3) for one in health],
+            actor_rollout_seconds=[None if one is None else round(one, 6) for one in times.rollout_seconds],
+            bottleneck=verdict.bottleneck,
+            verdict=verdict.sentence,
+        )
+
+    def judged(self, times: StageTimes | None, verdict: Verdict) -> Record:
+        """The record of the verdict on the whole run, or on the part of it since it was resumed."""
+        fields = {"seconds": 0.0, "actors": {}, "learner": {}, "busy_cores": 0.0} if times is None else times.fields()
+        return self._record("verdict", **fields, cores=round(usable_cores(), 2), **verdict.fields())
 
     def _record(self, kind: str, **values: Any) -> Record:
         return {"step": self._step, "update": self._update, "time": round(self.seconds, 3), "kind": kind, **values}
@@ -220,7 +251,7 @@ class Statistics:
         self._lags: list[int] = []
         self._actions = np.zeros(0, dtype=np.int64)
         self._queue: list[int] = []
-        self._stages: dict[str, float] = {}
+        self._learner_seconds = self.stages.learner_seconds
         self._metrics = {}
 
 

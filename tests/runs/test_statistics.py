@@ -95,8 +95,6 @@ def test_the_lag_is_updates_between_the_weights_that_acted_and_those_that_learn(
 
 def test_a_record_carries_rates_shares_and_metrics_and_begins_anew() -> None:
     gathered = statistics(slots=4)
-    with gathered.time("learn"):
-        pass
     gathered.consume(0, {orders(0): rollout(orders(0), [0.0] * 3, [False] * 4)}, waiting=1)
     gathered.consume(1, {orders(1): rollout(orders(1), [0.0] * 3, [False] * 4)}, waiting=2)
     gathered.updated(2, 2 * STEPS, {"loss": torch.tensor(1.5)})
@@ -105,11 +103,11 @@ def test_a_record_carries_rates_shares_and_metrics_and_begins_anew() -> None:
     assert first["queue_fill"] == (1 / 4 + 2 / 4) / 2
     assert first["frames_per_second"] == pytest.approx(4 * first["steps_per_second"], abs=1)
     assert first["steps_per_second"] > 0
-    assert 0 <= first["learn_share"] <= 1
+    assert (first["waiting_share"], first["learning_share"]) == (0, 0)
     assert first["mean_return"] is None
     assert second["steps_per_second"] == 0
     assert (second["policy_lag"], second["queue_fill"]) == (None, None)
-    assert not {"loss", "learn_share"} & set(second)
+    assert not {"loss", "learning_share"} & set(second)
 
 
 def test_the_mean_return_is_over_the_last_100_episodes() -> None:
