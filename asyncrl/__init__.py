@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asyncrl.api import (
         Agent,
         evaluate,
+        export,
         load,
         play,
         play_yourself,
@@ -59,6 +60,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "evaluate",
+    "export",
     "load",
     "play",
     "play_yourself",
@@ -78,6 +80,7 @@ _LAZY = {
     "Save": "monitor.callbacks",
     "Stop": "monitor.callbacks",
     "evaluate": "api",
+    "export": "api",
     "load": "api",
     "play": "api",
     "play_yourself": "api",

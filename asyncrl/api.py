@@ -1,4 +1,4 @@
-"""The commands as functions: train, resume, evaluate, play, record, pretrain.
+"""The commands as functions: train, resume, evaluate, play, record, pretrain, export.
 
 They take the options of the command line as keyword arguments, with underscores for hyphens, and raise the sentences
 that the command line prints as `UsageError` and other `AsyncRLError`s.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from asyncrl import launch
 from asyncrl.agents.agent import Agent, load
+from asyncrl.agents.export import export
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.agents.playing import evaluate, play, play_episode, play_yourself, record
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
@@ -36,6 +37,7 @@ __all__ = [
     "Agent",
     "configure",
     "evaluate",
+    "export",
     "load",
     "newest_checkpoint",
     "play",

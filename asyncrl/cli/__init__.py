@@ -28,6 +28,7 @@ COMMANDS = {
     "watch": "show runs on a live page in the browser",
     "record": "record an agent's or a bot's play as a dataset",
     "pretrain": "imitate a recorded dataset",
+    "export": "write an agent as an ONNX model",
     "inspect": "show the contents of a run or checkpoint",
     "repro": "replay the episode of a crash capsule",
     "plot": "draw learning curves, distributions, losses, filters",

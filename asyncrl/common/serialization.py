@@ -146,13 +146,13 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
         raise UsageError(f"{where or cls.__name__}: {error}") from None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file `path` by `text`. After a crash it has either the old or the new content."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file `path`. After a crash it has either the old or the new content. Text is UTF-8."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
     try:
-        with attach_path(path), open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
+        with attach_path(path), open(temporary, "xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -13,11 +13,12 @@ from gymnasium import spaces
 
 from asyncrl.errors import UsageError
 
-__all__ = ["Actions", "actions_of"]
+__all__ = ["LOWEST", "Actions", "actions_of"]
 
 MOST_CHOICES = 2**18
 """Most choices of an action: each is an output of the network."""
-_LOWEST = np.finfo(np.float32).min
+LOWEST = np.finfo(np.float32).min
+"""Lower bound of real numbers that have none."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class Actions:
             return action
         converted: np.ndarray
         if self.is_continuous:
-            low, high = self._scale
+            low, high = self.scale
             scaled = (low + high) / 2 + (high - low) / 2 * action
-            converted = np.fmin(np.fmax(scaled, np.maximum(self.low, _LOWEST)), self.high)
+            converted = np.fmin(np.fmax(scaled, np.maximum(self.low, LOWEST)), self.high)
         else:
             converted = np.asarray(action + self._first)
         return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)
@@ -85,7 +86,7 @@ class Actions:
         action = action.reshape(len(action), *self.policy_shape)
         if not self.is_continuous:
             return np.asarray(action.astype(np.int64) - self._first)
-        low, high = self._scale
+        low, high = self.scale
         varies = high > low  # a number whose bounds are equal has one value, for any number of the policy
         scaled = (2 * action - low - high) / np.where(varies, high - low, 1.0)
         return np.where(varies, scaled, 0.0).astype(np.float32)
@@ -119,7 +120,7 @@ class Actions:
         return self.first[0] if self.count is not None else np.array(self.first)
 
     @cached_property
-    def _scale(self) -> tuple[np.ndarray, np.ndarray]:
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
         """The environment's numbers for -1 and 1: the bounds, or -1 and 1 where a number has none."""
         low = np.array(self.low)
         high = np.array(self.high)

@@ -6,14 +6,15 @@ from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import bind, copy_into, have_diverged, learned_part, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
-from asyncrl.networks.layers import FrameConv2d, resample
-from asyncrl.networks.masks import MaskReader, mask_out
+from asyncrl.networks.layers import FrameConv2d, remove_noise, resample
+from asyncrl.networks.masks import MaskReader, allowed, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, is_own, network_name_of
 from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
 from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
 from asyncrl.networks.quantiles import ImplicitQuantileNetwork
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
+from asyncrl.networks.single_step import StepObservation, for_single_steps
 
 __all__ = [
     "BUILT_IN",
@@ -39,11 +40,14 @@ __all__ = [
     "ResidualEncoder",
     "SoftActorCritics",
     "Statistics",
+    "StepObservation",
+    "allowed",
     "bind",
     "check_own_network",
     "complete_network",
     "copy_into",
     "factory_named",
+    "for_single_steps",
     "frozen",
     "have_diverged",
     "installed_networks",
@@ -54,6 +58,7 @@ __all__ = [
     "mask_out",
     "named_views",
     "network_name_of",
+    "remove_noise",
     "resample",
     "resolve",
     "standardized",

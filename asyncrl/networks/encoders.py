@@ -173,7 +173,7 @@ class MlpEncoder(nn.Module):
         self.norms = nn.ModuleList(norm_layer((units,), layer_norm=layer_norm) for units in hidden)
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.reshape(len(observation), -1).to(self.dtype)
+        x = observation.reshape(observation.shape[0], -1).to(self.dtype)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = self._activate(norm(layer(x)))
         return x
@@ -201,7 +201,7 @@ class RadialEncoder(nn.Module):
         self.register_buffer("phases", phases, persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.reshape(len(observation), -1).float()
+        x = observation.reshape(observation.shape[0], -1).float()
         return self._scale * torch.cos(F.linear(x, self.directions, self.phases))
 
 
@@ -221,13 +221,18 @@ class CompositeEncoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         sizes = [entry.nbytes for entry in self._entries]
-        parts = zip(self.parts, self._entries, torch.split(observation, sizes, -1), strict=True)
-        return torch.cat([part(self._decode(entry, x)) for part, entry, x in parts], -1)
+        parts = zip(self._entries, torch.split(observation, sizes, -1), strict=True)
+        return self.of_parts([decode(entry, x) for entry, x in parts])
 
-    def _decode(self, entry: Entry, x: Tensor) -> Tensor:
-        """Return the input of the encoder of `entry` from its bytes `x` [N, …] uint8."""
-        value = decode(entry, x)
-        return F.one_hot(value, entry.choices).flatten(1).float() if entry.choices else value
+    def of_parts(self, values: Sequence[Tensor]) -> Tensor:
+        """Return the features [N, F] of the entries' `values` as `decode` returns them."""
+        parts = zip(self.parts, self._entries, values, strict=True)
+        return torch.cat([part(_input(entry, value)) for part, entry, value in parts], -1)
+
+
+def _input(entry: Entry, value: Tensor) -> Tensor:
+    """Return the input of the encoder of `entry` for its values [N, …]."""
+    return F.one_hot(value, entry.choices).flatten(1).float() if entry.choices else value
 
 
 def entry_spaces(entry: Entry, spaces: Spaces) -> Spaces:

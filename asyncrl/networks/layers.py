@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "FrameConv2d", "LayerNorm", "Linear", "NoisyLinear", "norm_layer", "resample"]
+__all__ = ["Conv2d", "FrameConv2d", "LayerNorm", "Linear", "NoisyLinear", "norm_layer", "remove_noise", "resample"]
 
 
 class Linear(nn.Linear):
@@ -66,6 +66,16 @@ def resample(network: nn.Module, random: torch.Generator | None) -> None:
     for layer in network.modules():
         if isinstance(layer, NoisyLinear):
             layer.resample(random)
+
+
+def remove_noise(network: nn.Module) -> None:
+    """Replace every noisy layer of `network` by the dense layer that it is in evaluation."""
+    for module in [*network.modules()]:
+        for name, layer in module.named_children():
+            if isinstance(layer, NoisyLinear):
+                plain = Linear(layer.in_features, layer.out_features)
+                plain.weight, plain.bias = layer.weight, layer.bias
+                setattr(module, name, plain)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from asyncrl.envs.spaces import Spaces
 
-__all__ = ["MaskReader", "mask_out"]
+__all__ = ["MaskReader", "allowed", "mask_out"]
 
 
 class MaskReader:
@@ -37,9 +39,13 @@ class MaskReader:
         episode's last observation.
         """
         newest = observation[..., -1, :] if self._frames else observation
-        mask = newest[..., -self._count :] != 0
-        parts = [part | ~part.any(-1, keepdim=True) for part in torch.split(mask, list(self._choices), -1)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return allowed(newest[..., -self._count :], self._choices)
+
+
+def allowed(mask: Tensor, choices: Sequence[int]) -> Tensor:
+    """Return which choices a `mask` of numbers […, Σ choices] allows, as `MaskReader.legal` does."""
+    parts = [part | ~part.any(-1, keepdim=True) for part in torch.split(mask != 0, list(choices), -1)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def mask_out(x: Tensor, legal: Tensor | None) -> Tensor:

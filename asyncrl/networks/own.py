@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -75,6 +75,11 @@ class OwnEncoder(nn.Module):
         with torch.autocast(observation.device.type, self.dtype):
             return self.module(inputs)  # type: ignore[no-any-return]
 
+    def of_parts(self, values: Sequence[Tensor]) -> Tensor:
+        """Return the features [N, F] in float32, given the parts' values [N, …] in the place of their bytes."""
+        named = {entry.name: value for entry, value in zip(self._spaces.entries, values, strict=True)}
+        return self.module(_normalized(self._spaces, named, self.normalizers))  # type: ignore[no-any-return]
+
     @torch.no_grad()
     def keep_in_compute_dtype(self) -> None:
         """Convert the weights that autocast would convert in each pass, if that leaves the outputs as they are."""
@@ -118,7 +123,11 @@ def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[Any] = ())
         return observation
     sizes = [entry.nbytes for entry in spaces.entries]
     parts = zip(spaces.entries, torch.split(observation, sizes, -1), strict=True)
-    values = {entry.name: decode(entry, x) for entry, x in parts}
+    return _normalized(spaces, {entry.name: decode(entry, x) for entry, x in parts}, normalizers)
+
+
+def _normalized(spaces: Spaces, values: dict[str, Tensor], normalizers: Iterable[Any]) -> Any:
+    """Return the values of an observation's parts by name, or the only one, after the `normalizers` of some of them."""
     for normalizer in normalizers:
         name = spaces.entries[normalizer.part].name
         values[name] = normalizer(values[name])
