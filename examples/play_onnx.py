@@ -17,7 +17,7 @@ import onnxruntime
 
 def make(contract):
     """Make the environment; Atari frames are skipped, pooled, resized, made gray and stacked as in training."""
-    if not contract["environment"].startswith("ALE/"):
+    if contract["contract"]["family"] != "atari":
         return gymnasium.make(contract["environment"])
     import ale_py
 

@@ -51,6 +51,7 @@ SLOW = {
     "acting/test_datasets",
     "agents/test_agent",
     "agents/test_evaluation",
+    "agents/test_export",
     "agents/test_human",
     "algorithms/test_fixed_points",
     "algorithms/test_optimizers::test_steps_follow_the_formula",

@@ -77,6 +77,7 @@ def export(
     if isinstance(saved.config.algorithm, Random):
         raise UsageError("random has no policy to export: all of its actions have the same probability")
     contract = agent.contract_of(None if env is None else env_id_of(env))
+    contract.check_trust()
     policy = ExportedPolicy(saved, contract, saved.weights())
     model = to_onnx(policy, {"asyncrl": __version__, "environment": contract.env, "weights_sha256": saved.weights_sha256})
     parity = check_parity(open_session(model), policy, agent, contract, observations)
