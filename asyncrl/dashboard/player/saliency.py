@@ -24,7 +24,7 @@ from asyncrl.networks import PolicyValue
 
 __all__ = ["Saliency", "Spread", "is_picture", "join", "numbers", "saliency", "split"]
 
-_PLACES = 16
+_PLACES = 14
 """Places per side at which an image is perturbed."""
 _BLUR = 3.0
 """Standard deviation in pixels of the blur of an image of 84 pixels, as in the paper; larger images get more."""

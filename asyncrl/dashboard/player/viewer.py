@@ -34,7 +34,7 @@ _MOST_PICTURES = 30.0
 """Pictures per second."""
 _PAUSE_BETWEEN = 1.0
 """Seconds for which the end of an episode stays on the page."""
-_SALIENCY_SHARE = 0.25
+_SALIENCY_SHARE = 0.5
 """Share of its time that the viewer may spend on saliency."""
 _FASTEST = 64.0
 _METHOD = "perturbation (Greydanus et al. 2018)"
@@ -346,6 +346,7 @@ class Viewer:
                 else {
                     "maps": {name: _map_as_text(values) for name, values in found.maps.items()},
                     "numbers": found.numbers,
+                    "step": episode.length,
                 }
             )
         return self._saliency
