@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,9 @@ from asyncrl.training import TrainingResult
 
 __all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]
 
+Beside = Callable[[Run], AbstractContextManager[object]]
+"""Something that goes on while a run trains, such as its live page."""
+
 _ENVIRONMENT_BYTES = 4096
 """Memory that any environment takes, at least."""
 
@@ -69,6 +74,7 @@ def start(
     asked: Collection[str] = (),
     video: bool = False,
     home: Path | None = None,
+    beside: Beside = contextlib.nullcontext,
 ) -> tuple[Run, TrainingResult]:
     """Make a new run and train it to its end.
 
@@ -81,6 +87,7 @@ def start(
         asked: Names of the settings that the user gave.
         video: Note in the run folder that a video belongs to the run.
         home: The folder that relative paths start from; None is the working directory. Environments may change it.
+        beside: What is entered with the run's folder before training, and left after it.
 
     Raises:
         UsageError: For settings that are impossible, or that have no effect though the user gave them or they differ
@@ -101,7 +108,8 @@ def start(
     run = make(path, config, contract, video=video)
     with run.locked():
         write_atomically(run.path / "config.toml", settings_text(given, contract))
-        return run, _train(config, contract, run, observers, None)
+        with beside(run):
+            return run, _train(config, contract, run, observers, None)
 
 
 def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tuple[RunConfig, Contract]:
@@ -125,6 +133,7 @@ def resume(
     sinks: Sequence[Sink] = (),
     steps: int | None = None,
     trust: bool = False,
+    beside: Beside = contextlib.nullcontext,
     **changes: Any,
 ) -> tuple[Run, TrainingResult | None]:
     """Continue a run from its newest valid checkpoint. The result is None if the run is complete.
@@ -136,15 +145,16 @@ def resume(
         sinks: As for `start`.
         steps: New length of the run; None keeps it.
         trust: Run code that the run folder names even if someone else made the folder.
+        beside: As for `start`.
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
     """
     observers = Observers(view, sinks, callbacks)
     run = Run(open_run(run_dir).path.absolute(), trusted=trust)
     with run.locked():
-        return _resume(run, observers, changes | ({} if steps is None else {"steps": steps}))
+        return _resume(run, observers, beside, changes | ({} if steps is None else {"steps": steps}))
 
 
-def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Run, TrainingResult | None]:
+def _resume(run: Run, observers: Observers, beside: Beside, changes: dict[str, Any]) -> tuple[Run, TrainingResult | None]:
     newest = newest_checkpoint(run, observers.view) if run.checkpoints() else None
     before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
     checkpoint.check_trust(before, contract_before)
@@ -170,7 +180,8 @@ def _resume(run: Run, observers: Observers, changes: dict[str, Any]) -> tuple[Ru
     run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
     if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
         newest = checkpoint.amend(newest, config=config.to_json())
-    return run, _train(config, contract, run, observers, newest, notes)
+    with beside(run):
+        return run, _train(config, contract, run, observers, newest, notes)
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:

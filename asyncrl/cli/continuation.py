@@ -25,7 +25,7 @@ _BASIC = {
     "Run": ("steps", "target_return", "engine"),
     "Evaluation": ("eval_every", "eval_episodes"),
     "Checkpoints and logs": ("checkpoint_every", "log_every", "on_divergence"),
-    "Output": ("video", "quiet", "trust"),
+    "Output": ("video", "watch", "quiet", "trust"),
 }
 
 _FIXED = {
@@ -45,6 +45,8 @@ class Output:
 
     video: bool = True
     """Record a video of the trained agent at the end."""
+    watch: bool = False
+    """Show the run on a live page in the browser while it trains (asyncrl watch)."""
     quiet: bool = False
     """Print only the result."""
     trust: bool = False

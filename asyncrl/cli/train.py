@@ -6,7 +6,7 @@ import contextlib
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from asyncrl.common.hardware import cores
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.validation import check_numbers
+from asyncrl.dashboard import Page
 from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
 from asyncrl.envs.registry import family_of
@@ -95,7 +96,8 @@ def _start(arguments: Sequence[str]) -> int:
             print(settings_text(*check(config, asked=settings, home=home)), end="")
             return 0
         view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
-        trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home)
+        beside = _live_page if output.watch else contextlib.nullcontext
+        trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home, beside=beside)
     return _report(trained, result, quiet=output.quiet, video=output.video)
 
 
@@ -130,7 +132,8 @@ def _continue(arguments: Sequence[str]) -> int:
         prepare()
     steps = changes.get("steps", config.steps)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=output.quiet)
-    trained, result = resume(request.run, view, trust=output.trust, **changes)
+    beside = _live_page if output.watch else contextlib.nullcontext
+    trained, result = resume(request.run, view, trust=output.trust, beside=beside, **changes)
     if result is not None:
         return _report(trained, result, quiet=output.quiet, video=output.video)
     code = _record(trained, quiet=output.quiet) if output.video and not _has_video(trained) else 0
@@ -145,6 +148,14 @@ def _continue(arguments: Sequence[str]) -> int:
         why = f"it reached its target return {target:g} at step {saved.step:,}. --target-return X sets a higher one"
     print(f"{relative(trained.path)} is complete: {why}.")
     return code
+
+
+@contextlib.contextmanager
+def _live_page(run: Run) -> Iterator[None]:
+    """The live page of a run, for `--watch`. Its address is printed."""
+    with Page([run.path], trust=True) as page:  # its code runs here anyway
+        print(f"live page: {page.url}", flush=True)
+        yield
 
 
 def _has_video(trained: Run) -> bool:

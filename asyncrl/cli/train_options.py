@@ -58,6 +58,7 @@ BASIC = {
         "eval_episodes": "Episodes per evaluation",
         "run_dir": "Folder of the run",
         "video": "Video of the trained agent at the end",
+        "watch": "Show the run on a live page in the browser",
         "quiet": "Print only the result",
     },
 }
@@ -77,6 +78,8 @@ class Output:
     """Folder of the run. Default: runs/ALGO-ENV-TIME."""
     video: bool = True
     """Record a video of the trained agent at the end."""
+    watch: bool = False
+    """Show the run on a live page in the browser while it trains (asyncrl watch)."""
     quiet: bool = False
     """Print only the result."""
     print_config: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -85,8 +86,9 @@ def _json(value: object) -> Response:
 
 async def _stream(messages: feed.Feed, is_ending: Callable[[], bool]) -> AsyncIterator[str]:
     """Server-sent events, each one JSON object, until the page or the server goes."""
-    quiet = 0
-    while not is_ending():
+    quiet, ends = 0, False
+    while not ends:
+        ends = is_ending()  # what was recorded last is still sent
         news = await run_in_threadpool(lambda: [feed.encoded(message) for message in messages.messages()])
         quiet = 0 if news else quiet + 1
         for one in news:
@@ -94,5 +96,7 @@ async def _stream(messages: feed.Feed, is_ending: Callable[[], bool]) -> AsyncIt
         if quiet >= _QUIET:
             quiet = 0
             yield ": still here\n\n"
-        await asyncio.sleep(0.05 if messages.is_behind else _SECONDS)
+        until = time.monotonic() + (0.05 if messages.is_behind else _SECONDS)
+        while not is_ending() and time.monotonic() < until:
+            await asyncio.sleep(0.05)
     yield 'data: {"end":true}\n\n'

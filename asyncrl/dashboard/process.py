@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from asyncrl.common.child_process import ChildProcess
+from asyncrl.common.child_process import HAS_WORKERS, ChildProcess
 from asyncrl.dashboard.server import PORT, Address, check_installed, open_address, serve
 from asyncrl.dashboard.watched import WatchedRuns
+from asyncrl.errors import UsageError
 
 __all__ = ["Page", "main", "watch"]
+
+_PATIENCE = 3.0
+"""Seconds that a server has to end."""
 
 
 class Page:
@@ -21,6 +28,8 @@ class Page:
 
     def __init__(self, names: Sequence[Path | str], port: int = PORT, *, trust: bool = False) -> None:
         """As for `watch`."""
+        if not HAS_WORKERS:
+            raise UsageError("on Windows the live page is not started by the run: `asyncrl watch RUN` in another terminal")
         check_installed()
         WatchedRuns(names)  # a run that does not exist is reported here
         address = open_address(port)
@@ -33,7 +42,10 @@ class Page:
         os.close(request)
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, after it has sent what the runs recorded last."""
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.kill(self._child.pid, signal.SIGTERM)
+            self._child.wait(_PATIENCE)
         self._child.kill()
 
     def __enter__(self) -> Page:
