@@ -36,6 +36,9 @@ class Guard:
         self._hosts = {f"{host}:{port}".encode() for host in ("127.0.0.1", "localhost")}
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
         if (problem := self._problem(scope)) is not None:
             if scope["type"] == "websocket":
                 await receive()

@@ -1,0 +1,175 @@
+"""Who may see the page, what it is told of runs, and what becomes of runs that change while they are watched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncrl.common.file_lock import file_lock
+from asyncrl.dashboard.feed import Feed
+from asyncrl.dashboard.server import open_address
+from asyncrl.dashboard.watched import WatchedRuns
+from asyncrl.errors import UsageError
+
+testclient = pytest.importorskip("starlette.testclient", reason="pip install 'asyncrl[watch]'")
+from asyncrl.dashboard.app import make_app  # noqa: E402
+
+TOKEN, PORT = "right", 8765
+CONFIG = {"env": "CartPole-v1", "algorithm": {"name": "a3c", "t_max": 5}, "steps": 100, "seed": 3}
+
+
+def record(kind: str, step: int, **fields: Any) -> str:
+    return json.dumps({"step": step, "update": step // 10, "time": step / 10, "kind": kind, **fields}) + "\n"
+
+
+def write_run(folder: Path, *lines: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"config": CONFIG, "contract": {"frame_skip": 1}}), encoding="utf-8")
+    if lines:
+        (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "runs" / "one", record("train", 10, loss=float("nan")), record("train", 20, loss=0.5))
+
+
+@pytest.fixture
+def client(run: Path) -> Iterator[Any]:
+    app = make_app(WatchedRuns([run.parent]), token=TOKEN, port=PORT, is_ending=lambda: True)
+    with testclient.TestClient(app, base_url=f"http://127.0.0.1:{PORT}") as one:
+        yield one
+
+
+PATHS = ["", "main.js", "api/runs", "api/runs/0/curves", "api/events?runs=0"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_page_is_served_to_whoever_knows_the_token(client: Any, path: str) -> None:
+    answer = client.get(f"/{TOKEN}/{path}")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("token", ["", "wrong/", "righ/", "right2/"])
+def test_a_missing_or_wrong_token_is_forbidden(client: Any, path: str, token: str) -> None:
+    assert client.get(f"/{token}{path}").status_code == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1", "127.0.0.1:80", "192.168.1.2:8765", ""])
+def test_a_wrong_host_is_forbidden(client: Any, host: str) -> None:
+    assert client.get(f"/{TOKEN}/", headers={"host": host}).status_code == 403
+
+
+def test_another_sites_script_is_forbidden(client: Any) -> None:
+    assert client.get(f"/{TOKEN}/api/runs", headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.get(f"/{TOKEN}/api/runs", headers={"origin": f"http://127.0.0.1:{PORT}"}).status_code == 200
+
+
+def test_files_outside_of_the_page_are_not_served(client: Any) -> None:
+    for path in ("..%2fapp.py", "%2e%2e/app.py", "//etc/passwd"):
+        assert client.get(f"/{TOKEN}/{path}").status_code in (403, 404)
+
+
+def test_a_run_is_told_as_json_without_nan(client: Any, run: Path) -> None:
+    (found,) = client.get(f"/{TOKEN}/api/runs").json()["runs"]
+    assert (found["name"], found["algorithm"], found["step"], found["state"]) == ("one", "a3c", 20, "ended")
+    assert f"asyncrl train --resume {run}" in found["sentence"]
+    assert client.get(f"/{TOKEN}/api/runs/0").json()["settings"]["seed"] == 3
+    assert client.get(f"/{TOKEN}/api/runs/0/curves").json()["kinds"]["train"]["mean"]["loss"] == [None, 0.5]
+    assert client.get(f"/{TOKEN}/api/runs/7").status_code == 404
+
+
+def news(feed: Feed) -> dict[str, Any]:
+    return {name: value for message in feed.messages() for name, value in message.items()}
+
+
+def test_a_page_gets_everything_and_then_what_is_new(run: Path) -> None:
+    feed = Feed(WatchedRuns([run]), ["0"])
+    first = news(feed)
+    assert first["curves"]["kinds"]["train"]["mean"]["step"] == [10, 20]
+    assert not news(feed)
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(
+            record("train", 30, loss=0.25) + record("episode", 30, **{"return": 9.0, "length": 9, "actor": 0, "env": 0})
+        )
+    second = news(feed)
+    assert second["rows"]["train"] == {"step": [30], "update": [3], "time": [3], "loss": [0.25]}
+    assert second["rows"]["episode"]["return"] == [9]
+    assert second["episodes"]["best"][0]["return"] == 9
+    (run / "metrics.jsonl").write_text(record("train", 10, loss=1.0), encoding="utf-8")  # as a resumed run does
+    assert news(feed)["curves"]["kinds"]["train"]["mean"]["step"] == [10]
+
+
+def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    runs = WatchedRuns([run])
+    (watched,) = runs
+
+    def state() -> tuple[str, str]:
+        summary = watched.summary()
+        return summary["state"], summary["sentence"]
+
+    assert state() == ("ended", "The run ended before it recorded anything; log.txt in its folder may say why.")
+    with file_lock(run / ".lock"):
+        assert state() == ("training", "There is no data yet: the first record comes after some updates.")
+        write_run(run, record("train", 50))
+        assert state() == ("training", "")
+    assert state()[1].startswith("The run ended at step 50 of 100; continue with: asyncrl train --resume")
+    (run / "interrupted").write_text("SIGINT\n", encoding="utf-8")
+    assert state()[1].startswith("Stopped at step 50; continue with")
+    (run / "interrupted").unlink()
+    write_run(run, record("train", 50), record("stop", 50, reason="good enough"))
+    assert state() == ("finished", "Stopped at step 50: good enough")
+    write_run(run, record("train", 100))
+    assert state() == ("finished", "")
+    (run / "config.json").write_text("{", encoding="utf-8")
+    assert state() == ("damaged", f"{run} has no readable config.json.")
+    shutil.rmtree(run)
+    assert state() == ("missing", f"The folder {run} was moved or removed.")
+    assert Feed(runs, ["0"])
+    assert news(Feed(runs, ["0"]))["curves"]["kinds"] == {}
+
+
+def test_runs_that_start_while_a_folder_is_watched_are_found(tmp_path: Path) -> None:
+    runs = WatchedRuns([tmp_path])
+    assert runs.note == f"There is no run in {tmp_path} yet; the page shows it as soon as one starts."
+    write_run(tmp_path / "grid" / "cell" / "seed-1")
+    write_run(tmp_path / ".hidden" / "run")
+    runs.refresh()
+    assert [run.name for run in runs] == ["seed-1"]
+    assert runs.note == ""
+
+
+def test_a_run_that_does_not_exist_is_refused_in_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent.parent)
+    with pytest.raises(UsageError, match=r"^there is no run folder runs/onee; did you mean 'runs/one'\?$"):
+        WatchedRuns(["runs/onee"])
+    with pytest.raises(UsageError, match=r"config\.json is a file, not a run folder or a folder of runs$"):
+        WatchedRuns([run / "config.json"])
+
+
+def test_a_pretrained_agent_is_a_finished_run() -> None:
+    (agent,) = WatchedRuns(["pretrained/pong-ppo"])
+    assert (agent.name, agent.summary()["state"]) == ("pretrained/pong-ppo", "finished")
+
+
+def test_the_next_free_port_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        address = open_address(port)
+        with address.socket:
+            assert address.port > port
+            assert address.url == f"http://127.0.0.1:{address.port}/{address.token}/"
+            assert address.socket.getsockname()[0] == "127.0.0.1"
