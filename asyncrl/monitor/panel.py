@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import textwrap
 from collections import deque
 from datetime import timedelta
 from typing import Any
@@ -13,25 +13,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from asyncrl.monitor.chart import chart
 from asyncrl.monitor.sink import Record
 
-__all__ = ["Progress", "RunPanel", "sparkline"]
+__all__ = ["Progress", "RunPanel"]
 
 _ONE_LINE: Any = dict(no_wrap=True, overflow="ellipsis")
-_BARS = "▁▂▃▄▅▆▇█"
 _SPAN = 10.0
 """Seconds over which rates are averaged: single updates come in bursts."""
-
-
-def sparkline(values: list[float], width: int) -> str:
-    """A curve as text: at most `width` bars, each the mean of an equal share of `values`."""
-    if not values:
-        return ""
-    cuts = [len(values) * i // min(width, len(values)) for i in range(min(width, len(values)) + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
-    low, high = min(means), max(means)
-    span = (high - low) or 1.0
-    return "".join(_BARS[round((m - low) / span * (len(_BARS) - 1))] for m in means)
+_MOST_POINTS = 2_000
+"""Points of a curve that are kept."""
+_CHART_ROWS, _VERDICT_ROWS = 6, 3
+_WITH_CHART, _WITH_VERDICT = 20, 12
+"""Rows of the display from which on the panel has them."""
+_TRAINING, _EVALUATION = "cyan", "bold yellow"
 
 
 class Progress:
@@ -41,7 +36,11 @@ class Progress:
         self.steps = steps
         self.train: Record = {}
         self.evaluation: Record = {}
-        self.returns: list[float] = []
+        self.returns: list[tuple[float, float]] = []
+        """(step, mean return) while training"""
+        self.evaluations: list[tuple[float, float]] = []
+        """(step, mean return) of evaluations"""
+        self.verdict = ""
         self._began: tuple[int, float] | None = None
         self._recent: deque[tuple[int, float]] = deque()
 
@@ -54,9 +53,14 @@ class Progress:
             while len(self._recent) > 2 and now[1] - self._recent[1][1] >= _SPAN:
                 self._recent.popleft()
             if record["mean_return"] is not None:
-                self.returns.append(record["mean_return"])
+                self.returns.append((record["step"], record["mean_return"]))
+            if len(self.returns) > _MOST_POINTS:
+                del self.returns[::2]
         elif record["kind"] == "eval":
             self.evaluation = record
+            self.evaluations.append((record["step"], record["mean"]))
+        elif record["kind"] in ("stages", "verdict"):
+            self.verdict = record["verdict"]
 
     @property
     def steps_per_second(self) -> float:
@@ -92,8 +96,8 @@ class RunPanel:
         self._progress.take(record)
         return True
 
-    def draw(self, width: int) -> RenderableType:
-        """Return the panel for a display of `width` columns."""
+    def draw(self, width: int, height: int = 24) -> RenderableType:
+        """Return the panel for a display of `width` columns and `height` rows."""
         p, train = self._progress, self._progress.train
         if not train:
             return self._framed(Text(self.status or "waiting for the first rollouts …", **_ONE_LINE))
@@ -110,14 +114,30 @@ class RunPanel:
         rows.add_row("policy lag", f"{train['policy_lag'] or 0:.2f} updates", "episodes", f"{train['episodes']:,}")
         rows.add_row("queue", queue, "last returns", last)
         entropy = f"{train['entropy']:.3f}" if "entropy" in train else "–"
-        rows.add_row("learner idle", f"{train.get('waiting_share', 0.0):.0%} of the time", "entropy", entropy)
+        learning = f"{train['learning_share']:.0%} of the time" if "learning_share" in train else "–"
+        rows.add_row("learning", learning, "entropy", entropy)
         bar = Table.grid(padding=(0, 2), expand=True)
         for ratio in (None, 1, None):
             bar.add_column(ratio=ratio, **_ONE_LINE)
         bar.add_row(f"{train['step']:,} / {p.steps:,}", ProgressBar(p.steps, train["step"]), f"left {p.time_left}")
-        curve_width = max(1, min(60, width - len("│ return  │")))
-        curve = Text(f"return {sparkline(p.returns, curve_width)}", **_ONE_LINE)
-        return self._framed(Group(rows, curve, Text(self.status, **_ONE_LINE) if self.status else bar))
+        inner = max(1, width - len("│  │"))
+        curves = self._curves(inner) if height >= _WITH_CHART else []
+        verdict = self._verdict(inner) if height >= _WITH_VERDICT else []
+        return self._framed(Group(rows, *curves, *verdict, Text(self.status, **_ONE_LINE) if self.status else bar))
+
+    def _curves(self, width: int) -> list[Text]:
+        """The returns while training and those of evaluations, over the steps."""
+        p = self._progress
+        legend = Text("return  ", **_ONE_LINE)
+        legend.append("━ training", style=_TRAINING).append("  ").append("● evaluations", style=_EVALUATION)
+        styles: Any = dict(line_style=_TRAINING, mark_style=_EVALUATION)
+        return [legend, *chart(p.returns, p.evaluations, width, _CHART_ROWS, **styles)]
+
+    def _verdict(self, width: int) -> list[Text]:
+        """The newest verdict, in a fixed number of lines."""
+        said = self._progress.verdict or "Measuring where the time goes …"
+        lines = textwrap.wrap(said, width, max_lines=_VERDICT_ROWS, placeholder="…")
+        return [Text(line, style="bold", **_ONE_LINE) for line in [*lines, *[""] * _VERDICT_ROWS][:_VERDICT_ROWS]]
 
     def _framed(self, inside: RenderableType) -> Panel:
         return Panel(inside, title=Text(self._title, **_ONE_LINE))

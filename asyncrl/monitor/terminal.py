@@ -38,6 +38,8 @@ class Plain:
                 f"median {record['median']:.2f}, IQM {record['iqm']:.2f}{measures} over {record['episodes']} episodes",
                 flush=True,
             )
+        if record["kind"] == "verdict":
+            print(f"speed: {record['verdict']}", flush=True)
         last = record["step"] >= self._progress.steps
         if record["kind"] == "train" and (last or record["time"] - self._spoke >= 10):
             self._spoke = record["time"]
@@ -105,7 +107,7 @@ class Live:
             self._live = None  # a run that rewinds opens a new panel
 
     def _show(self) -> None:
-        view = self._panel.draw(self._console.width)
+        view = self._panel.draw(self._console.width, self._console.height)
         if self._live is None:
             self._live = RichLive(view, console=self._console, refresh_per_second=4)
             self._live.start()

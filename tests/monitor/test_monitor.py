@@ -22,20 +22,32 @@ from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
-from asyncrl.monitor.panel import sparkline
 
 FINITE = st.floats(-1e9, 1e9)
 
 
 def train_record(step: int, seconds: float, **more: Any) -> dict[str, Any]:
     facts = dict(steps_per_second=12_345.6, frames_per_second=49_382.4, episodes=17, mean_return=0.75, policy_lag=1.25)
-    facts |= dict(policy_lag_max=2, queue_fill=0.4, waiting_share=0.25, entropy=0.693, learning_rate=7e-4)
+    facts |= dict(
+        policy_lag_max=2, queue_fill=0.4, waiting_share=0.25, learning_share=0.75, entropy=0.693, learning_rate=7e-4
+    )
     return {"step": step, "update": step // 100, "time": seconds, "kind": "train", **facts, **more}
 
 
 def eval_record(step: int) -> dict[str, Any]:
     facts = dict(mean=0.5, std=0.1, median=0.6, iqm=0.55, iqm_interval=[0.4, 0.7], episodes=2, returns=[0.4, 0.6])
     return {"step": step, "update": step // 100, "time": 1.0, "kind": "eval", "mode": "greedy", **facts}
+
+
+def stage_record(step: int, verdict: str, kind: str = "stages") -> dict[str, Any]:
+    return {
+        "step": step,
+        "update": step // 100,
+        "time": 2.0,
+        "kind": kind,
+        "bottleneck": "environments",
+        "verdict": verdict,
+    }
 
 
 @pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
@@ -45,26 +57,14 @@ def test_records_go_only_to_plain_files(tmp_path: Path, name: str) -> None:
         JsonLines(tmp_path)
 
 
-def test_a_sparkline_follows_the_values() -> None:
-    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
-    assert sparkline([0, 0, 7, 7], 2) == "▁█"
-    assert sparkline([3.0], 60) == sparkline([3.0, 3.0], 1) == "▁"
-    assert sparkline([], 60) == ""
-
-
-@given(st.lists(FINITE, min_size=1), st.integers(1, 80))
-def test_a_sparkline_is_never_wider_than_asked(values: list[float], width: int) -> None:
-    drawn = sparkline(values, width)
-    assert len(drawn) == min(width, len(values))
-    assert set(drawn) <= set("▁▂▃▄▅▆▇█")
-
-
 def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     view = Plain(1_000)
     for step, seconds in [(100, 1.0), (200, 5.0), (300, 11.0), (400, 12.0), (1_000, 13.0)]:
         view.write(train_record(step, seconds))
     view.write({"kind": "episode", "step": 1_000, "return": 1.0})
     view.write(eval_record(1_000))
+    view.write(stage_record(1_000, "Still measured.", kind="stages"))
+    view.write(stage_record(1_000, "Acting takes it all.", kind="verdict"))
     view.say("a sentence")
     lines = capsys.readouterr().out.splitlines()
     assert [re.split(r"\s+", line)[1] for line in lines[:3]] == ["100", "300", "1,000"]
@@ -73,7 +73,7 @@ def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys: pytest.Captur
     assert "return     0.75" in lines[1]
     assert "left 0:00:35" in lines[1]  # 200 steps took ten seconds, 700 are left
     assert lines[3].startswith("evaluation at step 1,000 (greedy): mean 0.50, median 0.60, IQM 0.55 over 2 episodes")
-    assert lines[4:] == ["a sentence"]
+    assert lines[4:] == ["speed: Acting takes it all.", "a sentence"]
 
 
 def test_two_records_within_a_millisecond_do_not_divide_by_zero(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,10 +92,11 @@ def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
         view.write({"kind": "episode", "step": 200, "return": float(score)})
     view.write(eval_record(200))
     view.write(train_record(300, 11.0))
+    view.write(stage_record(300, "The environments take 71% of the time, and the learner waits."))
     view.close()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
     last = shown[shown.rindex("a3c on Corridor") :]
-    for text in ("steps/s       20", "frames/s      80", "1.25 updates", "40% full", "25% of the time"):
+    for text in ("steps/s     20", "frames/s    80", "1.25 updates", "40% full", "75% of the time"):
         assert text in last
     for text in (
         "0.75 (last 100)",
@@ -105,7 +106,9 @@ def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
         "2, 3, 4, 5, 6",
         "300 / 1,000",
         "left 0:00:35",
-        "return ▁",
+        "● evaluations",
+        "300 steps",
+        "the learner waits",
     ):
         assert text in last
     assert shown.startswith("before anything")
@@ -127,7 +130,7 @@ def test_the_panel_is_as_wide_as_the_terminal_and_never_wraps(width: int, text: 
         lines = written.getvalue().splitlines()
         assert {cell_len(line) for line in lines} == {width}
         heights.add(len(lines))
-    assert heights == {9}
+    assert heights == {19}
 
 
 def test_the_panel_shows_the_status() -> None:
