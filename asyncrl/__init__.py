@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asyncrl.monitor.callbacks import Evaluate, Save, Stop
     from asyncrl.plots import plot
     from asyncrl.runs.run import Run
+    from asyncrl.studies.benchmark import benchmark
 
 __all__ = [
     "ActorDied",
@@ -59,6 +60,7 @@ __all__ = [
     "SystemFault",
     "UsageError",
     "__version__",
+    "benchmark",
     "evaluate",
     "export",
     "load",
@@ -79,6 +81,7 @@ _LAZY = {
     "Run": "runs.run",
     "Save": "monitor.callbacks",
     "Stop": "monitor.callbacks",
+    "benchmark": "studies.benchmark",
     "evaluate": "api",
     "export": "api",
     "load": "api",

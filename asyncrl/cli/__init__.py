@@ -32,8 +32,9 @@ COMMANDS = {
     "inspect": "show the contents of a run or checkpoint",
     "repro": "replay the episode of a crash capsule",
     "plot": "draw learning curves, distributions, losses, filters",
+    "benchmark": "compare algorithms over several seeds, with a report",
     "bench": "measure speed: environment, acting, learning, end to end",
-    "list": "list algorithms, environments, presets, networks, agents",
+    "list": "list algorithms, environments, presets, networks, agents, runs",
     "doctor": "check this machine and installation",
 }
 

@@ -32,6 +32,7 @@ _FIXED = {
     "run_dir": "a run stays in its own folder",
     "preset": "it decides the weights",
     "config": "it has its own, and options change what may change",
+    "seeds": "it has one",
     "print_config": "RUN/config.toml has the settings",
     "algorithm": "it decides the weights",
     "import": "it belongs to the environment's contract",

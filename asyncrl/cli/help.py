@@ -32,6 +32,7 @@ _METAVARS = {
     "bot": "FILE:NAME",
     "capsules": "DIR",
     "env": "ENV",
+    "folder": "DIR",
     "env_kwargs": "JSON",
     "init_from": "RUN",
     "offline": "DATASET",

@@ -95,6 +95,11 @@ def _start(arguments: Sequence[str]) -> int:
         if output.print_config:
             print(settings_text(*check(config, asked=settings, home=home)), end="")
             return 0
+        if output.seeds is not None:
+            from asyncrl.cli.train_seeds import run_seeds
+
+            file = None if named.file is None else named.file.path
+            return run_seeds(config, settings, output, preset=named.preset, file=file, video="video" in values)
         view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
         beside = _live_page if output.watch else contextlib.nullcontext
         trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home, beside=beside)

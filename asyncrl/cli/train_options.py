@@ -56,6 +56,7 @@ BASIC = {
         "target_return": "Stop when an evaluation reaches this mean return",
         "eval_every": "Steps between evaluations; 0: at end",
         "eval_episodes": "Episodes per evaluation",
+        "seeds": "Runs with as many seeds, reported together",
         "run_dir": "Folder of the run",
         "video": "Video of the trained agent at the end",
         "watch": "Show the run on a live page in the browser",
@@ -84,6 +85,8 @@ class Output:
     """Print only the result."""
     print_config: bool = False
     """Print the settings as a file for --config; start nothing."""
+    seeds: int | None = None
+    """Train with this many seeds, from --seed on, and report the scores with their interval (asyncrl benchmark)."""
     trust: bool = False
     """Run code that the file of --config names even if it is in the run folder of someone else."""
 

@@ -15,7 +15,15 @@ from collections.abc import Iterator, Sequence
 
 from asyncrl.errors import UsageError
 
-__all__ = ["HAS_WORKERS", "ChildProcess", "anonymous_file", "describe_exit_code", "main", "report_crashes"]
+__all__ = [
+    "HAS_WORKERS",
+    "ChildProcess",
+    "anonymous_file",
+    "describe_exit_code",
+    "end_with_parent",
+    "main",
+    "report_crashes",
+]
 
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from asyncrl.common.child_process import main; main(*sys.argv[1].split())"
 
@@ -89,11 +97,11 @@ def main(module: str, parent_pipe: str, *descriptors: str) -> None:
     inherited = [int(number) for number in descriptors]
     for descriptor in (int(parent_pipe), *inherited):
         os.set_inheritable(descriptor, False)
-    _end_with_parent(int(parent_pipe))
+    end_with_parent(int(parent_pipe))
     importlib.import_module(module).main(*inherited)
 
 
-def _end_with_parent(parent_pipe: int) -> None:
+def end_with_parent(parent_pipe: int) -> None:
     """Kill this process group when the parent's end of the pipe closes, even during a step.
 
     Nothing is ever written to the pipe, so its only event is the end of the parent. Linux reports that by SIGIO, whose

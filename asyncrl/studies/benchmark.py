@@ -1,0 +1,163 @@
+"""Benchmarks: a suite is checked, run, and reported on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from asyncrl.api import tailor
+from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.hardware import cores
+from asyncrl.common.signals import handle_stop_signals
+from asyncrl.errors import UsageError
+from asyncrl.launch import check
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.resolution import resolve
+from asyncrl.runs.settings_file import located, read_settings_file
+from asyncrl.studies.export import check_export, export_scores
+from asyncrl.studies.grid import run_grid
+from asyncrl.studies.published import find_reference
+from asyncrl.studies.report import write_report
+from asyncrl.studies.study import Study, is_study
+from asyncrl.studies.suite import Method, Suite, Task, read_suite
+
+__all__ = ["benchmark"]
+
+_FOLDER = Path("studies")
+
+
+def benchmark(
+    suite: Suite | Path | str,
+    *,
+    seeds: int | None = None,
+    steps: int | None = None,
+    episodes: int | None = None,
+    folder: Path | str | None = None,
+    jobs: int | None = None,
+    vs: Sequence[Path | str] = (),
+    export: Path | str | None = None,
+    trust: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Study:
+    """Train and evaluate every method of a suite in its environments over several seeds, and write a report.
+
+    Called again it continues: finished runs are kept, begun ones resumed.
+
+    Args:
+        suite: A suite, its name or file, or the folder of a study to continue.
+        seeds: Number of seeds; None is the suite's.
+        steps: Length of every run in environment steps; None is the suite's.
+        episodes: Evaluation episodes after each run; None is the suite's.
+        folder: Folder of the study; None is `studies/NAME`.
+        jobs: Runs at a time; None is as many as the cores allow.
+        vs: Published tables, or folders of other studies, to compare with in the report.
+        export: An .npz file for the normalized scores as arrays for rliable; relative to the folder of the study.
+        trust: Continue a study that someone else made, which may run code that it names.
+        say: Gets a line of progress for every finished run.
+
+    Returns:
+        The study with its results; `report.md` and `report.html` are in its folder.
+
+    Raises:
+        UsageError: For mistakes in the suite, before anything runs; and if the folder has other runs.
+        KeyboardInterrupt: After Ctrl-C; what was learned is saved.
+
+    >>> study = benchmark("classic", seeds=2, steps=20_000)
+    """
+    references = [find_reference(name) for name in vs]
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be 1 or more, not {jobs}")
+    study = _study(suite, seeds, steps, episodes, folder)
+    target = None if export is None else check_export(study.path / export, study.path)
+    missing = study.unfinished()
+    if missing:
+        if is_study(study.path) and not Study.load(study.path).is_own and not trust:
+            raise UsageError(
+                f"{study.path} was made by someone else, and its {len(missing)} unfinished runs may run code that it "
+                "names: continue it with --trust"
+            )
+        needed = max(_cores_of(config) for config in _configurations(study.suite, trust=trust))
+    study.path.mkdir(parents=True, exist_ok=True)
+    with study.locked():
+        if missing:
+            study.save_suite()
+            jobs = min(len(missing), jobs or max(1, cores() // needed))
+            say(f"{len(missing)} of {len(study.cells())} runs to do, {jobs} at a time; results go to {study.path}")
+            with handle_stop_signals() as stop:
+                study = run_grid(study, jobs, trust=trust, stop=stop, say=say)
+        if study.results:
+            write_report(study, references)
+        if study.results and target is not None:
+            export_scores(study, target)
+    if missing and stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt(f"stopped with {len(study.unfinished())} runs to do; the same command continues")
+    return study
+
+
+def _study(
+    suite: Suite | Path | str, seeds: int | None, steps: int | None, episodes: int | None, folder: Path | str | None
+) -> Study:
+    """The study in the folder, with the suite as it is now."""
+    continued = isinstance(suite, str | os.PathLike) and is_study(Path(suite))
+    if continued:
+        folder = Path(suite) if folder is None else folder  # type: ignore[arg-type]
+    asked = suite if isinstance(suite, Suite) else Study.load(Path(suite)).suite if continued else read_suite(suite)
+    for name, value in (("seeds", seeds), ("steps", steps), ("episodes", episodes)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be 1 or more, not {value}")
+    asked = replace(asked, seeds=seeds or asked.seeds, episodes=episodes or asked.episodes)
+    if steps is not None:
+        asked = replace(asked, tasks=tuple(_shortened(task, steps) for task in asked.tasks))
+    path = Path(_FOLDER / asked.name if folder is None else folder).absolute()
+    if is_study(path):
+        return Study.load(path).continued(asked)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists and holds no study; choose another --folder")
+    return Study(path, asked)
+
+
+def _shortened(task: Task, steps: int) -> Task:
+    methods = tuple(
+        replace(one, settings={name: value for name, value in one.settings.items() if name != "steps"})
+        for one in task.methods
+    )
+    return replace(task, settings={**task.settings, "steps": steps}, methods=methods)
+
+
+def _configurations(suite: Suite, *, trust: bool) -> list[RunConfig]:
+    """The resolved configuration of every method in every environment. Raises UsageError for settings that fit not."""
+    found = []
+    for task in suite.tasks:
+        for method in task.methods:
+            try:
+                found.append(_configuration(task, method, trust=trust))
+            except UsageError as problem:
+                raise UsageError(f"{method.name} on {task.env}: {problem}") from None
+    return found
+
+
+def _configuration(task: Task, method: Method, *, trust: bool) -> RunConfig:
+    file = (
+        None if method.config is None else read_settings_file(method.config, method.algorithm, method.preset, trust=trust)
+    )
+    settings: dict[str, Any] = {**task.settings, **method.settings}
+    settings = {name: None if value == "None" else value for name, value in settings.items()}
+    with located(file, overridden=settings):
+        preset = method.preset or (None if file is None else file.preset)
+        merged = {**({} if file is None else file.settings), **settings}
+        config = tailor(task.env, method.algorithm, preset, **merged)
+        return resolve(*check(config, asked=settings, home=Path.cwd()))
+
+
+def _cores_of(config: RunConfig) -> int:
+    """The cores that a run keeps busy."""
+    learner = config.learner_threads or 1
+    if config.engine is EngineKind.HOGWILD and HAS_WORKERS:
+        return config.actors
+    if config.engine is EngineKind.SERIAL:
+        return learner
+    return config.actors + learner

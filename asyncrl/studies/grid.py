@@ -1,0 +1,216 @@
+"""Runs the commands of a study, several at once. Each is a process of its own, as if it were typed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import asyncrl
+from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.signals import StopRequest
+from asyncrl.runs.run import Run
+from asyncrl.studies.study import Cell, Result, Study
+from asyncrl.studies.suite import words
+
+__all__ = ["HELD_OUT", "command_of", "run_grid"]
+
+HELD_OUT = 1_000_003
+"""Seed of the evaluation environments. Runs have small seeds, so it is the seed of no training."""
+_POLL = 0.1
+"""Seconds between looks at the processes."""
+_BOOT = "from asyncrl.cli import run_and_exit; run_and_exit()"
+_TIED = "from asyncrl.common.child_process import end_with_parent; end_with_parent({pipe}); "
+"""Ends the process with this one, wherever the system can."""
+
+
+def run_grid(study: Study, jobs: int, *, trust: bool, stop: StopRequest, say: Callable[[str], None]) -> Study:
+    """Run what is missing of a study, `jobs` runs at a time. Returns it with the results.
+
+    Finished runs are not repeated, and begun ones continue. After a stop signal, runs save a checkpoint and end. A run that
+    fails is noted in `failures`; the others go on.
+    """
+    waiting, total, began = study.unfinished(), len(study.cells()), time.monotonic()
+    at_start = total - len(waiting)
+    running: list[_Job] = []
+    try:
+        while (waiting and not stop) or running:
+            if stop:
+                waiting = []
+                for job in running:
+                    job.interrupt()
+            while waiting and len(running) < jobs:
+                running.append(_Job.begin(study, waiting.pop(0), trust=trust))
+            time.sleep(_POLL)
+            for job in [job for job in running if job.ended()]:
+                running.remove(job)
+                if stop and job.result is None:
+                    continue
+                if job.result is None:
+                    study = replace(study, failures=(*study.failures, f"{job.cell}: {job.problem()}"))
+                    say(study.failures[-1])
+                    continue
+                study = study.with_result(job.result)
+                done = len(study.results)
+                left = (time.monotonic() - began) / max(1, done - at_start) * (len(waiting) + len(running))
+                remaining = f"; about {max(1, round(left / 60))} min left" if waiting or running else ""
+                say(f"[{done}/{total}] {job.cell}: {job.result.score:.1f} after {job.result.seconds:.0f} s{remaining}")
+    finally:
+        for job in running:
+            job.kill()
+    return study
+
+
+def command_of(cell: Cell, folder: Path) -> list[str]:
+    """The command that trains a cell's run, without `asyncrl`."""
+    options = [*words(cell.method, cell.task), "--seed", str(cell.seed), "--run-dir", str(folder / cell.folder)]
+    return ["train", cell.method.algorithm, cell.task.env, *options, "--no-video", "--quiet"]
+
+
+def rules(contract: Mapping[str, Any]) -> str:
+    """The rules of an environment that scores depend on most, in a phrase."""
+    parts = [f"frame skip {contract['frame_skip']}"] if contract["frame_skip"] > 1 else []
+    if contract["family"] == "atari":
+        parts.append(f"sticky actions {contract['sticky']:g}" if contract["sticky"] else "no sticky actions")
+        parts.append(f"up to {contract['noop_max']} no-ops at the start")
+    cap = contract["episode_cap"]
+    parts.append(f"episodes of at most {cap:,} steps" if cap else "no limit of an episode's length")
+    return ", ".join([*parts, *(f"{name} {number}" for name, number in contract["versions"].items())])
+
+
+@dataclass
+class _Job:
+    """The processes of a run: its training, then its evaluation."""
+
+    cell: Cell
+    run: Run
+    episodes: int
+    log: Path
+    trust: bool
+    process: _Process
+    result: Result | None = None
+    _evaluating: bool = field(default=False)
+
+    @classmethod
+    def begin(cls, study: Study, cell: Cell, *, trust: bool) -> _Job:
+        run = Run(study.path / cell.folder)
+        log = study.path / "logs" / f"{'-'.join(cell.folder.parts[1:])}.txt"
+        log.parent.mkdir(exist_ok=True)
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+        allowed = ["--trust"] * trust
+        if (run.path / "config.json").exists():
+            command = ["train", "--resume", str(run.path), "--no-video", "--quiet", *allowed]
+        else:
+            command = [*command_of(cell, study.path), *(allowed if cell.method.config else [])]
+        return cls(cell, run, study.suite.episodes, log, trust, _Process(command, log, log))
+
+    def ended(self) -> bool:
+        """Whether the job is over; a training that has ended is followed by its evaluation."""
+        code = self.process.poll()
+        if code is None:
+            return False
+        if code != 0 or self.run.interrupted:
+            return True
+        if not self._evaluating:
+            self._evaluating = True
+            mark = self.run.path / "latest"
+            options = ["--episodes", str(self.episodes), "--seed", str(HELD_OUT), "--json", *["--trust"] * self.trust]
+            self.process = _Process(["evaluate", str(mark), *options], self._scores, self.log)
+            return False
+        with contextlib.suppress(ValueError, KeyError):
+            self.result = self._read(json.loads(self._scores.read_text(encoding="utf-8")))
+        self._scores.unlink(missing_ok=True)
+        return True
+
+    @property
+    def _scores(self) -> Path:
+        return self.log.with_suffix(".json")
+
+    def _read(self, facts: dict[str, Any]) -> Result:
+        times = [record["time"] for record in self.run.records() if record["kind"] == "train"]
+        manifest = json.loads((Path(facts["checkpoint"]) / "manifest.json").read_text(encoding="utf-8"))
+        return Result(
+            *self.cell.key,
+            returns=tuple(facts["returns"]),
+            step=facts["step"],
+            seconds=float(max(times, default=0.0)),
+            rules=rules(facts["contract"]),
+            weights_sha256=str(manifest.get("weights_sha256", "")),
+        )
+
+    def problem(self) -> str:
+        """Why the job has no result, in a sentence."""
+        if self.process.poll() == 0:
+            return f"it was stopped by a signal; the same command continues it ({self.log})"
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = lines[-1].removeprefix("asyncrl: ") if lines else f"exit code {self.process.poll()}"
+        return f"{last[:300]} ({self.log})"
+
+    def interrupt(self) -> None:
+        """Ask the process to save and end."""
+        self.process.interrupt()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+class _Process:
+    """A process of `asyncrl` in a group of its own, which ends when this process ends. Output goes to files."""
+
+    def __init__(self, command: Sequence[str], out: Path, errors: Path) -> None:
+        self._parent_end, pipe = -1, -1
+        if HAS_WORKERS:
+            pipe, self._parent_end = os.pipe()
+        package = str(Path(asyncrl.__file__).parents[1])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
+        boot = _TIED.format(pipe=pipe) + _BOOT if HAS_WORKERS else _BOOT
+        tied: dict[str, Any] = {"pass_fds": (pipe,), "process_group": 0} if HAS_WORKERS else {}
+        try:
+            with open(out, "w" if out != errors else "a", encoding="utf-8") as stdout, open(errors, "a") as stderr:
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    [sys.executable, "-c", boot, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=environment,
+                    **tied,
+                )
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            if HAS_WORKERS:
+                os.close(pipe)
+        self._interrupted = False
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            self._close()
+        return code
+
+    def interrupt(self) -> None:
+        if not self._interrupted:
+            self._interrupted = True
+            self._process.terminate()
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL) if HAS_WORKERS else self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        if self._parent_end >= 0:
+            os.close(self._parent_end)
+            self._parent_end = -1

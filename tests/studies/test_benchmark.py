@@ -1,0 +1,155 @@
+"""Benchmarks: runs as `asyncrl train` makes them, resumed after a kill, with a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asyncrl
+from asyncrl.cli import main
+from asyncrl.errors import UsageError
+from asyncrl.runs.run import Run
+from asyncrl.studies.benchmark import benchmark
+from asyncrl.studies.export import score_arrays
+from asyncrl.studies.study import Result, Study
+from asyncrl.studies.suite import Method, Suite, Task
+
+SETTINGS = {"steps": 8_192, "eval_episodes": 1, "checkpoint_every": 1_024, "actors": 1, "envs_per_actor": 4}
+TASK = Task("CartPole-v1", (Method("a3c", "a3c"),), SETTINGS, random=21.8, reference=500.0)
+SUITE = Suite("tiny", (TASK,), seeds=2, episodes=3)
+
+
+def wait_until(condition: object, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a process trains the run in `folder`."""
+    try:
+        with Run(folder).locked():
+            return False
+    except UsageError:
+        return True
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that was killed while its second run was training."""
+    folder = tmp_path_factory.mktemp("killed") / "study"
+    code = f"import test_benchmark as t; t.benchmark(t.SUITE, folder={str(folder)!r}, jobs=1)"
+    study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    second = folder / "runs" / "CartPole-v1" / "a3c" / "seed-2"
+    wait_until(lambda: (second / "latest").exists())
+    study.send_signal(signal.SIGKILL)
+    study.wait()
+    wait_until(lambda: not is_alive(second), 10)  # the kernel ends the training with the study
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(killed: Path) -> tuple[Study, list[str]]:
+    """The study after a second start, and what that said."""
+    said: list[str] = []
+    return benchmark(SUITE, folder=killed, say=said.append), said
+
+
+def test_a_killed_study_repeats_no_finished_run_and_continues_the_other(finished: tuple[Study, list[str]]) -> None:
+    study, said = finished
+    assert said[0].startswith("1 of 2 runs to do")
+    assert [result.seed for result in study.results] == [1, 2]
+    first, second = (Run(study.path / cell.folder) for cell in study.cells())
+    assert "resumed" not in first.facts()
+    assert len(second.facts()["resumed"]) == 1
+
+
+def test_a_run_of_a_study_is_the_run_that_train_makes(finished: tuple[Study, list[str]], tmp_path: Path) -> None:
+    study, _ = finished
+    run = asyncrl.train("CartPole-v1", "a3c", run_dir=tmp_path / "run", progress=False, seed=2, **SETTINGS)
+    latest = run.marked("latest")
+    assert latest is not None
+    manifest = json.loads((latest / "manifest.json").read_text())
+    assert study.results[1].weights_sha256 == manifest["weights_sha256"]
+
+
+def test_a_complete_study_is_reported_again_without_a_run(finished: tuple[Study, list[str]]) -> None:
+    study, _ = finished
+    said: list[str] = []
+    again = benchmark(study.path, say=said.append, vs=["rl-zoo"], export="scores.npz")
+    assert said == []
+    assert again.results == study.results
+    text = (study.path / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"\| a3c +\| .* \|    2 \| 8,192 \|", text)
+    assert "## Compared with: RL Baselines3 Zoo" in text
+    assert "With fewer than 5 seeds" in text
+    page = (study.path / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert not re.search(r'(src|href)="(?!https://github\.com)[^#"]*//', page)  # nothing is loaded
+    with np.load(study.path / "scores.npz") as arrays:
+        assert arrays["a3c"].shape == (2, 1)
+        assert arrays["a3c"][:, 0] == pytest.approx(TASK.normalized(study.scores(TASK, TASK.methods[0])))
+
+
+def test_other_settings_of_the_same_runs_are_refused(finished: tuple[Study, list[str]]) -> None:
+    study, _ = finished
+    with pytest.raises(UsageError, match="has runs of a3c on CartPole-v1 with other settings"):
+        benchmark(SUITE, folder=study.path, steps=99)
+    with pytest.raises(UsageError, match="has results over 3 episodes, not 4"):
+        benchmark(SUITE, folder=study.path, episodes=4)
+
+
+def test_a_study_of_someone_else_starts_nothing(finished: tuple[Study, list[str]], tmp_path: Path) -> None:
+    study, _ = finished
+    facts = json.loads((study.path / "study.json").read_text())
+    facts["suite"]["seeds"] = 3
+    (tmp_path / "study.json").write_text(json.dumps(facts))
+    with pytest.raises(UsageError, match="made by someone else, and its 3 unfinished runs may run code"):
+        benchmark(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    class_that_fails = Task("failing_envs:Raising", (Method("a3c", "a3c"),), SETTINGS)
+    study = benchmark(replace(SUITE, seeds=1, tasks=(class_that_fails,)), folder=tmp_path / "study")
+    (sentence,) = study.failures
+    assert sentence.startswith("a3c on failing_envs:Raising, seed 1: ")
+    assert study.results == ()
+
+
+def test_settings_that_do_not_fit_are_refused_before_a_run_starts(tmp_path: Path) -> None:
+    method = Method("a3c", "a3c", settings={"epsilon_steps": 5})
+    with pytest.raises(UsageError, match="a3c on CartPole-v1: there is no setting 'epsilon_steps'"):
+        benchmark(replace(SUITE, tasks=(replace(TASK, methods=(method,)),)), folder=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="exists and holds no study; choose another --folder"):
+        benchmark(SUITE, folder=tmp_path)
+
+
+def test_methods_without_all_runs_are_not_exported(tmp_path: Path) -> None:
+    tasks = (TASK, replace(TASK, env="Acrobot-v1", methods=(*TASK.methods, Method("ppo", "ppo"))))
+    results = [Result(task.env, method.name, 1, (5.0,), 9, 1.0) for task in tasks for method in task.methods]
+    study = Study(tmp_path, replace(SUITE, tasks=tasks), tuple(results))
+    assert score_arrays(study).keys() == {"a3c"}
+    assert score_arrays(replace(study, results=study.results[1:])) == {}
+
+
+def test_train_with_seeds_is_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--steps", "512", "--eval-episodes", "1", "--quiet", "--run-dir", "cell"]
+    assert main(["train", "a3c", "CartPole-v1", "--seeds", "1", "--seed", "7", *options]) == 0
+    assert "a3c" in capsys.readouterr().out
+    assert [result.seed for result in Study.load(tmp_path / "cell").results] == [7]
