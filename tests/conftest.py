@@ -61,6 +61,7 @@ SLOW = {
     "cli/test_commands",
     "cli/test_signals",
     "cli/test_streams",
+    "dashboard/test_page",
     "common/test_child_process",
     "common/test_without_posix",
     "docs/test_metrics",

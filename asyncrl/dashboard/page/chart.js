@@ -111,7 +111,8 @@ export class Chart {
     if (range) [x0, x1] = range;
     else if (this.axis !== "time" || x0 < x1 / 3) x0 = Math.min(x0, 0);
     if (x1 === x0) x1 = x0 + 1;
-    const room = (y1 - y0 || Math.abs(y1) || 1) * 0.06;
+    if (y0 === 0 && y1 === 0) y1 = 1;
+    const room = (y1 - y0 || Math.abs(y1)) * 0.06;
     const floor = y0 >= 0 && y0 - room < 0 ? 0 : y0 - room;
     [y0, y1] = [floor, y1 + room];
     const [w, h] = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];

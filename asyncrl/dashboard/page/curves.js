@@ -27,12 +27,12 @@ export function mountCurves(score, section) {
   const evaluations = new Chart({ title: "Evaluations", unit: "reward", about: "Mean return; bars are the IQM's 95 % interval" });
   const lengths = new Chart({ title: "Episode length", unit: "steps", about: "Training episodes and their running mean" });
   const grids = new Map();
-  for (const title of ["Training", ...KNOWN.map(([name]) => name), "Other metrics"]) {
+  for (const title of [...KNOWN.map(([name]) => name), "Other metrics"]) {
     const grid = element("div", { class: "grid" });
     grids.set(title, grid);
     section.append(element("section", { class: "group", "aria-label": title }, element("h2", {}, title), grid));
   }
-  grids.get("Training").append(evaluations.element, lengths.element);
+  grids.get("Learning").append(evaluations.element, lengths.element);
 
   function chart(name, title, unit, group) {
     if (!charts.has(name)) {
