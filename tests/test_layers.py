@@ -13,7 +13,7 @@ ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
 
 def layers() -> dict[str, int]:
     """The layer of every package and top-level module; 0 is the lowest."""
-    block = ARCHITECTURE.read_text().split("## Layers")[1].split("```")[1]
+    block = ARCHITECTURE.read_text().split("## Layers")[1].split("```text")[1].split("```")[0]
     names = [line.split("  ")[0].replace("/", "").replace(".py", "").split() for line in block.strip().splitlines()]
     return {name: height for height, layer in enumerate(reversed(names)) for name in layer}
 
