@@ -17,6 +17,7 @@ import asyncrl
 import asyncrl.envs.contract_checks
 import asyncrl.envs.registry
 import asyncrl.presets
+from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.cli import main
 from asyncrl.launch import start
@@ -190,3 +191,8 @@ def test_the_masked_environment_of_the_page_is_trained_in_and_acted_in(
     while not over:
         observation, _, over, _, _ = env.step(agent.act(observation, action_mask=env.action_masks()))
     assert observation["filled"].all()
+
+
+def test_every_algorithm_has_a_page() -> None:
+    pages = {page.stem for page in (ROOT / "docs" / "algorithms").glob("*.md")}
+    assert pages - {"index", "rainbow"} == ALGORITHMS.keys()

@@ -81,9 +81,9 @@ def options(value: str) -> str:
     for section, title in titles.items():
         rows = [option for option in found if option.section == section]
         if rows:
-            parts.append(f'??? note "{title}"\n\n' + textwrap.indent(_option_table(rows), "    "))
+            parts.append(f'??? quiet "{title}"\n\n' + textwrap.indent(_option_table(rows), "    "))
     for title, part in (("Optimizer", ALGORITHMS[value].optimizer), ("Network", ALGORITHMS[value].network_config)):
-        parts.append(f'??? note "{title}"\n\n' + textwrap.indent(_option_table(options_of(part)), "    "))
+        parts.append(f'??? quiet "{title}"\n\n' + textwrap.indent(_option_table(options_of(part)), "    "))
     return "\n\n".join(parts)
 
 
@@ -130,17 +130,14 @@ def presets(value: str) -> str:
 def _preset(name: str, preset: dict[str, Any]) -> str:
     chosen = [f"`{pattern}`" for pattern in preset.get("environments", ())]
     chosen += [f"any environment with {kind}" for kind in _kinds(preset.get("kinds", ()))]
-    text = [f"{preset['description']}."]
-    if chosen:
-        text.append(f"Used without being asked for in {', '.join(chosen)}.")
-    else:
-        text.append(f"Used with `--preset {name}`.")
+    text = [f"Used by itself in {', '.join(chosen)}." if chosen else f"Used with `--preset {name}`."]
     text += [f"Source: {preset['source']}."] if "source" in preset else []
     text += [f"Deviations: {preset['deviations']}."] if "deviations" in preset else []
     toml = (ROOT / "asyncrl" / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     settings = toml[toml.index("\n[") + 1 :]
     block = f"{' '.join(text)}\n\n```toml\n{settings}```"
-    return f'??? note "`{name}`"\n\n' + textwrap.indent(block, "    ")
+    title = f"`{name}`: {preset['description']}".replace('"', "'")
+    return f'??? quiet "{title}"\n\n' + textwrap.indent(block, "    ")
 
 
 def _kinds(kinds: Iterable[str]) -> list[str]:
@@ -153,15 +150,7 @@ def results(value: str) -> str:
     file, *words = shlex.split(value)
     text = (RESULTS / file).read_text(encoding="utf-8")
     if file.endswith(".jsonl"):
-        records = [json.loads(line) for line in text.splitlines()]
-        rows = [record for record in records if f" {' '.join(words)} " in f"{record['command']} "]
-        lines = ["| command | steps | mean return | training |", "|---|---|---|---|"]
-        for row in rows:
-            command = row["command"].replace(" --engine serial --learner-threads 1", "")
-            lines.append(f"| `{command}` | {row['step']:,} | {row['mean']:.1f} | {row['training_seconds']:.0f} s |")
-        if not rows:
-            raise LookupError(f"no command in {file} has {words}")
-        return "\n".join(lines)
+        return _by_seed([json.loads(line) for line in text.splitlines()], words)
     result = json.loads(text)
     has_best = any("kept" in row for row in result["runs"])
     best = " best agent |" if has_best else ""
@@ -177,6 +166,28 @@ def results(value: str) -> str:
     machine = result["machine"]
     note = f"`python {result['command']}`, {machine['cores']} cores ({machine['cpu']}), 100 episodes per seed."
     return "\n".join([*lines, "", note])
+
+
+def _by_seed(records: list[dict[str, Any]], words: list[str]) -> str:
+    """A table of the commands that begin with `words`, with the scores of all seeds in a row."""
+    start = " ".join(["asyncrl train", *words, "--seed"])
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record["command"].startswith(start):
+            command = record["command"].replace(" --engine serial --learner-threads 1", "")
+            groups.setdefault(re.sub(r" --seed \d+", "", command), []).append(record)
+    if not groups:
+        raise LookupError(f"no command begins with {start!r}")
+    has_best = any("kept" in record for group in groups.values() for record in group)
+    lines = ["| command, seeds 1 … n | steps | last agent |" + " best agent |" * has_best + " training |"]
+    lines.append("|---|---|---|---|" + "---|" * has_best)
+    for command, group in groups.items():
+        last = ", ".join(f"{record['mean']:.1f}" for record in group)
+        kept = ", ".join(f"{record.get('kept', record['mean']):.1f}" for record in group)
+        best = f" {kept} |" if has_best else ""
+        times = sorted(record["training_seconds"] for record in group)
+        lines.append(f"| `{command}` | {group[0]['step']:,} | {last} |{best} {times[0]:.0f} … {times[-1]:.0f} s |")
+    return "\n".join(lines)
 
 
 def curve(value: str) -> str:
