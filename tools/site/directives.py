@@ -29,7 +29,7 @@ from curves import drawing
 from sources import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-DIRECTIVE = re.compile(r"^<!-- (code|options|presets|results|curve|algorithms|help|public names)(?:: (.*?))? -->$", re.M)
+DIRECTIVE = re.compile(r"^<!-- (code|options|presets|results|curve|algorithms|commands|public names)(?:: (.*?))? -->$", re.M)
 
 
 def expand(text: str) -> str:
@@ -216,14 +216,17 @@ def algorithms(_: str) -> str:
     return "\n".join(lines)
 
 
-def help_page(value: str) -> str:
-    """The whole help of a command."""
-    from asyncrl.cli import main
+def commands(_: str) -> str:
+    """All commands with their whole help."""
+    from asyncrl.cli import COMMANDS, main
 
     os.environ["COLUMNS"] = "100"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        main([*shlex.split(value), "--help-all"])
-    return f"```text\n{printed.getvalue().strip()}\n```"
+    parts = []
+    for name in COMMANDS:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            main([name, "--help-all"])
+        parts.append(f"## asyncrl {name}\n\n```text\n{printed.getvalue().strip()}\n```")
+    return "\n\n".join(parts)
 
 
 def public_names(_: str) -> str:
@@ -248,6 +251,6 @@ _DIRECTIVES: dict[str, Callable[[str], str]] = {
     "results": results,
     "curve": curve,
     "algorithms": algorithms,
-    "help": help_page,
+    "commands": commands,
     "public names": public_names,
 }

@@ -18,6 +18,7 @@ from sources import FOLDERS, PAGES, as_page
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)")
+DRAWING = re.compile(r"^!\[([^\]]*)\]\((?:\.\./)*(assets/drawings/[\w-]+\.svg)\)$", re.M)
 FENCE = re.compile(r"^```.*?^```[ \t]*$", re.M | re.S)
 
 _origins: dict[str, str] = {}
@@ -51,8 +52,14 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Expand the directives of a page and rewrite its links."""
     uri = page.file.src_uri
-    text = expand(markdown)
+    text = DRAWING.sub(lambda found: figure(found[1], ROOT / "docs" / found[2]), expand(markdown))
     return outside_fences(text, lambda part: LINK.sub(lambda link: rewritten(link, uri), part))
+
+
+def figure(caption: str, path: Path) -> str:
+    """A drawing as part of the page, so that it follows the page's light or dark theme."""
+    svg = re.sub(r"<style>.*?</style>\s*", "", path.read_text(encoding="utf-8"), flags=re.S)
+    return f'<figure class="drawing">{"".join(svg.splitlines())}<figcaption>{caption}</figcaption></figure>'
 
 
 def rewritten(link: re.Match[str], page: str) -> str:
