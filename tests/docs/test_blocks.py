@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import sys
+from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,12 +115,13 @@ def train_briefly(*arguments: Any, **settings: Any) -> Any:
 
 def run_line(line: str) -> None:
     """Run a command of a page, with fewer steps and episodes."""
-    words, _, target = line.partition(" > ")
-    command = shlex.split(words, comments=True)
+    typed, _, target = line.partition(" > ")
+    command = shlex.split(typed, comments=True)
     if not command:
         return
     assert command[0] == "asyncrl", f"{line}: mark the block with <!-- not run: REASON -->"
-    assert main(shortened(command[1:])) == 0, line
+    words = [path for word in command[1:] for path in (sorted(glob(word)) if "*" in word else [word])]
+    assert main(shortened(words)) == 0, line
     if target:
         Path(target.split("#")[0].strip()).touch()
 
@@ -137,7 +139,7 @@ def shortened(command: list[str]) -> list[str]:
         words = replaced(words, "--steps", str(BRIEF["steps"]))
         options = {"actors": 1, "envs-per-actor": 4, "engine": "serial", "eval-episodes": 1}
         if words[0] in REPLAY:
-            options |= {"capacity": 1_000, "learning-starts": 100, "batch-size": 8}
+            options |= {"capacity": 1_000, "learning-starts": 128, "batch-size": 8}
         for option, value in options.items():
             if f"--{option}" not in words:
                 words += [f"--{option}", str(value)]

@@ -29,7 +29,9 @@ from curves import drawing
 from sources import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-DIRECTIVE = re.compile(r"^<!-- (code|options|presets|results|curve|algorithms|commands|public names)(?:: (.*?))? -->$", re.M)
+DIRECTIVE = re.compile(
+    r"^<!-- (code|options|presets|results|curve|algorithms|commands|public names)(?:: (.*?))? -->$", re.M
+)
 
 
 def expand(text: str) -> str:
