@@ -38,7 +38,7 @@ def on_files(files: Files, config: Any) -> Files:
         _origins[page] = origin
         for path in sorted(linked(expand(text), origin)):
             target = site_path(path)
-            if files.get_file_from_path(target) is not None:
+            if files.get_file_from_path(target) is not None or not (ROOT / path).exists():
                 continue
             if target.endswith(".md"):
                 content = as_page(ROOT / path)
