@@ -9,6 +9,7 @@ import re
 import stat
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ from asyncrl.monitor import Record
 from asyncrl.runs.ranking import Ranking
 from asyncrl.runs.series import Series
 
-__all__ = ["MetricsFollower"]
+__all__ = ["MetricsFollower", "records_of"]
 
 _CHUNK = 4 * 2**20
 """Bytes that are read at once. A line that is longer is skipped."""
@@ -154,6 +155,24 @@ class MetricsFollower:
         tail = chunk[-_LATEST * 1024 :].split(b"\n")
         found = [record for line in tail if b'"kind": "episode"' in line and (record := _parse(line)) is not None]
         self.latest.extend(found[-_LATEST:])
+
+
+def records_of(path: Path, kind: str) -> Iterator[Record]:
+    """The records of one kind in a metrics.jsonl. Other lines are not parsed; damaged ones are skipped.
+
+    Raises OSError if the file cannot be read.
+    """
+    wanted = re.compile(b'"kind": ' + json.dumps(kind).encode())
+    with open(path, "rb") as file:
+        rest = b""
+        while read := file.read(_CHUNK):
+            chunk = rest + read
+            end = chunk.rfind(b"\n") + 1
+            for match in wanted.finditer(chunk, 0, end):
+                record = _parse(_line_at(chunk, match.start()))
+                if record is not None and record["kind"] == kind:
+                    yield record
+            rest = chunk[end:] if len(chunk) - end < _CHUNK else b""
 
 
 def _line_at(chunk: bytes, position: int) -> bytes:

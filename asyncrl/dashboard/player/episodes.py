@@ -6,14 +6,13 @@ episode can: its environment's seed follows from the run's, and the weights are 
 
 from __future__ import annotations
 
-import json
-import mmap
-import re
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from asyncrl.runs.run import Run
+from asyncrl.dashboard.watched import WatchedRun
+from asyncrl.runs.metrics_follower import records_of
 
 __all__ = ["recorded_episodes"]
 
@@ -21,7 +20,6 @@ _STREAMS = 64
 """Seed streams of an evaluation: of more episodes, only the first of each stream has a seed that is known."""
 _SHOWN = 5
 """Best and worst episodes that are listed, each."""
-_EVALUATION = re.compile(rb'"kind": "eval"')
 _MOST_CAPSULES = 50
 
 
@@ -31,11 +29,12 @@ def recorded_episodes(folder: Path) -> dict[str, Any]:
     "checkpoints" have a name, a step, the marks "best" and "latest" and the mean return if they were evaluated; "best",
     "worst" and "last" are evaluation episodes with checkpoint, number, environment and return; "capsules" are file names.
     """
-    run = Run(folder)
+    run = WatchedRun("", folder, is_named=True)
     if not (folder / "config.json").is_file():
         return {"checkpoints": [], "best": [], "worst": [], "last": [], "capsules": []}
-    paths = {int(path.name): path.name for path in run.checkpoints()}
-    marks = {mark: path.name for mark in ("best", "latest") if (path := run.marked(mark))}
+    checkpoints = run.checkpoints()
+    paths = {checkpoint["step"]: checkpoint["name"] for checkpoint in checkpoints}
+    marks = {checkpoint["step"]: checkpoint["marks"] for checkpoint in checkpoints}
     evaluations = {record["step"]: record for record in _evaluations(folder / "metrics.jsonl") if record["step"] in paths}
     environments = _environments(run)
     episodes = [episode for step, record in evaluations.items() for episode in _episodes(paths[step], record, environments)]
@@ -46,7 +45,7 @@ def recorded_episodes(folder: Path) -> dict[str, Any]:
             {
                 "name": name,
                 "step": step,
-                "marks": [mark for mark, marked in marks.items() if marked == name],
+                "marks": marks[step],
                 "mean": evaluations[step]["mean"] if step in evaluations else None,
             }
             for step, name in sorted(paths.items(), reverse=True)
@@ -61,22 +60,16 @@ def recorded_episodes(folder: Path) -> dict[str, Any]:
 
 
 def _evaluations(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the `eval` records of a metrics.jsonl without parsing its other lines."""
-    if not file.is_file() or not file.stat().st_size:
+    """Yield the `eval` records of a metrics.jsonl."""
+    if not file.is_file():
         return
-    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        for match in _EVALUATION.finditer(text):
-            line = text[text.rfind(b"\n", 0, match.start()) + 1 : text.find(b"\n", match.start())]
-            try:
-                record = json.loads(line)
-                if isinstance(record["step"], int) and record["kind"] == "eval":
-                    yield {**record, "mean": float(record["mean"]), "returns": list(map(float, record["returns"]))}
-            except (ValueError, TypeError, LookupError, RecursionError):  # a damaged line
-                continue
+    for record in records_of(file, "eval"):
+        with contextlib.suppress(ValueError, TypeError, LookupError):  # a damaged line
+            yield {**record, "mean": float(record["mean"]), "returns": list(map(float, record["returns"]))}
 
 
-def _environments(run: Run) -> list[str]:
-    contract = run.facts().get("contract")
+def _environments(run: WatchedRun) -> list[str]:
+    contract = run.settings().get("contract")
     if not isinstance(contract, dict):
         return [""]
     others = contract.get("others") or []
