@@ -1,4 +1,4 @@
-"""asyncrl list algorithms|envs|presets|networks|pretrained [NAME]"""
+"""asyncrl list algorithms|envs|presets|networks|pretrained [NAME] · list runs [FOLDER]"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from asyncrl.cli.help import page_width, wrapped
@@ -21,6 +22,8 @@ class What(Enum):
     PRESETS = "presets"
     NETWORKS = "networks"
     PRETRAINED = "pretrained"
+    RUNS = "runs"
+    """in the folder NAME, else in runs/"""
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,22 @@ class Arguments:
     what: What
     """Things to list."""
     name: str | None = field(default=None, metadata={"positional": True})
-    """Part of a name, or a pattern with * and ?. The whole name of a preset shows its settings."""
+    """Part of a name, or a pattern with * and ?. The whole name of a preset shows its settings. Of runs, their folder."""
+    json: bool = False
+    """Print the runs as one JSON array."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    asked = parse(
-        Arguments, "list", arguments, "List algorithms, environments, presets, networks or pretrained agents.", {}
-    )
-    for line in _lines(asked.what, asked.name):
+    about = "List algorithms, environments, presets, networks, pretrained agents or the runs of a folder."
+    asked = parse(Arguments, "list", arguments, about, {"Options": ("json",)})
+    if asked.json and asked.what is not What.RUNS:
+        raise UsageError("--json is for list runs alone")
+    for line in _lines(asked.what, asked.name, as_json=asked.json):
         print(line)
     return 0
 
 
-def _lines(what: What, name: str | None) -> list[str]:
+def _lines(what: What, name: str | None, *, as_json: bool) -> list[str]:
     match what:
         case What.ALGORITHMS:
             from asyncrl.algorithms import ALGORITHMS, installed_algorithms
@@ -57,6 +63,16 @@ def _lines(what: What, name: str | None) -> list[str]:
             return _with_hint(name, BUILT_IN | installed_networks(), "Your own network is named module:Name.")
         case What.PRETRAINED:
             return wrapped(_matching(name, _pretrained()))
+        case What.RUNS:
+            return _runs(Path(name or "runs"), as_json=as_json)
+
+
+def _runs(folder: Path, *, as_json: bool) -> list[str]:
+    from asyncrl.cli.run_table import run_json, run_table
+    from asyncrl.runs.overview import find_runs
+
+    found = find_runs(folder)
+    return [run_json(found)] if as_json else list(run_table(found, folder))
 
 
 def _with_hint(name: str | None, texts: dict[str, str], hint: str) -> list[str]:

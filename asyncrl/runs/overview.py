@@ -1,0 +1,139 @@
+"""Runs in a folder at a glance. Their files are data: nothing that they name is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
+from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.runs.metrics_file import read_records
+from asyncrl.runs.run import LOCK, Run
+
+__all__ = ["RunOverview", "RunState", "find_runs", "overview"]
+
+_DEPTH = 6
+"""Levels of folders in which runs are looked for."""
+
+
+class RunState(Enum):
+    """What a run does, or how it ended."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """by a callback, or because its patience was exhausted"""
+    INTERRUPTED = "interrupted"
+    """by a signal, with everything saved"""
+    CRASHED = "crashed"
+    """it ended without a word: killed, or after an error"""
+
+
+@dataclass(frozen=True)
+class RunOverview:
+    """A run in one line."""
+
+    path: Path
+    algorithm: str
+    env: str
+    seed: int | None
+    step: int
+    """Environment steps so far."""
+    steps: int | None
+    """Environment steps of the whole run."""
+    best: float | None
+    """The best mean return of an evaluation, or without evaluations of the last 100 training episodes."""
+    last: float | None
+    """The newest one."""
+    state: RunState
+    age: float
+    """Seconds since its files last changed."""
+
+
+def find_runs(folder: Path) -> list[RunOverview]:
+    """The runs in a folder and the folders below it, the newest first. Raises UsageError if there are none."""
+    if not folder.is_dir():
+        near = suggestions(str(folder), (str(path) for path in folder.parent.glob("*/")))
+        raise UsageError(f"there is no folder {folder}{near}")
+    found = sorted(map(overview, _run_folders(folder, _DEPTH)), key=lambda run: run.age)
+    if not found:
+        raise UsageError(f"there are no runs in {folder}: asyncrl train ALGO ENV makes one")
+    return found
+
+
+def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+    if (folder / "config.json").is_file():
+        yield folder
+    elif depth:
+        with contextlib.suppress(OSError):
+            for path in sorted(folder.iterdir()):
+                if path.is_dir() and not path.is_symlink():
+                    yield from _run_folders(path, depth - 1)
+
+
+def overview(path: Path) -> RunOverview:
+    """A run at a glance."""
+    config = _table(Run(path).facts().get("config"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamageWarning)
+        records = read_records(path / "metrics.jsonl", ("train", "eval", "stop", "pretrain"))
+    evaluations = [float(record["mean"]) for record in records if record["kind"] == "eval"]
+    training = [record["mean_return"] for record in records if isinstance(record.get("mean_return"), int | float)]
+    scores = evaluations or training
+    steps, seed = (config.get(name) for name in ("steps", "seed"))
+    return RunOverview(
+        path,
+        algorithm=str(_table(config.get("algorithm")).get("name", "?")),
+        env=str(config.get("env", "?")),
+        seed=seed if isinstance(seed, int) else None,
+        step=max((record["step"] for record in records), default=0),
+        steps=steps if isinstance(steps, int) else None,
+        best=max(scores, default=None),
+        last=scores[-1] if scores else None,
+        state=_state(path, config, records),
+        age=max(0.0, time.time() - max(map(_modified, (path / "metrics.jsonl", path / "config.json")))),
+    )
+
+
+def _state(path: Path, config: dict[str, Any], records: list[dict[str, Any]]) -> RunState:
+    if _is_locked(path):
+        return RunState.RUNNING
+    if Run(path).interrupted:
+        return RunState.INTERRUPTED
+    newest = max((record["step"] for record in records), default=0)
+    steps, target = config.get("steps"), config.get("target_return")
+    if any(record["kind"] == "pretrain" for record in records) or (isinstance(steps, int) and newest >= steps):
+        return RunState.FINISHED
+    last = records[-1] if records else {}
+    if last.get("kind") == "stop":
+        return RunState.STOPPED
+    means = [record["mean"] for record in records if record["kind"] == "eval"]
+    reached = isinstance(target, int | float) and bool(means) and means[-1] >= target
+    return RunState.FINISHED if reached else RunState.CRASHED
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        check_unlocked(path / LOCK)
+    except AlreadyLocked:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _modified(file: Path) -> float:
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime
+    return 0.0
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
