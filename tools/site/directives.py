@@ -21,6 +21,7 @@ import os
 import re
 import shlex
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
@@ -172,24 +173,32 @@ def results(value: str) -> str:
 
 def _by_seed(records: list[dict[str, Any]], words: list[str]) -> str:
     """A table of the commands that begin with `words`, with the scores of all seeds in a row."""
-    start = " ".join(["asyncrl train", *words, "--seed"])
+    start = " ".join(["asyncrl train", *words])
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        if record["command"].startswith(start):
-            command = record["command"].replace(" --engine serial --learner-threads 1", "")
-            groups.setdefault(re.sub(r" --seed \d+", "", command), []).append(record)
+        if record["command"].startswith(f"{start} --seed"):
+            options = re.sub(r" --(seed|engine|learner-threads) \w+", "", record["command"].removeprefix(start))
+            groups.setdefault(options.strip(), []).append(record)
     if not groups:
         raise LookupError(f"no command begins with {start!r}")
     has_best = any("kept" in record for group in groups.values() for record in group)
-    lines = ["| command, seeds 1 … n | steps | last agent |" + " best agent |" * has_best + " training |"]
-    lines.append("|---|---|---|---|" + "---|" * has_best)
-    for command, group in groups.items():
-        last = ", ".join(f"{record['mean']:.1f}" for record in group)
-        kept = ", ".join(f"{record.get('kept', record['mean']):.1f}" for record in group)
-        best = f" {kept} |" if has_best else ""
+    lines = [f"| `{start}` | steps | seeds | last agent |" + " best agent |" * has_best + " training |"]
+    lines.append("|---|---|---|---|---|" + "---|" * has_best)
+    for options, group in groups.items():
+        last = _list([record["mean"] for record in group])
+        best = f" {_list([record.get('kept', record['mean']) for record in group])} |" if has_best else ""
         times = sorted(record["training_seconds"] for record in group)
-        lines.append(f"| `{command}` | {group[0]['step']:,} | {last} |{best} {times[0]:.0f} … {times[-1]:.0f} s |")
+        name = f"`{options}`" if options else "the preset"
+        lines.append(
+            f"| {name} | {group[0]['step']:,} | {len(group)} | {last} |{best} {times[0]:.0f} … {times[-1]:.0f} s |"
+        )
     return "\n".join(lines)
+
+
+def _list(scores: list[float]) -> str:
+    """Scores from high to low; one that occurs several times is counted."""
+    counts = Counter(f"{score:.1f}" for score in sorted(scores, reverse=True))
+    return ", ".join(f"{score} × {count}" if count > 1 else score for score, count in counts.items())
 
 
 def curve(value: str) -> str:
