@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from asyncrl.plots import plot
     from asyncrl.runs.run import Run
     from asyncrl.studies.benchmark import benchmark
+    from asyncrl.studies.comparison import compare
 
 __all__ = [
     "ActorDied",
@@ -61,6 +62,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "benchmark",
+    "compare",
     "evaluate",
     "export",
     "load",
@@ -82,6 +84,7 @@ _LAZY = {
     "Save": "monitor.callbacks",
     "Stop": "monitor.callbacks",
     "benchmark": "studies.benchmark",
+    "compare": "studies.comparison",
     "evaluate": "api",
     "export": "api",
     "load": "api",

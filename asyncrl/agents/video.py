@@ -20,7 +20,7 @@ from asyncrl.common.os_errors import attach_path
 from asyncrl.errors import UsageError
 from asyncrl.monitor.notebook import in_notebook
 
-__all__ = ["NotebookCell", "Screen", "VideoFile", "Window", "open_screen", "open_video"]
+__all__ = ["NotebookCell", "Screen", "VideoFile", "Window", "check_video_file", "open_screen", "open_video"]
 
 _HEADLESS_DRIVERS = ("dummy", "offscreen", "evdev")
 """SDL's fallbacks without a screen."""
@@ -64,12 +64,17 @@ def open_screen(title: str, frames_per_second: float) -> Screen:
 
 
 def open_video(path: Path, frames_per_second: float) -> VideoFile:
-    """Open an .mp4 or .gif file. Raises UsageError for another suffix or a missing folder."""
+    """Open an .mp4 or .gif file. Raises UsageError as `check_video_file`."""
+    check_video_file(path)
+    return VideoFile(path, frames_per_second)
+
+
+def check_video_file(path: Path) -> None:
+    """Raise UsageError for another suffix than .mp4 and .gif, or a missing folder."""
     if path.suffix not in (".mp4", ".gif"):
         raise UsageError(f"--video {path}: the file must end in .mp4 or .gif")
     if not path.parent.is_dir():
         raise UsageError(f"--video {path}: there is no folder {path.parent}")
-    return VideoFile(path, frames_per_second)
 
 
 class VideoFile:

@@ -33,6 +33,7 @@ COMMANDS = {
     "repro": "replay the episode of a crash capsule",
     "plot": "draw learning curves, distributions, losses, filters",
     "benchmark": "compare algorithms over several seeds, with a report",
+    "compare": "compare two runs: settings, scores, video",
     "bench": "measure speed: environment, acting, learning, end to end",
     "list": "list algorithms, environments, presets, networks, agents, runs",
     "doctor": "check this machine and installation",

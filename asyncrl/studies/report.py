@@ -32,7 +32,7 @@ from asyncrl.studies.study import Study
 from asyncrl.studies.suite import Method, Task
 from asyncrl.version import __version__
 
-__all__ = ["report", "shown", "summary_table", "write_report"]
+__all__ = ["interval", "report", "shown", "summary_table", "write_report"]
 
 _FEW = 5
 """Seeds below which the report warns."""
