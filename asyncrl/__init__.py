@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from asyncrl.runs.run import Run
     from asyncrl.studies.benchmark import benchmark
     from asyncrl.studies.comparison import compare
+    from asyncrl.studies.tuning import tune
 
 __all__ = [
     "ActorDied",
@@ -73,6 +74,7 @@ __all__ = [
     "record",
     "resume",
     "train",
+    "tune",
     "watch",
 ]
 
@@ -95,6 +97,7 @@ _LAZY = {
     "record": "api",
     "resume": "api",
     "train": "api",
+    "tune": "studies.tuning",
     "watch": "dashboard.process",
 }
 

@@ -81,6 +81,8 @@ SLOW = {
     "plots/test_plots",
     "studies/test_benchmark",
     "studies/test_comparison",
+    "studies/test_tuning",
+    "studies/test_tuning_storage",
     "runs/test_checkpoint::test_a_byte_that_is_lost_or_turned_anywhere_in_a_file_of_tensors_is_found",
     "runs/test_checkpoint::test_a_byte_that_is_turned_anywhere_in_the_manifest_is_found_or_means_nothing",
     "runs/test_checkpoint::test_what_is_saved_comes_back",

@@ -34,6 +34,7 @@ from asyncrl.algorithms.reinforce import Baseline, Reinforce
 from asyncrl.algorithms.sac import SAC
 from asyncrl.algorithms.td3 import TD3
 from asyncrl.common.named_code import load
+from asyncrl.common.search_space import Choices, Range
 from asyncrl.errors import UsageError, suggestions
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Algorithm",
     "AlgorithmSource",
     "Baseline",
+    "Choices",
     "EpisodicActorCritic",
     "Impala",
     "LinearQ",
@@ -61,6 +63,7 @@ __all__ = [
     "OneStepSarsa",
     "Policy",
     "Random",
+    "Range",
     "Reinforce",
     "TDLoss",
     "algorithm_name_of",

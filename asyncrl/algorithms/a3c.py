@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, TRACES, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy
@@ -36,15 +37,15 @@ class A3C(Algorithm):
     network: ClassVar = ActorCritic
     learns_value = True
 
-    t_max: int = 5
+    t_max: Annotated[int, Choices(5, 10, 20, 40, 80)] = 5
     """Steps per rollout: the longest n-step return."""
-    discount: float = 0.99
+    discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""
-    gae_lambda: float = 1.0
+    gae_lambda: Annotated[float, TRACES] = 1.0
     """λ of generalized advantage estimation (Schulman et al. 2016); 1 gives the n-step returns of the A3C paper."""
-    entropy_cost: float = 0.01
+    entropy_cost: Annotated[float, ENTROPY_COSTS] = 0.01
     """Weight β of the entropy bonus."""
-    value_cost: float = 0.5
+    value_cost: Annotated[float, Choices(0.25, 0.5, 1.0)] = 0.5
     """Weight c of the value's mean squared error (without a factor ½)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:

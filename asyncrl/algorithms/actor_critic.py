@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
+from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, TRACES, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, FullEpisodes
@@ -41,15 +42,15 @@ class EpisodicActorCritic(Algorithm):
 
     longest_episode: int = 1_000
     """Steps after which an episode is cut off."""
-    discount: float = 0.99
+    discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""
-    gae_lambda: float = 1.0
+    gae_lambda: Annotated[float, TRACES] = 1.0
     """λ of the advantages: 1 for full returns, 0 for one-step TD errors."""
     normalize_advantage: bool = True
     """Normalize the advantages of an update to mean 0 and standard deviation 1."""
-    entropy_cost: float = 0.0
+    entropy_cost: Annotated[float, ENTROPY_COSTS] = 0.0
     """Weight β of the entropy bonus."""
-    value_cost: float = 0.5
+    value_cost: Annotated[float, Choices(0.25, 0.5, 1.0)] = 0.5
     """Weight c of the critic's Huber loss."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:

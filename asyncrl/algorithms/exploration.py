@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from asyncrl.common.randomness import Stream, uniform
+from asyncrl.common.search_space import Range
 from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
 
@@ -67,7 +69,7 @@ class Exploration:
     """Final values of ε."""
     final_epsilon_probabilities: tuple[float, ...] = (0.4, 0.3, 0.3)
     """Probability of each final ε."""
-    epsilon_steps: int = 1_000_000
+    epsilon_steps: Annotated[int, Range(1_000, 1_000_000, log=True)] = 1_000_000
     """Environment steps until ε reaches its final value."""
     epsilon_decay: Decay = Decay.LINEAR
     """Shape of the decay."""

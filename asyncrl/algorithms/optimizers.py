@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from asyncrl.common.search_space import Range
 from asyncrl.common.validation import flag, within
 from asyncrl.errors import UsageError
 
@@ -77,7 +79,7 @@ class OptimizerConfig:
 
     optimizer: Optimizer = Optimizer.RMSPROP
     """Optimizer."""
-    learning_rate: float = 7e-4
+    learning_rate: Annotated[float, Range(1e-5, 1e-2, log=True)] = 7e-4
     """Initial learning rate η."""
     learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.LINEAR
     """Schedule of the learning rate."""
@@ -99,7 +101,7 @@ class OptimizerConfig:
     """Hogwild: whether workers share the moving averages of the optimizer."""
     gradient_clipping: GradientClipping = GradientClipping.GLOBAL
     """The norm that --max-gradient-norm bounds."""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: Annotated[float, Range(0.3, 10.0, log=True)] = 0.5
     """Largest norm of a gradient; larger gradients are scaled down to it."""
 
     def check(self) -> None:

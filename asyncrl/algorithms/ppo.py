@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
+from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, TRACES, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy, PreparedBatch
@@ -39,17 +40,17 @@ class PPO(Algorithm):
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 2.5e-4, decay=0.999)
     reports_kl: ClassVar[bool] = True
 
-    t_max: int = 128
+    t_max: Annotated[int, Choices(32, 64, 128, 256, 512)] = 128
     """Steps per rollout."""
-    epochs: int = 4
+    epochs: Annotated[int, Choices(3, 5, 10, 20)] = 4
     """Passes of an update over its rollouts."""
-    minibatches: int = 4
+    minibatches: Annotated[int, Choices(2, 4, 8, 16)] = 4
     """Minibatches per epoch: shuffled steps, or whole sequences with a recurrent network."""
-    discount: float = 0.99
+    discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""
-    gae_lambda: float = 0.95
+    gae_lambda: Annotated[float, TRACES] = 0.95
     """λ of generalized advantage estimation (Schulman et al. 2016)."""
-    clip_range: float = 0.2
+    clip_range: Annotated[float, Choices(0.1, 0.2, 0.3, 0.4)] = 0.2
     """Clip ε of the probability ratio."""
     value_clip_range: float = 0.0
     """Clip of the value's change within an update; 0 for no clipping. In standardized units with --normalize-value."""
@@ -58,9 +59,9 @@ class PPO(Algorithm):
     at 1.5 times their target KL."""
     normalize_advantage: bool = True
     """Normalize the advantages of a minibatch to mean 0 and (population) standard deviation 1."""
-    entropy_cost: float = 0.01
+    entropy_cost: Annotated[float, ENTROPY_COSTS] = 0.01
     """Weight β of the entropy bonus."""
-    value_cost: float = 0.5
+    value_cost: Annotated[float, Choices(0.25, 0.5, 1.0)] = 0.5
     """Weight c of the value's mean squared error (without a factor ½)."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:

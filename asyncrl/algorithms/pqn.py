@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.returns import multistep_errors
 from asyncrl.algorithms.value_based import ValueBasedMethod, squared_error
+from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy, PreparedBatch
@@ -42,15 +43,15 @@ class PQN(ValueBasedMethod):
     )
     network_config: ClassVar[NetworkConfig] = NetworkConfig(hidden=(128, 128), activation=Activation.RELU, layer_norm=True)
 
-    t_max: int = 32
+    t_max: Annotated[int, Choices(8, 16, 32, 64, 128)] = 32
     """Steps per rollout."""
     target_every: int = 0
     """Environment steps between copies into the target network; 0 for no target network, as in the paper."""
-    epochs: int = 2
+    epochs: Annotated[int, Choices(1, 2, 4)] = 2
     """Passes of an update over its rollouts."""
-    minibatches: int = 4
+    minibatches: Annotated[int, Choices(2, 4, 8, 16)] = 4
     """Minibatches per epoch: shuffled steps, or whole sequences with a recurrent network."""
-    q_lambda: float = 0.65
+    q_lambda: Annotated[float, Choices(0.0, 0.3, 0.65, 0.9)] = 0.65
     """λ of the λ-returns: 0 for one-step targets, 1 for the longest return that the rollout allows."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
 from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
+from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -51,11 +52,11 @@ class Reinforce(Algorithm):
 
     longest_episode: int = 1_000
     """Steps after which an episode is cut off."""
-    discount: float = 0.99
+    discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""
-    baseline: Baseline = Baseline.MEAN
+    baseline: Annotated[Baseline, Choices(*Baseline)] = Baseline.MEAN
     """Baseline b subtracted from returns."""
-    entropy_cost: float = 0.0
+    entropy_cost: Annotated[float, ENTROPY_COSTS] = 0.0
     """Weight β of the entropy bonus."""
     value_cost: float = 0.5
     """Weight c of the learned baseline's mean squared error."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
+from asyncrl.common.search_space import DISCOUNTS, Range
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -47,9 +48,9 @@ class ReplayActorCritic(Algorithm):
 
     t_max: int = 4
     """Steps per rollout."""
-    discount: float = 0.99
+    discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""
-    tau: float = 0.005
+    tau: Annotated[float, Range(0.001, 0.05, log=True)] = 0.005
     """Polyak averaging: fraction τ by which the target network moves towards the network."""
     critics: int = 2
     """Number C of critics, of whose target values the least counts."""

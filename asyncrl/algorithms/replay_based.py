@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from asyncrl.algorithms.exploration import Exploration
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.optimizers import LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.value_based import ValueBasedMethod
+from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -57,7 +58,7 @@ class ReplayBasedQLearning(ValueBasedMethod):
     double: bool = False
     """Double Q-learning: the online network selects the bootstrap action, the target network evaluates it (van Hasselt et
     al. 2016)."""
-    n_step: int = 1
+    n_step: Annotated[int, Choices(1, 3, 5)] = 1
     """Rewards summed before bootstrapping (n-step returns, Sutton 1988)."""
     tau: float = 0.0
     """Polyak averaging: fraction τ by which the target network moves towards the network after each gradient step."""

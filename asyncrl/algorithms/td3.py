@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_actor_critic import ReplayActorCritic
+from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
@@ -36,11 +37,11 @@ class TD3(ReplayActorCritic):
     is_stochastic: ClassVar[bool] = False
     delayed: ClassVar[tuple[str, ...]] = ("body.", "policy.")
 
-    action_noise: float = 0.1
+    action_noise: Annotated[float, Choices(0.05, 0.1, 0.2)] = 0.1
     """Standard deviation of the Gaussian noise that explores; actions are within ±1."""
     policy_delay: int = 2
     """Gradient steps d of the critics for each one of the policy and the target network."""
-    target_noise: float = 0.2
+    target_noise: Annotated[float, Choices(0.1, 0.2, 0.4)] = 0.2
     """Standard deviation σ̃ of the noise in the target policy's actions."""
     target_noise_clip: float = 0.5
     """Bound c of that noise."""

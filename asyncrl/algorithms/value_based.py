@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.exploration import Exploration, explore
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.common.search_space import DISCOUNTS, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -28,11 +29,11 @@ class ValueBasedMethod(Algorithm):
     network: ClassVar[Any] = QNetwork
     is_stochastic: ClassVar[bool] = False
 
-    t_max: int = 5
+    t_max: Annotated[int, Choices(4, 8, 16, 32)] = 5
     """Steps per rollout, over which gradients accumulate (t_max and I_AsyncUpdate of the paper)."""
-    discount: float = 0.99
+    discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""
-    target_every: int = 10_000
+    target_every: Annotated[int, Choices(500, 1_000, 2_000, 5_000, 10_000)] = 10_000
     """Environment steps between copies into the target network (I_target of the paper, 40,000 frames); 0 for no target
     network."""
     exploration: Exploration = field(default_factory=Exploration)

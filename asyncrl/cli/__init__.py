@@ -34,6 +34,7 @@ COMMANDS = {
     "plot": "draw learning curves, distributions, losses, filters",
     "benchmark": "compare algorithms over several seeds, with a report",
     "compare": "compare two runs: settings, scores, video",
+    "tune": "search for good settings",
     "bench": "measure speed: environment, acting, learning, end to end",
     "list": "list algorithms, environments, presets, networks, agents, runs",
     "doctor": "check this machine and installation",

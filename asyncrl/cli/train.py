@@ -74,7 +74,7 @@ def _without_source(summary: str) -> str:
 
 def _start(arguments: Sequence[str]) -> int:
     home = Path.cwd()
-    named = _split(arguments)
+    named = split_command(arguments)
     rest = named.options
     with located(named.file):
         base = configure(named.env or "", named.algorithm, named.preset, **{**named.settings, **envpool_setting(rest)})
@@ -167,7 +167,7 @@ def _has_video(trained: Run) -> bool:
     return trained.video is not None and trained.video.is_file()
 
 
-class _Named(NamedTuple):
+class NamedCommand(NamedTuple):
     """A command line without what the other options depend on."""
 
     algorithm: str | None
@@ -182,7 +182,7 @@ class _Named(NamedTuple):
         return {} if self.file is None else self.file.settings
 
 
-def _split(arguments: Sequence[str]) -> _Named:
+def split_command(arguments: Sequence[str], command: str = "train") -> NamedCommand:
     """Split the command line into ALGO, ENV, --preset, --config and the other options."""
     rest = [*arguments]
     presets, files, named_envs = (remove_option(rest, option) for option in ("--preset", "--config", "--env"))
@@ -204,15 +204,15 @@ def _split(arguments: Sequence[str]) -> _Named:
         algorithm, env = algorithm or data["algorithm"]["name"], env or data.get("run", {}).get("env")
     if algorithm is not None and len(words) == 1 and first is None:
         words.insert(0, algorithm)  # ENV alone: the preset or the file has the algorithm
-    named_algorithm, named_env = algorithm_and_env(words, "train")
+    named_algorithm, named_env = algorithm_and_env(words, command)
     algorithm = named_algorithm or algorithm
     envs = [*([] if named_env is None else [named_env]), *named_envs]
     if len(envs) > 1:
         rest += ["--extra-envs", *envs[1:]]
     env = envs[0] if envs else env
     if env is None and not set(HELP) & set(rest):
-        raise UsageError(f"the environment is missing: asyncrl train {algorithm or 'ALGO'} ENV (asyncrl list envs)")
-    return _Named(algorithm, env, preset, file, rest)
+        raise UsageError(f"the environment is missing: asyncrl {command} {algorithm or 'ALGO'} ENV (asyncrl list envs)")
+    return NamedCommand(algorithm, env, preset, file, rest)
 
 
 def _report(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -> int:

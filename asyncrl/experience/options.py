@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
 import torch
 
+from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Field, Layout
@@ -29,9 +31,9 @@ class ReplayOptions:
 
     capacity: int = 1_000_000
     """Capacity in environment steps, over all environments."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Choices(32, 64, 128, 256)] = 32
     """Transitions per gradient step."""
-    replay_ratio: float = 0.25
+    replay_ratio: Annotated[float, Choices(0.125, 0.25, 0.5, 1.0)] = 0.25
     """Gradient steps per environment step. It is exact: actors and learner wait for each other."""
     learning_starts: int = 50_000
     """Environment steps before the first gradient step."""

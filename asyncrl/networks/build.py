@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
+from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import flag, within
 from asyncrl.envs.spaces import SMALLEST_IMAGE, Entry, Spaces
 from asyncrl.errors import UsageError
@@ -48,9 +49,9 @@ class NetworkConfig:
 
     network: str = "auto"
     """Network (asyncrl list networks), or your own as module:Name. auto is nature-cnn for images and mlp otherwise."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Annotated[tuple[int, ...], Choices((64, 64), (128, 128), (256, 256))] = (64, 64)
     """Units of each hidden layer (mlp)."""
-    activation: Activation = Activation.TANH
+    activation: Annotated[Activation, Choices(Activation.TANH, Activation.RELU)] = Activation.TANH
     """Activation of the hidden layers (mlp)."""
     layer_norm: bool = False
     """Layer normalization before the activation of every hidden layer, convolutions included (Ba et al. 2016)."""
@@ -66,7 +67,7 @@ class NetworkConfig:
     """Feed differences of successive frames instead of frames."""
     recurrent: Recurrent = Recurrent.NONE
     """Recurrent core between encoder and heads."""
-    recurrent_size: int = 256
+    recurrent_size: Annotated[int, Choices(128, 256, 512)] = 256
     """Units of the recurrent core."""
     dueling: bool = False
     """Dueling heads: a state value plus advantages of mean 0 (value-based methods; Wang et al. 2016)."""

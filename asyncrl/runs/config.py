@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 
 from asyncrl.acting.bots import BotOptions
 from asyncrl.algorithms import ALGORITHMS, Algorithm, algorithm_name_of, algorithm_named, installed_algorithms
 from asyncrl.algorithms.optimizers import OptimizerConfig
+from asyncrl.common.search_space import Choices
 from asyncrl.common.serialization import from_json, to_json
 from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.envs.family_options import read_options
@@ -155,7 +156,7 @@ class RunConfig:
     """Root seed of every random number in the run."""
     actors: int = 2
     """Actors, each with its own environments and copy of the weights."""
-    envs_per_actor: int = 16
+    envs_per_actor: Annotated[int, Choices(4, 8, 16, 32)] = 16
     """Environments that each actor steps together."""
     rollouts_per_update: int | None = None
     """Rollouts per update. Default: one from each actor."""

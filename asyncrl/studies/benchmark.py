@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.api import tailor
-from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
-from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.config import RunConfig
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.studies.export import check_export, export_scores
 from asyncrl.studies.grid import run_grid
+from asyncrl.studies.processes import cores_of
 from asyncrl.studies.published import find_reference
 from asyncrl.studies.report import write_report
 from asyncrl.studies.study import Study, is_study
@@ -80,7 +80,7 @@ def benchmark(
                 f"{study.path} was made by someone else, and its {len(missing)} unfinished runs may run code that it "
                 "names: continue it with --trust"
             )
-        needed = max(_cores_of(config) for config in _configurations(study.suite, trust=trust))
+        needed = max(cores_of(config) for config in _configurations(study.suite, trust=trust))
     study.path.mkdir(parents=True, exist_ok=True)
     with study.locked():
         if missing:
@@ -151,13 +151,3 @@ def _configuration(task: Task, method: Method, *, trust: bool) -> RunConfig:
         merged = {**({} if file is None else file.settings), **settings}
         config = tailor(task.env, method.algorithm, preset, **merged)
         return resolve(*check(config, asked=settings, home=Path.cwd()))
-
-
-def _cores_of(config: RunConfig) -> int:
-    """The cores that a run keeps busy."""
-    learner = config.learner_threads or 1
-    if config.engine is EngineKind.HOGWILD and HAS_WORKERS:
-        return config.actors
-    if config.engine is EngineKind.SERIAL:
-        return learner
-    return config.actors + learner

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import asyncrl
-from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.signals import StopRequest
 from asyncrl.runs.run import Run
+from asyncrl.studies.processes import CommandProcess, last_line
 from asyncrl.studies.study import Cell, Result, Study
 from asyncrl.studies.suite import words
 
@@ -27,9 +22,6 @@ HELD_OUT = 1_000_003
 """Seed of the evaluation environments. Runs have small seeds, so it is the seed of no training."""
 _POLL = 0.1
 """Seconds between looks at the processes."""
-_BOOT = "from asyncrl.cli import run_and_exit; run_and_exit()"
-_TIED = "from asyncrl.common.child_process import end_with_parent; end_with_parent({pipe}); "
-"""Ends the process with this one, wherever the system can."""
 
 
 def run_grid(study: Study, jobs: int, *, trust: bool, stop: StopRequest, say: Callable[[str], None]) -> Study:
@@ -95,7 +87,7 @@ class _Job:
     episodes: int
     log: Path
     trust: bool
-    process: _Process
+    process: CommandProcess
     result: Result | None = None
     _evaluating: bool = field(default=False)
 
@@ -110,7 +102,7 @@ class _Job:
             command = ["train", "--resume", str(run.path), "--no-video", "--quiet", *allowed]
         else:
             command = [*command_of(cell, study.path), *(allowed if cell.method.config else [])]
-        return cls(cell, run, study.suite.episodes, log, trust, _Process(command, log, log))
+        return cls(cell, run, study.suite.episodes, log, trust, CommandProcess(command, log, log))
 
     def ended(self) -> bool:
         """Whether the job is over; a training that has ended is followed by its evaluation."""
@@ -123,7 +115,7 @@ class _Job:
             self._evaluating = True
             mark = self.run.path / "latest"
             options = ["--episodes", str(self.episodes), "--seed", str(HELD_OUT), "--json", *["--trust"] * self.trust]
-            self.process = _Process(["evaluate", str(mark), *options], self._scores, self.log)
+            self.process = CommandProcess(["evaluate", str(mark), *options], self._scores, self.log)
             return False
         with contextlib.suppress(ValueError, KeyError):
             self.result = self._read(json.loads(self._scores.read_text(encoding="utf-8")))
@@ -150,9 +142,7 @@ class _Job:
         """Why the job has no result, in a sentence."""
         if self.process.poll() == 0:
             return f"it was stopped by a signal; the same command continues it ({self.log})"
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = lines[-1].removeprefix("asyncrl: ") if lines else f"exit code {self.process.poll()}"
-        return f"{last[:300]} ({self.log})"
+        return f"{last_line(self.log, self.process.poll())} ({self.log})"
 
     def interrupt(self) -> None:
         """Ask the process to save and end."""
@@ -160,57 +150,3 @@ class _Job:
 
     def kill(self) -> None:
         self.process.kill()
-
-
-class _Process:
-    """A process of `asyncrl` in a group of its own, which ends when this process ends. Output goes to files."""
-
-    def __init__(self, command: Sequence[str], out: Path, errors: Path) -> None:
-        self._parent_end, pipe = -1, -1
-        if HAS_WORKERS:
-            pipe, self._parent_end = os.pipe()
-        package = str(Path(asyncrl.__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
-        boot = _TIED.format(pipe=pipe) + _BOOT if HAS_WORKERS else _BOOT
-        tied: dict[str, Any] = {"pass_fds": (pipe,), "process_group": 0} if HAS_WORKERS else {}
-        try:
-            with open(out, "w" if out != errors else "a", encoding="utf-8") as stdout, open(errors, "a") as stderr:
-                self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                    [sys.executable, "-c", boot, *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    env=environment,
-                    **tied,
-                )
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            if HAS_WORKERS:
-                os.close(pipe)
-        self._interrupted = False
-
-    def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
-        code = self._process.poll()
-        if code is not None:
-            self._close()
-        return code
-
-    def interrupt(self) -> None:
-        if not self._interrupted:
-            self._interrupted = True
-            self._process.terminate()
-
-    def kill(self) -> None:
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL) if HAS_WORKERS else self._process.kill()
-        self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        if self._parent_end >= 0:
-            os.close(self._parent_end)
-            self._parent_end = -1

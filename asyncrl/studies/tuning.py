@@ -1,0 +1,308 @@
+"""Tuning: a search for good settings. Each trial is a run that `asyncrl train` makes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
+from asyncrl.api import configure, tailor
+from asyncrl.common.file_lock import AlreadyLocked, file_lock
+from asyncrl.common.hardware import cores
+from asyncrl.common.serialization import to_json
+from asyncrl.common.signals import StopRequest, handle_stop_signals
+from asyncrl.envs import EnvSource
+from asyncrl.errors import UsageError, suggestions
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.resolution import resolve
+from asyncrl.runs.settings import leaves
+from asyncrl.runs.settings_file import located, read_settings_file
+from asyncrl.studies.processes import cores_of
+from asyncrl.studies.tuning_report import TuningResult, write_results
+from asyncrl.studies.tuning_runs import FollowedRun, Recipe
+from asyncrl.studies.tuning_space import Dimension, search_space
+from asyncrl.studies.tuning_storage import Objective, OpenTrial, State, Storage, Trial
+
+__all__ = ["tune"]
+
+_FOLDER = Path("studies")
+_POLL = 0.1
+"""Seconds between looks at the runs."""
+_EVALUATIONS = 5
+"""Evaluations of a trial, unless --eval-every says otherwise."""
+_FINALISTS = 3
+"""Trials whose settings are run with other seeds."""
+_HOPELESS = 3
+"""Trials that may fail before any succeeds."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a study does."""
+
+    recipe: Recipe
+    base: RunConfig
+    space: Mapping[str, Dimension]
+    objectives: tuple[Objective, ...]
+    folder: Path
+    trials: int
+    seeds: int
+    jobs: int
+    trust: bool
+    say: Callable[[str], None]
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.algorithm} on {self.recipe.env}"
+
+    def facts(self) -> dict[str, Any]:
+        """What must be equal when the study continues."""
+        settings = {name: to_json(value) for name, value in leaves(self.base).items() if name not in self.space}
+        return {
+            "algorithm": self.recipe.algorithm,
+            "env": self.recipe.env,
+            "objectives": ",".join(objective.value for objective in self.objectives),
+            "space": {name: repr(dimension.space) for name, dimension in self.space.items()},
+            "settings": settings,
+        }
+
+
+def tune(
+    env: EnvSource | None = None,
+    algorithm: AlgorithmSource | None = None,
+    *,
+    trials: int = 20,
+    seeds: int = 3,
+    objectives: Sequence[str] | str = "score",
+    search: Sequence[str] = (),
+    folder: Path | str | None = None,
+    jobs: int | None = None,
+    config: Path | str | None = None,
+    preset: str | None = None,
+    trust: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    **settings: Any,
+) -> TuningResult:
+    """Search for settings of an algorithm in an environment.
+
+    The first trial has the settings of the preset, the others are chosen by Optuna's TPE sampler; a trial whose
+    evaluations are below the median of others is stopped early. The best settings are run with other seeds. Called again
+    with the same folder the study continues, also after `kill -9`.
+
+    Args:
+        env: Environment id, or a class or function in a module.
+        algorithm: As for `train`.
+        trials: Number of trials, those of the folder included.
+        seeds: Other seeds that the three best trials' settings are run with; 0 for none.
+        objectives: "score" or "seconds", or both: then all trials are made to their end, and the Pareto front is shown.
+        search: Settings to vary; () for all that have a search space (`Range` and `Choices` in their types).
+        folder: Folder of the study; None is `studies/tune-ALGO-ENV`.
+        jobs: Trials at a time; None is as many as the cores allow.
+        config: A settings file; its settings are not varied.
+        preset: Preset to start from.
+        trust: Run code that `config` names even if it is in the run folder of someone else.
+        say: Gets a line for every finished trial.
+        settings: Settings of `train`, which are not varied.
+
+    Returns:
+        The trials, and the path of a settings file with the best settings for `train(config=…)`.
+
+    Raises:
+        UsageError: For settings that do not exist, do not fit or have no search space, for a folder with another study, and
+            if Optuna is missing.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; the same call continues.
+
+    >>> result = tune("CartPole-v1", "ppo", trials=20, steps=50_000)
+    >>> train(config=result.settings_file)
+    """
+    for name, value, least in (("trials", trials, 1), ("seeds", seeds, 0), ("jobs", jobs, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"--{name} must be {least} or more, not {value}")
+    recipe, base, space = _prepare(env, algorithm, config, preset, settings, search, trust=trust)
+    name = re.sub("[^a-zA-Z0-9_.+-]+", "-", f"tune-{recipe.algorithm}-{recipe.env}")
+    resolved = resolve(*recipe.configuration({}))
+    alone = resolved.device.value != "cpu"  # runs would share the GPU
+    plan = _Plan(
+        recipe,
+        base,
+        space,
+        _objectives(objectives),
+        Path(_FOLDER / name if folder is None else folder).absolute(),
+        trials,
+        seeds,
+        jobs or (1 if alone else max(1, cores() // cores_of(resolved))),
+        trust,
+        say,
+    )
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with file_lock(plan.folder / ".lock"):
+            return _tune(plan)
+    except AlreadyLocked as lock:
+        raise UsageError(f"{plan.folder} is being tuned by {lock}; wait for it or stop it") from None
+
+
+def _prepare(
+    env: EnvSource | None,
+    algorithm: AlgorithmSource | None,
+    config: Path | str | None,
+    preset: str | None,
+    settings: Mapping[str, Any],
+    search: Sequence[str],
+    *,
+    trust: bool,
+) -> tuple[Recipe, RunConfig, dict[str, Dimension]]:
+    """The recipe of the runs, the configuration to start from, and the search space."""
+    name = None if algorithm is None else algorithm_name_of(algorithm)
+    file = None if config is None else read_settings_file(config, name, preset, trust=trust)
+    own = leaves(algorithm) if isinstance(algorithm, Algorithm) else {}
+    fixed = {**({} if file is None else file.settings), **own, **settings}
+    if file is not None:
+        env, name, preset = env or file.env, name or file.algorithm, preset or file.preset
+    if env is None:
+        raise UsageError("the environment is missing: tune(ENV, ALGO), or env in the table [run] of the config")
+    with located(file, overridden=settings):
+        if file is not None and not trust:
+            file.check_trust(configure(env, name, preset, **fixed))
+        base = tailor(env, name, preset, **fixed)
+        if not base.eval_episodes:
+            raise UsageError("trials are compared by their evaluations, but --eval-episodes is 0")
+        if base.env.startswith("__main__:"):
+            raise UsageError(
+                f"{base.env} cannot be found by the trials, which are processes of their own; put it in a module"
+            )
+        if not base.eval_every:
+            fixed["eval_every"] = max(1, base.steps // _EVALUATIONS)
+        recipe = Recipe.of(base, fixed, Path.cwd())
+        base, contract = recipe.configuration({})
+        return recipe, base, search_space(base, contract, fixed=fixed.keys() - {"eval_every"}, names=search)
+
+
+def _objectives(words: Sequence[str] | str) -> tuple[Objective, ...]:
+    """The objectives by their names. Raises UsageError for an unknown one."""
+    names = words.split(",") if isinstance(words, str) else list(words)
+    known = [objective.value for objective in Objective]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--objectives: {name!r} is not one of {', '.join(known)}{suggestions(str(name), known)}")
+    return tuple(dict.fromkeys(map(Objective, names)))
+
+
+def _tune(plan: _Plan) -> TuningResult:
+    storage = Storage(plan.folder / "study.db", plan.space, plan.objectives, plan.facts(), plan.base.seed)
+    plan.say(f"tuning {plan.title}: {', '.join(plan.space)}")
+    with handle_stop_signals() as stop:
+        _run_trials(plan, storage, stop)
+        finalists = [] if stop else _finalists(storage)
+        _run_seeds(plan, storage, finalists, stop)
+    if stop:
+        done = sum(one.state is not State.RUNNING for one in storage.trials())
+        raise KeyboardInterrupt(f"stopped after {done} of {plan.trials} trials; the same command continues")
+    if not finalists:
+        problems = [one.problem for one in storage.trials() if one.problem]
+        raise UsageError(f"no trial of {plan.title} was completed{f': {problems[-1]}' if problems else ''}")
+    return write_results(plan.folder, plan.title, plan.objectives, storage)
+
+
+def _run_trials(plan: _Plan, storage: Storage, stop: StopRequest) -> None:
+    """Make the trials that are missing, several at a time."""
+    begun, waiting = len(storage.trials()), storage.unfinished()
+    running = list[tuple[OpenTrial, FollowedRun]]()
+    pruned = set[int]()
+    try:
+        while (not stop and (waiting or begun < plan.trials)) or running:
+            while not stop and len(running) < plan.jobs and (waiting or begun < plan.trials):
+                trial = waiting.pop(0) if waiting else storage.ask()
+                begun = max(begun, trial.number + 1)
+                try:
+                    folder = plan.folder / "trials" / f"{trial.number:03}"
+                    running.append((trial, FollowedRun.begin(folder, plan.recipe, trial.settings, trust=plan.trust)))
+                except UsageError as problem:
+                    trial.fail(str(problem))
+                    _report(plan, storage, trial.number)
+            time.sleep(_POLL)
+            for trial, run in list(running):
+                if stop or (trial.number not in pruned and trial.report(run.scores)):
+                    pruned |= set() if stop else {trial.number}
+                    run.interrupt()
+                if run.exit_code() is not None:
+                    running.remove((trial, run))
+                    if _close(trial, run, is_pruned=trial.number in pruned, is_stopped=bool(stop)):
+                        _report(plan, storage, trial.number)
+    finally:
+        for _, run in running:
+            run.kill()
+
+
+def _close(trial: OpenTrial, run: FollowedRun, *, is_pruned: bool, is_stopped: bool) -> bool:
+    """Note the result of a trial whose process has ended. False if it was stopped and has none."""
+    scores = run.scores
+    if run.has_finished and scores:
+        trial.complete(scores[-1], run.seconds)
+    elif is_pruned:
+        trial.prune(scores[-1], run.seconds)
+    elif is_stopped:
+        return False
+    else:
+        trial.fail(run.problem())
+    return True
+
+
+def _report(plan: _Plan, storage: Storage, number: int) -> None:
+    """Say how a trial ended. Raises UsageError if the first ones have all failed."""
+    trials = storage.trials()
+    closed = [one for one in trials if one.state is not State.RUNNING]
+    (trial,) = (one for one in trials if one.number == number)
+    scores = [one.score for one in closed if one.state is State.COMPLETE and one.score is not None]
+    best = f"; best {max(scores):.1f}" if scores else ""
+    what = f"failed: {trial.problem}" if trial.state is State.FAILED else f"{trial.score:.1f} after {trial.seconds:.0f} s"
+    what += " (stopped early)" * (trial.state is State.PRUNED)
+    plan.say(f"[{len(closed)}/{plan.trials}] trial {number}: {what}{best}")
+    if len(closed) >= min(_HOPELESS, plan.trials) and all(one.state is State.FAILED for one in closed):
+        which = "the first trial has" if len(closed) == 1 else f"the first {len(closed)} trials have"
+        raise UsageError(f"{which} failed: {trial.problem} ({plan.folder / 'trials'})")
+
+
+def _finalists(storage: Storage) -> list[Trial]:
+    """The best trials, each of them with other settings."""
+    found: list[Trial] = []
+    for trial in storage.best():
+        if trial.settings not in [one.settings for one in found]:
+            found.append(trial)
+    return found[:_FINALISTS]
+
+
+def _run_seeds(plan: _Plan, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:
+    """Run the settings of the best trials with other seeds, several at a time."""
+    others = range(plan.base.seed + 1, plan.base.seed + 1 + plan.seeds)
+    waiting = [
+        (one, seed) for seed in others for one in finalists if str(seed) not in storage.seeds.get(str(one.number), {})
+    ]
+    running = list[tuple[Trial, int, FollowedRun]]()
+    try:
+        while (waiting and not stop) or running:
+            while waiting and not stop and len(running) < plan.jobs:
+                trial, seed = waiting.pop(0)
+                folder = plan.folder / "seeds" / f"{trial.number:03}-{seed}"
+                settings = {**trial.settings, "seed": seed}
+                running.append((trial, seed, FollowedRun.begin(folder, plan.recipe, settings, trust=plan.trust)))
+            time.sleep(_POLL)
+            for trial, seed, run in list(running):
+                if stop:
+                    run.interrupt()
+                if run.exit_code() is None:
+                    continue
+                running.remove((trial, seed, run))
+                scores = run.scores
+                if run.has_finished and scores:
+                    storage.note_seed(trial.number, seed, scores[-1])
+                    plan.say(f"trial {trial.number} with seed {seed}: {scores[-1]:.1f}")
+                elif not stop:
+                    plan.say(f"trial {trial.number} with seed {seed} failed: {run.problem()}")
+    finally:
+        for _, _, run in running:
+            run.kill()
