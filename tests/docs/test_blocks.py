@@ -137,7 +137,7 @@ def shortened(command: list[str]) -> list[str]:
         return [name, *replaced(words, "--steps", str(2 * BRIEF["steps"])), "--quiet", "--no-video"]
     if name == "train":
         words = replaced(words, "--steps", str(BRIEF["steps"]))
-        options = {"actors": 1, "envs-per-actor": 4, "engine": "serial", "eval-episodes": 1}
+        options = {"actors": 1, "envs-per-actor": 4, "engine": "serial", "eval-episodes": 0}
         if words[0] in REPLAY:
             options |= {"capacity": 1_000, "learning-starts": 128, "batch-size": 8}
         for option, value in options.items():
