@@ -24,6 +24,7 @@ from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.cli import main
+from asyncrl.common.stopwatch import Processor
 from asyncrl.envs import Contract, describe
 from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
 from asyncrl.experience import OffPolicy
@@ -302,7 +303,7 @@ class Few:
 
 
 def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = Work({}, processor=0, rollouts=0, steps=0, restarts=0, completed=0)
+    nothing = Work({}, Processor(0, 0), rollouts=0, steps=0, restarts=0, completed=0)
     first, second = (WorkerReport(worker, [], [], {}, nothing, final=True) for worker in (0, 1))
     workers: Any = Few([first], [], [second])
     assert list(hogwild._reports(workers, 2)) == [[first], [], [second]]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+import time
 from time import perf_counter
+from typing import NamedTuple
 
-__all__ = ["ACTOR_STAGES", "LEARNER_STAGES", "Stopwatch"]
+__all__ = ["ACTOR_STAGES", "LEARNER_STAGES", "Processor", "Stopwatch", "processor_times"]
 
 ACTOR_STAGES = ("environments", "acting", "waiting", "other")
 """Stepping environments, the policy's forward pass, waiting for a request and a slot, and the rest."""
@@ -13,6 +18,46 @@ LEARNER_STAGES = (
     *("evaluation", "checkpoint", "other"),
 )
 """Stages of the learner, in the order of an update."""
+
+
+class Processor(NamedTuple):
+    """What the scheduler knows of a thread."""
+
+    used: float
+    """Seconds of processor time"""
+    delayed: float
+    """Seconds in which it was ready to run, but no core was free; 0 where the system does not tell"""
+
+
+class _Scheduler(threading.local):
+    """Linux's statistics of the thread that makes it."""
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        self._owner = os.getpid()
+        with contextlib.suppress(OSError):  # another system, or a kernel without them
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+
+    def times(self) -> Processor:
+        """The times of the thread so far."""
+        if self._owner != os.getpid():  # a fork: the file is the parent's
+            self.__init__()  # type: ignore[misc]
+        if self._file is None:
+            return Processor(time.thread_time(), 0.0)
+        used, delayed, _ = os.pread(self._file, 100, 0).split()
+        return Processor(int(used) / 1e9, int(delayed) / 1e9)
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+
+_scheduler = _Scheduler()
+
+
+def processor_times() -> Processor:
+    """The times of the calling thread so far."""
+    return _scheduler.times()
 
 
 class Stopwatch:

@@ -6,7 +6,6 @@ interleaving raises an error instead of corrupting data.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.acting.playback import RolloutSource
+from asyncrl.common.stopwatch import processor_times
 from asyncrl.errors import ScheduleError
 from asyncrl.experience.rollout import Field, Layout, Ticket, timing
 
@@ -87,13 +87,13 @@ class Memory:
 
         Raises ScheduleError if that version was overwritten.
         """
-        slot, processor = self.slots[ticket.slot], time.thread_time()
+        slot, began = self.slots[ticket.slot], processor_times()
         actor.stopwatch.lap("waiting")
         slot.stamp.fill_(_BEING_WRITTEN)
         version = self._load(ticket, actor.policy.load)
         actor.collect(ticket, slot)
         actor.stopwatch.lap("other")
-        slot.timing.copy_(timing(actor.stopwatch, time.thread_time() - processor))
+        slot.timing.copy_(timing(actor.stopwatch, began))
         slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
 
     def _buffer(self, version: int) -> int:

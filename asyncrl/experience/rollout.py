@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.common.alignment import aligned
-from asyncrl.common.stopwatch import ACTOR_STAGES, Stopwatch
+from asyncrl.common.stopwatch import ACTOR_STAGES, Processor, Stopwatch, processor_times
 from asyncrl.errors import ScheduleError
 
 __all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket", "timing"]
@@ -79,8 +79,8 @@ class Rollout(Steps):
     restarts: Tensor
     """[1] int64: restarts of the actor's environment workers since the beginning of the run."""
     timing: Tensor
-    """[6] float64: the actor's seconds in each of `ACTOR_STAGES` since its last rollout, the processor seconds of this one,
-    and the time of its completion on the clock `perf_counter`."""
+    """[7] float64: the actor's seconds in each of `ACTOR_STAGES` since its last rollout, the two `Processor` times of this
+    one, and the time of its completion on the clock `perf_counter`."""
     starts_reset: Tensor
     """[1] bool: all environments were reset right before step 0, so nothing continues the previous rollout."""
     next_frames_since_reset: Tensor
@@ -144,12 +144,11 @@ class Rollout(Steps):
             )
 
 
-def timing(stopwatch: Stopwatch, processor: float) -> Tensor:
-    """The `Rollout.timing` of a rollout that is complete. Takes the stopwatch's times; `processor`: seconds of it used."""
-    seconds = stopwatch.take()
-    return torch.tensor(
-        [*(seconds.get(stage, 0.0) for stage in ACTOR_STAGES), processor, stopwatch.at], dtype=torch.float64
-    )
+def timing(stopwatch: Stopwatch, began: Processor) -> Tensor:
+    """The `Rollout.timing` of a rollout that is complete, which began at the thread's `Processor` times `began`."""
+    seconds, now = stopwatch.take(), processor_times()
+    stages = (seconds.get(stage, 0.0) for stage in ACTOR_STAGES)
+    return torch.tensor([*stages, now.used - began.used, now.delayed - began.delayed, stopwatch.at], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class Layout:
             "reset": Field((t + 1, b), torch.bool),
             "stamp": Field((3,), torch.int64),
             "restarts": Field((1,), torch.int64),
-            "timing": Field((len(ACTOR_STAGES) + 2,), torch.float64),
+            "timing": Field((len(ACTOR_STAGES) + 3,), torch.float64),
             "starts_reset": Field((1,), torch.bool),
             "next_frames_since_reset": Field((2, b), torch.int32),
             "next_state": Field((2, b, self.state), torch.float32),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asyncrl.common.hardware import busy_core_seconds
-from asyncrl.common.stopwatch import ACTOR_STAGES, LEARNER_STAGES, Stopwatch
+from asyncrl.common.stopwatch import ACTOR_STAGES, LEARNER_STAGES, Processor, Stopwatch, processor_times
 
 __all__ = ["StageMeter", "StageTimes", "Work", "WorkMeter"]
 
@@ -42,6 +42,8 @@ class StageTimes:
     """Processor seconds of the actors, without threads and processes of their environments."""
     learner_processor: float
     """Processor seconds of the learner's process, without actors in it."""
+    delayed: float
+    """Seconds in which an actor or the learner was ready to run, but no core was free."""
     busy_cores: float
     """Mean number of busy cores, whichever program keeps them busy."""
 
@@ -83,8 +85,7 @@ class Work(NamedTuple):
 
     seconds: dict[str, float]
     """By stage"""
-    processor: float
-    """Processor seconds"""
+    processor: Processor
     rollouts: int
     steps: int
     restarts: int
@@ -97,7 +98,7 @@ class WorkMeter:
     """Adds up the work of a worker that acts and learns in one thread."""
 
     def __init__(self, stopwatch: Stopwatch) -> None:
-        self._stopwatch, self._processor = stopwatch, time.thread_time()
+        self._stopwatch, self._processor = stopwatch, processor_times()
         stopwatch.at = time.perf_counter()
         self._rollouts = self._steps = self._restarts = 0
 
@@ -107,12 +108,13 @@ class WorkMeter:
 
     def take(self) -> Work:
         """Return the work since this was last called."""
-        processor = time.thread_time()
+        now, before = processor_times(), self._processor
+        processor = Processor(now.used - before.used, now.delayed - before.delayed)
         work = Work(
-            self._stopwatch.take(), processor - self._processor, self._rollouts, self._steps, self._restarts,
+            self._stopwatch.take(), processor, self._rollouts, self._steps, self._restarts,
             self._stopwatch.at,
         )  # fmt: skip
-        self._processor, self._rollouts, self._steps = processor, 0, 0
+        self._processor, self._rollouts, self._steps = now, 0, 0
         return work
 
 
@@ -125,9 +127,11 @@ class _Moment(NamedTuple):
     learner: np.ndarray
     """[stages] seconds"""
     actors: np.ndarray
-    """[A, stages + 2]: seconds by stage, processor seconds, rollouts"""
+    """[A, stages + 3]: seconds by stage, the two `Processor` times, rollouts"""
     processor: float
     """Processor seconds of this process"""
+    delayed: float
+    """`Processor.delayed` of the learner's thread"""
     busy_cores: float
     """Core seconds"""
 
@@ -139,7 +143,7 @@ class StageMeter:
         """`stopwatch`: the learner's. `concurrent`: actors run beside the learner; `separate`: in other processes."""
         self._stopwatch = stopwatch
         self._concurrent, self._separate = concurrent, separate
-        self._actors: np.ndarray = np.zeros((actors, len(_WORKER_STAGES) + 2))
+        self._actors: np.ndarray = np.zeros((actors, len(_WORKER_STAGES) + 3))
         self.health = [Health(0, 0, None)] * actors
         self._steps = self._updates = 0
         self._moments: deque[_Moment] = deque(maxlen=_RECENT)
@@ -155,12 +159,12 @@ class StageMeter:
 
     def add_rollout(self, actor: int, timing: Sequence[float], steps: int, restarts: int) -> None:
         """Add a consumed rollout with its `Rollout.timing`."""
-        *seconds, processor, completed = timing
+        *seconds, used, delayed, completed = timing
         self.health[actor] = Health(self.health[actor].steps + steps, restarts, completed or None)
         if self._first is not None:
             row = self._actors[actor]
             row[: len(seconds)] += seconds
-            row[-2:] += processor, 1
+            row[-3:] += used, delayed, 1
 
     def add_worker(self, actor: int, work: Work) -> None:
         """Add what a worker that acts and learns did since it was last added."""
@@ -168,7 +172,7 @@ class StageMeter:
         self.health[actor] = Health(self.health[actor].steps + work.steps, work.restarts, work.completed)
         if self._first is not None:
             seconds = [work.seconds.get(stage, 0.0) for stage in _WORKER_STAGES]
-            self._actors[actor] += [*seconds, work.processor, work.rollouts]
+            self._actors[actor] += [*seconds, *work.processor, work.rollouts]
 
     def updated(self, update: int, step: int) -> None:
         """Set the numbers of updates and steps made."""
@@ -204,21 +208,22 @@ class StageMeter:
         learner = np.array(list(self.learner_seconds.values()))
         return _Moment(
             time.perf_counter(), self._steps, self._updates, learner, self._actors.copy(),
-            time.process_time(), busy_core_seconds(),
+            time.process_time(), processor_times().delayed, busy_core_seconds(),
         )  # fmt: skip
 
     def _between(self, start: _Moment, end: _Moment) -> StageTimes:
         elapsed = max(end.clock - start.clock, 1e-9)
         actors = end.actors - start.actors
         waiting = ACTOR_STAGES.index("waiting")
-        busy = actors[:, :-2].sum(1) - actors[:, waiting]
-        sums = dict(zip(_WORKER_STAGES, actors[:, :-2].sum(0).tolist(), strict=True))
+        busy = actors[:, :-3].sum(1) - actors[:, waiting]
+        sums = dict(zip(_WORKER_STAGES, actors[:, :-3].sum(0).tolist(), strict=True))
         if self._learns_apart:
             sums = {stage: sums[stage] for stage in ACTOR_STAGES}
         if not self._concurrent:  # one thread: an actor that does not act waits for all others
             sums["waiting"] = max(0.0, elapsed - float(busy.sum()))
         own = end.processor - start.processor
-        acting = float(actors[:, -2].sum())
+        acting, delayed = actors[:, -3:-1].sum(0).tolist()
+        alone = end.delayed - start.delayed
         return StageTimes(
             seconds=elapsed,
             steps=end.steps - start.steps,
@@ -231,6 +236,7 @@ class StageMeter:
             busy=tuple(busy.tolist()),
             actors_processor=acting,
             learner_processor=own if self._separate else max(0.0, own - acting),
+            delayed=delayed + alone if self._concurrent else max(delayed, alone),
             busy_cores=(end.busy_cores - start.busy_cores) / elapsed,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from asyncrl.common.hardware import usable_cores
 from asyncrl.envs import Backend, Contract
 from asyncrl.runs.config import EngineKind, RunConfig, ScheduleKind
 from asyncrl.runs.stage_times import StageTimes
@@ -60,14 +59,16 @@ def straggler(times: StageTimes) -> tuple[int, float] | None:
     return seconds.index(max(seconds)), max(seconds) / max(median(others), 1e-9)
 
 
-def expected_gain(times: StageTimes, contract: Contract, old: RunConfig, new: RunConfig) -> float:
+def expected_gain(times: StageTimes, contract: Contract, old: RunConfig, new: RunConfig, cores: float) -> float:
     """The speed with the settings `new`, divided by that with `old`, under which `times` were measured.
 
-    What the model does not explain of the measured time is taken to stay.
+    `cores`: those that the run may use. What the model does not explain of the measured time is taken to stay.
     """
     measured = times.seconds / times.steps
     own = own_cores(times, old, contract)
-    usable = max(own, min(usable_cores(), own + max(0.0, usable_cores() - times.busy_cores)), 1e-9)
+    free, others = max(0.0, cores - times.busy_cores), max(0.0, times.busy_cores - own)
+    served = own / max(own + times.delayed / times.seconds, 1e-9)  # of the processor time that the run asked for
+    usable = max(own, min(cores, own + free + served * others / 2), 1e-9)
     before, after = (_duration(times, one, _costs(times, contract, old, one), usable) for one in (old, new))
     return measured / max(after + max(0.0, measured - before), 1e-12)
 
@@ -104,7 +105,7 @@ def _costs(times: StageTimes, contract: Contract, old: RunConfig, new: RunConfig
     processor *= (making - stepping + per_step["environments"]) / before if before else 1.0
     if old.engine is EngineKind.SERIAL and new.engine in (EngineKind.PROCESSES, EngineKind.THREADS):
         more_processor += _REQUEST / new.rollout_steps
-    learning = _learning(times, old, new, fixed)
+    learning = _learning(times, old, new)
     beside = times.learner.get("evaluation", 0.0) * _evaluations(old, new)
     beside += times.learner.get("checkpoint", 0.0) * old.checkpoint_every / new.checkpoint_every
     used = times.learner_processor / times.steps
@@ -131,19 +132,20 @@ def _stepping(seconds: float, contract: Contract, old: RunConfig, new: RunConfig
     return _shared(seconds, _FIXED_FOR_VECTORS if native else 0.0, new.envs_per_actor / old.envs_per_actor), 0.0
 
 
-def _learning(times: StageTimes, old: RunConfig, new: RunConfig, fixed: float) -> float:
-    """Seconds per step of the learner. More steps in an update share what an update costs whatever its size."""
+def _learning(times: StageTimes, old: RunConfig, new: RunConfig) -> float:
+    """Seconds per step of the learner.
+
+    Fewer, larger updates of a small network cost less per step, but they learn less, too: that is not counted as a gain.
+    """
     larger = new.batch_steps / old.batch_steps
     seconds = {stage: spent / times.steps for stage, spent in times.learner.items()}
     passes = new.algorithm.experience().epochs / old.algorithm.experience().epochs
     network = sum(seconds.get(stage, 0.0) for stage in ("forward", "backward"))
     threads = (new.learner_threads or 1) / (old.learner_threads or 1)
     network *= passes * (1 - _PARALLEL + _PARALLEL / threads)
-    steps = seconds.get("optimizer", 0.0) * passes
-    if new.algorithm.experience().replay is None:  # a replay ratio fixes the gradient steps per environment step
-        network, steps = _shared(network, fixed, larger), steps / larger
+    network += seconds.get("optimizer", 0.0) * passes
     rest = seconds.get("batch", 0.0) + sum(seconds.get(stage, 0.0) / larger for stage in ("publish", "other"))
-    return network + steps + rest
+    return network + rest
 
 
 def _evaluations(old: RunConfig, new: RunConfig) -> float:

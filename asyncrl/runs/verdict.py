@@ -24,8 +24,10 @@ _LEAST_SECONDS = 1.0
 """Shorter measurements give no verdict."""
 _LEAST_GAIN = 1.15
 """Smaller gains are not worth a change."""
-_NEARLY = 0.85
+_NEARLY = 0.7
 """Of two settings, the one that changes less of what is learned is named if its gain is at least this share."""
+_MUCH_DELAYED = 0.3
+"""Share of the work's time in which no core was free from which on cores are the bottleneck."""
 _LEARNING = ("batch", "forward", "backward", "optimizer", "publish", "other")
 
 
@@ -50,8 +52,10 @@ class Verdict:
 class Advisor:
     """Judges the measured times of a run under a resolved configuration."""
 
-    def __init__(self, config: RunConfig, contract: Contract) -> None:
+    def __init__(self, config: RunConfig, contract: Contract, cores: float | None = None) -> None:
+        """`cores`: those that the run may keep busy; None for this machine's."""
         self._config, self._contract = config, contract
+        self._cores = usable_cores() if cores is None else cores
         self._allowed: dict[str, bool] = {}
 
     def judge(self, times: StageTimes | None) -> Verdict:
@@ -59,7 +63,7 @@ class Advisor:
         if times is None or times.seconds < _LEAST_SECONDS or times.steps <= 0:
             return Verdict("unknown", "The run was too short to say where its time goes.")
         bottleneck, finding = self._find(times)
-        best = self._best_change(times)
+        best = self._best_change(times, bottleneck)
         if best is None:
             return Verdict(bottleneck, f"{finding}; no single setting is expected to make it much faster here.")
         words, gain = best
@@ -71,9 +75,8 @@ class Advisor:
         for stage, subject in (("evaluation", "Evaluations"), ("checkpoint", "Checkpoints")):
             if learner.get(stage, 0.0) > 0.4:
                 return stage, f"{subject} take {learner[stage]:.0%} of the time"
-        busy, own, usable = times.busy_cores, own_cores(times, self._config, self._contract), usable_cores()
-        if busy - own > 0.4 * usable and busy > 0.85 * usable:
-            return "cores", f"Other programs keep {busy - own:.1f} of the {usable:.3g} cores busy"
+        if (scarce := self._scarce_cores(times)) is not None:
+            return "cores", scarce
         slowest = straggler(times)
         waits = learner.get("waiting", 0.0) > 0.25
         if slowest is not None and slowest[1] > 1.5 and waits and self._config.schedule is ScheduleKind.LOCKSTEP:
@@ -87,8 +90,6 @@ class Advisor:
             learning = sum(actors.get(stage, 0.0) for stage in ("batch", "forward", "backward", "optimizer", "publish"))
             parts = {"environments": actors["environments"], "acting": actors["acting"], "learner": learning}
             return max(parts, key=lambda part: parts[part]), _parts(parts, "of the workers' time")
-        if own > 0.9 * usable:
-            return "cores", f"The run keeps all {usable:.3g} cores busy ({_parts(_busy(times), 'of the work', lower=True)})"
         learning = sum(learner[stage] for stage in _LEARNING)
         if learning > learner["waiting"]:
             return "learner", (
@@ -102,16 +103,30 @@ class Advisor:
             "time for rollouts"
         )
 
+    def _scarce_cores(self, times: StageTimes) -> str | None:
+        """The sentence on too few cores, if actors and learner have to wait for them."""
+        own, cores, parts = own_cores(times, self._config, self._contract), self._cores, _busy(times)
+        work = sum(times.actors.values()) - times.actors["waiting"] + sum(times.learner.get(x, 0.0) for x in _LEARNING)
+        if times.delayed < _MUCH_DELAYED * work and own < 0.92 * cores:
+            return None
+        if own < times.busy_cores / 2:
+            others = times.busy_cores - own
+            return f"Other programs keep {others:.1f} of the {cores:.3g} cores busy, and the run waits for them"
+        return f"All {cores:.3g} cores are busy ({_parts(parts, 'of the work', lower=True)})"
+
     def _in_turn(self, times: StageTimes) -> tuple[str, str]:
         """The verdict where everything happens in one thread."""
         parts = _busy(times)
         return max(parts, key=lambda part: parts[part]), f"{_parts(parts, 'of the time')}, one after the other"
 
-    def _best_change(self, times: StageTimes) -> tuple[str, float] | None:
+    def _best_change(self, times: StageTimes, bottleneck: str) -> tuple[str, float] | None:
         """The change that is expected to help most, on the command line, and its gain."""
         found: list[tuple[str, float]] = []
-        for words, name, new in self._changes():
-            gain = expected_gain(times, self._contract, self._config, new)
+        changes = list(self._changes())
+        if bottleneck == "straggler":
+            changes.sort(key=lambda change: change[1] != "schedule")
+        for words, name, new in changes:
+            gain = expected_gain(times, self._contract, self._config, new, self._cores)
             if gain >= _LEAST_GAIN and self._is_allowed(words, name, new):
                 found.append((words, gain))
         most = max((gain for _, gain in found), default=0.0)
@@ -132,7 +147,7 @@ class Advisor:
     def _changes(self) -> Iterator[tuple[str, str, RunConfig]]:
         """Changes to consider, those first that change nothing of what is learned: flag, setting, configuration."""
         config, contract = self._config, self._contract
-        cores = max(1, int(usable_cores()))
+        cores = max(1, int(self._cores))
 
         def change(name: str, value: Any, base: RunConfig = config, words: str = "") -> tuple[str, str, RunConfig]:
             shown = value.value if hasattr(value, "value") else value
