@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         pretrain,
         record,
         resume,
+        share,
         train,
     )
     from asyncrl.dashboard.process import watch
@@ -73,6 +74,7 @@ __all__ = [
     "pretrain",
     "record",
     "resume",
+    "share",
     "train",
     "tune",
     "watch",
@@ -96,6 +98,7 @@ _LAZY = {
     "pretrain": "api",
     "record": "api",
     "resume": "api",
+    "share": "api",
     "train": "api",
     "tune": "studies.tuning",
     "watch": "dashboard.process",

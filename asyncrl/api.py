@@ -1,4 +1,4 @@
-"""The commands as functions: train, resume, evaluate, play, record, pretrain, export.
+"""The commands as functions: train, resume, evaluate, play, record, pretrain, export, share.
 
 They take the options of the command line as keyword arguments, with underscores for hyphens, and raise the sentences
 that the command line prints as `UsageError` and other `AsyncRLError`s.
@@ -28,6 +28,7 @@ from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, leaves, tailor
 from asyncrl.runs.settings_file import located, read_settings_file
+from asyncrl.sharing.share import share
 from asyncrl.training import TrainingResult
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "pretrain",
     "record",
     "resume",
+    "share",
     "start",
     "tailor",
     "train",

@@ -89,7 +89,9 @@ SLOW = {
     "runs/test_divergence",
     "runs/test_option_checks",
     "runs/test_option_refusals",
+    "runs/test_hub",
     "runs/test_run",
+    "sharing/test_share",
 }
 """Modules, and tests in others, that train, start processes or load emulators: most take more than a second."""
 

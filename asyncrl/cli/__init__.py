@@ -29,6 +29,7 @@ COMMANDS = {
     "record": "record an agent's or a bot's play as a dataset",
     "pretrain": "imitate a recorded dataset",
     "export": "write an agent as an ONNX model",
+    "share": "write an agent with a model card, or upload it",
     "inspect": "show the contents of a run or checkpoint",
     "repro": "replay the episode of a crash capsule",
     "plot": "draw learning curves, distributions, losses, filters",

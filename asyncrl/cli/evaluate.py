@@ -28,7 +28,8 @@ BASIC = {
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, or pretrained agent (asyncrl list pretrained)."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent (asyncrl list pretrained), or
+    hf:USER/NAME on the Hugging Face Hub."""
     episodes: int = 30
     """Number of episodes."""
     seed: int = 1

@@ -21,7 +21,8 @@ BASIC = {"Options": ("onnx", "observations", "env", "json", "trust")}
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, or pretrained agent (asyncrl list pretrained)."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent (asyncrl list pretrained), or
+    hf:USER/NAME on the Hugging Face Hub."""
     onnx: Path | None = None
     """Folder for policy.onnx and contract.json."""
     observations: int = 1_000

@@ -28,8 +28,8 @@ BASIC = {
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, or pretrained agent (asyncrl list pretrained);
-    with --human an environment."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent (asyncrl list pretrained), or
+    hf:USER/NAME on the Hugging Face Hub; with --human an environment."""
     video: Path | None = None
     """Write an .mp4 or .gif file instead of opening a window."""
     episodes: int = 1

@@ -1,4 +1,4 @@
-"""From a name on the command line to a checkpoint: run folders, checkpoint folders and pretrained agents."""
+"""From a name on the command line to a checkpoint: run folders, checkpoint folders, pretrained agents, hf:USER/NAME."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.runs.hub import downloaded, is_on_hub
 from asyncrl.runs.run import Run
 
 __all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_names"]
@@ -26,7 +27,7 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
 
 
 def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = False) -> Path:
-    """The checkpoint of a run folder, checkpoint folder or pretrained agent.
+    """The checkpoint of a run folder, checkpoint folder, pretrained agent, or agent on the Hugging Face Hub (hf:USER/NAME).
 
     For a run it is the checkpoint marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest choose
     one. Raises UsageError if there is none.
@@ -74,7 +75,7 @@ def _path(name: str | os.PathLike[str]) -> Path:
         raise UsageError(
             f"a run or an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}"
         )
-    return Path(name)
+    return downloaded(name) if is_on_hub(name) else Path(name)
 
 
 def _run_folders() -> list[str]:

@@ -1,0 +1,115 @@
+"""A shared agent is a folder that others load, and a repository on the Hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import hub
+
+import asyncrl
+from asyncrl.api import configure
+from asyncrl.cli import main
+from asyncrl.errors import UsageError
+from asyncrl.launch import start
+from asyncrl.runs.run import Run
+
+SMALL: dict[str, Any] = dict(steps=320, actors=1, envs_per_actor=4, engine="serial", log_every=1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return start(configure("CartPole-v1", "a3c", eval_episodes=2, **SMALL), tmp_path_factory.mktemp("share") / "run")[0]
+
+
+def test_the_folder_is_loaded_and_has_a_card_with_the_score(run: Run, tmp_path: Path) -> None:
+    shared = asyncrl.share(run, tmp_path / "agent", episodes=5)
+    assert shared.files.keys() == {
+        *("README.md", "manifest.json", "metrics.jsonl", "weights.safetensors", "replay.mp4", "learning_curve.png")
+    }
+    card = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
+    found = asyncrl.evaluate(tmp_path / "agent", 5)
+    assert found.returns == asyncrl.evaluate(run, 5).returns
+    assert f"| {found.mean:.2f} |" in card
+    yaml = pytest.importorskip("yaml", reason="pip install huggingface_hub")
+    matter = yaml.safe_load(card.split("---\n")[1])
+    assert matter["library_name"] == "asyncrl"
+    (result,) = matter["model-index"][0]["results"]
+    assert result["metrics"][0]["value"].startswith(f"{found.mean:.2f} +/- ")
+    assert '<video controls src="replay.mp4"' in card
+    assert "asyncrl play agent\n" in card
+    assert "--trust" not in card
+    assert str(tmp_path) not in card
+
+
+def test_the_settings_on_the_card_train_such_an_agent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncrl.share(run, tmp_path / "agent", episodes=1, video=False)
+    card = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "settings.toml").write_text(card.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    again = asyncrl.train(config=tmp_path / "settings.toml", run_dir=tmp_path / "again", progress=False)
+    assert asyncrl.load(again).checkpoint.weights_sha256 == asyncrl.load(run).checkpoint.weights_sha256
+
+
+def test_no_path_of_this_machine_is_shared(run: Run, tmp_path: Path) -> None:
+    config = configure("CartPole-v1", "a3c", eval_episodes=0, init_from=str(run.path), **SMALL)
+    second, _ = start(config, tmp_path / "second")
+    asyncrl.share(second, tmp_path / "agent", episodes=1, video=False)
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "agent").iterdir() if path.suffix in (".md", ".json")]
+    assert not [text for text in texts if str(run.path.parent) in text]
+    assert asyncrl.load(tmp_path / "agent").checkpoint.contract.untrusted_source is None
+
+
+def test_an_agent_that_names_code_says_so_on_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, _ = start(configure("worlds:Toolbox", "a3c", eval_episodes=0, **SMALL), tmp_path / "run")
+    assert main(["share", str(run.path), str(tmp_path / "agent"), "--episodes", "1", "--onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "there is no video: worlds:Toolbox cannot be drawn" in said
+    assert "onnx/policy.onnx" in said
+    card = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
+    assert "It names code of its author" in card
+    assert "asyncrl play agent --trust" in card
+
+
+def test_what_cannot_be_shared_is_refused_and_leaves_nothing(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    for words, sentence in (
+        ([str(tmp_path / "full")], "is not empty; name a new folder"),
+        ([str(tmp_path / "new"), "--private"], "--private has no effect without --upload"),
+        ([str(tmp_path / "new"), "--upload", "me"], "--upload me does not name a repository"),
+        ([str(tmp_path / "new"), "--episodes", "0"], "--episodes must be 1 or more"),
+    ):
+        assert main(["share", str(run.path), *words]) == 2
+        assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_what_is_uploaded_is_said_and_comes_back(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hub(tmp_path / "hub", tmp_path / "cache", monkeypatch):
+        words = [
+            "share",
+            str(run.path),
+            str(tmp_path / "agent"),
+            "--episodes",
+            "1",
+            "--no-video",
+            "--upload",
+            "me/cartpole",
+        ]
+        assert main(words) == 0
+        assert "uploading these 5 files" in capsys.readouterr().out
+        assert main(["evaluate", "hf:me/cartpole", "--episodes", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["returns"] == list(asyncrl.evaluate(run, 3).returns)
+    assert "asyncrl play hf:me/cartpole" in (tmp_path / "hub/me/cartpole/README.md").read_text(encoding="utf-8")
+
+
+def test_a_repository_must_have_the_name_of_one(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.\./x does not name a repository"):
+        asyncrl.share(run, tmp_path / "agent", name="../x")
