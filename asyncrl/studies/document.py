@@ -63,10 +63,10 @@ table {{ border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabu
 th, td {{ padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }}
 th {{ color: var(--muted); font-weight: 600 }} th:first-child, td:first-child {{ text-align: left }}
 figure {{ margin: 1rem 0; padding: .75rem; background: #fff; border: 1px solid var(--line); border-radius: 6px;
-  overflow-x: auto }}
+  overflow-x: auto; width: fit-content; max-width: 100%; box-sizing: border-box }}
 figure svg {{ display: block; max-width: 100%; height: auto }}
 pre {{ font-size: .85rem; background: var(--panel); padding: .75rem; border-radius: 6px; overflow-x: auto }}
-a {{ color: inherit }}
+a {{ color: inherit }} p {{ overflow-wrap: anywhere }}
 </style>
 </head>
 <body>
