@@ -69,7 +69,5 @@ def run(arguments: Sequence[str]) -> int:
         say=lambda line: print(line, flush=True),
     )
     print(*study_lines(study), sep="\n")
-    if left := len(study.unfinished()) - len(study.failures):
-        print(f"{left} runs to do; the same command continues")
     print(f"report: {relative(study.path)}/report.md and report.html")
     return 1 if study.failures else 0

@@ -37,6 +37,8 @@ def run_seeds(
 
     if video and output.video:
         raise UsageError("--video has no effect with --seeds: asyncrl play RUN --video FILE.mp4 records a run's agent")
+    if output.watch:
+        raise UsageError("--watch has no effect with --seeds: asyncrl watch FOLDER shows the runs of a study")
     algorithm = algorithm_name_of(config.algorithm)
     given = {name: "None" if value is None else value for name, value in to_json(settings).items() if name != "seed"}
     method = Method(algorithm, algorithm, preset, None if file is None else str(file.absolute()), given)
@@ -58,7 +60,5 @@ def run_seeds(
         say=(lambda line: None) if output.quiet else (lambda line: print(line, flush=True)),
     )
     print(*study_lines(study), sep="\n")
-    if left := len(study.unfinished()) - len(study.failures):
-        print(f"{left} runs to do; continue with: asyncrl benchmark {relative(study.path)}")
     print(f"report: {relative(study.path)}/report.md and report.html")
     return 1 if study.failures else 0

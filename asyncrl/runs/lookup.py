@@ -21,6 +21,10 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
     path = _path(name)
     if not path.exists():
         raise UsageError(f"there is no run folder {path}{suggestions(str(path), _run_folders())}")
+    if (path / "study.json").is_file():
+        raise UsageError(
+            f"{path} is a study, not a run: asyncrl benchmark {path} continues it, and its runs are in {path / 'runs'}"
+        )
     if not (path / "config.json").is_file():
         raise UsageError(f"{path} is not a run folder: it has no config.json")
     return Run(path, trusted=trust)

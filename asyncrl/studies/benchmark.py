@@ -93,8 +93,11 @@ def benchmark(
             write_report(study, references)
         if study.results and target is not None:
             export_scores(study, target)
-    if missing and stop.signal == signal.SIGINT:
-        raise KeyboardInterrupt(f"stopped with {len(study.unfinished())} runs to do; the same command continues")
+    if missing and stop:
+        sentence = f"stopped with {len(study.unfinished())} runs to do; continue with: asyncrl benchmark {study.path}"
+        say(sentence)
+        if stop.signal == signal.SIGINT:
+            raise KeyboardInterrupt(sentence)
     return study
 
 

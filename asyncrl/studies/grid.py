@@ -51,7 +51,7 @@ def run_grid(study: Study, jobs: int, *, trust: bool, stop: StopRequest, say: Ca
                     say(study.failures[-1])
                     continue
                 study = study.with_result(job.result)
-                done = len(study.results)
+                done = total - len(study.unfinished())
                 left = (time.monotonic() - began) / max(1, done - at_start) * (len(waiting) + len(running))
                 remaining = f"; about {max(1, round(left / 60))} min left" if waiting or running else ""
                 say(f"[{done}/{total}] {job.cell}: {job.result.score:.1f} after {job.result.seconds:.0f} s{remaining}")

@@ -131,10 +131,14 @@ class Study:
         except AlreadyLocked as lock:
             raise UsageError(f"{self.path} is being worked on by {lock}; wait for it or stop it") from None
 
+    @property
+    def seeds(self) -> range:
+        """The seeds of the suite; there may be results of others."""
+        return range(self.suite.first_seed, self.suite.first_seed + self.suite.seeds)
+
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that an unfinished study has results of every method."""
-        seeds = range(self.suite.first_seed, self.suite.first_seed + self.suite.seeds)
-        return [Cell(task, method, seed) for seed in seeds for task in self.suite.tasks for method in task.methods]
+        return [Cell(task, method, seed) for seed in self.seeds for task in self.suite.tasks for method in task.methods]
 
     def unfinished(self) -> list[Cell]:
         """The runs without a result."""
@@ -143,7 +147,7 @@ class Study:
 
     def results_of(self, task: Task, method: Method) -> list[Result]:
         """The results of a method in an environment, by seed."""
-        found = [one for one in self.results if (one.env, one.method) == (task.env, method.name)]
+        found = [one for one in self.results if (one.env, one.method) == (task.env, method.name) and one.seed in self.seeds]
         return sorted(found, key=lambda result: result.seed)
 
     def scores(self, task: Task, method: Method) -> np.ndarray:
