@@ -21,7 +21,7 @@ from asyncrl.runs.run import Run
 from asyncrl.studies.benchmark import benchmark
 from asyncrl.studies.export import score_arrays
 from asyncrl.studies.study import Result, Study
-from asyncrl.studies.suite import Method, Suite, Task
+from asyncrl.studies.suite import Method, Suite, Task, words
 
 SETTINGS = {"steps": 8_192, "eval_episodes": 1, "checkpoint_every": 1_024, "actors": 1, "envs_per_actor": 4}
 TASK = Task("CartPole-v1", (Method("a3c", "a3c"),), SETTINGS, random=21.8, reference=500.0)
@@ -46,14 +46,17 @@ def is_alive(folder: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study that was killed while its second run was training."""
+    """The folder of a study that was killed while its second run was training; the result of its first is made up."""
     folder = tmp_path_factory.mktemp("killed") / "study"
+    study = Study(folder, SUITE)
+    study.save_suite()
+    study.with_result(Result("CartPole-v1", "a3c", 1, (20.0, 30.0, 40.0), 8_192, 1.0))
     code = f"import test_benchmark as t; t.benchmark(t.SUITE, folder={str(folder)!r}, jobs=1)"
-    study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
     second = folder / "runs" / "CartPole-v1" / "a3c" / "seed-2"
     wait_until(lambda: (second / "latest").exists())
-    study.send_signal(signal.SIGKILL)
-    study.wait()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     wait_until(lambda: not is_alive(second), 10)  # the kernel ends the training with the study
     return folder
 
@@ -70,7 +73,7 @@ def test_a_killed_study_repeats_no_finished_run_and_continues_the_other(finished
     assert said[0].startswith("1 of 2 runs to do")
     assert [result.seed for result in study.results] == [1, 2]
     first, second = (Run(study.path / cell.folder) for cell in study.cells())
-    assert "resumed" not in first.facts()
+    assert not first.path.exists()
     assert len(second.facts()["resumed"]) == 1
 
 
@@ -119,12 +122,29 @@ def test_a_study_of_someone_else_starts_nothing(finished: tuple[Study, list[str]
     assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    class_that_fails = Task("failing_envs:Raising", (Method("a3c", "a3c"),), SETTINGS)
-    study = benchmark(replace(SUITE, seeds=1, tasks=(class_that_fails,)), folder=tmp_path / "study")
-    (sentence,) = study.failures
-    assert sentence.startswith("a3c on failing_envs:Raising, seed 1: ")
-    assert study.results == ()
+def test_train_with_seeds_is_a_study_that_names_the_runs_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--steps", "512", "--hidden", "8", "8", "--run-dir", "cell", "--seeds", "1", "--seed", "7"]
+    assert main(["train", "a3c", "failing_envs:Raising", *options]) == 1
+    said = capsys.readouterr().out
+    assert "a3c on failing_envs:Raising, seed 7: " in said
+    assert "walk collapsed" in said
+    study = Study.load(tmp_path / "cell")
+    (cell,) = study.unfinished()
+    assert words(cell.method, cell.task) == ["--steps", "512", "--hidden", "8", "8"]
+    assert (study.path / cell.folder / "config.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--video", "--watch"])
+def test_train_with_seeds_refuses_what_it_does_not_do(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "a3c", "CartPole-v1", "--seeds", "2", option]) == 2
+    assert f"{option} has no effect with --seeds" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_that_do_not_fit_are_refused_before_a_run_starts(tmp_path: Path) -> None:
@@ -143,13 +163,3 @@ def test_methods_without_all_runs_are_not_exported(tmp_path: Path) -> None:
     study = Study(tmp_path, replace(SUITE, tasks=tasks), tuple(results))
     assert score_arrays(study).keys() == {"a3c"}
     assert score_arrays(replace(study, results=study.results[1:])) == {}
-
-
-def test_train_with_seeds_is_a_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    options = ["--steps", "512", "--eval-episodes", "1", "--quiet", "--run-dir", "cell"]
-    assert main(["train", "a3c", "CartPole-v1", "--seeds", "1", "--seed", "7", *options]) == 0
-    assert "a3c" in capsys.readouterr().out
-    assert [result.seed for result in Study.load(tmp_path / "cell").results] == [7]
