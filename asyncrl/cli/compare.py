@@ -111,6 +111,8 @@ def _short(value: Any) -> str:
 
 
 def _divergence(found: Comparison) -> str:
+    if found.divergence is None and not found.equal_records:
+        return "All settings that affect the weights are equal, but there are no metrics of both to compare."
     if found.divergence is None:
         return f"The runs were meant to be equal, and all {found.equal_records:,} records of both are."
     first = found.divergence
@@ -118,4 +120,5 @@ def _divergence(found: Comparison) -> str:
     return (
         f"The runs were meant to be equal, but {first.metric} differs at step {first.step:,} (update {first.update:,}, "
         f"{first.kind}): {_short(one)} and {_short(two)}, after {found.equal_records:,} equal records."
+        + ("" if found.repeatable else " Only runs with --schedule lockstep can be repeated.")
     )

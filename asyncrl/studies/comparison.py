@@ -18,7 +18,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.errors import UsageError
 from asyncrl.monitor import Record
 from asyncrl.plots.sources import find_runs, group_runs
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config import RunConfig, ScheduleKind
 from asyncrl.runs.metrics_file import read_records
 from asyncrl.runs.settings import leaves
 from asyncrl.studies.grid import HELD_OUT
@@ -69,6 +69,8 @@ class Comparison:
     """Where the metrics of runs that were meant to be equal part."""
     equal_records: int
     """Records that are equal in both, from the first on."""
+    repeatable: bool
+    """Whether the schedule of both is lockstep, so that equal settings and seeds give equal runs."""
     video: Path | None = None
 
     @property
@@ -144,6 +146,7 @@ def compare(
         meant_to_be_equal=meant,
         divergence=divergence,
         equal_records=equal,
+        repeatable=all(side[0].checkpoint.config.schedule is ScheduleKind.LOCKSTEP for side in sides),
         video=path,
     )
 
