@@ -48,6 +48,13 @@ class Parts(nn.Module):
         return self.dense(torch.cat([*embedded, *numbers], -1)).relu()
 
 
+class Branching(Encoder):
+    """What it computes depends on its input in a way that a trace cannot have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.float().sum() > 0 else super().forward(-x)
+
+
 class Frozen(Encoder):
     def __init__(self, spaces: Spaces) -> None:
         super().__init__(spaces)

@@ -14,6 +14,7 @@ from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.common.serialization import read_json, read_text
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
+from asyncrl.runs.hub import downloaded, hub_name, is_on_hub
 from asyncrl.runs.metrics_follower import MetricsFollower
 
 __all__ = ["WatchedRun", "WatchedRuns"]
@@ -83,8 +84,8 @@ class WatchedRun:
 
     @property
     def name(self) -> str:
-        """The folder's name; of a pretrained agent, that of `asyncrl list pretrained`."""
-        return f"pretrained/{self.path.name}" if self.path.parent == _PRETRAINED else self.path.name
+        """The folder's name; of a pretrained agent, that of `asyncrl list pretrained`; of one on the Hub, hf:USER/NAME."""
+        return f"pretrained/{self.path.name}" if self.path.parent == _PRETRAINED else hub_name(self.path) or self.path.name
 
     def read(self, seconds: float = 0.2) -> bool:
         """Read what the run has recorded since. Returns whether there was anything."""
@@ -176,7 +177,7 @@ class WatchedRun:
             return "finished", f"Stopped at step {newest['step']:,}: {stop.get('reason', '')}"
         steps, target, mean = config.get("steps"), config.get("target_return"), last.get("eval", {}).get("mean")
         reached = isinstance(target, int | float) and isinstance(mean, int | float) and mean >= target
-        if reached or not isinstance(steps, int) or newest["step"] >= steps or self.path.parent == _PRETRAINED:
+        if reached or not isinstance(steps, int) or newest["step"] >= steps or (self.path / "manifest.json").is_file():
             return "finished", ""
         return "ended", f"The run ended at step {newest['step']:,} of {steps:,}; continue with: {resume}"
 
@@ -210,7 +211,7 @@ class WatchedRun:
 
 def _existing(name: Path | str) -> Path:
     """The folder of this name. Raises UsageError if there is none."""
-    path = Path(name)
+    path = downloaded(name) if is_on_hub(name) else Path(name)
     if not path.exists() and str(name).startswith("pretrained/"):
         path = _PRETRAINED / str(name).removeprefix("pretrained/")
     if path.is_dir():

@@ -14,7 +14,7 @@ from asyncrl.common.serialization import MAX_BYTES
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.runs.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest
 
-__all__ = ["PREFIX", "check_repository_name", "downloaded", "hub_errors", "import_hub", "is_on_hub"]
+__all__ = ["PREFIX", "check_repository_name", "downloaded", "hub_errors", "hub_name", "import_hub", "is_on_hub"]
 
 PREFIX = "hf:"
 _METRICS = "metrics.jsonl"
@@ -55,6 +55,13 @@ def downloaded(name: str | os.PathLike[str]) -> Path:
         with contextlib.suppress(Exception):  # an agent plays without them
             _fetched(hub, repository, commit, _METRICS, _MOST_METRICS)
     return folder
+
+
+def hub_name(folder: Path) -> str | None:
+    """Return hf:USER/NAME of a downloaded agent, from its folder; None for another folder."""
+    repository = folder.parent.parent.name.split("--")
+    is_snapshot = folder.parent.name == "snapshots" and repository[0] == "models" and len(repository) == 3
+    return f"{PREFIX}{repository[1]}/{repository[2]}" if is_snapshot else None
 
 
 def check_repository_name(name: str, given: str) -> None:

@@ -31,7 +31,7 @@ from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import MaskSource
 from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.launch import start
-from asyncrl.networks import NetworkConfig
+from asyncrl.networks import Init, NetworkConfig
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import Run
@@ -58,7 +58,7 @@ def agent_for(
     """One for these spaces."""
     seen = spaces_of("Some-v0", observation, action, mask).stacked(stack)
     contract = Contract("Some-v0", "gymnasium", Backend.SYNC, seen, frame_stack=stack)
-    return agent_of(RunConfig("Some-v0", A3C(), network=NetworkConfig(hidden=(4,), **network)), contract)
+    return agent_of(RunConfig("Some-v0", A3C(), network=NetworkConfig(hidden=(4,), init=Init.FAN_IN, **network)), contract)
 
 
 def batch_of(space: spaces.Space, count: int = 3) -> Any:
@@ -79,7 +79,7 @@ def assert_same(found: torch.Tensor, expected: np.ndarray) -> None:
     assert np.allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(observation_spaces, action_spaces)
 def test_a_policy_takes_any_observation_as_the_environment_returns_it(observation: Any, action: Any) -> None:
     agent, policy = agent_for(observation, action)
@@ -185,6 +185,16 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(
     with pytest.raises(UsageError, match=r"exporting needs onnxruntime: pip install 'asyncrl\[export\]'"):
         asyncrl.export(run, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
+
+
+def test_the_users_encoder_is_exported_if_torch_can_trace_it() -> None:
+    agent, policy = agent_for(spaces.Box(-1, 1, (3,)), spaces.Discrete(4), network="own_networks:Encoder")
+    batch = batch_of(spaces.Box(-1, 1, (3,)))
+    assert_same(policy.named(*tensors_of(policy, batch))["action"], agent.act(batch, greedy=True))
+    _, untraceable = agent_for(spaces.Box(-1, 1, (3,)), spaces.Discrete(4), network="own_networks:Branching")
+    with pytest.raises(UsageError, match=r"^torch cannot export this network: ") as caught:
+        to_onnx(untraceable, {})
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_strangers_run_is_not_played_without_trust(tmp_path: Path) -> None:

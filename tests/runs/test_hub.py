@@ -15,6 +15,7 @@ from hub_server import hub
 import asyncrl
 from asyncrl.api import configure
 from asyncrl.cli import main
+from asyncrl.dashboard.watched import WatchedRuns
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import start
 from asyncrl.runs import checkpoint
@@ -45,6 +46,11 @@ def test_an_agent_is_downloaded_once_and_played(repository: Path) -> None:
     assert loaded.checkpoint.contract.untrusted_source is not None
     shutil.rmtree(repository)
     assert asyncrl.load(f"hf:me/agent@{loaded.checkpoint.path.name}").checkpoint.step == loaded.checkpoint.step
+
+
+def test_the_live_page_shows_an_agent_of_the_hub(repository: Path) -> None:
+    (agent,) = WatchedRuns(["hf:me/agent"])
+    assert agent.name == "hf:me/agent"
 
 
 def test_only_three_files_of_a_repository_are_downloaded(repository: Path, tmp_path: Path) -> None:
