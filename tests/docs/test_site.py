@@ -47,7 +47,7 @@ def test_every_public_name_is_in_the_api_reference(site: Path) -> None:
     assert {f"{value.__module__}.{value.__qualname__}" for value in values.values()} <= documented
 
 
-def test_a_browser_shows_every_equation_and_reports_no_error(site: Path) -> None:
+def test_a_phone_shows_every_equation_and_no_page_is_too_wide(site: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -55,14 +55,15 @@ def test_a_browser_shows_every_equation_and_reports_no_error(site: Path) -> None
     complaints: list[str] = []
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
+        page = browser.new_page(viewport={"width": 390, "height": 844})
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
-        for path in [site / "index.html", *sorted(site.glob("algorithms/*.html"))]:
+        for path in [site / "index.html", site / "concepts.html", *sorted(site.glob("algorithms/*.html"))]:
             page.goto(path.as_uri())
             complaints += page.locator(".katex-error").all_inner_texts()
             left = page.locator(".arithmatex:not(:has(.katex))").count()
             assert not left, f"{path.name}: {left} equations are not typeset"
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, path.name
         browser.close()
     assert not complaints
