@@ -43,6 +43,8 @@ class Report:
     """Fraction of all cores' time that was used."""
     config: RunConfig
     frame_skip: int
+    verdict: Record
+    """The training's record of kind `verdict`: where its time went, and which setting to change."""
 
     @property
     def bound(self) -> float:
@@ -65,6 +67,7 @@ class Report:
             "first_update_seconds": round(self.first_update_seconds, 2),
             "memory": {"pss_bytes": self.memory_bytes},
             "cpu": round(self.cpu, 3),
+            "verdict": {name: self.verdict[name] for name in ("bottleneck", "verdict", "flag", "gain")},
             "machine": machine(),
             "config": self.config.to_json(),
         }
@@ -98,18 +101,22 @@ def bench(config: RunConfig, seconds: float) -> Report:
         cpu=usage.cpu,
         config=config,
         frame_skip=contract.frame_skip,
+        verdict=collector.verdict,
     )
 
 
 class _RecordCollector:
-    """A sink that keeps the training records of a run."""
+    """A sink that keeps the training records of a run, and its verdict."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.verdict: Record = {}
 
     def write(self, record: Record) -> None:
         if record["kind"] == "train":
             self.records.append(record)
+        elif record["kind"] == "verdict":
+            self.verdict = record
 
     def say(self, line: str) -> None:
         pass

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncrl.api import tailor
 from asyncrl.bench import Report, bench
+from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse
 from asyncrl.common.validation import within
 from asyncrl.envs import describe
@@ -76,5 +78,6 @@ def _text(report: Report) -> str:
         f"{hardware['cores']} cores of {hardware['cpu']}, torch {hardware['torch']}\n\n{table}\n\n"
         f"{report.share_of_bound:.0%} of the bound, {report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB\n"
         f"policy lag {report.policy_lag:.2f}, {1e3 * report.update_seconds:,.1f} ms per update on one core, "
-        f"first update after {report.first_update_seconds:.1f} s"
+        f"first update after {report.first_update_seconds:.1f} s\n\n"
+        + textwrap.fill(report.verdict["verdict"], page_width())
     )

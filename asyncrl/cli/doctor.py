@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,7 +13,8 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
-from asyncrl.cli.help import wrapped
+from asyncrl.cli.help import page_width, wrapped
+from asyncrl.cli.machine_checks import Remedy, facts, remedies
 from asyncrl.cli.options import parse
 from asyncrl.common.hardware import cores, has_bfloat16
 from asyncrl.engines.shared_memory import available_memory
@@ -30,7 +32,7 @@ class Arguments:
 
 
 def run(arguments: Sequence[str]) -> int:
-    parse(Arguments, "doctor", arguments, "Show this machine and the installed extras.", {})
+    parse(Arguments, "doctor", arguments, "Show this machine, the installed extras, and what to do.", {})
     memory = psutil.virtual_memory()
     print(f"asyncrl {__version__}, Python {platform.python_version()}, {platform.platform()}")
     rows = {
@@ -41,7 +43,20 @@ def run(arguments: Sequence[str]) -> int:
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none found by torch",
     }
     print(*wrapped(rows | _extras()), sep="\n")
+    print("", *_what_to_do(list(remedies(facts(_PACKAGE)))), sep="\n")
     return 0
+
+
+def _what_to_do(found: Sequence[Remedy]) -> Iterator[str]:
+    """The end of the page: a numbered list of things to do, each with its command."""
+    if not found:
+        yield "Everything is in order. Try: asyncrl train a3c CartPole-v1"
+        return
+    yield "What to do:"
+    for number, remedy in enumerate(found, 1):
+        first, rest = f"{number}. ", "   "
+        yield from textwrap.wrap(remedy.sentence, page_width(), initial_indent=first, subsequent_indent=rest)
+        yield f"   {remedy.command}"
 
 
 def _extras() -> dict[str, str]:

@@ -20,6 +20,10 @@ LEARNER_STAGES = (
 """Stages of the learner, in the order of an update."""
 
 
+_READ_EVERY = 0.05
+"""Seconds after which a stopwatch asks the system for processor times again."""
+
+
 class Processor(NamedTuple):
     """What the scheduler knows of a thread."""
 
@@ -63,19 +67,27 @@ def processor_times() -> Processor:
 class Stopwatch:
     """Divides the time of one thread into stages: `lap` adds the time since the last lap to a stage."""
 
-    __slots__ = ("at", "seconds")
+    __slots__ = ("_processor", "_read", "at", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         """Time by stage, in seconds"""
         self.at = perf_counter()
         """The time of the last lap"""
+        self._processor, self._read = Processor(0.0, 0.0), -_READ_EVERY
 
     def lap(self, stage: str) -> None:
         """Add the time since the last lap to `stage`."""
         now = perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.at
         self.at = now
+
+    @property
+    def processor(self) -> Processor:
+        """The thread's `processor_times`, at most 50 ms old."""
+        if self.at - self._read >= _READ_EVERY:
+            self._processor, self._read = processor_times(), self.at
+        return self._processor
 
     def take(self) -> dict[str, float]:
         """Return the times by stage, and start again from zero."""

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from asyncrl.acting.playback import RolloutSource
-from asyncrl.common.stopwatch import processor_times
 from asyncrl.errors import ScheduleError
-from asyncrl.experience.rollout import Field, Layout, Ticket, timing
+from asyncrl.experience.rollout import Field, Layout, Ticket
 
 __all__ = ["Memory", "MemoryPlan"]
 
@@ -87,13 +86,13 @@ class Memory:
 
         Raises ScheduleError if that version was overwritten.
         """
-        slot, began = self.slots[ticket.slot], processor_times()
+        slot = self.slots[ticket.slot]
         actor.stopwatch.lap("waiting")
         slot.stamp.fill_(_BEING_WRITTEN)
         version = self._load(ticket, actor.policy.load)
         actor.collect(ticket, slot)
         actor.stopwatch.lap("other")
-        slot.timing.copy_(timing(actor.stopwatch, began))
+        slot.write_timing(actor.stopwatch)
         slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
 
     def _buffer(self, version: int) -> int:

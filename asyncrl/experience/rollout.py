@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from asyncrl.common.alignment import aligned
-from asyncrl.common.stopwatch import ACTOR_STAGES, Processor, Stopwatch, processor_times
+from asyncrl.common.stopwatch import ACTOR_STAGES, Stopwatch
 from asyncrl.errors import ScheduleError
 
-__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket", "timing"]
+__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
 
 
 NEWEST_VERSION = -1
@@ -79,8 +79,8 @@ class Rollout(Steps):
     restarts: Tensor
     """[1] int64: restarts of the actor's environment workers since the beginning of the run."""
     timing: Tensor
-    """[7] float64: the actor's seconds in each of `ACTOR_STAGES` since its last rollout, the two `Processor` times of this
-    one, and the time of its completion on the clock `perf_counter`."""
+    """[7] float64: the actor's seconds in each of `ACTOR_STAGES` since its last rollout, the `Processor` times of its
+    thread so far, and the time of this rollout's completion on the clock `perf_counter`."""
     starts_reset: Tensor
     """[1] bool: all environments were reset right before step 0, so nothing continues the previous rollout."""
     next_frames_since_reset: Tensor
@@ -134,6 +134,11 @@ class Rollout(Steps):
             self.extras[name][:steps] = value
         return steps
 
+    def write_timing(self, stopwatch: Stopwatch) -> None:
+        """Write `timing` and take the stopwatch's times: the rollout is complete."""
+        seconds = stopwatch.take()
+        self.timing.numpy()[:] = [*(seconds.get(x, 0.0) for x in ACTOR_STAGES), *stopwatch.processor, stopwatch.at]
+
     def check(self, ticket: Ticket) -> None:
         """Raise ScheduleError unless this is the rollout that `ticket` requested."""
         number, actor, version = self.stamp.tolist()
@@ -142,13 +147,6 @@ class Rollout(Steps):
                 f"slot {ticket.slot} holds rollout {number} of actor {actor} with weights version {version}, "
                 f"but {ticket} was requested"
             )
-
-
-def timing(stopwatch: Stopwatch, began: Processor) -> Tensor:
-    """The `Rollout.timing` of a rollout that is complete, which began at the thread's `Processor` times `began`."""
-    seconds, now = stopwatch.take(), processor_times()
-    stages = (seconds.get(stage, 0.0) for stage in ACTOR_STAGES)
-    return torch.tensor([*stages, now.used - began.used, now.delayed - began.delayed, stopwatch.at], dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Work(NamedTuple):
     seconds: dict[str, float]
     """By stage"""
     processor: Processor
+    """Of the worker's thread so far"""
     rollouts: int
     steps: int
     restarts: int
@@ -98,7 +99,7 @@ class WorkMeter:
     """Adds up the work of a worker that acts and learns in one thread."""
 
     def __init__(self, stopwatch: Stopwatch) -> None:
-        self._stopwatch, self._processor = stopwatch, processor_times()
+        self._stopwatch = stopwatch
         stopwatch.at = time.perf_counter()
         self._rollouts = self._steps = self._restarts = 0
 
@@ -108,13 +109,11 @@ class WorkMeter:
 
     def take(self) -> Work:
         """Return the work since this was last called."""
-        now, before = processor_times(), self._processor
-        processor = Processor(now.used - before.used, now.delayed - before.delayed)
         work = Work(
-            self._stopwatch.take(), processor, self._rollouts, self._steps, self._restarts,
+            self._stopwatch.take(), self._stopwatch.processor, self._rollouts, self._steps, self._restarts,
             self._stopwatch.at,
         )  # fmt: skip
-        self._processor, self._rollouts, self._steps = now, 0, 0
+        self._rollouts = self._steps = 0
         return work
 
 
@@ -127,7 +126,7 @@ class _Moment(NamedTuple):
     learner: np.ndarray
     """[stages] seconds"""
     actors: np.ndarray
-    """[A, stages + 3]: seconds by stage, the two `Processor` times, rollouts"""
+    """[A, stages + 3]: seconds by stage, `Processor` times of their threads, rollouts"""
     processor: float
     """Processor seconds of this process"""
     delayed: float
@@ -161,18 +160,21 @@ class StageMeter:
         """Add a consumed rollout with its `Rollout.timing`."""
         *seconds, used, delayed, completed = timing
         self.health[actor] = Health(self.health[actor].steps + steps, restarts, completed or None)
+        row = self._actors[actor]
+        row[-3:-1] = used, delayed
         if self._first is not None:
-            row = self._actors[actor]
             row[: len(seconds)] += seconds
-            row[-3:] += used, delayed, 1
+            row[-1] += 1
 
     def add_worker(self, actor: int, work: Work) -> None:
         """Add what a worker that acts and learns did since it was last added."""
         self._learns_apart = False
         self.health[actor] = Health(self.health[actor].steps + work.steps, work.restarts, work.completed)
+        row = self._actors[actor]
+        row[-3:-1] = work.processor
         if self._first is not None:
-            seconds = [work.seconds.get(stage, 0.0) for stage in _WORKER_STAGES]
-            self._actors[actor] += [*seconds, *work.processor, work.rollouts]
+            row[:-3] += [work.seconds.get(stage, 0.0) for stage in _WORKER_STAGES]
+            row[-1] += work.rollouts
 
     def updated(self, update: int, step: int) -> None:
         """Set the numbers of updates and steps made."""
@@ -223,7 +225,8 @@ class StageMeter:
             sums["waiting"] = max(0.0, elapsed - float(busy.sum()))
         own = end.processor - start.processor
         acting, delayed = actors[:, -3:-1].sum(0).tolist()
-        alone = end.delayed - start.delayed
+        if not self._concurrent:  # they share a thread with the learner
+            acting, delayed = own * min(1.0, float(busy.sum()) / elapsed), 0.0
         return StageTimes(
             seconds=elapsed,
             steps=end.steps - start.steps,
@@ -236,7 +239,7 @@ class StageMeter:
             busy=tuple(busy.tolist()),
             actors_processor=acting,
             learner_processor=own if self._separate else max(0.0, own - acting),
-            delayed=delayed + alone if self._concurrent else max(delayed, alone),
+            delayed=delayed + end.delayed - start.delayed,
             busy_cores=(end.busy_cores - start.busy_cores) / elapsed,
         )
 

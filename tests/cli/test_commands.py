@@ -263,6 +263,7 @@ def test_doctor_names_the_machine_and_every_extra(capsys: pytest.CaptureFixture[
     extras = set(importlib.metadata.metadata("asyncrl").get_all("Provides-Extra") or []) - {"test"}
     assert {"football", "atari"} < extras <= {line.split()[0] for line in printed.splitlines()}
     assert all(word in printed for word in (f"asyncrl {__version__}", "cores", "memory", "torch", "bfloat16"))
+    assert ("What to do:" in printed) != ("Everything is in order. Try: asyncrl train" in printed)
 
 
 def test_an_option_of_0_1_0_still_works_and_its_new_name_is_shown(
