@@ -11,6 +11,7 @@ import numpy as np
 
 from asyncrl.monitor import Record
 from asyncrl.plots.sources import PlottedRun
+from asyncrl.runs.statistics import student_quantile
 
 __all__ = [
     "Band",
@@ -28,9 +29,8 @@ _FEWEST = 3
 """Seeds that an interval is drawn for."""
 _POINTS = 300
 """Points of a mean over seeds."""
-
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""97.5 % quantile of Student's t for 1, 2, … degrees of freedom."""
+_QUANTILE = 0.975
+"""Of Student's t, for an interval of 95 %."""
 
 
 class XAxis(Enum):
@@ -78,15 +78,7 @@ def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = len(values)
     if count < _FEWEST:
         return values.mean(0), np.full(values.shape[1:], math.nan)
-    return values.mean(0), _t_975(count - 1) * values.std(0, ddof=1) / math.sqrt(count)
-
-
-def _t_975(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t; beyond the table by its expansion (Abramowitz and Stegun 26.7.5)."""
-    if freedom <= len(_T_975):
-        return _T_975[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return values.mean(0), student_quantile(_QUANTILE, count - 1) * values.std(0, ddof=1) / math.sqrt(count)
 
 
 def training_curve(records: Sequence[Record], field: str, axis: XAxis) -> Curve:
@@ -126,7 +118,7 @@ def _half_width(record: Record) -> float:
     count, spread = record.get("episodes"), record.get("std")
     if not isinstance(count, int) or count < 2 or not isinstance(spread, int | float):
         return math.nan
-    return _t_975(count - 1) * spread / math.sqrt(count - 1)  # `std` divides by the number of episodes
+    return student_quantile(_QUANTILE, count - 1) * spread / math.sqrt(count - 1)  # `std` divides by the number of episodes
 
 
 def mean_curve(curves: Sequence[Curve]) -> Band | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ class PlottedRun:
         return str(self.settings.get("algorithm"))
 
     def records(self, *kinds: str) -> list[Record]:
-        """The records of these kinds; a sample of the episodes if there are many."""
-        return read_records(self.path / "metrics.jsonl", kinds, most=_MOST_EPISODES if kinds == ("episode",) else None)
+        """The records of these kinds: "train", "eval", or "episode", of which it is a sample if there are many."""
+        if kinds == ("episode",):
+            return read_records(self.path / "metrics.jsonl", kinds, most=_MOST_EPISODES)
+        return [record for record in self._curves if record["kind"] in kinds]
+
+    @cached_property
+    def _curves(self) -> list[Record]:
+        return read_records(self.path / "metrics.jsonl", ("train", "eval"))
 
 
 @dataclass(frozen=True)

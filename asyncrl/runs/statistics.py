@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +21,7 @@ from asyncrl.monitor import Record
 from asyncrl.runs.stage_times import StageMeter, StageTimes
 from asyncrl.runs.verdict import Verdict
 
-__all__ = ["Episode", "EpisodeCounter", "Statistics", "iqm", "summary"]
+__all__ = ["Episode", "EpisodeCounter", "Statistics", "iqm", "student_quantile", "summary"]
 
 _LEARNING = ("batch", "forward", "backward", "optimizer")
 """Stages of an update."""
@@ -282,3 +284,16 @@ def summary(returns: list[float], resamples: int = 10_000) -> dict[str, Any]:
         "iqm_interval": [float(low), float(high)],
         "episodes": len(values),
     }
+
+
+@functools.cache
+def student_quantile(p: float, degrees: float) -> float:
+    """The `p` quantile, 0.5 < p < 1, of Student's t distribution with `degrees` ≥ 1 degrees of freedom.
+
+    With t = √ν tan θ its density is proportional to cos^(ν − 1) θ, which is integrated numerically.
+    """
+    angle = np.linspace(0, math.pi / 2, 20_001)
+    density = np.cos(angle) ** (degrees - 1)
+    area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    theta = np.interp(p - 0.5, area / area[-1] / 2, angle)
+    return float(math.sqrt(degrees) * math.tan(theta))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asyncrl.runs.statistics import iqm
+from asyncrl.runs.statistics import iqm, student_quantile
 
 __all__ = [
     "Estimate",
@@ -49,18 +49,6 @@ class Estimate(NamedTuple):
     @property
     def has_interval(self) -> bool:
         return not math.isnan(self.low)
-
-
-def student_quantile(p: float, degrees: float) -> float:
-    """The `p` quantile, 0.5 < p < 1, of Student's t distribution with `degrees` ≥ 1 degrees of freedom.
-
-    With t = √ν tan θ its density is proportional to cos^(ν − 1) θ, which is integrated numerically.
-    """
-    angle = np.linspace(0, math.pi / 2, 20_001)
-    density = np.cos(angle) ** (degrees - 1)
-    area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    theta = np.interp(p - 0.5, area / area[-1] / 2, angle)
-    return float(math.sqrt(degrees) * math.tan(theta))
 
 
 def mean_with_interval(values: Sequence[float] | np.ndarray) -> Estimate:
