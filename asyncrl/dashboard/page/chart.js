@@ -1,7 +1,7 @@
 /** Line charts on a canvas: axes with units, bands, whiskers, a crosshair for pointer and keyboard. */
 import { duration, element, number, short } from "./common.js";
 
-const MARGIN = { left: 50, right: 14, top: 10, bottom: 24 };
+const MARGIN = { right: 14, top: 10, bottom: 24 };
 const ALIGNED = new Set(); // charts whose crosshair and range follow one another
 let range = null; // [from, to] of the x axis that a drag has chosen
 
@@ -66,7 +66,7 @@ export class Chart {
     const style = getComputedStyle(this.canvas);
     const ink = style.getPropertyValue("--muted");
     pen.font = `11px ${style.fontFamily}`;
-    this.scale = this.#scales(width, height);
+    this.scale = this.#scales(pen, width, height);
     if (!this.scale) {
       pen.fillStyle = ink;
       pen.textAlign = "center";
@@ -76,7 +76,7 @@ export class Chart {
     this.#axes(pen, style, ink, width, height);
     pen.save();
     pen.beginPath();
-    pen.rect(MARGIN.left, MARGIN.top - 4, width - MARGIN.left - MARGIN.right + 6, height - MARGIN.top - MARGIN.bottom + 6);
+    pen.rect(this.left, MARGIN.top - 4, width - this.left - MARGIN.right + 6, height - MARGIN.top - MARGIN.bottom + 6);
     pen.clip();
     for (const one of this.series) drawSeries(pen, one, this.scale);
     pen.restore();
@@ -90,7 +90,7 @@ export class Chart {
     }
   }
 
-  #scales(width, height) {
+  #scales(pen, width, height) {
     let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
     const seen = (low, high) => { if (low != null && low < y0) y0 = low; if (high != null && high > y1) y1 = high; };
     for (const one of this.series) {
@@ -115,36 +115,39 @@ export class Chart {
     const room = (y1 - y0 || Math.abs(y1)) * 0.06;
     const floor = y0 >= 0 && y0 - room < 0 ? 0 : y0 - room;
     [y0, y1] = [floor, y1 + room];
-    const [w, h] = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
+    const marks = ticks(y0, y1, Math.max(2, Math.floor(height / 52)));
+    this.left = Math.max(30, ...marks.map((tick) => pen.measureText(short(tick)).width)) + 12;
+    const left = this.left;
+    const [w, h] = [width - this.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
     return {
-      x: (value) => MARGIN.left + ((value - x0) / (x1 - x0)) * w,
+      x: (value) => left + ((value - x0) / (x1 - x0)) * w,
       y: (value) => MARGIN.top + (1 - (value - y0) / (y1 - y0)) * h,
-      value: (pixel) => x0 + ((pixel - MARGIN.left) / w) * (x1 - x0),
-      x0, x1, y0, y1,
+      value: (pixel) => x0 + ((pixel - left) / w) * (x1 - x0),
+      x0, x1, marks,
     };
   }
 
   #axes(pen, style, ink, width, height) {
-    const { x, y, x0, x1, y0, y1 } = this.scale;
+    const { x, y, x0, x1 } = this.scale;
     pen.strokeStyle = style.getPropertyValue("--grid");
     pen.fillStyle = ink;
     pen.lineWidth = 1;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (const tick of ticks(y0, y1, Math.max(2, Math.floor(height / 46)))) {
+    for (const tick of this.scale.marks) {
       const at = Math.round(y(tick)) + 0.5;
       pen.beginPath();
-      pen.moveTo(MARGIN.left, at);
+      pen.moveTo(this.left, at);
       pen.lineTo(width - MARGIN.right, at);
       pen.stroke();
-      pen.fillText(short(tick), MARGIN.left - 7, at);
+      pen.fillText(short(tick), this.left - 7, at);
     }
     pen.textBaseline = "top";
-    const marks = this.axis === "time" ? timeTicks(x0, x1, width / 90) : ticks(x0, x1, Math.max(2, Math.floor(width / 80)));
-    for (const tick of marks) {
+    const below = this.axis === "time" ? timeTicks(x0, x1, width / 90) : ticks(x0, x1, Math.max(2, Math.floor(width / 80)));
+    for (const tick of below) {
       const text = this.axis === "time" ? duration(tick).replace(" 0 s", "").replace(" 0 min", "") : short(tick);
       const half = pen.measureText(text).width / 2;
-      pen.textAlign = x(tick) - half < MARGIN.left ? "left" : x(tick) + half > width ? "right" : "center";
+      pen.textAlign = x(tick) - half < this.left ? "left" : x(tick) + half > width ? "right" : "center";
       pen.fillText(text, x(tick), height - MARGIN.bottom + 8);
     }
   }

@@ -12,7 +12,7 @@ const KNOWN = [
   ]],
   ["Speed", [
     ["steps_per_second", "Speed", "steps/s"], ["policy_lag", "Policy lag", "updates"], ["queue_fill", "Queue fill", "share"],
-    ["waiting_share", "Waiting for rollouts", "share"], ["learning_share", "Learning", "share"],
+    ["waiting_share", "Waiting", "share"], ["learning_share", "Learning", "share"],
     ["worker_restarts", "Restarts of environments"],
   ]],
 ];
@@ -23,8 +23,9 @@ export function mountCurves(score, section) {
   const charts = new Map();
   const returns = new Chart({ title: "Return", unit: "reward", about: "Mean of the last 100 training episodes; dots are episodes" });
   returns.element.classList.add("large");
-  score.append(returns.element);
   const evaluations = new Chart({ title: "Evaluations", unit: "reward", about: "Mean return; bars are the IQM's 95 % interval" });
+  evaluations.element.classList.add("large");
+  score.append(returns.element, evaluations.element);
   const lengths = new Chart({ title: "Episode length", unit: "steps", about: "Training episodes and their running mean" });
   const grids = new Map();
   for (const title of [...KNOWN.map(([name]) => name), "Other metrics"]) {
@@ -32,7 +33,7 @@ export function mountCurves(score, section) {
     grids.set(title, grid);
     section.append(element("section", { class: "group", "aria-label": title }, element("h2", {}, title), grid));
   }
-  grids.get("Learning").append(evaluations.element, lengths.element);
+  grids.get("Learning").append(lengths.element);
 
   function chart(name, title, unit, group) {
     if (!charts.has(name)) {

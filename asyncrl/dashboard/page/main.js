@@ -150,7 +150,7 @@ function tiles(run) {
     ["Time", duration(run.time), left ? `${left} to go` : ""],
   ];
   find("tiles").replaceChildren(...rows.map(([name, value, more]) =>
-    element("div", {}, element("dt", {}, name), element("dd", {}, value, more && element("small", {}, more)))));
+    element("div", {}, element("dt", {}, name), element("dd", {}, value, element("small", {}, more)))));
 }
 
 function say(sentence, calm = false) {
