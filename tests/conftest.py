@@ -64,6 +64,8 @@ SLOW = {
     "dashboard/test_page",
     "common/test_child_process",
     "common/test_without_posix",
+    "dashboard/test_player",
+    "dashboard/test_player_page",
     "docs/test_metrics",
     "docs/test_site",
     "engines/test_workers",

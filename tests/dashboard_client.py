@@ -1,37 +1,28 @@
-"""A client of the page's players, for tests."""
+"""Watches an agent play, for tests, without a server."""
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import httpx
-
-from asyncrl.dashboard.player.messages import unpack
+from asyncrl.dashboard.player.messages import pack, unpack
+from asyncrl.dashboard.player.viewer import Viewer
 
 Message = dict[str, Any]
 
 
 class Watcher:
-    """Reads the messages of a player, as the page does."""
+    """Reads the messages of a player and sends it commands, as the page does."""
 
-    def __init__(self, base: str, response: httpx.Response) -> None:
-        self._base = base
-        self._chunks = response.iter_bytes()
-        self._data = b""
+    def __init__(self, read: Callable[[int], bytes], send: Callable[[Message], None]) -> None:
+        self._read, self._send = read, send
         self.picture = b""
         """Of the newest frame."""
-
-    def _read(self, count: int) -> bytes:
-        while len(self._data) < count:
-            chunk = next(self._chunks, b"")
-            if not chunk:
-                return b""
-            self._data += chunk
-        found, self._data = self._data[:count], self._data[count:]
-        return found
 
     def until(self, wanted: Callable[[Message], Any], seconds: float = 60.0) -> Message:
         """Return the next message that is wanted. Fails if none comes."""
@@ -40,26 +31,46 @@ class Watcher:
         while time.monotonic() < until:
             found = unpack(self._read)
             assert found is not None, f"the stream ended after {last}"
-            last = found[0]
+            last, attachment = found
             if last["kind"] == "frame":
-                self.picture = found[1]
+                self.picture = attachment
             if wanted(last):
                 return last
         raise AssertionError(f"no such message within {seconds} s; the last was {last}")
 
     def frame(self, wanted: Callable[[Message], Any] = lambda message: True) -> Message:
-        """Return the next picture's message that is wanted."""
+        """Return the next message with a picture that is wanted."""
         return self.until(lambda message: message["kind"] == "frame" and wanted(message))
+
+    def notice(self) -> str:
+        """Return the next sentence."""
+        found = self.until(lambda message: message["kind"] == "notice" and message["message"])
+        return str(found["message"])
 
     def tell(self, **command: Any) -> None:
         """Send a command."""
-        assert httpx.post(f"{self._base}/command", json=command).status_code == 204
+        self._send(command)
 
 
 @contextmanager
-def watching(url: str, run: int = 0) -> Iterator[Watcher]:
-    """Let the agent of a run on the page at `url` play."""
-    base = f"{url}api/player/{run}"
-    with httpx.stream("GET", f"{base}/stream", timeout=60) as response:
-        assert response.status_code == 200, response.read()
-        yield Watcher(base, response)
+def viewing(name: str | Path, *, trust: bool = False) -> Iterator[Watcher]:
+    """Let an agent play in a thread of this process, at the highest speed."""
+    own, other = socket.socketpair()
+    with own, other, own.makefile("rb") as file:
+        own.settimeout(60)
+        viewer = Viewer(str(name), other, trust=trust)
+
+        def play() -> None:
+            viewer.run()
+            other.shutdown(socket.SHUT_RDWR)
+
+        own.sendall(pack({"speed": 0}))
+        thread = threading.Thread(target=play)
+        thread.start()
+        try:
+            yield Watcher(file.read, lambda command: own.sendall(pack(command)))
+        finally:
+            own.shutdown(socket.SHUT_WR)
+            while file.read(2**16):  # the viewer may wait for room
+                pass
+            thread.join()

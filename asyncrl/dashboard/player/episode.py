@@ -224,7 +224,7 @@ class CapsuleEpisode:
     def _guard(self, verb: str, call: Any) -> Any:
         try:
             return call()
-        except Exception as problem:
+        except BaseException as problem:  # from the environment's code
             self.done = True
             self._ending = f"Its {verb} raised {type(problem).__name__}: {problem} (step {self.length + 1})."
             return None

@@ -63,7 +63,8 @@ class Spread:
 
     def of(self, numbers: np.ndarray) -> np.ndarray:
         """Return the deviations [K]; a hundredth of its size for a number that has not changed yet."""
-        deviation = np.sqrt(self._squares / max(1, self._count))
+        squares = self._squares if len(self._squares) == len(numbers) else np.zeros(len(numbers))
+        deviation = np.sqrt(squares / max(1, self._count))
         return np.where(deviation > 0, deviation, 0.01 * np.maximum(1.0, np.abs(numbers)))
 
 

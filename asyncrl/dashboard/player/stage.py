@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from asyncrl.acting.episodes import SingleEnv
 from asyncrl.dashboard.player.saliency import is_picture, split
 from asyncrl.envs import Contract, Step, View
-from asyncrl.errors import UsageError
+from asyncrl.errors import EnvironmentFault, UsageError
 
 __all__ = ["Stage", "encoded", "input_picture"]
 
@@ -32,9 +33,10 @@ class Stage:
         """Why there is no picture; "" if there is one."""
         self._view: View | None = None
         try:
-            self._view = View(contract)
+            with warnings.catch_warnings(action="ignore"):  # about a render mode that it does not have
+                self._view = View(contract)
             self.env: View | SingleEnv = self._view
-        except UsageError as problem:
+        except (UsageError, EnvironmentFault) as problem:
             self.not_drawn = str(problem)
             self.env = SingleEnv(contract)
 

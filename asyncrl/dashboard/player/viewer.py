@@ -37,6 +37,7 @@ _PAUSE_BETWEEN = 1.0
 _SALIENCY_SHARE = 0.5
 """Share of its time that the viewer may spend on saliency."""
 _FASTEST = 64.0
+_LOWEST_PRIORITY = 19
 _METHOD = "perturbation (Greydanus et al. 2018)"
 
 
@@ -81,7 +82,6 @@ class Viewer:
     def run(self) -> None:
         """Play until the connection is closed."""
         self._describe()
-        lowered = False
         while True:
             if not self._obey(1.0 if self._is_waiting else max(0.0, self._due - time.monotonic())):
                 return
@@ -93,14 +93,11 @@ class Viewer:
                     self._steps_asked = max(0, self._steps_asked - 1)
             except AsyncRLError as problem:
                 self._fail(str(problem))
-            if not lowered and self._number:
-                lowered = True
-                os.nice(19)
 
     @property
     def _is_waiting(self) -> bool:
         """Whether nothing happens until a command comes."""
-        return self._controls.paused and not self._steps_asked
+        return self._controls.paused and not self._steps_asked and self._episode is not None
 
     def _listen(self) -> None:
         with self._connection.makefile("rb") as file, contextlib.suppress(OSError, ValueError):
@@ -146,6 +143,7 @@ class Viewer:
     def _pause(self, given: Any) -> None:
         self._controls.paused = bool(given)
         self._due = time.monotonic()
+        self._show_again()
 
     def _single_step(self, given: Any) -> None:
         self._controls.paused, self._steps_asked = True, 1
@@ -226,7 +224,7 @@ class Viewer:
         if run is None or Path(name).name != name or not (run.path / "capsules" / name).is_file():
             raise UsageError(f"the run has no crash capsule {name[:80]!r}")
         self._end_episode()
-        self._episode = CapsuleEpisode(run.path / "capsules" / name, trust=self._trust or run.is_own)
+        self._episode = CapsuleEpisode(run.path / "capsules" / name, trust=self._trust)
         self._begin()
         self._pause(False)
 
@@ -394,6 +392,7 @@ def main(descriptor: int) -> None:
         except (AsyncRLError, OSError) as problem:
             connection.sendall(pack({"kind": "refused", "message": str(problem)}))
             return
+        os.nice(_LOWEST_PRIORITY)
         viewer.run()
 
 
