@@ -30,7 +30,7 @@ class Options:
     trials: int = 20
     """Number of trials, including those that the folder has already."""
     seeds: int = 3
-    """Other seeds that the settings of the three best trials are run with."""
+    """Other seeds that the settings of the best trials are run with: of one trial in ten, at most three."""
     objectives: tuple[Objective, ...] = (Objective.SCORE,)
     """What to optimize. With both, the Pareto front is shown, and no trial is stopped early."""
     search: tuple[str, ...] = ()

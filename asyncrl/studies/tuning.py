@@ -34,8 +34,8 @@ _POLL = 0.1
 """Seconds between looks at the runs."""
 _EVALUATIONS = 5
 """Evaluations of a trial, unless --eval-every says otherwise."""
-_FINALISTS = 3
-"""Trials whose settings are run with other seeds."""
+_FINALISTS, _PER_FINALIST = 3, 10
+"""Most trials whose settings are run with other seeds: one in ten."""
 _HOPELESS = 3
 """Trials that may fail before any succeeds."""
 
@@ -97,7 +97,7 @@ def tune(
         env: Environment id, or a class or function in a module.
         algorithm: As for `train`.
         trials: Number of trials, those of the folder included.
-        seeds: Other seeds that the three best trials' settings are run with; 0 for none.
+        seeds: Other seeds that the best trials' settings are run with (one trial in ten, at most three); 0 for none.
         objectives: "score" or "seconds", or both: then all trials are made to their end, and the Pareto front is shown.
         search: Settings to vary; () for all that have a search space (`Range` and `Choices` in their types).
         folder: Folder of the study; None is `studies/tune-ALGO-ENV`.
@@ -197,7 +197,7 @@ def _tune(plan: _Plan) -> TuningResult:
     plan.say(f"tuning {plan.title}: {', '.join(plan.space)}")
     with handle_stop_signals() as stop:
         _run_trials(plan, storage, stop)
-        finalists = [] if stop else _finalists(storage)
+        finalists = [] if stop else _finalists(plan, storage)
         _run_seeds(plan, storage, finalists, stop)
     if stop:
         done = sum(one.state is not State.RUNNING for one in storage.trials())
@@ -267,13 +267,13 @@ def _report(plan: _Plan, storage: Storage, number: int) -> None:
         raise UsageError(f"{which} failed: {trial.problem} ({plan.folder / 'trials'})")
 
 
-def _finalists(storage: Storage) -> list[Trial]:
+def _finalists(plan: _Plan, storage: Storage) -> list[Trial]:
     """The best trials, each of them with other settings."""
     found: list[Trial] = []
     for trial in storage.best():
         if trial.settings not in [one.settings for one in found]:
             found.append(trial)
-    return found[:_FINALISTS]
+    return found[: max(1, min(_FINALISTS, plan.trials // _PER_FINALIST))]
 
 
 def _run_seeds(plan: _Plan, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:

@@ -26,6 +26,7 @@ class TuningResult:
     """The results of a tuning study."""
 
     folder: Path
+    objectives: Sequence[Objective]
     best: Trial
     """The trial with the best mean over the other seeds, or the best score if there are none."""
     trials: Sequence[Trial]
@@ -54,9 +55,9 @@ def write_results(folder: Path, title: str, objectives: Sequence[Objective], sto
     front = storage.best()
     tried = [one for one in front if one.number in seeds]
     best = max(tried, key=lambda one: mean_with_interval(list(seeds[one.number].values())).value) if tried else front[0]
-    result = TuningResult(folder, best, storage.trials(), front, seeds, storage.importances())
+    result = TuningResult(folder, objectives, best, storage.trials(), front, seeds, storage.importances())
     write_atomically(result.settings_file, _settings(result, title))
-    found = _pictures(result, objectives)
+    found = _pictures(result)
     write(found, compose(found), folder / "tuning.png")
     write(found, compose(found), folder / "tuning.html")
     return result
@@ -78,7 +79,8 @@ def _estimate(found: Estimate) -> str:
 
 def result_lines(result: TuningResult) -> list[str]:
     """The results for the terminal: the best trials, the importances, the best settings."""
-    lines = ["trial    score  seconds  over other seeds"]
+    lines = ["the Pareto front"] if len(result.objectives) > 1 else []
+    lines.append("trial    score  seconds  over other seeds (95 % interval)")
     for one in result.front[:5]:
         scores = result.seeds.get(one.number, {})
         over = _estimate(mean_with_interval(list(scores.values()))) if scores else ""
@@ -99,10 +101,10 @@ def _shown(value: Any) -> str:
     )
 
 
-def _pictures(result: TuningResult, objectives: Sequence[Objective]) -> list[Picture]:
+def _pictures(result: TuningResult) -> list[Picture]:
     """The scores of the trials, the Pareto front with two objectives, and the importances."""
     found = [Picture("Trials", 6.4, 3.2, lambda figure: _draw_trials(figure, result))]
-    if len(objectives) > 1:
+    if len(result.objectives) > 1:
         found.append(Picture("Score and time", 6.4, 3.4, lambda figure: _draw_front(figure, result)))
     if result.importances:
         rows = min(len(result.importances), _MOST_SHOWN)
@@ -139,9 +141,10 @@ def _draw_front(figure: Any, result: TuningResult) -> None:
     axes.plot(
         [one.seconds for one in front], [one.score for one in front], "-o", color=colour(1), markersize=5, linewidth=1
     )
-    for one in front:
+    for place, one in enumerate(front):
+        offset = (0, 6 if place % 2 == 0 else -12)
         axes.annotate(
-            f"{one.number}", (one.seconds, one.score), (0, 6), textcoords="offset points", fontsize=SMALL, ha="center"
+            f"{one.number}", (one.seconds, one.score), offset, textcoords="offset points", fontsize=SMALL, ha="center"
         )
     note(figure, "line: the Pareto front, with the numbers of its trials")
 
