@@ -20,7 +20,7 @@ from asyncrl.runs.metrics_follower import MetricsFollower
 __all__ = ["WatchedRun", "WatchedRuns"]
 
 _PRETRAINED = Path(__file__).parents[1] / "pretrained"
-_DEPTH = 3
+_DEPTH = 5
 """Folders of runs are searched so deep."""
 _MOST_RUNS = 500
 _TAIL = 64 * 2**10

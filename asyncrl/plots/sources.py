@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,11 @@ from typing import Any
 from asyncrl.common.serialization import read_json
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.monitor import Record
-from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names
+from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names, run_folders
 from asyncrl.runs.metrics_file import read_records
 
 __all__ = ["Group", "PlottedRun", "find_runs", "group_runs", "line_numbers"]
 
-_DEEPEST = 4
-"""Levels of folders below the given one in which runs are looked for."""
 _MOST_EPISODES = 20_000
 """Episodes of a run that are read."""
 _MOST_NAMED = 3
@@ -90,23 +88,13 @@ def find_runs(names: Sequence[str | os.PathLike[str]]) -> list[PlottedRun]:
             path = PRETRAINED / path.name
             found[path] = _pretrained(path, str(name))
             continue
-        folders = list(_run_folders(path))
+        folders = list(run_folders(path))
         if not folders:
             if not path.exists():
                 open_run(path)  # raises, with suggestions
             raise UsageError(f"there are no runs in {path}: no folder below it has a config.json")
         found |= {folder.resolve(): _plotted(folder) for folder in folders}
     return list(found.values())
-
-
-def _run_folders(path: Path, depth: int = 0) -> Iterator[Path]:
-    """`path` if it is a run folder, else the run folders below it, in order."""
-    if (path / "config.json").is_file():
-        yield path
-    elif path.is_dir() and depth <= _DEEPEST:
-        for entry in sorted(path.iterdir()):
-            if not entry.is_symlink() or depth == 0:
-                yield from _run_folders(entry, depth + 1)
 
 
 def _plotted(folder: Path) -> PlottedRun:

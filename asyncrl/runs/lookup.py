@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import reprlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from asyncrl.errors import DamageWarning, UsageError, suggestions
 from asyncrl.runs.hub import downloaded, is_on_hub
 from asyncrl.runs.run import Run
 
-__all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_names"]
+__all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_names", "run_folders"]
 
+_DEEPEST = 6
+"""Levels of folders in which runs are looked for; those of a study are four below its folder."""
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -20,7 +24,7 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
     """An existing run, whose code may run if it is the user's own or with `trust`. Raises UsageError if there is none."""
     path = _path(name)
     if not path.exists():
-        raise UsageError(f"there is no run folder {path}{suggestions(str(path), _run_folders())}")
+        raise UsageError(f"there is no run folder {path}{suggestions(str(path), _usual_names())}")
     if (path / "study.json").is_file():
         raise UsageError(
             f"{path} is a study, not a run: asyncrl benchmark {path} continues it, and its runs are in {path / 'runs'}"
@@ -82,5 +86,16 @@ def _path(name: str | os.PathLike[str]) -> Path:
     return downloaded(name) if is_on_hub(name) else Path(name)
 
 
-def _run_folders() -> list[str]:
+def run_folders(path: Path, depth: int = 0) -> Iterator[Path]:
+    """`path` if it is a run folder, else those below it, in order. Of links, only its own entries are followed."""
+    if (path / "config.json").is_file():
+        yield path
+    elif path.is_dir() and depth < _DEEPEST:
+        with contextlib.suppress(OSError):  # a folder that may not be read, or that is being removed
+            for entry in sorted(path.iterdir()):
+                if not entry.is_symlink() or depth == 0:
+                    yield from run_folders(entry, depth + 1)
+
+
+def _usual_names() -> list[str]:
     return [str(p.parent) for p in Path("runs").glob("*/config.json")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import Any
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.runs.lookup import run_folders
 from asyncrl.runs.metrics_file import read_records
 from asyncrl.runs.run import LOCK, Run
 
 __all__ = ["RunOverview", "RunState", "find_runs", "overview"]
-
-_DEPTH = 6
-"""Levels of folders in which runs are looked for."""
 
 
 class RunState(Enum):
@@ -61,20 +58,10 @@ def find_runs(folder: Path) -> list[RunOverview]:
     if not folder.is_dir():
         near = suggestions(str(folder), (str(path) for path in folder.parent.glob("*/")))
         raise UsageError(f"there is no folder {folder}{near}")
-    found = sorted(map(overview, _run_folders(folder, _DEPTH)), key=lambda run: run.age)
+    found = sorted(map(overview, run_folders(folder)), key=lambda run: run.age)
     if not found:
         raise UsageError(f"there are no runs in {folder}: asyncrl train ALGO ENV makes one")
     return found
-
-
-def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / "config.json").is_file():
-        yield folder
-    elif depth:
-        with contextlib.suppress(OSError):
-            for path in sorted(folder.iterdir()):
-                if path.is_dir() and not path.is_symlink():
-                    yield from _run_folders(path, depth - 1)
 
 
 def overview(path: Path) -> RunOverview:
