@@ -40,7 +40,9 @@ def run(arguments: Sequence[str]) -> int:
     runs = find_runs(asked.runs)
     found = pictures(runs, asked.what, asked.x, trust=asked.trust)
     write(found, compose(found), path)
-    for group in group_runs(runs):
+    for group in group_runs([one for one in runs if one.has_data]):
         print(f"{group.env}: {group}")
+    if young := [one.name for one in runs if not one.has_data]:
+        print(f"left out, without data yet: {', '.join(young)}")
     print(f"plot: {relative(path)}")
     return 0

@@ -109,7 +109,7 @@ def pictures(runs: Sequence[PlottedRun], what: Sequence[What], axis: XAxis, *, t
 
     Runs without data are left out; with `What.ALL`, so is what these runs do not have.
     """
-    shown = [run for run in runs if run.records("train", "eval")]
+    shown = [run for run in runs if run.has_data]
     if not shown:
         names = f"{runs[0].path} has" if len(runs) == 1 else f"all {len(runs)} runs have"
         raise UsageError(f"{names} no data yet: no update has been recorded")

@@ -107,7 +107,7 @@ def _draw_evaluations(axes: Axes, found: Sequence[Evaluations], ink: str) -> lis
     """
     if not found:
         return []
-    style: dict[str, Any] = {"color": ink, "linewidth": 0.9, "zorder": 4}
+    style: dict[str, Any] = {"color": ink, "linewidth": 0.8, "zorder": 4}
     found = _first(found, min(len(one.x) for one in found))
     x = np.mean([one.x for one in found], axis=0)
     if len(x) > _MARKED or any(np.abs(one.x - x).max() > _APART * x.max() for one in found):
@@ -121,7 +121,7 @@ def _draw_evaluations(axes: Axes, found: Sequence[Evaluations], ink: str) -> lis
         mean, half = mean_interval(np.stack([one.mean for one in found]))
     error = None if np.isnan(half).all() else np.nan_to_num(half)
     axes.errorbar(
-        x, mean, error, fmt="o", markersize=4, markerfacecolor="white", markeredgewidth=1.2, elinewidth=0.9, **style
+        x, mean, error, fmt="o:", markersize=4, markerfacecolor="white", markeredgewidth=1.2, elinewidth=0.9, **style
     )
     return list(zip(x.tolist(), mean.tolist(), strict=True))
 

@@ -50,6 +50,11 @@ class PlottedRun:
     def algorithm(self) -> str:
         return str(self.settings.get("algorithm"))
 
+    @property
+    def has_data(self) -> bool:
+        """Whether an update or an evaluation has been recorded."""
+        return bool(self._curves)
+
     def records(self, *kinds: str) -> list[Record]:
         """The records of these kinds: "train", "eval", or "episode", of which it is a sample if there are many."""
         if kinds == ("episode",):

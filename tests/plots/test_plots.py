@@ -130,6 +130,13 @@ def test_ticks_are_short(number: float, text: str) -> None:
     assert short_number(number) == text
 
 
+def test_runs_without_data_are_left_out(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    young = Path(shutil.copytree(study / "cell" / "fast", tmp_path / "young"))
+    (young / "metrics.jsonl").unlink()
+    assert ran("plot", study, young, "--out", tmp_path / "plot.svg") == 0
+    assert f"left out, without data yet: {young}" in capsys.readouterr().out
+
+
 def test_mistakes_are_answered_in_one_sentence(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     young = Path(shutil.copytree(study / "cell" / "1", tmp_path / "young"))
     (young / "metrics.jsonl").unlink()
