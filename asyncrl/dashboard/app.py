@@ -96,7 +96,7 @@ async def _stream(messages: feed.Feed, is_ending: Callable[[], bool]) -> AsyncIt
         if quiet >= _QUIET:
             quiet = 0
             yield ": still here\n\n"
-        until = time.monotonic() + (0.05 if messages.is_behind else _SECONDS)
+        until = time.monotonic() + (0.01 if messages.is_behind else _SECONDS)
         while not is_ending() and time.monotonic() < until:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05 if until - time.monotonic() > 0.05 else 0.01)
     yield 'data: {"end":true}\n\n'

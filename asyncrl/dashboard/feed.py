@@ -18,6 +18,8 @@ _APPENDED = 1000
 """Rows that are appended before the curves are sent as a whole again, thinned out."""
 _KINDS = ("train", "eval", "stages")
 """Kinds of records that become curves."""
+_READING_SECONDS = 0.5
+"""Time between two views of the curves while a long file is being read."""
 _SEARCH_SECONDS = 3.0
 """Time between two searches for new runs."""
 
@@ -102,17 +104,24 @@ class _Shown:
         self._rows: dict[str, int] = {}
         self._appended = 0
         self._sent: dict[str, Any] = {}
+        self._due = -math.inf
+        """When the curves of a file that is still being read are sent again."""
 
     def news(self) -> Iterator[tuple[str, Any]]:
         changed = self.run.read()
+        is_read = not self.run.metrics.has_unread
+        if not is_read and time.monotonic() < self._due:
+            return
         for name, value in (("facts", self.run.facts()), ("notes", notes(self.run)), ("episodes", episodes(self.run))):
             if self._sent.get(name) != value:
                 self._sent[name] = value
                 yield name, value
-        if changed or self._generation < 0:
-            yield self._curves()
+        if changed or self._due > -math.inf or self._generation < 0:
+            whole = not is_read or self._due > -math.inf
+            self._due = -math.inf if is_read else time.monotonic() + _READING_SECONDS
+            yield from self._curves(whole=whole)
 
-    def _curves(self) -> tuple[str, Any]:
+    def _curves(self, *, whole: bool) -> Iterator[tuple[str, Any]]:
         """The whole curves, or the rows that are new."""
         metrics = self.run.metrics
         with self.run.lock:
@@ -121,7 +130,10 @@ class _Shown:
             self._rows = {kind: len(table) for kind, table in tables.items()}
             self._appended += sum(new.values())
             fits = min(new.values()) >= 0 and self._appended <= _APPENDED  # a sample that was halved is sent as a whole
-            if fits and self._generation == metrics.generation:
-                return "rows", {kind: tables[kind].since(len(tables[kind]) - n) for kind, n in new.items() if n}
+            appends = fits and not whole and self._generation == metrics.generation
+            rows = {kind: tables[kind].since(len(tables[kind]) - n) for kind, n in new.items() if n} if appends else {}
+        if rows:
+            yield "rows", rows
+        elif not appends:
             self._generation, self._appended = metrics.generation, 0
-        return "curves", curves(self.run)
+            yield "curves", curves(self.run)

@@ -66,9 +66,11 @@ class MetricsFollower:
     @property
     def is_behind(self) -> bool:
         """Whether complete parts of the file are still unread or unranked after `read`."""
-        return self._unread() or self._ranked < self.position
+        return self.has_unread or self._ranked < self.position
 
-    def _unread(self) -> bool:
+    @property
+    def has_unread(self) -> bool:
+        """Whether complete parts of the file are still unread."""
         return self.size - self.position >= _CHUNK
 
     def read(self, seconds: float = 0.2) -> bool:
@@ -94,7 +96,7 @@ class MetricsFollower:
         while self.position < self.size and time.monotonic() < deadline and (taken := self._take(file)):
             self.position += taken
             changed = True
-        while not self._unread() and self._ranked < self.position and time.monotonic() < deadline:
+        while not self.has_unread and self._ranked < self.position and time.monotonic() < deadline:
             file.seek(self._ranked)
             chunk = file.read(min(_CHUNK, self.position - self._ranked))
             end = chunk.rfind(b"\n") + 1 or len(chunk)

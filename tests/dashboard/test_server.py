@@ -14,8 +14,9 @@ import pytest
 from asyncrl.common.file_lock import file_lock
 from asyncrl.dashboard.feed import Feed
 from asyncrl.dashboard.server import open_address
-from asyncrl.dashboard.watched import WatchedRuns
+from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
 from asyncrl.errors import UsageError
+from asyncrl.runs import metrics_follower
 
 testclient = pytest.importorskip("starlette.testclient", reason="pip install 'asyncrl[watch]'")
 from asyncrl.dashboard.app import make_app  # noqa: E402
@@ -173,3 +174,19 @@ def test_the_next_free_port_is_taken() -> None:
             assert address.port > port
             assert address.url == f"http://127.0.0.1:{address.port}/{address.token}/"
             assert address.socket.getsockname()[0] == "127.0.0.1"
+
+
+def test_the_curves_of_a_long_file_are_shown_while_it_is_read_and_are_whole_afterwards(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_follower, "_CHUNK", 256)
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(record("train", step, loss=0.1) for step in range(30, 3_000, 10))
+    runs = WatchedRuns([run])
+    monkeypatch.setattr(WatchedRun, "read", lambda self, seconds=0.0: self.metrics.read(seconds=1e-4))
+    feed, shares = Feed(runs, ["0"]), []
+    while not shares or feed.is_behind:
+        shares += [message["curves"]["read"] for message in feed.messages() if "curves" in message]
+    assert shares[0] < 1
+    assert shares[-1] == 1
+    assert sorted(shares) == shares
