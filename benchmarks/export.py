@@ -86,6 +86,7 @@ def measured(name: str, steps: int, observations: int, folder: Path) -> dict[str
 def timed(run: Any, model: Path, facts: Any, blocks: int = 40, calls: int = 40) -> tuple[float, float]:
     """Return the microseconds of a step of the agent's policy and of the exported one."""
     agent = asyncrl.load(run)
+    torch.set_num_threads(1)  # training sets its own number
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options)
@@ -109,7 +110,6 @@ def timed(run: Any, model: Path, facts: Any, blocks: int = 40, calls: int = 40) 
 
 def main() -> None:
     asked = tyro.cli(Arguments, description=__doc__)
-    torch.set_num_threads(1)
     rows = []
     for name in CASES:
         if asked.only not in name:

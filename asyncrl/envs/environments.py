@@ -72,6 +72,7 @@ class Environments:
         self.vector: VectorEnv = self._family.build(
             contract, num_envs, threads, training=training, render=render, seed=seed
         )
+        self._of_family = self.vector
         spaces = contract.spaces
         stack = 1 if self._family.stacks else contract.frame_stack
         unchecked = contract.backend in (Backend.NATIVE, Backend.ENVPOOL)
@@ -99,7 +100,7 @@ class Environments:
     @property
     def seeds_and_steps(self) -> np.ndarray | None:
         """[2, B] int64: each environment's last seed and the steps since; None if `replay_to` cannot restore its state."""
-        return self._family.seeds_and_steps(self.vector)
+        return self._family.seeds_and_steps(self._of_family)
 
     def replay_to(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Restore the states that environments with these seeds reach by these actions, B arrays [L, …].
@@ -158,7 +159,7 @@ class Environments:
     def _reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> np.ndarray:
         """Reset the environments in `mask`, or all; `seeds` has one seed per environment."""
         arguments: dict[str, Any] = {} if mask is None else {"options": {"reset_mask": mask}}
-        seed = self._family.seeds(self.vector, seeds)
+        seed = self._family.seeds(self._of_family, seeds)
         observation, self.infos = self._guard("reset", self.vector.reset, seed=seed, **arguments)
         self._resets = np.zeros(self.num_envs, dtype=bool) if mask is None else self._resets & ~mask
         return self._observation(observation)

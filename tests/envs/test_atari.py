@@ -91,6 +91,14 @@ def test_a_frame_is_what_the_raw_emulator_shows() -> None:
     assert any(step.reward[0] for step in played)
 
 
+def test_games_in_colour_can_be_restored_like_gray_ones() -> None:
+    environments = Environments(describe("ALE/Pong-v5", AtariOptions(gray=False)), 2)
+    played = play(environments, [1, 2], 3)
+    assert played[0].observation.shape == (2, 4, 3, 84, 84)
+    assert environments.seeds_and_steps is not None
+    assert environments.seeds_and_steps.tolist() == [[1, 2], [3, 3]]
+
+
 def test_the_raw_protocol_shows_every_frame_of_the_screen() -> None:
     contract = describe("ALE/Pong-v5", AtariOptions(protocol=Protocol.RAW))
     assert contract.spaces.observation_shape == (1, 3, 210, 160)
