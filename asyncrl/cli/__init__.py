@@ -132,7 +132,7 @@ def _ended(end: SystemExit) -> int:
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
+    rows = "\n".join(f"  {name:<11}{what}" for name, what in COMMANDS.items())
     return (
         "usage: asyncrl COMMAND …\n\nAsynchronous deep reinforcement learning.\n\n"
         f"{rows}\n\n"

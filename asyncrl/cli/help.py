@@ -35,7 +35,9 @@ _METAVARS = {
     "folder": "DIR",
     "env_kwargs": "JSON",
     "init_from": "RUN",
+    "objectives": "NAME",
     "offline": "DATASET",
+    "onnx": "DIR",
     "data": "DATASET",
     "record": "DATASET",
     "recurrent": "CELL",
@@ -214,7 +216,7 @@ def _split_default(option: Option) -> tuple[str, str]:
         return text, words.removesuffix(".")
     if option.default is dataclasses.MISSING or option.type is bool or option.default in ("", ()):
         return text, ""
-    return text, _shown(option.default)
+    return text, str(option.default) if option.name == "port" else _shown(option.default)
 
 
 def _shown(value: Any) -> str:
