@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asyncrl.errors import UsageError
 from asyncrl.studies.statistics import Estimate, Scores, performance_profile
 
-__all__ = ["interval_figure", "profile_figure"]
+__all__ = ["interval_figure", "learning_figure", "profile_figure"]
 
 _WIDTH = 7.2
 """Inches."""
@@ -35,6 +37,18 @@ def interval_figure(estimates: Mapping[str, Estimate], label: str) -> str | None
     axes.set_ylim(-0.6, len(names) - 0.4)
     dress(axes, x=label, grid="x")
     return _svg(figure)
+
+
+def learning_figure(folder: Path) -> str | None:
+    """The learning curves of the runs in a folder; None also if there are none yet."""
+    if find_spec("matplotlib") is None or not folder.is_dir():
+        return None
+    from asyncrl.plots.figures import plot
+
+    try:
+        return _svg(plot(folder))
+    except UsageError:
+        return None
 
 
 def profile_figure(scores: Mapping[str, Scores]) -> str | None:

@@ -12,7 +12,7 @@ from asyncrl.common.serialization import write_atomically
 from asyncrl.runs.provenance import machine
 from asyncrl.runs.statistics import iqm
 from asyncrl.studies.document import Block, Figure, Heading, Rows, Text, to_html, to_markdown
-from asyncrl.studies.figures import interval_figure, profile_figure
+from asyncrl.studies.figures import interval_figure, learning_figure, profile_figure
 from asyncrl.studies.grid import HELD_OUT, command_of
 from asyncrl.studies.published import Reference
 from asyncrl.studies.ranking import ranking
@@ -28,7 +28,7 @@ from asyncrl.studies.statistics import (
     probability_of_improvement,
     separated,
 )
-from asyncrl.studies.study import Study
+from asyncrl.studies.study import Cell, Study
 from asyncrl.studies.suite import Method, Task
 from asyncrl.version import __version__
 
@@ -88,6 +88,8 @@ def _environment(study: Study, task: Task) -> Iterator[Block]:
     yield Text(ranking(found))
     estimates = {name: mean_with_interval(scores) for name, scores in found.items()}
     yield from _figure(interval_figure(estimates, f"Mean return on {task.env}"), f"Means and intervals on {task.env}")
+    curves = study.path / Cell(task, task.methods[0], 0).folder.parents[1]
+    yield from _figure(learning_figure(curves), f"Learning curves on {task.env}")
 
 
 def summary_table(study: Study, task: Task) -> Rows:
