@@ -153,7 +153,8 @@ def results(value: str) -> str:
     file, *words = shlex.split(value)
     text = (RESULTS / file).read_text(encoding="utf-8")
     if file.endswith(".jsonl"):
-        return _by_seed([json.loads(line) for line in text.splitlines()], words)
+        records = [json.loads(line) for line in text.splitlines()]
+        return _by_seed(records, words) if words else _evaluations(records)
     result = json.loads(text)
     has_best = any("kept" in row for row in result["runs"])
     best = " best agent |" if has_best else ""
@@ -193,6 +194,17 @@ def _by_seed(records: list[dict[str, Any]], words: list[str]) -> str:
             f"| {name} | {group[0]['step']:,} | {len(group)} | {last} |{best} {times[0]:.0f} … {times[-1]:.0f} s |"
         )
     return "\n".join(lines)
+
+
+def _evaluations(records: list[dict[str, Any]]) -> str:
+    """A table of the evaluations of one run, and its command."""
+    lines = ["| steps | mean return | IQM, 95 % interval | episodes |", "|---|---|---|---|"]
+    for record in records:
+        if record["kind"] == "eval":
+            low, high = record["iqm_interval"]
+            interval = f"[{low:.1f}, {high:.1f}]"
+            lines.append(f"| {record['step']:,} | {record['mean']:.1f} | {interval} | {record['episodes']} {record['mode']} |")
+    return "\n".join([*lines, "", f"`{records[0]['command']}`"])
 
 
 def _list(scores: list[float]) -> str:
