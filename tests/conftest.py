@@ -66,6 +66,7 @@ SLOW = {
     "common/test_without_posix",
     "dashboard/test_player",
     "dashboard/test_player_page",
+    "docs/test_blocks::test_the_blocks_of_a_page_run",
     "docs/test_metrics",
     "docs/test_site",
     "engines/test_workers",

@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 68, 16, 12, 44
 _MOST_POINTS = 240
 
 Points = Sequence[tuple[float, float]]
 
 
-def drawing(title: str, lines: Mapping[str, Points]) -> str:
-    """A figure with one line of (step, return) per name. `title` is its caption."""
+def drawing(title: str, lines: Mapping[str, Points], dots: Mapping[str, Points]) -> str:
+    """A figure with a line of (step, return) per name, and dots for its evaluations. `title` is its caption."""
     x_ticks = ticks(0, max(points[-1][0] for points in lines.values()))
-    values = [value for points in lines.values() for _, value in points]
+    values = [value for points in [*lines.values(), *dots.values()] for _, value in points]
     y_ticks = ticks(min(values), max(values))
 
     def place(step: float, value: float) -> tuple[float, float]:
@@ -34,11 +34,14 @@ def drawing(title: str, lines: Mapping[str, Points]) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">environment steps</text>')
     parts.append(
-        f'<text transform="translate(14 {(HEIGHT - BOTTOM + TOP) / 2}) rotate(-90)" text-anchor="middle">return</text>'
+        f'<text transform="translate(12 {(HEIGHT - BOTTOM + TOP) / 2}) rotate(-90)" text-anchor="middle">return</text>'
     )
     for number, points in enumerate(lines.values()):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in thinned(points)))
         parts.append(f'<polyline class="line line-{number}" points="{path}"/>')
+    for number, points in enumerate(dots.values()):
+        for x, y in (place(*point) for point in points):
+            parts.append(f'<circle class="dot-{number}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
     parts.append("</svg>")
     names = ""
     if len(lines) > 1:

@@ -203,7 +203,9 @@ def _evaluations(records: list[dict[str, Any]]) -> str:
         if record["kind"] == "eval":
             low, high = record["iqm_interval"]
             interval = f"[{low:.1f}, {high:.1f}]"
-            lines.append(f"| {record['step']:,} | {record['mean']:.1f} | {interval} | {record['episodes']} {record['mode']} |")
+            lines.append(
+                f"| {record['step']:,} | {record['mean']:.1f} | {interval} | {record['episodes']} {record['mode']} |"
+            )
     return "\n".join([*lines, "", f"`{records[0]['command']}`"])
 
 
@@ -214,17 +216,17 @@ def _list(scores: list[float]) -> str:
 
 
 def curve(value: str) -> str:
-    """A drawing of learning curves: mean return of the last 100 training episodes."""
+    """A drawing of learning curves: mean return of the last 100 training episodes, and evaluations as dots."""
     title, _, files = value.partition(" | ")
-    lines = {}
+    lines, dots = {}, {}
     for item in files.split(", "):
         name, _, file = item.partition(" = ")
-        records = map(json.loads, (ROOT / file).read_text(encoding="utf-8").splitlines())
-        points = [
-            (r["step"], r["mean_return"]) for r in records if r.get("kind") == "train" and r["mean_return"] is not None
-        ]
-        lines[name] = points
-    return drawing(title, lines)
+        records = [json.loads(line) for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
+        train = [r for r in records if r.get("kind") == "train" and r["mean_return"] is not None]
+        lines[name] = [(r["step"], r["mean_return"]) for r in train]
+        dots[name] = [(r["step"], r["mean"]) for r in records if r.get("kind") == "eval"]
+    caption = f"{title}; dots are evaluations" if any(dots.values()) else title
+    return drawing(caption, lines, dots)
 
 
 def algorithms(_: str) -> str:
