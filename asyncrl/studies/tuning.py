@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from asyncrl.studies.processes import cores_of
 from asyncrl.studies.tuning_report import TuningResult, write_results
 from asyncrl.studies.tuning_runs import FollowedRun, Recipe
 from asyncrl.studies.tuning_space import Dimension, search_space
-from asyncrl.studies.tuning_storage import Objective, OpenTrial, State, Storage, Trial
+from asyncrl.studies.tuning_storage import Objective, OpenTrial, State, Storage, Trial, check_optuna
 
 __all__ = ["tune"]
 
@@ -109,12 +110,13 @@ def tune(
         settings: Settings of `train`, which are not varied.
 
     Returns:
-        The trials, and the path of a settings file with the best settings for `train(config=…)`.
+        The trials, and the path of a settings file with the best settings for `train(config=…)`; after SIGTERM those of
+        the trials so far.
 
     Raises:
         UsageError: For settings that do not exist, do not fit or have no search space, for a folder with another study, and
             if Optuna is missing.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM; the same call continues.
+        KeyboardInterrupt: After Ctrl-C, or SIGTERM before the first result; the same call continues.
 
     >>> result = tune("CartPole-v1", "ppo", trials=20, steps=50_000)
     >>> train(config=result.settings_file)
@@ -122,6 +124,7 @@ def tune(
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 0), ("jobs", jobs, 1)):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be {least} or more, not {value}")
+    check_optuna()
     recipe, base, space = _prepare(env, algorithm, config, preset, settings, search, trust=trust)
     name = re.sub("[^a-zA-Z0-9_.+-]+", "-", f"tune-{recipe.algorithm}-{recipe.env}")
     resolved = resolve(*recipe.configuration({}))
@@ -201,8 +204,11 @@ def _tune(plan: _Plan) -> TuningResult:
         _run_seeds(plan, storage, finalists, stop)
     if stop:
         done = sum(one.state is not State.RUNNING for one in storage.trials())
-        raise KeyboardInterrupt(f"stopped after {done} of {plan.trials} trials; the same command continues")
-    if not finalists:
+        sentence = f"stopped after {done} of {plan.trials} trials; the same command continues"
+        plan.say(sentence)
+        if stop.signal == signal.SIGINT or not storage.best():
+            raise KeyboardInterrupt(sentence)
+    elif not finalists:
         problems = [one.problem for one in storage.trials() if one.problem]
         raise UsageError(f"no trial of {plan.title} was completed{f': {problems[-1]}' if problems else ''}")
     return write_results(plan.folder, plan.title, plan.objectives, storage)

@@ -15,7 +15,7 @@ import numpy as np
 from asyncrl.errors import UsageError
 from asyncrl.studies.tuning_space import Dimension
 
-__all__ = ["Objective", "OpenTrial", "State", "Storage", "Trial"]
+__all__ = ["Objective", "OpenTrial", "State", "Storage", "Trial", "check_optuna"]
 
 _STUDY = "asyncrl"
 _SCORE, _SECONDS, _PROBLEM, _FACTS, _SEEDS = "score", "seconds", "problem", "facts", "seeds"
@@ -220,6 +220,12 @@ class Storage:
         settings = self._values(one.params) if one.params.keys() == self._space.keys() else {}
         score, seconds = one.user_attrs.get(_SCORE), one.user_attrs.get(_SECONDS)
         return Trial(one.number, state, settings, score, seconds, problem)
+
+
+def check_optuna() -> None:
+    """Raise UsageError if Optuna is missing."""
+    with _quiet():
+        pass
 
 
 def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
