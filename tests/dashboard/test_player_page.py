@@ -38,3 +38,5 @@ def test_the_agent_plays_on_the_page_and_obeys_the_keyboard(
         panel.get_by_text("sensitivity", exact=True).wait_for()
         panel.get_by_text("Episodes and checkpoints").click()
         panel.get_by_text("Best evaluation episodes").wait_for()
+        panel.get_by_role("button", name="Stop").click()
+        panel.get_by_role("button", name="Watch it play").wait_for()

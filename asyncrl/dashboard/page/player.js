@@ -89,6 +89,12 @@ class Panel {
     } else if (!this.stream) this.open();
   }
 
+  #stop() {
+    this.close();
+    this.#idle("");
+    this.start.focus();
+  }
+
   #idle(problem) {
     if (this.refused) problem = this.refused;
     this.stream = null;
@@ -268,7 +274,8 @@ class Panel {
     this.weights = this.episodes.weights;
     const controls = element("div", { class: "controls", role: "group", "aria-label": "Controls of the player" },
       element("div", { class: "buttons" }, this.play, button("One step (right arrow)", "Step", () => this.#tell({ step: true })),
-        button("New episode (N)", "New episode", () => this.#tell({ new: true }))),
+        button("New episode (N)", "New episode", () => this.#tell({ new: true })),
+        button("End this player", "Stop", () => this.#stop())),
       field("Weights", this.weights), field("Environment", this.environment), field("Speed", this.speed), field("Actions", this.greedy),
       field("ε", this.epsilon), field("Next seed", this.seed),
       element("label", { class: "check" }, this.saliency, "Saliency"), element("label", { class: "check" }, this.inputView, "Network's input"));

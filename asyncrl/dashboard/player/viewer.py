@@ -108,6 +108,9 @@ class Viewer:
     def _send(self, kind: str, content: dict[str, Any], attachment: bytes = b"") -> None:
         self._connection.sendall(pack({"kind": kind, **content}, attachment))
 
+    def _send_state(self) -> None:
+        self._send("state", dataclasses.asdict(self._controls) | {"weights": self._source.wanted})
+
     def _obey(self, seconds: float) -> bool:
         """Obey the commands that arrive within `seconds`. Returns False once the connection is closed."""
         until = time.monotonic() + seconds
@@ -122,14 +125,14 @@ class Viewer:
                 self._do(command)
             except AsyncRLError as problem:
                 self._fail(str(problem))
-            self._send("state", dataclasses.asdict(self._controls) | {"weights": self._source.wanted})
+            self._send_state()
             if not self._is_waiting:
                 until = min(until, self._due)
 
     def _fail(self, sentence: str) -> None:
         self._controls.paused, self._steps_asked = True, 0
         self._send("notice", {"message": sentence, "error": True})
-        self._send("state", dataclasses.asdict(self._controls) | {"weights": self._source.wanted})
+        self._send_state()
 
     # Commands
 
@@ -242,6 +245,7 @@ class Viewer:
         self._number += 1
         self._saliency = None
         self._send("notice", {"message": "", "error": False})
+        self._send_state()
         self._show()
 
     def _step(self) -> None:
@@ -276,7 +280,7 @@ class Viewer:
         if sentence := episode.end():
             self._controls.paused = True
             self._send("notice", {"message": sentence, "error": False})
-            self._send("state", dataclasses.asdict(self._controls) | {"weights": self._source.wanted})
+            self._send_state()
         self._due = max(self._due, time.monotonic() + (_PAUSE_BETWEEN if self._controls.speed else 0.2))
 
     # Showing
@@ -300,7 +304,7 @@ class Viewer:
             "saliency": _METHOD,
         }
         self._send("ready", content)
-        self._send("state", dataclasses.asdict(self._controls) | {"weights": self._source.wanted})
+        self._send_state()
 
     def _show_again(self) -> None:
         if self._controls.paused and self._episode is not None:
