@@ -159,11 +159,12 @@ def big(arguments: Arguments) -> dict[str, Any]:
             tab.evaluate(DRAWN)
             while (tab.text_content("#note") or "").startswith("Reading"):
                 tab.wait_for_timeout(50)
-            seconds, memory = time.monotonic() - began, server.memory_info().rss
+            seconds, memory, used = time.monotonic() - began, server.memory_info().rss, server.cpu_times()
             tab.wait_for_timeout(10_000)  # the best and worst episodes are found meanwhile
             memory = max(memory, server.memory_info().rss)
-    print(f"{size / 1e9:.2f} GB are open after {seconds:.1f} s, with {memory / 1e6:.0f} MB of memory")
-    return {"bytes": size, "seconds": seconds, "memory_bytes": memory}
+    cpu = used.user + used.system
+    print(f"{size / 1e9:.2f} GB are open after {seconds:.1f} s ({cpu:.1f} s of CPU time), with {memory / 1e6:.0f} MB of memory")
+    return {"bytes": size, "seconds": seconds, "cpu_seconds": cpu, "memory_bytes": memory}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ _APPENDED = 1000
 """Rows that are appended before the curves are sent as a whole again, thinned out."""
 _KINDS = ("train", "eval", "stages")
 """Kinds of records that become curves."""
-_READING_SECONDS = 0.5
+_READING_SECONDS = 1.0
 """Time between two views of the curves while a long file is being read."""
 _SEARCH_SECONDS = 3.0
 """Time between two searches for new runs."""
@@ -108,7 +108,7 @@ class _Shown:
         """When the curves of a file that is still being read are sent again."""
 
     def news(self) -> Iterator[tuple[str, Any]]:
-        changed = self.run.read()
+        changed = self.run.read(_READING_SECONDS / 2)
         is_read = not self.run.metrics.has_unread
         if not is_read and time.monotonic() < self._due:
             return
