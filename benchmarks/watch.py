@@ -163,7 +163,7 @@ def big(arguments: Arguments) -> dict[str, Any]:
             tab.wait_for_timeout(10_000)  # the best and worst episodes are found meanwhile
             memory = max(memory, server.memory_info().rss)
     cpu = used.user + used.system
-    print(f"{size / 1e9:.2f} GB are open after {seconds:.1f} s ({cpu:.1f} s of CPU time), with {memory / 1e6:.0f} MB of memory")
+    print(f"{size / 1e9:.2f} GB: open after {seconds:.1f} s and {cpu:.1f} s of CPU time, {memory / 1e6:.0f} MB of memory")
     return {"bytes": size, "seconds": seconds, "cpu_seconds": cpu, "memory_bytes": memory}
 
 
