@@ -125,8 +125,8 @@ class Player:
         assert self._process is not None
         with contextlib.suppress(Exception):
             cause, hint = describe_exit_code(self._process.wait(2.0))
-            return f"The player's process ended ({cause}{hint}); the run itself is not affected. Play again to restart it."
-        return "The player's process does not answer; the run itself is not affected. Play again to restart it."
+            return f"The player's process ended ({cause}{hint}); the run itself is not affected. “Watch it play” starts it again."
+        return "The player's process does not answer; the run itself is not affected. “Watch it play” starts it again."
 
     def _broadcast(self, kind: str, message: bytes) -> None:
         self._newest[kind] = message
