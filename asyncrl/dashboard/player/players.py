@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,10 +124,10 @@ class Player:
     def _ending(self) -> str:
         """Return why the process ended by itself."""
         assert self._process is not None
-        with contextlib.suppress(Exception):
-            cause, hint = describe_exit_code(self._process.wait(2.0))
-            return f"The player's process ended ({cause}{hint}); the run itself is not affected. “Watch it play” starts it again."
-        return "The player's process does not answer; the run itself is not affected. “Watch it play” starts it again."
+        what = "does not answer"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            what = "ended ({}{})".format(*describe_exit_code(self._process.wait(2.0)))
+        return f"The player's process {what}; the run itself is not affected. “Watch it play” starts it again."
 
     def _broadcast(self, kind: str, message: bytes) -> None:
         self._newest[kind] = message
