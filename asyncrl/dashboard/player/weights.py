@@ -78,14 +78,14 @@ class AgentSource:
         try:
             live = read_live_weights(self.run.path, self._count)
             saved = None if latest is None else checkpoint.read(latest, trust=self._trust)
+            if live is not None and (saved is None or live.update >= saved.update):
+                self.agent.policy.load(live.weights)
+                self.played = Played(live.update, live.step, None)
+            elif latest is not None:
+                self._load(latest)
         except CheckpointError:  # the run is replacing the files
             return False
         self._seen = found
-        if live is not None and (saved is None or live.update >= saved.update):
-            self.agent.policy.load(live.weights)
-            self.played = Played(live.update, live.step, None)
-        elif latest is not None:
-            self._load(latest)
         return True
 
     def _named(self, name: str) -> Path:
