@@ -139,7 +139,7 @@ def shortened(command: list[str]) -> list[str]:
         words = replaced(words, "--steps", str(BRIEF["steps"]))
         options = {"actors": 1, "envs-per-actor": 4, "engine": "serial", "eval-episodes": 0}
         if words[0] in REPLAY:
-            options |= {"capacity": 1_000, "learning-starts": 128, "batch-size": 8}
+            options |= {"capacity": 1_000, "learning-starts": 224, "batch-size": 8}
         for option, value in options.items():
             if f"--{option}" not in words:
                 words += [f"--{option}", str(value)]
