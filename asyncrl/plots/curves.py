@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeGuard
 
 import numpy as np
 
@@ -91,12 +92,12 @@ def training_curve(records: Sequence[Record], field: str, axis: XAxis) -> Curve:
 def _position(record: Record, axis: XAxis) -> float:
     names = {XAxis.STEPS: "step", XAxis.EPISODES: "episodes", XAxis.TIME: "time"}
     value = record.get(names[axis])
-    return float(value) if isinstance(value, int | float) else 0.0
+    return float(value) if is_number(value) else 0.0
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value of a record is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def evaluations(run: PlottedRun, train: Sequence[Record], axis: XAxis) -> Evaluations:
@@ -116,7 +117,7 @@ def evaluations(run: PlottedRun, train: Sequence[Record], axis: XAxis) -> Evalua
 
 def _half_width(record: Record) -> float:
     count, spread = record.get("episodes"), record.get("std")
-    if not isinstance(count, int) or count < 2 or not isinstance(spread, int | float):
+    if not isinstance(count, int) or not 2 <= count < 1e9 or not is_number(spread):
         return math.nan
     return student_quantile(_QUANTILE, count - 1) * spread / math.sqrt(count - 1)  # `std` divides by the number of episodes
 

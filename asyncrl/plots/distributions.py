@@ -25,7 +25,8 @@ def scores_of(group: Group) -> np.ndarray:
     found: list[float] = []
     for run in group.runs:
         for record in run.records("eval")[-1:]:
-            found += [x for x in record.get("returns", ()) if is_number(x)]
+            returns = record.get("returns")
+            found += [x for x in returns if is_number(x)] if isinstance(returns, list) else []
     return np.array(found, dtype=np.float64)
 
 

@@ -209,7 +209,7 @@ def metric_names(groups: Iterable[Group]) -> list[str]:
     """The fields of train records that are curves of the learner; those on the run's speed come last."""
     names: dict[str, None] = {}
     for group in groups:
-        for record in group.runs[0].records("train")[-1:]:
+        for record in group.runs[0].records("train")[-5:]:
             names |= {name: None for name, value in record.items() if name not in _GENERAL and isinstance(value, float)}
     return sorted(names, key=_OF_SPEED.__contains__)
 

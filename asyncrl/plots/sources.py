@@ -44,7 +44,8 @@ class PlottedRun:
     @property
     def env(self) -> str:
         """The environments that it was trained in."""
-        return " + ".join([str(self.settings.get("env")), *map(str, self.settings.get("extra_envs") or ())])
+        others = self.settings.get("extra_envs")
+        return " + ".join([str(self.settings.get("env")), *map(str, others if isinstance(others, list) else ())])
 
     @property
     def algorithm(self) -> str:

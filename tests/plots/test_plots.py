@@ -118,6 +118,19 @@ def test_a_run_of_someone_else_is_plotted_without_running_its_code(study: Path, 
     assert axes.get_title(loc="left") == "bomb:$Bomb"  # not read as mathematics
 
 
+def test_odd_values_in_files_are_left_out(study: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(study / "cell" / "1", tmp_path / "odd"))
+    config, metrics = run / "config.json", run / "metrics.jsonl"
+    config.write_text(config.read_text().replace('"extra_envs": []', '"extra_envs": 7'))
+    train = (
+        '{"step": 500, "update": 99, "kind": "train", "time": NaN, "episodes": "x", "mean_return": 1e999, "policy_lag": []}'
+    )
+    test = '{"step": 500, "update": 99, "kind": "eval", "time": 1e999, "mean": 1, "std": NaN, "episodes": 3, "returns": 5}'
+    metrics.write_text(metrics.read_text() + f"{train}\n{test}\n")
+    for x in ("steps", "episodes", "time"):
+        asyncrl.plot(run, what=["returns", "episodes", "lag", "losses"], x=x).savefig(tmp_path / "odd.png")
+
+
 def test_nothing_global_is_changed(study: Path) -> None:
     assert not any("pyplot" in file.read_text() for file in Path(asyncrl.plots.__file__).parent.glob("*.py"))
     before = dict(matplotlib.rcParams)
