@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, harmonic_mean, median
 
 from asyncrl.envs import Backend, Contract
 from asyncrl.runs.config import EngineKind, RunConfig, ScheduleKind
@@ -80,11 +80,11 @@ def _duration(times: StageTimes, config: RunConfig, costs: _Costs, usable: float
     making = max(costs.acting / config.actors, costs.actors_processor / usable)
     if config.engine is EngineKind.HOGWILD:
         return making
-    if config.schedule is ScheduleKind.LOCKSTEP:
-        seconds = [one for one in times.rollout_seconds if one]
-        making *= max(seconds) / fmean(seconds) if seconds else 1.0
-        if config.lag == 0:
-            return making + costs.learning + costs.beside
+    if seconds := [one for one in times.rollout_seconds if one]:  # all wait for the slowest, or nobody for anybody
+        together = max(seconds) if config.schedule is ScheduleKind.LOCKSTEP else harmonic_mean(seconds)
+        making *= together / fmean(seconds)
+    if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
+        return making + costs.learning + costs.beside
     longer, shorter = max(making, costs.learning), min(making, costs.learning)
     return max(longer + _OVERLAP * shorter, costs.processor / usable) + costs.beside
 
