@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import statistics
@@ -19,6 +20,7 @@ from asyncrl.common.hardware import cores
 from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
+from asyncrl.runs.statistics import iqm, summary
 
 __all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off_message", "evaluate", "watch"]
 
@@ -61,6 +63,27 @@ class Evaluation:
     def mean(self) -> float:
         """Mean return."""
         return statistics.fmean(self.returns)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns."""
+        return statistics.pstdev(self.returns)
+
+    @property
+    def median(self) -> float:
+        """Median return."""
+        return statistics.median(self.returns)
+
+    @property
+    def iqm(self) -> float:
+        """Interquartile mean of the returns (Agarwal et al. 2021)."""
+        return float(iqm(np.array(self.returns)))
+
+    @functools.cached_property
+    def iqm_interval(self) -> tuple[float, float]:
+        """Bootstrap 95 % interval of `iqm` over episodes."""
+        low, high = summary(list(self.returns))["iqm_interval"]
+        return low, high
 
     @property
     def mean_measures(self) -> dict[str, float]:

@@ -266,8 +266,6 @@ def _of_exploration(exploration: Exploration, config: RunConfig) -> Iterator[Ine
     if not exploration.decays:
         constant = f"if ε does not decay: --epsilon-start {exploration.epsilon_start:g}, --final-epsilons {final}"
         yield IneffectiveOptions(("epsilon_steps", "epsilon_decay"), constant)
-        if exploration.epsilon_start < min(exploration.final_epsilons):
-            yield IneffectiveOptions(("epsilon_start",), f"below every final ε: --final-epsilons {final}")
     if exploration.epsilon_assignment is not Assignment.SAMPLED:
         yield IneffectiveOptions(
             ("final_epsilon_probabilities",), f"with --epsilon-assignment {exploration.epsilon_assignment.value}"
