@@ -53,7 +53,7 @@ def test_point_estimates_are_those_of_rliable() -> None:
 @pytest.fixture
 def rliable_library(monkeypatch: pytest.MonkeyPatch) -> Any:
     """rliable, which passes `random_state` to a package that has since renamed it; nothing else is changed."""
-    library = pytest.importorskip("rliable.library", reason="pip install rliable 'arch>=8'")
+    library = pytest.importorskip("rliable.library", reason="pip install rliable 'pandas<3'")
     for cls in (library.arch_bs.IIDBootstrap, library.arch_bs.IndependentSamplesBootstrap):
         make = cls.__init__
 
