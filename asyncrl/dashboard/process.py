@@ -24,7 +24,7 @@ _PATIENCE = 3.0
 
 
 class Page:
-    """A live page in a process of its own, so that it does not slow training. It ends with this process."""
+    """A live page in a process of its own, which ends with this process."""
 
     def __init__(self, names: Sequence[Path | str], port: int = PORT, *, trust: bool = False) -> None:
         """As for `watch`."""

@@ -29,6 +29,7 @@ export class Chart {
     );
     this.#listen();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+    new IntersectionObserver(([entry]) => { this.seen = entry.isIntersecting; this.draw(); }).observe(this.canvas);
     ALIGNED.add(this);
   }
 
@@ -47,7 +48,7 @@ export class Chart {
   }
 
   draw() {
-    if (this.scheduled) return;
+    if (this.scheduled || !this.seen) return; // a chart out of sight is drawn when it comes into sight
     this.scheduled = true;
     requestAnimationFrame(() => { this.scheduled = false; this.#paint(); });
   }
