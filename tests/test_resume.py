@@ -306,7 +306,7 @@ def test_the_metrics_of_a_checkpoint_are_on_disk_before_it_is(
     monkeypatch.setattr(checkpoint, "save", save)
     settings = {**SMALL, "engine": engine, "log_every": 10_000, "steps": 4_000, "checkpoint_every": 200}
     run, _ = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")
-    whole = [json.dumps(record) for record in run.records()]
+    whole = [json.dumps(record) for record in run.records() if record["kind"] != "verdict"]  # is the last
     assert len(left) > 3
     assert len(whole) > 100
     for update, lines in left.items():

@@ -41,7 +41,6 @@ BASIC = {
         "clip_range": "Clip range of the probability ratio",
         "epochs": "Passes over the rollouts per update",
         "minibatches": "Minibatches per pass",
-        "double": "Double Q-learning",
         "capacity": "Steps in the replay buffer",
         "batch_size": "Steps per minibatch",
         "learning_starts": "Steps before the first update",
@@ -60,7 +59,6 @@ BASIC = {
         "run_dir": "Folder of the run",
         "video": "Video of the trained agent at the end",
         "watch": "Show the run on a live page in the browser",
-        "quiet": "Print only the result",
     },
 }
 """Options that most people set, by section, with a short text: `--help` shows those that apply."""

@@ -39,6 +39,8 @@ class _Scheduler(threading.local):
     def __init__(self) -> None:
         self._file: int | None = None
         self._owner = os.getpid()
+        if not hasattr(os, "pread"):  # Windows
+            return
         with contextlib.suppress(OSError):  # another system, or a kernel without them
             self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
 

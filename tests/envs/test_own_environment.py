@@ -23,7 +23,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "environments.md"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the guide's example in it and a run that was trained there."""
     folder = tmp_path_factory.mktemp("home")
-    code, *_ = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.S)
+    code, *_ = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.S)
     (folder / "room.py").write_text(code)
     command = ["train", "a3c", "room:Room", "--env-kwargs", '{"size": 7}', "--episode-steps", "50", "--steps", "20000"]
     done = subprocess.run(

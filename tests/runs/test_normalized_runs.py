@@ -142,7 +142,7 @@ def test_an_observation_far_from_zero_is_learned_from_if_it_is_normalized(tmp_pa
     settings = dict(steps=4_000, engine="serial", actors=1, envs_per_actor=8, t_max=8, eval_episodes=20, eval_greedy=True)
     settings |= dict(learning_rate=3e-3, seed=1)
     run = train(f"{__name__}:Far", "a3c", run_dir=tmp_path / "run", **settings, **dict.fromkeys(ALL, normalized))
-    mean = run.records()[-1]["mean"]
+    mean = run.metrics("eval")["mean"][-1]
     assert mean > 9_900 if normalized else mean < 7_000
 
 
