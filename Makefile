@@ -52,7 +52,7 @@ spelling: .venv/installed-test
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,classic]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,classic,plot,watch]'
 	@touch $@
 
 .venv/installed-test: .venv/installed
