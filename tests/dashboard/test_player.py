@@ -90,7 +90,6 @@ def test_a_picture_comes_with_what_the_network_computed(cartpole: Run) -> None:
         ("CartPole-v1", "a3c", dict(recurrent="lstm"), "action probabilities", "V(s)"),
         ("Pendulum-v1", "a3c", {}, "mean ± standard deviation", "V(s)"),
         ("Pendulum-v1", "sac", REPLAY, "most probable action", "Q(s, a)"),
-        ("worlds:Toolbox-v0", "a3c", {}, "action probabilities, part 1", "V(s)"),
     ],
 )
 def test_every_kind_of_policy_has_bars(
@@ -194,7 +193,9 @@ def test_pausing_stops_and_one_step_makes_one(cartpole: Run) -> None:
         player.tell(new=True)
         assert player.frame()["step"] == 0
         player.tell(step=True)
-        assert player.frame()["step"] == 1
+        while (frame := player.frame())["step"] == 0:  # its picture may come again
+            pass
+        assert frame["step"] == 1
 
 
 @pytest.mark.parametrize(
