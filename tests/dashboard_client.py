@@ -42,6 +42,18 @@ class Watcher:
         """Return the next message with a picture that is wanted."""
         return self.until(lambda message: message["kind"] == "frame" and wanted(message))
 
+    def first_step(self) -> Message:
+        """Begin an episode, and return the picture of its first step.
+
+        At the highest speed, an episode of a few steps may have no other picture than its first and its last.
+        """
+        self.frame()
+        self.tell(pause=True)
+        self.until(lambda message: message["kind"] == "state" and message["paused"])
+        self.tell(new=True, step=True)
+        assert self.frame()["step"] == 0
+        return self.frame()
+
     def notice(self) -> str:
         """Return the next sentence."""
         found = self.until(lambda message: message["kind"] == "notice" and message["message"])

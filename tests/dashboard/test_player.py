@@ -75,7 +75,7 @@ def test_an_episode_is_the_one_that_play_shows(cartpole: Run) -> None:
 
 def test_a_picture_comes_with_what_the_network_computed(cartpole: Run) -> None:
     with viewing(cartpole.path) as player:
-        frame = player.frame(lambda frame: frame["step"] > 0 and not frame["done"])
+        frame = player.first_step()
         assert Image.open(io.BytesIO(player.picture)).size == (600, 400)
     (bars,) = frame["bars"]
     assert sum(bars["values"]) == pytest.approx(1)
@@ -88,6 +88,7 @@ def test_a_picture_comes_with_what_the_network_computed(cartpole: Run) -> None:
     [
         ("CartPole-v1", "dqn", REPLAY, "action values Q(s, a)", "max Q(s, a)"),
         ("CartPole-v1", "a3c", dict(recurrent="lstm"), "action probabilities", "V(s)"),
+        ("worlds:Toolbox-v0", "a3c", {}, "action probabilities, part 1", "V(s)"),
         ("Pendulum-v1", "a3c", {}, "mean ± standard deviation", "V(s)"),
         ("Pendulum-v1", "sac", REPLAY, "most probable action", "Q(s, a)"),
     ],
@@ -99,7 +100,7 @@ def test_every_kind_of_policy_has_bars(
         settings = settings | {"t_max": SMALL["t_max"]}
     found = trained(tmp_path / "run", env, algorithm, **settings)
     with viewing(found.path) as player:
-        frame = player.frame(lambda frame: frame["step"] > 0 and not frame["done"])
+        frame = player.first_step()
     assert frame["bars"][-1]["title"] == title
     assert frame["value_name"] == value
 
@@ -188,14 +189,9 @@ def test_what_is_recorded_is_listed_by_its_return(run: Run) -> None:
 
 def test_pausing_stops_and_one_step_makes_one(cartpole: Run) -> None:
     with viewing(cartpole.path) as player:
-        player.tell(pause=True)
-        player.until(lambda message: message["kind"] == "state" and message["paused"])
-        player.tell(new=True)
-        assert player.frame()["step"] == 0
+        assert player.first_step()["step"] == 1
         player.tell(step=True)
-        while (frame := player.frame())["step"] == 0:  # its picture may come again
-            pass
-        assert frame["step"] == 1
+        assert player.frame()["step"] == 2
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ class Viewer:
         self._show_again()
 
     def _single_step(self, given: Any) -> None:
-        self._controls.paused, self._steps_asked = True, 1
+        beginning = self._episode is None  # an episode has to begin first
+        self._controls.paused, self._steps_asked = True, 1 + beginning
         self._due = time.monotonic()
 
     def _set_speed(self, given: Any) -> None:
