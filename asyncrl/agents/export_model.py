@@ -25,7 +25,7 @@ def check_installed() -> None:
     """Raise UsageError if a package that exporting needs is missing."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"exporting needs {' and '.join(missing)}: pip install 'asyncrl[export]'")
+        raise UsageError(f"exporting needs {', '.join(missing)}: pip install 'asyncrl[export]'")
 
 
 def to_onnx(policy: ExportedPolicy, facts: Mapping[str, str]) -> bytes:

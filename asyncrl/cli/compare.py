@@ -112,7 +112,7 @@ def _short(value: Any) -> str:
 
 def _divergence(found: Comparison) -> str:
     if found.divergence is None and not found.equal_records:
-        return "All settings that affect the weights are equal, but there are no metrics of both to compare."
+        return "All settings that affect the weights are equal, but one of the runs has no metrics to compare."
     if found.divergence is None:
         return f"The runs were meant to be equal, and all {found.equal_records:,} records of both are."
     first = found.divergence

@@ -25,7 +25,6 @@ _LEAST_MEMORY, _LEAST_DISK = 2.0, 5.0
 _LEAST_FILES = 1024
 _LOOK = 0.3
 """Seconds in which busy cores are counted."""
-_CUDA_WHEELS = "https://download.pytorch.org/whl/cu128"
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def remedies(found: Facts) -> Iterator[Remedy]:
         yield Remedy("Run folders cannot be made in this folder.", "asyncrl train a3c CartPole-v1 --run-dir DIR")
     if found.has_gpu and found.torch_cuda is None:
         yield Remedy(
-            "The machine has an NVIDIA GPU, but torch was built without CUDA.",
-            f"pip install --force-reinstall torch --index-url {_CUDA_WHEELS}",
+            "The machine has an NVIDIA GPU, but torch was built without CUDA (pytorch.org/get-started lists the builds).",
+            "pip install --force-reinstall torch",
         )
     elif found.has_gpu and not found.torch_sees_gpu:
         yield Remedy(
@@ -125,7 +124,7 @@ def remedies(found: Facts) -> Iterator[Remedy]:
         )
     if not found.can_sign:
         yield Remedy(
-            "No key that signs runs can be stored, so that playing runs with code of your own takes --trust.",
+            "The key that signs runs cannot be stored, so runs with your own code need --trust.",
             "export XDG_STATE_HOME=DIR",
         )
 

@@ -14,7 +14,7 @@ from asyncrl.plots.sources import find_runs, group_runs
 
 _ABOUT = (
     "Draw runs. Those that differ in nothing but the seed are shown as their mean with its 95 % interval; "
-    "every environment has a panel of its own."
+    "each environment gets its own panel."
 )
 BASIC = {"Options": ("what", "x", "out", "trust")}
 """Options of the short help, by section."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asyncrl.studies.document import Rows
+from asyncrl.plots.document import Rows
 from asyncrl.studies.ranking import ranking
 from asyncrl.studies.report import summary_table
 from asyncrl.studies.study import Study

@@ -29,7 +29,7 @@ def usable_cores() -> float:
 def busy_core_seconds() -> float:
     """Seconds that the usable cores have been busy, summed over them; only differences have a meaning.
 
-    In a container with a limit on processor time, those of its own programs; else those of every program on these cores.
+    In a container with a processor limit, only the container's programs count; otherwise all programs on these cores.
     """
     if _container_limit() is not None:
         with contextlib.suppress(OSError, ValueError, KeyError):

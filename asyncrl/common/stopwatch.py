@@ -30,7 +30,7 @@ class Processor(NamedTuple):
     used: float
     """Seconds of processor time"""
     delayed: float
-    """Seconds in which it was ready to run, but no core was free; 0 where the system does not tell"""
+    """Seconds in which it was ready to run, but no core was free; 0 where the system does not report it"""
 
 
 class _Scheduler(threading.local):

@@ -1,4 +1,4 @@
-"""The page from Python: in this process until Ctrl-C, or in a process of its own beside a training run."""
+"""The page from Python: in this process until Ctrl-C, or in a separate process beside a training run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PATIENCE = 3.0
 
 
 class Page:
-    """A live page in a process of its own, which ends with this process."""
+    """A live page in a separate process, which ends with this one."""
 
     def __init__(self, names: Sequence[Path | str], port: int = PORT, *, trust: bool = False) -> None:
         """As for `watch`."""
@@ -61,7 +61,7 @@ def watch(*runs: Path | str, port: int = PORT, wait: bool = True, trust: bool = 
     Args:
         runs: Run folders, folders of runs, or pretrained agents; none is the folder `runs`.
         port: Port of 127.0.0.1; if it is in use, the next free one is taken.
-        wait: Whether to serve the page until Ctrl-C. Otherwise it is served by a process of its own and returned:
+        wait: Whether to serve the page until Ctrl-C. Otherwise it is served by a separate process and returned:
             `page.url` is its address, and `page.close()`, the end of a `with` block or of this process ends it.
         trust: Run code that a run folder names, to let its agent play, even if someone else made the folder.
 

@@ -14,6 +14,7 @@ from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.common.serialization import read_json, read_text
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
+from asyncrl.runs.config_file import current_settings
 from asyncrl.runs.hub import downloaded, hub_name, is_on_hub
 from asyncrl.runs.metrics_follower import MetricsFollower
 
@@ -108,7 +109,7 @@ class WatchedRun:
 
     def summary(self) -> dict[str, Any]:
         """The run in one line of a list."""
-        config = _table(self.settings().get("config"))
+        config = current_settings(self.settings())
         last = self._newest()
         newest = max(last.values(), key=lambda record: record["step"], default={})
         state, sentence = self._state(config, last)
@@ -135,7 +136,7 @@ class WatchedRun:
         found = self.settings()
         names = ("asyncrl", "date", "command", "git", "machine", "packages", "network", "resumed")
         return {
-            "settings": _table(found.get("config")),
+            "settings": current_settings(found),
             "contract": _table(found.get("contract")),
             "origin": {name: found[name] for name in names if name in found},
             "checkpoints": self.checkpoints(),
@@ -186,7 +187,7 @@ class WatchedRun:
         """Whether a process on this machine trains the run."""
         with contextlib.suppress(CheckpointError, OSError):
             owner = read_text(self.path / ".lock", max_bytes=100).strip()
-            if owner.isascii() and owner.isdigit() and _lives(int(owner)):  # a lock that nobody holds is never taken
+            if owner.isascii() and owner.isdigit() and _lives(int(owner)):  # a free lock is never taken
                 try:
                     check_unlocked(self.path / ".lock")
                 except AlreadyLocked:

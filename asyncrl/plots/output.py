@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import html
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncrl.common.serialization import write_atomically
 from asyncrl.errors import UsageError, suggestions
+from asyncrl.plots.document import Block, Figure, Heading, to_html
 from asyncrl.plots.style import new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 __all__ = ["SUFFIXES", "check_output", "write"]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 62rem;
-  color: #1a1a1a; background: #fafafa }}
-h1 {{ font-size: 1.3rem }} h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem }}
-figure {{ margin: 0; padding: .75rem; background: #fff; border: 1px solid #ddd; border-radius: 6px; overflow-x: auto }}
-svg {{ display: block; max-width: 100%; height: auto }}
-@media (prefers-color-scheme: dark) {{ body {{ color: #eee; background: #16181c }} figure {{ border-color: #444 }} }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{sections}
-</body>
-</html>
-"""
 
 
 class _Picture(Protocol):
@@ -65,25 +42,23 @@ def check_output(path: Path) -> Path:
     return path.absolute()
 
 
-def write(pictures: Sequence[_Picture], figure: Figure, path: Path) -> None:
+def write(pictures: Sequence[_Picture], figure: Drawing, path: Path) -> None:
     """Write a figure; an HTML page has each of its pictures as an SVG of its own."""
     suffix = path.suffix.lower()
     if suffix == ".html":
-        sections = [_section(number, picture) for number, picture in enumerate(pictures)]
         title = ", ".join(picture.title for picture in pictures) if len(pictures) < 3 else "Training runs"
-        write_atomically(path, _PAGE.format(title=html.escape(title), sections="\n".join(sections)))
+        blocks: list[Block] = [Heading(title, level=1)]
+        for picture in pictures:
+            blocks += [Heading(picture.title), Figure(_svg(picture), picture.title)]
+        write_atomically(path, to_html(title, blocks))
         return
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
     figure.savefig(path, format=suffix[1:], metadata=undated)
 
 
-def _section(number: int, picture: _Picture) -> str:
+def _svg(picture: _Picture) -> str:
     figure, file = new_figure(picture.width, picture.height), io.StringIO()
     picture.draw(figure)
     figure.savefig(file, format="svg", metadata={"Date": None})
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>p{number}-", svg)  # ids are unique in the page
-    title = html.escape(picture.title)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
-    return f"<h2>{title}</h2>\n<figure>{svg}</figure>"
+    return svg[svg.index("<svg") :]

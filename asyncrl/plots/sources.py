@@ -12,6 +12,7 @@ from typing import Any
 from asyncrl.common.serialization import read_json
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.monitor import Record
+from asyncrl.runs.config_file import current_settings
 from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names, run_folders
 from asyncrl.runs.metrics_file import read_records
 
@@ -108,10 +109,8 @@ def _plotted(folder: Path) -> PlottedRun:
         facts = read_json(folder / "config.json")
     except CheckpointError:
         facts = None
-    config = facts.get("config") if isinstance(facts, dict) else None
-    return PlottedRun(
-        folder, str(folder), _settings(config) if isinstance(config, dict) else {"env": "?", "algorithm": "?"}
-    )
+    config = current_settings(facts)
+    return PlottedRun(folder, str(folder), _settings(config) if config else {"env": "?", "algorithm": "?"})
 
 
 def _pretrained(folder: Path, name: str) -> PlottedRun:

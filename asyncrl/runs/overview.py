@@ -12,6 +12,7 @@ from typing import Any
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.runs.config_file import current_settings
 from asyncrl.runs.lookup import run_folders
 from asyncrl.runs.metrics_file import read_records
 from asyncrl.runs.run import LOCK, Run
@@ -66,7 +67,7 @@ def find_runs(folder: Path) -> list[RunOverview]:
 
 def overview(path: Path) -> RunOverview:
     """A run at a glance."""
-    config = _table(Run(path).facts().get("config"))
+    config = current_settings(Run(path).facts())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DamageWarning)
         records = read_records(path / "metrics.jsonl", ("train", "eval", "stop", "pretrain"))

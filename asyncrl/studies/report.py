@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from asyncrl.common.serialization import write_atomically
+from asyncrl.plots.document import Block, Figure, Heading, Rows, Text, to_html, to_markdown
 from asyncrl.runs.provenance import machine
 from asyncrl.runs.statistics import iqm
-from asyncrl.studies.document import Block, Figure, Heading, Rows, Text, to_html, to_markdown
 from asyncrl.studies.figures import interval_figure, learning_figure, profile_figure
 from asyncrl.studies.grid import HELD_OUT, command_of
 from asyncrl.studies.published import Reference

@@ -32,7 +32,7 @@ def test_nothing_is_to_be_done_where_all_is_well() -> None:
         (dict(open_files=256), "At most 256 files", "ulimit -n"),
         (dict(busy=6.0), "6.0 of the 8 cores busy", "ps aux"),
         (dict(usable=2.0), "2 of the 8 cores", "docker run --cpus 8"),
-        (dict(can_sign=False), "No key", "XDG_STATE_HOME"),
+        (dict(can_sign=False), "key that signs", "XDG_STATE_HOME"),
     ],
 )
 def test_each_problem_has_one_remedy_with_a_command(bad: dict[str, Any], words: str, command: str) -> None:

@@ -249,7 +249,12 @@ def test_a_strangers_run_with_outside_code_is_refused(cartpole: Run, tmp_path: P
     (tmp_path / "spy.py").write_text("import pathlib\npathlib.Path(__file__).with_name('HAPPENED').touch()\n")
     stranger = forged(cartpole, tmp_path / "run", outside)
     own, other = socket.socketpair()
-    with own, other, killing(ChildProcess("asyncrl.dashboard.player.viewer", [other.fileno()])), own.makefile("rb") as file:
+    with (
+        own,
+        other,
+        killing(ChildProcess("asyncrl.dashboard.player.process", [other.fileno()])),
+        own.makefile("rb") as file,
+    ):
         own.sendall(pack({"run": str(stranger.path), "trust": False}))
         found = unpack(file.read)
     assert found is not None

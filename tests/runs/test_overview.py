@@ -46,6 +46,15 @@ def test_the_state_follows_from_the_last_records(tmp_path: Path, records: Any, c
     assert overview(made(tmp_path / "run", *records, **config)).state is state
 
 
+def test_a_run_that_was_extended_is_finished_at_its_new_end(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", *WHOLE)
+    facts = json.loads((run / "config.json").read_text())
+    resumed = [{"step": 1_000, "changes": {"steps": [1_000, 2_000]}}]
+    (run / "config.json").write_text(json.dumps(facts | {"resumed": resumed}))
+    found = overview(run)
+    assert (found.steps, found.state) == (2_000, RunState.CRASHED)
+
+
 def test_a_locked_run_is_running_and_one_stopped_by_a_signal_interrupted(tmp_path: Path) -> None:
     run = made(tmp_path / "run", *HALF)
     (run / "interrupted").write_text("SIGTERM\n")

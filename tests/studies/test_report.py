@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncrl.studies.document import Figure, Rows, Text, to_html, to_markdown
+from asyncrl.plots.document import Figure, Rows, Text, to_html, to_markdown
 from asyncrl.studies.published import find_reference
 from asyncrl.studies.report import report, write_report
 from asyncrl.studies.study import Result, Study

@@ -27,6 +27,7 @@ export class Chart {
         unit && element("span", { class: "unit" }, unit), this.value),
       element("div", { class: "plot" }, this.canvas, this.tip),
     );
+    this.#label("");
     this.#listen();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     new IntersectionObserver(([entry]) => { this.seen = entry.isIntersecting; this.draw(); }).observe(this.canvas);
@@ -43,8 +44,12 @@ export class Chart {
       return shown;
     }));
     const text = newest.map(([one, y]) => `${one.name} ${number(y)}`).join(", ");
-    this.canvas.setAttribute("aria-label", `${this.title}${this.unit && `, ${this.unit}`}: ${text || "no data yet"}`);
+    this.#label(text);
     this.draw();
+  }
+
+  #label(text) {
+    this.canvas.setAttribute("aria-label", `${this.title}${this.unit && `, ${this.unit}`}: ${text || "no data yet"}`);
   }
 
   draw() {

@@ -140,7 +140,7 @@ class PolicyEpisode:
         return f"Return {self.score:g}; the evaluation recorded {self.request.recorded:g}, but {why}."
 
     def _act(self) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]]:
-        """Return the action [1, …] in the current state, the recurrent state after it, and what the network said."""
+        """Return the action [1, …] in the current state, the recurrent state after it, and the network's outputs."""
         if self._acted is None:
             seen = torch.from_numpy(self._observation)
             output, outputs = self._policy.act_with_outputs(seen, self.state, self._context)
@@ -166,7 +166,7 @@ class CapsuleEpisode:
     """The episode of a crash capsule, step by step until it fails again. It may end this process, as it did before."""
 
     def __init__(self, file: Path, *, trust: bool) -> None:
-        """Raises UsageError for a damaged capsule, and for one that names code that nobody trusts."""
+        """Raises UsageError for a damaged capsule, and for one that names untrusted code."""
         found = self._capsule = capsule.load(file)
         contract = read_contract(found.contract, None if trust else found.untrusted_source, f"{file}: contract")
         contract.check_trust()

@@ -33,7 +33,7 @@ class Bars:
     chosen: tuple[float, ...]
     """The index of the choice taken; for real numbers the action."""
     low: float | None = None
-    """Lowest number that can occur; None if there is no bound."""
+    """Lowest possible number; None if unbounded."""
     high: float | None = None
     spreads: tuple[float, ...] = ()
     """Standard deviations of real numbers; () without any."""

@@ -1,4 +1,4 @@
-"""The players of the page: a process per run that somebody watches, its pictures as a stream, its commands by POST.
+"""The players of the page: a process per watched run, its pictures as a stream, its commands by POST.
 
 The stream is a response without end; each message in it is one of `messages`. A process starts with the first page that
 opens the stream and ends some seconds after the last has closed it.
@@ -30,7 +30,7 @@ __all__ = ["MOST_PLAYERS", "Player", "Players"]
 MOST_PLAYERS = 4
 """Players at the same time."""
 _LINGER = 5.0
-"""Seconds for which a player that nobody watches goes on: a page may be reloading."""
+"""Seconds for which a player goes on without a page, which may be reloading."""
 _LOOK = 1.0
 """Seconds between two looks whether the server is about to stop."""
 _LARGEST_COMMAND = 4096
@@ -63,7 +63,7 @@ class Player:
             return
         own, other = socket.socketpair()
         with other:
-            self._process = ChildProcess("asyncrl.dashboard.player.viewer", [other.fileno()])
+            self._process = ChildProcess("asyncrl.dashboard.player.process", [other.fileno()])
         own.setblocking(False)
         reader, self._writer = await asyncio.open_connection(sock=own)
         self._newest.clear()
@@ -157,7 +157,7 @@ class Players:
         self._players: dict[str, Player] = {}
 
     def routes(self) -> list[Route]:
-        """Return the routes; whoever mounts them checks the token."""
+        """Return the routes; the application that mounts them checks the token."""
         from starlette.routing import Route
 
         return [

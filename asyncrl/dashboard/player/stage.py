@@ -26,7 +26,7 @@ class Stage:
     """One environment under `contract`, with pictures [H, W, 3] uint8 where it draws them."""
 
     def __init__(self, contract: Contract) -> None:
-        """Raises UsageError for code that nobody trusts, and if the environment cannot be made."""
+        """Raises UsageError for untrusted code, and if the environment cannot be made."""
         contract.check_trust()
         self.contract = contract
         self.not_drawn = ""

@@ -1,15 +1,10 @@
-"""The process in which an agent plays for the page: never a process of the run that is watched.
-
-It takes commands and sends pictures with what the network computed. Its priority is the lowest, so that training goes
-first wherever both want a core.
-"""
+"""Plays an agent for the page: takes commands, and sends pictures with what the network computed."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import dataclasses
-import os
 import queue
 import socket
 import threading
@@ -20,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from asyncrl.algorithms import Random
-from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.dashboard.player.episode import CapsuleEpisode, Episode, PolicyEpisode, Request
 from asyncrl.dashboard.player.messages import pack, unpack
 from asyncrl.dashboard.player.saliency import Spread, saliency
@@ -28,7 +22,7 @@ from asyncrl.dashboard.player.stage import Stage, encoded
 from asyncrl.dashboard.player.weights import AgentSource
 from asyncrl.errors import AsyncRLError, UsageError
 
-__all__ = ["Viewer", "main"]
+__all__ = ["Viewer"]
 
 _MOST_PICTURES = 30.0
 """Pictures per second."""
@@ -37,7 +31,6 @@ _PAUSE_BETWEEN = 1.0
 _SALIENCY_SHARE = 0.5
 """Share of its time that the viewer may spend on saliency."""
 _FASTEST = 64.0
-_LOWEST_PRIORITY = 19
 _METHOD = "perturbation (Greydanus et al. 2018)"
 
 
@@ -382,30 +375,3 @@ def _map_as_text(values: np.ndarray) -> dict[str, Any]:
     """Return a map [h, w] as base64 of bytes, 255 for its largest value."""
     scaled = (values * (255 / max(float(values.max()), 1e-12))).round().astype(np.uint8)
     return {"height": values.shape[0], "width": values.shape[1], "values": base64.b64encode(scaled.tobytes()).decode()}
-
-
-def main(descriptor: int) -> None:
-    """Run a viewer whose first message is {"run": …, "trust": …}."""
-    set_torch_threads(1)
-    with socket.socket(fileno=descriptor) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        with connection.makefile("rb", buffering=0) as file:
-            first = unpack(lambda count: _exactly(file, count))
-        if first is None:
-            return
-        try:
-            viewer = Viewer(first[0]["run"], connection, trust=bool(first[0]["trust"]))
-        except (AsyncRLError, OSError) as problem:
-            connection.sendall(pack({"kind": "refused", "message": str(problem)}))
-            return
-        os.nice(_LOWEST_PRIORITY)
-        viewer.run()
-
-
-def _exactly(file: Any, count: int) -> bytes:
-    """Read `count` bytes and not one more from an unbuffered file; b"" at its end."""
-    data = b""
-    while len(data) < count:
-        if not (more := file.read(count - len(data))):
-            return b""
-        data += more
-    return data

@@ -45,7 +45,7 @@ class AgentSource:
         """What the viewer asked for: "newest", "best", or the name of a checkpoint."""
         self.played = self._label(self.agent.checkpoint)
         self.is_announced = False
-        """Whether the run was told that somebody watches: false in a folder of someone else."""
+        """Whether the run knows of this viewer: False where its folder cannot be written to."""
         self._looked = 0.0
         self._seen: tuple[float, str | None] = (0.0, None)
 
