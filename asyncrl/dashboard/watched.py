@@ -17,6 +17,7 @@ from asyncrl.monitor import Record
 from asyncrl.runs.config_file import current_settings
 from asyncrl.runs.hub import downloaded, hub_name, is_on_hub
 from asyncrl.runs.metrics_follower import MetricsFollower
+from asyncrl.runs.run_state import RunState, end_of
 
 __all__ = ["WatchedRun", "WatchedRuns"]
 
@@ -169,18 +170,15 @@ class WatchedRun:
             return "training", "" if last else "There is no data yet: the first record comes after some updates."
         if not last:
             return "ended", "The run ended before it recorded anything; log.txt in its folder may say why."
-        newest = max(last.values(), key=lambda record: record["step"])
-        resume = f"asyncrl train --resume {self.path}"
-        if (self.path / "interrupted").exists():
-            return "stopped", f"Stopped at step {newest['step']:,}; continue with: {resume}"
-        stop = last.get("stop")
-        if stop is not None and stop["step"] >= newest["step"]:
-            return "finished", f"Stopped at step {newest['step']:,}: {stop.get('reason', '')}"
-        steps, target, mean = config.get("steps"), config.get("target_return"), last.get("eval", {}).get("mean")
-        reached = isinstance(target, int | float) and isinstance(mean, int | float) and mean >= target
-        if reached or not isinstance(steps, int) or newest["step"] >= steps or (self.path / "manifest.json").is_file():
-            return "finished", ""
-        return "ended", f"The run ended at step {newest['step']:,} of {steps:,}; continue with: {resume}"
+        step, resume = max(record["step"] for record in last.values()), f"asyncrl train --resume {self.path}"
+        match end_of(self.path, config, last):
+            case RunState.INTERRUPTED:
+                return "stopped", f"Stopped at step {step:,}; continue with: {resume}"
+            case RunState.STOPPED:
+                return "finished", f"Stopped at step {step:,}: {last['stop'].get('reason', '')}"
+            case RunState.CRASHED if isinstance(config.get("steps"), int) and not (self.path / "manifest.json").is_file():
+                return "ended", f"The run ended at step {step:,} of {config['steps']:,}; continue with: {resume}"
+        return "finished", ""
 
     @property
     def is_training(self) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Block", "Figure", "Heading", "Rows", "Text", "to_html", "to_markdown"]
+__all__ = ["Block", "Figure", "Heading", "Rows", "Text", "svg_of", "to_html", "to_markdown"]
 
 
 @dataclass(frozen=True)
@@ -126,3 +128,11 @@ def _html(number: int, block: Block) -> str:
             svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>f{number}-", block.svg)  # ids are unique in the page
             labelled = f'<svg role="img" aria-label="{html.escape(block.description)}" '
             return f"<figure>{svg.replace('<svg ', labelled, 1)}</figure>"
+
+
+def svg_of(figure: Any) -> str:
+    """Return a matplotlib figure as an `<svg>` element, without the date."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncrl.common.serialization import write_atomically
 from asyncrl.errors import UsageError, suggestions
-from asyncrl.plots.document import Block, Figure, Heading, to_html
+from asyncrl.plots.document import Block, Figure, Heading, svg_of, to_html
 from asyncrl.plots.style import new_figure
 
 if TYPE_CHECKING:
@@ -57,8 +56,6 @@ def write(pictures: Sequence[_Picture], figure: Drawing, path: Path) -> None:
 
 
 def _svg(picture: _Picture) -> str:
-    figure, file = new_figure(picture.width, picture.height), io.StringIO()
+    figure = new_figure(picture.width, picture.height)
     picture.draw(figure)
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    svg = file.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg_of(figure)

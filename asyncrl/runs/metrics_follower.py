@@ -58,6 +58,8 @@ class MetricsFollower:
         """Bytes that have been read."""
         self.size = 0
         """Bytes of the file when it was last looked at."""
+        self.has_unread = False
+        """Whether `read` had no time for some complete lines."""
         self._ranked = 0
         self._identity = identity
         self._stride = 0
@@ -65,13 +67,8 @@ class MetricsFollower:
 
     @property
     def is_behind(self) -> bool:
-        """Whether complete parts of the file are still unread or unranked after `read`."""
+        """Whether `read` had no time to read or rank some complete lines."""
         return self.has_unread or self._ranked < self.position
-
-    @property
-    def has_unread(self) -> bool:
-        """Whether complete parts of the file are still unread."""
-        return self.size - self.position >= _CHUNK
 
     def read(self, seconds: float = 0.2) -> bool:
         """Read what was appended, for at most some `seconds`. Returns whether there was anything; a torn line is left.
@@ -93,9 +90,13 @@ class MetricsFollower:
 
     def _read(self, file: BinaryIO, deadline: float) -> bool:
         changed = self._look_at(file)
-        while self.position < self.size and time.monotonic() < deadline and (taken := self._take(file)):
+        self.has_unread = False
+        while self.position < self.size and (taken := self._take(file)):
             self.position += taken
             changed = True
+            if time.monotonic() >= deadline:
+                self.has_unread = self.position < self.size
+                break
         while not self.has_unread and self._ranked < self.position and time.monotonic() < deadline:
             file.seek(self._ranked)
             chunk = file.read(min(_CHUNK, self.position - self._ranked))

@@ -6,7 +6,6 @@ import contextlib
 import time
 import warnings
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,9 @@ from asyncrl.runs.config_file import current_settings
 from asyncrl.runs.lookup import run_folders
 from asyncrl.runs.metrics_file import read_records
 from asyncrl.runs.run import LOCK, Run
+from asyncrl.runs.run_state import RunState, end_of
 
-__all__ = ["RunOverview", "RunState", "find_runs", "overview"]
-
-
-class RunState(Enum):
-    """What a run does, or how it ended."""
-
-    RUNNING = "running"
-    FINISHED = "finished"
-    STOPPED = "stopped"
-    """by a callback, or because its patience was exhausted"""
-    INTERRUPTED = "interrupted"
-    """by a signal, with everything saved"""
-    CRASHED = "crashed"
-    """it ended without a word: killed, or after an error"""
+__all__ = ["RunOverview", "find_runs", "overview"]
 
 
 @dataclass(frozen=True)
@@ -84,26 +71,9 @@ def overview(path: Path) -> RunOverview:
         steps=steps if isinstance(steps, int) else None,
         best=max(scores, default=None),
         last=scores[-1] if scores else None,
-        state=_state(path, config, records),
+        state=RunState.RUNNING if _is_locked(path) else end_of(path, config, {one["kind"]: one for one in records}),
         age=max(0.0, time.time() - max(map(_modified, (path / "metrics.jsonl", path / "config.json")))),
     )
-
-
-def _state(path: Path, config: dict[str, Any], records: list[dict[str, Any]]) -> RunState:
-    if _is_locked(path):
-        return RunState.RUNNING
-    if Run(path).interrupted:
-        return RunState.INTERRUPTED
-    newest = max((record["step"] for record in records), default=0)
-    steps, target = config.get("steps"), config.get("target_return")
-    if any(record["kind"] == "pretrain" for record in records) or (isinstance(steps, int) and newest >= steps):
-        return RunState.FINISHED
-    last = records[-1] if records else {}
-    if last.get("kind") == "stop":
-        return RunState.STOPPED
-    means = [record["mean"] for record in records if record["kind"] == "eval"]
-    reached = isinstance(target, int | float) and bool(means) and means[-1] >= target
-    return RunState.FINISHED if reached else RunState.CRASHED
 
 
 def _is_locked(path: Path) -> bool:

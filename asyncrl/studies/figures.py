@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from asyncrl.errors import UsageError
+from asyncrl.plots.document import svg_of
 from asyncrl.studies.statistics import Estimate, Scores, performance_profile
 
 __all__ = ["interval_figure", "learning_figure", "profile_figure"]
@@ -36,7 +35,7 @@ def interval_figure(estimates: Mapping[str, Estimate], label: str) -> str | None
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     dress(axes, x=label, grid="x")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def learning_figure(folder: Path) -> str | None:
@@ -46,7 +45,7 @@ def learning_figure(folder: Path) -> str | None:
     from asyncrl.plots.figures import plot
 
     try:
-        return _svg(plot(folder))
+        return svg_of(plot(folder))
     except UsageError:
         return None
 
@@ -69,11 +68,4 @@ def profile_figure(scores: Mapping[str, Scores]) -> str | None:
     axes.set_ylim(-0.02, 1.02)
     dress(axes, x="normalized score τ", y="share of runs above τ")
     axes.legend(frameon=False, fontsize=8, loc="lower left")
-    return _svg(figure)
-
-
-def _svg(figure: Any) -> str:
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+    return svg_of(figure)

@@ -12,7 +12,8 @@ import pytest
 from asyncrl.cli.run_table import run_table
 from asyncrl.common.file_lock import file_lock
 from asyncrl.errors import UsageError
-from asyncrl.runs.overview import RunState, find_runs, overview
+from asyncrl.runs.overview import find_runs, overview
+from asyncrl.runs.run_state import RunState
 
 
 def record(step: int, kind: str, **values: Any) -> dict[str, Any]:
@@ -39,6 +40,8 @@ WHOLE = (*HALF, record(1_000, "train", mean_return=25.0), record(1_000, "eval", 
         ((), {}, RunState.CRASHED),
         (HALF, {"target_return": 29.0}, RunState.FINISHED),
         ((*HALF, record(500, "stop", reason="enough")), {}, RunState.STOPPED),
+        ((*HALF, record(500, "stop", reason="enough"), record(500, "eval", mean=31.0)), {}, RunState.STOPPED),
+        ((*HALF[:1], record(400, "stop", reason="enough"), *HALF[1:]), {}, RunState.CRASHED),
         ((record(0, "pretrain"),), {}, RunState.FINISHED),
     ],
 )

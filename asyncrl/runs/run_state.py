@@ -1,0 +1,46 @@
+"""What a run does, or how it ended, from its files: without torch, and without importing what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from asyncrl.monitor import Record
+
+__all__ = ["RunState", "end_of"]
+
+
+class RunState(Enum):
+    """What a run does, or how it ended."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """by a callback, or because its patience was exhausted"""
+    INTERRUPTED = "interrupted"
+    """by a signal, with everything saved"""
+    CRASHED = "crashed"
+    """it ended without a word: killed, or after an error"""
+
+
+def end_of(path: Path, settings: Mapping[str, Any], newest: Mapping[str, Record]) -> RunState:
+    """Return how the run in the folder `path`, which no process trains, ended.
+
+    Args:
+        path: The folder.
+        settings: Its `current_settings`.
+        newest: Its newest record of each kind.
+    """
+    if (path / "interrupted").exists():
+        return RunState.INTERRUPTED
+    step = max((record["step"] for record in newest.values()), default=0)
+    stop = newest.get("stop")
+    if stop is not None and stop["step"] >= step:  # the evaluation of the last weights follows at the same step
+        return RunState.STOPPED
+    steps, target, mean = settings.get("steps"), settings.get("target_return"), newest.get("eval", {}).get("mean")
+    reached = isinstance(target, int | float) and isinstance(mean, int | float) and mean >= target
+    if reached or "pretrain" in newest or (isinstance(steps, int) and step >= steps):
+        return RunState.FINISHED
+    return RunState.CRASHED
