@@ -77,7 +77,7 @@ def _duration(times: StageTimes, config: RunConfig, costs: _Costs, usable: float
     """Seconds per step, by how acting and learning overlap; `usable`: cores that the run can keep busy."""
     if config.engine is EngineKind.SERIAL:
         return costs.acting + costs.learning + costs.beside
-    making = max(costs.acting / config.actors, costs.actors_processor / usable)
+    making = max(costs.acting / _acting_at_once(config), costs.actors_processor / usable)
     if config.engine is EngineKind.HOGWILD:
         return making
     if seconds := [one for one in times.rollout_seconds if one]:  # all wait for the slowest, or nobody for anybody
@@ -87,6 +87,13 @@ def _duration(times: StageTimes, config: RunConfig, costs: _Costs, usable: float
         return making + costs.learning + costs.beside
     longer, shorter = max(making, costs.learning), min(making, costs.learning)
     return max(longer + _OVERLAP * shorter, costs.processor / usable) + costs.beside
+
+
+def _acting_at_once(config: RunConfig) -> int:
+    """How many actors make rollouts at the same time: in lockstep, (lag + 1)·M rollouts are under way (`Lockstep`)."""
+    if config.schedule is not ScheduleKind.LOCKSTEP or config.engine is EngineKind.HOGWILD:
+        return config.actors
+    return min(config.actors, (config.lag + 1) * (config.rollouts_per_update or config.actors))
 
 
 def _costs(times: StageTimes, contract: Contract, old: RunConfig, new: RunConfig) -> _Costs:

@@ -169,8 +169,11 @@ class Advisor:
         if all(one.backend is Backend.SYNC for one in contract.contracts) and HAS_WORKERS:
             asynchronous = replace(config.environment, env_backend=Backend.ASYNC)
             yield "--env-backend async", "env_backend", replace(config, environment=asynchronous)
+        rollouts = config.rollouts_per_update or config.actors
         if config.lag == 0:
             yield change("lag", 1)
+        elif config.schedule is ScheduleKind.LOCKSTEP and (config.lag + 1) * rollouts < config.actors:
+            yield change("lag", -(-config.actors // rollouts) - 1)  # all actors make rollouts at the same time
         yield from (change("actors", factor * config.actors) for factor in (2, 4))
         if config.engine is EngineKind.SERIAL and HAS_WORKERS:
             words = "--engine processes "

@@ -77,6 +77,17 @@ def test_more_actors_help_as_far_as_cores_go() -> None:
     assert "All 2.1 cores are busy" in judged(config, busy, 2.1).sentence
 
 
+def test_in_lockstep_more_actors_wait_where_the_lag_keeps_rollouts_back() -> None:
+    """One rollout per update and lag 1: two are under way, whatever the number of actors."""
+    slow = dict(environments=190, acting=5, processor=8, learner=dict(waiting=95, forward=5))
+    config = resolved("CartPole-v1", rollouts_per_update=1)
+    assert "--actors" not in (judged(config, times(**slow)).flag or "")
+    four = judged(resolved("CartPole-v1", rollouts_per_update=1, actors=4), times(**slow, actors=4))
+    assert four.flag == "--lag 3"
+    assert four.gain is not None
+    assert 1.5 < four.gain < 2.1
+
+
 def test_one_thread_is_left_for_processes_where_cores_are_free() -> None:
     config = resolved(engine="serial", actors=2)
     turns = times(environments=55, acting=10, learner=dict(waiting=65, forward=15, backward=15, optimizer=5))
