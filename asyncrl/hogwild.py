@@ -43,7 +43,8 @@ from asyncrl.training import Session, TrainingResult
 __all__ = ["train"]
 
 _REPORT_EVERY = 0.2
-"""Seconds between a worker's reports: seldom enough that they do not fill the pipe during an evaluation of some seconds."""
+"""Seconds between a worker's reports, from the one after its first update on: seldom enough that they do not fill the
+pipe during an evaluation of some seconds."""
 
 
 def train(context: RunContext, resume: checkpoint.Checkpoint | None = None) -> TrainingResult:
@@ -87,7 +88,7 @@ def _on_reports(session: Session, reports: Sequence[WorkerReport], metrics: Mapp
     session.statistics.note(episodes, [lag for report in reports for lag in report.lags])
     for report in reports:
         session.statistics.stages.add_worker(report.worker, report.work)
-    session.statistics.stages.begin()
+        session.statistics.stages.begin(report.work.completed)
     session.on_update(metrics, episodes, stop)
 
 
@@ -285,7 +286,7 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
     episodes: list[Episode] = []
     lags: list[int] = []
     metrics: dict[str, Tensor] = {}
-    reported = time.monotonic()
+    reported = -_REPORT_EVERY
     with closing(Actor(spec, index)) as actor:
         meter = WorkMeter(learner.stopwatch)
         actor.stopwatch = learner.stopwatch

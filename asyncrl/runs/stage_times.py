@@ -149,11 +149,12 @@ class StageMeter:
         self._first: _Moment | None = None
         self._learns_apart = True
 
-    def begin(self) -> None:
-        """Start counting, unless that is done: the first rollouts have been collected."""
+    def begin(self, clock: float | None = None) -> None:
+        """Start counting, unless that is done: the first rollouts have been collected, now or when `clock` says."""
         if self._first is None:
             self._stopwatch.lap("other")
-            self._first = self._moment()
+            now = self._moment()
+            self._first = now if clock is None else now._replace(clock=clock)
             self._moments.append(self._first)
 
     def add_rollout(self, actor: int, timing: Sequence[float], steps: int, restarts: int) -> None:
