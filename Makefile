@@ -56,7 +56,7 @@ spelling: .venv/installed-test
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,docs,export,minigrid,mujoco,plot,procgen,share,tune,vizdoom,watch,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[atari,box2d,classic,data,docs,export,minigrid,mujoco,plot,procgen,ray,s3,share,tune,vizdoom,watch,test]'
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mario]' || echo "Super Mario is not installed (nes-py needs a C++ compiler); its tests are skipped"
 	@touch $@
 
