@@ -40,11 +40,11 @@ class PPO(Algorithm):
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 2.5e-4, decay=0.999)
     reports_kl: ClassVar[bool] = True
 
-    t_max: Annotated[int, Choices(32, 64, 128, 256, 512)] = 128
+    t_max: Annotated[int, Choices(64, 128, 256, 512)] = 128
     """Steps per rollout."""
-    epochs: Annotated[int, Choices(3, 5, 10, 20)] = 4
+    epochs: Annotated[int, Choices(3, 5, 10)] = 4
     """Passes of an update over its rollouts."""
-    minibatches: Annotated[int, Choices(2, 4, 8, 16)] = 4
+    minibatches: Annotated[int, Choices(2, 4, 8)] = 4
     """Minibatches per epoch: shuffled steps, or whole sequences with a recurrent network."""
     discount: Annotated[float, DISCOUNTS] = 0.99
     """Discount factor γ per step."""

@@ -167,18 +167,21 @@ class WatchedRun:
         if not self.settings():
             return "damaged", f"{self.path} has no readable config.json."
         if self.is_training:
-            return "training", "" if last else "There is no data yet: the first record comes after some updates."
+            return (
+                RunState.RUNNING.value,
+                "" if last else "There is no data yet: the first record comes after some updates.",
+            )
         if not last:
-            return "ended", "The run ended before it recorded anything; log.txt in its folder may say why."
+            return RunState.CRASHED.value, "The run ended before it recorded anything; log.txt in its folder may say why."
         step, resume = max(record["step"] for record in last.values()), f"asyncrl train --resume {self.path}"
-        match end_of(self.path, config, last):
+        match end := end_of(self.path, config, last):
             case RunState.INTERRUPTED:
-                return "stopped", f"Stopped at step {step:,}; continue with: {resume}"
+                return end.value, f"Interrupted at step {step:,}; continue with: {resume}"
             case RunState.STOPPED:
-                return "finished", f"Stopped at step {step:,}: {last['stop'].get('reason', '')}"
+                return end.value, f"Stopped at step {step:,}: {last['stop'].get('reason', '')}"
             case RunState.CRASHED if isinstance(config.get("steps"), int) and not (self.path / "manifest.json").is_file():
-                return "ended", f"The run ended at step {step:,} of {config['steps']:,}; continue with: {resume}"
-        return "finished", ""
+                return end.value, f"The run ended at step {step:,} of {config['steps']:,}; continue with: {resume}"
+        return RunState.FINISHED.value, ""
 
     @property
     def is_training(self) -> bool:

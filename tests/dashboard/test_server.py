@@ -83,7 +83,7 @@ def test_files_outside_of_the_page_are_not_served(client: Any) -> None:
 
 def test_a_run_is_told_as_json_without_nan(client: Any, run: Path) -> None:
     (found,) = client.get(f"/{TOKEN}/api/runs").json()["runs"]
-    assert (found["name"], found["algorithm"], found["step"], found["state"]) == ("one", "a3c", 20, "ended")
+    assert (found["name"], found["algorithm"], found["step"], found["state"]) == ("one", "a3c", 20, "crashed")
     assert f"asyncrl train --resume {run}" in found["sentence"]
     assert client.get(f"/{TOKEN}/api/runs/0").json()["settings"]["seed"] == 3
     assert client.get(f"/{TOKEN}/api/runs/0/curves").json()["kinds"]["train"]["mean"]["loss"] == [None, 0.5]
@@ -120,17 +120,17 @@ def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None
         summary = watched.summary()
         return summary["state"], summary["sentence"]
 
-    assert state() == ("ended", "The run ended before it recorded anything; log.txt in its folder may say why.")
+    assert state() == ("crashed", "The run ended before it recorded anything; log.txt in its folder may say why.")
     with file_lock(run / ".lock"):
-        assert state() == ("training", "There is no data yet: the first record comes after some updates.")
+        assert state() == ("running", "There is no data yet: the first record comes after some updates.")
         write_run(run, record("train", 50))
-        assert state() == ("training", "")
+        assert state() == ("running", "")
     assert state()[1].startswith("The run ended at step 50 of 100; continue with: asyncrl train --resume")
     (run / "interrupted").write_text("SIGINT\n", encoding="utf-8")
-    assert state()[1].startswith("Stopped at step 50; continue with")
+    assert state()[1].startswith("Interrupted at step 50; continue with")
     (run / "interrupted").unlink()
     write_run(run, record("train", 50), record("stop", 50, reason="good enough"))
-    assert state() == ("finished", "Stopped at step 50: good enough")
+    assert state() == ("stopped", "Stopped at step 50: good enough")
     write_run(run, record("train", 100))
     assert state() == ("finished", "")
     (run / "config.json").write_text("{", encoding="utf-8")

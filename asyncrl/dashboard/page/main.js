@@ -50,7 +50,7 @@ function takeList({ runs: listed, note }) {
   if (!shown.length && listed.length) {
     const wanted = location.hash.slice(1).split(",").filter((id) => runs.has(id));
     const named = listed.filter((run) => run.named).map((run) => run.id);
-    const training = listed.filter((run) => run.state === "training").map((run) => run.id);
+    const training = listed.filter((run) => run.state === "running").map((run) => run.id);
     const first = [wanted, named, training, [listed[0].id]].find((ids) => ids.length);
     return show(first.slice(0, COLORS));
   }
@@ -133,13 +133,13 @@ function heading(run) {
   progress.setAttribute("aria-valuenow", Math.round(100 * share));
   progress.firstElementChild.style.width = `${100 * share}%`;
   const read = run.curves?.read ?? 1;
-  say(read < 0.99 ? `Reading metrics.jsonl: ${Math.round(100 * read)} %` : run.sentence || null, read < 0.99 || run.state === "training");
+  say(read < 0.99 ? `Reading metrics.jsonl: ${Math.round(100 * read)} %` : run.sentence || null, read < 0.99 || run.state === "running");
 }
 
 function tiles(run) {
   const train = run.notes?.newest.train ?? {};
   const rate = run.steps_per_second;
-  const left = run.state === "training" && rate ? duration((run.steps - run.step) / rate) : null;
+  const left = run.state === "running" && rate ? duration((run.steps - run.step) / rate) : null;
   const evaluations = run.curves?.kinds.eval?.mean.mean?.filter((mean) => mean != null) ?? [];
   const rows = [
     ["Step", short(run.step), run.steps ? `of ${short(run.steps)}` : ""],

@@ -24,7 +24,7 @@ export function mountStages(section) {
       if (sentence.textContent !== text) sentence.textContent = text;
       sentence.hidden = !text;
       bars.replaceChildren(...["actors", "learner"].filter((who) => shares[who]).map((who) => bar(who, shares[who])));
-      actors.replaceChildren(...table(shares, run.state === "training"));
+      actors.replaceChildren(...table(shares, run.state === "running"));
     },
   };
 }
