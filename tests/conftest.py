@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import importlib
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -26,6 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 _state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # for the key that signs runs, which workers read too
 atexit.register(_state.cleanup)
 os.environ["XDG_STATE_HOME"] = _state.name
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 settings.register_profile("asyncrl", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("asyncrl")
 
@@ -69,6 +71,7 @@ SLOW = {
     "docs/test_blocks::test_the_blocks_of_a_page_run",
     "docs/test_metrics",
     "docs/test_site",
+    "engines/test_ray_cluster",
     "engines/test_workers",
     "envs/test_atari",
     "envs/test_envpool",
