@@ -20,7 +20,8 @@ from torch import Tensor
 
 from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import Loss
-from asyncrl.algorithms.optimizers import StatisticsSharing, statistics
+from asyncrl.algorithms.optimizers import StatisticsSharing
+from asyncrl.algorithms.weight_optimizer import initial_state
 from asyncrl.common.randomness import seed_process
 from asyncrl.common.signals import StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
@@ -138,7 +139,7 @@ class SharedState:
         target = weights if config.algorithm.target_every else weights[:0]
         tensors = {"weights": weights, "target": target, "steps": counters, "updates": counters}
         for i in range(copies):
-            tensors |= {f"{i}.{name}": x for name, x in statistics(config.optimizer, weights).items()}
+            tensors |= {f"{i}.{name}": x for name, x in initial_state(config.optimizer, weights).items()}
         fields = {name: Field(tuple(x.shape), x.dtype) for name, x in tensors.items()}
         shared = cls(SharedMemory.allocate(sum(field.nbytes for field in fields.values())), fields, copies)
         for name, x in tensors.items():

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
 from asyncrl.algorithms.normalization import Normalization
-from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, WeightOptimizer, clip_
+from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
+from asyncrl.algorithms.weight_optimizer import WeightOptimizer
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract

@@ -1,9 +1,9 @@
-"""Optimizers, learning-rate schedules and gradient clipping."""
+"""The settings of optimizers, learning-rate schedules and gradient clipping."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
@@ -21,11 +21,8 @@ __all__ = [
     "LearningRateSchedule",
     "Optimizer",
     "OptimizerConfig",
-    "RMSprop",
     "StatisticsSharing",
-    "WeightOptimizer",
     "clip_",
-    "statistics",
 ]
 
 
@@ -117,23 +114,9 @@ class OptimizerConfig:
                 )
 
     @property
-    def _betas(self) -> tuple[float, float]:
+    def betas(self) -> tuple[float, float]:
+        """β₁ and β₂ of adam and radam."""
         return 0.9 if self.momentum is None else self.momentum, self.decay
-
-    def build(self, *weights: Tensor) -> torch.optim.Optimizer:
-        """Return an optimizer of one or more weight vectors [P]."""
-        rate, epsilon = self.learning_rate, self.optimizer_epsilon
-        match self.optimizer:
-            case Optimizer.RMSPROP:
-                return RMSprop(weights, lr=rate, alpha=self.decay, eps=epsilon)
-            case Optimizer.RMSPROP_OUTSIDE:
-                return torch.optim.RMSprop(weights, lr=rate, alpha=self.decay, eps=epsilon, momentum=self.momentum or 0.0)
-            case Optimizer.ADAM:
-                return torch.optim.Adam(weights, lr=rate, betas=self._betas, eps=epsilon, fused=True)
-            case Optimizer.RADAM:
-                return torch.optim.RAdam(weights, lr=rate, betas=self._betas, eps=epsilon)
-            case Optimizer.SGD:
-                return torch.optim.SGD(weights, lr=rate, momentum=self.momentum or 0.0)
 
 
 class LearningRate:
@@ -185,73 +168,6 @@ class LearningRate:
             self._adapted = float(state["adapted"]) * (self._config.learning_rate / initial)
 
 
-def statistics(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]:
-    """Return the initial state of the optimizer of `weights` [P]: zeros by name, [P] or scalar float32."""
-    probe = torch.nn.Parameter(torch.zeros(1, dtype=torch.float32))
-    probe.grad = torch.zeros_like(probe)
-    optimizer = config.build(probe)
-    optimizer.step()
-    return {
-        name: torch.zeros(weights.shape if x.dim() else (), dtype=torch.float32)
-        for name, x in optimizer.state[probe].items()
-        if isinstance(x, Tensor)
-    }
-
-
-class WeightOptimizer:
-    """Steps on a weight vector [P]; a step may leave out the vector's first entries and their moving averages."""
-
-    def __init__(
-        self,
-        config: OptimizerConfig,
-        weights: Tensor,
-        gradient: Tensor,
-        *,
-        delayed: int = 0,
-        statistics: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Steps follow `gradient` [P]; `delayed` is the number of entries that a step may leave out.
-
-        `statistics` are the moving averages by name; they begin at zero where none are given.
-        """
-        spans = {"delayed.": slice(0, delayed), "": slice(delayed, None)} if delayed else {"": slice(None)}
-        self._spans = spans
-        self._parts = {prefix: torch.nn.Parameter(weights[span]) for prefix, span in spans.items()}
-        self._gradients = {prefix: gradient[span] for prefix, span in spans.items()}
-        self._optimizer = config.build(*self._parts.values())
-        if statistics:
-            self.restore(statistics)
-
-    def step(self, learning_rate: float, *, delay: bool = False) -> None:
-        """Take a step; with `delay` the delayed entries stay as they are."""
-        for prefix, part in self._parts.items():
-            part.grad = None if delay and prefix else self._gradients[prefix]
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the moving averages [P] and the counters of steps (scalars) by name; {} before the first step."""
-        found = {name: x for name, x in self._optimizer.state[self._parts[""]].items() if isinstance(x, Tensor)}
-        if "delayed." not in self._parts or not found:
-            return found
-        delayed = self._parts["delayed."].detach()
-        for name, x in tuple(found.items()):
-            zeros = torch.zeros_like(delayed if x.dim() else x)
-            first = self._optimizer.state[self._parts["delayed."]].get(name, zeros)
-            found |= {name: torch.cat([first, x])} if x.dim() else {f"delayed.{name}": first}
-        return found
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a saved `state`, of which tensors on the device of the weights are used without copying."""
-        is_fused = self._optimizer.param_groups[0].get("fused")  # torch keeps other counters of steps on the CPU
-        for prefix, part in self._parts.items():
-            averages = {name: x[self._spans[prefix]].to(part.device) for name, x in state.items() if x.dim()}
-            names = [name for name, x in state.items() if not x.dim() and name.startswith("delayed.") == bool(prefix)]
-            counters = {name.removeprefix(prefix): state[name].to(part.device if is_fused else "cpu") for name in names}
-            self._optimizer.state[part] = averages | counters
-
-
 def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """Clip `gradient` [P] in place and return its norm before, a scalar.
 
@@ -267,31 +183,3 @@ def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) 
                 own_norm = tensor.norm() / (tensor.numel() if kind is GradientClipping.AVERAGE else 1)
                 tensor.mul_((max_norm / (own_norm + 1e-12)).clamp(max=1.0))
     return norm
-
-
-class RMSprop(torch.optim.Optimizer):
-    """RMSProp with ε inside the square root (Mnih et al. 2016, equation 8).
-
-        g ← α·g + (1 − α)·Δθ²,  θ ← θ − η·Δθ / √(g + ε)
-
-    `torch.optim.RMSprop` adds ε outside the square root, which gives other step sizes for an ε as large as the paper's
-    0.1. The average g starts at 0; TensorFlow's starts at 1. One learner holds g, so it is shared by all actors, as in
-    the paper's Shared RMSProp.
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float, alpha: float = 0.99, eps: float = 0.1) -> None:
-        super().__init__(parameters, {"lr": lr, "alpha": alpha, "eps": eps})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        assert closure is None
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                gradient, state = parameter.grad, self.state[parameter]
-                if gradient is None:
-                    continue
-                if not state:
-                    state["square_average"] = torch.zeros_like(parameter)
-                average = state["square_average"]
-                average.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
-                parameter.addcdiv_(gradient, (average + group["eps"]).sqrt_(), value=-group["lr"])

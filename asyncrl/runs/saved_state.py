@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms.optimizers import LearningRate, StatisticsSharing, statistics
+from asyncrl.algorithms.optimizers import LearningRate, StatisticsSharing
+from asyncrl.algorithms.weight_optimizer import initial_state
 from asyncrl.common.serialization import read_header
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError
@@ -84,7 +85,7 @@ def _learners(saved: Checkpoint, config: RunConfig) -> State:
     """The learner's tensors, and the weights that rollouts in progress are made with."""
     network = saved.network()
     size = sum(weights.numel() for weights in network.values())
-    kept = {name: _like(*(size,) * x.dim()) for name, x in statistics(config.optimizer, torch.zeros(1)).items()}
+    kept = {name: _like(*(size,) * x.dim()) for name, x in initial_state(config.optimizer, torch.zeros(1)).items()}
     if config.algorithm.delayed:
         kept |= {f"delayed.{name}": x for name, x in kept.items() if not x.dim()}
     if config.engine is EngineKind.HOGWILD:

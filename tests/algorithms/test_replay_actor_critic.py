@@ -15,7 +15,8 @@ from torch.distributions import Normal
 from asyncrl.algorithms import SAC, TD3, ActContext
 from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.exploration import EnvSlots
-from asyncrl.algorithms.optimizers import Optimizer, WeightOptimizer
+from asyncrl.algorithms.optimizers import Optimizer
+from asyncrl.algorithms.weight_optimizer import WeightOptimizer
 from asyncrl.api import configure
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
