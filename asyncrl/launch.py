@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from asyncrl.common.child_process import report_crashes
 from asyncrl.common.serialization import write_atomically
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
-from asyncrl.engines import workers
+from asyncrl.engines import connected, workers
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
@@ -46,7 +46,7 @@ from asyncrl.runs.run import Run
 from asyncrl.runs.settings import settings_of
 from asyncrl.runs.settings_file import settings_text
 from asyncrl.runs.summary import summary_lines
-from asyncrl.training import TrainingResult
+from asyncrl.training import TrainingResult, memory_plan
 
 __all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]
 
@@ -100,16 +100,16 @@ def start(
     config = resolve(given, contract)
     _check_recording(config, contract)
     _check_normalization(config, contract)
-    _prepare_engine(config, contract)
     _check_memory(config, contract)
     if config.offline is not None:
         datasets.check(config.offline, contract)
-    make = create_run_in if run_dir is None else create_run
-    run = make(path, config, contract, video=video)
-    with run.locked():
-        write_atomically(run.path / "config.toml", settings_text(given, contract))
-        with beside(run):
-            return run, _train(config, contract, run, observers, None)
+    with _prepared_engine(config, contract):
+        make = create_run_in if run_dir is None else create_run
+        run = make(path, config, contract, video=video)
+        with run.locked():
+            write_atomically(run.path / "config.toml", settings_text(given, contract))
+            with beside(run):
+                return run, _train(config, contract, run, observers, None)
 
 
 def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tuple[RunConfig, Contract]:
@@ -170,18 +170,18 @@ def _resume(run: Run, observers: Observers, beside: Beside, changes: dict[str, A
             return run, None
     _check_recording(config, contract)
     _check_memory(config, contract)
-    _prepare_engine(config, contract)
     different = differences_of(before, config)
     notes = []
     if "learning_rate" in different:
         old_rate, rate = different["learning_rate"]
         notes.append(f"The learning rate changes from {old_rate:g} to {rate:g}: results differ from the original run.")
     notes += changed_sources(run.facts(), config)
-    run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
-    if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
-        newest = checkpoint.amend(newest, config=config.to_json())
-    with beside(run):
-        return run, _train(config, contract, run, observers, newest, notes)
+    with _prepared_engine(config, contract):
+        run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
+        if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
+            newest = checkpoint.amend(newest, config=config.to_json())
+        with beside(run):
+            return run, _train(config, contract, run, observers, newest, notes)
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
@@ -260,13 +260,26 @@ def _check_normalization(config: RunConfig, contract: Contract) -> None:
         normalization.check(network_outline(config.algorithm, config.network, contract.spaces, config.precision.dtype))
 
 
-def _prepare_engine(config: RunConfig, contract: Contract) -> None:
-    """Start the processes of the engine. Raises UsageError for environments that cannot be sent to them."""
+@contextlib.contextmanager
+def _prepared_engine(config: RunConfig, contract: Contract) -> Iterator[None]:
+    """Start the processes of the engine, or connect to its cluster during the block.
+
+    Raises UsageError for environments that cannot be sent there.
+    """
+    spec = actor_spec(config, contract)
     if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
         workers.prepare()
-        sources.dump(contract, *actor_spec(config, contract).code)
     else:
         workers.shutdown_idle()
+    if config.engine is not EngineKind.SERIAL and config.engine is not EngineKind.THREADS:
+        sources.dump(contract, *spec.code)
+    with contextlib.ExitStack() as stack:
+        if config.engine is EngineKind.RAY:
+            network = network_outline(config.algorithm, config.network, contract.spaces, config.precision.dtype)
+            num_weights = sum(parameter.numel() for parameter in network.parameters())
+            plan = memory_plan(config, spec, num_weights)
+            stack.enter_context(connected(config.ray_address, config.actors, plan))
+        yield
 
 
 def _check_memory(config: RunConfig, contract: Contract) -> None:

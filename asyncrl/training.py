@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from asyncrl.acting.actor import ActorSpec
+from asyncrl.acting.actor_state import ActorState
 from asyncrl.agents.evaluation import Evaluation
 from asyncrl.agents.evaluation_videos import EvaluationVideos
 from asyncrl.agents.evaluator import (
@@ -22,7 +24,7 @@ from asyncrl.agents.evaluator import (
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines import Engine, MemoryPlan, open_engine
+from asyncrl.engines import Engine, LostActor, MemoryPlan, RayOptions, open_engine
 from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, UsageError, closing
 from asyncrl.learner import Learner
@@ -40,7 +42,7 @@ from asyncrl.runs.schedule import Free, Lockstep
 from asyncrl.runs.stage_times import StageMeter
 from asyncrl.runs.statistics import Episode, Statistics
 
-__all__ = ["Session", "TrainingResult", "is_complete", "train"]
+__all__ = ["Session", "TrainingResult", "is_complete", "memory_plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
     """Collect, update, publish, request until the run is over or asked to stop."""
     config, learner = session.context.config, session.learner
     statistics, checkpointer, stopwatch = session.statistics, session.checkpointer, learner.stopwatch
-    with closing(_open_engine(session, schedule)) as engine, session.saving():
+    with closing(_open_engine(session)) as engine, session.saving():
         stop.install_handlers()
         _request_first_rollouts(engine, schedule, session)
         while not session.is_over and not stop:
@@ -104,20 +106,31 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
             session.on_update(metrics, episodes, stop)
 
 
-def _open_engine(session: Session, schedule: Lockstep | Free) -> Engine:
+def _open_engine(session: Session) -> Engine:
     """Start the actors, each where the run left it."""
     config, learner = session.context.config, session.learner
-    contract = session.context.contract.with_capsules(str(session.context.run.path / "capsules"))
-    spec = replace(actor_spec(config, contract, learner.updates), states=session.checkpointer.actor_states)
-    plan = MemoryPlan(
+    spec = session.actor_spec(session.checkpointer.actor_states)
+    plan = memory_plan(config, spec, learner.weights.numel())
+    ray = RayOptions(
+        config.ray_address,
+        current_spec=lambda: session.actor_spec(session.checkpointer.current_states()),
+        on_loss=session.on_loss,
+        say=session.context.monitor.say,
+    )
+    return open_engine(config.engine, spec, config.actors, plan, ray)
+
+
+def memory_plan(config: RunConfig, spec: ActorSpec, num_weights: int) -> MemoryPlan:
+    """The memory that actors and learner exchange rollouts and weights through."""
+    schedule = config.make_schedule()
+    return MemoryPlan(
         layout=spec.layout(),
         num_slots=schedule.slots,
         num_buffers=schedule.weight_buffers,
-        num_weights=learner.weights.numel(),
+        num_weights=num_weights,
         publish_every=config.publish_every,
         device=spec.device,
     )
-    return open_engine(config.engine, spec, config.actors, plan)
 
 
 def _request_first_rollouts(engine: Engine, schedule: Lockstep | Free, session: Session) -> None:
@@ -164,7 +177,7 @@ class Session:
                 learner.stopwatch,
                 config.actors,
                 concurrent=config.engine is not EngineKind.SERIAL,
-                separate=config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD),
+                separate=config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD, EngineKind.RAY),
             ),
         )
         self.recorder = Recorder(context, self.statistics)
@@ -195,6 +208,17 @@ class Session:
     def ends_early(self) -> bool:
         """Whether the target return is reached, or the run's patience or a callback ends it."""
         return self.evaluator.target_reached or self.stopped is not None
+
+    def actor_spec(self, states: Mapping[int, ActorState]) -> ActorSpec:
+        """Actors that continue from `states` after the rollouts that were learned from."""
+        contract = self.context.contract.with_capsules(str(self.context.run.path / "capsules"))
+        return replace(actor_spec(self.context.config, contract, self.learner.updates), states=states)
+
+    def on_loss(self, lost: LostActor) -> None:
+        """Record that an actor was lost and is made again."""
+        self.context.monitor.write(self.statistics.lost(lost.actor, lost.rollout, lost.reason))
+        where = "" if lost.rollout is None else f" from rollout {lost.rollout:,}"
+        self.context.monitor.say(f"Actor {lost.actor} was lost and is made again{where}: {lost.reason}.")
 
     def begin(self, stop: StopRequest) -> None:
         """Save a new run before its first update; make the evaluation that a resumed one has missed."""

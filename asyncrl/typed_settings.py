@@ -96,6 +96,7 @@ EngineKindName = (
         "threads",
         "processes",
         "hogwild",
+        "ray",
     ]
 )
 
@@ -305,6 +306,7 @@ class Settings(TypedDict, total=False):
     envs_per_actor: int
     rollouts_per_update: int | None
     engine: EngineKindName
+    ray_address: str | None
     schedule: ScheduleKindName
     lag: int
     queue_size: int | None
@@ -400,6 +402,7 @@ class Changes(TypedDict, total=False):
 
     steps: int
     engine: EngineKindName
+    ray_address: str | None
     env_threads: int
     target_return: float | None
     patience: int | None

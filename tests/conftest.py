@@ -72,6 +72,7 @@ SLOW = {
     "docs/test_metrics",
     "docs/test_site",
     "engines/test_ray_cluster",
+    "engines/test_ray_engine",
     "engines/test_workers",
     "envs/test_atari",
     "envs/test_envpool",

@@ -67,7 +67,7 @@ class Late:
 
 
 def with_adversary(monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_late(kind: object, spec: ActorSpec, actors: int, plan: MemoryPlan) -> Late:
+    def open_late(kind: object, spec: ActorSpec, actors: int, plan: MemoryPlan, *ray: object) -> Late:
         return Late(open_engine(kind, spec, actors, plan))  # type: ignore[arg-type]
 
     monkeypatch.setattr(asyncrl.training, "open_engine", open_late)

@@ -64,10 +64,14 @@ class ActorTracker:
         for ticket, rollout in rollouts.items():
             self._actors[ticket.actor].extend(rollout)
 
+    def states(self) -> dict[int, ActorState]:
+        """Return the states of all actors that can be restored."""
+        states = {index: actor.state() for index, actor in enumerate(self._actors)}
+        return {index: state for index, state in states.items() if state is not None}
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the states of all actors that can be restored, as tensors by name, for `restore`."""
-        states = {index: actor.state() for index, actor in enumerate(self._actors)}
-        restorable = {index: state.tensors() for index, state in states.items() if state is not None}
+        restorable = {index: state.tensors() for index, state in self.states().items()}
         return {f"{index}.{name}": x for index, tensors in restorable.items() for name, x in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> dict[int, ActorState]:

@@ -13,12 +13,25 @@ from torch import Tensor
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.engines.processes import Processes
+from asyncrl.engines.ray_engine import LostActor, RayEngine, RayOptions, connected
 from asyncrl.engines.serial import Serial
 from asyncrl.engines.threads import Threads
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.runs.config import EngineKind
 
-__all__ = ["Engine", "Memory", "MemoryPlan", "Processes", "Serial", "Threads", "open_engine"]
+__all__ = [
+    "Engine",
+    "LostActor",
+    "Memory",
+    "MemoryPlan",
+    "Processes",
+    "RayEngine",
+    "RayOptions",
+    "Serial",
+    "Threads",
+    "connected",
+    "open_engine",
+]
 
 
 class Engine(Protocol):
@@ -53,7 +66,9 @@ _ENGINES: dict[EngineKind, type[Serial] | type[Threads] | type[Processes]] = {
 }
 
 
-def open_engine(kind: EngineKind, spec: ActorSpec, actors: int, plan: MemoryPlan) -> Engine:
-    """Start an engine with `actors` actors."""
+def open_engine(kind: EngineKind, spec: ActorSpec, actors: int, plan: MemoryPlan, ray: RayOptions | None = None) -> Engine:
+    """Start an engine with `actors` actors. `ray`: what the Ray engine needs in addition."""
+    if kind is EngineKind.RAY:
+        return RayEngine(spec, actors, plan, ray or RayOptions())
     engine: Engine = _ENGINES[kind](spec, actors, plan)
     return engine

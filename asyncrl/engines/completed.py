@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from asyncrl.errors import ActorDied
 from asyncrl.experience.rollout import Ticket
@@ -44,6 +44,11 @@ class CompletedRollouts:
                 raise ActorDied(f"no actor answered within {self._timeout:.0f} s; waiting for {self._missing(expected)}")
         numbers = list(self._completed)[:expected] if isinstance(expected, int) else [t.number for t in expected]
         return [self._completed.pop(number) for number in numbers]
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Forget those of these rollouts that were completed and not collected: they are made again."""
+        for number in numbers:
+            self._completed.pop(number, None)
 
     def _poll(self, seconds: float) -> bool:
         """Return whether any rollout was completed."""

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from asyncrl.acting.playback import RolloutSource
 from asyncrl.errors import ScheduleError
-from asyncrl.experience.rollout import Field, Layout, Ticket
+from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
 
-__all__ = ["Memory", "MemoryPlan"]
+__all__ = ["Memory", "MemoryPlan", "fill"]
 
 _BEING_WRITTEN = -1
 """The stamp of a buffer or slot during a write."""
@@ -86,14 +86,7 @@ class Memory:
 
         Raises ScheduleError if that version was overwritten.
         """
-        slot = self.slots[ticket.slot]
-        actor.stopwatch.lap("waiting")
-        slot.stamp.fill_(_BEING_WRITTEN)
-        version = self._load(ticket, actor.policy.load)
-        actor.collect(ticket, slot)
-        actor.stopwatch.lap("other")
-        slot.write_timing(actor.stopwatch)
-        slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))
+        fill(self.slots[ticket.slot], actor, ticket, lambda: self._load(ticket, actor.policy.load))
 
     def _buffer(self, version: int) -> int:
         """Return the index of the buffer for a version."""
@@ -115,3 +108,14 @@ class Memory:
             if not ticket.takes_newest:
                 raise ScheduleError(f"weights {version} were overwritten: buffer holds {before}, then {after}; {ticket}")
         raise ScheduleError(f"actor {ticket.actor} found no complete weights in {_MAX_READS} reads: the learner is faster")
+
+
+def fill(slot: Rollout, actor: RolloutSource, ticket: Ticket, load: Callable[[], int]) -> None:
+    """Let `actor` collect the ticket's rollout into `slot`; `load` loads its weights and returns their version."""
+    actor.stopwatch.lap("waiting")
+    slot.stamp.fill_(_BEING_WRITTEN)
+    version = load()
+    actor.collect(ticket, slot)
+    actor.stopwatch.lap("other")
+    slot.write_timing(actor.stopwatch)
+    slot.stamp.copy_(torch.tensor([ticket.number, ticket.actor, version]))

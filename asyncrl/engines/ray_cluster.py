@@ -27,7 +27,7 @@ from asyncrl.common.hardware import cores
 from asyncrl.errors import ActorDied, AsyncRLError, UsageError
 from asyncrl.version import __version__
 
-__all__ = ["Node", "Workplace", "check_nodes", "connect", "import_ray", "nodes", "remotely"]
+__all__ = ["Node", "Workplace", "check_nodes", "connect", "first_line", "import_ray", "nodes", "remotely"]
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def connect(address: str | None = None, *, cpus: int | None = None, store_bytes:
         ray.shutdown()
 
 
-_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
 def _start(ray: Any, cpus: int, store_bytes: int | None) -> None:
@@ -113,7 +113,7 @@ def _start(ray: Any, cpus: int, store_bytes: int | None) -> None:
             **_QUIET,
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UsageError(f"Ray could not be started on this machine: {_first_line(error)}") from None
+        raise UsageError(f"Ray could not be started on this machine: {first_line(error)}") from None
     finally:
         constants.ENABLE_RAY_CLUSTER = before
 
@@ -153,11 +153,11 @@ def _join(ray: Any, address: str) -> None:
         raise UsageError(f"--ray-address {address}: {hint}") from None
     except ray.exceptions.AuthenticationError as error:
         raise UsageError(
-            f"--ray-address {address}: the cluster refuses this token ({_first_line(error)}); set RAY_AUTH_TOKEN, or "
+            f"--ray-address {address}: the cluster refuses this token ({first_line(error)}); set RAY_AUTH_TOKEN, or "
             "RAY_AUTH_TOKEN_PATH"
         ) from None
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UsageError(f"--ray-address {address}: {_first_line(error)}") from None
+        raise UsageError(f"--ray-address {address}: {first_line(error)}") from None
 
 
 def _check_address(address: str) -> None:
@@ -235,7 +235,7 @@ def check_nodes(version: str = __version__) -> None:
             found = ray.get(answer, timeout=_NODE_SECONDS)
         except ray.exceptions.RayError as error:
             if any(one.id == node.id for one in nodes()):
-                raise UsageError(f"node {node.host} does not run tasks of this cluster: {_first_line(error)}") from None
+                raise UsageError(f"node {node.host} does not run tasks of this cluster: {first_line(error)}") from None
             continue  # it has left
         if found != version:
             has = "does not have asyncrl" if found is None else f"has asyncrl {found}"
@@ -298,7 +298,7 @@ def remotely(
         error = done.exception()
         if error is not None:
             name = getattr(function, "__qualname__", repr(function))
-            result.set_exception(ActorDied(f"{name} ended on its node: {_first_line(error)}"))
+            result.set_exception(ActorDied(f"{name} ended on its node: {first_line(error)}"))
         elif isinstance(value := done.result(), _Failure):
             result.set_exception(value.error)
         else:
@@ -322,7 +322,7 @@ def _call(workplace: Workplace, task: bytes) -> Any:
         return _Failure(ActorDied(traceback.format_exc()))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of a message, without a full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")

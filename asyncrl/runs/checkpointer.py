@@ -53,6 +53,10 @@ class Checkpointer:
         """The published versions of the weights that rollouts in progress were requested with."""
         return dict(self._versions)
 
+    def current_states(self) -> dict[int, ActorState]:
+        """By actor: where one that is lost continues, after the rollouts learned from; without those not restorable."""
+        return {} if self._actors is None else self._actors.states()
+
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is due at environment step `step`."""
         return self._every.is_due(step)

@@ -51,6 +51,8 @@ class EngineKind(Enum):
     PROCESSES = "processes"
     HOGWILD = "hogwild"
     """processes that learn, too: lock-free updates of shared weights"""
+    RAY = "ray"
+    """processes on the nodes of a Ray cluster"""
 
 
 class ScheduleKind(Enum):
@@ -115,6 +117,7 @@ class RunConfig:
 
     CHANGEABLE: ClassVar[tuple[str, ...]] = (
         "engine",
+        "ray_address",
         "env_threads",
         "target_return",
         "patience",
@@ -162,6 +165,9 @@ class RunConfig:
     """Rollouts per update. Default: one from each actor."""
     engine: EngineKind = EngineKind.AUTO
     """Where actors run; in lockstep this affects nothing but speed."""
+    ray_address: str | None = None
+    """Ray cluster of --engine ray: HOST:PORT, or auto for the one that this machine is a node of. Default: a Ray that is
+    started here."""
     schedule: ScheduleKind = ScheduleKind.AUTO
     """Which version of the weights makes which rollout."""
     lag: int = 1
@@ -232,7 +238,7 @@ class RunConfig:
     @property
     def acting_device(self) -> str:
         """Where the network acts: on the learner's device if both share a process, else on the CPU."""
-        return "cpu" if self.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) else self.device.value
+        return "cpu" if self.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD, EngineKind.RAY) else self.device.value
 
     def evaluation_envs(self, contract: Contract) -> int:
         """Environments that an evaluation steps side by side.

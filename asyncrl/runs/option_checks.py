@@ -141,6 +141,8 @@ def _of_engine(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOpt
         yield IneffectiveOptions(
             ("lag",), "with --schedule free, where actors use the newest weights; leave it out or use lockstep"
         )
+    if config.engine is not EngineKind.RAY:
+        yield IneffectiveOptions(("ray_address",), "without --engine ray")
     if not family_named(contract.family).has_threads:
         yield IneffectiveOptions(
             ("env_threads",),

@@ -244,6 +244,10 @@ class Statistics:
         """The record of a run that ends before its steps are made."""
         return self._record("stop", reason=reason)
 
+    def lost(self, actor: int, rollout: int | None, reason: str) -> Record:
+        """The record of an actor that was lost and continues in a new process, from `rollout` on."""
+        return self._record("lost", actor=actor, rollout=rollout, reason=reason)
+
     def _each(self, means: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Means by environment, if the run has several."""
         return {"means": {env: round(mean, 4) for env, mean in means.items()}} if len(self._windows) > 1 else {}

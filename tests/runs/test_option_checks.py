@@ -87,6 +87,7 @@ TRIED_ELSEWHERE = {
     "patience": "test_callbacks.py",
     "video_every": "agents/test_evaluation_videos.py",
     "track": "monitor/test_trackers.py",
+    "ray_address": "engines/test_ray_engine.py",
     **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
 }
 
