@@ -86,6 +86,8 @@ def connect(address: str | None = None, *, cpus: int | None = None, store_bytes:
             _start(ray, cpus or cores(), store_bytes)
         else:
             _join(ray, address)
+    # Ray prints a paragraph for each process that dies; whoever waits for its answer says it in a sentence.
+    ray._private.worker.global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     try:
         yield
     finally:
