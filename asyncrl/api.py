@@ -24,6 +24,7 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Callback, Sink
 from asyncrl.monitor.progress import training_view
+from asyncrl.runs.fetched import fetched
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, leaves, tailor
@@ -128,7 +129,7 @@ def resume(
     """Continue a run from its newest valid checkpoint; a complete run is returned as it is.
 
     Args:
-        run: The run or its folder.
+        run: The run, its folder, or the URL of its copy in a storage, which is copied to `runs/`.
         progress: Whether to print progress; None prints it in a terminal or a notebook.
         callbacks: As for `train`.
         sinks: As for `train`.
@@ -140,13 +141,15 @@ def resume(
         CheckpointError: If every checkpoint is damaged.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
     """
-    run = open_run(run, trust=trust)
+    place, follows = fetched(run, lambda line: None)
+    run = open_run(place, trust=trust)
+    settings: dict[str, Any] = {**follows, **changes}
     view: Sink | None = None
     with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
         config, _ = run.beginning()
-        steps = int(changes.get("steps", config.steps))
+        steps = int(settings.get("steps", config.steps))
         view = training_view(f"{config.algorithm.name} on {config.env}", steps, progress)
-    resumed, result = launch.resume(run, view, callbacks=callbacks, sinks=sinks, trust=trust, **changes)
+    resumed, result = launch.resume(run, view, callbacks=callbacks, sinks=sinks, trust=trust, **settings)
     _raise_interrupt(resumed, result)
     return resumed
 

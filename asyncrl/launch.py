@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from asyncrl.engines import connected, workers
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
-from asyncrl.experience import Archive, Storage
+from asyncrl.experience import Archive, ReplayStorage
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
 from asyncrl.monitor.trackers import TrackedRun, check_installed, describe_trackers
 from asyncrl.networks import Recurrent, is_own, unconvolved
@@ -41,11 +42,14 @@ from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_ineffective_changes, reject_unused_by_imitation
 from asyncrl.runs.plans import actor_spec, make_learner, normalization_of, replay_plan
+from asyncrl.runs.remote_folder import RemoteFolder
+from asyncrl.runs.remote_run import check_vacant
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import settings_of
 from asyncrl.runs.settings_file import settings_text
 from asyncrl.runs.summary import summary_lines
+from asyncrl.runs.uploads import Uploads, uploads_of
 from asyncrl.training import TrainingResult, memory_plan
 
 __all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]
@@ -56,7 +60,7 @@ Beside = Callable[[Run], AbstractContextManager[object]]
 _ENVIRONMENT_BYTES = 4096
 """Memory that any environment takes, at least."""
 
-_STORAGE = {Storage.RAM: "in memory", Storage.DISK: "on disk"}
+_STORAGE = {ReplayStorage.RAM: "in memory", ReplayStorage.DISK: "on disk"}
 _NOT_SIGNED = (
     "This run cannot be signed because no key can be stored in XDG_STATE_HOME or ~/.local/state; playing, evaluating and "
     "continuing it take --trust."
@@ -103,13 +107,15 @@ def start(
     _check_memory(config, contract)
     if config.offline is not None:
         datasets.check(config.offline, contract)
+    _check_storage(config, None if run_dir is None else path)
     with _prepared_engine(config, contract):
         make = create_run_in if run_dir is None else create_run
         run = make(path, config, contract, video=video)
         with run.locked():
             write_atomically(run.path / "config.toml", settings_text(given, contract))
-            with beside(run):
-                return run, _train(config, contract, run, observers, None)
+            with uploads_of(run, config.storage, observers.say) as uploads, beside(run):
+                result = _train(config, contract, run, observers, uploads, None)
+            return run, _with_copy(result, uploads)
 
 
 def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tuple[RunConfig, Contract]:
@@ -167,21 +173,33 @@ def _resume(run: Run, observers: Observers, beside: Beside, changes: dict[str, A
     if newest is not None:
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
-            return run, None
+            with uploads_of(run, config.storage, observers.say):  # the last copy may have failed
+                return run, None
     _check_recording(config, contract)
     _check_memory(config, contract)
-    different = differences_of(before, config)
-    notes = []
-    if "learning_rate" in different:
-        old_rate, rate = different["learning_rate"]
-        notes.append(f"The learning rate changes from {old_rate:g} to {rate:g}: results differ from the original run.")
-    notes += changed_sources(run.facts(), config)
-    with _prepared_engine(config, contract):
+    with _prepared_engine(config, contract), uploads_of(run, config.storage, observers.say) as uploads:
+        different = differences_of(before, config)
+        notes = _consequences(run, config, different)
         run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
         if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
             newest = checkpoint.amend(newest, config=config.to_json())
         with beside(run):
-            return run, _train(config, contract, run, observers, newest, notes)
+            result = _train(config, contract, run, observers, uploads, newest, notes)
+    return run, _with_copy(result, uploads)
+
+
+def _consequences(run: Run, config: RunConfig, different: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Why a resumed run with these settings that differ may not be the original one, a sentence each."""
+    notes = []
+    if "learning_rate" in different:
+        old_rate, rate = different["learning_rate"]
+        notes.append(f"The learning rate changes from {old_rate:g} to {rate:g}: results differ from the original run.")
+    return notes + changed_sources(run.facts(), config)
+
+
+def _with_copy(result: TrainingResult, uploads: Uploads | None) -> TrainingResult:
+    """`result` with the end of the copying."""
+    return result if uploads is None else replace(result, is_copied=uploads.is_complete)
 
 
 def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
@@ -253,6 +271,19 @@ def _check_recording(config: RunConfig, contract: Contract) -> None:
         check_pictures(contract.contracts[0], config.seed)
 
 
+def _check_storage(config: RunConfig, path: Path | None) -> None:
+    """Raise UsageError if the storage cannot be written, or has a run of the name of the run folder `path` already."""
+    if config.storage is None:
+        return
+    storage = RemoteFolder(config.storage)
+    if path is None:
+        storage.check_writable()
+    elif storage.local is not None and storage.local.resolve() == path.parent.resolve():
+        raise UsageError(f"--storage {config.storage} has no effect: the run folder {path} is in it anyway")
+    else:
+        check_vacant(storage / path.name)
+
+
 def _check_normalization(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError if the network has no layer for statistics that the run keeps."""
     normalization = normalization_of(config, contract)
@@ -295,7 +326,7 @@ def _check_memory(config: RunConfig, contract: Contract) -> None:
         )
     plan = replay_plan(config, contract)
     if plan is not None:
-        on_disk = plan.options.storage is Storage.DISK
+        on_disk = plan.options.replay_storage is ReplayStorage.DISK
         plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
 
 
@@ -304,6 +335,7 @@ def _train(
     contract: Contract,
     run: Run,
     observers: Observers,
+    uploads: Uploads | None,
     newest: Checkpoint | None,
     notes: Sequence[str] = (),
 ) -> TrainingResult:
@@ -316,7 +348,7 @@ def _train(
             earlier = [] if newest is None else [one for one in run.records() if one["update"] <= newest.update]
             observers.track(config.track, TrackedRun(run.path, config.to_json(), earlier))
         while True:
-            outcome = _train_once(newest, config, contract, run, observers, sentences)
+            outcome = _train_once(newest, config, contract, run, observers, sentences, uploads)
             if isinstance(outcome, TrainingResult):
                 return outcome
             newest, config, sentences = outcome, outcome.config, []
@@ -331,8 +363,10 @@ def _header(config: RunConfig, contract: Contract, run: Run) -> str:
         lines.append(f"{'network':<20}{algorithm.name} relies on layer normalization, which {network} must have itself")
     plan = replay_plan(config, contract)
     if plan is not None:
-        lines.append(f"{'replay buffer':<20}{plan} {_STORAGE[plan.options.storage]}")
+        lines.append(f"{'replay buffer':<20}{plan} {_STORAGE[plan.options.replay_storage]}")
         lines.append(f"{'learning starts':<20}after {plan.options.learning_starts:,} steps")
+    if config.storage is not None:
+        lines.append(f"{'storage':<20}{config.storage}")
     if config.track:
         lines.append(f"{'trackers':<20}{describe_trackers(config.track, run.path)}")
     return "\n".join([*lines, ""])
@@ -345,6 +379,7 @@ def _train_once(
     run: Run,
     observers: Observers,
     sentences: Sequence[str],
+    uploads: Uploads | None,
 ) -> TrainingResult | Checkpoint:
     """Train to the end, or return the checkpoint to continue from if training diverged and rewinds."""
     continued = newest is not None or (run.path / "metrics.jsonl").exists()  # a start that was killed left metrics
@@ -358,7 +393,7 @@ def _train_once(
             monitor.say(sentence)
         loop = hogwild.train if config.engine is EngineKind.HOGWILD else training.train
         try:
-            result = loop(RunContext(config, contract, run, monitor, observers.callbacks), newest)
+            result = loop(RunContext(config, contract, run, monitor, observers.callbacks, uploads), newest)
             run.note_interruption(result.signal)
             return result
         except DivergenceError as error:

@@ -58,6 +58,8 @@ class TrainingResult:
     """Of the last weights; None if none was asked for or a signal stopped the run."""
     stopped: str | None = None
     """Why the run ended before its steps were made; None if it did not, or a signal or its target return ended it."""
+    is_copied: bool = True
+    """Whether its storage has all of it, if it has one."""
 
 
 def train(context: RunContext, resume: Checkpoint | None = None) -> TrainingResult:
@@ -242,6 +244,8 @@ class Session:
         self._ask_callbacks(stop)
         if self.checkpointer.is_due(self.learner.step) or self.ends_early:
             self.checkpointer.save()
+        for sentence in () if self.context.uploads is None else self.context.uploads.news():
+            self.context.monitor.say(sentence)
 
     def finish(self, stop: StopRequest) -> TrainingResult:
         """Evaluate the last weights, unless the run was stopped, and judge where the time went."""

@@ -14,7 +14,7 @@ from asyncrl.envs.families.atari import Protocol
 from asyncrl.envs.families.football import FootballRewards
 from asyncrl.envs.families.mario import ActionSet
 from asyncrl.envs.options import Backend
-from asyncrl.experience.options import Storage
+from asyncrl.experience.options import ReplayStorage
 from asyncrl.monitor.trackers import Tracker
 from asyncrl.networks import NetworkSource
 from asyncrl.networks.encoders import Activation
@@ -183,6 +183,14 @@ RecurrentName = (
     ]
 )
 
+ReplayStorageName = (
+    ReplayStorage
+    | Literal[
+        "ram",
+        "disk",
+    ]
+)
+
 ScheduleKindName = (
     ScheduleKind
     | Literal[
@@ -197,14 +205,6 @@ StatisticsSharingName = (
     | Literal[
         "shared",
         "own",
-    ]
-)
-
-StorageName = (
-    Storage
-    | Literal[
-        "ram",
-        "disk",
     ]
 )
 
@@ -328,6 +328,7 @@ class Settings(TypedDict, total=False):
     on_divergence: OnDivergenceName
     log_every: int | None
     track: Sequence[TrackerName]
+    storage: str | None
     # algorithm
     t_max: int
     discount: float
@@ -386,7 +387,7 @@ class Settings(TypedDict, total=False):
     prioritized: bool
     priority_exponent: float
     importance_exponent: float
-    storage: StorageName
+    replay_storage: ReplayStorageName
     # sequences
     sequence_length: int
     burn_in: int
@@ -416,5 +417,6 @@ class Changes(TypedDict, total=False):
     keep_checkpoints: int
     log_every: int | None
     track: Sequence[TrackerName]
+    storage: str | None
     on_divergence: OnDivergenceName
     learning_rate: float

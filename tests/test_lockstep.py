@@ -135,7 +135,7 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
         ("a3c", dict(publish_every=3)),
         ("n-step-q", dict(publish_every=4, target_every=100)),
         ("dqn", MEMORY | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01)),
-        ("c51", MEMORY | dict(noisy=True, prioritized=True, storage="disk")),
+        ("c51", MEMORY | dict(noisy=True, prioritized=True, replay_storage="disk")),
         ("dqn", MEMORY | RECURRENT | dict(recurrent="lstm", double=True, n_step=2, prioritized=True)),
         ("iqn", MEMORY | RECURRENT | dict(recurrent="gru", munchausen=True, tau=0.01, target_every=0)),
         ("ppo", dict(t_max=8, minibatches=2, normalize_value=True, recurrent="lstm", recurrent_size=8, **NORMALIZED)),

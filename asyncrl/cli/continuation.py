@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from asyncrl.errors import UsageError, suggestions
 from asyncrl.launch import newest_checkpoint
 from asyncrl.runs.changes import check_change, may_change, paths_in
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.fetched import fetched
 from asyncrl.runs.lookup import open_run
 
 __all__ = ["ResumeRequest", "read_continuation"]
@@ -79,7 +81,8 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     folders = remove_option(words, "--resume")
     if len(folders) != 1:
         raise UsageError(f"--resume takes one run, not {len(folders)}: {', '.join(folders)}")
-    run = open_run(Path(folders[0]), trust="--trust" in words)
+    place, follows = fetched(folders[0], lambda line: print(line, file=sys.stderr))
+    run = open_run(place, trust="--trust" in words)
     newest = newest_checkpoint(run) if run.checkpoints() else None  # none if the run failed at its start
     config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
     settings = _settings(config, may_change(diverged=diverged))
@@ -91,7 +94,8 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     output = with_values(Output(video=run.facts().get("video", True) is True), values)
     before = {option.name: option.default for option in settings}
     changes = {name: value for name, value in values.items() if name in before and value != before[name]}
-    return ResumeRequest(run.path, config, changes, output)
+    follows |= {"storage": values["storage"]} if follows and "storage" in values else {}
+    return ResumeRequest(run.path, config, {**changes, **follows}, output)
 
 
 def _settings(config: Any, names: Sequence[str]) -> list[Option]:

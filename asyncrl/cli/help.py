@@ -41,6 +41,7 @@ _METAVARS = {
     "data": "DATASET",
     "record": "DATASET",
     "recurrent": "CELL",
+    "storage": "URL",
     "track": "TRACKER",
     "run_dir": "DIR",
     "x": "AXIS",
@@ -77,6 +78,7 @@ _RUN_SECTIONS = {
     "keep_checkpoints": "checkpoints",
     "log_every": "checkpoints",
     "track": "checkpoints",
+    "storage": "checkpoints",
     "on_divergence": "checkpoints",
 }
 """Sections of a run's own options, by the beginning of their names."""

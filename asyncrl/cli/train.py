@@ -216,6 +216,11 @@ def split_command(arguments: Sequence[str], command: str = "train") -> NamedComm
 
 
 def _report(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -> int:
+    code = _report_result(trained, result, quiet=quiet, video=video)
+    return code if result.is_copied else code or 1
+
+
+def _report_result(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -> int:
     if result.signal is not None:
         name = signal.Signals(result.signal).name
         print(f"stopped by {name} at step {result.step:,}; continue with: asyncrl train --resume {relative(trained.path)}")

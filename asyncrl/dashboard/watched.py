@@ -15,7 +15,8 @@ from asyncrl.common.serialization import read_json, read_text
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
 from asyncrl.runs.config_file import current_settings
-from asyncrl.runs.hub import downloaded, hub_name, is_on_hub
+from asyncrl.runs.hub import hub_name
+from asyncrl.runs.lookup import local_path
 from asyncrl.runs.metrics_follower import MetricsFollower
 from asyncrl.runs.run_state import RunState, end_of
 
@@ -213,7 +214,7 @@ class WatchedRun:
 
 def _existing(name: Path | str) -> Path:
     """The folder of this name. Raises UsageError if there is none."""
-    path = downloaded(name) if is_on_hub(name) else Path(name)
+    path = local_path(name)
     if not path.exists() and str(name).startswith("pretrained/"):
         path = _PRETRAINED / str(name).removeprefix("pretrained/")
     if path.is_dir():

@@ -3,7 +3,7 @@
 from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, PreparedBatch, stack_frames
 from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy, UpdateContext
-from asyncrl.experience.options import ReplayOptions, ReplayPlan, SequenceOptions, Storage
+from asyncrl.experience.options import ReplayOptions, ReplayPlan, ReplayStorage, SequenceOptions
 from asyncrl.experience.replay import ReplayBuffer
 from asyncrl.experience.samples import PreparedSample, Sample, Unroll
 
@@ -19,9 +19,9 @@ __all__ = [
     "ReplayBuffer",
     "ReplayOptions",
     "ReplayPlan",
+    "ReplayStorage",
     "Sample",
     "SequenceOptions",
-    "Storage",
     "Unroll",
     "UpdateContext",
     "stack_frames",

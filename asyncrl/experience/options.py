@@ -14,10 +14,10 @@ from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Field, Layout
 
-__all__ = ["ReplayOptions", "ReplayPlan", "SequenceOptions", "Storage", "sample_steps"]
+__all__ = ["ReplayOptions", "ReplayPlan", "ReplayStorage", "SequenceOptions", "sample_steps"]
 
 
-class Storage(Enum):
+class ReplayStorage(Enum):
     """Where the replay buffer is stored."""
 
     RAM = "ram"
@@ -44,7 +44,7 @@ class ReplayOptions:
     importance_exponent: float = 0.4
     """Initial exponent β of importance weights, which rises linearly to 1 over the run. Weights are divided by the largest
     one in their batch."""
-    storage: Storage = Storage.RAM
+    replay_storage: ReplayStorage = ReplayStorage.RAM
     """Where the replay buffer is stored."""
 
     def check(self, n_step: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asyncrl.common.os_errors import attach_path
 from asyncrl.envs.rewards import Rewards
-from asyncrl.experience.options import ReplayPlan, SequenceOptions, Storage
+from asyncrl.experience.options import ReplayPlan, ReplayStorage, SequenceOptions
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.rollout import Rollout
 from asyncrl.experience.samples import Sample, Unroll
@@ -41,7 +41,7 @@ class ReplayBuffer:
         self._shape = plan.actors, plan.rows, plan.layout.envs
         self._sequences, self._span = plan.sequences, plan.span
         self._rollout_steps, self._states = plan.layout.steps, plan.states
-        memory = _allocate(plan.nbytes, plan.options.storage)
+        memory = _allocate(plan.nbytes, plan.options.replay_storage)
         offset = 0
         self._views: dict[str, Tensor] = {}
         for name, array in plan.fields().items():
@@ -367,9 +367,9 @@ def _draw(starts: np.ndarray, random: torch.Generator, size: int) -> tuple[np.nd
     return actor, row, env, torch.ones(size, dtype=torch.float32)
 
 
-def _allocate(nbytes: int, storage: Storage) -> Tensor:
+def _allocate(nbytes: int, storage: ReplayStorage) -> Tensor:
     """Return [nbytes] uint8. RAM is committed when pages are first written, disk space at once."""
-    if storage is Storage.RAM:
+    if storage is ReplayStorage.RAM:
         return torch.empty(nbytes, dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
         if hasattr(os, "posix_fallocate"):  # without it, a write to a full disk would end the process with SIGBUS

@@ -36,6 +36,11 @@ class Observers:
         """All of them, as sinks of a monitor."""
         return [*([] if self.view is None else [self.view]), *self._sinks, self.callbacks]
 
+    def say(self, line: str) -> None:
+        """Show a message to whoever watches, while no monitor is open."""
+        if self.view is not None:
+            self.view.say(line)
+
     @contextmanager
     def finished(self) -> Iterator[None]:
         """Close the sinks and trackers after the block; a monitor does not."""

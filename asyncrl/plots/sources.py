@@ -13,8 +13,10 @@ from asyncrl.common.serialization import read_json
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.monitor import Record
 from asyncrl.runs.config_file import current_settings
+from asyncrl.runs.fetched import cached
 from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names, run_folders
 from asyncrl.runs.metrics_file import read_records
+from asyncrl.runs.remote_folder import is_url
 
 __all__ = ["Group", "PlottedRun", "find_runs", "group_runs", "line_numbers"]
 
@@ -25,7 +27,7 @@ _MOST_NAMED = 3
 
 _WITHOUT_EFFECT = {
     *("seed", "engine", "env_threads", "log_every", "track", "video_every", "checkpoint_every", "keep_checkpoints"),
-    *("capsules", "preset"),
+    *("capsules", "preset", "storage"),
 }
 """Settings that do not keep runs from being one group: the seed, and those that change neither weights nor evaluations."""
 _DERIVED = {"queue_size", "rollouts_per_update", "learner_threads", "precision", "device", "anneal_steps"}
@@ -90,7 +92,7 @@ def find_runs(names: Sequence[str | os.PathLike[str]]) -> list[PlottedRun]:
         raise UsageError("RUN is missing: name run folders, or a folder that contains them")
     found: dict[Path, PlottedRun] = {}
     for name in names:
-        path = Path(name)
+        path = cached(name) if is_url(name) else Path(name)
         if str(name) in pretrained_names() and not path.exists():
             path = PRETRAINED / path.name
             found[path] = _pretrained(path, str(name))

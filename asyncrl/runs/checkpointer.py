@@ -114,6 +114,8 @@ class Checkpointer:
         run.prune(config.keep_checkpoints, scheduled=config.on_divergence is OnDivergence.REWIND)
         self.saved = update
         self._every.mark(step)
+        if self._context.uploads is not None:
+            self._context.uploads.offer()
         self._learner.stopwatch.lap("checkpoint")
         monitor.status("")
         if failure is not None:

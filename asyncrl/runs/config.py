@@ -24,6 +24,7 @@ from asyncrl.errors import UsageError
 from asyncrl.monitor.trackers import Tracker
 from asyncrl.networks import NetworkConfig, installed_networks, is_own
 from asyncrl.runs.former_names import rename_tables
+from asyncrl.runs.remote_folder import is_url
 from asyncrl.runs.schedule import Free, Lockstep
 
 __all__ = [
@@ -131,6 +132,7 @@ class RunConfig:
         "keep_checkpoints",
         "log_every",
         "track",
+        "storage",
         "on_divergence",
     )
     """Settings that may change when a run is resumed: in lockstep they do not affect the weights."""
@@ -213,6 +215,8 @@ class RunConfig:
     """Steps between records of metrics. Default: 400 records per run."""
     track: tuple[Tracker, ...] = ()
     """Experiment trackers that metrics go to as well; may be given several times."""
+    storage: str | None = None
+    """Copy the run folder with every checkpoint into this folder: s3://BUCKET/FOLDER, or a path that other machines see."""
 
     @property
     def env_ids(self) -> tuple[str, ...]:
@@ -283,6 +287,7 @@ class RunConfig:
         return replace(
             self,
             init_from=str(home / start) if start is not None and (home / start).exists() else start,
+            storage=self.storage if self.storage is None or is_url(self.storage) else str(home / self.storage),
             bots=replace(self.bots, bot=bot),
             environment=replace(self.environment, supervision=supervision),
         )

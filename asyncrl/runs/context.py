@@ -8,6 +8,7 @@ from asyncrl.envs import Contract
 from asyncrl.monitor import Callbacks, Monitor
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import Run
+from asyncrl.runs.uploads import Uploads
 
 __all__ = ["RunContext"]
 
@@ -23,3 +24,5 @@ class RunContext:
     monitor: Monitor
     callbacks: Callbacks = field(default_factory=lambda: Callbacks(()))
     """Also one of the monitor's sinks, from which it has the records."""
+    uploads: Uploads | None = None
+    """Copies the run into its storage, if it has one."""

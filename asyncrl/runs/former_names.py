@@ -33,6 +33,10 @@ _RENAMED_IN_ALGORITHM = {
 }
 
 
+_PLACES = ("ram", "disk")
+"""Values of `storage` while it meant the replay buffer's."""
+
+
 def _renamed(algorithm: str) -> dict[str, str]:
     return _RENAMED | _RENAMED_IN_ALGORITHM.get(algorithm, {})
 
@@ -49,6 +53,8 @@ def rename_tables(config: Mapping[Any, Any], algorithm: str) -> dict[str, Any]:
     for name, value in config.items():
         if name == "anneal":
             renamed["learning_rate_schedule"] = _schedule(value)
+        elif name == "storage" and value in _PLACES:
+            renamed["replay_storage"] = value
         else:
             nested = isinstance(value, dict) and name != "environment"
             renamed[_renamed(algorithm).get(name, name)] = rename_tables(value, algorithm) if nested else value
@@ -71,9 +77,11 @@ def rename_options(words: Sequence[str], algorithm: str) -> list[str]:
     options = {flag(before): flag(after) for before, after in _renamed(algorithm).items()}
     switches = {f"--{no}anneal": f"--learning-rate-schedule={_schedule(not no)}" for no in ("", "no-")}
     renamed = []
-    for word in words:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
         new = switches.get(word) or (options[option] + equals + value if option in options else word)
+        if option == "--storage" and (value if equals else following) in _PLACES:
+            new = f"--replay-storage{equals}{value}"
         if new != word:
             print(f"{option} is now {new.removesuffix(equals + value)}; the old name will be removed", file=sys.stderr)
         renamed.append(new)

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.runs.fetched import cached
 from asyncrl.runs.hub import downloaded, is_on_hub
+from asyncrl.runs.remote_folder import is_url
 from asyncrl.runs.run import Run
 
-__all__ = ["checkpoint_folder", "newer_checkpoint", "open_run", "pretrained_names", "run_folders"]
+__all__ = ["checkpoint_folder", "local_path", "newer_checkpoint", "open_run", "pretrained_names", "run_folders"]
 
 _DEEPEST = 6
 """Levels of folders in which runs are looked for; those of a study are four below its folder."""
@@ -35,7 +37,8 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
 
 
 def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = False) -> Path:
-    """The checkpoint of a run folder, checkpoint folder, pretrained agent, or agent on the Hugging Face Hub (hf:USER/NAME).
+    """The checkpoint of a run folder, checkpoint folder, pretrained agent, agent on the Hugging Face Hub (hf:USER/NAME), or URL of a
+    run in a storage.
 
     For a run it is the checkpoint marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest choose
     one. Raises UsageError if there is none.
@@ -64,6 +67,8 @@ def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = F
 
 def newer_checkpoint(name: str | Path, chosen: Path) -> str:
     """A sentence that says which checkpoint of a run was `chosen` if it is not the newest; else ""."""
+    if is_url(name):
+        return ""
     run = Run(Path(name))
     latest = run.marked("latest") if (run.path / "config.json").is_file() else None
     if latest is None or latest == chosen:
@@ -83,7 +88,14 @@ def _path(name: str | os.PathLike[str]) -> Path:
         raise UsageError(
             f"a run or an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}"
         )
-    return downloaded(name) if is_on_hub(name) else Path(name)
+    return local_path(name)
+
+
+def local_path(name: str | os.PathLike[str]) -> Path:
+    """The path of a run or an agent, which is copied to this machine first if it is on the Hub or in a storage."""
+    if is_on_hub(name):
+        return downloaded(name)
+    return cached(name) if is_url(name) else Path(name)
 
 
 def run_folders(path: Path, depth: int = 0) -> Iterator[Path]:

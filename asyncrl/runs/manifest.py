@@ -23,6 +23,7 @@ __all__ = [
     "WEIGHTS",
     "Manifest",
     "Rewind",
+    "checked_manifest",
     "is_signed",
     "manifest_sha256",
     "read_manifest",
@@ -80,14 +81,14 @@ class Manifest:
     diverged: bool = False
 
     @classmethod
-    def of(cls, folder: Path, data: Mapping[str, Any]) -> Manifest:
-        """The manifest with the JSON `data`. Raises CheckpointError if it is damaged."""
+    def of(cls, folder: Path | str, data: Mapping[str, Any]) -> Manifest:
+        """The manifest with the JSON `data`. Raises CheckpointError, which names the folder, if it is damaged."""
         known = {field.name for field in fields(cls)}
         try:
             manifest = from_json(cls, {name: value for name, value in data.items() if name in known})
             manifest._check()
         except UsageError as problem:
-            raise CheckpointError(f"{folder / MANIFEST} is damaged: {problem}") from None
+            raise CheckpointError(f"{folder}/{MANIFEST} is damaged: {problem}") from None
         return manifest
 
     def _check(self) -> None:
@@ -116,13 +117,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a checkpoint: it has no {MANIFEST}")
-    data = read_json(path)
+    return checked_manifest(read_json(path), folder)
+
+
+def checked_manifest(data: Any, folder: Path | str) -> dict[str, Any]:
+    """`data` if it is the JSON of a manifest, from this folder. Raises CheckpointError as `read_manifest` does."""
     if not isinstance(data, dict) or "weights_sha256" not in data:
-        raise CheckpointError(f"{path} is not a manifest of asyncrl")
+        raise CheckpointError(f"{folder}/{MANIFEST} is not a manifest of asyncrl")
     if data.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {data.get('format')!r:.80}; this asyncrl reads format {FORMAT}")
     if data.get("manifest_sha256") != manifest_sha256(data):
-        raise CheckpointError(f"{path} is damaged: its sha256 does not match")
+        raise CheckpointError(f"{folder}/{MANIFEST} is damaged: its sha256 does not match")
     return data
 
 

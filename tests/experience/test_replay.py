@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
-from asyncrl.experience import ReplayBuffer, ReplayOptions, ReplayPlan, Sample, SequenceOptions, Storage
+from asyncrl.experience import ReplayBuffer, ReplayOptions, ReplayPlan, ReplayStorage, Sample, SequenceOptions
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.replay import _allocate
 from asyncrl.experience.rollout import Field, Layout, Rollout
@@ -272,7 +272,7 @@ def test_a_full_disk_is_detected_on_allocation(tmp_path: Path, monkeypatch: pyte
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            _allocate(10_000, Storage.DISK)
+            _allocate(10_000, ReplayStorage.DISK)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
@@ -280,9 +280,11 @@ def test_a_full_disk_is_detected_on_allocation(tmp_path: Path, monkeypatch: pyte
 
 def test_disk_storage_equals_ram_storage() -> None:
     samples = []
-    for storage in Storage:
+    for storage in ReplayStorage:
         world = World(1, 5, 3, 1)
-        replay = ReplayBuffer(ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10, storage=storage), 2))
+        replay = ReplayBuffer(
+            ReplayPlan(world.layout, 1, ReplayOptions(100, 50, learning_starts=10, replay_storage=storage), 2)
+        )
         for _ in range(30):
             replay.extend(world.rollout(0))
         samples += replay.samples(1, torch.Generator().manual_seed(1), 0.0)
