@@ -29,7 +29,7 @@ BASIC = {
 class Arguments:
     run: str
     """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent (asyncrl list pretrained), or
-    hf:USER/NAME on the Hugging Face Hub."""
+    hf:USER/NAME on the Hugging Face Hub, or the URL of a run in a storage."""
     episodes: int = 30
     """Number of episodes."""
     seed: int = 1

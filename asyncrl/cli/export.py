@@ -22,7 +22,7 @@ BASIC = {"Options": ("onnx", "observations", "env", "json", "trust")}
 class Arguments:
     run: str
     """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent (asyncrl list pretrained), or
-    hf:USER/NAME on the Hugging Face Hub."""
+    hf:USER/NAME on the Hugging Face Hub, or the URL of a run in a storage."""
     onnx: Path | None = None
     """Folder for policy.onnx and contract.json."""
     observations: int = 1_000

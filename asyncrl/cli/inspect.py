@@ -29,7 +29,7 @@ BASIC = {"Options": ("json", "filters", "trust")}
 @dataclass(frozen=True)
 class Arguments:
     run: str
-    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent, or hf:USER/NAME."""
+    """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent, hf:USER/NAME, or a URL."""
     json: bool = False
     """Print one JSON object."""
     trust: bool = False

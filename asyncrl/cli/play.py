@@ -29,7 +29,7 @@ BASIC = {
 class Arguments:
     run: str
     """Run folder (its best checkpoint, or RUN/latest), checkpoint folder, pretrained agent (asyncrl list pretrained), or
-    hf:USER/NAME on the Hugging Face Hub; with --human an environment."""
+    hf:USER/NAME on the Hugging Face Hub, or the URL of a run in a storage; with --human an environment."""
     video: Path | None = None
     """Write an .mp4 or .gif file instead of opening a window."""
     episodes: int = 1

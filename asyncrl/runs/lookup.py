@@ -37,8 +37,8 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
 
 
 def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = False) -> Path:
-    """The checkpoint of a run folder, checkpoint folder, pretrained agent, agent on the Hugging Face Hub (hf:USER/NAME), or URL of a
-    run in a storage.
+    """The checkpoint of a run (its folder or the URL of its copy in a storage), checkpoint folder, or agent (pretrained, or
+    hf:USER/NAME on the Hugging Face Hub).
 
     For a run it is the checkpoint marked `prefer` ("best" or "latest"), else the latest; RUN/best and RUN/latest choose
     one. Raises UsageError if there is none.

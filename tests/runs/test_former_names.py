@@ -8,6 +8,7 @@ import pytest
 
 from asyncrl.cli import main
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.former_names import rename_options
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.settings import configure
 
@@ -23,6 +24,19 @@ def test_a_saved_configuration_is_read_with_todays_names() -> None:
     exploration["epsilon_floors"] = exploration.pop("final_epsilons")
     saved["also"] = saved.pop("extra_envs")
     assert RunConfig.from_json(saved) == today
+
+
+def test_the_replay_buffers_storage_has_its_own_name() -> None:
+    saved = configure("CartPole-v1", "dqn", replay_storage="disk").to_json()
+    today = RunConfig.from_json(saved)
+    replay = saved["algorithm"]["replay"]
+    replay["storage"] = replay.pop("replay_storage")
+    assert RunConfig.from_json(saved) == today
+    assert rename_options(["--storage", "disk", "--storage=s3://b"], "dqn") == [
+        "--replay-storage",
+        "disk",
+        "--storage=s3://b",
+    ]
 
 
 def test_a_run_from_before_action_masks_ignores_them() -> None:
