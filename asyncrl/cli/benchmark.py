@@ -15,7 +15,7 @@ _ABOUT = (
     "Train and evaluate every method of a suite over several seeds, and write a report with intervals. The same command "
     "continues a study that was stopped. Suites: classic, atari-5, async-2016, mujoco-3, or a .toml file (docs/studies.md)."
 )
-BASIC = {"Options": ("seeds", "steps", "episodes", "folder", "jobs", "vs", "export", "trust")}
+BASIC = {"Options": ("seeds", "steps", "episodes", "folder", "jobs", "on_ray", "vs", "export", "trust")}
 """Options of the short help, by section."""
 
 
@@ -33,6 +33,9 @@ class Arguments:
     """Folder of the study. Default: studies/NAME."""
     jobs: int | None = None
     """Runs at a time. Default: as many as the cores allow."""
+    on_ray: str | None = None
+    """Address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, auto for the cluster of
+    this machine, or local for a Ray that is started here. Default: this machine alone."""
     vs: tuple[str, ...] = ()
     """Compare in the report with published tables (rl-zoo, cleanrl, mnih2016, sb3-mujoco) or folders of other studies."""
     export: tuple[str, ...] = ()
@@ -63,6 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         episodes=asked.episodes,
         folder=asked.folder,
         jobs=asked.jobs,
+        on_ray=asked.on_ray,
         vs=asked.vs,
         export=_export_file(asked),
         trust=asked.trust,

@@ -100,6 +100,10 @@ def _start(arguments: Sequence[str]) -> int:
 
             file = None if named.file is None else named.file.path
             return run_seeds(config, settings, output, preset=named.preset, file=file, video="video" in values)
+        if output.on_ray is not None:
+            raise UsageError(
+                "--on-ray spreads the runs of --seeds N over a cluster; for the actors of one run: --engine ray"
+            )
         view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
         beside = _live_page if output.watch else contextlib.nullcontext
         trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home, beside=beside)

@@ -85,6 +85,9 @@ class Output:
     """Print the settings as a file for --config; start nothing."""
     seeds: int | None = None
     """Train with this many seeds, from --seed on, and report the scores with their interval (asyncrl benchmark)."""
+    on_ray: str | None = None
+    """With --seeds: address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, auto for
+    the cluster of this machine, or local for a Ray that is started here."""
     trust: bool = False
     """Run code that the file of --config names even if it is in the run folder of someone else."""
 

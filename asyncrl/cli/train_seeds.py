@@ -56,6 +56,7 @@ def run_seeds(
         suite,
         seeds=output.seeds,
         folder=folder,
+        on_ray=output.on_ray,
         trust=output.trust,
         say=(lambda line: None) if output.quiet else (lambda line: print(line, flush=True)),
     )

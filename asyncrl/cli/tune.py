@@ -21,7 +21,7 @@ _ABOUT = (
     "written as a file for --config. The same command continues a study that was stopped. Settings that are given a value "
     "are not varied."
 )
-_OUTPUT = ("run_dir", "video", "quiet", "print_config", "trust")
+_OUTPUT = ("run_dir", "video", "quiet", "print_config", "on_ray", "trust")
 """Options of `asyncrl train` that concern a single run's output."""
 
 
@@ -37,6 +37,9 @@ class Options:
     """Settings to vary. Default: all that have a search space."""
     jobs: int | None = None
     """Trials at a time. Default: as many as the cores allow."""
+    on_ray: str | None = None
+    """Address of a Ray cluster on which the trials are made, one a process on some node: HOST:PORT, auto for the cluster of
+    this machine, or local for a Ray that is started here. Default: this machine alone."""
     folder: Path | None = None
     """Folder of the study. Default: studies/tune-ALGO-ENV."""
     trust: bool = False
@@ -44,7 +47,7 @@ class Options:
 
 
 BASIC = {
-    "Options": ("trials", "seeds", "objectives", "search", "jobs", "folder"),
+    "Options": ("trials", "seeds", "objectives", "search", "jobs", "on_ray", "folder"),
     "Settings of every trial, for example": ("steps", "seed", "eval_every", "eval_episodes", "learning_rate", "network"),
 }
 """Options of the short help, by section."""

@@ -36,7 +36,7 @@ _CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
 """Names of checkpoint folders: the environment step."""
 _BROKEN_SAVE = re.compile(r"\.\d{12,}\.(tmp|old)", re.ASCII)
 """Names of what an interrupted save leaves behind, beside checkpoints and in the replay folder."""
-LOCK = ".lock"
+CONFIG, LOCK = "config.json", ".lock"
 _INTERRUPTED = "interrupted"
 
 
@@ -121,6 +121,12 @@ class Run:
         """Whether this user made the run on this machine."""
         facts = self.facts()
         return signing.is_signed("config", _signed_part(facts), facts.get("signature"))
+
+    def sign(self) -> None:
+        """Sign config.json as made by this user on this machine."""
+        if facts := self.facts():
+            facts["signature"] = signing.sign("config", _signed_part(facts))
+            write_atomically(self.path / CONFIG, json.dumps(facts, indent=1))
 
     @property
     def video(self) -> Path | None:

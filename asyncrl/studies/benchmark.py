@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.api import tailor
-from asyncrl.common.hardware import cores
 from asyncrl.common.signals import handle_stop_signals
+from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
 from asyncrl.runs.config import RunConfig
@@ -19,6 +19,7 @@ from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.studies.export import check_export, export_scores
 from asyncrl.studies.grid import run_grid
+from asyncrl.studies.places import place_of
 from asyncrl.studies.processes import cores_of
 from asyncrl.studies.published import find_reference
 from asyncrl.studies.report import write_report
@@ -38,6 +39,7 @@ def benchmark(
     episodes: int | None = None,
     folder: Path | str | None = None,
     jobs: int | None = None,
+    on_ray: str | None = None,
     vs: Sequence[Path | str] = (),
     export: Path | str | None = None,
     trust: bool = False,
@@ -54,6 +56,8 @@ def benchmark(
         episodes: Evaluation episodes after each run; None is the suite's.
         folder: Folder of the study; None is `studies/NAME`.
         jobs: Runs at a time; None is as many as the cores allow.
+        on_ray: Address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, "auto" for the
+            one of this machine, or "local" for a Ray that is started here. None makes them on this machine.
         vs: Published tables, or folders of other studies, to compare with in the report.
         export: An .npz file for the normalized scores as arrays for rliable; relative to the folder of the study.
         trust: Continue a study that someone else made, which may run code that it names.
@@ -80,15 +84,16 @@ def benchmark(
                 f"{study.path} was made by someone else, and its {len(missing)} unfinished runs may run code that it "
                 "names: continue it with --trust"
             )
-        needed = max(cores_of(config) for config in _configurations(study.suite, trust=trust))
+        configurations = _configurations(study.suite, trust=trust)
     study.path.mkdir(parents=True, exist_ok=True)
     with study.locked():
         if missing:
             study.save_suite()
-            jobs = min(len(missing), jobs or max(1, cores() // needed))
-            say(f"{len(missing)} of {len(study.cells())} runs to do, {jobs} at a time; results go to {study.path}")
-            with handle_stop_signals() as stop:
-                study = run_grid(study, jobs, trust=trust, stop=stop, say=say)
+            takes = max((resolve(*one) for one in configurations.values()), key=cores_of)
+            with place_of(on_ray, study.path, takes, say) as place, handle_stop_signals() as stop:
+                at_once = min(len(missing), jobs or place.jobs(cores_of(takes)))
+                say(f"{len(missing)} of {len(study.cells())} runs to do, {at_once} at a time; results go to {study.path}")
+                study = run_grid(study, place, configurations, jobs, trust=trust, stop=stop, say=say)
         if study.results:
             write_report(study, references)
         if study.results and target is not None:
@@ -131,19 +136,19 @@ def _shortened(task: Task, steps: int) -> Task:
     return replace(task, settings={**task.settings, "steps": steps}, methods=methods)
 
 
-def _configurations(suite: Suite, *, trust: bool) -> list[RunConfig]:
-    """The resolved configuration of every method in every environment. Raises UsageError for settings that fit not."""
-    found = []
+def _configurations(suite: Suite, *, trust: bool) -> dict[tuple[str, str], tuple[RunConfig, Contract]]:
+    """The configuration, not yet resolved, by environment and method. Raises UsageError for settings that fit not."""
+    found = {}
     for task in suite.tasks:
         for method in task.methods:
             try:
-                found.append(_configuration(task, method, trust=trust))
+                found[task.env, method.name] = _configuration(task, method, trust=trust)
             except UsageError as problem:
                 raise UsageError(f"{method.name} on {task.env}: {problem}") from None
     return found
 
 
-def _configuration(task: Task, method: Method, *, trust: bool) -> RunConfig:
+def _configuration(task: Task, method: Method, *, trust: bool) -> tuple[RunConfig, Contract]:
     file = (
         None if method.config is None else read_settings_file(method.config, method.algorithm, method.preset, trust=trust)
     )
@@ -153,4 +158,6 @@ def _configuration(task: Task, method: Method, *, trust: bool) -> RunConfig:
         preset = method.preset or (None if file is None else file.preset)
         merged = {**({} if file is None else file.settings), **settings}
         config = tailor(task.env, method.algorithm, preset, **merged)
-        return resolve(*check(config, asked=settings, home=Path.cwd()))
+        checked = check(config, asked=settings, home=Path.cwd())
+        resolve(*checked)
+        return checked

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from asyncrl.common.signals import StopRequest
+from asyncrl.envs import Contract
+from asyncrl.runs.config import RunConfig
+from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
-from asyncrl.studies.processes import CommandProcess, last_line
+from asyncrl.studies.places import Command, Place, Process
+from asyncrl.studies.processes import cores_of, last_line
 from asyncrl.studies.study import Cell, Result, Study
 from asyncrl.studies.suite import words
 
@@ -24,14 +28,27 @@ _POLL = 0.1
 """Seconds between looks at the processes."""
 
 
-def run_grid(study: Study, jobs: int, *, trust: bool, stop: StopRequest, say: Callable[[str], None]) -> Study:
-    """Run what is missing of a study, `jobs` runs at a time. Returns it with the results.
+def run_grid(
+    study: Study,
+    place: Place,
+    configurations: Mapping[tuple[str, str], tuple[RunConfig, Contract]],
+    jobs: int | None,
+    *,
+    trust: bool,
+    stop: StopRequest,
+    say: Callable[[str], None],
+) -> Study:
+    """Run what is missing of a study, `jobs` runs at a time, each a process of `place`. Returns it with the results.
+
+    `configurations`: by environment and method, not yet resolved.
 
     Finished runs are not repeated, and begun ones continue. After a stop signal, runs save a checkpoint and end. A run that
     fails is noted in `failures`; the others go on.
     """
     waiting, total, began = study.unfinished(), len(study.cells()), time.monotonic()
     at_start = total - len(waiting)
+    needed = max(cores_of(resolve(*one)) for one in configurations.values())
+    options = {key: place.options(*one) for key, one in configurations.items()}
     running: list[_Job] = []
     try:
         while (waiting and not stop) or running:
@@ -39,8 +56,9 @@ def run_grid(study: Study, jobs: int, *, trust: bool, stop: StopRequest, say: Ca
                 waiting = []
                 for job in running:
                     job.interrupt()
-            while waiting and len(running) < jobs:
-                running.append(_Job.begin(study, waiting.pop(0), trust=trust))
+            while waiting and len(running) < (jobs or place.jobs(needed)):
+                cell = waiting.pop(0)
+                running.append(_Job.begin(study, cell, place, options[cell.key[:2]], trust=trust))
             time.sleep(_POLL)
             for job in [job for job in running if job.ended()]:
                 running.remove(job)
@@ -84,25 +102,30 @@ class _Job:
 
     cell: Cell
     run: Run
-    episodes: int
+    study: Study
+    place: Place
     log: Path
     trust: bool
-    process: CommandProcess
+    process: Process
     result: Result | None = None
     _evaluating: bool = field(default=False)
 
     @classmethod
-    def begin(cls, study: Study, cell: Cell, *, trust: bool) -> _Job:
+    def begin(cls, study: Study, cell: Cell, place: Place, options: Sequence[str], *, trust: bool) -> _Job:
         run = Run(study.path / cell.folder)
         log = study.path / "logs" / f"{'-'.join(cell.folder.parts[1:])}.txt"
         log.parent.mkdir(exist_ok=True)
         run.path.parent.mkdir(parents=True, exist_ok=True)
-        allowed = ["--trust"] * trust
-        if (run.path / "config.json").exists():
-            command = ["train", "--resume", str(run.path), "--no-video", "--quiet", *allowed]
-        else:
-            command = [*command_of(cell, study.path), *(allowed if cell.method.config else [])]
-        return cls(cell, run, study.suite.episodes, log, trust, CommandProcess(command, log, log))
+
+        def training() -> Command:
+            allowed = ["--trust"] * (trust or place.may_trust(run))
+            if (run.path / "config.json").exists():
+                return Command(("train", "--resume", str(run.path), "--no-video", "--quiet", *allowed), (run.path,))
+            file = cell.method.config
+            words = [*command_of(cell, study.path), *options, *(allowed if file else [])]
+            return Command(tuple(words), () if file is None else (Path(file),))
+
+        return cls(cell, run, study, place, log, trust, place.start(training, log, log))
 
     def ended(self) -> bool:
         """Whether the job is over; a training that has ended is followed by its evaluation."""
@@ -113,14 +136,21 @@ class _Job:
             return True
         if not self._evaluating:
             self._evaluating = True
-            mark = self.run.path / "latest"
-            options = ["--episodes", str(self.episodes), "--seed", str(HELD_OUT), "--json", *["--trust"] * self.trust]
-            self.process = CommandProcess(["evaluate", str(mark), *options], self._scores, self.log)
+            self.process = self.place.start(self._evaluation, self._scores, self.log)
             return False
         with contextlib.suppress(ValueError, KeyError):
             self.result = self._read(json.loads(self._scores.read_text(encoding="utf-8")))
         self._scores.unlink(missing_ok=True)
         return True
+
+    def _evaluation(self) -> Command:
+        """The command that evaluates the last weights."""
+        allowed = ["--trust"] * (self.trust or self.place.may_trust(self.run))
+        options = ["--episodes", str(self.study.suite.episodes), "--seed", str(HELD_OUT), "--json", *allowed]
+        mark = self.run.path / "latest"
+        newest = self.run.marked("latest")
+        inputs = (self.run.path / "config.json", mark, *([] if newest is None else [newest]))
+        return Command(("evaluate", str(mark), *options), inputs)
 
     @property
     def _scores(self) -> Path:

@@ -1,80 +1,13 @@
-"""Commands of `asyncrl` as processes beside this one, and how many fit the machine."""
+"""The processes of a study: how many fit a machine, and why one failed."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import asyncrl
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.runs.config import EngineKind, RunConfig
 
-__all__ = ["CommandProcess", "cores_of", "last_line"]
-
-_BOOT_ALONE = "from asyncrl.cli import run_and_exit; run_and_exit()"
-_BOOT = f"from asyncrl.common.child_process import end_with_parent; end_with_parent({{pipe}}); {_BOOT_ALONE}"
-
-
-class CommandProcess:
-    """A command in a process group of its own, which ends when this process ends. Output goes to files."""
-
-    def __init__(self, command: Sequence[str], out: Path, errors: Path) -> None:
-        self._parent_end, pipe = -1, -1
-        if HAS_WORKERS:
-            pipe, self._parent_end = os.pipe()
-        package = str(Path(asyncrl.__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
-        boot = _BOOT.format(pipe=pipe) if HAS_WORKERS else _BOOT_ALONE
-        try:
-            with open(out, "w" if out != errors else "a", encoding="utf-8") as stdout, open(errors, "a") as stderr:
-                own_group: dict[str, Any] = {"pass_fds": (pipe,), "process_group": 0} if HAS_WORKERS else {}
-                self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                    [sys.executable, "-c", boot, *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    env=environment,
-                    **own_group,
-                )
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            if HAS_WORKERS:
-                os.close(pipe)
-        self._interrupted = False
-
-    def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
-        code = self._process.poll()
-        if code is not None:
-            self._close()
-        return code
-
-    def interrupt(self) -> None:
-        """Ask the process to save and end; only the first call does."""
-        if not self._interrupted:
-            self._interrupted = True
-            self._process.terminate()
-
-    def kill(self) -> None:
-        """Kill the process and those that it started, and wait for it. Idempotent."""
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL) if HAS_WORKERS else self._process.kill()
-        self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        if self._parent_end >= 0:
-            os.close(self._parent_end)
-            self._parent_end = -1
+__all__ = ["cores_of", "last_line"]
 
 
 def last_line(log: Path, code: int | None) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
 from asyncrl.api import configure, tailor
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
-from asyncrl.common.hardware import cores
 from asyncrl.common.serialization import to_json
 from asyncrl.common.signals import StopRequest, handle_stop_signals
 from asyncrl.envs import EnvSource
@@ -22,6 +21,7 @@ from asyncrl.runs.config import RunConfig
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import leaves
 from asyncrl.runs.settings_file import located, read_settings_file
+from asyncrl.studies.places import Place, place_of
 from asyncrl.studies.processes import cores_of
 from asyncrl.studies.tuning_report import TuningResult, write_results
 from asyncrl.studies.tuning_runs import FollowedRun, Recipe
@@ -52,13 +52,20 @@ class _Plan:
     folder: Path
     trials: int
     seeds: int
-    jobs: int
+    jobs: int | None
+    takes: RunConfig
+    """The resolved configuration of the first trial."""
+    on_ray: str | None
     trust: bool
     say: Callable[[str], None]
 
     @property
     def title(self) -> str:
         return f"{self.recipe.algorithm} on {self.recipe.env}"
+
+    def jobs_at(self, place: Place) -> int:
+        """Trials at a time."""
+        return self.jobs or place.jobs(cores_of(self.takes))
 
     def facts(self) -> dict[str, Any]:
         """What must be equal when the study continues."""
@@ -82,6 +89,7 @@ def tune(
     search: Sequence[str] = (),
     folder: Path | str | None = None,
     jobs: int | None = None,
+    on_ray: str | None = None,
     config: Path | str | None = None,
     preset: str | None = None,
     trust: bool = False,
@@ -103,6 +111,7 @@ def tune(
         search: Settings to vary; () for all that have a search space (`Range` and `Choices` in their types).
         folder: Folder of the study; None is `studies/tune-ALGO-ENV`.
         jobs: Trials at a time; None is as many as the cores allow.
+        on_ray: Address of a Ray cluster on which the trials are made, as for `benchmark`.
         config: A settings file; its settings are not varied.
         preset: Preset to start from.
         trust: Run code that `config` names even if it is in the run folder of someone else.
@@ -137,7 +146,9 @@ def tune(
         Path(_FOLDER / name if folder is None else folder).absolute(),
         trials,
         seeds,
-        jobs or (1 if alone else max(1, cores() // cores_of(resolved))),
+        jobs or (1 if alone and on_ray is None else None),
+        resolved,
+        on_ray,
         trust,
         say,
     )
@@ -198,10 +209,10 @@ def _objectives(words: Sequence[str] | str) -> tuple[Objective, ...]:
 def _tune(plan: _Plan) -> TuningResult:
     storage = Storage(plan.folder / "study.db", plan.space, plan.objectives, plan.facts(), plan.base.seed)
     plan.say(f"tuning {plan.title}: {', '.join(plan.space)}")
-    with handle_stop_signals() as stop:
-        _run_trials(plan, storage, stop)
+    with place_of(plan.on_ray, plan.folder, plan.takes, plan.say) as place, handle_stop_signals() as stop:
+        _run_trials(plan, place, storage, stop)
         finalists = [] if stop else _finalists(plan, storage)
-        _run_seeds(plan, storage, finalists, stop)
+        _run_seeds(plan, place, storage, finalists, stop)
     if stop:
         done = sum(one.state is not State.RUNNING for one in storage.trials())
         sentence = f"stopped after {done} of {plan.trials} trials; the same command continues"
@@ -214,19 +225,19 @@ def _tune(plan: _Plan) -> TuningResult:
     return write_results(plan.folder, plan.title, plan.objectives, storage)
 
 
-def _run_trials(plan: _Plan, storage: Storage, stop: StopRequest) -> None:
+def _run_trials(plan: _Plan, place: Place, storage: Storage, stop: StopRequest) -> None:
     """Make the trials that are missing, several at a time."""
     begun, waiting = len(storage.trials()), storage.unfinished()
     running = list[tuple[OpenTrial, FollowedRun]]()
     pruned = set[int]()
     try:
         while (not stop and (waiting or begun < plan.trials)) or running:
-            while not stop and len(running) < plan.jobs and (waiting or begun < plan.trials):
+            while not stop and len(running) < plan.jobs_at(place) and (waiting or begun < plan.trials):
                 trial = waiting.pop(0) if waiting else storage.ask()
                 begun = max(begun, trial.number + 1)
                 try:
                     folder = plan.folder / "trials" / f"{trial.number:03}"
-                    running.append((trial, FollowedRun.begin(folder, plan.recipe, trial.settings, trust=plan.trust)))
+                    running.append((trial, FollowedRun.begin(folder, plan.recipe, trial.settings, place, trust=plan.trust)))
                 except UsageError as problem:
                     trial.fail(str(problem))
                     _report(plan, storage, trial.number)
@@ -282,7 +293,7 @@ def _finalists(plan: _Plan, storage: Storage) -> list[Trial]:
     return found[: max(1, min(_FINALISTS, plan.trials // _PER_FINALIST))]
 
 
-def _run_seeds(plan: _Plan, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:
+def _run_seeds(plan: _Plan, place: Place, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:
     """Run the settings of the best trials with other seeds, several at a time."""
     others = range(plan.base.seed + 1, plan.base.seed + 1 + plan.seeds)
     waiting = [
@@ -291,11 +302,11 @@ def _run_seeds(plan: _Plan, storage: Storage, finalists: Sequence[Trial], stop: 
     running = list[tuple[Trial, int, FollowedRun]]()
     try:
         while (waiting and not stop) or running:
-            while waiting and not stop and len(running) < plan.jobs:
+            while waiting and not stop and len(running) < plan.jobs_at(place):
                 trial, seed = waiting.pop(0)
                 folder = plan.folder / "seeds" / f"{trial.number:03}-{seed}"
                 settings = {**trial.settings, "seed": seed}
-                running.append((trial, seed, FollowedRun.begin(folder, plan.recipe, settings, trust=plan.trust)))
+                running.append((trial, seed, FollowedRun.begin(folder, plan.recipe, settings, place, trust=plan.trust)))
             time.sleep(_POLL)
             for trial, seed, run in list(running):
                 if stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from asyncrl.runs.option_checks import ineffective
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings_file import settings_text
-from asyncrl.studies.processes import CommandProcess, last_line
+from asyncrl.studies.places import Command, Place
+from asyncrl.studies.processes import last_line
 
 __all__ = ["FollowedRun", "Recipe"]
 
@@ -56,23 +57,29 @@ class Recipe:
 class FollowedRun:
     """A run in a process of its own, begun or continued, and its evaluations so far."""
 
-    def __init__(self, folder: Path, *, trust: bool) -> None:
-        """`folder`.toml holds the settings of the run in `folder`."""
+    def __init__(self, folder: Path, place: Place, options: Sequence[str], *, trust: bool) -> None:
+        """`folder`.toml holds the settings of the run in `folder`; `options` are given to a new run in addition."""
         self.run = Run(folder)
         self.log = folder.with_suffix(".txt")
         self._follower = MetricsFollower(folder / "metrics.jsonl")
-        begun = (folder / "config.json").exists()
-        source = ["--resume", str(folder)] if begun else ["--config", str(settings_path(folder)), "--run-dir", str(folder)]
-        command = ["train", *source, "--no-video", "--quiet", *["--trust"] * trust]
-        self._process = CommandProcess(command, self.log, self.log)
+
+        def training() -> Command:
+            file, begun = settings_path(folder), (folder / "config.json").exists()
+            source = ("--resume", str(folder)) if begun else ("--config", str(file), "--run-dir", str(folder))
+            own = () if begun else options
+            allowed = ["--trust"] * (trust or place.may_trust(self.run))
+            return Command(("train", *source, "--no-video", "--quiet", *own, *allowed), (folder,) if begun else (file,))
+
+        self._process = place.start(training, self.log, self.log)
 
     @classmethod
-    def begin(cls, folder: Path, recipe: Recipe, settings: Mapping[str, Any], *, trust: bool) -> FollowedRun:
+    def begin(cls, folder: Path, recipe: Recipe, settings: Mapping[str, Any], place: Place, *, trust: bool) -> FollowedRun:
         """Start the run in `folder` with these settings, or continue it. Raises UsageError for settings that do not fit."""
+        configuration = recipe.configuration(settings)
         if not settings_path(folder).exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(settings_path(folder), settings_text(*recipe.configuration(settings)))
-        return cls(folder, trust=trust)
+            write_atomically(settings_path(folder), settings_text(*configuration))
+        return cls(folder, place, place.options(*configuration), trust=trust)
 
     @property
     def scores(self) -> list[float]:
