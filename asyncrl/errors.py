@@ -8,6 +8,7 @@
     │   └── BotFault             a bot raised or returned an invalid action
     ├── EnvironmentFault         an environment raised or broke its contract
     ├── ActorDied                an actor's process or thread ended without an error
+    ├── LearnerDied              one of several learners ended without an error
     ├── SystemFault              an error of the operating system, such as a full disk
     ├── ScheduleError            a rollout or weights out of schedule; a bug in asyncrl
     └── DivergenceError          a gradient that is not finite, or exploding weights
@@ -31,6 +32,7 @@ __all__ = [
     "DamageWarning",
     "DivergenceError",
     "EnvironmentFault",
+    "LearnerDied",
     "ScheduleError",
     "SinkWarning",
     "SystemFault",
@@ -72,6 +74,10 @@ class EnvironmentFault(AsyncRLError):
 
 class ActorDied(AsyncRLError):
     """An actor ended without reporting an error: it was killed, ran out of memory, or crashed in native code."""
+
+
+class LearnerDied(AsyncRLError):
+    """One of several learners ended without reporting an error, or does not answer."""
 
 
 class SystemFault(AsyncRLError):

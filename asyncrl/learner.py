@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,20 +17,36 @@ from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
 from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
 from asyncrl.algorithms.weight_optimizer import WeightOptimizer
+from asyncrl.common.division import Division, average_, divided
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
-from asyncrl.errors import CheckpointError, DivergenceError
-from asyncrl.experience import ReplayBuffer, Sample, UpdateContext
+from asyncrl.errors import CheckpointError, DivergenceError, LearnerDied
+from asyncrl.experience import ReplayBuffer, Sample, SampleSource, UpdateContext
 from asyncrl.experience.rollout import Rollout
 from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, learned_part, named_views, resample
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "Peers", "copied"]
 
 _REMEDY = "lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
 _GROWTH = 1e5
 """Weights whose norm has grown by more than this factor are not sound: a run that diverges is not continued from them."""
+
+
+class Peers(Protocol):
+    """The other learners of a run, as one of them sees them (`engines/learners.py`)."""
+
+    division: Division
+    """This learner's rows of every batch."""
+    source: SampleSource | None
+    """Where samples come from, for an algorithm with a replay buffer."""
+
+    def share(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
+        """Let the others begin an update, as in `Learner.learn`, and return this learner's share of `rollouts`.
+
+        Raises LearnerDied if one of them has died.
+        """
 
 
 class Learner:
@@ -86,6 +102,8 @@ class Learner:
         """Environment steps learned from."""
         self.is_updating = False
         """An update is under way: the weights belong to no version yet."""
+        self.peers: Peers | None = None
+        """The other learners of the run; None if this is the only one."""
         self.stopwatch = Stopwatch()
         """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
@@ -100,45 +118,70 @@ class Learner:
             self._optimizer_config, weights, self._gradient, delayed=count, statistics=statistics
         )
 
-    @torch.enable_grad()  # an environment in this process may have disabled it
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         """Make one update from `rollouts`. Returns the metrics of its last minibatch: scalars, left on the device.
 
-        Raises DivergenceError if a gradient is not finite (before its step is taken) or the weights have exploded.
+        Raises DivergenceError if a gradient is not finite (before its step is taken) or the weights have exploded, and
+        LearnerDied if another learner of the run has died; without a replay buffer, the update is then undone.
         """
+        before = None if self.peers is None or self.replay is not None else copied(self.state())
         self.is_updating = True
         rollouts = self._experience.strip_padding(rollouts)
-        self._rate = self._learning_rate.at(self.step)
-        metrics: dict[str, Tensor] = {}
-        random = generator(self._seed, Stream.LEARNER, self.updates)
         rewards = self._contract.rewards
         if self._normalization is not None:
             rewards = self._normalization.begin_update(self._own_steps(rollouts), rewards)
-        for batch in self._experience.batches(rollouts, self._context(random, rewards)):
-            self.stopwatch.lap("batch")
-            if self._noisy:
-                for network in (self.network, self.target_network):
-                    resample(network, random)
-            loss = self._loss(batch)
-            metrics = {"loss": loss.total.detach(), **loss.metrics}
-            if loss.early_stop:
-                break
-            metrics["gradient_norm"] = self.gradient_step(loss, rollouts)
-            self.stopwatch.lap("optimizer")
-            if isinstance(batch, Sample) and self.replay is not None and loss.td_errors is not None:
-                self.replay.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
-        self.stopwatch.lap("batch")
-        if self._learning_rate.is_adaptive:
-            self._learning_rate.adapt(float(metrics["kl"]))
+        try:
+            metrics = self.learn(rollouts, rewards, self._steps_of(rollouts))
+        except LearnerDied:
+            if before is not None:
+                self.restore(before, self.updates, self.step)
+                self.is_updating = False
+            raise
+        self.complete(rollouts, self._steps_of(rollouts))
         if self._normalization is not None:
-            self._normalization.end_update(self._own_steps(rollouts), self.network, self.target_network)
             metrics |= self._normalization.metrics()
-        self.updates += 1
-        self.count_update(self._steps_of(rollouts))
-        self.check()
         self.is_updating = False
         self.stopwatch.lap("optimizer")
         return {**metrics, "learning_rate": torch.tensor(self._rate, dtype=torch.float32)}
+
+    @torch.enable_grad()  # an environment in this process may have disabled it
+    def learn(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> dict[str, Tensor]:
+        """Take the gradient steps of an update from `rollouts`, or this learner's share of them. Returns the metrics.
+
+        `rewards` transforms the environment's rewards; `steps` are the environment steps that all rollouts count as.
+        """
+        self._rate = self._learning_rate.at(self.step)
+        metrics: dict[str, Tensor] = {}
+        random = generator(self._seed, Stream.LEARNER, self.updates)
+        peers = self.peers
+        share = rollouts if peers is None else peers.share(rollouts, rewards, steps)
+        context = self._context(random, rewards, steps)
+        with divided(None if peers is None else peers.division):
+            for batch in self._experience.batches(share, context):
+                self.stopwatch.lap("batch")
+                if self._noisy:
+                    for network in (self.network, self.target_network):
+                        resample(network, random)
+                loss = self._loss(batch)
+                metrics = {"loss": loss.total.detach(), **loss.metrics}
+                if loss.early_stop:
+                    break
+                metrics["gradient_norm"] = self.gradient_step(loss, rollouts)
+                self.stopwatch.lap("optimizer")
+                if isinstance(batch, Sample) and context.source is not None and loss.td_errors is not None:
+                    context.source.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
+        self.stopwatch.lap("batch")
+        if self._learning_rate.is_adaptive:
+            self._learning_rate.adapt(float(metrics["kl"]))
+        return metrics
+
+    def complete(self, rollouts: Sequence[Rollout], steps: int) -> None:
+        """Count an update that was learned, from `steps` environment steps, and add its `rollouts` to the statistics."""
+        if self._normalization is not None:
+            self._normalization.end_update(self._own_steps(rollouts), self.network, self.target_network)
+        self.updates += 1
+        self.count_update(steps)
+        self.check()
 
     def check(self) -> None:
         """Raise DivergenceError if the weights are not finite or have exploded; such weights are never saved."""
@@ -174,7 +217,7 @@ class Learner:
         self.stopwatch.lap("forward")
         return loss
 
-    def _context(self, random: torch.Generator, rewards: Rewards) -> UpdateContext:
+    def _context(self, random: torch.Generator, rewards: Rewards, steps: int) -> UpdateContext:
         return UpdateContext(
             rewards=rewards,
             device=self._device,
@@ -182,8 +225,9 @@ class Learner:
             prepare=self._prepare,
             resample_target=lambda: resample(self.target_network, random) if self._noisy else None,
             target_moves=bool(self._algorithm.tau),
-            buffer=self.replay,
+            source=self.replay if self.peers is None else self.peers.source,
             step=self.step,
+            steps=steps,
             total_steps=self._steps,
         )
 
@@ -204,6 +248,7 @@ class Learner:
         """Backpropagate and take one step of the optimizer. Returns the gradient's norm before clipping."""
         self._gradient.zero_()
         loss.total.backward()  # type: ignore[no-untyped-call]
+        average_(self._gradient)
         self.stopwatch.lap("backward")
         norm = clip_(self._optimizer_config, self._gradient, self._gradients)
         if not torch.isfinite(norm):
@@ -261,6 +306,22 @@ class Learner:
         if self._normalization is not None:
             self._normalization.start_from(self.network)
 
+    def statistics(self) -> dict[str, Tensor]:
+        """The running statistics in the network and the target network: parameters that no optimizer changes, by name."""
+        networks = dict.fromkeys((self.network, self.target_network))
+        learned = {name for name, x in self.network.named_parameters() if x.requires_grad}
+        return {
+            f"{number}.{name}": x.detach()
+            for number, network in enumerate(networks)
+            for name, x in network.named_parameters()
+            if name not in learned
+        }
+
+    def assign_statistics(self, statistics: Mapping[str, Tensor]) -> None:
+        """Set the running statistics in the networks to those of another learner."""
+        for name, x in self.statistics().items():
+            x.copy_(statistics[name])
+
     def restore(self, state: dict[str, dict[str, Tensor]], updates: int, step: int) -> None:
         """Continue from a saved `state`. Raises CheckpointError if it does not fit this learner."""
         if unknown := state.keys() - {"weights", "target", "optimizer", "learning_rate", "replay", "normalization"}:
@@ -293,3 +354,8 @@ class Learner:
             f"the gradient of {worst} is not finite at update {self.updates}, which learns from rollouts of actors "
             f"{actors}; {_REMEDY}"
         )
+
+
+def copied(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Return a copy of a learner's state."""
+    return {group: {name: x.detach().clone() for name, x in tensors.items()} for group, tensors in state.items()}

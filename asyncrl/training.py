@@ -25,6 +25,7 @@ from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines import Engine, LostActor, MemoryPlan, RayOptions, open_engine
+from asyncrl.engines.learners import open_learners
 from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, UsageError, closing
 from asyncrl.learner import Learner
@@ -84,7 +85,8 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
     """Collect, update, publish, request until the run is over or asked to stop."""
     config, learner = session.context.config, session.learner
     statistics, checkpointer, stopwatch = session.statistics, session.checkpointer, learner.stopwatch
-    with closing(_open_engine(session)) as engine, session.saving():
+    contract = session.context.contract
+    with closing(_open_engine(session)) as engine, open_learners(config, contract, learner), session.saving():
         stop.install_handlers()
         _request_first_rollouts(engine, schedule, session)
         while not session.is_over and not stop:
@@ -93,9 +95,8 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
             stopwatch.lap("waiting")
             if not rollouts:
                 break  # an environment hangs: save what was learned without waiting for it
-            episodes = statistics.consume(update, rollouts, engine.ready)
-            stopwatch.lap("other")
             metrics = learner.update(list(rollouts.values()))
+            episodes = statistics.consume(update, rollouts, engine.ready)
             checkpointer.track_actors(rollouts)
             stopwatch.lap("other")
             if learner.updates % config.publish_every == 0:

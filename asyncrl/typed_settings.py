@@ -313,6 +313,7 @@ class Settings(TypedDict, total=False):
     publish_every: int
     device: DeviceName
     precision: PrecisionName
+    learners: int
     learner_threads: int | None
     env_threads: int
     target_return: float | None

@@ -73,6 +73,7 @@ SLOW = {
     "docs/test_site",
     "engines/test_ray_cluster",
     "engines/test_ray_engine",
+    "engines/test_learners",
     "engines/test_workers",
     "envs/test_atari",
     "envs/test_envpool",

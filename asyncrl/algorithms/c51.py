@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
+from asyncrl.common.division import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -68,9 +69,9 @@ class C51(ReplayBasedQLearning):
         log_probability = gather_action(output.outputs[0], batch.action).log_softmax(-1)  # [N, K]
         cross_entropy = -(y * log_probability).sum(-1)
         entropy = -torch.special.xlogy(y, y).sum(-1)
-        loss = (batch.weight * cross_entropy).mean()
+        loss = mean(batch.weight * cross_entropy)
         divergence = (cross_entropy.detach() - entropy).clamp(min=0)
-        metrics = dict(q=output.q.amax(-1).mean(), target=(y @ support).mean())
+        metrics = dict(q=mean(output.q.amax(-1)), target=mean(y @ support))
         return Loss.of(loss, **metrics)._replace(td_errors=divergence)
 
 

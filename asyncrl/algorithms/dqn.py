@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
+from asyncrl.common.division import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample
@@ -60,8 +61,8 @@ class DQN(ReplayBasedQLearning):
         q = outputs_now(network, batch).q[0]  # [N, A]
         value = gather_action(q, batch.action)
         td_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
-        loss = (batch.weight * td_loss(value, y, reduction="none")).mean()
+        loss = mean(batch.weight * td_loss(value, y, reduction="none"))
         if self.cql_alpha:
             loss = loss + self.cql_alpha * batch.mean(q.logsumexp(-1) - value)
         td_errors = (y - value).detach().abs()
-        return Loss.of(loss, q=q.amax(-1).mean(), target=y.mean())._replace(td_errors=td_errors)
+        return Loss.of(loss, q=mean(q.amax(-1)), target=mean(y))._replace(td_errors=td_errors)

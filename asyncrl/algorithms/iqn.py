@@ -12,6 +12,7 @@ from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.qr_dqn import quantile_loss
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_later, outputs_now
+from asyncrl.common.division import draw_rows, mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample, Sample
@@ -70,8 +71,8 @@ class IQN(ReplayBasedQLearning):
         forward = _AtRandomFractions(network, batch.random, self.quantile_samples)
         output = outputs_now(forward, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y, forward.fractions)  # [N]
-        loss = (batch.weight * losses).mean()
-        return Loss.of(loss, q=output.q.amax(-1).mean(), target=y.mean())._replace(td_errors=losses.detach())
+        loss = mean(batch.weight * losses)
+        return Loss.of(loss, q=mean(output.q.amax(-1)), target=mean(y))._replace(td_errors=losses.detach())
 
 
 class _AtRandomFractions:
@@ -84,6 +85,6 @@ class _AtRandomFractions:
 
     def __call__(self, observation: Tensor, state: Tensor, valid: Tensor | None) -> ActionValues:
         size = *observation.shape[:2], self._count
-        fractions = torch.rand(size, generator=self._random, dtype=torch.float32).to(observation.device)
+        fractions = draw_rows(torch.rand, size, self._random, 1, dtype=torch.float32).to(observation.device)
         self.fractions = fractions.flatten(0, 1)
         return self._network.quantiles(observation, state, valid, fractions)

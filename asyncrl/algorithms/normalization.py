@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asyncrl.common.division import current_division
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
@@ -53,6 +54,18 @@ class Moments:
             mean = part.mean(0)
             self._merge(len(part), mean, np.square(part - mean).sum(0))
 
+    def add_part(self, x: np.ndarray) -> None:
+        """Add the numbers `x` [n] of this learner and those of the others that the batch is divided among."""
+        division = current_division()
+        if division is None:
+            self.add(x)
+            return
+        own = Moments()
+        own.add(x)
+        for count, mean, squares in division.each(torch.from_numpy(np.array([own.count, own.mean, own.squares]))).tolist():
+            if count:
+                self._merge(count, np.asarray(mean), np.asarray(squares))
+
     def _add_pixels(self, x: np.ndarray, rows: int) -> None:
         """Add at most 256 arrays of uint8. Sums of their squares are below 2^24, so float32 holds them exactly."""
         total, squares = (np.zeros(self.mean.shape, np.float32) for _ in range(2))
@@ -63,7 +76,7 @@ class Moments:
         sums = total.astype(np.float64)
         self._merge(len(x), sums / len(x), squares - np.square(sums) / len(x))
 
-    def _merge(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
+    def _merge(self, count: float, mean: np.ndarray, squares: np.ndarray) -> None:
         total, difference = self.count + count, mean - self.mean
         self.mean += difference * (count / total)
         self.squares += squares + np.square(difference) * (self.count * count / total)
@@ -206,7 +219,7 @@ class ValueStatistics:
         """
         is_first = not self.updates and not self._targets.count
         target, valid = targets
-        self._targets.add(target[valid].double().cpu().numpy())
+        self._targets.add_part(target[valid].double().cpu().numpy())
         if is_first:
             self.mean, self.variance = float(self._targets.mean), float(self._targets.variance)
         return is_first

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
+from asyncrl.common.division import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample
@@ -53,8 +54,8 @@ class QRDQN(ReplayBasedQLearning):
             y = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * next_quantiles
         output = outputs_now(network, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y)  # [N]
-        loss = (batch.weight * losses).mean()
-        return Loss.of(loss, q=output.q.amax(-1).mean(), target=y.mean())._replace(td_errors=losses.detach())
+        loss = mean(batch.weight * losses)
+        return Loss.of(loss, q=mean(output.q.amax(-1)), target=mean(y))._replace(td_errors=losses.detach())
 
 
 def quantile_loss(quantiles: Tensor, samples: Tensor, fractions: Tensor | None = None) -> Tensor:

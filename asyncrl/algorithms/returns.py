@@ -1,11 +1,13 @@
-"""Multi-step returns and advantages from one backward recursion, and means over valid steps."""
+"""Multi-step returns and advantages from one backward recursion, and means over a batch and its valid steps."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["masked_mean", "multistep_errors", "normalize"]
+from asyncrl.common.division import masked_mean, mean
+
+__all__ = ["masked_mean", "mean", "multistep_errors", "normalize"]
 
 
 def multistep_errors(
@@ -63,11 +65,6 @@ def multistep_errors(
         error = torch.where(valid[t], delta[t] + decay[t] * error, 0.0)
         errors[t] = error
     return errors
-
-
-def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean of `x` [T, N] over the steps that are `valid` [T, N]; 0 if there are none."""
-    return torch.where(valid, x, 0.0).sum() / valid.sum().clamp(min=1)
 
 
 def normalize(x: Tensor, valid: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_actor_critic import ReplayActorCritic
+from asyncrl.common.division import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
@@ -68,17 +69,17 @@ class SAC(ReplayActorCritic):
             next_q = target.action_values(batch.next_observation, next_action).amin(0)
             y = self.target(batch, next_q - temperature * next_log_prob)
         errors = network.action_values(batch.observation, batch.action) - y  # [C, N]
-        critic_loss = 0.5 * (batch.weight * errors.square()).mean(1).sum()
+        critic_loss = 0.5 * mean(batch.weight * errors.square(), 1).sum()
 
         action, log_prob = network.policies(batch.observation).sample_with_log_prob(batch.random)
         with frozen(network.critics):
             q = network.action_values(batch.observation, action).amin(0)
-        policy_loss = (temperature * log_prob - q).mean()
+        policy_loss = mean(temperature * log_prob - q)
         total = critic_loss + policy_loss
-        entropy = -log_prob.detach().mean()
+        entropy = -mean(log_prob.detach())
         if self.learn_temperature:
             wanted = -action.shape[-1] if self.target_entropy is None else self.target_entropy
             total = total + network.log_temperature * (entropy - wanted)
-        metrics = dict(policy_loss=policy_loss, critic_loss=critic_loss, entropy=entropy, q=q.mean(), target=y.mean())
+        metrics = dict(policy_loss=policy_loss, critic_loss=critic_loss, entropy=entropy, q=mean(q), target=mean(y))
         metrics["temperature"] = torch.as_tensor(temperature, dtype=torch.float32)
         return Loss.of(total, **metrics)._replace(td_errors=errors.detach().abs().mean(0))

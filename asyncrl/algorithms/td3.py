@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_actor_critic import ReplayActorCritic
+from asyncrl.common.division import draw_rows, mean
 from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
@@ -59,16 +60,16 @@ class TD3(ReplayActorCritic):
     def loss(self, network: DeterministicActorCritics, target: DeterministicActorCritics, batch: Sample) -> Loss:
         with torch.no_grad():
             next_action = target.policies(batch.next_observation).mode()
-            noise = torch.randn(next_action.shape, generator=batch.random, dtype=torch.float32).to(next_action.device)
+            noise = draw_rows(torch.randn, next_action.shape, batch.random, 0, dtype=torch.float32).to(next_action.device)
             bound = self.target_noise_clip
             next_action = (next_action + (self.target_noise * noise).clamp(-bound, bound)).clamp(-1, 1)
             y = self.target(batch, target.action_values(batch.next_observation, next_action).amin(0))
         errors = network.action_values(batch.observation, batch.action) - y  # [C, N]
-        critic_loss = (batch.weight * errors.square()).mean(1).sum()
+        critic_loss = mean(batch.weight * errors.square(), 1).sum()
 
         delay = batch.number % self.policy_delay != 0
         with torch.set_grad_enabled(not delay), frozen(network.critics):
-            policy_loss = -network.critics[0](batch.observation, network.policies(batch.observation).mode()).mean()
+            policy_loss = -mean(network.critics[0](batch.observation, network.policies(batch.observation).mode()))
         total = critic_loss if delay else critic_loss + policy_loss
-        loss = Loss.of(total, policy_loss=policy_loss, critic_loss=critic_loss, q=-policy_loss, target=y.mean())
+        loss = Loss.of(total, policy_loss=policy_loss, critic_loss=critic_loss, q=-policy_loss, target=mean(y))
         return loss._replace(delay=delay, td_errors=errors.detach().abs().mean(0))

@@ -24,9 +24,9 @@ from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.forkserver import FORK_FAILED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources
-from asyncrl.errors import ActorDied, AsyncRLError, UsageError
+from asyncrl.errors import ActorDied, AsyncRLError, LearnerDied, UsageError
 
-__all__ = ["Workers", "main", "prepare", "shutdown_idle"]
+__all__ = ["ACTORS", "LEARNERS", "Role", "Workers", "main", "prepare", "shutdown_idle"]
 
 _CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end on `close` before they are killed."""
@@ -74,6 +74,25 @@ def _release_server(server: ForkServer) -> None:
         _idle.append(server)
 
 
+class Role(NamedTuple):
+    """What worker processes are, for messages."""
+
+    noun: str
+    first: int
+    """Number of the first one."""
+    died: type[AsyncRLError]
+    """What is raised for one that died."""
+    start_remedy: str
+    """What may help where one cannot be started."""
+
+    def name(self, index: int) -> str:
+        return f"{self.noun} {self.first + index}"
+
+
+ACTORS = Role("actor", 0, ActorDied, "reduce --actors, or use --engine threads")
+LEARNERS = Role("learner", 1, LearnerDied, "reduce --learners")
+
+
 class Workers:
     """`count` processes that run ``serve(index, pipe, *arguments)`` until their pipe is closed.
 
@@ -89,12 +108,18 @@ class Workers:
         contract: Contract,
         *arguments: Any,
         code: Sequence[str] = (),
+        role: Role = ACTORS,
     ) -> None:
-        self._contract = contract
+        self._contract, self._role = contract, role
         self._closed = False
         descriptors, task = _pickle((serve, arguments))
         setup = _Setup(
-            sys.path, _working_directory(), dict(os.environ), code=sources.dump(contract, *code), env_id=contract.env
+            search_path=sys.path,
+            working_directory=_working_directory(),
+            environment_variables=dict(os.environ),
+            code=sources.dump(contract, *code),
+            env_id=contract.env,
+            role=role,
         )
         self._server = _acquire_server()
         self._pipes: list[Connection] = []
@@ -114,8 +139,8 @@ class Workers:
             self._server.kill()
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise UsageError(
-                    f"--actors {count}: the limit on open files is too low: raise it (ulimit -n), reduce --actors, or use "
-                    "--engine threads"
+                    f"--{role.noun}s {role.first + count}: the limit on open files is too low: raise it (ulimit -n), or "
+                    f"{role.start_remedy}"
                 ) from None
             raise
 
@@ -124,10 +149,15 @@ class Workers:
         with contextlib.suppress(BrokenPipeError):
             self._pipes[index].send(message)
 
+    def send_bytes(self, index: int, message: bytes) -> None:
+        """Send bytes to worker `index`, as `send`."""
+        with contextlib.suppress(BrokenPipeError):
+            self._pipes[index].send_bytes(message)
+
     def receive(self, seconds: float) -> list[Any]:
         """Return the messages that have arrived; wait up to `seconds` for the first.
 
-        Raises the AsyncRLError that a worker ended with, or ActorDied if its process died.
+        Raises the AsyncRLError that a worker ended with, or the error of its role if its process died.
         """
         messages = []
         for pipe in wait(self._pipes, timeout=seconds):
@@ -157,19 +187,20 @@ class Workers:
             else:
                 self._server.kill()
 
-    def _death(self, index: int) -> ActorDied:
+    def _death(self, index: int) -> AsyncRLError:
         """Return the error for a worker that closed its pipe."""
-        code = self._server.exit_code(index, 1.0)
+        code, role, name = self._server.exit_code(index, 1.0), self._role, self._role.name(index)
         if code is None:
-            return ActorDied(f"actor {index} closed its pipe, or its fork server was killed")
+            return role.died(f"{name} closed its pipe, or its fork server was killed")
         if code >= FORK_FAILED:
-            reason = os.strerror(code - FORK_FAILED)
-            return ActorDied(f"actor {index} could not be started ({reason}): reduce --actors, or use --engine threads")
-        contract = self._contract.for_actor(index)
+            return role.died(f"{name} could not be started ({os.strerror(code - FORK_FAILED)}): {role.start_remedy}")
         cause, hint = describe_exit_code(code)
         cause = cause.replace("signal", "killed by", 1)
+        if role is not ACTORS:
+            return role.died(f"{name} died ({cause}){hint}")
+        contract = self._contract.for_actor(index)
         advice = "" if hint or contract.backend is not Backend.SYNC else _ADVICE
-        return ActorDied(f"actor {index} died ({cause}) in {contract.env}{hint}{advice}")
+        return role.died(f"{name} died ({cause}) in {contract.env}{hint}{advice}")
 
 
 _ADVICE = "; --env-backend async survives an environment's crash"
@@ -184,6 +215,7 @@ class _Setup(NamedTuple):
     code: bytes
     """Code that cannot be imported, for `sources.install`."""
     env_id: str
+    role: Role
 
 
 def main(control: int) -> None:
@@ -212,8 +244,8 @@ def _exit(code: int) -> NoReturn:
 
 def _run_worker(index: int, pipe: Connection, descriptors: list[int]) -> None:
     set_torch_threads(1)
+    setup = _Setup(*pipe.recv())
     try:
-        setup = _Setup(*pipe.recv())
         sys.path[:] = setup.search_path
         if setup.working_directory is not None:
             os.chdir(setup.working_directory)
@@ -227,7 +259,7 @@ def _run_worker(index: int, pipe: Connection, descriptors: list[int]) -> None:
     except _PIPE_CLOSED:
         raise
     except BaseException:
-        pipe.send(ActorDied(f"actor {index} failed:\n{traceback.format_exc()}"))
+        pipe.send(setup.role.died(f"{setup.role.name(index)} failed:\n{traceback.format_exc()}"))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from asyncrl.experience.archive import Archive
 from asyncrl.experience.batch import Batch, PreparedBatch, stack_frames
-from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy, UpdateContext
+from asyncrl.experience.kinds import Experience, FullEpisodes, OffPolicy, OnPolicy, SampleSource, UpdateContext
 from asyncrl.experience.options import ReplayOptions, ReplayPlan, ReplayStorage, SequenceOptions
 from asyncrl.experience.replay import ReplayBuffer
 from asyncrl.experience.samples import PreparedSample, Sample, Unroll
@@ -21,6 +21,7 @@ __all__ = [
     "ReplayPlan",
     "ReplayStorage",
     "Sample",
+    "SampleSource",
     "SequenceOptions",
     "Unroll",
     "UpdateContext",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import itemgetter, methodcaller
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asyncrl.common.division import current_division
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.rollout import Rollout
 
@@ -100,13 +101,41 @@ class PreparedBatch(_Sequences):
         """
         sequences = self.reward.shape[1]
         if self.state.shape[1]:
-            columns = torch.randperm(sequences, generator=random).tensor_split(count)
-            return [PreparedBatch(**self._map(itemgetter((slice(None), c)), itemgetter(c))) for c in columns]
-        size = self.reward.numel() // count
-        order = torch.randperm(self.reward.numel(), generator=random)[: size * count].view(count, size)
+            columns = torch.randperm(_whole(sequences), generator=random).tensor_split(count)
+            return [self._select(c, lambda own: itemgetter((slice(None), own)), itemgetter) for c in columns]
+        steps = len(self.reward) * _whole(sequences)
+        size = steps // count
+        order = torch.randperm(steps, generator=random)[: size * count].view(count, size)
         return [
-            PreparedBatch(**self._map(partial(_steps_at, index=index), itemgetter(index % sequences))) for index in order
+            self._select(index, lambda own: partial(_steps_at, index=own), lambda own: itemgetter(own % sequences))
+            for index in order
         ]
+
+    def _select(self, index: Tensor, of_steps: _Selection, of_states: _Selection) -> PreparedBatch:
+        """Return what is at `index` into the whole batch. Without anything of this learner's, one step that is masked."""
+        own = _own(index)
+        shown = own if len(own) else torch.zeros(1, dtype=torch.int64)
+        part = PreparedBatch(**self._map(of_steps(shown), of_states(shown)))
+        return part if len(own) else replace(part, valid=torch.zeros_like(part.valid))
+
+
+_Selection = Callable[[Tensor], Callable[[Tensor], Tensor]]
+"""From an index to a function that returns what is at the index in a tensor."""
+
+
+def _whole(sequences: int) -> int:
+    """The number of sequences in the whole batch, of which this learner has `sequences`."""
+    division = current_division()
+    return sequences if division is None else division.size
+
+
+def _own(index: Tensor) -> Tensor:
+    """Of an `index` into the steps T·N or the sequences N of the whole batch, this learner's, as index into its own."""
+    division = current_division()
+    if division is None:
+        return index
+    step, column = index // division.size, index % division.size - division.start
+    return (step * division.rows + column)[(column >= 0) & (column < division.rows)]
 
 
 def _steps_at(x: Tensor, index: Tensor) -> Tensor:
@@ -121,15 +150,15 @@ def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:
     zero, as in the environment's own observations.
     """
     first = rollouts[0]
-    steps, envs = first.reward.shape
+    steps = len(first.reward)
     stack = len(first.frames) - steps
     if stack == 1:
         return torch.cat([r.frames for r in rollouts], 1)
     frame = first.frames.shape[2:]
-    out = torch.empty(steps + 1, len(rollouts) * envs, stack, *frame, dtype=first.frames.dtype)
+    counts = [r.reward.shape[1] for r in rollouts]
+    out = torch.empty(steps + 1, sum(counts), stack, *frame, dtype=first.frames.dtype)
     age = torch.arange(stack - 1, -1, -1, dtype=torch.int32)  # of each stacked frame: steps before the newest
-    for m, rollout in enumerate(rollouts):
-        columns = out[:, m * envs : (m + 1) * envs]
+    for rollout, columns in zip(rollouts, torch.split(out, counts, 1), strict=True):
         for i in range(stack):
             columns[:, :, i] = rollout.frames[i : i + steps + 1]
         other_episode = age > _frames_since_reset(rollout)[..., None]

@@ -9,18 +9,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.batch import Batch, PreparedBatch
 from asyncrl.experience.options import ReplayOptions, SequenceOptions, sample_steps
-from asyncrl.experience.replay import ReplayBuffer
 from asyncrl.experience.rollout import Rollout
 from asyncrl.experience.samples import PreparedSample, Sample
 
-__all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy", "UpdateContext"]
+__all__ = ["Experience", "FullEpisodes", "OffPolicy", "OnPolicy", "SampleSource", "UpdateContext"]
+
+
+class SampleSource(Protocol):
+    """Where samples come from: a replay buffer, or the share of one learner of several."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of one gradient step."""
+
+    def extend(self, rollout: Rollout) -> None:
+        """Store the steps of `rollout`."""
+
+    def samples(self, count: int, random: torch.Generator, progress: float, rewards: Rewards) -> Iterator[Sample]:
+        """Yield samples that add up to `count` batches; `progress` in [0, 1] is the fraction of the run completed."""
+
+    def prioritize(self, index: Tensor, errors: Tensor) -> None:
+        """Set the priorities of the steps at `index` [N] from their `errors` [N]."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +54,11 @@ class UpdateContext:
     """Draw new noise for a noisy target network."""
     target_moves: bool
     """The target network follows the network at every gradient step (`tau`)."""
-    buffer: ReplayBuffer | None
+    source: SampleSource | None
     step: int
     """Environment steps learned from before this update."""
+    steps: int
+    """Environment steps that this update's rollouts count as."""
     total_steps: int
     """Environment steps of the whole run."""
 
@@ -166,17 +185,17 @@ class OffPolicy(Experience):
 
         While the target network does not change, it is evaluated on many batches at once.
         """
-        assert update.buffer is not None
+        source = update.source
+        assert source is not None
         for rollout in rollouts:
-            update.buffer.extend(rollout)
-        after = update.step + sum(map(self.count, rollouts))
+            source.extend(rollout)
         number = self.replay.num_updates(update.step)
-        count = self.replay.num_updates(after) - number
+        count = self.replay.num_updates(update.step + update.steps) - number
         progress = min(1.0, update.step / update.total_steps)
-        for sample in update.buffer.samples(count, update.random, progress, update.rewards):
+        for sample in source.samples(count, update.random, progress, update.rewards):
             moved = replace(sample.to(update.device), number=number, random=update.random)
-            number += len(moved.index) // self.replay.batch_size
-            for part in moved.split(self.replay.batch_size) if update.target_moves else [moved]:
+            number += len(moved.index) // source.batch_size
+            for part in moved.split(source.batch_size) if update.target_moves else [moved]:
                 update.resample_target()
                 prepared: PreparedSample = update.prepare(part)
-                yield from prepared.split(self.replay.batch_size)
+                yield from prepared.split(source.batch_size)

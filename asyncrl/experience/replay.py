@@ -53,6 +53,16 @@ class ReplayBuffer:
         self._tree = SumTree(math.prod(self._shape)) if self._options.prioritized else None
         self._max_priority = 1.0  # largest priority so far, given to new steps
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of one gradient step."""
+        return self._options.batch_size
+
+    @property
+    def is_prioritized(self) -> bool:
+        """Whether steps are sampled by their priorities."""
+        return self._tree is not None
+
     def extend(self, rollout: Rollout) -> None:
         """Store the steps of `rollout`, overwriting the oldest ones."""
         actor, steps = int(rollout.stamp[1]), len(rollout.reward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from asyncrl.common.alignment import aligned
 from asyncrl.common.stopwatch import ACTOR_STAGES, Stopwatch
 from asyncrl.errors import ScheduleError
 
-__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket"]
+__all__ = ["NEWEST_VERSION", "Field", "Layout", "Rollout", "RolloutCarry", "Ticket", "envs_of"]
 
 
 NEWEST_VERSION = -1
@@ -107,6 +107,15 @@ class Rollout(Steps):
         per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
         return replace(self, **per_step, extras={name: x[:steps] for name, x in self.extras.items()})
 
+    def of_envs(self, start: int, stop: int) -> Rollout:
+        """Return the environments `start` to `stop`, as views."""
+        own = slice(start, stop)
+        per_step = ("frames", "action", "reward", "terminated", "reset", "seed_and_steps")
+        after = ("next_frames_since_reset", "next_state")
+        columns = {name: getattr(self, name)[:, own] for name in (*per_step, *after)}
+        columns |= {name: getattr(self, name)[own] for name in ("frames_since_reset", "state")}
+        return replace(self, **columns, extras={name: x[:, own] for name, x in self.extras.items()})
+
     def carry(self, start: int) -> RolloutCarry:
         """Copy the beginning of the next rollout: the steps from `start` on, and the frames of its first stack."""
         return RolloutCarry(
@@ -147,6 +156,18 @@ class Rollout(Steps):
                 f"slot {ticket.slot} holds rollout {number} of actor {actor} with weights version {version}, "
                 f"but {ticket} was requested"
             )
+
+
+def envs_of(rollouts: Sequence[Rollout], start: int, stop: int) -> list[Rollout]:
+    """Return the environments `start` to `stop` of rollouts side by side, as views."""
+    found, first = [], 0
+    for rollout in rollouts:
+        count = rollout.reward.shape[1]
+        own = max(0, start - first), min(count, stop - first)
+        if own[0] < own[1]:
+            found.append(rollout.of_envs(*own))
+        first += count
+    return found
 
 
 @dataclass(frozen=True)

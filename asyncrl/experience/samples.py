@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+
+from asyncrl.common.division import Division, masked_mean, mean
 
 __all__ = ["PreparedSample", "Sample", "Unroll"]
 
@@ -36,6 +38,19 @@ class Unroll:
     """[N] int64: where the transitions end, as an index into the flattened steps after the burn-in, (W − burn_in)·M."""
     burn_in: int
     length: int
+
+    def part(self, division: Division, rank: int) -> Unroll:
+        """Return the sequences of learner `rank`."""
+        start, stop = division.bounds(rank)
+        step, column = self.later // division.size, self.later % division.size
+        return replace(
+            self,
+            observation=division.part(self.observation, 1, rank),
+            state=division.part(self.state, 0, rank),
+            valid=division.part(self.valid, 1, rank),
+            learned=division.part(self.learned, 0, rank),
+            later=division.part(step * (stop - start) + column - start, 0, rank),
+        )
 
     def to(self, device: torch.device) -> Unroll:
         """Return a copy on `device`."""
@@ -94,6 +109,13 @@ class Sample:
             replace(self, **dict(zip(names, part, strict=True)), number=self.number + i) for i, part in enumerate(parts)
         ]
 
+    def part(self, division: Division, rank: int) -> Self:
+        """Return the samples of learner `rank` in a sample of one or more batches. Sequences are not divided in time."""
+        unroll = None if self.unroll is None else self.unroll.part(division, rank)
+        axes = {name: 1 if name == "reward" else 0 for name in self._tensors()}
+        parts: dict[str, Any] = {name: division.part(getattr(self, name), axis, rank) for name, axis in axes.items()}
+        return replace(self, unroll=unroll, **parts)
+
     def _tensors(self) -> list[str]:
         return [own.name for own in fields(self) if isinstance(getattr(self, own.name), Tensor)]
 
@@ -116,9 +138,8 @@ class Sample:
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean of `x` [N] over the transitions; those of sequences that begin with a reset step do not count."""
         if self.unroll is None:
-            return x.mean()
-        learned = self.unroll.learned
-        return torch.where(learned, x, 0.0).sum() / learned.sum().clamp(min=1)
+            return mean(x)
+        return masked_mean(x, self.unroll.learned)
 
     def returns(self, discount: float) -> Tensor:
         """Return the discounted sum of rewards Σ_k γ^k·r_k [N] up to `next_observation`."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asyncrl.common.division import draw_rows
 from asyncrl.envs.spaces import Actions
 
 __all__ = [
@@ -136,7 +137,7 @@ class SquashedGaussian:
 
     def sample_with_log_prob(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw actions […, parts] and return them with log π(action) […]; gradients pass through both."""
-        noise = torch.randn(self.mean.shape, generator=random, dtype=torch.float32).to(self.mean.device)
+        noise = draw_rows(torch.randn, self.mean.shape, random, -2, dtype=torch.float32).to(self.mean.device)
         log_deviation = self.log_deviation
         drawn = self.mean + log_deviation.exp() * noise
         return drawn.tanh(), self._log_prob(drawn, noise, log_deviation)

@@ -182,9 +182,12 @@ class RunConfig:
     """Where the network computes; on a GPU, actors in threads act there, too."""
     precision: Precision = Precision.AUTO
     """Dtype of the network's body."""
+    learners: int = 1
+    """Learners that divide every batch among them, each in a process of its own (on GPUs: one per GPU). Updates are
+    those of one learner, but for rounding."""
     learner_threads: int | None = None
-    """Torch threads of the learner; they affect the weights. Default: half the cores, or all of them for convolutions that
-    learn from a replay buffer."""
+    """Torch threads of each learner; they affect the weights. Default: half the cores, or all of them for convolutions that
+    learn from a replay buffer, divided by --learners."""
     env_threads: int = 1
     """Threads that step one actor's environments (Atari, EnvPool)."""
     target_return: float | None = None
@@ -233,6 +236,12 @@ class RunConfig:
         """Environment steps of one rollout: T × B; at most that many if it is a whole episode."""
         experience = self.algorithm.experience()
         return (experience.slot_length - experience.overlap) * self.envs_per_actor
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch: environments of an update's rollouts, or samples of the replay buffer."""
+        replay = self.algorithm.experience().replay
+        return (self.rollouts_per_update or self.actors) * self.envs_per_actor if replay is None else replay.batch_size
 
     @property
     def updates(self) -> int | None:

@@ -118,7 +118,16 @@ def _overridden(config: RunConfig, resolved: RunConfig) -> Iterator[IneffectiveO
 def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     """The cases that apply, the most general first."""
     if isinstance(config.algorithm, Random):
-        learning = (*_OPTIMIZATION, *_NETWORK, "reward_clip", "reward_scale", "final_reward", "init_from", "eval_greedy")
+        learning = (
+            *_OPTIMIZATION,
+            *_NETWORK,
+            "reward_clip",
+            "reward_scale",
+            "final_reward",
+            "init_from",
+            "eval_greedy",
+            "learners",
+        )
         yield IneffectiveOptions((*learning, "precision", "life_loss", "standardize"), "on random, which learns nothing")
     yield from _of_engine(config, contract)
     yield from _of_optimizer(config.optimizer, config)

@@ -42,6 +42,7 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
         config = replace(config, schedule=ScheduleKind.LOCKSTEP)
     rollouts, device = config.rollouts_per_update or config.actors, _resolve_device(config.device)
     _check_minibatches(config, rollouts)
+    _check_learners(config, device)
     return replace(
         config,
         network=replace(config.network, network=network),
@@ -50,7 +51,8 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
         engine=_resolve_engine(config, contract, device),
         device=device,
         precision=_resolve_precision(config.precision, network, contract.spaces),
-        learner_threads=config.learner_threads or _default_threads(config, network, contract.spaces),
+        learner_threads=config.learner_threads
+        or max(1, _default_threads(config, network, contract.spaces) // config.learners),
         eval_greedy=config.eval_greedy or not config.algorithm.is_stochastic,
         eval_every=config.eval_every or (config.steps // 20 if config.target_return is not None else 0),
         log_every=config.log_every or max(1, config.steps // 400),
@@ -103,7 +105,7 @@ def _for_hogwild(config: RunConfig) -> RunConfig:
 
 def _check_counts(config: RunConfig) -> None:
     positive = (
-        "steps actors envs_per_actor rollouts_per_update queue_size learner_threads env_threads "
+        "steps actors envs_per_actor rollouts_per_update queue_size learners learner_threads env_threads "
         "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps patience"
     )
     within(config, 1, math.inf, *positive.split())
@@ -195,6 +197,24 @@ def _check_minibatches(config: RunConfig, rollouts: int) -> None:
     most = envs if config.network.recurrent is not Recurrent.NONE else config.batch_steps
     if count > most:
         raise UsageError(f"--minibatches {count}: an update has {most} {'sequences' if most == envs else 'steps'}")
+
+
+def _check_learners(config: RunConfig, device: Device) -> None:
+    """Raise UsageError if the batches of a run cannot be divided among its learners, or there are too few GPUs."""
+    learners, rows = config.learners, config.batch_rows
+    if learners == 1:
+        return
+    if config.engine is EngineKind.HOGWILD:
+        raise UsageError(f"--learners {learners}: with --engine hogwild every worker is a learner; raise --actors instead")
+    if not HAS_WORKERS:
+        raise UsageError(f"--learners {learners} needs Linux or macOS; leave it out")
+    if learners > rows:
+        what = "environments" if config.algorithm.experience().replay is None else "samples (--batch-size)"
+        raise UsageError(f"--learners {learners}: a batch of {rows} {what} cannot be divided among so many; lower it")
+    if device is Device.CUDA and learners > (count := torch.cuda.device_count()):
+        raise UsageError(
+            f"--learners {learners}: each needs a GPU of its own, and torch sees {count}; lower it, or use --device cpu"
+        )
 
 
 def _resolve_queue(config: RunConfig, rollouts: int) -> int:

@@ -19,6 +19,7 @@ def summary_lines(config: RunConfig) -> list[str]:
         "preset": _preset(config),
         "algorithm": f"{algorithm}, network {network}, {config.precision.value} on {config.device.value}{no_gpu}",
         "actors": f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}",
+        **({"learners": _learners(config)} if config.learners > 1 else {}),
         "schedule": _schedule(config),
         "length": _length(config),
         "evaluation": _evaluation(config),
@@ -32,6 +33,10 @@ def _preset(config: RunConfig) -> str:
         return f"none: {config.algorithm.name}'s defaults, which may not suit this environment"
     reason = purpose(config.preset, config.env)
     return f"{config.preset}, {reason}" if reason else config.preset
+
+
+def _learners(config: RunConfig) -> str:
+    return f"{config.learners}, on a GPU each" if config.device is Device.CUDA else f"{config.learners}, in a process each"
 
 
 def _schedule(config: RunConfig) -> str:

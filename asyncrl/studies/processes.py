@@ -18,7 +18,7 @@ def last_line(log: Path, code: int | None) -> str:
 
 def cores_of(config: RunConfig) -> int:
     """The cores that a run of a resolved configuration keeps busy."""
-    learner = config.learner_threads or 1
+    learner = config.learners * (config.learner_threads or 1)
     if config.engine is EngineKind.HOGWILD and HAS_WORKERS:
         return config.actors
     return learner if config.engine is EngineKind.SERIAL else config.actors + learner

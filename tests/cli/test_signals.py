@@ -111,6 +111,16 @@ def test_a_run_stopped_by_a_signal_continues_to_the_same_result(tmp_path: Path, 
     assert updates == sorted(set(updates))
 
 
+def test_several_learners_end_with_the_run_even_if_it_is_killed(tmp_path: Path) -> None:
+    with training(tmp_path, "worlds:Dawdling-v0", "--learners", "2") as (child, started):
+        child.kill()
+        child.wait()
+        assert len(started) == 6, "two fork servers, three actors and the second learner"
+        assert_all_have_ended(started)
+    left = [file.name for file in (tmp_path / "temporary").iterdir() if not file.name.startswith("torchinductor_")]
+    assert left == []
+
+
 def test_a_run_whose_environment_hangs_is_saved_and_ends(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(STUCK)
     with training(tmp_path, "stuck:Stuck-v0", "--actors", "1", "--envs-per-actor", "2") as (child, started):

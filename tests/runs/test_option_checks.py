@@ -84,6 +84,7 @@ TRIED_ELSEWHERE = {
     "offline": "acting/test_datasets.py",
     "bot": "acting/test_bots.py",
     "on_divergence": "runs/test_divergence.py",
+    "learners": "engines/test_learners.py",
     "patience": "test_callbacks.py",
     "video_every": "agents/test_evaluation_videos.py",
     "track": "monitor/test_trackers.py",

@@ -1,0 +1,152 @@
+"""How a batch is divided among several learners: means over the whole of it, and each learner's part of random draws.
+
+Losses use `mean` and `masked_mean`, and draw with `draw_rows`. With one learner these are the plain operations. With
+several, each computes the loss of its own rows; the means are still those of the whole batch, equal on every learner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Division", "average_", "current_division", "divided", "draw_rows", "masked_mean", "mean"]
+
+
+@dataclass(frozen=True)
+class Division:
+    """One learner's rows of every batch: rows `start` to `stop` of `size`.
+
+    Rows are the environments of an update's rollouts, or the samples of a batch from the replay buffer.
+    """
+
+    rank: int
+    """Number of this learner, from 0."""
+    learners: int
+    size: int
+    """Rows of a whole batch, at least one for each learner."""
+    add: Callable[[Tensor], None]
+    """Replaces a tensor in place by its sum over all learners, which all must call at the same time."""
+
+    def bounds(self, rank: int) -> tuple[int, int]:
+        """The first row of learner `rank` and the one after its last."""
+        return self.size * rank // self.learners, self.size * (rank + 1) // self.learners
+
+    @property
+    def start(self) -> int:
+        return self.bounds(self.rank)[0]
+
+    @property
+    def stop(self) -> int:
+        return self.bounds(self.rank)[1]
+
+    @property
+    def rows(self) -> int:
+        """Rows of this learner."""
+        return self.stop - self.start
+
+    def part(self, x: Tensor, axis: int, rank: int) -> Tensor:
+        """The rows of learner `rank` of `x`, whose `axis` holds one or more batches, one after the other."""
+        start, stop = self.bounds(rank)
+        axis %= x.dim()
+        batches = x.reshape(*x.shape[:axis], -1, self.size, *x.shape[axis + 1 :])
+        return batches.narrow(axis + 1, start, stop - start).flatten(axis, axis + 1)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The whole batch's [size, …] from each learner's rows [rows, …]."""
+        whole = x.new_zeros(self.size, *x.shape[1:])
+        whole[self.start : self.stop] = x
+        self.add(whole)
+        return whole
+
+    def each(self, x: Tensor) -> Tensor:
+        """[learners, …]: the `x` of every learner."""
+        found = x.new_zeros(self.learners, *x.shape)
+        found[self.rank] = x
+        self.add(found)
+        return found
+
+
+_current: ContextVar[Division | None] = ContextVar("division", default=None)
+
+
+def current_division() -> Division | None:
+    """The division of the batch that is learned from; None where it is not divided."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def divided(division: Division | None) -> Iterator[None]:
+    """Learn from batches that are divided so, in this thread, during the block."""
+    token = _current.set(division)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all learners. Gradients are averaged over them (`average_`), so each learner's is times their number."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, division: Division) -> Tensor:
+        ctx.learners = division.learners
+        total = x.detach().clone()
+        division.add(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.learners, None
+
+
+def _sum(x: Tensor, division: Division) -> Tensor:
+    total: Tensor = _Sum.apply(x, division)  # type: ignore[no-untyped-call]
+    return total
+
+
+def mean(x: Tensor, dim: int | None = None) -> Tensor:
+    """Return the mean of `x` over the rows of the whole batch: over all of its elements, or over axis `dim`."""
+    division = _current.get()
+    if division is None:
+        return x.mean() if dim is None else x.mean(dim)
+    total = x.sum() if dim is None else x.sum(dim)
+    sums = _sum(torch.cat([total.flatten(), total.new_tensor([x.numel() / max(1, total.numel())])]), division)
+    return sums[:-1].view(total.shape) / sums[-1]
+
+
+def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of `x` [T, N] over the steps of the whole batch that are `valid` [T, N]; 0 if there are none."""
+    total, count = torch.where(valid, x, 0.0).sum(), valid.sum()
+    division = _current.get()
+    if division is not None:
+        total, count = _sum(torch.stack([total, count.to(total.dtype)]), division).unbind()
+    return total / count.clamp(min=1)
+
+
+def draw_rows(
+    draw: Callable[..., Tensor], shape: tuple[int, ...], random: torch.Generator, axis: int, **options: Any
+) -> Tensor:
+    """Return ``draw(shape, generator=random)``, such as `torch.randn`, for rows along `axis`.
+
+    Where the batch is divided, the numbers are those that these rows have in the draw for the whole batch.
+    """
+    division = _current.get()
+    if division is None:
+        return draw(shape, generator=random, **options)
+    whole = list(shape)
+    whole[axis] = shape[axis] // division.rows * division.size
+    return division.part(draw(tuple(whole), generator=random, **options), axis, division.rank)
+
+
+def average_(gradient: Tensor) -> None:
+    """Replace `gradient` by its mean over the learners; with one learner, leave it as it is."""
+    division = _current.get()
+    if division is not None:
+        division.add(gradient)
+        gradient.div_(division.learners)
