@@ -293,16 +293,17 @@ def _check_normalization(config: RunConfig, contract: Contract) -> None:
 
 @contextlib.contextmanager
 def _prepared_engine(config: RunConfig, contract: Contract) -> Iterator[None]:
-    """Start the processes of the engine, or connect to its cluster during the block.
+    """Start the processes of the engine and the learners, or connect to its cluster during the block.
 
     Raises UsageError for environments that cannot be sent there.
     """
     spec = actor_spec(config, contract)
-    if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD):
-        workers.prepare()
+    has_workers = config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD)
+    if servers := has_workers + (config.learners > 1):
+        workers.prepare(servers)
     else:
         workers.shutdown_idle()
-    if config.engine is not EngineKind.SERIAL and config.engine is not EngineKind.THREADS:
+    if config.learners > 1 or config.engine not in (EngineKind.SERIAL, EngineKind.THREADS):
         sources.dump(contract, *spec.code)
     with contextlib.ExitStack() as stack:
         if config.engine is EngineKind.RAY:

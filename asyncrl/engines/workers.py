@@ -39,10 +39,10 @@ _idle: list[ForkServer] = []
 _lock = threading.Lock()
 
 
-def prepare() -> None:
-    """Start a fork server in the background, so that its imports are done when workers are needed."""
+def prepare(servers: int = 1) -> None:
+    """Start fork servers in the background, so that their imports are done when workers are needed."""
     with _lock:
-        if not any(server.is_reusable for server in _idle):
+        for _ in range(servers - sum(server.is_reusable for server in _idle)):
             _idle.append(ForkServer(__name__))
 
 
