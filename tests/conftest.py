@@ -62,6 +62,7 @@ SLOW = {
     "cli/test_command_mistakes",
     "cli/test_commands",
     "cli/test_signals",
+    "cli/test_train_remote",
     "cli/test_streams",
     "dashboard/test_page",
     "common/test_child_process",

@@ -35,6 +35,7 @@ _FIXED = {
     "preset": "it decides the weights",
     "config": "it has its own, and options change what may change",
     "seeds": "it has one",
+    "remote_learner": "start `asyncrl train --resume URL` on the node that is to have it",
     "print_config": "RUN/config.toml has the settings",
     "algorithm": "it decides the weights",
     "import": "it belongs to the environment's contract",

@@ -95,6 +95,10 @@ def _start(arguments: Sequence[str]) -> int:
         if output.print_config:
             print(settings_text(*check(config, asked=settings, home=home)), end="")
             return 0
+        if output.remote_learner:
+            from asyncrl.cli.train_remote import train_remotely
+
+            return train_remotely(config, settings, output, home)
         if output.seeds is not None:
             from asyncrl.cli.train_seeds import run_seeds
 

@@ -88,6 +88,8 @@ class Output:
     on_ray: str | None = None
     """With --seeds: address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, auto for
     the cluster of this machine, or local for a Ray that is started here."""
+    remote_learner: bool = False
+    """With --engine ray: train on another node of the cluster too, with a GPU if there is one (needs --storage)."""
     trust: bool = False
     """Run code that the file of --config names even if it is in the run folder of someone else."""
 

@@ -16,7 +16,7 @@ from asyncrl.errors import SystemFault, UsageError
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.run import LOCK, Run
 
-__all__ = ["create_run", "create_run_in"]
+__all__ = ["create_run", "create_run_in", "run_name"]
 
 
 class _TakenError(UsageError):
@@ -48,14 +48,19 @@ def create_run(path: Path, config: RunConfig, contract: Contract, *, video: bool
 
 def create_run_in(runs: Path, config: RunConfig, contract: Contract, *, video: bool = False) -> Run:
     """Create a folder in `runs` named after the algorithm, the environment and the time."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = re.sub("[^a-zA-Z0-9_.+-]+", "-", f"{config.algorithm.name}-{config.env}-{stamp}")
+    name = run_name(config)
     for number in itertools.count(1):
         path = runs / (name if number == 1 else f"{name}-{number}")
         if not path.exists():
             with contextlib.suppress(_TakenError):  # another process was faster
                 return create_run(path, config, contract, video=video)
     raise AssertionError
+
+
+def run_name(config: RunConfig) -> str:
+    """The name of a run that begins now: algorithm, environment and time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return re.sub("[^a-zA-Z0-9_.+-]+", "-", f"{config.algorithm.name}-{config.env}-{stamp}")
 
 
 def _check_vacant(path: Path) -> None:

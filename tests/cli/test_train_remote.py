@@ -1,0 +1,112 @@
+"""asyncrl train --remote-learner: the learner on a node of a cluster, and its end there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from engines.ray_clusters import cluster
+
+from asyncrl.cli import main
+from asyncrl.launch import newest_checkpoint
+from asyncrl.runs.run import Run
+
+pytest.importorskip("ray")
+
+EVERY = 320
+"""Steps between checkpoints."""
+SETTINGS = f"--actors 1 --envs-per-actor 4 --t-max 8 --eval-episodes 0 --checkpoint-every {EVERY} --seed 5 --no-video"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of a cluster with places for the learner and an actor on a node that is not this one."""
+    with cluster(0, 2) as found:
+        yield found.address
+
+
+def train(folder: Path, steps: int, *where: str) -> int:
+    words = f"a3c worlds:Corridor-v0 --run-dir {folder} --steps {steps} {SETTINGS}"
+    return main(["train", *words.split(), *where])
+
+
+def elsewhere(address: str, folder: Path) -> list[str]:
+    return ["--engine", "ray", "--ray-address", address, "--remote-learner", "--storage", f"{folder / 'store'}"]
+
+
+def learners() -> list[psutil.Process]:
+    """The processes of learners on nodes."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "train" in words and any("end_with_parent" in word for word in words):
+            found.append(process)
+    return found
+
+
+def once_saved(folder: Path, step: int, act: Callable[[], Any]) -> threading.Thread:
+    """Call `act` once the storage has a checkpoint of this step or a later one."""
+
+    def wait() -> None:
+        checkpoints = folder / "store" / "run" / "checkpoints"
+        for _ in range(1200):
+            if checkpoints.is_dir() and any(int(path.name) >= step for path in checkpoints.iterdir()):
+                act()
+                return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_killed_learner_starts_again_and_ends_with_the_same_weights(
+    address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "whole", 20 * EVERY, "--engine", "serial")
+    killed = once_saved(tmp_path, 2 * EVERY, lambda: [os.kill(one.pid, signal.SIGKILL) for one in learners()])
+    capfd.readouterr()
+    assert train(tmp_path / "run", 20 * EVERY, *elsewhere(address, tmp_path)) == 0
+    killed.join()
+    out, errors = capfd.readouterr()
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
+    assert newest_checkpoint(run).weights_sha256 == newest_checkpoint(whole).weights_sha256
+    assert "the learner was lost: signal 9 ended it; it starts again" in errors
+    assert f"step {20 * EVERY:>12,} / {20 * EVERY:,}" in out
+
+
+def test_a_signal_stops_the_learner_with_everything_saved(
+    address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stopped = once_saved(tmp_path, EVERY, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert train(tmp_path / "run", 1_000_000, *elsewhere(address, tmp_path)) == 130
+    stopped.join()
+    assert "stopped by SIGINT at step" in capfd.readouterr().out
+    run = Run(tmp_path / "run")
+    assert run.interrupted
+    assert newest_checkpoint(run).step >= EVERY
+    assert not learners()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--engine serial --storage s", "--remote-learner has no effect without --engine ray"),
+        ("--engine ray --storage s", "--remote-learner needs a cluster: --ray-address auto, or HOST:PORT"),
+        ("--engine ray --ray-address auto", "--remote-learner needs --storage URL: if the learner's node is lost"),
+        ("--engine ray --ray-address auto --storage s --watch", "--watch needs the learner in this process"),
+    ],
+)
+def test_what_a_learner_elsewhere_needs(
+    words: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", 1_000, "--remote-learner", *words.split()) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
