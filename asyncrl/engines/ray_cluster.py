@@ -86,12 +86,15 @@ def connect(address: str | None = None, *, cpus: int | None = None, store_bytes:
             _start(ray, cpus or cores(), store_bytes)
         else:
             _join(ray, address)
-    # Ray prints a paragraph for each process that dies; whoever waits for its answer says it in a sentence.
-    ray._private.worker.global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    worker = ray._private.worker
+    before = worker.print_to_stdstream
     try:
+        # It prints a paragraph for each process that dies. Whoever waits for the process says so in one line.
+        worker.print_to_stdstream = lambda *message, **options: None
         yield
     finally:
         ray.shutdown()
+        worker.print_to_stdstream = before
 
 
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

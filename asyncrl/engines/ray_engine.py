@@ -10,6 +10,7 @@ that the learner would resume it from, and makes the rollouts that were not yet 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -207,7 +208,7 @@ class RayEngine:
                 try:
                     value = self._ray.get(answer, timeout=_GET_TIMEOUT)
                 except self._ray.exceptions.RayError as error:
-                    again = self._replace(index, first_line(error))
+                    again = self._replace(index, _reason(error))
                     arrived = {number: ticket for number, ticket in arrived.items() if number not in again}
                     continue
                 del self._answers[answer]
@@ -269,6 +270,15 @@ class RayEngine:
         if which != self._told:
             self._told = which
             self._options.say(f"Waiting for a free processor for {which}: {has}; {remedy}.")
+
+
+def _reason(error: BaseException) -> str:
+    """Why an actor was lost, in a few words."""
+    text = " ".join(str(error).split())
+    if "running low on memory" in text:
+        return "its node ran low on memory"
+    found = re.search(r"The actor (?:is dead|died) because (.+?)[.:] ", text)
+    return first_line(error) if found is None else found[1].replace("worker process", "process")
 
 
 @contextlib.contextmanager
