@@ -70,7 +70,7 @@ def main() -> None:
     print(f"median ratio {ratio:.3f}")
     if arguments.out is not None:
         settings = {name: value for name, value in vars(arguments).items() if name != "out"}
-        found = {"settings": settings, "median_ratio": ratio, "pairs": pairs, "machine": machine()}
+        found = {"settings": settings, "median_ratio": ratio, "pairs": pairs, "machine": machine(), "load": os.getloadavg()}
         arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
