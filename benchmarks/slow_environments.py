@@ -51,3 +51,10 @@ class Straggler(Waiting):
 
     def _spend(self) -> None:
         time.sleep(5 * self._seconds)
+
+
+class Slow(Waiting):
+    """Steps wait 40 ms: two cores can wait for many of them."""
+
+    def _spend(self) -> None:
+        time.sleep(0.04)
