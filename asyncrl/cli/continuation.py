@@ -35,6 +35,7 @@ _FIXED = {
     "preset": "it decides the weights",
     "config": "it has its own, and options change what may change",
     "seeds": "it has one",
+    "on_ray": "it spreads the runs of --seeds N; for the actors of this one: --engine ray",
     "remote_learner": "start `asyncrl train --resume URL` on the node that is to have it",
     "print_config": "RUN/config.toml has the settings",
     "algorithm": "it decides the weights",

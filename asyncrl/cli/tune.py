@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from asyncrl.algorithms import algorithm_name_of
@@ -11,7 +11,7 @@ from asyncrl.api import configure
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative
 from asyncrl.cli.train import split_command
-from asyncrl.cli.train_options import envpool_setting, reject_other_families, train_options
+from asyncrl.cli.train_options import Output, envpool_setting, reject_other_families, train_options
 from asyncrl.studies.tuning import tune
 from asyncrl.studies.tuning_report import result_lines
 from asyncrl.studies.tuning_storage import Objective
@@ -21,7 +21,7 @@ _ABOUT = (
     "written as a file for --config. The same command continues a study that was stopped. Settings that are given a value "
     "are not varied."
 )
-_OUTPUT = ("run_dir", "video", "quiet", "print_config", "on_ray", "trust")
+_OUTPUT = frozenset(field.name for field in fields(Output))
 """Options of `asyncrl train` that concern a single run's output."""
 
 
