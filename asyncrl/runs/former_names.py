@@ -77,7 +77,7 @@ def rename_options(words: Sequence[str], algorithm: str) -> list[str]:
     options = {flag(before): flag(after) for before, after in _renamed(algorithm).items()}
     switches = {f"--{no}anneal": f"--learning-rate-schedule={_schedule(not no)}" for no in ("", "no-")}
     renamed = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         option, equals, value = word.partition("=")
         new = switches.get(word) or (options[option] + equals + value if option in options else word)
         if option == "--storage" and (value if equals else following) in _PLACES:

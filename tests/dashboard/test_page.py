@@ -49,7 +49,7 @@ def test_curves_grow_while_a_run_trains(browse: Any, until: Any, tmp_path: Path)
         until(page, "document.querySelector('#note').textContent.startsWith('There is no run in')")
         thread.start()
         try:
-            until(page, "document.querySelector('#state').textContent === 'training'")
+            until(page, "document.querySelector('#state').textContent === 'running'")
             until(page, "document.querySelector('#score canvas').getAttribute('aria-label').match(/run \\d/)")
             label = page.get_attribute("#score canvas", "aria-label")
             drawn = page.evaluate("document.querySelector('#score canvas').toDataURL()")
