@@ -42,8 +42,7 @@ from asyncrl.runs.lookup import open_run
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_ineffective_changes, reject_unused_by_imitation
 from asyncrl.runs.plans import actor_spec, make_learner, normalization_of, replay_plan
-from asyncrl.runs.remote_folder import RemoteFolder
-from asyncrl.runs.remote_run import check_vacant
+from asyncrl.runs.remote_run import check_storage
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import settings_of
@@ -107,7 +106,8 @@ def start(
     _check_memory(config, contract)
     if config.offline is not None:
         datasets.check(config.offline, contract)
-    _check_storage(config, None if run_dir is None else path)
+    if config.storage is not None:
+        check_storage(config.storage, None if run_dir is None else path)
     with _prepared_engine(config, contract):
         make = create_run_in if run_dir is None else create_run
         run = make(path, config, contract, video=video)
@@ -269,19 +269,6 @@ def _check_recording(config: RunConfig, contract: Contract) -> None:
     check_installed(config.track)
     if config.video_every:
         check_pictures(contract.contracts[0], config.seed)
-
-
-def _check_storage(config: RunConfig, path: Path | None) -> None:
-    """Raise UsageError if the storage cannot be written, or has a run of the name of the run folder `path` already."""
-    if config.storage is None:
-        return
-    storage = RemoteFolder(config.storage)
-    if path is None:
-        storage.check_writable()
-    elif storage.local is not None and storage.local.resolve() == path.parent.resolve():
-        raise UsageError(f"--storage {config.storage} has no effect: the run folder {path} is in it anyway")
-    else:
-        check_vacant(storage / path.name)
 
 
 def _check_normalization(config: RunConfig, contract: Contract) -> None:

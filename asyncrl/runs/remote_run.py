@@ -23,7 +23,16 @@ from asyncrl.runs.manifest import MANIFEST, Manifest, checked_manifest, read_man
 from asyncrl.runs.remote_folder import RemoteFolder, remote_errors
 from asyncrl.runs.run import Run
 
-__all__ = ["TOP_FILES", "RemoteRun", "check_exists", "check_vacant", "newest_complete", "pull", "undamaged"]
+__all__ = [
+    "TOP_FILES",
+    "RemoteRun",
+    "check_exists",
+    "check_storage",
+    "check_vacant",
+    "newest_complete",
+    "pull",
+    "undamaged",
+]
 
 _RECORDS = ("config.json", "config.toml", "log.txt", "metrics.jsonl")
 _MARKS = ("best", "latest", "interrupted")
@@ -41,6 +50,17 @@ def undamaged(run: Run) -> list[Path]:
     """The checkpoints of a run folder up to the one marked `latest`, oldest first: later ones are damaged."""
     latest = run.marked("latest")
     return [path for path in run.checkpoints() if latest is None or int(path.name) <= int(latest.name)]
+
+
+def check_storage(url: str, run_folder: Path | None) -> None:
+    """Raise UsageError if the storage `url` cannot be written, or has a run of the name of `run_folder` already."""
+    storage = RemoteFolder(url)
+    if run_folder is None:
+        storage.check_writable()
+    elif storage.local is not None and storage.local.resolve() == run_folder.parent.resolve():
+        raise UsageError(f"--storage {url} has no effect: the run folder {run_folder} is in it anyway")
+    else:
+        check_vacant(storage / run_folder.name)
 
 
 def check_vacant(remote: RemoteFolder) -> None:
