@@ -23,6 +23,7 @@ __all__ = [
     "end_with_parent",
     "main",
     "report_crashes",
+    "working_directory",
 ]
 
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from asyncrl.common.child_process import main; main(*sys.argv[1].split())"
@@ -155,3 +156,11 @@ def anonymous_file(nbytes: int = 0) -> int:
     else:
         os.ftruncate(descriptor, nbytes)
     return descriptor
+
+
+def working_directory() -> str | None:
+    """The folder that this process works in; None if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None

@@ -21,7 +21,7 @@ _BOOT = f"from asyncrl.common.child_process import end_with_parent; end_with_par
 
 
 class CommandProcess:
-    """A command in a process group of its own, which ends when this process ends. Output goes to files."""
+    """A command in a separate process group, which ends when this process ends. Output goes to files."""
 
     def __init__(
         self,

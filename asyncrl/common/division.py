@@ -1,7 +1,7 @@
 """How a batch is divided among several learners: means over the whole of it, and each learner's part of random draws.
 
 Losses use `mean` and `masked_mean`, and draw with `draw_rows`. With one learner these are the plain operations. With
-several, each computes the loss of its own rows; the means are still those of the whole batch, equal on every learner.
+several, each computes the loss of its share of rows; the means are still those of the whole batch, equal on every learner.
 """
 
 from __future__ import annotations

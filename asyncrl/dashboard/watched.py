@@ -170,7 +170,7 @@ class WatchedRun:
         if self.is_training:
             return (
                 RunState.RUNNING.value,
-                "" if last else "There is no data yet: the first record comes after some updates.",
+                "" if last else "No data yet: the first record comes after some updates.",
             )
         if not last:
             return RunState.CRASHED.value, "The run ended before it recorded anything; log.txt in its folder may say why."

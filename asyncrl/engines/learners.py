@@ -63,7 +63,7 @@ def open_learners(config: RunConfig, contract: Contract, learner: Learner) -> It
 
 @dataclass(frozen=True)
 class _Work:
-    """What another learner needs for an update; samples of a replay buffer follow in messages of their own."""
+    """What another learner needs for an update; samples of a replay buffer follow in separate messages."""
 
     rollouts: Sequence[Rollout]
     """Its share of them; without a replay buffer only."""
@@ -119,7 +119,7 @@ class _Others:
         self._busy = set(range(self._count))
 
     def close(self) -> None:
-        self._group = None  # whoever waits for this learner ends at once
+        self._group = None  # learners that wait for this one end at once
         self._workers.close()
 
     def _wait(self) -> None:

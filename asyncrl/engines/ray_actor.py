@@ -1,4 +1,4 @@
-"""The part of the Ray engine that runs on the nodes: an actor in a process of its own."""
+"""The part of the Ray engine that runs on the nodes: an actor in a separate process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asyncrl.acting.playback import RolloutSource, open_actor
 from asyncrl.common.randomness import seed_process
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.memory import fill
-from asyncrl.engines.ray_cluster import Workplace
+from asyncrl.engines.ray_cluster import WorkerSetup
 from asyncrl.envs import sources
 from asyncrl.errors import ActorDied, AsyncRLError
 from asyncrl.experience.rollout import Layout, Ticket
@@ -36,12 +36,12 @@ class RemoteActor:
         self._index = index
         self._actor: RolloutSource
 
-    def open(self, workplace: Workplace, task: bytes, env_id: str) -> AsyncRLError | None:
+    def open(self, setup: WorkerSetup, task: bytes, env_id: str) -> AsyncRLError | None:
         """Make the environments and the policy. `task`: the pickled ActorSpec and Layout."""
         set_torch_threads(1)
-        workplace.enter()
+        setup.enter()
         try:
-            sources.install(workplace.code, env_id)
+            sources.install(setup.code, env_id)
             spec, layout = pickle.loads(task)
             self._open(spec, layout)
         except AsyncRLError as error:

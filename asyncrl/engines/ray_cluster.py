@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asyncrl.common import import_strings
+from asyncrl.common.child_process import working_directory
 from asyncrl.common.hardware import cores
 from asyncrl.errors import ActorDied, AsyncRLError, UsageError
 from asyncrl.version import __version__
 
-__all__ = ["Node", "Workplace", "check_nodes", "connect", "first_line", "import_ray", "nodes", "remotely"]
+__all__ = ["Node", "WorkerSetup", "check_nodes", "connect", "first_line", "import_ray", "nodes", "remotely"]
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ def connect(address: str | None = None, *, cpus: int | None = None, store_bytes:
 
     Args:
         address: `HOST:PORT` of a running cluster, of which this machine is a node; `auto` for the one that RAY_ADDRESS
-            names or that runs on this machine; None starts a Ray of its own on this machine.
+            names or that runs on this machine; None starts a separate Ray on this machine.
         cpus: Places for actors and tasks in a Ray that is started. Default: the cores.
         store_bytes: Size of the object store of a Ray that is started. Default: Ray's, a third of the memory.
 
@@ -124,7 +125,7 @@ def _start(ray: Any, cpus: int, store_bytes: int | None) -> None:
 
 
 def _has_token() -> bool:
-    """Whether Ray finds a token, or is told to use none."""
+    """Whether Ray finds a token, or is configured without one."""
     names = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     is_off = os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"
     return is_off or any(name in os.environ for name in names) or _token_path().exists()
@@ -252,8 +253,8 @@ def check_nodes(version: str = __version__) -> None:
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where code of this process finds its modules and files, for processes on other nodes."""
+class WorkerSetup:
+    """Search path, working directory and code of this process, for processes on other nodes."""
 
     search_path: Sequence[str]
     working_directory: str | None
@@ -261,13 +262,9 @@ class Workplace:
     """Code that cannot be imported, for `import_strings.install`; b"" if there is none."""
 
     @classmethod
-    def here(cls, code: bytes = b"") -> Workplace:
-        """That of this process."""
-        try:
-            folder = os.getcwd()
-        except OSError:  # it was removed
-            folder = None
-        return cls(tuple(sys.path), folder, code)
+    def here(cls, code: bytes = b"") -> WorkerSetup:
+        """The setup of this process."""
+        return cls(tuple(sys.path), working_directory(), code)
 
     def enter(self) -> None:
         """Search modules where that process does, after this process's own places, and work in the same folder."""
@@ -287,7 +284,7 @@ class _Failure:
 def remotely(
     function: Callable[..., T], /, *arguments: Any, num_cpus: float = 1, num_gpus: float = 0, code: bytes = b""
 ) -> Future[T]:
-    """Call a function on a node of the cluster with that many free processors, in a process of its own.
+    """Call a function on a node of the cluster with that many free processors, in a new process.
 
     Functions and arguments are pickled with cloudpickle. `code`: code that the process cannot import
     (`import_strings.dump`). The future's result raises the AsyncRLError that the function raised, or ActorDied if it
@@ -296,9 +293,9 @@ def remotely(
     import cloudpickle
 
     ray = import_ray()
-    # `max_calls=1`: a process of its own. Ray's retries would repeat a run without being asked.
+    # `max_calls=1`: a new process. Ray's retries would repeat a run without being asked.
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0, max_calls=1, scheduling_strategy="SPREAD")(_call)
-    answer = task.remote(Workplace.here(code), cloudpickle.dumps((function, arguments)))
+    answer = task.remote(WorkerSetup.here(code), cloudpickle.dumps((function, arguments)))
     result: Future[T] = Future()
 
     def finish(done: Future[Any]) -> None:
@@ -315,12 +312,12 @@ def remotely(
     return result
 
 
-def _call(workplace: Workplace, task: bytes) -> Any:
+def _call(setup: WorkerSetup, task: bytes) -> Any:
     """Run on a node: make the call that was pickled in `remotely`."""
-    workplace.enter()
+    setup.enter()
     try:
-        if workplace.code:
-            import_strings.install(workplace.code, "this task")
+        if setup.code:
+            import_strings.install(setup.code, "this task")
         function, arguments = pickle.loads(task)
         return function(*arguments)
     except AsyncRLError as error:

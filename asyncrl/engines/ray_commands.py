@@ -1,6 +1,6 @@
 """Commands of `asyncrl` on the nodes of a Ray cluster, with their files brought back while they run.
 
-The folder of a study stays on this machine. A command gets copies of the files that it reads, in a folder of its own on its
+The folder of a study stays on this machine. A command gets copies of the files that it reads, in a temporary folder on its
 node; what it writes there is copied back about every second. If the node is lost, the command begins again on another one
 with what has been copied back.
 """

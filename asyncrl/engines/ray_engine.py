@@ -22,7 +22,7 @@ from asyncrl.acting.actor import ActorSpec
 from asyncrl.engines.completed import TIMEOUT, CompletedRollouts
 from asyncrl.engines.memory import MemoryPlan
 from asyncrl.engines.ray_actor import RemoteActor, view
-from asyncrl.engines.ray_cluster import Workplace, check_nodes, connect, first_line, import_ray, nodes
+from asyncrl.engines.ray_cluster import WorkerSetup, check_nodes, connect, first_line, import_ray, nodes
 from asyncrl.envs import sources
 from asyncrl.errors import ActorDied, AsyncRLError, UsageError
 from asyncrl.experience.rollout import Rollout, Ticket
@@ -119,7 +119,7 @@ class RayEngine:
         with contextlib.ExitStack() as stack:
             stack.enter_context(connected(options.address, actors, plan))
             self._ray = import_ray()
-            self._workplace = Workplace.here(sources.dump(spec.contract, *spec.code))
+            self._setup = WorkerSetup.here(sources.dump(spec.contract, *spec.code))
             stack.callback(self._end_actors)
             remote = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
             self._remote_actor = remote(RemoteActor)
@@ -177,7 +177,7 @@ class RayEngine:
         actor.handle, actor.is_open = self._remote_actor.remote(index), False
         actor.started = time.monotonic()
         env_id = spec.contract.for_actor(index).env
-        self._answers[actor.handle.open.remote(self._workplace, task, env_id)] = index, None
+        self._answers[actor.handle.open.remote(self._setup, task, env_id)] = index, None
 
     def _send(self, index: int) -> None:
         """Send the actor the requests that it has not got."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.common.signals import StopRequest
-from asyncrl.engines.ray_cluster import Workplace, first_line, import_ray
+from asyncrl.engines.ray_cluster import WorkerSetup, first_line, import_ray
 from asyncrl.errors import ActorDied
 
 __all__ = ["run_on_a_node"]
@@ -58,7 +58,7 @@ def run_on_a_node(
     resources = {"num_gpus": num_gpus, "num_cpus": 0} if num_gpus else {"num_cpus": 1}
     remote = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Command)
     for _ in range(_MOST_LOSSES + 1):
-        handle = remote.remote(Workplace.here(), ray.get_runtime_context().gcs_address, command(), files)
+        handle = remote.remote(WorkerSetup.here(), ray.get_runtime_context().gcs_address, command(), files)
         try:
             code = _follow(ray, handle, num_gpus, show, say, stop)
             if code >= 0:
@@ -107,16 +107,16 @@ def _follow(
 
 
 class _Command:
-    """A Ray actor with a command as its child process, in a folder of its own, which ends with it."""
+    """A Ray actor with a command as its child process, in a temporary folder, which ends with it."""
 
-    def __init__(self, workplace: Workplace, address: str, command: Sequence[str], files: Mapping[str, str]) -> None:
+    def __init__(self, setup: WorkerSetup, address: str, command: Sequence[str], files: Mapping[str, str]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="asyncrl-"))
         for name, text in files.items():
             (self._folder / name).write_text(text, encoding="utf-8")
-        places = [place or workplace.working_directory or "" for place in workplace.search_path]
+        places = [place or setup.working_directory or "" for place in setup.search_path]
         environment = {
             **{name: value for name, value in os.environ.items() if name != "RAY_JOB_ID"},
-            "PYTHONPATH": os.pathsep.join(filter(None, [*places, workplace.working_directory])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [*places, setup.working_directory])),
             "RAY_ADDRESS": address,
         }
         pipe, self._parent_end = os.pipe()

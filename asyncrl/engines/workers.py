@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
 
-from asyncrl.common.child_process import describe_exit_code, report_crashes
+from asyncrl.common.child_process import describe_exit_code, report_crashes, working_directory
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.forkserver import FORK_FAILED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
@@ -115,7 +115,7 @@ class Workers:
         descriptors, task = _pickle((serve, arguments))
         setup = _Setup(
             search_path=sys.path,
-            working_directory=_working_directory(),
+            working_directory=working_directory(),
             environment_variables=dict(os.environ),
             code=sources.dump(contract, *code),
             env_id=contract.env,
@@ -293,10 +293,3 @@ def _pickle(value: Any) -> tuple[list[int], bytes]:
     pickler = _Pickler(file)
     pickler.dump(value)
     return pickler.descriptors, file.getvalue()
-
-
-def _working_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return None

@@ -37,7 +37,7 @@ class Observers:
         return [*([] if self.view is None else [self.view]), *self._sinks, self.callbacks]
 
     def say(self, line: str) -> None:
-        """Show a message to whoever watches, while no monitor is open."""
+        """Show a message on the terminal or page, while no monitor is open."""
         if self.view is not None:
             self.view.say(line)
 

@@ -122,7 +122,7 @@ def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None
 
     assert state() == ("crashed", "The run ended before it recorded anything; log.txt in its folder may say why.")
     with file_lock(run / ".lock"):
-        assert state() == ("running", "There is no data yet: the first record comes after some updates.")
+        assert state() == ("running", "No data yet: the first record comes after some updates.")
         write_run(run, record("train", 50))
         assert state() == ("running", "")
     assert state()[1].startswith("The run ended at step 50 of 100; continue with: asyncrl train --resume")
