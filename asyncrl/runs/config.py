@@ -183,7 +183,7 @@ class RunConfig:
     precision: Precision = Precision.AUTO
     """Dtype of the network's body."""
     learners: int = 1
-    """Learners that divide every batch among them, each in a process of its own (on GPUs: one per GPU). Updates are
+    """Learners that divide every batch among them, each in a separate process (on GPUs: one per GPU). Updates are
     those of one learner, but for rounding."""
     learner_threads: int | None = None
     """Torch threads of each learner; they affect the weights. Default: half the cores, or all of them for convolutions that

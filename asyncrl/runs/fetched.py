@@ -26,7 +26,7 @@ def fetched(
     Returns the folder, and the settings that follow: its storage stays the one it came from. Other names are returned as
     they are. `say` is told where the run is. Raises UsageError if there is no such run, or if another one is in the folder.
     """
-    if not isinstance(name, str | os.PathLike) or not is_url(name):  # what is no path is refused where it is opened
+    if not isinstance(name, str | os.PathLike) or not is_url(name):  # other types are refused where it is opened
         return name, {}
     remote = RemoteFolder(os.fspath(name))
     above, _, base = remote.url.rpartition("/")

@@ -101,7 +101,7 @@ class RemoteFolder:
         self._files.mv(beside, place)
 
     def remove(self, name: str) -> None:
-        """Remove a file, and its folder if that is empty now. One that is not there is no error."""
+        """Remove a file, and its folder if that is empty now. A missing file is no error."""
         with contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._place(name))
         if not self._is_object_store:
@@ -126,7 +126,7 @@ def remote_errors(sentence: str) -> Iterator[None]:
         yield
     except AsyncRLError:
         raise
-    except Exception as problem:  # the packages have exceptions of their own
+    except Exception as problem:  # the packages raise many kinds of exceptions
         raise UsageError(f"{sentence}: {describe(problem)}") from None
 
 
@@ -157,6 +157,6 @@ def _open(url: str) -> tuple[Any, str]:
     except ValueError as problem:
         known = fsspec.available_protocols()
         if protocol in known:
-            raise UsageError(f"{url} is no address of a folder: {describe(problem)}") from None
+            raise UsageError(f"{url} does not name a folder: {describe(problem)}") from None
         raise UsageError(f"there is no storage {protocol}://{suggestions(protocol, known)}") from None
     return files, str(path)

@@ -1,4 +1,4 @@
-"""Copies a run into its storage in a thread of its own, which neither slows nor stops training."""
+"""Copies a run into its storage in a separate thread, which neither slows nor stops training."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Uploads:
             try:
                 self._copy.push(state)
                 self._note(None)
-            except Exception as problem:  # the packages of fsspec have exceptions of their own
+            except Exception as problem:  # the packages of fsspec raise many kinds of exceptions
                 self._note(describe(problem))
             _remove(state)
 
