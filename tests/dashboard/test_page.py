@@ -59,7 +59,7 @@ def test_curves_grow_while_a_run_trains(browse: Any, until: Any, tmp_path: Path)
             stops.set()
             thread.join()
         until(page, "document.querySelector('#note').textContent.includes('seen enough')")
-        assert page.text_content("#state") == "finished"
+        assert page.text_content("#state") == "stopped"
 
 
 def test_two_runs_are_drawn_over_one_another(browse: Any, until: Any, page_of_runs: Page) -> None:
