@@ -249,6 +249,8 @@ class RemoteProcess:
         self._store(answer)
         if answer.code is None:
             self._next = self._actor.look.remote()
+        elif answer.code < 0 and not self._is_interrupted:  # a node that is lost may end its processes one by one
+            self._lose(f"signal {-answer.code} ended it")
         else:
             self._end(answer.code)
         return self._code

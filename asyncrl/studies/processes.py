@@ -11,7 +11,9 @@ __all__ = ["cores_of", "last_line"]
 
 
 def last_line(log: Path, code: int | None) -> str:
-    """The last line of a command's log, which says why it failed, or its exit code."""
+    """The last line of a command's log, which says why it failed, or its exit code; the signal if one ended it."""
+    if code is not None and code < 0:
+        return f"signal {-code} ended it"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     return lines[-1].removeprefix("asyncrl: ")[:300] if lines else f"exit code {code}"
 
