@@ -82,7 +82,9 @@ def test_a_curve_is_read_with_the_keyboard_alone(browse: Any, until: Any, page_o
         page.focus("#score canvas")
         page.keyboard.press("Home")
         assert re.match(r"Return at step \d+", page.get_attribute("#score canvas", "aria-label"))
-        assert page.is_visible("#score .tip")
+        page.locator("#score .tip").first.wait_for()
+        page.keyboard.press("Escape")
+        until(page, "document.querySelector('#score canvas').getAttribute('aria-label').includes('seed')")
         page.focus("#tab-episodes")
         page.keyboard.press("ArrowRight")
         assert page.evaluate("document.activeElement.textContent") == "Checkpoints"

@@ -27,7 +27,8 @@ export class Chart {
         unit && element("span", { class: "unit" }, unit), this.value),
       element("div", { class: "plot" }, this.canvas, this.tip),
     );
-    this.#label("");
+    this.newest = "";
+    this.#label();
     this.#listen();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     new IntersectionObserver(([entry]) => { this.seen = entry.isIntersecting; this.draw(); }).observe(this.canvas);
@@ -43,13 +44,13 @@ export class Chart {
       shown.style.color = newest.length > 1 ? one.color : "";
       return shown;
     }));
-    const text = newest.map(([one, y]) => `${one.name} ${number(y)}`).join(", ");
-    this.#label(text);
+    this.newest = newest.map(([one, y]) => `${one.name} ${number(y)}`).join(", ");
+    if (!this.pointed) this.#label(); // while a point is read its label stays
     this.draw();
   }
 
-  #label(text) {
-    this.canvas.setAttribute("aria-label", `${this.title}${this.unit && `, ${this.unit}`}: ${text || "no data yet"}`);
+  #label() {
+    this.canvas.setAttribute("aria-label", `${this.title}${this.unit && `, ${this.unit}`}: ${this.newest || "no data yet"}`);
   }
 
   draw() {
@@ -196,8 +197,10 @@ export class Chart {
   #point(value) {
     for (const chart of ALIGNED) {
       chart.at = value;
+      const wasPointed = chart.pointed;
       chart.pointed = chart === this && value != null;
       if (!chart.pointed) chart.tip.hidden = true;
+      if (wasPointed && !chart.pointed) chart.#label();
       if (chart.canvas.isConnected) chart.draw();
     }
   }
