@@ -114,14 +114,19 @@ def _fetched(hub: Any, repository: str, revision: str | None, file: str, most: i
     """
     from huggingface_hub import errors
 
-    known, size = hub.try_to_load_from_cache(repository, file, revision=revision), 0
+    known = hub.try_to_load_from_cache(repository, file, revision=revision)
     if known is not None and _COMMIT.fullmatch(revision or ""):  # a commit does not change
         return Path(known) if isinstance(known, str) else None
-    with contextlib.suppress(Exception):  # hf_hub_download says what is wrong
+    size, is_reachable = 0, True
+    try:
         size = hub.get_hf_file_metadata(hub.hf_hub_url(repository, file, revision=revision)).size or 0
+    except errors.HfHubHTTPError:
+        pass  # hf_hub_download says what is wrong
+    except Exception:
+        is_reachable = False  # an earlier download serves at once; hf_hub_download would try for half a minute
     _check_size(f"{PREFIX}{repository}: {file}", size, most)
     try:
-        path = Path(hub.hf_hub_download(repository, file, revision=revision))
+        path = Path(hub.hf_hub_download(repository, file, revision=revision, local_files_only=not is_reachable))
     except errors.LocalEntryNotFoundError:
         raise
     except errors.EntryNotFoundError:
