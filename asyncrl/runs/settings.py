@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of, algorithm_named
+from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions, EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
@@ -18,7 +19,7 @@ from asyncrl.errors import UsageError, suggestions
 from asyncrl.networks import Recurrent, network_name_of
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_settings
 
 __all__ = ["configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor"]
@@ -26,6 +27,8 @@ __all__ = ["configure", "kind_of", "leaves", "setting_places", "settings_of", "t
 
 _SEQUENCE_LENGTH = 20
 """Steps of a replayed sequence where a recurrent network is asked for, and no length."""
+_AVERAGES = ("normalize_observation", "normalize_value", "normalize_return")
+"""Settings that average over rollouts in their order."""
 
 
 def configure(
@@ -120,7 +123,7 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     """New values of settings that were not given and do not suit those that were.
 
     A run shorter than the preset's would otherwise end before a replay method learns, before the target network is
-    copied, or while nearly all actions are random.
+    copied, or while nearly all actions are random. Hogwild would refuse a preset's normalization.
     """
     algorithm, steps = config.algorithm, config.steps
     adapted: dict[str, Any] = {}
@@ -134,6 +137,10 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
             adapted["standardize"] = 0
         elif "standardize" in given and "normalize_observation" not in given:
             adapted["normalize_observation"] = False
+    if config.engine is EngineKind.HOGWILD:  # its workers have no common order to average or adapt in
+        adapted |= {name: False for name in _AVERAGES if name not in given}
+        if config.optimizer.learning_rate_schedule is LearningRateSchedule.KL and "learning_rate_schedule" not in given:
+            adapted["learning_rate_schedule"] = LearningRateSchedule.CONSTANT.value
     experience = algorithm.experience()
     if experience.replay is not None:
         starts = experience.replay.learning_starts

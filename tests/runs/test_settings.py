@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asyncrl.algorithms import A3C
+from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
@@ -71,6 +72,14 @@ def test_of_two_scalings_of_observations_the_one_that_is_asked_for_stays() -> No
     """The preset of linear-q on CartPole standardizes."""
     asked = leaves(tailor("CartPole-v1", "linear-q", normalize_observation=True))
     assert (asked["standardize"], asked["normalize_observation"]) == (0, True)
+
+
+def test_hogwild_does_without_the_averages_of_a_preset() -> None:
+    """The preset of a3c normalizes returns; that of ppo on Atari adapts its learning rate to the KL."""
+    assert not tailor(ENV, "a3c", engine="hogwild").normalize_return
+    assert tailor(ENV, "a3c", engine="hogwild", normalize_return=True).normalize_return, "it was asked for"
+    schedule = tailor("ALE/Pong-v5", "ppo", engine="hogwild").optimizer.learning_rate_schedule
+    assert schedule is LearningRateSchedule.CONSTANT
 
 
 def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
