@@ -17,6 +17,7 @@ from asyncrl.cli.help import page_width, wrapped
 from asyncrl.cli.machine_checks import Remedy, facts, remedies
 from asyncrl.cli.options import parse
 from asyncrl.common.hardware import cores, has_bfloat16
+from asyncrl.engines.ray_cluster import check_nodes, connect, nodes
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.version import __version__
 
@@ -28,11 +29,15 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Arguments:
-    """No options."""
+    ray_address: str | None = None
+    """Check this Ray cluster instead, and the version on each of its nodes: HOST:PORT, or auto for this machine's."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    parse(Arguments, "doctor", arguments, "Show this machine, the installed extras, and what to do.", {})
+    about = "Show this machine, the installed extras, and what to do."
+    asked = parse(Arguments, "doctor", arguments, about, {"Options": ("ray_address",)})
+    if asked.ray_address is not None:
+        return _check_cluster(asked.ray_address)
     memory = psutil.virtual_memory()
     print(f"asyncrl {__version__}, Python {platform.python_version()}, {platform.platform()}")
     rows = {
@@ -44,6 +49,21 @@ def run(arguments: Sequence[str]) -> int:
     }
     print(*wrapped(rows | _extras()), sep="\n")
     print("", *_what_to_do(list(remedies(facts(_PACKAGE)))), sep="\n")
+    return 0
+
+
+def _check_cluster(address: str) -> int:
+    """Show the nodes of a Ray cluster. Raises UsageError for what keeps runs from using one."""
+    with connect(address):
+        found = nodes()
+        check_nodes()
+    for node in found:
+        gpus = f", {node.gpus:.0f} GPU{'s' * (node.gpus != 1)}" if node.gpus else ""
+        here = ", this machine" if node.is_here else ""
+        print(f"{node.host}: {node.cpus:.0f} processors{gpus}, {node.store_bytes / _GIB:.1f} GiB for objects{here}")
+    places = sum(node.cpus for node in found)
+    print(f"All {len(found)} nodes have asyncrl {__version__}: up to {places:.0f} actors have a place.")
+    print(f"Try: asyncrl train a3c CartPole-v1 --engine ray --ray-address {address}")
     return 0
 
 

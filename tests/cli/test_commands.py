@@ -147,7 +147,7 @@ OPTIONS = {
     "repro": ["--step-timeout"],
     "bench": ["--seconds", "--network"],
     "list": ["presets", "networks"],
-    "doctor": ["asyncrl doctor"],
+    "doctor": ["--ray-address"],
     "watch": ["--port", "--trust"],
     "export": ["--onnx", "--observations"],
     "share": ["--upload", "--onnx"],

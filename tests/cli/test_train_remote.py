@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from engines.ray_clusters import cluster
 from asyncrl.cli import main
 from asyncrl.launch import newest_checkpoint
 from asyncrl.runs.run import Run
+from asyncrl.version import __version__
 
 pytest.importorskip("ray")
 
@@ -26,10 +28,15 @@ SETTINGS = f"--actors 1 --envs-per-actor 4 --t-max 8 --eval-episodes 0 --checkpo
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The address of a cluster with places for the learner and an actor on a node that is not this one."""
-    with cluster(0, 2) as found:
-        yield found.address
+def nodes() -> Iterator[Any]:
+    """A cluster with places for the learner and an actor on each of two nodes that are not this one."""
+    with cluster(0, 2, 2) as found:
+        yield found
+
+
+@pytest.fixture
+def address(nodes: Any) -> str:
+    return str(nodes.address)
 
 
 def train(folder: Path, steps: int, *where: str) -> int:
@@ -42,12 +49,13 @@ def elsewhere(address: str, folder: Path) -> list[str]:
 
 
 def learners() -> list[psutil.Process]:
-    """The processes of learners on nodes."""
+    """The processes of learners on the nodes of this test's cluster."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "train" in words and any("end_with_parent" in word for word in words):
-            found.append(process)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if "train" in words and any("end_with_parent" in word for word in words):
+                found.append(process)
     return found
 
 
@@ -67,19 +75,39 @@ def once_saved(folder: Path, step: int, act: Callable[[], Any]) -> threading.Thr
     return thread
 
 
-def test_a_killed_learner_starts_again_and_ends_with_the_same_weights(
-    address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_doctor_shows_the_nodes(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--ray-address", address]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(": 2 processors, ") == 2
+    assert f"All 3 nodes have asyncrl {__version__}: up to 4 actors have a place." in printed
+
+
+def test_a_learner_that_is_killed_and_then_loses_its_node_ends_with_the_same_weights(
+    nodes: Any, address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train(tmp_path / "whole", 20 * EVERY, "--engine", "serial")
-    killed = once_saved(tmp_path, 2 * EVERY, lambda: [os.kill(one.pid, signal.SIGKILL) for one in learners()])
+    def kill() -> None:
+        for one in learners():
+            one.kill()
+
+    def remove_node() -> None:
+        above = {parent.pid for one in learners() for parent in one.parents()}
+        for node in list(nodes.worker_nodes):
+            if node.all_processes["raylet"][0].process.pid in above:
+                nodes.remove_node(node, allow_graceful=False)
+
+    train(tmp_path / "whole", 40 * EVERY, "--engine", "serial")
+    losses = [once_saved(tmp_path, 2 * EVERY, kill), once_saved(tmp_path, 10 * EVERY, remove_node)]
     capfd.readouterr()
-    assert train(tmp_path / "run", 20 * EVERY, *elsewhere(address, tmp_path)) == 0
-    killed.join()
+    assert train(tmp_path / "run", 40 * EVERY, *elsewhere(address, tmp_path)) == 0
+    for loss in losses:
+        loss.join()
+    assert len(nodes.worker_nodes) == 1
     out, errors = capfd.readouterr()
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
     assert newest_checkpoint(run).weights_sha256 == newest_checkpoint(whole).weights_sha256
     assert "the learner was lost: signal 9 ended it; it starts again" in errors
-    assert f"step {20 * EVERY:>12,} / {20 * EVERY:,}" in out
+    assert errors.count("the learner was lost") == 2
+    assert f"step {40 * EVERY:>12,} / {40 * EVERY:,}" in out
 
 
 def test_a_signal_stops_the_learner_with_everything_saved(
