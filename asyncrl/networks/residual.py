@@ -59,7 +59,7 @@ class ResidualEncoder(nn.Module):
         self.dense_norm = norm_layer((_FEATURES,), layer_norm=layer_norm)
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = channels(observation, self.dtype, difference=self._difference)
+        x = self._channels(observation)
         for section in self.sections:
             x = section(x)
         return F.relu(self.dense_norm(self.dense(F.relu(self.norm(x)).flatten(1))))
@@ -71,8 +71,12 @@ class ResidualEncoder(nn.Module):
         """
         layer = self.sections[0].convolution
         assert isinstance(layer, FrameConv2d)
-        features = F.relu(layer(channels(observation, self.dtype, difference=self._difference)))
+        features = F.relu(layer(self._channels(observation)))
         return layer.kernels().float(), features[0].float()
+
+    def _channels(self, observation: Tensor) -> Tensor:
+        # the convolutions are two to three times as fast with the channels last
+        return channels(observation, self.dtype, difference=self._difference, last=True)
 
 
 class _Section(nn.Module):
