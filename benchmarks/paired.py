@@ -30,6 +30,7 @@ DQN = ["--actors", "2", "--envs-per-actor", "8", "--learning-starts", "1000", "-
        "--learning-rate", "1e-4"]  # fmt: skip
 SMALL = ["--network", "mlp"]
 LARGE = ["--network", "a3c-cnn"]
+NATURE, RESNET = ["--network", "nature-cnn"], ["--network", "impala-resnet"]
 CASES = {
     "a3c CartPole-v1 serial": [*ON_POLICY, *SMALL, "--steps", "200000"],
     "a3c CartPole-v1 threads": [*ON_POLICY, *SMALL, "--steps", "200000"],
@@ -41,7 +42,11 @@ CASES = {
     "ppo ALE/Pong-v5 serial": [*PPO, *LARGE, "--steps", "10000"],
     "ppo ALE/Pong-v5 processes": [*PPO, *LARGE, "--steps", "14000"],
     "dqn ALE/Pong-v5 serial": [*DQN, *LARGE, "--steps", "5000"],
+    "a3c ALE/Pong-v5 serial nature-cnn": [*ON_POLICY, *NATURE, "--precision", "fp32", "--steps", "8000"],
+    "a3c ALE/Pong-v5 serial resnet": [*ON_POLICY, *RESNET, "--precision", "fp32", "--steps", "2000"],
+    "a3c ALE/Pong-v5 serial resnet-bf16": [*ON_POLICY, *RESNET, "--precision", "bf16", "--steps", "3000"],
 }
+"""Options by algorithm, environment and engine, and a word that tells cases apart."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Arguments:
 
 def rate(checkout: Path, case: str) -> float:
     """Environment steps per second of one run of `case` by the package in `checkout`."""
-    algorithm, env, engine = case.split()
+    algorithm, env, engine = case.split()[:3]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "asyncrl", "train", algorithm, env, *CASES[case], "--engine", engine]
