@@ -118,7 +118,7 @@ OWN = {
 def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_another_seed(
     tmp_path: Path, algorithm: str
 ) -> None:
-    settings = dict(steps=960, actors=3, envs_per_actor=4, eval_episodes=0, lag=2, rollouts_per_update=2)
+    settings = dict(steps=640, actors=3, envs_per_actor=4, eval_episodes=0, lag=2, rollouts_per_update=2)
     settings |= OWN.get(algorithm, {})
     weights = check_lockstep(world_of(algorithm), algorithm, **settings, seed=5)
     other = check_lockstep(world_of(algorithm), algorithm, **settings, seed=6, engines=["serial"])

@@ -18,7 +18,7 @@ from asyncrl.envs.families.gymnasium import Gymnasium
 from asyncrl.launch import start
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
+SMALL: dict[str, Any] = dict(steps=640, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
 REPLAY = dict(learning_starts=100, capacity=600, batch_size=16)
 OWN: dict[str, dict[str, Any]] = {
     "dqn": REPLAY,
