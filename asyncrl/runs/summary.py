@@ -42,7 +42,11 @@ def _learners(config: RunConfig) -> str:
 def _schedule(config: RunConfig) -> str:
     if config.engine is EngineKind.HOGWILD:
         return "free: every worker learns from its own rollouts, without lag or queue"
-    return f"lockstep, lag {config.lag}" if config.schedule is ScheduleKind.LOCKSTEP else "free"
+    if config.schedule is not ScheduleKind.LOCKSTEP:
+        return "free"
+    at_once = (config.lag + 1) * (config.rollouts_per_update or config.actors)
+    idle = f": {at_once} of {config.actors} actors work at a time (--rollouts-per-update, --lag)"
+    return f"lockstep, lag {config.lag}{idle if at_once < config.actors else ''}"
 
 
 def _length(config: RunConfig) -> str:

@@ -68,6 +68,15 @@ def test_the_header_says_why_a_preset_was_chosen(algorithm: str, env: str, prese
     assert f"{'preset':<20}{row}" in summary_lines(config)
 
 
+@pytest.mark.parametrize(
+    ("actors", "row"),
+    [(4, "lockstep, lag 1"), (64, "lockstep, lag 1: 4 of 64 actors work at a time (--rollouts-per-update, --lag)")],
+)
+def test_the_header_says_if_actors_have_to_wait_for_updates(actors: int, row: str) -> None:
+    config = tailor(ENV, "a3c", actors=actors, rollouts_per_update=2)
+    assert f"{'schedule':<20}{row}" in summary_lines(resolve(config, describe(ENV, config.environment)))
+
+
 def test_of_two_scalings_of_observations_the_one_that_is_asked_for_stays() -> None:
     """The preset of linear-q on CartPole standardizes."""
     asked = leaves(tailor("CartPole-v1", "linear-q", normalize_observation=True))
