@@ -46,7 +46,7 @@ CASES = {
     "a3c ALE/Pong-v5 serial resnet": [*ON_POLICY, *RESNET, "--precision", "fp32", "--steps", "2000"],
     "a3c ALE/Pong-v5 serial resnet-bf16": [*ON_POLICY, *RESNET, "--precision", "bf16", "--steps", "3000"],
 }
-"""Options by algorithm, environment and engine, and a word that tells cases apart."""
+"""Options by algorithm, environment, engine and, where these are equal, the network."""
 
 
 @dataclass(frozen=True)
