@@ -28,7 +28,7 @@ from asyncrl.runs.resolution import resolve
 
 COMMON: dict[str, Any] = dict(network="nature-cnn", precision="fp32", engine="serial", learner_threads=1, actors=2)
 CASES: dict[str, dict[str, Any]] = {
-    "a3c": dict(t_max=20, envs_per_actor=16),
+    "a3c": dict(t_max=20, envs_per_actor=16, rollouts_per_update=2),
     "ppo": dict(t_max=128, envs_per_actor=4, epochs=1, minibatches=4),
 }
 
