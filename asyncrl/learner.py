@@ -157,7 +157,7 @@ class Learner:
         share = rollouts if peers is None else peers.share(rollouts, rewards, steps)
         context = self._context(random, rewards, steps)
         with divided(None if peers is None else peers.division):
-            for number, batch in enumerate(self._experience.batches(share, context), 1):
+            for batch in self._experience.batches(share, context):
                 self.stopwatch.lap("batch")
                 if self._noisy:
                     for network in (self.network, self.target_network):
@@ -165,22 +165,15 @@ class Learner:
                 loss = self._loss(batch)
                 metrics = {"loss": loss.total.detach(), **loss.metrics}
                 if loss.early_stop:
-                    self._adapt_learning_rate(metrics)
                     break
                 metrics["gradient_norm"] = self.gradient_step(loss, rollouts)
                 self.stopwatch.lap("optimizer")
-                if number % self._experience.minibatches == 0:
-                    self._adapt_learning_rate(metrics)
                 if isinstance(batch, Sample) and context.source is not None and loss.td_errors is not None:
                     context.source.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
         self.stopwatch.lap("batch")
-        return metrics
-
-    def _adapt_learning_rate(self, metrics: Mapping[str, Tensor]) -> None:
-        """Let an adaptive learning rate follow the minibatch that ends an epoch."""
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
-            self._rate = self._learning_rate.at(self.step)
+        return metrics
 
     def complete(self, rollouts: Sequence[Rollout], steps: int) -> None:
         """Count an update that was learned, from `steps` environment steps, and add its `rollouts` to the statistics."""

@@ -156,13 +156,3 @@ def test_the_corridor_is_learned(tmp_path: Path) -> None:
     settings = dict(steps=40_000, actors=2, envs_per_actor=8, t_max=10, learning_rate=5e-3, eval_episodes=0, seed=5)
     run, _ = start(configure("worlds:Corridor-v0", "a3c", engine="serial", **settings), tmp_path / "run")
     assert evaluate(run.path, 50, greedy=False).mean > 0.9
-
-
-def test_the_learning_rate_follows_the_kl_at_the_end_of_every_epoch(tmp_path: Path) -> None:
-    """No epoch of a new policy on the corridor moves it by half a nat."""
-    rate: dict[str, Any] = dict(learning_rate=1e-4, learning_rate_schedule="kl", target_kl=1.0)
-    size: dict[str, Any] = dict(t_max=8, epochs=3, minibatches=2, actors=1, envs_per_actor=4, steps=64, log_every=1)
-    config = configure("worlds:Corridor-v0", "ppo", eval_episodes=0, **rate, **size)
-    start(config, tmp_path / "run")
-    found = [record["learning_rate"] for record in train_records(tmp_path / "run")]
-    assert found == pytest.approx([1e-4 * 1.5**3, 1e-4 * 10])
