@@ -157,7 +157,10 @@ def _join(ray: Any, address: str) -> None:
     except ConnectionError as error:
         hint = "no Ray runs on this machine; start one with `ray start --head`, or give HOST:PORT"
         if "not find" not in str(error):
-            hint = "the cluster refuses the connection; does RAY_AUTH_TOKEN or ~/.ray/auth_token hold its token?"
+            hint = (
+                "the connection is refused; is this the port of `ray start --head` (6379), and does RAY_AUTH_TOKEN or "
+                "~/.ray/auth_token hold the cluster's token?"
+            )
         raise UsageError(f"--ray-address {address}: {hint}") from None
     except ray.exceptions.AuthenticationError as error:
         raise UsageError(
