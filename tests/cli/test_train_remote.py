@@ -64,7 +64,7 @@ def once_saved(folder: Path, step: int, act: Callable[[], Any]) -> threading.Thr
 
     def wait() -> None:
         checkpoints = folder / "store" / "run" / "checkpoints"
-        for _ in range(1200):
+        for _ in range(6000):
             if checkpoints.is_dir() and any(int(path.name) >= step for path in checkpoints.iterdir()):
                 act()
                 return
