@@ -45,7 +45,7 @@ def _schedule(config: RunConfig) -> str:
     if config.schedule is not ScheduleKind.LOCKSTEP:
         return "free"
     at_once = (config.lag + 1) * (config.rollouts_per_update or config.actors)
-    idle = f": {at_once} of {config.actors} actors work at a time (--rollouts-per-update, --lag)"
+    idle = f": {at_once} of {config.actors} actors busy (--rollouts-per-update)"
     return f"lockstep, lag {config.lag}{idle if at_once < config.actors else ''}"
 
 

@@ -70,7 +70,7 @@ def test_the_header_says_why_a_preset_was_chosen(algorithm: str, env: str, prese
 
 @pytest.mark.parametrize(
     ("actors", "row"),
-    [(4, "lockstep, lag 1"), (64, "lockstep, lag 1: 4 of 64 actors work at a time (--rollouts-per-update, --lag)")],
+    [(4, "lockstep, lag 1"), (64, "lockstep, lag 1: 4 of 64 actors busy (--rollouts-per-update)")],
 )
 def test_the_header_says_if_actors_have_to_wait_for_updates(actors: int, row: str) -> None:
     config = tailor(ENV, "a3c", actors=actors, rollouts_per_update=2)
