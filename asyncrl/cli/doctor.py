@@ -58,11 +58,10 @@ def _check_cluster(address: str) -> int:
         found = nodes()
         check_nodes()
     for node in found:
-        gpus = f", {node.gpus:.0f} GPU{'s' * (node.gpus != 1)}" if node.gpus else ""
+        gpus = f", GPUs: {node.gpus:.0f}" if node.gpus else ""
         here = ", this machine" if node.is_here else ""
-        print(f"{node.host}: {node.cpus:.0f} processors{gpus}, {node.store_bytes / _GIB:.1f} GiB for objects{here}")
-    places = sum(node.cpus for node in found)
-    print(f"All {len(found)} nodes have asyncrl {__version__}: up to {places:.0f} actors have a place.")
+        print(f"{node.host}: CPUs: {node.cpus:.0f}{gpus}, {node.store_bytes / _GIB:.1f} GiB for objects{here}")
+    print(f"asyncrl {__version__} on every node; places for actors: {sum(node.cpus for node in found):.0f}")
     print(f"Try: asyncrl train a3c CartPole-v1 --engine ray --ray-address {address}")
     return 0
 
