@@ -9,9 +9,6 @@ from typing import Any
 
 from asyncrl.engines.ray_cluster import import_ray
 
-FAST_LOSS = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 200}
-"""A lost node is noticed after about a second instead of fifteen."""
-
 
 @contextlib.contextmanager
 def cluster(*cpus: int) -> Iterator[Any]:
@@ -20,8 +17,7 @@ def cluster(*cpus: int) -> Iterator[Any]:
     with warnings.catch_warnings(action="ignore"):
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": cpus[0], "include_dashboard": False, "_system_config": FAST_LOSS}
-        found = Cluster(initialize_head=True, head_node_args=head)
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False})
     try:
         for count in cpus[1:]:
             found.add_node(num_cpus=count)
