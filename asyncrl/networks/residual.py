@@ -75,7 +75,7 @@ class ResidualEncoder(nn.Module):
         return layer.kernels().float(), features[0].float()
 
     def _channels(self, observation: Tensor) -> Tensor:
-        # the convolutions are two to three times as fast with the channels last
+        # oneDNN's 3×3 convolutions are faster with the channels last, for acting and in bfloat16, too
         return channels(observation, self.dtype, difference=self._difference, last=True)
 
 
