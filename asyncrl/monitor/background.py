@@ -8,16 +8,18 @@ from collections import deque
 from collections.abc import Callable
 
 from asyncrl.monitor.guarded import warn
-from asyncrl.monitor.sink import Record, Sink
+from asyncrl.monitor.sink import Buffered, Record, Sink
 
 __all__ = ["Background"]
 
 _DROPPED = ("train", "episode")
 """Kinds of records that are dropped when the buffer is full; records of other kinds are few."""
+_INTERVAL = 0.5
+"""Seconds between two turns of the thread. Waking it for every record would interrupt training as often."""
 
 
 class Background:
-    """Opens a sink in a thread and passes records to it there.
+    """Opens a sink in a thread and passes records to it there, twice a second.
 
     If the sink is too slow, records are dropped. If it raises, it gets no more records. If it hangs, `finish` waits for
     `patience` seconds. Each of these gives a SinkWarning.
@@ -44,7 +46,6 @@ class Background:
                 self._dropped += 1
                 return
             self._waiting.append(record)
-            self._changed.notify()
 
     def say(self, line: str) -> None:
         pass
@@ -67,16 +68,22 @@ class Background:
     def _work(self) -> None:
         try:
             with contextlib.closing(self._open()) as sink:
-                while (record := self._next()) is not None:
-                    sink.write(record)
+                while not self._wait():
+                    self._pass_on(sink)
+                self._pass_on(sink)
         except BaseException as problem:  # a library may call sys.exit
             with self._changed:
                 self._failed = True
                 self._waiting.clear()
             warn(f"the tracker {self._name} raised {type(problem).__name__}: {problem}; it gets no more records")
 
-    def _next(self) -> Record | None:
-        """Wait for a record; None at the end."""
+    def _wait(self) -> bool:
+        """Wait for the next turn; whether it is the last."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ends)
-            return self._waiting.popleft() if self._waiting else None
+            return self._changed.wait_for(lambda: self._ends, _INTERVAL)
+
+    def _pass_on(self, sink: Sink) -> None:
+        while self._waiting:
+            sink.write(self._waiting.popleft())
+        if isinstance(sink, Buffered):
+            sink.flush()

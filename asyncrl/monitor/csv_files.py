@@ -37,8 +37,10 @@ class CsvFiles:
             self._names[kind] = names = [*names, *new]
             self._rewrite(kind, names)
         _writer(self._files[kind], names).writerow(values)
-        if kind != "episode":
-            self._files[kind].flush()
+
+    def flush(self) -> None:
+        for file in self._files.values():
+            file.flush()
 
     def _rewrite(self, kind: str, names: list[str]) -> None:
         """Begin the file of a kind, with the rows that it has and the columns `names`."""

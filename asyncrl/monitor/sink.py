@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Display", "Durable", "Record", "Sink"]
+__all__ = ["Buffered", "Display", "Durable", "Record", "Sink"]
 
 Record = dict[str, Any]
 """A line of metrics.jsonl: step, update, time, kind, and the fields of that kind."""
@@ -21,6 +21,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what is buffered and release resources."""
+
+
+@runtime_checkable
+class Buffered(Protocol):
+    """A sink that collects records."""
+
+    def flush(self) -> None:
+        """Write what is collected."""
 
 
 @runtime_checkable

@@ -28,6 +28,8 @@ __all__ = ["TrackedRun", "Tracker", "check_installed", "describe_trackers", "ope
 
 _PROJECT = "asyncrl"
 _ONLINE = "online"
+_MLFLOW_METRICS, _MLFLOW_PARAMETERS = 1_000, 100
+"""What MLflow takes in one call, at most."""
 
 
 class Tracker(Enum):
@@ -157,6 +159,7 @@ class _MLflow:
         from mlflow.entities import Metric, Param
 
         self._client, self._metric, self._folder = MlflowClient(), Metric, run.folder
+        self._metrics: list[Metric] = []
         file = _id_file(run, Tracker.MLFLOW)
         if file.exists():
             self._id = file.read_text(encoding="ascii")
@@ -168,8 +171,8 @@ class _MLflow:
         self._id = self._client.create_run(experiment, run_name=run.folder.name).info.run_id
         write_atomically(file, self._id)
         parameters = [Param(name, str(value)[:500]) for name, value in _flat(run.config).items()]
-        for first in range(0, len(parameters), 100):  # MLflow's limit
-            self._client.log_batch(self._id, params=parameters[first : first + 100])
+        for first in range(0, len(parameters), _MLFLOW_PARAMETERS):
+            self._client.log_batch(self._id, params=parameters[first : first + _MLFLOW_PARAMETERS])
 
     def write(self, record: Record) -> None:
         if record["kind"] == "video":
@@ -177,8 +180,12 @@ class _MLflow:
         elif record["kind"] != "episode":
             now = int(time.time() * 1_000)
             values = {re.sub(r"[^\w./ -]", "_", name): x for name, x in scalars(record).items()}
-            metrics = [self._metric(name, float(x), now, record["step"]) for name, x in values.items()]
-            self._client.log_batch(self._id, metrics=metrics)
+            self._metrics += [self._metric(name, float(x), now, record["step"]) for name, x in values.items()]
+
+    def flush(self) -> None:
+        for first in range(0, len(self._metrics), _MLFLOW_METRICS):
+            self._client.log_batch(self._id, metrics=self._metrics[first : first + _MLFLOW_METRICS])
+        self._metrics.clear()
 
     def say(self, line: str) -> None:
         pass
