@@ -40,7 +40,7 @@ from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.recorder import Recorder
 from asyncrl.runs.run import Run
 from asyncrl.runs.schedule import Free, Lockstep
-from asyncrl.runs.stage_times import StageMeter
+from asyncrl.runs.stage_times import StageMeter, StageTimes
 from asyncrl.runs.statistics import Episode, Statistics
 
 __all__ = ["Session", "TrainingResult", "is_complete", "memory_plan", "train"]
@@ -61,6 +61,8 @@ class TrainingResult:
     """Why the run ended before its steps were made; None if it did not, or a signal or its target return ended it."""
     is_copied: bool = True
     """Whether its storage has all of it, if it has one."""
+    times: StageTimes | None = None
+    """Where the time went since it began or was resumed; None if it made no rollout."""
 
 
 def train(context: RunContext, resume: Checkpoint | None = None) -> TrainingResult:
@@ -258,8 +260,15 @@ class Session:
         self.recorder.record_verdict()
         if not stop:
             self._ask_callbacks(stop)
-        seconds = self.statistics.seconds
-        return TrainingResult(self.learner.updates, self.learner.step, seconds, stop.signal, evaluation, self.stopped)
+        return TrainingResult(
+            update=self.learner.updates,
+            step=self.learner.step,
+            seconds=self.statistics.seconds,
+            signal=stop.signal,
+            evaluation=evaluation,
+            stopped=self.stopped,
+            times=self.statistics.stages.total(),
+        )
 
     def _ask_callbacks(self, stop: StopRequest) -> None:
         """Show the callbacks what was recorded, and do what they ask for."""

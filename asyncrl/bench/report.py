@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.bench.stages import WARM_UP, Stage, capacity
+from asyncrl.bench.trials import RecordCollector, without_evaluation
 from asyncrl.bench.usage import Usage
 from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
@@ -81,9 +82,8 @@ def bench(config: RunConfig, seconds: float) -> Report:
     rates = {stage: found.steps_per_second for stage, found in capacities.items()}
     bound = 1 / sum(1 / rate for rate in rates.values())
     steps = max(20 * config.batch_steps, round(bound * seconds))
-    no_evaluation: dict[str, Any] = dict(eval_episodes=0, eval_every=0, target_return=None)
-    trial = replace(config, steps=steps, checkpoint_every=2 * steps, log_every=steps // 100, **no_evaluation)
-    collector = _RecordCollector()
+    trial = replace(without_evaluation(config, steps), log_every=steps // 100)
+    collector = RecordCollector()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
         start(trial, Path(folder) / "run", collector)
     first, last = collector.records[round(len(collector.records) * WARM_UP)], collector.records[-1]
@@ -103,23 +103,3 @@ def bench(config: RunConfig, seconds: float) -> Report:
         frame_skip=contract.frame_skip,
         verdict=collector.verdict,
     )
-
-
-class _RecordCollector:
-    """A sink that keeps the training records of a run, and its verdict."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.verdict: Record = {}
-
-    def write(self, record: Record) -> None:
-        if record["kind"] == "train":
-            self.records.append(record)
-        elif record["kind"] == "verdict":
-            self.verdict = record
-
-    def say(self, line: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

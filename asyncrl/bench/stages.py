@@ -31,7 +31,7 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.plans import actor_spec, make_learner
 
-__all__ = ["Stage", "capacity"]
+__all__ = ["WARM_UP", "Stage", "capacity", "learning_starts", "with_early_learning"]
 
 WARM_UP = 0.2
 """Fraction of the time that is not counted."""
@@ -119,7 +119,7 @@ def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object]
 
 def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:
     """Repeats updates from the same batch of real rollouts."""
-    config = _without_warm_up(config)
+    config = with_early_learning(config)
     spec, count = actor_spec(config, contract), config.rollouts_per_update or 1
     learner = make_learner(config, contract)
     plan = MemoryPlan(spec.layout(), num_slots=count, num_buffers=1, num_weights=learner.weights.numel())
@@ -129,21 +129,21 @@ def _learning(config: RunConfig, contract: Contract) -> tuple[Callable[[], objec
         memory.fill(actor, Ticket(number, 0, 0, number, 0))
     actor.close()
     steps = 0
-    while learner.step <= _warm_up(config):
+    while learner.step <= learning_starts(config):
         before = learner.step
         learner.update(memory.slots)
         steps = learner.step - before
     return lambda: learner.update(memory.slots), steps
 
 
-def _warm_up(config: RunConfig) -> int:
-    """Return the steps that are stored before learning starts."""
+def learning_starts(config: RunConfig) -> int:
+    """The steps that are stored before learning starts."""
     experience = config.algorithm.experience()
     return 0 if experience.replay is None else experience.replay.learning_starts
 
 
-def _without_warm_up(config: RunConfig) -> RunConfig:
-    """Return the configuration with a replay buffer that fills quickly."""
+def with_early_learning(config: RunConfig) -> RunConfig:
+    """The configuration with a replay buffer that fills quickly."""
     experience = config.algorithm.experience()
     if experience.replay is None:
         return config

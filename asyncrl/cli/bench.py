@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncrl.api import tailor
-from asyncrl.bench import Report, bench
+from asyncrl.bench import Report, bench, tune
+from asyncrl.cli.bench_table import tuning_text
 from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse
 from asyncrl.common.validation import within
@@ -18,11 +19,15 @@ from asyncrl.runs.config import EngineKind
 from asyncrl.runs.option_checks import reject_ineffective
 from asyncrl.runs.provenance import machine
 
-_ABOUT = "Measure speed on this machine: environment steps, acting, learning, and training end to end."
-BASIC = {
-    "Options": ("algo", "preset", "network", "actors", "envs_per_actor", "engine", "lag", "seconds", "json"),
-}
+_ABOUT = (
+    "Measure speed on this machine: environment steps, acting, learning, and training end to end. With --tune, find "
+    "settings that train faster here."
+)
+_SETTINGS = ("network", "actors", "envs_per_actor", "t_max", "engine", "lag", "learner_threads", "env_threads")
+BASIC = {"Options": ("algo", "preset", *_SETTINGS), "Measurement": ("tune", "seconds", "json")}
 """Options of the short help, by section."""
+_SECONDS = {False: 10.0, True: 60.0}
+"""Defaults of --seconds, without and with --tune."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,20 @@ class Arguments:
     """Number of actors. Default: the preset's."""
     envs_per_actor: int | None = None
     """Environments per actor. Default: the preset's."""
+    t_max: int | None = None
+    """Steps per rollout and environment. Default: the preset's."""
     engine: EngineKind | None = None
     """Engine. Default: the preset's."""
     lag: int | None = None
     """Policy lag in updates. Default: the preset's."""
-    seconds: float = 10.0
-    """Seconds of each of the four measurements."""
+    learner_threads: int | None = None
+    """Torch threads of the learner. Default: as in training."""
+    env_threads: int | None = None
+    """Threads that step one actor's environments. Default: the preset's."""
+    tune: bool = False
+    """Find settings that train faster here, with the same batch. Settings that are given stay as they are."""
+    seconds: float | None = None
+    """Seconds of each of the four measurements, or of all with --tune. Default: 10, and 60 with --tune."""
     json: bool = False
     """Print one JSON object."""
 
@@ -52,13 +65,22 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "bench", arguments, _ABOUT, BASIC)
     within(asked, 0, math.inf, "seconds", above=True)
-    names = ("network", "actors", "envs_per_actor", "engine", "lag")
-    settings = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    seconds = asked.seconds or _SECONDS[asked.tune]
+    settings = {name: value for name in _SETTINGS if (value := getattr(asked, name)) is not None}
     config = tailor(asked.env, asked.algo, asked.preset, **settings)
     reject_ineffective(config, describe(config.env, config.environment), settings)
-    report = bench(config, asked.seconds)
+    if asked.tune:
+        preset = {} if asked.preset is None else {"preset": asked.preset}
+        tuning = tune(config, seconds, settings, say=(lambda line: None) if asked.json else _say)
+        print(json.dumps(tuning.to_json()) if asked.json else tuning_text(tuning, {**preset, **settings}))
+        return 0
+    report = bench(config, seconds)
     print(json.dumps(report.to_json()) if asked.json else _text(report))
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _text(report: Report) -> str:

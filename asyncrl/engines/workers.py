@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,7 +26,7 @@ from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources
 from asyncrl.errors import ActorDied, AsyncRLError, LearnerDied, UsageError
 
-__all__ = ["ACTORS", "LEARNERS", "Role", "Workers", "main", "prepare", "shutdown_idle"]
+__all__ = ["ACTORS", "LEARNERS", "Role", "Workers", "kept_idle", "main", "prepare", "shutdown_idle"]
 
 _CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end on `close` before they are killed."""
@@ -53,6 +53,18 @@ def shutdown_idle() -> None:
             server = _idle.pop()
             if server.owner == os.getpid():  # false in a fork of the owner
                 server.kill()
+
+
+@contextlib.contextmanager
+def kept_idle() -> Iterator[None]:
+    """Keep the fork servers without workers for after the block, even if it calls `shutdown_idle`."""
+    with _lock:
+        kept, _idle[:] = [*_idle], []
+    try:
+        yield
+    finally:
+        with _lock:
+            _idle.extend(kept)
 
 
 atexit.register(shutdown_idle)
