@@ -19,6 +19,7 @@ from asyncrl.agents.export import export
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.agents.playing import evaluate, play, play_episode, play_yourself, record
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
+from asyncrl.bench.automatic import found_actors
 from asyncrl.envs import EnvSource
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
@@ -27,7 +28,7 @@ from asyncrl.monitor.progress import training_view
 from asyncrl.runs.fetched import fetched
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import configure, leaves, tailor
+from asyncrl.runs.settings import configure, leaves, tailor, without_auto
 from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.sharing.share import share
 from asyncrl.training import TrainingResult
@@ -109,10 +110,11 @@ def train(
         raise UsageError("the environment is missing: train(ENV, ALGO), or env in the table [run] of the config")
     with located(file, overridden=settings):
         if file is not None and not trust:
-            file.check_trust(configure(env, algorithm, preset, **merged))
-        chosen = tailor(env, algorithm, preset, **merged)
+            file.check_trust(configure(env, algorithm, preset, **without_auto(merged)))
+        found, notes = found_actors(env, algorithm, preset, merged)
+        chosen = tailor(env, algorithm, preset, **{**merged, **found})
         view = training_view(f"{chosen.algorithm.name} on {chosen.env}", chosen.steps, progress)
-        run, result = start(chosen, run_dir, view, callbacks=callbacks, sinks=sinks, asked=settings, home=home)
+        run, result = start(chosen, run_dir, view, callbacks=callbacks, sinks=sinks, asked=settings, home=home, notes=notes)
     _raise_interrupt(run, result)
     return run
 

@@ -78,6 +78,7 @@ def start(
     video: bool = False,
     home: Path | None = None,
     beside: Beside = contextlib.nullcontext,
+    notes: Sequence[str] = (),
 ) -> tuple[Run, TrainingResult]:
     """Make a new run and train it to its end.
 
@@ -91,6 +92,7 @@ def start(
         video: Note in the run folder that a video belongs to the run.
         home: The folder that relative paths start from; None is the working directory. Environments may change it.
         beside: What is entered with the run's folder before training, and left after it.
+        notes: Sentences shown below the run's header.
 
     Raises:
         UsageError: For settings that are impossible, or that have no effect though the user gave them or they differ
@@ -114,7 +116,7 @@ def start(
         with run.locked():
             write_atomically(run.path / "config.toml", settings_text(given, contract))
             with uploads_of(run, config.storage, observers.say) as uploads, beside(run):
-                result = _train(config, contract, run, observers, uploads, None)
+                result = _train(config, contract, run, observers, uploads, None, notes)
             return run, _with_copy(result, uploads)
 
 

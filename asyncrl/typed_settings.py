@@ -302,7 +302,7 @@ class Settings(TypedDict, total=False):
     offline: str | None
     steps: int
     seed: int
-    actors: int
+    actors: int | Literal["auto"]
     envs_per_actor: int
     rollouts_per_update: int | None
     engine: EngineKindName

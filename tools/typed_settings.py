@@ -20,6 +20,7 @@ from asyncrl.runs.config import RunConfig
 FILE = Path(__file__).parents[1] / "asyncrl" / "typed_settings.py"
 NOT_SETTINGS = {"env", "algorithm", "preset"}
 WIDER = {
+    "actors": 'int | Literal["auto"]',
     "env_kwargs": "str | Mapping[str, Any] | None",
     "extra_envs": "Sequence[EnvSource]",
     "network": "NetworkSource",

@@ -17,10 +17,19 @@ from asyncrl.agents.evaluator import evaluated_means, is_stalled
 from asyncrl.agents.video import open_video
 from asyncrl.algorithms import ALGORITHMS, algorithm_name_of, is_algorithm
 from asyncrl.api import configure, load, play_episode, tailor
+from asyncrl.bench import found_actors
 from asyncrl.cli.continuation import read_continuation
 from asyncrl.cli.help import print_help, wrapped
 from asyncrl.cli.options import HELP, options_of, read_values, relative, remove_option, with_values
-from asyncrl.cli.train_options import BASIC, NewRun, Output, envpool_setting, reject_other_families, train_options
+from asyncrl.cli.train_options import (
+    BASIC,
+    NewRun,
+    Output,
+    envpool_setting,
+    reject_other_families,
+    takes_auto_actors,
+    train_options,
+)
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores
@@ -38,6 +47,7 @@ from asyncrl.presets import read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_options
 from asyncrl.runs.run import Run
+from asyncrl.runs.settings import AUTO, without_auto
 from asyncrl.runs.settings_file import SettingsFile, located, read_settings_file, settings_text
 from asyncrl.training import TrainingResult
 
@@ -77,7 +87,8 @@ def _start(arguments: Sequence[str]) -> int:
     named = split_command(arguments)
     rest = named.options
     with located(named.file):
-        base = configure(named.env or "", named.algorithm, named.preset, **{**named.settings, **envpool_setting(rest)})
+        known = {**without_auto(named.settings), **envpool_setting(rest)}
+        base = configure(named.env or "", named.algorithm, named.preset, **known)
         if named.file is not None and "--trust" not in rest:
             named.file.check_trust(base)  # the help and the options below import what the environment names
     if set(HELP) & set(rest):
@@ -86,12 +97,16 @@ def _start(arguments: Sequence[str]) -> int:
     if _takes_processes(base, rest):
         prepare()  # actors import their modules while the command line is read
     reject_other_families(rest, base)
+    auto = {"actors": AUTO} if takes_auto_actors(rest) else {}
     values = read_values(options_of(NewRun(base)), rest)
     output = with_values(Output(), values)
-    settings = {name: value for name, value in values.items() if not hasattr(output, name)}
+    settings = {name: value for name, value in values.items() if not hasattr(output, name)} | auto
     with located(named.file, overridden=settings):
         check_numbers(with_values(base, values))
-        config = tailor(base.env, type(base.algorithm), named.preset, **{**named.settings, **settings})
+        method = (base.env, type(base.algorithm), named.preset)
+        found, notes = found_actors(*method, {**named.settings, **settings})
+        settings |= found
+        config = tailor(*method, **{**named.settings, **settings})
         if output.print_config:
             print(settings_text(*check(config, asked=settings, home=home)), end="")
             return 0
@@ -102,15 +117,17 @@ def _start(arguments: Sequence[str]) -> int:
         if output.seeds is not None:
             from asyncrl.cli.train_seeds import run_seeds
 
-            file = None if named.file is None else named.file.path
-            return run_seeds(config, settings, output, preset=named.preset, file=file, video="video" in values)
+            file, asks_video = None if named.file is None else named.file.path, "video" in values
+            return run_seeds(config, settings, output, preset=named.preset, file=file, video=asks_video, notes=notes)
         if output.on_ray is not None:
             raise UsageError(
                 "--on-ray spreads the runs of --seeds N over a cluster; for the actors of one run: --engine ray"
             )
         view = terminal_view(f"{config.algorithm.name} on {config.env}", config.steps, quiet=output.quiet)
         beside = _live_page if output.watch else contextlib.nullcontext
-        trained, result = start(config, output.run_dir, view, asked=settings, video=output.video, home=home, beside=beside)
+        trained, result = start(
+            config, output.run_dir, view, asked=settings, video=output.video, home=home, beside=beside, notes=notes
+        )
     return _report(trained, result, quiet=output.quiet, video=output.video)
 
 

@@ -18,14 +18,15 @@ from asyncrl.errors import AsyncRLError
 from asyncrl.experience import OffPolicy
 from asyncrl.networks import DeterministicActorCritics, QNetwork
 from asyncrl.runs.config import RunConfig
+from asyncrl.runs.settings import AUTO
 
-__all__ = ["BASIC", "NewRun", "Output", "envpool_setting", "reject_other_families", "train_options"]
+__all__ = ["BASIC", "NewRun", "Output", "envpool_setting", "reject_other_families", "takes_auto_actors", "train_options"]
 
 BASIC = {
     "Run": {
         "steps": "Environment steps over all actors",
         "seed": "Seed of the run",
-        "actors": "Actors",
+        "actors": "Actors; auto finds their number",
         "envs_per_actor": "Environments per actor",
         "engine": "Where actors run",
         "device": "Device of the network",
@@ -115,6 +116,15 @@ def envpool_setting(words: Sequence[str]) -> dict[str, Any]:
     """Return `--env-backend envpool` as a setting, because it decides the environment's family; {} without it."""
     chosen = remove_option([*words], "--env-backend")[-1:]
     return {"env_backend": Backend.ENVPOOL} if chosen == [Backend.ENVPOOL.value] else {}
+
+
+def takes_auto_actors(words: list[str]) -> bool:
+    """Remove `--actors auto` from `words`; False if the last `--actors` is a number or missing."""
+    values = remove_option(words, "--actors")
+    if values[-1:] == [AUTO]:
+        return True
+    words += [word for value in values for word in ("--actors", value)]
+    return False
 
 
 def reject_other_families(words: Sequence[str], config: RunConfig) -> None:

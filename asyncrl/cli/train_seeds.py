@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,14 @@ __all__ = ["run_seeds"]
 
 
 def run_seeds(
-    config: RunConfig, settings: Mapping[str, Any], output: Output, *, preset: str | None, file: Path | None, video: bool
+    config: RunConfig,
+    settings: Mapping[str, Any],
+    output: Output,
+    *,
+    preset: str | None,
+    file: Path | None,
+    video: bool,
+    notes: Sequence[str] = (),
 ) -> int:
     """Train with `output.seeds` seeds and print their scores. Returns the exit code.
 
@@ -31,6 +38,7 @@ def run_seeds(
         preset: The preset that the user named.
         file: The settings file that the user named.
         video: Whether the user asked about videos.
+        notes: Sentences to print first.
     """
     from asyncrl.studies.benchmark import benchmark
     from asyncrl.studies.suite import Method, Suite, Task
@@ -52,13 +60,16 @@ def run_seeds(
     )
     slug = re.sub("[^a-zA-Z0-9_.+-]+", "-", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     folder = output.run_dir or Path("runs", slug)
+    say: Callable[[str], None] = (lambda line: None) if output.quiet else (lambda line: print(line, flush=True))
+    for note in notes:
+        say(note)
     study = benchmark(
         suite,
         seeds=output.seeds,
         folder=folder,
         on_ray=output.on_ray,
         trust=output.trust,
-        say=(lambda line: None) if output.quiet else (lambda line: print(line, flush=True)),
+        say=say,
     )
     print(*study_lines(study), sep="\n")
     print(f"report: {relative(study.path)}/report.md and report.html")

@@ -160,7 +160,8 @@ class RunConfig:
     seed: int = 1
     """Root seed of every random number in the run."""
     actors: int = 2
-    """Actors, each with its own environments and copy of the weights."""
+    """Actors, each with its own environments and copy of the weights. `auto` (only for train) divides the same
+    environments among as many as suit this machine."""
     envs_per_actor: Annotated[int, Choices(4, 8, 16, 32)] = 16
     """Environments that each actor steps together."""
     rollouts_per_update: int | None = None

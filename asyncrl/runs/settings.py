@@ -22,8 +22,10 @@ from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.former_names import rename_settings
 
-__all__ = ["configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor"]
+__all__ = ["AUTO", "configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor", "without_auto"]
 
+AUTO = "auto"
+"""As `actors`: the number that suits this machine, which is found before a run is configured (`bench/automatic.py`)."""
 
 _SEQUENCE_LENGTH = 20
 """Steps of a replayed sequence where a recurrent network is asked for, and no length."""
@@ -47,6 +49,8 @@ def configure(
     Raises:
         UsageError: For an unknown name or a value of the wrong type.
     """
+    if settings.get("actors") == AUTO:
+        raise UsageError("--actors auto: only `asyncrl train` looks at the machine; give a number")
     env, settings = env_id_of(env), {**_hyperparameters(algorithm), **settings}
     algorithm = None if algorithm is None else algorithm_name_of(algorithm)
     name = preset or automatic(algorithm or "a3c", env)
@@ -79,6 +83,11 @@ def configure(
     if isinstance(config.get("extra_envs"), list | tuple):
         config["extra_envs"] = [env_id_of(one) for one in config["extra_envs"]]
     return RunConfig.from_json(config)
+
+
+def without_auto(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` without `actors="auto"`."""
+    return {name: value for name, value in settings.items() if (name, value) != ("actors", AUTO)}
 
 
 def setting_places(algorithm: type[Algorithm]) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,73 @@
+"""`--actors auto`: the number of actors from a short look at this machine and the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from asyncrl.algorithms import AlgorithmSource
+from asyncrl.bench.candidates import Bounds, SpeedSettings, divisions
+from asyncrl.bench.trials import train_briefly
+from asyncrl.bench.tuning import expected_gains
+from asyncrl.common.hardware import cores
+from asyncrl.envs import EnvSource, describe_all
+from asyncrl.errors import UsageError
+from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.resolution import resolve
+from asyncrl.runs.settings import AUTO, tailor, without_auto
+
+__all__ = ["fewest_of_the_fastest", "found_actors"]
+
+_SECONDS = 1.5
+"""Duration of the look, after the first update."""
+_LEAST_GAIN = 1.05
+"""Expected gains below this do not change the number."""
+
+
+def found_actors(
+    env: EnvSource, algorithm: AlgorithmSource | None, preset: str | None, settings: Mapping[str, Any]
+) -> tuple[dict[str, int], list[str]]:
+    """The settings that stand for `actors="auto"` among `settings`, and a sentence about them; nothing without it.
+
+    The batch of an update stays as it is: the same environments are divided among more or fewer actors. Environments per
+    actor, or rollouts per update, that are among `settings` stay as they are, too.
+
+    Raises UsageError where a look at this machine says nothing.
+    """
+    if settings.get("actors") != AUTO:
+        return {}, []
+    others = without_auto(settings)
+    config = tailor(env, algorithm, preset, **others)
+    changes, sentence = _look(config, others)
+    return {"actors": config.actors, **changes}, [f"--actors auto: {sentence}."]
+
+
+def fewest_of_the_fastest(gains: Mapping[SpeedSettings, float], present: SpeedSettings) -> SpeedSettings:
+    """Of the settings with nearly the largest gain, those with the fewest actors; `present` if none is worth a change."""
+    most = max(gains.values(), default=1.0)
+    if most < _LEAST_GAIN * gains.get(present, 1.0):
+        return present
+    return min((one for one, gain in gains.items() if gain * _LEAST_GAIN >= most), key=lambda one: one.actors)
+
+
+def _look(config: RunConfig, held: Mapping[str, Any]) -> tuple[dict[str, int], str]:
+    """The settings that change, and what was found."""
+    contract = describe_all(config.env_ids, config.environment)
+    resolved = resolve(config, contract)
+    present = SpeedSettings.of(config, resolved)
+    if resolved.engine is EngineKind.RAY:
+        raise UsageError("--actors auto looks at this machine, which says nothing about a Ray cluster: give a number")
+    if resolved.offline is not None:
+        raise UsageError("--actors auto has nothing to look at with --offline, which learns without playing: give a number")
+    if resolved.engine is EngineKind.HOGWILD:
+        workers = max(cores(), len(config.env_ids))
+        return {"actors": workers}, f"{workers} workers on {cores()} cores"
+    trial = train_briefly(config, _SECONDS)
+    gains = expected_gains(trial, contract, config, divisions(present, Bounds.of(resolved, contract), held))
+    best = fewest_of_the_fastest(gains, present)
+    if best == present:
+        kept = f"{present.actors} × {present.envs_per_actor} environments, as without it"
+        return {}, f"{kept}: no other division is expected to be faster here"
+    faster = f"{gains[best]:.1f} times the speed of {present.actors} × {present.envs_per_actor} expected"
+    where = f"{cores()} cores, engine {resolved.engine.value}"
+    return best.changes_from(present), f"{best.actors} × {best.envs_per_actor} environments, {faster} on {where}"
