@@ -59,6 +59,7 @@ SLOW = {
     "algorithms/test_optimizers::test_steps_follow_the_formula",
     "algorithms/test_replay_based::test_a_run_on_the_corridor_finds_the_exact_values",
     "algorithms/test_update_rules",
+    "bench/test_bench_tuning",
     "cli/test_command_mistakes",
     "cli/test_commands",
     "cli/test_signals",

@@ -81,12 +81,14 @@ class Bounds:
     """Environments that the agent is trained in, each of which needs an actor (`extra_envs`)."""
     has_env_threads: bool = False
     """Whether the environments can be stepped by several threads."""
+    has_images: bool = False
+    """Whether the learner's layers are large enough to be divided among threads."""
 
     @classmethod
     def of(cls, config: RunConfig, contract: Contract) -> Bounds:
         """This machine, for a resolved configuration."""
         lag = config.lag if config.schedule is ScheduleKind.LOCKSTEP else None
-        return cls(cores(), lag, len(config.env_ids), family_named(contract.family).has_threads)
+        return cls(cores(), lag, len(config.env_ids), family_named(contract.family).has_threads, contract.spaces.has_images)
 
 
 def divisions(present: SpeedSettings, bounds: Bounds, held: Collection[str]) -> list[SpeedSettings]:
@@ -140,7 +142,8 @@ def refinements(settings: SpeedSettings, bounds: Bounds, held: Collection[str]) 
     found = [*_lengths(settings, held)]
     if "learner_threads" not in held and settings.engine is not EngineKind.HOGWILD:
         counts = dict.fromkeys((1, max(1, bounds.cores // 2), bounds.cores))
-        found += [replace(settings, learner_threads=count) for count in counts]
+        most = bounds.cores if bounds.has_images else settings.learner_threads
+        found += [replace(settings, learner_threads=count) for count in counts if count <= most]
     if "env_threads" not in held and bounds.has_env_threads:
         counts = dict.fromkeys((1, 2, bounds.cores))
         found += [replace(settings, env_threads=count) for count in counts if count <= settings.envs_per_actor]

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 from asyncrl.bench.candidates import Bounds, SpeedSettings, choose, finalists, placements, refinements
@@ -192,7 +193,7 @@ class _Search:
     @property
     def _cost(self) -> float:
         """Seconds that a short trial is expected to take."""
-        return self._short + (sum(self._starting) / len(self._starting) if self._starting else 0.0)
+        return self._short + (median(self._starting) if self._starting else 0.0)
 
     def _ordered(self, first: Trial, candidates: Sequence[SpeedSettings]) -> list[SpeedSettings]:
         """The most promising candidates first."""
@@ -225,12 +226,15 @@ class _Search:
 
     def _finals(self) -> None:
         """Measure the best again, one after the other, as often and as long as the time allows."""
-        best = finalists(self._rates(), self._present, _FINALISTS)
-        if len(best) == 1:
+        left, rates = self._seconds - self._elapsed, self._rates()
+        if len(rates) == 1:
             return
-        left = self._seconds - self._elapsed
-        passes = min(_PASSES, int(left / (len(best) * self._cost)))
-        if not passes:
+        for count in range(_FINALISTS, 0, -1):
+            best = finalists(rates, self._present, count)
+            passes = min(_PASSES, int(left / (len(best) * self._cost)))
+            if passes:
+                break
+        else:
             self._say("no time is left to measure the best again: --seconds gives more")
             return
         each = left / (passes * len(best)) - (self._cost - self._short)

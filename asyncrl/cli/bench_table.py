@@ -92,6 +92,6 @@ def _choice(tuning: Tuning) -> str:
     if tuning.best == tuning.present:
         return f"The present settings are kept: nothing was faster by more than {NOISE:.0%} and their own spread."
     found = f"The chosen settings train {tuning.gain:.2f} times as fast as the present ones."
-    if "t_max" in tuning.changes:
+    if "t_max" in tuning.changes and tuning.config.algorithm.experience().replay is None:
         found += f" T is also the length of returns: --t-max {tuning.present.t_max} holds it."
     return found

@@ -145,7 +145,7 @@ OPTIONS = {
     "pretrain dqn worlds:Corridor-v0": ["--data", "--imitation-epochs", "--run-dir"],
     "inspect": ["--json"],
     "repro": ["--step-timeout"],
-    "bench": ["--seconds", "--network"],
+    "bench": ["--seconds", "--network", "--tune"],
     "list": ["presets", "networks"],
     "doctor": ["--ray-address"],
     "watch": ["--port", "--trust"],
