@@ -1,14 +1,16 @@
-"""Compare end-to-end training speed with Stable-Baselines3's A2C and DQN on one machine.
+"""Compare end-to-end training speed with Stable-Baselines3 on one machine.
 
-    .venv/bin/python benchmarks/peers/compare.py a2c --repeats 3 --seconds 30
-    .venv/bin/python benchmarks/peers/compare.py dqn --repeats 3 --seconds 30
+    .venv/bin/python benchmarks/peers/compare.py a2c dqn --repeats 3 --seconds 15
+    .venv/bin/python benchmarks/peers/compare.py ppo cartpole-ppo --repeats 3 --seconds 8
 
-Both train on PongNoFrameskip-v4 with the Nature network (parameters are counted on both sides), 84×84 gray frames, stack
-4, frame skip 4 with the maximum of two frames, and clipped rewards. A2C: 16 environments, one update per 16 × T steps. DQN:
-a memory of 50,000 steps, 32 samples per four steps (the peer with one environment and with 16). They run in turns, so
-drift of the machine affects both; a warm-up of 5 s is not counted. The peer runs in a separate virtual environment, created
-here once, with the same torch, and the better of its configurations counts. Results go to
-benchmarks/results/compare-a2c.json or compare-dqn.json and, as a table, to standard output.
+The cases are in cases.py. In each, all sides train the same network (its parameters are counted on every side) with the
+same batches on the same environment; Atari has 84×84 gray frames, stack 4, frame skip 4 with the maximum of two frames, no
+sticky actions and clipped rewards. A short trial finds each side's best configuration (engine or vector environment, torch
+threads); these then run in turns, so drift of the machine affects all of them, and the medians of rounds are reported.
+
+Every peer runs in a virtual environment of its own, created here once, with the same torch.
+`impala` has no peer; it is compared with the bound of `asyncrl bench`. Results go to
+benchmarks/results/compare-CASE.json and, as tables, to standard output.
 """
 
 from __future__ import annotations
@@ -17,96 +19,154 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
+from cases import CASES, Case
+from task import Task
+from venvs import python_of
 
 from asyncrl.runs.provenance import machine
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-VENV = HERE.parent / ".peers" / "sb3"
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
-PACKAGES = ("stable-baselines3==2.9.2", "torch==2.13.0", "ale-py", "opencv-python-headless")
-PARAMETERS = {"a2c": 1_687_719, "dqn": 1_687_206}
-KINDS = {
-    "a2c": {"asyncrl": ("processes", "threads"), "sb3": ("dummy", "subproc")},
-    "dqn": {"asyncrl": ("processes", "threads"), "sb3": ("single", "dummy")},
-}
+WORKERS = {"asyncrl": "our_worker.py", "sb3": "sb3_worker.py"}
+
+Run = dict[str, Any]
+"""A task's side, configuration and T, and the worker's answer."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    method: Annotated[Literal["a2c", "dqn"], tyro.conf.Positional]
-    env: str = "PongNoFrameskip-v4"
-    """Environment id, known to both sides."""
-    envs: int = 16
-    """Environments on each side."""
-    t: tuple[int, ...] | None = None
-    """Steps per rollout. Default: 5 (the peer's) and 20 for a2c, 4 for dqn."""
+    cases: tyro.conf.Positional[tuple[Literal[tuple(CASES)], ...]]  # type: ignore[valid-type]
+    """Cases to measure, one after another; all if none is named."""
+    t: tuple[int, ...] = ()
+    """Steps per rollout, instead of the case's own."""
     repeats: int = 3
-    """Measurements of each kind; the median is reported."""
+    """Rounds; their median is reported."""
     seconds: float = 30.0
-    """Seconds per measurement."""
+    """Seconds per measurement; they end with the first update after that."""
+    warm_up: float = 5.0
+    """Seconds of training before each measurement."""
+    pilot: float = 3.0
+    """Seconds per configuration in the trial that chooses each side's best one. 0: no trial; all configurations run in
+    every round, and each round's best one counts."""
+    precision: Literal["auto", "fp32"] = "auto"
+    """asyncrl's precision; auto computes convolutions in bfloat16 if the processor can, which the peers do not."""
+    out: Path = RESULTS
+    """Folder of the results."""
 
 
-def peer_python() -> Path:
-    """The peer's Python, installed on first use."""
-    python = VENV / "bin" / "python"
-    if not (VENV / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", *PACKAGES], check=True)
-        (VENV / "installed").touch()
-    return python
-
-
-def measure(asked: Arguments, side: str, kind: str, steps: int) -> dict[str, Any]:
-    """Measure one side once, in a separate process."""
-    python, worker = (sys.executable, "our_worker.py") if side == "asyncrl" else (peer_python(), "sb3_worker.py")
-    words = [python, HERE / worker, asked.method, asked.env, asked.envs, steps, asked.seconds, kind]
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+def measure(asked: Arguments, name: str, side: str, configuration: str, steps: int, *, pilot: bool = False) -> Run:
+    """Measure one configuration of a side once, in a separate process."""
+    case = CASES[name]
+    times = (asked.pilot, 0.0) if pilot else (asked.seconds, asked.warm_up)
+    task = Task(name, side, configuration, steps, *times, asked.precision)
+    words = [str(python_of(side)), str(HERE / WORKERS[side]), task.argument]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{side} ({kind}) ended with {done.returncode}:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert found["parameters"] == PARAMETERS[asked.method], found
-    print(f"{side:<8} {kind:<10} T={steps:<3} {found['steps_per_second']:>8,.0f} steps/s", file=sys.stderr, flush=True)
-    return {"side": side, "kind": kind, "t": steps, **found}
+        raise SystemExit(f"{name}: {side} ({configuration}) ended with {done.returncode}:\n{done.stderr}")
+    found: Run = json.loads(done.stdout.splitlines()[-1])
+    assert found["parameters"] == case.parameters, (case.parameters, found)
+    rate, kind = found["steps_per_second"], "trial" if pilot else ""
+    line = f"{name:<13} {side:<8} {configuration:<27} T={steps:<4} {rate:>8,.0f} steps/s {kind}"
+    print(line, file=sys.stderr, flush=True)
+    return {"side": side, "kind": configuration, "t": steps, **found}
 
 
-def rounds(runs: list[dict[str, Any]], steps: int, count: int) -> list[float]:
-    """The ratio of the best configurations in each round, which is robust against drift of the machine."""
-    those, ratios = [run for run in runs if run["t"] == steps], []
-    for first in range(0, len(those), count):
-        best: dict[str, float] = {}
-        for run in those[first : first + count]:
-            best[run["side"]] = max(best.get(run["side"], 0.0), run["steps_per_second"])
-        ratios.append(best["asyncrl"] / best["sb3"])
-    return ratios
+def pilots(asked: Arguments, name: str, steps: int) -> list[Run]:
+    """Try every configuration of the sides that have several."""
+    sides = CASES[name].sides.items()
+    pairs = [(side, one.name) for side, own in sides if asked.pilot and len(own) > 1 for one in own]
+    return [measure(asked, name, *pair, steps, pilot=True) for pair in pairs]
+
+
+def best(runs: list[Run]) -> dict[str, Run]:
+    """Return each side's fastest run."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        if run["side"] not in found or run["steps_per_second"] > found[run["side"]]["steps_per_second"]:
+            found[run["side"]] = run
+    return found
+
+
+def chosen(case: Case, trials: list[Run]) -> list[tuple[str, str]]:
+    """Return the side and name of the configurations to measure: each side's best in the trial, all without a trial."""
+    winners = best(trials)
+    pairs = [(side, one.name) for side, own in case.sides.items() for one in own]
+    return [(side, kind) for side, kind in pairs if side not in winners or winners[side]["kind"] == kind]
+
+
+def ratios(rounds: list[list[Run]]) -> dict[str, float]:
+    """Return asyncrl's speed as a multiple of each peer's and as a share of its bound: the median of the rounds' ratios."""
+    found: dict[str, list[float]] = {}
+    for runs in rounds:
+        fastest = best(runs)
+        ours = fastest.pop("asyncrl")
+        references = {side: run["steps_per_second"] for side, run in fastest.items()}
+        references |= {"bound": ours["bound"]} if "bound" in ours else {}
+        for side, rate in references.items():
+            found.setdefault(side, []).append(ours["steps_per_second"] / rate)
+    return {side: round(statistics.median(values), 3) for side, values in found.items()}
+
+
+def medians(runs: list[Run]) -> Iterator[tuple[str, str, float]]:
+    """Return side, configuration and median rate of all runs."""
+    for side, kind in dict.fromkeys((run["side"], run["kind"]) for run in runs):
+        rates = [run["steps_per_second"] for run in runs if (run["side"], run["kind"]) == (side, kind)]
+        yield side, kind, statistics.median(rates)
+
+
+def table(name: str, parts: list[dict[str, Any]]) -> str:
+    """Return a case's results as a Markdown table, one row for each configuration; a ratio compares each side's best."""
+    rows = ["| case | T | side | configuration | trial | steps/s | asyncrl is |", "|---|---|---|---|---|---|---|"]
+    for part in parts:
+        tried = {(run["side"], run["kind"]): f"{run['steps_per_second']:,.0f}" for run in part["trials"]}
+        measured = {(side, kind): rate for side, kind, rate in medians(part["runs"])}
+        for pair in dict.fromkeys([*tried, *measured]):
+            rate, multiple = measured.get(pair, 0.0), part["ratios"].get(pair[0])
+            is_best = rate == max(own for (side, _), own in measured.items() if side == pair[0])
+            cells = (
+                tried.get(pair, ""),
+                f"{rate:,.0f}" if rate else "",
+                f"{multiple:.2f} ×" if multiple and is_best else "",
+            )
+            rows.append(f"| {' | '.join((name, str(part['t']), *pair, *cells))} |")
+        if "bound" in part["ratios"]:
+            bounds = statistics.median(run["bound"] for run in part["runs"])
+            rows.append(f"| {name} | {part['t']} | bound | | | {bounds:,.0f} | {part['ratios']['bound']:.0%} of it |")
+    return "\n".join(rows)
+
+
+def compare(asked: Arguments, name: str, steps: int) -> dict[str, Any]:
+    """Measure one case with rollouts of so many steps."""
+    case = CASES[name]
+    trials = pilots(asked, name, steps)
+    pairs = chosen(case, trials)
+    rounds = [[measure(asked, name, *pair, steps) for pair in pairs] for _ in range(asked.repeats)]
+    runs = [run for one in rounds for run in one]
+    return {"t": steps, "ratios": ratios(rounds), "trials": trials, "runs": runs}
 
 
 def main() -> None:
     asked = tyro.cli(Arguments, description=__doc__)
-    peer_python()
-    lengths, kinds = asked.t or {"a2c": (5, 20), "dqn": (4,)}[asked.method], KINDS[asked.method]
-    sides = [(side, kind) for side, own in kinds.items() for kind in own]
-    runs = [measure(asked, *side, steps) for steps in lengths for _ in range(asked.repeats) for side in sides]
-
-    def median(side: str, kind: str, steps: int) -> float:
-        return statistics.median(
-            r["steps_per_second"] for r in runs if (r["side"], r["kind"], r["t"]) == (side, kind, steps)
-        )
-
-    print("| T | " + " | ".join(f"{side}, {kind}" for side, kind in sides) + " | best to best, median of rounds |")
-    print("|---" * (len(sides) + 2) + "|")
-    ratios = {steps: round(statistics.median(rounds(runs, steps, len(sides))), 3) for steps in lengths}
-    for steps in lengths:
-        rates = [median(side, kind, steps) for side, kind in sides]
-        print(f"| {steps} | {' | '.join(f'{rate:,.0f}' for rate in rates)} | {ratios[steps]:.2f} × |")
-    report = {"command": " ".join(sys.argv), "machine": machine(), "ratios": ratios, "runs": runs}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"compare-{asked.method}.json").write_text(json.dumps(report, indent=1) + "\n")
+    names = asked.cases or tuple(CASES)
+    for side in dict.fromkeys(side for name in names for side in CASES[name].sides):
+        python_of(side)
+    asked.out.mkdir(exist_ok=True)
+    for name in names:
+        parts = [compare(asked, name, steps) for steps in asked.t or CASES[name].t]
+        print(table(name, parts), flush=True)
+        merged = {
+            "ratios": {part["t"]: part["ratios"] for part in parts},
+            **{kind: [run for part in parts for run in part[kind]] for kind in ("trials", "runs")},
+        }
+        report = {"command": " ".join(sys.argv), "machine": machine(), "precision": asked.precision, **merged}
+        suffix = "" if asked.precision == "auto" else f"-{asked.precision}"
+        (asked.out / f"compare-{name}{suffix}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

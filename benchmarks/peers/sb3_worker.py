@@ -1,67 +1,94 @@
-"""Measure Stable-Baselines3's training speed, in the peer's virtual environment; prints one JSON object.
-
-python sb3_worker.py a2c|dqn ENV ENVS T SECONDS subproc|dummy|single
-"""
+"""Measure Stable-Baselines3's training speed in one configuration of a case, in its virtual environment; prints JSON."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from importlib.metadata import version
+from typing import Any
 
 import ale_py
 import gymnasium
-from stable_baselines3 import A2C, DQN
+import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_atari_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack
+from task import Stopwatch, Task, answer
 
-WARM_UP = 5.0
+ALGORITHMS: dict[str, Any] = {"a2c": A2C, "ppo": PPO, "dqn": DQN, "sac": SAC}
+ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
 
-class Stopwatch(BaseCallback):
-    """Records the start time of every rollout and ends training `seconds` after the warm-up."""
+class Reader(BaseCallback):
+    """Notes the start time of every rollout and ends training when the measurement is complete."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, stopwatch: Stopwatch) -> None:
         super().__init__()
-        self.seconds = seconds
-        self.began = time.monotonic()
-        self.marks: list[tuple[float, int]] = []
+        self.stopwatch = stopwatch
 
     def _on_rollout_start(self) -> None:
-        now = time.monotonic() - self.began
-        if now >= WARM_UP:
-            self.marks.append((now, self.num_timesteps))
+        self.stopwatch.read(self.num_timesteps)
 
     def _on_step(self) -> bool:
-        return not self.marks or self.marks[-1][0] - self.marks[0][0] < self.seconds
+        return not self.stopwatch.is_complete
+
+
+def environments(task: Task, count: int) -> VecEnv:
+    """Make the environments; Atari with the preprocessing of the DQN paper."""
+    kind = SubprocVecEnv if task.how.place == "subproc" else DummyVecEnv
+    if task.case.network.hidden:
+        return make_vec_env(task.case.env, count, seed=1, vec_env_cls=kind)
+    gymnasium.register_envs(ale_py)
+    return VecFrameStack(make_atari_env(task.case.env, count, seed=1, vec_env_cls=kind), 4)
+
+
+def settings(task: Task, count: int) -> dict[str, Any]:
+    """Return the arguments of the algorithm that make its batches those of the case."""
+    case = task.case
+    if case.method == "a2c":
+        return dict(n_steps=task.t)
+    if case.method == "ppo":
+        return dict(n_steps=task.t, n_epochs=case.epochs, batch_size=count * task.t // case.minibatches)
+    every = max(task.t, case.update_every) if count == 1 else task.t
+    return dict(
+        buffer_size=case.capacity,
+        learning_starts=case.learning_starts,
+        batch_size=case.batch_size,
+        train_freq=every,
+        gradient_steps=every * count // case.update_every,
+    )
+
+
+def model_of(task: Task, vector: VecEnv) -> BaseAlgorithm:
+    """Build the algorithm with the network of the case."""
+    wanted = task.case.network
+    own = dict(net_arch=list(wanted.hidden), activation_fn=ACTIVATIONS[wanted.activation]) if wanted.hidden else None
+    policy = "MlpPolicy" if wanted.hidden else "CnnPolicy"
+    algorithm = ALGORITHMS[task.case.method]
+    model: BaseAlgorithm = algorithm(
+        policy, vector, policy_kwargs=own, seed=1, device="cpu", **settings(task, vector.num_envs)
+    )
+    return model
+
+
+def learned_numbers(model: Any) -> int:
+    """Count what is learned: without target networks, with SAC's temperature."""
+    if isinstance(model, DQN):
+        return sum(p.numel() for p in model.q_net.parameters())
+    if isinstance(model, SAC):
+        networks = (*model.actor.parameters(), *model.critic.parameters(), model.log_ent_coef)
+        return sum(p.numel() for p in networks)
+    return sum(p.numel() for p in model.policy.parameters())
 
 
 def main() -> None:
-    method, env, envs, steps, seconds, kind = sys.argv[1:]
-    gymnasium.register_envs(ale_py)
-    count, classes = 1 if kind == "single" else int(envs), {"subproc": SubprocVecEnv}
-    vector = VecFrameStack(make_atari_env(env, count, seed=1, vec_env_cls=classes.get(kind, DummyVecEnv)), 4)
-    model: BaseAlgorithm
-    if method == "a2c":
-        model = A2C("CnnPolicy", vector, n_steps=int(steps), seed=1)
-    else:
-        memory = {"buffer_size": 50_000, "learning_starts": 1_000, "batch_size": 32}
-        model = DQN("CnnPolicy", vector, train_freq=int(steps), gradient_steps=count, **memory, seed=1)
-    stopwatch = Stopwatch(float(seconds))
-    model.learn(10**9, callback=stopwatch)
-    (began, first), (ended, last) = stopwatch.marks[0], stopwatch.marks[-1]
-    print(
-        json.dumps(
-            {
-                "steps_per_second": (last - first) / (ended - began),
-                "parameters": sum(p.numel() for p in (model.policy if method == "a2c" else model.q_net).parameters()),
-                "versions": {name: version(name) for name in ("stable-baselines3", "torch", "ale-py", "gymnasium")},
-            }
-        )
-    )
+    task = Task.given()
+    if task.how.threads is not None:
+        torch.set_num_threads(task.how.threads)
+    vector = environments(task, 1 if task.how.place == "single" else task.case.envs)
+    model = model_of(task, vector)
+    reader = Reader(task.stopwatch)
+    model.learn(10**9, callback=reader)
+    answer(reader.stopwatch.rate, learned_numbers(model), ("stable-baselines3", "torch", "ale-py", "gymnasium"))
     vector.close()
 
 
