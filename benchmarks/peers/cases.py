@@ -47,7 +47,7 @@ class Case:
     """What all sides train."""
 
     method: str
-    """a2c, ppo, dqn, sac or impala"""
+    """a2c, ppo, dqn, pqn, sac or impala"""
     env: str
     envs: int
     t: tuple[int, ...]
@@ -67,18 +67,24 @@ class Case:
     """Replay: environment steps before the first gradient step; what comes before is not measured."""
     capacity: int = 50_000
     """Replay: environment steps that the buffer holds."""
+    script: str = ""
+    """CleanRL: the script to run."""
+    peer_env: str = ""
+    """CleanRL: the environment's name in EnvPool."""
     record_every: int = 2_000
     """asyncrl: environment steps between readings of the clock, or one update if that is longer."""
     bound: bool = False
     """asyncrl: measure the bound of `asyncrl bench` as well."""
 
 
-PONG, CARTPOLE = "PongNoFrameskip-v4", "CartPole-v1"
+PONG, POOL_PONG, CARTPOLE = "PongNoFrameskip-v4", "Pong-v5", "CartPole-v1"
 NATURE, TANH = Network(), Network((64, 64), "tanh")
 CONVOLUTIONS = 4 * 32 * 8**2 + 32 + 32 * 64 * 4**2 + 64 + 64 * 64 * 3**2 + 64
 NATURE_BODY = CONVOLUTIONS + 64 * 7**2 * 512 + 512
+NATURE_NORMS = 2 * (32 * 20**2 + 64 * 9**2 + 64 * 7**2 + 512)
 TANH_BODY = (4 + 1) * 64 + (64 + 1) * 64
 POLICY_AND_VALUE = NATURE_BODY + 513 * (ACTIONS + 1)
+PQN_SMALL = (4 + 3) * 120 + (120 + 3) * 84 + (84 + 1) * 2
 SAC_SIZE = 3 * (256 + 1) * 256 + (3 + 1) * 256 + 2 * (4 + 1) * 256 + 2 * 257 + 2 * 257 + 1
 """A policy with mean and spread of one action, two critics and the temperature."""
 
@@ -104,6 +110,8 @@ SB3_SMALL_REPLAY = (
     Configuration("all environments, 1 thread", "dummy", threads=1),
     Configuration("all environments, 2 threads", "dummy", threads=2),
 )
+CLEANRL_IMAGES = (Configuration("EnvPool"),)
+CLEANRL = (Configuration("1 thread", threads=1), Configuration("2 threads", threads=2))
 
 CASES = {
     "a2c": Case(
@@ -119,8 +127,13 @@ CASES = {
     ),
     "ppo": Case(
         "ppo", PONG, 16, (128,), NATURE, POLICY_AND_VALUE,
-        {"asyncrl": (*OURS, OURS_IN_TURNS), "sb3": SB3_IMAGES},
-        epochs=4, minibatches=4,
+        {"asyncrl": (*OURS, OURS_IN_TURNS), "sb3": SB3_IMAGES, "cleanrl": CLEANRL_IMAGES},
+        epochs=4, minibatches=4, script="ppo_atari_envpool.py", peer_env=POOL_PONG,
+    ),
+    "pqn": Case(
+        "pqn", PONG, 8, (128,), Network(layer_norm=True), NATURE_BODY + NATURE_NORMS + 513 * ACTIONS,
+        {"asyncrl": (*OURS, OURS_IN_TURNS), "cleanrl": CLEANRL_IMAGES},
+        epochs=4, minibatches=4, script="pqn_atari_envpool.py", peer_env=POOL_PONG,
     ),
     "sac": Case(
         "sac", "Pendulum-v1", 1, (1,), Network((256, 256)), SAC_SIZE, {"asyncrl": OURS_SAC, "sb3": SB3_SMALL},
@@ -132,12 +145,16 @@ CASES = {
     ),
     "cartpole-ppo": Case(
         "ppo", CARTPOLE, 8, (128,), TANH, 2 * TANH_BODY + 65 * 3,
-        {"asyncrl": OURS_SMALL, "sb3": SB3_SMALL},
-        epochs=4, minibatches=4,
+        {"asyncrl": OURS_SMALL, "sb3": SB3_SMALL, "cleanrl": CLEANRL},
+        epochs=4, minibatches=4, script="ppo.py",
     ),
     "cartpole-dqn": Case(
         "dqn", CARTPOLE, 8, (4,), TANH, TANH_BODY + 65 * 2, {"asyncrl": OURS_SMALL, "sb3": SB3_SMALL_REPLAY},
         batch_size=32, update_every=4, learning_starts=1_000,
+    ),
+    "cartpole-pqn": Case(
+        "pqn", CARTPOLE, 4, (128,), Network((120, 84), layer_norm=True), PQN_SMALL,
+        {"asyncrl": OURS_SMALL, "cleanrl": CLEANRL}, epochs=4, minibatches=4, script="pqn.py",
     ),
 }  # fmt: skip
 """The cases by name."""

@@ -1,39 +1,41 @@
-"""Compare end-to-end training speed with Stable-Baselines3 on one machine.
+"""Compare end-to-end training speed with Stable-Baselines3 and CleanRL on one machine.
 
     .venv/bin/python benchmarks/peers/compare.py a2c dqn --repeats 3 --seconds 15
-    .venv/bin/python benchmarks/peers/compare.py ppo cartpole-ppo --repeats 3 --seconds 8
+    .venv/bin/python benchmarks/peers/compare.py ppo cartpole-ppo --cleanrl ~/cleanrl
 
 The cases are in cases.py. In each, all sides train the same network (its parameters are counted on every side) with the
 same batches on the same environment; Atari has 84×84 gray frames, stack 4, frame skip 4 with the maximum of two frames, no
 sticky actions and clipped rewards. A short trial finds each side's best configuration (engine or vector environment, torch
 threads); these then run in turns, so drift of the machine affects all of them, and the medians of rounds are reported.
 
-Every peer runs in a virtual environment of its own, created here once, with the same torch.
-`impala` has no peer; it is compared with the bound of `asyncrl bench`. Results go to
+Every peer runs in a virtual environment of its own, created here once, with the same torch. CleanRL's scripts run unedited,
+with EnvPool on Atari. `impala` has no peer; it is compared with the bound of `asyncrl bench`. Results go to
 benchmarks/results/compare-CASE.json and, as tables, to standard output.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
-from cases import CASES, Case
+from cases import CASES
 from task import Task
-from venvs import python_of
+from venvs import cleanrl_script, python_of
 
 from asyncrl.runs.provenance import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
-WORKERS = {"asyncrl": "our_worker.py", "sb3": "sb3_worker.py"}
+WORKERS = {"asyncrl": "our_worker.py", "sb3": "sb3_worker.py", "cleanrl": "cleanrl_worker.py"}
 
 Run = dict[str, Any]
 """A task's side, configuration and T, and the worker's answer."""
@@ -56,15 +58,29 @@ class Arguments:
     every round, and each round's best one counts."""
     precision: Literal["auto", "fp32"] = "auto"
     """asyncrl's precision; auto computes convolutions in bfloat16 if the processor can, which the peers do not."""
+    peers: tuple[Literal["sb3", "cleanrl"], ...] = ("sb3", "cleanrl")
+    """Peers to compare with."""
+    cleanrl: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: $CLEANRL)")] = None
+    """A clone of vwxyzjn/cleanrl, which may be a bare one."""
     out: Path = RESULTS
     """Folder of the results."""
+
+    def configurations(self, name: str) -> list[tuple[str, str]]:
+        """Return side and name of every configuration of a case with the peers asked for."""
+        sides = [(side, own) for side, own in CASES[name].sides.items() if side in ("asyncrl", *self.peers)]
+        return [(side, one.name) for side, own in sides for one in own]
+
+    def script(self, name: str) -> Path:
+        """Return CleanRL's script of a case."""
+        return cleanrl_script(self.cleanrl or os.environ.get("CLEANRL"), CASES[name].script)
 
 
 def measure(asked: Arguments, name: str, side: str, configuration: str, steps: int, *, pilot: bool = False) -> Run:
     """Measure one configuration of a side once, in a separate process."""
     case = CASES[name]
+    script = asked.script(name) if side == "cleanrl" else ""
     times = (asked.pilot, 0.0) if pilot else (asked.seconds, asked.warm_up)
-    task = Task(name, side, configuration, steps, *times, asked.precision)
+    task = Task(name, side, configuration, steps, *times, asked.precision, str(script))
     words = [str(python_of(side)), str(HERE / WORKERS[side]), task.argument]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -79,9 +95,9 @@ def measure(asked: Arguments, name: str, side: str, configuration: str, steps: i
 
 def pilots(asked: Arguments, name: str, steps: int) -> list[Run]:
     """Try every configuration of the sides that have several."""
-    sides = CASES[name].sides.items()
-    pairs = [(side, one.name) for side, own in sides if asked.pilot and len(own) > 1 for one in own]
-    return [measure(asked, name, *pair, steps, pilot=True) for pair in pairs]
+    pairs = asked.configurations(name)
+    count = Counter(side for side, _ in pairs)
+    return [measure(asked, name, *pair, steps, pilot=True) for pair in pairs if asked.pilot and count[pair[0]] > 1]
 
 
 def best(runs: list[Run]) -> dict[str, Run]:
@@ -93,10 +109,9 @@ def best(runs: list[Run]) -> dict[str, Run]:
     return found
 
 
-def chosen(case: Case, trials: list[Run]) -> list[tuple[str, str]]:
-    """Return the side and name of the configurations to measure: each side's best in the trial, all without a trial."""
+def chosen(pairs: list[tuple[str, str]], trials: list[Run]) -> list[tuple[str, str]]:
+    """Return the configurations to measure: each side's best in the trial, all without a trial."""
     winners = best(trials)
-    pairs = [(side, one.name) for side, own in case.sides.items() for one in own]
     return [(side, kind) for side, kind in pairs if side not in winners or winners[side]["kind"] == kind]
 
 
@@ -143,9 +158,8 @@ def table(name: str, parts: list[dict[str, Any]]) -> str:
 
 def compare(asked: Arguments, name: str, steps: int) -> dict[str, Any]:
     """Measure one case with rollouts of so many steps."""
-    case = CASES[name]
     trials = pilots(asked, name, steps)
-    pairs = chosen(case, trials)
+    pairs = chosen(asked.configurations(name), trials)
     rounds = [[measure(asked, name, *pair, steps) for pair in pairs] for _ in range(asked.repeats)]
     runs = [run for one in rounds for run in one]
     return {"t": steps, "ratios": ratios(rounds), "trials": trials, "runs": runs}
@@ -154,8 +168,11 @@ def compare(asked: Arguments, name: str, steps: int) -> dict[str, Any]:
 def main() -> None:
     asked = tyro.cli(Arguments, description=__doc__)
     names = asked.cases or tuple(CASES)
-    for side in dict.fromkeys(side for name in names for side in CASES[name].sides):
-        python_of(side)
+    for name in names:
+        for side in dict.fromkeys(side for side, _ in asked.configurations(name)):
+            python_of(side)
+            if side == "cleanrl":
+                asked.script(name)
     asked.out.mkdir(exist_ok=True)
     for name in names:
         parts = [compare(asked, name, steps) for steps in asked.t or CASES[name].t]

@@ -29,6 +29,8 @@ class Task:
     warm_up: float
     precision: str = "auto"
     """asyncrl: dtype of the network's body."""
+    script: str = ""
+    """CleanRL: path of the script."""
 
     @classmethod
     def given(cls) -> Task:
