@@ -196,9 +196,12 @@ class Actor:
         slot.terminated[t] = torch.from_numpy(step.terminated)
         slot.reset[t + 1] = torch.from_numpy(step.done)
         self._observation = torch.from_numpy(step.observation)
-        self._is_first_step = slot.reset[t].numpy().copy()
-        self._frames_since_reset = torch.where(slot.reset[t], 0, (self._frames_since_reset + 1).clamp(max=self._stack - 1))
-        self._state = torch.where(slot.reset[t][:, None], 0.0, output.state)
+        resets = slot.reset[t]
+        if self._bots is not None:
+            self._is_first_step = resets.numpy().copy()
+        if self._stack > 1:
+            self._frames_since_reset = torch.where(resets, 0, (self._frames_since_reset + 1).clamp(max=self._stack - 1))
+        self._state = torch.where(resets[:, None], 0.0, output.state) if output.state.shape[-1] else output.state
 
     def _replace_by_bots(self, bots: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:
         """Replace the policy's actions by those of bots where bots play."""

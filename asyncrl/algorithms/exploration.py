@@ -112,6 +112,8 @@ class Exploration:
     def finals(self, slots: EnvSlots) -> Tensor:
         """Return the final ε of each environment, [B] float64."""
         finals = torch.tensor(self.final_epsilons, dtype=torch.float64)
+        if len(finals) == 1 and self.epsilon_assignment is not Assignment.LADDER:
+            return finals.expand(len(slots.index))
         match self.epsilon_assignment:
             case Assignment.ROUND_ROBIN:
                 return finals[slots.index % len(finals)]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from asyncrl.algorithms.base import ActContext, ActionOutput
+from asyncrl.networks import ActorCritic
 
 __all__ = ["sample_action"]
 
@@ -18,7 +19,10 @@ def sample_action(
 
     With `log_prob`, the output's extras contain log π(a|s) [B] float32 as "log_prob".
     """
-    policy, _, state = network(observation[None], state)
+    if context.explore and isinstance(network, ActorCritic):
+        policy, state = network.policies(observation[None], state)
+    else:
+        policy, _, state = network(observation[None], state)
     action = policy.mode() if context.greedy else policy.sample(context.random)
     extras = {"log_prob": policy.log_prob(action)[0]} if log_prob else {}
     return ActionOutput(action[0], state, extras)

@@ -29,7 +29,7 @@ class Body(nn.Module):
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self._mask is not None:
             observation = self._mask.features(observation)
-        features = self.encoder(observation.flatten(0, 1)).unflatten(0, observation.shape[:2])
+        features = self.encoder(observation.flatten(0, 1)).reshape(*observation.shape[:2], self.encoder.features)
         features, state = self.core(features, state, valid)
         return features.float(), state
 

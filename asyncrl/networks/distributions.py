@@ -79,10 +79,10 @@ class Categorical:
     def log_prob(self, action: Tensor) -> Tensor:
         actions = [action] if len(self.choices) == 1 else list(action.unbind(-1))
         pairs = zip(self._log_policies(), actions, strict=True)
-        return torch.stack([log.gather(-1, a[..., None]).squeeze(-1) for log, a in pairs]).sum(0)
+        return _sum([log.gather(-1, a[..., None]).squeeze(-1) for log, a in pairs])
 
     def entropy(self) -> Tensor:
-        return torch.stack([-(log.exp() * log).sum(-1) for log in self._log_policies()]).sum(0)
+        return _sum([-(log.exp() * log).sum(-1) for log in self._log_policies()])
 
     def cpu(self) -> Categorical:
         return Categorical(self.logits.cpu(), self.choices)
@@ -181,6 +181,11 @@ class Deterministic:
 
     def cpu(self) -> Deterministic:
         return Deterministic(self.action.cpu())
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    """Return the sum of tensors of the same shape."""
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 def _sample_rows(probabilities: Tensor, random: torch.Generator) -> Tensor:

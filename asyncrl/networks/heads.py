@@ -76,8 +76,18 @@ class ActorCritic(nn.Module):
             features, policy_state = self.body(observation, policy_state, valid)
             value_features, value_state = self.value_body(observation, value_state, valid)
             state = torch.cat([policy_state, value_state], -1)
-        policy = distribution(self.actions, mask_out(self.policy(features), self.body.legal(observation)))
-        return PolicyValue(policy, self.value(value_features).squeeze(-1), state)
+        return PolicyValue(self._distribution(features, observation), self.value(value_features).squeeze(-1), state)
+
+    def policies(self, observation: Tensor, state: Tensor) -> tuple[Distribution, Tensor]:
+        """Return the policy [T, N] and the next state [N, S]. A value with a body of its own is not computed."""
+        if self.value_body is None or self.state_size:
+            policy, _, state = self(observation, state)
+            return policy, state
+        features, _ = self.body(observation, state)
+        return self._distribution(features, observation), state
+
+    def _distribution(self, features: Tensor, observation: Tensor) -> Distribution:
+        return distribution(self.actions, mask_out(self.policy(features), self.body.legal(observation)))
 
 
 class QNetwork(nn.Module):
