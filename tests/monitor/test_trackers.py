@@ -66,6 +66,23 @@ def test_a_background_sink_gets_everything_in_order() -> None:
     assert sink.closed
 
 
+def test_a_sink_that_buffers_is_flushed_while_the_run_goes_on() -> None:
+    class Buffering(Slow):
+        flushed = threading.Event()
+
+        def flush(self) -> None:
+            if self.seen:
+                self.flushed.set()
+
+    sink = Buffering()
+    background = Background("buffering", lambda: sink)
+    background.write({"kind": "train", "step": 1})
+    sink.go.set()
+    assert sink.flushed.wait(30)
+    assert not sink.closed
+    background.finish()
+
+
 def test_a_full_buffer_drops_train_records_only_and_the_number_is_said() -> None:
     sink = Slow()
     background = Background("slow", lambda: sink, capacity=3)
