@@ -79,7 +79,7 @@ class ActorCritic(nn.Module):
         return PolicyValue(self._distribution(features, observation), self.value(value_features).squeeze(-1), state)
 
     def policies(self, observation: Tensor, state: Tensor) -> tuple[Distribution, Tensor]:
-        """Return the policy [T, N] and the next state [N, S]. A value with a body of its own is not computed."""
+        """Return the policy [T, N] and the next state [N, S]; skip the value if it has a separate body."""
         if self.value_body is None or self.state_size:
             policy, _, state = self(observation, state)
             return policy, state

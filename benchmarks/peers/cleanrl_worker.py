@@ -1,7 +1,7 @@
 """Measure the training speed of a CleanRL script in its virtual environment; prints one JSON object.
 
-The script runs unedited. It gets a stand-in for TensorBoard's writer, which it tells its number of steps after every
-update and which writes nothing, and for the scripts with EnvPool, the interfaces of the gym and EnvPool of their time.
+The script runs unedited. A stand-in for TensorBoard's writer reads the step of each logged update and writes nothing.
+Scripts that use EnvPool also get the older gym and EnvPool interfaces that they were written for.
 """
 
 from __future__ import annotations

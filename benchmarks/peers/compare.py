@@ -8,7 +8,7 @@ same batches on the same environment; Atari has 84×84 gray frames, stack 4, fra
 sticky actions and clipped rewards. A short trial finds each side's best configuration (engine or vector environment, torch
 threads); these then run in turns, so drift of the machine affects all of them, and the medians of rounds are reported.
 
-Every peer runs in a virtual environment of its own, created here once, with the same torch. CleanRL's scripts run unedited,
+Every peer runs in a separate virtual environment, created here once, with the same torch. CleanRL's scripts run unedited,
 with EnvPool on Atari. `impala` has no peer; it is compared with the bound of `asyncrl bench`. Results go to
 benchmarks/results/compare-CASE.json and, as tables, to standard output.
 """
