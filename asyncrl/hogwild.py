@@ -227,8 +227,8 @@ class HogwildLearner(Learner):
                 x.copy_(state["optimizer"][f"{name}.{i}"])
         shared.steps[0], shared.updates[0] = step, updates
 
-    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
-        norm = super().gradient_step(loss, rollouts)
+    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout], norm: Tensor | None = None) -> Tensor:
+        norm = super().gradient_step(loss, rollouts, norm)
         self.weights.copy_(self.shared.weights)  # the next minibatch uses this step and those of others
         return norm
 

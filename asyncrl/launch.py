@@ -20,6 +20,7 @@ from asyncrl.agents.imitation import CloningOptions, Epoch, clone
 from asyncrl.algorithms import network_outline
 from asyncrl.common import signing
 from asyncrl.common.child_process import report_crashes
+from asyncrl.common.hardware import free_gpu_memory
 from asyncrl.common.serialization import write_atomically
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
@@ -59,7 +60,7 @@ Beside = Callable[[Run], AbstractContextManager[object]]
 _ENVIRONMENT_BYTES = 4096
 """Memory that any environment takes, at least."""
 
-_STORAGE = {ReplayStorage.RAM: "in memory", ReplayStorage.DISK: "on disk"}
+_STORAGE = {ReplayStorage.RAM: "in memory", ReplayStorage.DISK: "on disk", ReplayStorage.GPU: "with frames on the GPU"}
 _NOT_SIGNED = (
     "This run cannot be signed because no key can be stored in XDG_STATE_HOME or ~/.local/state; playing, evaluating and "
     "continuing it take --trust."
@@ -317,7 +318,8 @@ def _check_memory(config: RunConfig, contract: Contract) -> None:
     plan = replay_plan(config, contract)
     if plan is not None:
         on_disk = plan.options.replay_storage is ReplayStorage.DISK
-        plan.check(shutil.disk_usage(".").free if on_disk else available_memory())
+        free = shutil.disk_usage(".").free if on_disk else available_memory()
+        plan.check(free, free_gpu_memory() if plan.gpu_nbytes else 0)
 
 
 def _train(

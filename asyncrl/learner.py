@@ -17,15 +17,17 @@ from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
 from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
 from asyncrl.algorithms.weight_optimizer import WeightOptimizer
+from asyncrl.common.cuda_graphs import Captured
 from asyncrl.common.division import Division, average_, divided
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.stopwatch import Stopwatch
+from asyncrl.common.torch_setup import set_up
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import CheckpointError, DivergenceError, LearnerDied
 from asyncrl.experience import ReplayBuffer, Sample, SampleSource, UpdateContext
 from asyncrl.experience.rollout import Rollout
-from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, learned_part, named_views, resample
+from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, is_own, learned_part, named_views, resample
 
 __all__ = ["Learner", "Peers", "copied"]
 
@@ -84,6 +86,7 @@ class Learner:
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay, self._normalization = replay, normalization
         random = generator(seed, Stream.NETWORK)
+        set_up(device)
         self.network = build_network(algorithm, network, contract.spaces, dtype, random).to(device)
         if normalization is not None:
             normalization.check(self.network)
@@ -104,6 +107,8 @@ class Learner:
         """An update is under way: the weights belong to no version yet."""
         self.peers: Peers | None = None
         """The other learners of the run; None if this is the only one."""
+        is_captured = device.type == "cuda" and algorithm.is_capturable and normalization is None
+        self._captured = Captured(self._differentiated, device) if is_captured and not is_own(network.network) else None
         self.stopwatch = Stopwatch()
         """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
@@ -162,18 +167,18 @@ class Learner:
                 if self._noisy:
                     for network in (self.network, self.target_network):
                         resample(network, random)
-                loss = self._loss(batch)
+                loss, norm = self._differentiate(batch)
                 metrics = {"loss": loss.total.detach(), **loss.metrics}
                 if loss.early_stop:
                     break
-                metrics["gradient_norm"] = self.gradient_step(loss, rollouts)
+                metrics["gradient_norm"] = self.gradient_step(loss, rollouts, norm)
                 self.stopwatch.lap("optimizer")
                 if isinstance(batch, Sample) and context.source is not None and loss.td_errors is not None:
                     context.source.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
         self.stopwatch.lap("batch")
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
-        return metrics
+        return {name: x.clone() for name, x in metrics.items()}  # the next update may overwrite them
 
     def complete(self, rollouts: Sequence[Rollout], steps: int) -> None:
         """Count an update that was learned, from `steps` environment steps, and add its `rollouts` to the statistics."""
@@ -217,6 +222,22 @@ class Learner:
         self.stopwatch.lap("forward")
         return loss
 
+    def _differentiate(self, batch: Any) -> tuple[Loss, Tensor | None]:
+        """Return the loss of a batch, and its gradient's norm before clipping if the gradient is computed, too."""
+        if self._captured is None or self.peers is not None:
+            return self._loss(batch), None
+        loss, norm = self._captured(batch)
+        self.stopwatch.lap("forward")
+        return loss, norm
+
+    def _differentiated(self, batch: Any) -> tuple[Loss, Tensor]:
+        """Compute loss and gradient of a batch as operations that a CUDA graph can hold."""
+        loss = self._algorithm.loss(self.network, self.target_network, batch)
+        gradients = torch.autograd.grad(loss.total, list(self.network.parameters()), allow_unused=True)
+        for view, gradient in zip(self._gradients, gradients, strict=True):
+            view.copy_(torch.zeros_like(view) if gradient is None else gradient)
+        return loss._replace(total=loss.total.detach()), clip_(self._optimizer_config, self._gradient, self._gradients)
+
     def _context(self, random: torch.Generator, rewards: Rewards, steps: int) -> UpdateContext:
         return UpdateContext(
             rewards=rewards,
@@ -244,13 +265,17 @@ class Learner:
     def _steps_of(self, rollouts: Sequence[Rollout]) -> int:
         return sum(self._experience.count(rollout) for rollout in rollouts)
 
-    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout]) -> Tensor:
-        """Backpropagate and take one step of the optimizer. Returns the gradient's norm before clipping."""
-        self._gradient.zero_()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        average_(self._gradient)
-        self.stopwatch.lap("backward")
-        norm = clip_(self._optimizer_config, self._gradient, self._gradients)
+    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout], norm: Tensor | None = None) -> Tensor:
+        """Take one step of the optimizer; backpropagate before unless the gradient's `norm` says that it is computed.
+
+        Returns the gradient's norm before clipping.
+        """
+        if norm is None:
+            self._gradient.zero_()
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            average_(self._gradient)
+            self.stopwatch.lap("backward")
+            norm = clip_(self._optimizer_config, self._gradient, self._gradients)
         if not torch.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
         self._optimizer.step(self._rate, delay=loss.delay)

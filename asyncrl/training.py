@@ -32,7 +32,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Evaluate, Save, Stop
 from asyncrl.runs.checkpoint import Checkpoint, load
 from asyncrl.runs.checkpointer import Checkpointer
-from asyncrl.runs.config import EngineKind, RunConfig, code_named_in
+from asyncrl.runs.config import Device, EngineKind, RunConfig, code_named_in
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.live_weights import LiveWriter
 from asyncrl.runs.lookup import checkpoint_folder
@@ -134,7 +134,8 @@ def memory_plan(config: RunConfig, spec: ActorSpec, num_weights: int) -> MemoryP
         num_buffers=schedule.weight_buffers,
         num_weights=num_weights,
         publish_every=config.publish_every,
-        device=spec.device,
+        device=spec.device if config.engine in (EngineKind.SERIAL, EngineKind.THREADS) else "cpu",
+        is_pinned=config.device is Device.CUDA,
     )
 
 

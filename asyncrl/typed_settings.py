@@ -188,6 +188,7 @@ ReplayStorageName = (
     | Literal[
         "ram",
         "disk",
+        "gpu",
     ]
 )
 

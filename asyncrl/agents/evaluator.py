@@ -82,7 +82,8 @@ class Evaluator:
         config = context.config
         self._context = context
         self._statistics = statistics
-        self._policy = Policy(config.algorithm, config.network, context.contract.spaces, config.precision.dtype)
+        spaces, device = context.contract.spaces, config.acting_device(context.contract)
+        self._policy = Policy(config.algorithm, config.network, spaces, config.precision.dtype, device)
         self._every = Every(config.eval_every if config.eval_episodes else None)
         self._every.mark(0)
         self._evaluated: tuple[int, Evaluation] | None = None  # the newest evaluation and its update

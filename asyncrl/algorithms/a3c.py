@@ -34,6 +34,7 @@ class A3C(Algorithm):
 
     name: ClassVar[str] = "a3c"
     summary: ClassVar[str] = "asynchronous advantage actor-critic: n-step returns, entropy bonus (Mnih et al. 2016)"
+    is_capturable: ClassVar[bool] = True
     network: ClassVar = ActorCritic
     learns_value = True
 

@@ -66,7 +66,7 @@ class Loss(NamedTuple):
     """Scalar, differentiable."""
     metrics: dict[str, Tensor]
     """Scalars, detached and kept on the device."""
-    early_stop: bool = False
+    early_stop: bool | Tensor = False
     """Stop the update: skip this gradient step and the remaining minibatches."""
     delay: bool = False
     """Leave the target network and the parameters `Algorithm.delayed` as they are in this step."""
@@ -105,6 +105,9 @@ class Algorithm:
     """Whether a user's `CompleteNetwork` may replace `network`: the loss uses nothing but the network's outputs."""
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
+    is_capturable: ClassVar[bool] = False
+    """Whether a GPU may compute loss and gradient as one CUDA graph: `loss` is the same sequence of tensor operations in
+    every update, draws no random numbers and looks at no number. A subclass with a loss of its own says so again."""
     delayed: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names of parameters that a delayed step (`Loss.delay`) leaves as they are; they come first."""
     target_every = 0
@@ -118,6 +121,8 @@ class Algorithm:
         super().__init_subclass__()
         if "name" not in vars(cls):
             cls.name = cls.__name__.lower()
+        if "loss" in vars(cls) and "is_capturable" not in vars(cls):
+            cls.is_capturable = False
         if "summary" not in vars(cls):
             cls.summary = (cls.__doc__ or cls.__name__).partition("\n")[0].rstrip(".")
 

@@ -38,6 +38,7 @@ class C51(ReplayBasedQLearning):
     summary: ClassVar[str] = (
         "categorical DQN: learns the distribution of returns (Bellemare 2017); with all switches, Rainbow"
     )
+    is_capturable: ClassVar[bool] = True
     network: ClassVar = CategoricalQNetwork
 
     atoms: int = 51

@@ -42,6 +42,7 @@ class DQN(ReplayBasedQLearning):
 
     name: ClassVar[str] = "dqn"
     summary: ClassVar[str] = "deep Q-learning from a replay buffer: double, dueling, noisy, n-step, prioritized (Mnih 2015)"
+    is_capturable: ClassVar[bool] = True
 
     td_loss: TDLoss = TDLoss.HUBER
     """Loss of the temporal-difference error."""

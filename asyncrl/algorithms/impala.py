@@ -36,6 +36,7 @@ class Impala(Algorithm):
 
     name: ClassVar[str] = "impala"
     summary: ClassVar[str] = "actor-critic with V-trace: corrects for the lag between acting and learning (Espeholt 2018)"
+    is_capturable: ClassVar[bool] = True
     network: ClassVar = ActorCritic
     learns_value = True
 

@@ -25,6 +25,7 @@ class NStepQ(ValueBasedMethod):
 
     name: ClassVar[str] = "n-step-q"
     summary: ClassVar[str] = "asynchronous n-step Q-learning with a target network (Mnih et al. 2016)"
+    is_capturable: ClassVar[bool] = True
 
     def experience(self) -> OnPolicy:
         return OnPolicy(self.t_max)

@@ -24,6 +24,7 @@ class OneStepQ(ValueBasedMethod):
 
     name: ClassVar[str] = "one-step-q"
     summary: ClassVar[str] = "asynchronous one-step Q-learning with a target network (Mnih et al. 2016)"
+    is_capturable: ClassVar[bool] = True
 
     def experience(self) -> OnPolicy:
         return OnPolicy(self.t_max)

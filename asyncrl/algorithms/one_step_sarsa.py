@@ -29,6 +29,7 @@ class OneStepSarsa(ValueBasedMethod):
 
     name: ClassVar[str] = "one-step-sarsa"
     summary: ClassVar[str] = "asynchronous one-step SARSA: bootstraps from the action taken next (Mnih et al. 2016)"
+    is_capturable: ClassVar[bool] = True
 
     def experience(self) -> OnPolicy:
         return OnPolicy(self.t_max, overlap=1)

@@ -10,7 +10,9 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
 from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.exploration import explore
+from asyncrl.common.cuda_graphs import Captured, cuda_graph
 from asyncrl.common.randomness import Stream, generator
+from asyncrl.common.torch_setup import set_up
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import (
@@ -24,6 +26,7 @@ from asyncrl.networks import (
     PolicyValue,
     ResidualEncoder,
     copy_into,
+    is_own,
     keep_in_compute_dtype,
     resample,
 )
@@ -49,10 +52,13 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
+        set_up(device)
         self._network: Any = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
+        capture = None if is_own(network.network) else cuda_graph
+        self._on_device: Captured[Any, Any] = Captured(lambda inputs: self._network(*inputs), device, capture)
         self._noisy = network.noisy
         self._mask = MaskReader(spaces) if spaces.is_masked else None
 
@@ -128,5 +134,5 @@ class Policy:
         return encoder.first(x) if isinstance(encoder, ConvolutionalEncoder | ResidualEncoder) else None
 
     def _forward_on_device(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> NetworkOutputs:
-        output: NetworkOutputs = self._network(observation.to(self._device), state.to(self._device), valid)
+        output: NetworkOutputs = self._on_device((observation, state, valid))
         return output.cpu()

@@ -39,6 +39,7 @@ class PPO(Algorithm):
     learns_value = True
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 2.5e-4, decay=0.999)
     reports_kl: ClassVar[bool] = True
+    is_capturable: ClassVar[bool] = True
 
     t_max: Annotated[int, Choices(64, 128, 256, 512)] = 128
     """Steps per rollout."""
@@ -104,5 +105,5 @@ class PPO(Algorithm):
             kl = masked_mean(ratio - 1 - log_ratio, valid)  # the non-negative estimator k3 of Schulman 2020
             clipped = masked_mean((ratio != clipped_ratio).float(), valid)
         loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=clipped)
-        stops = bool(self.max_kl) and float(kl) > self.max_kl
+        stops = kl > self.max_kl if self.max_kl else False
         return loss._replace(early_stop=stops, value_targets=(returns, valid))

@@ -33,6 +33,7 @@ class PQN(ValueBasedMethod):
 
     name: ClassVar[str] = "pqn"
     summary: ClassVar[str] = "Q(λ) on fresh rollouts, without replay buffer or target network (Gallici et al. 2025)"
+    is_capturable: ClassVar[bool] = True
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(
         Optimizer.RADAM,
         2.5e-4,

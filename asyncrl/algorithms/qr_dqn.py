@@ -36,6 +36,7 @@ class QRDQN(ReplayBasedQLearning):
 
     name: ClassVar[str] = "qr-dqn"
     summary: ClassVar[str] = "quantile-regression DQN: learns quantiles of the return (Dabney 2018)"
+    is_capturable: ClassVar[bool] = True
 
     quantiles: int = 200
     """Number K of quantiles per action."""

@@ -1,4 +1,4 @@
-"""Capabilities of this machine's processors."""
+"""Capabilities of this machine's processors and GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-__all__ = ["busy_core_seconds", "cores", "has_bfloat16", "usable_cores"]
+__all__ = ["busy_core_seconds", "cores", "free_gpu_memory", "has_bfloat16", "usable_cores"]
 
 _GROUP = Path("/sys/fs/cgroup")
 
@@ -51,6 +51,12 @@ def _container_limit() -> float | None:
         quota, period = (_GROUP / "cpu.max").read_text().split()
         return int(quota) / int(period)
     return None
+
+
+def free_gpu_memory() -> int:
+    """Return the bytes that are free on the GPU."""
+    free, _ = torch.cuda.mem_get_info()
+    return int(free)
 
 
 def has_bfloat16() -> bool:

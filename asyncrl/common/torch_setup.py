@@ -1,15 +1,18 @@
-"""Threads, memory allocation and modes of torch in a process."""
+"""Threads, memory allocation, modes and streams of torch in a process."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["set_torch_threads", "standard_modes"]
+__all__ = ["pin", "set_torch_threads", "set_up", "standard_modes", "unpin", "use_own_stream", "wait_for_gpu"]
 
 _M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -41,3 +44,39 @@ def standard_modes() -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield
+
+
+def set_up(device: torch.device | str) -> None:
+    """Let `device`, if it is a GPU, compute the same numbers in every run, and float32 in full precision, not as TF32."""
+    if torch.device(device).type == "cpu":
+        return
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def pin(memory: Tensor) -> bool:
+    """Pin memory that other processes may share, from which GPUs then copy faster. Returns whether the system allows it."""
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    return int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0
+
+
+def unpin(memory: Tensor) -> None:
+    """Undo `pin`, before the memory is freed."""
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    runtime.cudaHostUnregister(memory.data_ptr())
+
+
+def use_own_stream(device: str) -> None:
+    """Let the calling thread compute on a stream of its own if `device` is a GPU.
+
+    Its kernels then run beside those of other threads, and before them where there is a choice.
+    """
+    if device != "cpu":
+        torch.cuda.set_stream(torch.cuda.Stream(device, priority=-1))  # type: ignore[no-untyped-call]
+
+
+def wait_for_gpu(x: Tensor) -> None:
+    """Wait until everything that this thread has launched is done, if `x` is on a GPU."""
+    if x.is_cuda:
+        torch.cuda.current_stream().synchronize()

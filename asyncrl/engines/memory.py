@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.acting.playback import RolloutSource
+from asyncrl.common.torch_setup import wait_for_gpu
 from asyncrl.errors import ScheduleError
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
 
@@ -37,7 +38,9 @@ class MemoryPlan:
     publish_every: int = 1
     """Published versions are multiples of this."""
     device: str = "cpu"
-    """Device of the weight buffers; a GPU if learner and actors share one process."""
+    """Device of the weight buffers; a GPU if learner and actors share one process and act there."""
+    is_pinned: bool = False
+    """The learner copies rollouts to a GPU, which is faster from pinned memory."""
 
     @property
     def nbytes(self) -> int:
@@ -56,7 +59,7 @@ class MemoryPlan:
 
     def allocate(self) -> Tensor:
         """Return zeroed memory, [nbytes] uint8, for actors in this process."""
-        return torch.zeros(self.nbytes, dtype=torch.uint8)
+        return torch.zeros(self.nbytes, dtype=torch.uint8, pin_memory=self.is_pinned)
 
 
 class Memory:
@@ -78,6 +81,7 @@ class Memory:
         buffer = self._buffer(version)
         self._versions[buffer] = _BEING_WRITTEN
         self._weights[buffer].copy_(weights)
+        wait_for_gpu(self._weights)
         self._versions[buffer] = version
         self._newest[0] = version
 
@@ -102,6 +106,7 @@ class Memory:
             buffer = self._buffer(version)
             before = int(self._versions[buffer])
             load(self._weights[buffer])
+            wait_for_gpu(self._weights)
             after = int(self._versions[buffer])
             if before == after == version:
                 return version

@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.playback import open_actor
 from asyncrl.common.randomness import seed_process
+from asyncrl.common.torch_setup import pin, unpin
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.engines.shared_memory import SharedMemory
@@ -24,6 +25,7 @@ class Processes(LocalEngine):
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         memory = SharedMemory.allocate(plan.nbytes)
         super().__init__(Memory(plan, memory.tensor))
+        self._pinned = memory.tensor if plan.is_pinned and pin(memory.tensor) else None
         self._workers = Workers(_serve, actors, spec.contract, spec, plan, memory, code=spec.code)
 
     def request(self, tickets: Sequence[Ticket]) -> None:
@@ -32,6 +34,9 @@ class Processes(LocalEngine):
 
     def close(self) -> None:
         self._workers.close()
+        if self._pinned is not None:
+            unpin(self._pinned)
+            self._pinned = None
 
     def _receive(self, seconds: float) -> list[Ticket]:
         return self._workers.receive(seconds)

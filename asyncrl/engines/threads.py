@@ -11,7 +11,7 @@ from threading import Thread
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.playback import open_actor
-from asyncrl.common.torch_setup import set_torch_threads
+from asyncrl.common.torch_setup import set_torch_threads, use_own_stream
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import ActorDied, AsyncRLError, closing
@@ -61,6 +61,7 @@ class Threads(LocalEngine):
 
     def _serve(self, spec: ActorSpec, index: int) -> None:
         set_torch_threads(1)  # of this thread; the learner keeps its own setting
+        use_own_stream(spec.device)
         try:
             with closing(open_actor(spec, index)) as actor:
                 while not self._closing and (ticket := self._requests[index].get()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from operator import itemgetter, methodcaller
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -36,15 +36,6 @@ class _Sequences:
     extras: Mapping[str, Tensor]
     """[T, N, …]: the extras of `ActionOutput`, and the targets that `Algorithm.prepare` adds."""
 
-    def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Apply `change` to every field with a time axis and `change_state` to the state."""
-        names = [field.name for field in fields(self) if field.name not in ("extras", "state")]
-        return {
-            **{name: change(getattr(self, name)) for name in names},
-            "state": change_state(self.state),
-            "extras": {name: change(x) for name, x in self.extras.items()},
-        }
-
 
 @dataclass(frozen=True)
 class Batch(_Sequences):
@@ -54,8 +45,9 @@ class Batch(_Sequences):
     """[T+1, N, *O]: row T is the observation after the last step."""
 
     @classmethod
-    def of(cls, rollouts: Sequence[Rollout], rewards: Rewards | None = None) -> Batch:
-        """Copy `rollouts` out of their slots; `rewards` transforms the rewards."""
+    def of(cls, rollouts: Sequence[Rollout], rewards: Rewards | None = None, device: torch.device | str = "cpu") -> Batch:
+        """Copy `rollouts` out of their slots to `device`; `rewards` transforms the rewards."""
+        rollouts = [rollout.to(device) for rollout in rollouts]
         reward = torch.cat([r.reward for r in rollouts], 1)
         terminated = torch.cat([r.terminated for r in rollouts], 1)
         return cls(
@@ -67,11 +59,6 @@ class Batch(_Sequences):
             state=torch.cat([r.state for r in rollouts]),
             extras={name: torch.cat([r.extras[name] for r in rollouts], 1) for name in rollouts[0].extras},
         )
-
-    def to(self, device: torch.device) -> Batch:
-        """Return a copy on `device`."""
-        move = methodcaller("to", device)
-        return Batch(**self._map(move, move))
 
     def with_targets(self, **targets: Tensor) -> PreparedBatch:
         """Add `targets` [T, N, …] to the extras, and drop row T of the observation, which only targets need."""
@@ -114,9 +101,18 @@ class PreparedBatch(_Sequences):
     def _select(self, index: Tensor, of_steps: _Selection, of_states: _Selection) -> PreparedBatch:
         """Return what is at `index` into the whole batch. Without anything of this learner's, one step that is masked."""
         own = _own(index)
-        shown = own if len(own) else torch.zeros(1, dtype=torch.int64)
+        shown = (own if len(own) else torch.zeros(1, dtype=torch.int64)).to(self.reward.device)
         part = PreparedBatch(**self._map(of_steps(shown), of_states(shown)))
         return part if len(own) else replace(part, valid=torch.zeros_like(part.valid))
+
+    def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Apply `change` to every field with a time axis and `change_state` to the state."""
+        names = [field.name for field in fields(self) if field.name not in ("extras", "state")]
+        return {
+            **{name: change(getattr(self, name)) for name in names},
+            "state": change_state(self.state),
+            "extras": {name: change(x) for name, x in self.extras.items()},
+        }
 
 
 _Selection = Callable[[Tensor], Callable[[Tensor], Tensor]]
@@ -156,8 +152,9 @@ def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:
         return torch.cat([r.frames for r in rollouts], 1)
     frame = first.frames.shape[2:]
     counts = [r.reward.shape[1] for r in rollouts]
-    out = torch.empty(steps + 1, sum(counts), stack, *frame, dtype=first.frames.dtype)
-    age = torch.arange(stack - 1, -1, -1, dtype=torch.int32)  # of each stacked frame: steps before the newest
+    device = first.frames.device
+    out = torch.empty(steps + 1, sum(counts), stack, *frame, dtype=first.frames.dtype, device=device)
+    age = torch.arange(stack - 1, -1, -1, device=device)  # of each stacked frame: steps before the newest
     for rollout, columns in zip(rollouts, torch.split(out, counts, 1), strict=True):
         for i in range(stack):
             columns[:, :, i] = rollout.frames[i : i + steps + 1]
@@ -168,9 +165,7 @@ def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:
 
 
 def _frames_since_reset(rollout: Rollout) -> Tensor:
-    """Return the number of earlier frames of the same episode at every step, [T+1, B] int32."""
-    frames = torch.empty(rollout.reset.shape, dtype=torch.int32)
-    frames[0] = rollout.frames_since_reset
-    for t, valid in enumerate(rollout.valid):
-        frames[t + 1] = torch.where(valid, frames[t] + 1, 0)
-    return frames
+    """Return the number of earlier frames of the same episode at every step, [T+1, B] int64."""
+    step = torch.arange(len(rollout.reset), device=rollout.reset.device)[:, None]
+    starts = torch.where(rollout.valid, torch.iinfo(torch.int64).min, step[1:])  # steps that begin an episode
+    return step - torch.cat([-rollout.frames_since_reset[None].long(), starts]).cummax(0).values

@@ -110,7 +110,7 @@ class Experience(ABC):
 
 def _prepared(rollouts: Sequence[Rollout], update: UpdateContext) -> Any:
     """The whole update's batch, as the algorithm's `prepare` returns it: a `Batch` or a `PreparedBatch`."""
-    return update.prepare(Batch.of(rollouts, update.rewards).to(update.device))
+    return update.prepare(Batch.of(rollouts, update.rewards, update.device))
 
 
 @dataclass(frozen=True)

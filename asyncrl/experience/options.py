@@ -23,6 +23,8 @@ class ReplayStorage(Enum):
     RAM = "ram"
     DISK = "disk"
     """in an unnamed memory-mapped file, which disappears with the process"""
+    GPU = "gpu"
+    """frames on the learner's GPU, the rest in RAM: samples need not be copied there"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ class ReplayPlan:
         """Bytes of the whole buffer."""
         return sum(field.nbytes for field in self.fields().values())
 
+    @property
+    def gpu_nbytes(self) -> int:
+        """Bytes of what is stored on a GPU: the frames, with storage "gpu"."""
+        return self.fields()["frames"].nbytes if self.options.replay_storage is ReplayStorage.GPU else 0
+
     def fields(self) -> dict[str, Field]:
         """Return shape [A, R, B, …] and dtype of every stored array, by name."""
         layout = self.layout
@@ -139,8 +146,8 @@ class ReplayPlan:
             fields["state"] = Field((self.actors, self.states, layout.envs, layout.state), torch.float32)
         return fields
 
-    def check(self, free: int) -> None:
-        """Raise UsageError if the settings are too small for the run, or the buffer is larger than `free` bytes."""
+    def check(self, free: int, gpu_free: int = 0) -> None:
+        """Raise UsageError if the settings are too small for the run, or the buffer is larger than the free bytes."""
         options, layout = self.options, self.layout
         envs = self.actors * layout.envs
         samples = f"{self.n_step}-step returns" if self.sequences is None else f"sequences of {self.span} steps"
@@ -156,11 +163,17 @@ class ReplayPlan:
                 f"--learning-starts must be {min_start} or more for {envs} environments and {samples}, not "
                 f"{options.learning_starts}"
             )
-        if self.nbytes > free:
-            fitting = options.capacity * free / self.nbytes
+        self._check_fits(self.nbytes - self.gpu_nbytes, free, "")
+        self._check_fits(self.gpu_nbytes, gpu_free, " of the GPU's memory")
+
+    def _check_fits(self, needed: int, free: int, where: str) -> None:
+        if needed > free:
+            fitting = max(1.0, self.options.capacity * free / needed)
             magnitude = 10 ** int(math.log10(fitting))
             rounded = magnitude * max(1, int(fitting / magnitude))
-            raise UsageError(f"a replay buffer of {self} does not fit into {free / 1e9:.1f} GB; try --capacity {rounded}")
+            raise UsageError(
+                f"a replay buffer of {self} does not fit into {free / 1e9:.1f} GB{where}; try --capacity {rounded}"
+            )
 
     def __str__(self) -> str:
         shape = self.layout.frame.shape

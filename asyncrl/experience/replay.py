@@ -36,15 +36,19 @@ class ReplayBuffer:
     only: its action is not taken yet.
     """
 
-    def __init__(self, plan: ReplayPlan) -> None:
+    def __init__(self, plan: ReplayPlan, device: torch.device | str = "cpu") -> None:
+        """`device` is the learner's; with storage "gpu", frames are kept there."""
         self._options, self._n_step, self._stack = plan.options, plan.n_step, plan.layout.stack
         self._shape = plan.actors, plan.rows, plan.layout.envs
         self._sequences, self._span = plan.sequences, plan.span
         self._rollout_steps, self._states = plan.layout.steps, plan.states
-        memory = _allocate(plan.nbytes, plan.options.replay_storage)
-        offset = 0
+        fields, offset = plan.fields(), 0
         self._views: dict[str, Tensor] = {}
-        for name, array in plan.fields().items():
+        if plan.gpu_nbytes:
+            frames = fields.pop("frames")
+            self._views["frames"] = torch.empty(frames.shape, dtype=frames.dtype, device=device)
+        memory = _allocate(plan.nbytes - plan.gpu_nbytes, plan.options.replay_storage)
+        for name, array in fields.items():
             self._views[name] = array.view(memory, offset)
             offset += array.nbytes
         self.newest = np.zeros(plan.actors, dtype=np.int64)
@@ -72,7 +76,8 @@ class ReplayBuffer:
         rows = torch.arange(first, first + steps + 1) % self._shape[1]
         if self._tree is not None:
             self._drop_priorities(actor, first, first + steps)
-        self._views["frames"][actor].index_copy_(0, rows, rollout.frames[self._stack - 1 :])
+        frames = self._views["frames"][actor]
+        frames.index_copy_(0, rows.to(frames.device), rollout.frames[self._stack - 1 :].to(frames.device))
         self._views["reset"][actor].index_copy_(0, rows, rollout.reset)
         for name in ("action", "reward", "terminated"):
             view = self._views[name]
@@ -188,7 +193,7 @@ class ReplayBuffer:
             tensors[f"{actor}.first"] = torch.tensor(first)
             for name, view in self._views.items():
                 places = self._places(name, first, newest + 1 - first)
-                tensors[f"{actor}.{name}"] = view[actor].index_select(0, places)
+                tensors[f"{actor}.{name}"] = view[actor].index_select(0, places.to(view.device)).cpu()
         return tensors
 
     def like(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -222,7 +227,7 @@ class ReplayBuffer:
                 places, tensor = self._places(name, first, count), rows[f"{actor}.{name}"]
                 if len(places) != len(tensor):
                     raise ValueError(f"{len(tensor)} entries of {name} for {len(places)}")
-                view[actor].index_copy_(0, places, tensor)
+                view[actor].index_copy_(0, places.to(view.device), tensor.to(view.device))
             self.newest[actor] = first + count - 1
 
     def state(self) -> dict[str, Tensor]:
@@ -361,13 +366,15 @@ class ReplayBuffer:
         rows = row[:, None] - age  # [M, S], oldest first
         index = self._index(actor[:, None], rows, env[:, None])
         frames = self._flat("frames")
-        frames = frames.index_select(0, index.flatten()).view(*index.shape, *frames.shape[1:])  # faster than [index]
+        places = index.flatten().to(frames.device)
+        frames = frames.index_select(0, places).view(*index.shape, *frames.shape[1:])  # faster than [index]
         if self._stack == 1:
             return frames[:, 0]
         boundary = self._flat("reset")[index] | torch.from_numpy(rows < 0)
         boundary[:, -1] = False  # a reset step's own frame still belongs to the episode that ended
         other_episode = boundary.flip(1).cumsum(1).flip(1) > 0
-        frames[other_episode.nonzero(as_tuple=True)] = 0  # faster than a mask over all frames
+        others = other_episode.nonzero(as_tuple=True)  # faster than a mask over all frames
+        frames[tuple(axis.to(frames.device) for axis in others)] = 0
         return frames
 
 
@@ -379,7 +386,7 @@ def _draw(starts: np.ndarray, random: torch.Generator, size: int) -> tuple[np.nd
 
 def _allocate(nbytes: int, storage: ReplayStorage) -> Tensor:
     """Return [nbytes] uint8. RAM is committed when pages are first written, disk space at once."""
-    if storage is ReplayStorage.RAM:
+    if storage is not ReplayStorage.DISK:
         return torch.empty(nbytes, dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
         if hasattr(os, "posix_fallocate"):  # without it, a write to a full disk would end the process with SIGBUS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,6 +106,18 @@ class Rollout(Steps):
         per_step = dict(frames=self.frames[:-missing], reset=self.reset[:-missing])
         per_step |= {name: getattr(self, name)[:steps] for name in ("action", "reward", "terminated")}
         return replace(self, **per_step, extras={name: x[:steps] for name, x in self.extras.items()})
+
+    def to(self, device: torch.device | str) -> Rollout:
+        """Return what is learned from on `device`: a copy, or this rollout if it is there already.
+
+        A copy from pinned memory may be under way when this returns: the slot must not be filled before it is done.
+        """
+        if self.frames.device == torch.device(device):
+            return self
+        names = ("frames", "action", "reward", "terminated", "reset", "frames_since_reset", "state")
+        moved: dict[str, Any] = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        extras = {name: x.to(device, non_blocking=True) for name, x in self.extras.items()}
+        return replace(self, **moved, extras=extras)
 
     def of_envs(self, start: int, stop: int) -> Rollout:
         """Return the environments `start` to `stop`, as views."""

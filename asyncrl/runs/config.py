@@ -46,7 +46,7 @@ class EngineKind(Enum):
     """Where actors run."""
 
     AUTO = "auto"
-    """processes for images on two or more cores (threads on Windows), else serial; threads on a GPU"""
+    """processes for images on two or more cores (threads on Windows), else serial"""
     SERIAL = "serial"
     THREADS = "threads"
     PROCESSES = "processes"
@@ -249,10 +249,10 @@ class RunConfig:
         """Updates of the whole run; None if that depends on the length of episodes."""
         return None if self.algorithm.experience().full_episodes else math.ceil(self.steps / self.batch_steps)
 
-    @property
-    def acting_device(self) -> str:
-        """Where the network acts: on the learner's device if both share a process, else on the CPU."""
-        return "cpu" if self.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD, EngineKind.RAY) else self.device.value
+    def acting_device(self, contract: Contract) -> str:
+        """Where the network acts: networks that see images do on the learner's GPU, if it is in this machine."""
+        is_elsewhere = self.engine in (EngineKind.HOGWILD, EngineKind.RAY)
+        return self.device.value if contract.spaces.has_images and not is_elsewhere else "cpu"
 
     def evaluation_envs(self, contract: Contract) -> int:
         """Environments that an evaluation steps side by side.

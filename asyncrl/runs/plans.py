@@ -36,7 +36,7 @@ def actor_spec(config: RunConfig, contract: Contract, first_update: int = 0) -> 
         env_threads=config.env_threads,
         dtype=config.precision.dtype,
         first_update=first_update,
-        device=config.acting_device,
+        device=config.acting_device(contract),
         actors=config.actors,
         bots=config.bots,
         offline=config.offline,
@@ -75,6 +75,6 @@ def learner_arguments(config: RunConfig, contract: Contract) -> dict[str, Any]:
 def make_learner(config: RunConfig, contract: Contract, *, with_replay: bool = True) -> Learner:
     """The learner of a run; `with_replay=False` leaves out the replay buffer of an algorithm that has one."""
     plan = replay_plan(config, contract) if with_replay else None
-    replay = None if plan is None else ReplayBuffer(plan)
+    replay = None if plan is None else ReplayBuffer(plan, torch.device(config.device.value))
     normalization = normalization_of(config, contract)
     return Learner(**learner_arguments(config, contract), replay=replay, normalization=normalization)

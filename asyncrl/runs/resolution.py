@@ -15,6 +15,7 @@ from asyncrl.common.validation import check_numbers, within
 from asyncrl.envs import Contract
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
+from asyncrl.experience import ReplayStorage
 from asyncrl.networks import QNetwork, Recurrent, check_own_network, is_complete, is_own
 from asyncrl.networks import resolve as resolve_network
 from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig, ScheduleKind, code_named_in
@@ -43,12 +44,13 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     rollouts, device = config.rollouts_per_update or config.actors, _resolve_device(config.device)
     _check_minibatches(config, rollouts)
     _check_learners(config, device)
+    _check_replay(config, device)
     return replace(
         config,
         network=replace(config.network, network=network),
         rollouts_per_update=rollouts,
         queue_size=_resolve_queue(config, rollouts),
-        engine=_resolve_engine(config, contract, device),
+        engine=_resolve_engine(config, contract),
         device=device,
         precision=_resolve_precision(config.precision, network, contract.spaces),
         learner_threads=config.learner_threads
@@ -217,6 +219,16 @@ def _check_learners(config: RunConfig, device: Device) -> None:
         )
 
 
+def _check_replay(config: RunConfig, device: Device) -> None:
+    replay = config.algorithm.experience().replay
+    if replay is None or replay.replay_storage is not ReplayStorage.GPU:
+        return
+    if device is not Device.CUDA:
+        raise UsageError("--replay-storage gpu: the learner computes on the CPU here; use ram or disk")
+    if config.learners > 1:
+        raise UsageError(f"--replay-storage gpu serves one learner, not {config.learners}; use ram")
+
+
 def _resolve_queue(config: RunConfig, rollouts: int) -> int:
     if config.schedule is ScheduleKind.LOCKSTEP:
         needed = (config.lag + 1) * rollouts
@@ -235,13 +247,11 @@ def _resolve_queue(config: RunConfig, rollouts: int) -> int:
     return config.queue_size or 2 * needed
 
 
-def _resolve_engine(config: RunConfig, contract: Contract, device: Device) -> EngineKind:
+def _resolve_engine(config: RunConfig, contract: Contract) -> EngineKind:
     if config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) and not HAS_WORKERS:
         raise UsageError(f"--engine {config.engine.value} needs Linux or macOS; use --engine threads or serial")
     if config.engine is not EngineKind.AUTO:
         return config.engine
-    if device is Device.CUDA:
-        return EngineKind.THREADS
     if not contract.spaces.has_images or cores() == 1:
         return EngineKind.SERIAL
     return EngineKind.PROCESSES if HAS_WORKERS else EngineKind.THREADS

@@ -130,3 +130,23 @@ def test_network_settings_of_an_algorithm_stand_below_presets_and_settings(monke
 def test_an_option_of_the_environment_does_not_switch_masks_off() -> None:
     assert configure("CartPole-v1", "a3c").environment.action_mask  # its preset scales rewards
     assert configure("worlds:Corridor-v0", "a3c", reward_scale=0.5).environment.action_mask
+
+
+@pytest.mark.parametrize(
+    ("env", "engine", "expected"),
+    [
+        ("ALE/Pong-v5", "processes", "cuda"),
+        ("ALE/Pong-v5", "threads", "cuda"),
+        ("ALE/Pong-v5", "ray", "cpu"),
+        ("CartPole-v1", "threads", "cpu"),
+    ],
+)
+def test_networks_that_see_images_act_on_the_gpu_of_their_machine(env: str, engine: str, expected: str) -> None:
+    config = configure(env, "a3c", engine=engine, device="cuda")
+    assert config.acting_device(describe(env, config.environment)) == expected
+
+
+def test_replay_on_the_gpu_needs_a_learner_there() -> None:
+    config = configure(ENV, "dqn", replay_storage="gpu", device="cpu")
+    with pytest.raises(UsageError, match="--replay-storage gpu: the learner computes on the CPU here; use ram or disk"):
+        resolve(config, describe(ENV, config.environment))
