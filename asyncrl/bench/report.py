@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asyncrl.bench.stages import WARM_UP, Stage, capacity
+from asyncrl.bench.stages import WARM_UP, Stage, capacity, stages_on_gpu, upper_bound
 from asyncrl.bench.trials import RecordCollector, without_evaluation
 from asyncrl.bench.usage import Usage
 from asyncrl.envs import describe
@@ -31,8 +31,11 @@ class Report:
     """Acting alone."""
     learning: float
     """Learning alone."""
+    bound: float
+    """Upper bound of `end_to_end`: every step passes all three stages, on the same cores or the GPU."""
+    uses_gpu: bool
     update_seconds: float
-    """Duration of one update on one core."""
+    """Duration of one update, on one core or the GPU."""
     end_to_end: float
     """Training, after a warm-up."""
     first_update_seconds: float
@@ -46,11 +49,6 @@ class Report:
     frame_skip: int
     verdict: Record
     """The training's record of kind `verdict`: where its time went, and which setting to change."""
-
-    @property
-    def bound(self) -> float:
-        """Upper bound of `end_to_end` if every step passes all three stages on the same cores."""
-        return 1 / (1 / self.environment + 1 / self.acting + 1 / self.learning)
 
     @property
     def share_of_bound(self) -> float:
@@ -80,7 +78,8 @@ def bench(config: RunConfig, seconds: float) -> Report:
     config = resolve(config, contract)
     capacities = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
     rates = {stage: found.steps_per_second for stage, found in capacities.items()}
-    bound = 1 / sum(1 / rate for rate in rates.values())
+    on_gpu = stages_on_gpu(config, contract)
+    bound = upper_bound(rates, on_gpu)
     steps = max(20 * config.batch_steps, round(bound * seconds))
     trial = replace(without_evaluation(config, steps), log_every=steps // 100)
     collector = RecordCollector()
@@ -93,6 +92,8 @@ def bench(config: RunConfig, seconds: float) -> Report:
         environment=rates[Stage.ENVIRONMENT],
         acting=rates[Stage.ACTING],
         learning=rates[Stage.LEARNING],
+        bound=bound,
+        uses_gpu=bool(on_gpu),
         update_seconds=capacities[Stage.LEARNING].seconds_per_call,
         end_to_end=(last["step"] - first["step"]) / (last["time"] - first["time"]),
         first_update_seconds=collector.records[0]["time"],

@@ -1,13 +1,13 @@
 """Throughput of one stage of a run at a time: environments, acting, learning.
 
 Each stage runs on all cores at once, one single-threaded process per core, and the rates are added. The sum is the
-machine's capacity for this stage if nothing else runs.
+machine's capacity for this stage if nothing else runs. A stage that runs on the GPU has one process.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from enum import Enum
 from multiprocessing.connection import Connection
@@ -31,7 +31,15 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.plans import actor_spec, make_learner
 
-__all__ = ["WARM_UP", "Stage", "capacity", "learning_starts", "with_early_learning"]
+__all__ = [
+    "WARM_UP",
+    "Stage",
+    "capacity",
+    "learning_starts",
+    "stages_on_gpu",
+    "upper_bound",
+    "with_early_learning",
+]
 
 WARM_UP = 0.2
 """Fraction of the time that is not counted."""
@@ -57,14 +65,27 @@ class Capacity(NamedTuple):
     """Duration on one core of a vector environment's step, a forward pass, or an update."""
 
 
+def stages_on_gpu(config: RunConfig, contract: Contract) -> frozenset[Stage]:
+    """The stages that run on the GPU, under a resolved `config`."""
+    devices = {Stage.ACTING: config.acting_device(contract), Stage.LEARNING: config.device.value}
+    return frozenset(stage for stage, device in devices.items() if device != "cpu")
+
+
+def upper_bound(rates: Mapping[Stage, float], on_gpu: Collection[Stage]) -> float:
+    """Upper bound of the rate of training, if the stages of each device share it and the devices work side by side."""
+    costs = [sum(1 / rate for stage, rate in rates.items() if (stage in on_gpu) is is_gpu) for is_gpu in (False, True)]
+    return 1 / max(costs)
+
+
 def capacity(stage: Stage, config: RunConfig, contract: Contract, seconds: float) -> Capacity:
     """Measure one stage for `seconds`, under a resolved `config`. Raises ActorDied if it takes far longer."""
-    workers = Workers(_serve, cores(), contract, stage, config, contract, seconds)
+    count = 1 if stage in stages_on_gpu(config, contract) else cores()
+    workers = Workers(_serve, count, contract, stage, config, contract, seconds)
     results: list[Capacity] = []
     timeout = 60 + 10 * seconds
     deadline = time.monotonic() + timeout
     try:
-        while len(results) < cores():
+        while len(results) < count:
             if time.monotonic() > deadline:
                 raise ActorDied(f"the measurement of {stage.value} took longer than {timeout:g} s; lower --seconds")
             results += workers.receive(1.0)

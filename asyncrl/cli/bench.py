@@ -85,12 +85,12 @@ def _say(line: str) -> None:
 
 def _text(report: Report) -> str:
     config = report.config
-    hardware = machine()
+    hardware, where = machine(), "the GPU" if report.uses_gpu else "one core"
     rows = [
         ("environments, random actions", report.environment),
         ("acting", report.acting),
         ("learning", report.learning),
-        ("bound: all three on these cores", report.bound),
+        ("bound: these cores beside the GPU" if report.uses_gpu else "bound: all three on these cores", report.bound),
         ("training, end to end", report.end_to_end),
     ]
     table = "\n".join(f"{name:<34}{rate:>10,.0f} steps/s{rate * report.frame_skip:>12,.0f} frames/s" for name, rate in rows)
@@ -99,7 +99,7 @@ def _text(report: Report) -> str:
         f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}, lag {config.lag}\n"
         f"{hardware['cores']} cores of {hardware['cpu']}, torch {hardware['torch']}\n\n{table}\n\n"
         f"{report.share_of_bound:.0%} of the bound, {report.cpu:.0%} of the cores, {report.memory_bytes / 2**20:,.0f} MiB\n"
-        f"policy lag {report.policy_lag:.2f}, {1e3 * report.update_seconds:,.1f} ms per update on one core, "
+        f"policy lag {report.policy_lag:.2f}, {1e3 * report.update_seconds:,.1f} ms per update on {where}, "
         f"first update after {report.first_update_seconds:.1f} s\n\n"
         + textwrap.fill(report.verdict["verdict"], page_width())
     )
