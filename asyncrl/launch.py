@@ -18,13 +18,13 @@ from asyncrl.acting import datasets
 from asyncrl.agents.evaluation_videos import check_pictures
 from asyncrl.agents.imitation import CloningOptions, Epoch, clone
 from asyncrl.algorithms import network_outline
-from asyncrl.common import signing
+from asyncrl.common import fork_pool, signing
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.hardware import free_gpu_memory
 from asyncrl.common.serialization import write_atomically
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
-from asyncrl.engines import connected, workers
+from asyncrl.engines import connected
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
@@ -290,9 +290,9 @@ def _prepared_engine(config: RunConfig, contract: Contract) -> Iterator[None]:
     spec = actor_spec(config, contract)
     has_workers = config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD)
     if servers := has_workers + (config.learners > 1):
-        workers.prepare(servers)
+        fork_pool.prepare(servers)
     else:
-        workers.shutdown_idle()
+        fork_pool.shutdown_idle()
     if config.learners > 1 or config.engine not in (EngineKind.SERIAL, EngineKind.THREADS):
         sources.dump(contract, *spec.code)
     with contextlib.ExitStack() as stack:

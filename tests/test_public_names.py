@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import asyncrl
 
 
@@ -22,10 +24,15 @@ def test_all_lists_every_public_name() -> None:
     assert public <= set(asyncrl.__all__)
 
 
-def test_importing_the_package_does_not_import_torch() -> None:
+LARGE = {"gymnasium", "imageio", "numpy", "psutil", "rich", "sympy", "tensorboard", "torch"}
+
+
+@pytest.mark.parametrize("code", ["import asyncrl, asyncrl.cli", "from asyncrl.cli import main; main(['--help'])"])
+def test_neither_importing_the_package_nor_its_help_imports_anything_large(code: str) -> None:
     """Environment workers and `asyncrl --version` do not need torch."""
-    code = "import sys, asyncrl, asyncrl.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    imported = f"import sys; {code}; print(sys.modules.keys() & {LARGE}, file=sys.stderr)"
+    finished = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True)
+    assert finished.stderr == "set()\n"
 
 
 def test_training_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:
@@ -43,4 +50,20 @@ def test_training_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:
         str(tmp_path / "run"),
     ]
     code = f"import sys; from asyncrl.cli import main; sys.exit(main({words}) or 'torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_outline_of_a_network_for_images_does_not_import_the_compiler_of_torch() -> None:
+    """A run notes the number of its parameters before its first update."""
+    code = """
+import sys
+from torch import float32
+from asyncrl.algorithms import algorithm_named, network_outline
+from asyncrl.envs.spaces import Actions, Spaces
+from asyncrl.networks import NetworkConfig
+for network in ("a3c-cnn", "nature-cnn", "padded-cnn", "same-cnn", "impala-resnet"):
+    algorithm = algorithm_named("a3c")()
+    network_outline(algorithm, NetworkConfig(network=network), Spaces((4, 84, 84), "uint8", Actions((6,), (0,))), float32)
+sys.exit("sympy" in sys.modules or "torch._dynamo" in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

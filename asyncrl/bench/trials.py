@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.bench.stages import WARM_UP, learning_starts, with_early_learning
-from asyncrl.engines.workers import kept_idle
+from asyncrl.common.fork_pool import kept_idle
 from asyncrl.envs import describe_all
 from asyncrl.errors import AsyncRLError
 from asyncrl.launch import start

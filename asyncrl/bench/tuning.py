@@ -16,9 +16,9 @@ from typing import Any
 
 from asyncrl.bench.candidates import Bounds, SpeedSettings, choose, finalists, placements, refinements
 from asyncrl.bench.trials import Trial, train_briefly
+from asyncrl.common.fork_pool import prepare
 from asyncrl.common.hardware import usable_cores
 from asyncrl.common.serialization import to_json
-from asyncrl.engines.workers import prepare
 from asyncrl.envs import Contract, describe_all
 from asyncrl.errors import AsyncRLError
 from asyncrl.runs.config import EngineKind, RunConfig

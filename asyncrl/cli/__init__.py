@@ -90,6 +90,10 @@ def _run(arguments: Sequence[str]) -> int:
     if command not in COMMANDS:
         raise UsageError(f"there is no command {command!r}{suggestions(command, COMMANDS)} (asyncrl --help)")
     with defer_interrupts():
+        if command == "train":
+            from asyncrl.cli import head_start
+
+            head_start.begin(rest)
         module = importlib.import_module(f"asyncrl.cli.{command}")
     with _warnings_as_sentences():
         return int(module.run(rest))

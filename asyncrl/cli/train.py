@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from asyncrl.agents.evaluation import Interrupted
 from asyncrl.agents.evaluator import evaluated_means, is_stalled
 from asyncrl.agents.video import open_video
@@ -19,6 +17,7 @@ from asyncrl.algorithms import ALGORITHMS, algorithm_name_of, is_algorithm
 from asyncrl.api import configure, load, play_episode, tailor
 from asyncrl.bench import found_actors
 from asyncrl.cli.continuation import read_continuation
+from asyncrl.cli.head_start import takes_processes
 from asyncrl.cli.help import print_help, wrapped
 from asyncrl.cli.options import HELP, options_of, read_values, relative, remove_option, with_values
 from asyncrl.cli.train_options import (
@@ -32,14 +31,12 @@ from asyncrl.cli.train_options import (
 )
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
-from asyncrl.common.hardware import cores
+from asyncrl.common.fork_pool import prepare
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.validation import check_numbers
 from asyncrl.dashboard import Page
-from asyncrl.engines.workers import prepare
 from asyncrl.envs import View
-from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.launch import check, newest_checkpoint, resume, start
 from asyncrl.monitor import terminal_view
@@ -94,7 +91,7 @@ def _start(arguments: Sequence[str]) -> int:
     if set(HELP) & set(rest):
         return _help(base, show_all="--help-all" in rest)
     rest = rename_options(rest, algorithm_name_of(base.algorithm))
-    if _takes_processes(base, rest):
+    if takes_processes(rest, base.engine.value, base.env):
         prepare()  # actors import their modules while the command line is read
     reject_other_families(rest, base)
     auto = {"actors": AUTO} if takes_auto_actors(rest) else {}
@@ -141,16 +138,6 @@ def _help(base: RunConfig, *, show_all: bool) -> int:
     options = train_options(base)
     print_help([f"asyncrl train {algorithm} {env or 'ENV'} [options]"], about, options, BASIC, show_all=show_all)
     return 0
-
-
-def _takes_processes(base: RunConfig, words: Sequence[str]) -> bool:
-    """Whether actors will probably be processes, before the command line is read."""
-    if not HAS_WORKERS or not base.env:
-        return False
-    engine = [base.engine.value, *remove_option([*words], "--engine")][-1]
-    if engine == EngineKind.AUTO.value:
-        return cores() > 1 and family_of(base.env).shows_pictures and not torch.cuda.is_available()
-    return engine in (EngineKind.PROCESSES.value, EngineKind.HOGWILD.value)
 
 
 def _continue(arguments: Sequence[str]) -> int:

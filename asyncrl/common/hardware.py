@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 __all__ = ["busy_core_seconds", "cores", "free_gpu_memory", "has_bfloat16", "usable_cores"]
 
@@ -55,12 +54,16 @@ def _container_limit() -> float | None:
 
 def free_gpu_memory() -> int:
     """Return the bytes that are free on the GPU."""
+    import torch
+
     free, _ = torch.cuda.mem_get_info()
     return int(free)
 
 
 def has_bfloat16() -> bool:
     """Return whether the GPU, or the processor if there is none, has fast bfloat16 arithmetic."""
+    import torch
+
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -11,79 +11,27 @@ import os
 import pickle
 import socket
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
 
+from asyncrl.common import fork_pool
 from asyncrl.common.child_process import describe_exit_code, report_crashes, working_directory
+from asyncrl.common.fork_server import FORK_FAILED, serve
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines.forkserver import FORK_FAILED, ForkServer, serve
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.envs import Backend, Contract, sources
 from asyncrl.errors import ActorDied, AsyncRLError, LearnerDied, UsageError
 
-__all__ = ["ACTORS", "LEARNERS", "Role", "Workers", "kept_idle", "main", "prepare", "shutdown_idle"]
+__all__ = ["ACTORS", "LEARNERS", "Role", "Workers", "main"]
 
 _CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end on `close` before they are killed."""
 
 _PIPE_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
-
-_idle: list[ForkServer] = []
-"""Fork servers without workers, for reuse."""
-
-_lock = threading.Lock()
-
-
-def prepare(servers: int = 1) -> None:
-    """Start fork servers in the background, so that their imports are done when workers are needed."""
-    with _lock:
-        for _ in range(servers - sum(server.is_reusable for server in _idle)):
-            _idle.append(ForkServer(__name__))
-
-
-def shutdown_idle() -> None:
-    """Kill the fork servers that have no workers."""
-    with _lock:
-        while _idle:
-            server = _idle.pop()
-            if server.owner == os.getpid():  # false in a fork of the owner
-                server.kill()
-
-
-@contextlib.contextmanager
-def kept_idle() -> Iterator[None]:
-    """Keep the fork servers without workers for after the block, even if it calls `shutdown_idle`."""
-    with _lock:
-        kept, _idle[:] = [*_idle], []
-    try:
-        yield
-    finally:
-        with _lock:
-            _idle.extend(kept)
-
-
-atexit.register(shutdown_idle)
-
-
-def _acquire_server() -> ForkServer:
-    with _lock:
-        while _idle:
-            server = _idle.pop()
-            if server.is_reusable:
-                return server
-            if server.owner == os.getpid():
-                server.kill()
-    return ForkServer(__name__)
-
-
-def _release_server(server: ForkServer) -> None:
-    with _lock:
-        _idle.append(server)
 
 
 class Role(NamedTuple):
@@ -133,7 +81,7 @@ class Workers:
             env_id=contract.env,
             role=role,
         )
-        self._server = _acquire_server()
+        self._server = fork_pool.acquire()
         self._pipes: list[Connection] = []
         try:
             for index in range(count):
@@ -195,7 +143,7 @@ class Workers:
             have_ended = self._server.wait(_CLOSE_TIMEOUT)
         finally:
             if have_ended:
-                _release_server(self._server)
+                fork_pool.release(self._server)
             else:
                 self._server.kill()
 

@@ -89,7 +89,7 @@ class ConvolutionalEncoder(nn.Module):
         self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered, white=white)])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
-        shapes = self._output_shapes(spaces)
+        shapes = _output_shapes(convolutions, spaces.observation_shape[-2:])
         self.dense = dense(math.prod(shapes[-1]), features)
         self.norms = nn.ModuleList(norm_layer(shape, layer_norm=layer_norm) for shape in shapes)
         self.dense_norm = norm_layer((features,), layer_norm=layer_norm)
@@ -116,15 +116,14 @@ class ConvolutionalEncoder(nn.Module):
         last = observation.is_cuda or (self.dtype == torch.float32 and torch.is_grad_enabled())
         return channels(observation, self.dtype, difference=self._difference, last=last)
 
-    @torch.no_grad()
-    def _output_shapes(self, spaces: Spaces) -> list[tuple[int, ...]]:
-        """Return the output shape (channels, height, width) of every convolution."""
-        x = self._channels(torch.zeros(1, *spaces.observation_shape, dtype=torch.uint8))
-        shapes = []
-        for layer in self.convolutions:
-            x = layer(x)
-            shapes.append(tuple(x.shape[1:]))
-        return shapes
+
+def _output_shapes(convolutions: Sequence[Convolution], image: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the output shape (channels, height, width) of every convolution of an `image` (height, width)."""
+    shapes, sizes = [], [*image]
+    for layer in convolutions:
+        sizes = [(size + 2 * layer.padding - layer.kernel) // layer.stride + 1 for size in sizes]
+        shapes.append((layer.channels, *sizes))
+    return shapes
 
 
 def channels(observation: Tensor, dtype: torch.dtype, *, difference: bool, last: bool) -> Tensor:

@@ -13,8 +13,8 @@ from task import Stopwatch, Task, answer
 from asyncrl.algorithms import algorithm_named
 from asyncrl.api import configure
 from asyncrl.bench.stages import Stage, capacity
+from asyncrl.common.fork_pool import prepare
 from asyncrl.common.serialization import to_json
-from asyncrl.engines.workers import prepare
 from asyncrl.envs import describe
 from asyncrl.launch import start
 from asyncrl.monitor import Record

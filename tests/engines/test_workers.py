@@ -18,7 +18,7 @@ from typing import Any
 import failing_envs
 import pytest
 
-from asyncrl.engines import workers as engine_workers
+from asyncrl.common import fork_pool
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Backend, Contract, describe, make
@@ -48,7 +48,7 @@ def surroundings(index: int, pipe: Connection, memory: SharedMemory) -> None:
 def test_workers_have_their_owners_folder_search_path_and_environment_as_they_are_now_and_share_its_memory(
     contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine_workers.prepare()  # before all that changes
+    fork_pool.prepare()  # before all that changes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLOUR", "red")
     monkeypatch.syspath_prepend("elsewhere")
@@ -88,21 +88,21 @@ def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
 
 
 def test_where_a_worker_crashed_is_written_to_standard_error(contract: Contract, capfd: pytest.CaptureFixture[str]) -> None:
-    engine_workers.shutdown_idle()  # the next server has the standard error of this test
+    fork_pool.shutdown_idle()  # the next server has the standard error of this test
     workers = Workers(die, 1, contract, "crashes")
     try:
         with pytest.raises(ActorDied):
             answers(workers, 1)
     finally:
         workers.close()
-        engine_workers.shutdown_idle()
+        fork_pool.shutdown_idle()
     printed = capfd.readouterr().err
     assert "Fatal Python error: Segmentation fault" in printed
     assert 'test_workers.py", line' in printed
 
 
 def test_more_workers_than_the_system_allows_are_refused_in_a_sentence(contract: Contract) -> None:
-    engine_workers.prepare()
+    fork_pool.prepare()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 6, hard))
     try:

@@ -115,7 +115,7 @@ def test_an_episode_is_truncated_at_its_cap(backend: Backend) -> None:
 
 CONFESSION = """
 import os, sys, torch, numpy
-from asyncrl.engines.workers import prepare
+from asyncrl.common.fork_pool import prepare
 from asyncrl.envs import Backend, EnvOptions, Environments, describe
 prepare()
 environments = Environments(describe("worlds:Confessing-v0", EnvOptions(env_backend=Backend.ASYNC)), 2)
