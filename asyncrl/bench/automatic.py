@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from asyncrl.algorithms import AlgorithmSource
@@ -22,6 +23,7 @@ _SECONDS = 1.5
 """Duration of the look, after the first update."""
 _LEAST_GAIN = 1.05
 """Expected gains below this do not change the number."""
+_AN_ACTOR_EACH = "so that each has an actor"
 
 
 def found_actors(
@@ -30,7 +32,8 @@ def found_actors(
     """The settings that stand for `actors="auto"` among `settings`, and a sentence about them; nothing without it.
 
     The batch of an update stays as it is: the same environments are divided among more or fewer actors. Environments per
-    actor, or rollouts per update, that are among `settings` stay as they are, too.
+    actor, or rollouts per update, that are among `settings` stay as they are, too. Several environments (`extra_envs`) get
+    an actor each, even where that enlarges the batch.
 
     Raises UsageError where a look at this machine says nothing.
     """
@@ -38,8 +41,9 @@ def found_actors(
         return {}, []
     others = without_auto(settings)
     config = tailor(env, algorithm, preset, **others)
-    changes, sentence = _look(config, others)
-    return {"actors": config.actors, **changes}, [f"--actors auto: {sentence}."]
+    needed = _needed(config, others)
+    changes, sentence = _look(replace(config, **needed), others, "as without it" if not needed else _AN_ACTOR_EACH)
+    return {"actors": config.actors, **needed, **changes}, [f"--actors auto: {sentence}."]
 
 
 def fewest_of_the_fastest(gains: Mapping[SpeedSettings, float], present: SpeedSettings) -> SpeedSettings:
@@ -50,8 +54,18 @@ def fewest_of_the_fastest(gains: Mapping[SpeedSettings, float], present: SpeedSe
     return min((one for one, gain in gains.items() if gain * _LEAST_GAIN >= most), key=lambda one: one.actors)
 
 
-def _look(config: RunConfig, held: Mapping[str, Any]) -> tuple[dict[str, int], str]:
-    """The settings that change, and what was found."""
+def _needed(config: RunConfig, held: Collection[str]) -> dict[str, Any]:
+    """The settings that change so that each of several environments has an actor; the batch stays where it can."""
+    least, envs = len(config.env_ids), config.actors * config.envs_per_actor
+    if config.actors >= least:
+        return {}
+    stays = config.rollouts_per_update is not None or config.engine is EngineKind.HOGWILD or "envs_per_actor" in held
+    actors = least if stays else next((count for count in range(least, envs + 1) if envs % count == 0), least)
+    return {"actors": actors} if stays else {"actors": actors, "envs_per_actor": max(1, envs // actors)}
+
+
+def _look(config: RunConfig, held: Collection[str], present_is: str) -> tuple[dict[str, int], str]:
+    """The settings that change, and what was found; `present_is` says why the present ones are as they are."""
     contract = describe_all(config.env_ids, config.environment)
     resolved = resolve(config, contract)
     present = SpeedSettings.of(config, resolved)

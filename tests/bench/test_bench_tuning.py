@@ -15,8 +15,10 @@ from asyncrl.api import tailor
 from asyncrl.bench import automatic, tuning
 from asyncrl.bench.tuning import tune
 from asyncrl.cli.bench_table import command_line
+from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
 from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.resolution import resolve
 
 CORRIDOR = "worlds:Corridor-v0"
 SMALL: dict[str, Any] = dict(steps=400, envs_per_actor=2, eval_episodes=0)
@@ -97,6 +99,30 @@ def test_a_file_and_python_take_auto_too(tmp_path: Path, monkeypatch: pytest.Mon
     held = asyncrl.train(CORRIDOR, "a3c", run_dir=tmp_path / "two", actors="auto", **SMALL)
     assert config_of(held).envs_per_actor == 2
     assert config_of(asyncrl.train(config=file, run_dir=tmp_path / "three", actors=3)).actors == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "least"),
+    [
+        ({"envs_per_actor": 2}, {"actors": 5}),
+        ({"engine": "hogwild"}, {"actors": 5}),
+        ({"rollouts_per_update": 1}, {"actors": 5}),
+        ({}, {"actors": 8, "envs_per_actor": 4}),
+    ],
+)
+def test_every_environment_has_an_actor(
+    settings: dict[str, Any], least: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 32 environments of the preset are divided anew where an update has a rollout of every actor."""
+    monkeypatch.setattr(automatic, "_SECONDS", 0.1)
+    monkeypatch.setattr(automatic, "cores", lambda: 2)
+    monkeypatch.setattr(automatic, "expected_gains", lambda *rest: {})  # nothing is faster than the least
+    several: dict[str, Any] = {"extra_envs": ["CartPole-v1"] * 4, "engine": "serial", **settings}
+    found, (sentence,) = automatic.found_actors("CartPole-v1", "a3c", None, {"actors": "auto", **several})
+    assert found == least
+    assert sentence.startswith(f"--actors auto: {found['actors']} ")
+    config = tailor("CartPole-v1", "a3c", **several, **found)
+    assert resolve(config, describe_all(config.env_ids, config.environment)).actors >= 5
 
 
 def test_a_worker_of_hogwild_is_one_per_core() -> None:
