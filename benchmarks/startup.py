@@ -1,69 +1,107 @@
-"""Measure the time from the command to the first update.
+"""Measure the time that commands take to start.
 
-    .venv/bin/python benchmarks/startup.py ALE/Pong-v5 --repeats 5
+    .venv/bin/python benchmarks/startup.py --repeats 5
 
-Starts `asyncrl train a3c ENV` with actors in processes and takes the time from the start of the process until
-metrics.jsonl has the record of the first update. It includes imports, forks, environments and the first rollouts.
-Results go to benchmarks/results/startup.json.
+A training starts when metrics.jsonl has the record of the first update: that includes imports, forks, environments and
+the first rollouts. Every round starts each of them once; the first one, which compiles modules, is not counted. Results
+go to benchmarks/results/startup.json.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 
-from asyncrl.runs.config import EngineKind
 from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""The environment of the commands; compiled modules are kept, as those of an installed package are."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    env: str
-    """Environment id."""
-    engine: EngineKind = EngineKind.PROCESSES
-    """Where actors run."""
     repeats: int = 5
-    """Starts; the median is reported."""
+    """Starts of each; the median is reported."""
 
 
-def seconds_to_first_update(asked: Arguments, folder: Path) -> float:
-    """Start once; the run is stopped after its first update."""
-    options = ["--engine", asked.engine.value, "--eval-episodes", "0", "--quiet", "--no-video"]
-    command = [sys.executable, "-m", "asyncrl", "train", "a3c", asked.env, "--run-dir", str(folder), *options]
-    metrics = folder / "metrics.jsonl"
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    asked: float
+    """The most seconds that were asked for."""
+    seconds: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def seconds_of(*words: str) -> float:
+    """Run Python once, to its end."""
     began = time.monotonic()
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (metrics.is_file() and '"kind": "train"' in metrics.read_text()):
-        if run.poll() is not None:
-            raise SystemExit(f"the run ended with {run.returncode} before its first update")
-        time.sleep(0.01)
-    seconds = time.monotonic() - began
-    run.terminate()
-    run.wait()
+    subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True, env=ENVIRONMENT)
+    return time.monotonic() - began
+
+
+def seconds_to_first_update(env: str, *options: str) -> float:
+    """Start a training once; it is stopped after its first update."""
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder) / "run" / "metrics.jsonl"
+        line = ["train", "a3c", env, "--run-dir", str(metrics.parent), "--eval-episodes", "0", "--quiet", "--no-video"]
+        command = [sys.executable, "-m", "asyncrl", *line, *options]
+        began = time.monotonic()
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        while not (metrics.is_file() and '"kind": "train"' in metrics.read_text()):
+            if run.poll() is not None:
+                raise SystemExit(f"the run ended with {run.returncode} before its first update")
+            time.sleep(0.01)
+        seconds = time.monotonic() - began
+        run.terminate()
+        run.wait()
     return seconds
 
 
+STARTS: dict[str, tuple[float, Callable[[], float]]] = {
+    "import asyncrl": (0.2, partial(seconds_of, "-c", "import asyncrl")),
+    "asyncrl --help": (0.3, partial(seconds_of, "-m", "asyncrl", "--help")),
+    "asyncrl train a3c CartPole-v1": (2.0, partial(seconds_to_first_update, "CartPole-v1")),
+    "asyncrl train a3c CartPole-v1 --engine processes": (
+        2.0,
+        partial(seconds_to_first_update, "CartPole-v1", "--engine", "processes"),
+    ),
+    "asyncrl train a3c ALE/Pong-v5": (2.0, partial(seconds_to_first_update, "ALE/Pong-v5")),
+}
+"""What is started, by name: the most seconds that were asked for, and how to measure it."""
+
+
 def main() -> None:
-    asked = tyro.cli(
-        Arguments, description=__doc__, config=(tyro.conf.PositionalRequiredArgs, tyro.conf.EnumChoicesFromValues)
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = [round(seconds_to_first_update(asked, Path(folder) / str(i)), 2) for i in range(asked.repeats)]
-    median = statistics.median(seconds)
-    report = {"command": " ".join(sys.argv), "machine": machine(), "seconds": seconds, "median": median}
+    asked = tyro.cli(Arguments, description=__doc__)
+    rounds = [{what: round(measure(), 2) for what, (_, measure) in STARTS.items()} for _ in range(asked.repeats + 1)]
+    rows = [Row(what, most, [one[what] for one in rounds[1:]]) for what, (most, _) in STARTS.items()]
+    print(f"{'start':<50}{'asked':>7}{'median':>8}   all")
+    for row in rows:
+        print(f"{row.what:<50}{row.asked:>6.1f}s{row.median:>7.2f}s   {', '.join(map(str, row.seconds))}")
+    report = {
+        "command": " ".join(sys.argv),
+        "machine": machine(),
+        "rows": [{**asdict(row), "median": row.median} for row in rows],
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "startup.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"{asked.env}, engine {asked.engine.value}: first update after {median:.1f} s (median of {seconds})")
 
 
 if __name__ == "__main__":
