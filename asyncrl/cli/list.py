@@ -1,4 +1,4 @@
-"""asyncrl list algorithms|envs|presets|networks|pretrained [NAME] · list runs [FOLDER]"""
+"""asyncrl list algorithms|envs|presets|networks|pretrained [NAME] · list runs [FOLDER|URL]"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class What(Enum):
     NETWORKS = "networks"
     PRETRAINED = "pretrained"
     RUNS = "runs"
-    """in the folder NAME, else in runs/"""
+    """in the folder or storage NAME, else in runs/"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Arguments:
     what: What
     """Things to list."""
     name: str | None = field(default=None, metadata={"positional": True})
-    """Part of a name, or a pattern with * and ?. The whole name of a preset shows its settings. Of runs, their folder."""
+    """Part of a name, or a pattern (* and ?). The whole name of a preset shows its settings. Of runs, the folder or URL."""
     json: bool = False
     """Print the runs as one JSON array."""
 
@@ -64,15 +64,19 @@ def _lines(what: What, name: str | None, *, as_json: bool) -> list[str]:
         case What.PRETRAINED:
             return wrapped(_matching(name, _pretrained()))
         case What.RUNS:
-            return _runs(Path(name or "runs"), as_json=as_json)
+            return _runs(name or "runs", as_json=as_json)
 
 
-def _runs(folder: Path, *, as_json: bool) -> list[str]:
+def _runs(folder: str, *, as_json: bool) -> list[str]:
     from asyncrl.cli.run_table import run_json, run_table
-    from asyncrl.runs.overview import find_runs
+    from asyncrl.runs.overview import find_remote_runs, find_runs
+    from asyncrl.runs.remote_folder import is_url
 
-    found = find_runs(folder)
-    return [run_json(found)] if as_json else list(run_table(found, folder))
+    if is_url(folder):
+        found, above = find_remote_runs(folder), Path()
+    else:
+        found, above = {str(run.path): run for run in find_runs(Path(folder))}, Path(folder)
+    return [run_json(found)] if as_json else list(run_table([*found.values()], above))
 
 
 def _with_hint(name: str | None, texts: dict[str, str], hint: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asyncrl.runs.overview import RunOverview
@@ -38,9 +38,11 @@ def run_table(runs: Sequence[RunOverview], folder: Path) -> Iterator[str]:
         yield "  ".join(sides).rstrip()
 
 
-def run_json(runs: Sequence[RunOverview]) -> str:
-    """One JSON array with an object for each run."""
-    facts = [{**vars(run), "path": str(run.path), "state": run.state.value, "age": round(run.age, 1)} for run in runs]
+def run_json(runs: Mapping[str, RunOverview]) -> str:
+    """One JSON array with an object for each run; `runs` are given by their paths or URLs."""
+    facts = [
+        {**vars(run), "path": place, "state": run.state.value, "age": round(run.age, 1)} for place, run in runs.items()
+    ]
     return json.dumps(facts)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from asyncrl.errors import DamageWarning, UsageError, suggestions
 from asyncrl.runs.config_file import current_settings
 from asyncrl.runs.lookup import run_folders
 from asyncrl.runs.metrics_file import read_records
+from asyncrl.runs.remote_folder import RemoteFolder, remote_errors
 from asyncrl.runs.run import LOCK, Run
 from asyncrl.runs.run_state import RunState, end_of
 
-__all__ = ["RunOverview", "find_runs", "overview"]
+__all__ = ["RunOverview", "find_remote_runs", "find_runs", "overview"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,30 @@ def find_runs(folder: Path) -> list[RunOverview]:
     if not found:
         raise UsageError(f"there are no runs in {folder}: asyncrl train ALGO ENV makes one")
     return found
+
+
+def find_remote_runs(url: str) -> dict[str, RunOverview]:
+    """The runs in a storage by their URLs, the newest first; their paths are those in the storage.
+
+    Only their settings and metrics are copied. Raises UsageError if there are none.
+    """
+    storage, found = RemoteFolder(url), {}
+    with remote_errors(f"{storage.url} cannot be read"):
+        names = storage.sizes().keys()
+        for config in (name for name in names if f"/{name}".endswith("/config.json")):
+            place = config.removesuffix("config.json")
+            with tempfile.TemporaryDirectory() as folder:
+                for name in ("config.json", "metrics.jsonl", "interrupted"):
+                    if place + name in names:
+                        storage.download(place + name, Path(folder) / name)
+                        os.utime(Path(folder) / name, (storage.modified(place + name),) * 2)
+                run = overview(Path(folder))
+            state = RunState.UNFINISHED if run.state is RunState.CRASHED else run.state
+            path = Path(place or storage.url.rpartition("/")[2])
+            found[f"{storage.url}/{place}".rstrip("/")] = replace(run, path=path, state=state)
+    if not found:
+        raise UsageError(f"there are no runs in {storage.url}: asyncrl train ALGO ENV --storage {storage.url} makes one")
+    return dict(sorted(found.items(), key=lambda item: item[1].age))
 
 
 def overview(path: Path) -> RunOverview:

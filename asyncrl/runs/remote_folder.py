@@ -84,6 +84,10 @@ class RemoteFolder:
         """The contents of a small file."""
         return bytes(self._files.cat_file(self._place(name)))
 
+    def modified(self, name: str) -> float:
+        """When a file last changed, in seconds since 1970."""
+        return float(self._files.modified(self._place(name)).timestamp())
+
     def download(self, name: str, path: Path) -> None:
         """Copy a file of the folder to `path`."""
         self._files.get_file(self._place(name), str(path))

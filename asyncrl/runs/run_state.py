@@ -23,6 +23,8 @@ class RunState(Enum):
     """by a signal, with everything saved"""
     CRASHED = "crashed"
     """it ended without a word: killed, or after an error"""
+    UNFINISHED = "unfinished"
+    """a copy in a storage that says no end: the run goes on elsewhere, or crashed"""
 
 
 def end_of(path: Path, settings: Mapping[str, Any], newest: Mapping[str, Record]) -> RunState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ran
 from faulty_storage import FaultyStorage
 
 import asyncrl
@@ -19,6 +21,7 @@ from asyncrl.api import configure
 from asyncrl.common import signing
 from asyncrl.errors import SinkWarning, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
+from asyncrl.runs.overview import overview
 from asyncrl.runs.remote_folder import RemoteFolder
 from asyncrl.runs.remote_run import RemoteRun, pull
 from asyncrl.runs.run import Run
@@ -148,10 +151,49 @@ def test_a_run_continues_from_its_storage_to_the_same_weights(
     assert asyncrl.load(f"{url}/latest").checkpoint.weights_sha256 == sha256(whole)
 
 
+@pytest.mark.parametrize("kind", ["memory", "file", "s3"])
+def test_the_runs_in_a_storage_are_listed_as_those_of_a_folder(
+    kind: str, states: list[Run], tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = request.getfixturevalue("bucket") if kind == "s3" else ""
+    url = {"memory": f"memory://{tmp_path}", "file": f"file://{tmp_path}", "s3": bucket}[kind] + "/list"
+    (lost := Run(shutil.copytree(states[0].path, tmp_path / "lost"))).write_config(
+        configure("CartPole-v1", "dqn", **SMALL), lost.beginning()[1]
+    )
+    RemoteRun(RemoteFolder(f"{url}/study/whole")).push(states[2])
+    RemoteRun(RemoteFolder(f"{url}/lost")).push(lost)
+    assert ran("list", "runs", url, "--json") == 0
+    found = {one["path"]: one for one in json.loads(capsys.readouterr().out)}
+    assert {place: one["state"] for place, one in found.items()} == {
+        f"{url}/study/whole": "finished",
+        f"{url}/lost": "unfinished",
+    }
+    here = overview(states[2].path)
+    there = found[f"{url}/study/whole"]
+    assert (there["step"], there["best"], there["last"]) == (here.step, here.best, here.last)
+    assert 0 <= there["age"] < 3_600
+    assert ran("list", "runs", url) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"run", "study/whole", "lost"}
+    assert ran("list", "runs", f"{url}/lost") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("lost ")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [("memory://none/here", "there are no runs in memory://none/here"), ("nosuch://b", "there is no storage nosuch://")],
+)
+def test_a_storage_without_runs_is_refused_in_a_sentence(
+    url: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("list", "runs", url) == 2
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a bucket on an S3 server on this machine."""
     boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # of an earlier server
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
