@@ -67,3 +67,16 @@ for network in ("a3c-cnn", "nature-cnn", "padded-cnn", "same-cnn", "impala-resne
 sys.exit("sympy" in sys.modules or "torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_command_collects_garbage_but_not_among_its_modules() -> None:
+    code = """
+import gc, sys
+from asyncrl import cli
+from asyncrl.cli import list
+list.run = lambda words: print(gc.isenabled(), gc.get_freeze_count() > 0) or 0
+sys.argv = ["asyncrl", "list"]
+cli.run_and_exit()
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout == "True True\n", finished.stderr

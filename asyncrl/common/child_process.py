@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import importlib
 import os
 import signal
@@ -99,7 +100,11 @@ def main(module: str, parent_pipe: str, *descriptors: str) -> None:
     for descriptor in (int(parent_pipe), *inherited):
         os.set_inheritable(descriptor, False)
     end_with_parent(int(parent_pipe))
-    importlib.import_module(module).main(*inherited)
+    gc.disable()  # as in `cli.run_and_exit`
+    run = importlib.import_module(module).main
+    gc.freeze()
+    gc.enable()
+    run(*inherited)
 
 
 def end_with_parent(parent_pipe: int) -> None:
