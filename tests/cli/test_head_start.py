@@ -15,7 +15,7 @@ import sys
 from asyncrl.cli import head_start
 from asyncrl.common import fork_pool
 fork_pool.prepare = lambda: print("torch" in sys.modules)
-head_start.cores, head_start.has_gpu_driver = lambda: 2, lambda: False
+head_start.cores = lambda: 2
 head_start.begin(["a3c", "ALE/Pong-v5", "--steps", "100"])
 """
 
@@ -46,14 +46,11 @@ def test_it_is_started_if_actors_will_probably_be_processes(
     started = list[int]()
     monkeypatch.setattr(fork_pool, "prepare", lambda: started.append(1))
     monkeypatch.setattr(head_start, "cores", lambda: 2)
-    monkeypatch.setattr(head_start, "has_gpu_driver", lambda: False)
     head_start.begin(words.split())
     assert len(started) == starts
 
 
-@pytest.mark.parametrize(("cores", "gpu"), [(1, False), (2, True)])
-def test_auto_takes_no_processes_on_one_core_or_with_a_gpu(cores: int, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_start, "cores", lambda: cores)
-    monkeypatch.setattr(head_start, "has_gpu_driver", lambda: gpu)
+def test_auto_takes_no_processes_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_start, "cores", lambda: 1)
     assert not head_start.takes_processes([], "auto", "ALE/Pong-v5")
     assert head_start.takes_processes([], "processes", "ALE/Pong-v5")
