@@ -25,10 +25,11 @@ from asyncrl.networks import (
     NormalizedEncoder,
     PolicyValue,
     ResidualEncoder,
-    copy_into,
+    WeightLoader,
     is_own,
     keep_in_compute_dtype,
     resample,
+    use_dense_bodies,
 )
 
 __all__ = ["NetworkOutputs", "Policy"]
@@ -56,6 +57,8 @@ class Policy:
         self._network: Any = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
+        use_dense_bodies(self._network)
+        self._load = WeightLoader(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
         capture = None if is_own(network.network) else cuda_graph
         self._on_device: Captured[Any, Any] = Captured(lambda inputs: self._network(*inputs), device, capture)
@@ -64,7 +67,7 @@ class Policy:
 
     def load(self, weights: Tensor) -> None:
         """Copy the weights [P] float32 into the network."""
-        copy_into(self._network, weights)
+        self._load(weights)
 
     def initial_state(self, count: int) -> Tensor:
         """Return the recurrent state of `count` new episodes, zeros [B, S] float32."""

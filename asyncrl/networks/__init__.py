@@ -2,8 +2,9 @@
 
 from asyncrl.networks.build import NetworkConfig, keep_in_compute_dtype, resolve, unconvolved
 from asyncrl.networks.critics import ActionPolicy, DeterministicActorCritics, SoftActorCritics, frozen
+from asyncrl.networks.dense_acting import use_dense_bodies
 from asyncrl.networks.encoders import ConvolutionalEncoder
-from asyncrl.networks.flat import bind, copy_into, have_diverged, learned_part, named_views
+from asyncrl.networks.flat import WeightLoader, bind, copy_into, have_diverged, learned_part, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import FrameConv2d, remove_noise, resample
@@ -41,6 +42,7 @@ __all__ = [
     "SoftActorCritics",
     "Statistics",
     "StepObservation",
+    "WeightLoader",
     "allowed",
     "bind",
     "check_own_network",
@@ -64,5 +66,6 @@ __all__ = [
     "standardized",
     "unconvolved",
     "unpack",
+    "use_dense_bodies",
     "value_spread",
 ]

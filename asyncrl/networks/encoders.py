@@ -169,7 +169,7 @@ class MlpEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, [spaces.observation_size, *hidden][-1]
-        self._activate = torch.tanh if activation is Activation.TANH else F.relu
+        self.activate: Callable[[Tensor], Tensor] = torch.tanh if activation is Activation.TANH else F.relu
         sizes = [spaces.observation_size, *hidden]
         constructors = [Linear, *[dense] * (len(hidden) - 1)][: len(hidden)]
         self.layers = nn.ModuleList(
@@ -180,7 +180,7 @@ class MlpEncoder(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.reshape(observation.shape[0], -1).to(self.dtype)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = self._activate(norm(layer(x)))
+            x = self.activate(norm(layer(x)))
         return x
 
 
