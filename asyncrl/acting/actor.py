@@ -18,7 +18,7 @@ from asyncrl.common.randomness import Stream, constructor_seed, environment_seed
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import EnvironmentFault
-from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, Ticket
+from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, StepArrays, Ticket
 from asyncrl.networks import NetworkConfig
 
 __all__ = ["Actor", "ActorSpec"]
@@ -113,10 +113,11 @@ class Actor:
         context = ActContext.training(random, step=ticket.step, slots=self._slots)
         steps = len(slot.reward)
         next_start = steps - self._experience.overlap  # the next rollout's first step
+        arrays = StepArrays.of(slot)
         for t in range(self._start_slot(slot), steps):
             if t == next_start:
                 self._store_state(slot, 0)
-            self._step(t, slot, context, ticket)
+            self._step(t, slot, arrays, context, ticket)
             if self._experience.full_episodes:
                 slot.reset[t + 1] |= slot.reset[t]
                 if slot.reset[t + 1].all():
@@ -178,30 +179,33 @@ class Actor:
         slot.next_frames_since_reset[row] = self._frames_since_reset
         slot.next_state[row] = self._state
 
-    def _step(self, t: int, slot: Rollout, context: ActContext, ticket: Ticket) -> None:
-        """Act once and write step `t`."""
-        slot.frames[t + self._stack - 1] = self._newest_frames()
+    def _step(self, t: int, slot: Rollout, arrays: StepArrays, context: ActContext, ticket: Ticket) -> None:
+        """Act once and write step `t` into `slot`, whose views are `arrays`."""
+        observation = self._observation.numpy()
+        arrays.frames[t + self._stack - 1] = observation[:, -1] if self._stack > 1 else observation
         self.stopwatch.lap("other")
         output = self.policy.act(self._observation, self._state, context)
         if self._bots is not None:
             output = self._replace_by_bots(self._bots, output, ticket, t)
         self.stopwatch.lap("acting")
+        action = output.action.numpy()
         with self._fault_context(ticket):
-            step = self.environments.step(output.action.numpy())
+            step = self.environments.step(action)
         self.stopwatch.lap("environments")
-        slot.action[t] = output.action
+        arrays.action[t] = action
         for name, value in output.extras.items():
             slot.extras[name][t] = value
-        slot.reward[t] = torch.from_numpy(step.reward)
-        slot.terminated[t] = torch.from_numpy(step.terminated)
-        slot.reset[t + 1] = torch.from_numpy(step.done)
+        arrays.reward[t], arrays.terminated[t], arrays.reset[t + 1] = step.reward, step.terminated, step.done
         self._observation = torch.from_numpy(step.observation)
-        resets = slot.reset[t]
         if self._bots is not None:
-            self._is_first_step = resets.numpy().copy()
+            self._is_first_step = arrays.reset[t].copy()
+        self._follow(slot.reset[t], output.state)
+
+    def _follow(self, resets: Tensor, state: Tensor) -> None:
+        """Keep the recurrent `state` [B, S] and the numbers of frames; `resets`, [B] bool, marks where an episode begins."""
         if self._stack > 1:
             self._frames_since_reset = torch.where(resets, 0, (self._frames_since_reset + 1).clamp(max=self._stack - 1))
-        self._state = torch.where(resets[:, None], 0.0, output.state) if output.state.shape[-1] else output.state
+        self._state = torch.where(resets[:, None], 0.0, state) if state.shape[-1] else state
 
     def _replace_by_bots(self, bots: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:
         """Replace the policy's actions by those of bots where bots play."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
@@ -48,6 +48,18 @@ class EnvSlots:
     """[B] float64 in [0, 1): a random number per environment, drawn from the run's seed."""
     num_envs: int
     """Number of environments in the run."""
+    _newest: list[tuple[Exploration, int, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What `epsilon` returned last, and what it was called with."""
+
+    def epsilon(self, exploration: Exploration, step: int) -> Tensor:
+        """Return `exploration.epsilon` at the run's `step`, [B] float64, which all steps of a rollout share."""
+        if self._newest:
+            same, at, epsilon = self._newest[0]
+            if same is exploration and at == step:
+                return epsilon
+        epsilon = exploration.epsilon(step, self)
+        self._newest[:] = [(exploration, step, epsilon)]
+        return epsilon
 
     @classmethod
     def of(cls, seed: int, actor: int, envs: int, actors: int = 1) -> EnvSlots:

@@ -55,7 +55,7 @@ class ValueBasedMethod(Algorithm):
         if not context.explore:
             return ActionOutput(action, state, {})
         assert context.slots is not None
-        epsilon = self.exploration.epsilon(context.step, context.slots)
+        epsilon = context.slots.epsilon(self.exploration, context.step)
         random = context.random
         if self.exploration.hold_random_actions:  # every step of the rollout repeats the same draws
             random = torch.Generator().manual_seed(random.initial_seed())

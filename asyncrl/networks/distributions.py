@@ -58,7 +58,7 @@ class Categorical:
     """Number of choices of each part."""
 
     def _parts(self) -> tuple[Tensor, ...]:
-        return torch.split(self.logits, list(self.choices), -1)
+        return (self.logits,) if len(self.choices) == 1 else torch.split(self.logits, list(self.choices), -1)
 
     def _log_policies(self) -> list[Tensor]:
         return [logits.log_softmax(-1) for logits in self._parts()]
@@ -67,11 +67,7 @@ class Categorical:
         return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
 
     def sample(self, random: torch.Generator) -> Tensor:
-        actions = []
-        for logits in self._parts():
-            probabilities = logits.softmax(-1).flatten(0, -2)
-            actions.append(_sample_rows(probabilities, random).view(logits.shape[:-1]))
-        return self._join(actions)
+        return self._join([_draw(logits.softmax(-1), random) for logits in self._parts()])
 
     def mode(self) -> Tensor:
         return self._join([logits.argmax(-1) for logits in self._parts()])
@@ -79,7 +75,7 @@ class Categorical:
     def log_prob(self, action: Tensor) -> Tensor:
         actions = [action] if len(self.choices) == 1 else list(action.unbind(-1))
         pairs = zip(self._log_policies(), actions, strict=True)
-        return _sum([log.gather(-1, a[..., None]).squeeze(-1) for log, a in pairs])
+        return _sum([log.gather(-1, a.unsqueeze(-1)).squeeze(-1) for log, a in pairs])
 
     def entropy(self) -> Tensor:
         return _sum([-(log.exp() * log).sum(-1) for log in self._log_policies()])
@@ -188,18 +184,18 @@ def _sum(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def _sample_rows(probabilities: Tensor, random: torch.Generator) -> Tensor:
-    """Draw a column [N, 1] from each row of `probabilities` [N, choices].
+def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
+    """Draw a choice […] int64 from each row of `probabilities` […, choices], which adds up to 1.
 
-    Rows with NaN give an arbitrary column instead of an error: the learner reports diverged weights itself, at the
-    update that produced them.
+    Choice i has the largest p_i / e_i with probability p_i, for e ~ Exp(1). This is what torch.multinomial computes, without
+    the checks that take most of its time. Rows with NaN give an arbitrary choice instead of an error: the learner reports
+    diverged weights itself, at the update that produced them.
     """
-    if probabilities.is_cuda:  # torch.multinomial would fail asynchronously there
-        return torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=random)
-    try:
-        return torch.multinomial(probabilities, 1, generator=random)
-    except RuntimeError:
-        return torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=random)
+    if probabilities.is_cuda:
+        rows = probabilities.nan_to_num(1.0).flatten(0, -2)
+        return torch.multinomial(rows, 1, generator=random).view(probabilities.shape[:-1])
+    waiting = torch.empty_like(probabilities).exponential_(1.0, generator=random)
+    return (probabilities / waiting).argmax(-1)
 
 
 def parameter_count(actions: Actions) -> int:
