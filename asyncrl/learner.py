@@ -6,6 +6,7 @@ It never branches on the algorithm: `Algorithm.experience` makes the batches, `A
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -276,7 +277,7 @@ class Learner:
             average_(self._gradient)
             self.stopwatch.lap("backward")
             norm = clip_(self._optimizer_config, self._gradient, self._gradients)
-        if not torch.isfinite(norm):
+        if not math.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
         self._optimizer.step(self._rate, delay=loss.delay)
         if self._algorithm.tau and not loss.delay:

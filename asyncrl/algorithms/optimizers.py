@@ -173,7 +173,7 @@ def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) 
 
     `tensors` are the views of `gradient` that belong to the single parameters.
     """
-    norm: Tensor = gradient.norm()
+    norm: Tensor = torch.linalg.vector_norm(gradient)
     max_norm = config.max_gradient_norm
     match config.gradient_clipping:
         case GradientClipping.GLOBAL:

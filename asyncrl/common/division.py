@@ -7,6 +7,7 @@ several, each computes the loss of its share of rows; the means are still those 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -122,11 +123,30 @@ def mean(x: Tensor, dim: int | None = None) -> Tensor:
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
     """Return the mean of `x` [T, N] over the steps of the whole batch that are `valid` [T, N]; 0 if there are none."""
-    total, count = torch.where(valid, x, 0.0).sum(), valid.sum()
+    total = torch.where(valid, x, 0.0).sum()
     division = _current.get()
-    if division is not None:
-        total, count = _sum(torch.stack([total, count.to(total.dtype)]), division).unbind()
+    if division is None:
+        return total / _counts.at_least_one(valid)
+    total, count = _sum(torch.stack([total, valid.sum().to(total.dtype)]), division).unbind()
     return total / count.clamp(min=1)
+
+
+class _Counts(threading.local):
+    """How many steps are valid in the batch seen last by a thread: the terms of a loss are means over the same ones."""
+
+    _valid: Tensor | None = None
+    _version = 0
+    _count: Tensor
+
+    def at_least_one(self, valid: Tensor) -> Tensor:
+        """Return how many elements of `valid` [T, N] bool are true, a scalar; 1 if there are none."""
+        if valid is not self._valid or valid._version != self._version:
+            self._count = valid.sum().clamp(min=1)
+            self._valid, self._version = valid, valid._version
+        return self._count
+
+
+_counts = _Counts()
 
 
 def draw_rows(

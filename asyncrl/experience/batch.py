@@ -136,7 +136,7 @@ def _own(index: Tensor) -> Tensor:
 
 def _steps_at(x: Tensor, index: Tensor) -> Tensor:
     """Return the steps [1, n, …] of `x` [T, N, …] at `index` [n] into its T·N steps."""
-    return x.flatten(0, 1)[None, index]
+    return x.flatten(0, 1).index_select(0, index)[None]
 
 
 def stack_frames(rollouts: Sequence[Rollout]) -> Tensor:

@@ -143,6 +143,8 @@ class Sample:
 
     def returns(self, discount: float) -> Tensor:
         """Return the discounted sum of rewards Σ_k γ^k·r_k [N] up to `next_observation`."""
+        if len(self.reward) == 1:
+            return self.reward[0]
         powers = discount ** torch.arange(len(self.reward), dtype=torch.float32, device=self.reward.device)
         return (powers[:, None] * self.reward).sum(0)
 

@@ -180,7 +180,8 @@ class MlpEncoder(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.reshape(observation.shape[0], -1).to(self.dtype)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = self.activate(norm(layer(x)))
+            x = layer(x)
+            x = self.activate(x if type(norm) is nn.Identity else norm(x))
         return x
 
 

@@ -131,7 +131,7 @@ class QNetwork(nn.Module):
 
     def expectation(self, outputs: Tensor) -> Tensor:
         """Return Q(s, a) [T, N, A] from the head's `outputs` [T, N, A, K]."""
-        return outputs.mean(-1)
+        return outputs.squeeze(-1) if outputs.shape[-1] == 1 else outputs.mean(-1)
 
 
 def _mean_over(outputs: Tensor, legal: Tensor | None) -> Tensor:
