@@ -93,6 +93,7 @@ class Learner:
             normalization.check(self.network)
         self.weights, self._gradient = bind(self.network)
         """[P] float32: the network's parameters are views of it."""
+        self._has_statistics = not all(parameter.requires_grad for parameter in self.network.parameters())
         self._largest_sound_norm = _GROWTH * max(1.0, float(self._learned.norm()))
         self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         has_target = algorithm.target_every or algorithm.tau
@@ -206,7 +207,7 @@ class Learner:
     @property
     def _learned(self) -> Tensor:
         """The weights without running statistics."""
-        return learned_part(self.network, self.weights)
+        return learned_part(self.network, self.weights) if self._has_statistics else self.weights
 
     def observe(self, observation: np.ndarray) -> None:
         """Add observations [N, *O] to the statistics of a network that normalizes them."""

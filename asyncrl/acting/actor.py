@@ -189,8 +189,10 @@ class Actor:
             output = self._replace_by_bots(self._bots, output, ticket, t)
         self.stopwatch.lap("acting")
         action = output.action.numpy()
-        with self._fault_context(ticket):
+        try:  # `_fault_context` would take as long as a small layer
             step = self.environments.step(action)
+        except EnvironmentFault as fault:
+            raise self._located(fault, ticket) from fault
         self.stopwatch.lap("environments")
         arrays.action[t] = action
         for name, value in output.extras.items():
@@ -202,7 +204,7 @@ class Actor:
         self._follow(slot.reset[t], output.state)
 
     def _follow(self, resets: Tensor, state: Tensor) -> None:
-        """Keep the recurrent `state` [B, S] and the numbers of frames; `resets`, [B] bool, marks where an episode begins."""
+        """Keep the recurrent `state` [B, S] and the numbers of frames; `resets` [B] bool marks beginnings of episodes."""
         if self._stack > 1:
             self._frames_since_reset = torch.where(resets, 0, (self._frames_since_reset + 1).clamp(max=self._stack - 1))
         self._state = torch.where(resets[:, None], 0.0, state) if state.shape[-1] else state
@@ -223,11 +225,14 @@ class Actor:
         return observation.transpose(0, 1) if self._stack > 1 else observation[None]
 
     @contextmanager
-    def _fault_context(self, ticket: Ticket | None = None) -> Iterator[None]:
-        """Add actor, run seed and rollout to the message of an environment's fault."""
+    def _fault_context(self) -> Iterator[None]:
+        """Add actor and run seed to the message of an environment's fault."""
         try:
             yield
         except EnvironmentFault as fault:
-            rollout = "" if ticket is None else f", rollout {ticket.number}"
-            where = f"actor {self.index}, run seed {self.spec.seed}{rollout}"
-            raise EnvironmentFault(f"{fault} in {where}", fault.traceback) from fault
+            raise self._located(fault) from fault
+
+    def _located(self, fault: EnvironmentFault, ticket: Ticket | None = None) -> EnvironmentFault:
+        """Return `fault` with actor, run seed and rollout in its message."""
+        rollout = "" if ticket is None else f", rollout {ticket.number}"
+        return EnvironmentFault(f"{fault} in actor {self.index}, run seed {self.spec.seed}{rollout}", fault.traceback)

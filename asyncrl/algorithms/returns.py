@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,11 +62,31 @@ def multistep_errors(
     """
     delta = weight * (reward + discount * value[1:] - value[:-1])
     decay = discount * trace
-    errors = torch.empty_like(reward)
-    error = torch.zeros_like(value[0])
-    for t in range(len(reward) - 1, -1, -1):
+    on_cpu = delta.device.type == "cpu" and not delta.requires_grad and not decay.requires_grad
+    return _summed_back_on_cpu(delta, decay, valid) if on_cpu else _summed_back(delta, decay, valid)
+
+
+def _summed_back(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:
+    """Return E_t = delta_t + decay_t·E_{t+1} with E_T = 0, and 0 where not `valid`; all are [T, N]."""
+    errors = torch.empty_like(delta)
+    error = torch.zeros_like(delta[0])
+    for t in range(len(delta) - 1, -1, -1):
         error = torch.where(valid[t], delta[t] + decay[t] * error, 0.0)
         errors[t] = error
+    return errors
+
+
+def _summed_back_on_cpu(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:
+    """Return what `_summed_back` does, bit for bit: NumPy's calls take a fifth of the time of torch's."""
+    errors = torch.empty_like(delta)
+    rows = zip(errors.numpy(), delta.numpy(), decay.numpy(), (~valid).numpy(), strict=True)
+    error: Any = np.float32(0)
+    with np.errstate(all="ignore"):  # diverged values are reported by the learner
+        for row, own, factor, invalid in reversed(list(rows)):
+            np.multiply(factor, error, out=row)
+            np.add(own, row, out=row)
+            np.copyto(row, 0, where=invalid)
+            error = row
     return errors
 
 

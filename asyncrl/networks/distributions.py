@@ -187,8 +187,8 @@ def _sum(parts: list[Tensor]) -> Tensor:
 def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
     """Draw a choice […] int64 from each row of `probabilities` […, choices], which adds up to 1.
 
-    Choice i has the largest p_i / e_i with probability p_i, for e ~ Exp(1). This is what torch.multinomial computes, without
-    the checks that take most of its time. Rows with NaN give an arbitrary choice instead of an error: the learner reports
+    Choice i has the largest p_i / e_i with probability p_i, for e ~ Exp(1). torch.multinomial computes the same, after
+    checks that take most of its time. Rows with NaN give an arbitrary choice instead of an error: the learner reports
     diverged weights itself, at the update that produced them.
     """
     if probabilities.is_cuda:
