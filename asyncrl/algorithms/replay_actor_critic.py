@@ -81,11 +81,11 @@ class ReplayActorCritic(Algorithm):
         self, network: DeterministicActorCritics, observation: Tensor, state: Tensor, context: ActContext
     ) -> ActionOutput:
         policy, state = network(observation[None], state)
-        action = policy.mode()[0]
         if not context.explore:
-            return ActionOutput(action if context.greedy else policy.sample(context.random)[0], state, {})
+            action = policy.mode() if context.greedy else policy.sample(context.random)
+            return ActionOutput(action[0], state, {})
         if context.step < self.replay.learning_starts:
-            action = 2 * torch.rand(action.shape, generator=context.random, dtype=torch.float32) - 1
+            action = 2 * torch.rand(policy.mode()[0].shape, generator=context.random, dtype=torch.float32) - 1
             return ActionOutput(action, state, {}, torch.ones(len(action), dtype=torch.bool))
         return ActionOutput(self.explored(policy, context.random), state, {})
 

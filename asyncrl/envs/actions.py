@@ -74,9 +74,8 @@ class Actions:
             return action
         converted: np.ndarray
         if self.is_continuous:
-            low, high = self.scale
-            scaled = (low + high) / 2 + (high - low) / 2 * action
-            converted = np.fmin(np.fmax(scaled, np.maximum(self.low, LOWEST)), self.high)
+            center, reach, lowest, highest = self._affine
+            converted = np.fmin(np.fmax(center + reach * action, lowest), highest)
         else:
             converted = np.asarray(action + self._first)
         return converted.astype(self.dtype, copy=False).reshape(len(action), *self.shape)
@@ -114,6 +113,12 @@ class Actions:
     def _is_identity(self) -> bool:
         """Whether the environment takes a policy's actions as they are."""
         return self.is_discrete and self.first == (0,) and self.dtype == "int64"
+
+    @cached_property
+    def _affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The environment's numbers for 0, their distance to those for 1, and the bounds."""
+        low, high = self.scale
+        return (low + high) / 2, (high - low) / 2, np.maximum(self.low, LOWEST), np.array(self.high)
 
     @property
     def _first(self) -> Any:

@@ -129,14 +129,18 @@ class SquashedGaussian:
         return self.raw_log_deviation.clamp(*_LOG_DEVIATIONS)
 
     def sample(self, random: torch.Generator) -> Tensor:
-        return self.sample_with_log_prob(random)[0]
+        return self._draw(random)[0].tanh()
 
     def sample_with_log_prob(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw actions […, parts] and return them with log π(action) […]; gradients pass through both."""
+        drawn, noise, log_deviation = self._draw(random)
+        return drawn.tanh(), self._log_prob(drawn, noise, log_deviation)
+
+    def _draw(self, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw from the normal distributions. Returns the numbers, their noise and log σ, […, parts] each."""
         noise = draw_rows(torch.randn, self.mean.shape, random, -2, dtype=torch.float32).to(self.mean.device)
         log_deviation = self.log_deviation
-        drawn = self.mean + log_deviation.exp() * noise
-        return drawn.tanh(), self._log_prob(drawn, noise, log_deviation)
+        return self.mean + log_deviation.exp() * noise, noise, log_deviation
 
     def mode(self) -> Tensor:
         """Return the action of the normal distributions' means."""
