@@ -140,6 +140,8 @@ class _Counts(threading.local):
 
     def at_least_one(self, valid: Tensor) -> Tensor:
         """Return how many elements of `valid` [T, N] bool are true, a scalar; 1 if there are none."""
+        if valid.is_cuda:  # a CUDA graph must contain the count
+            return valid.sum().clamp(min=1)
         if valid is not self._valid or valid._version != self._version:
             self._count = valid.sum().clamp(min=1)
             self._valid, self._version = valid, valid._version

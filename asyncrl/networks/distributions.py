@@ -195,9 +195,9 @@ def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
     checks that take most of its time. Rows with NaN give an arbitrary choice instead of an error: the learner reports
     diverged weights itself, at the update that produced them.
     """
+    probabilities = probabilities.nan_to_num(1.0)
     if probabilities.is_cuda:
-        rows = probabilities.nan_to_num(1.0).flatten(0, -2)
-        return torch.multinomial(rows, 1, generator=random).view(probabilities.shape[:-1])
+        return torch.multinomial(probabilities.flatten(0, -2), 1, generator=random).view(probabilities.shape[:-1])
     waiting = torch.empty_like(probabilities).exponential_(1.0, generator=random)
     return (probabilities / waiting).argmax(-1)
 

@@ -89,3 +89,11 @@ def test_random_actions_can_be_held_until_the_rollout_ends() -> None:
 def test_invalid_probabilities_raise(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         Exploration(**wrong).check()
+
+
+def test_epsilon_is_remembered_for_one_rollout_only() -> None:
+    slots, exploration = EnvSlots.of(1, 0, 4), Exploration(epsilon_steps=100)
+    other = Exploration(epsilon_steps=50)
+    for chosen, step in ((exploration, 0), (exploration, 0), (exploration, 30), (other, 30), (exploration, 30)):
+        assert torch.equal(slots.epsilon(chosen, step), chosen.epsilon(step, slots))
+    assert slots.epsilon(exploration, 30) is slots.epsilon(exploration, 30)

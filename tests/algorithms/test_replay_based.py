@@ -22,7 +22,7 @@ from asyncrl.algorithms.c51 import project
 from asyncrl.algorithms.dqn import TDLoss
 from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.algorithms.qr_dqn import quantile_loss
-from asyncrl.algorithms.replay_based import q_outputs
+from asyncrl.algorithms.replay_based import gather_action, q_outputs
 from asyncrl.api import configure, load
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
@@ -294,3 +294,14 @@ def test_incompatible_settings_raise(env: str, algorithm: str, wrong: dict[str, 
 def test_the_number_of_updates_follows_the_replay_ratio() -> None:
     options = ReplayOptions(learning_starts=100, replay_ratio=0.25)
     assert [options.num_updates(step) for step in (0, 100, 103, 104, 108)] == [0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4)])
+def test_gathered_actions_are_indexed_ones_with_the_same_gradient(shape: tuple[int, ...]) -> None:
+    x, action = torch.randn(shape), torch.randint(3, (6,))
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    one, other = gather_action(ours, action), theirs[torch.arange(6), action]
+    assert torch.equal(one, other)
+    one.square().sum().backward()
+    other.square().sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)

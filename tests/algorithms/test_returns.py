@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from asyncrl.algorithms import returns
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
 
 GOES_ON, LIFE_LOST, TERMINATED, TRUNCATED = range(4)
@@ -148,3 +149,23 @@ def test_a_masked_mean_ignores_invalid_steps() -> None:
 
 def test_a_masked_mean_without_valid_steps_is_0() -> None:
     assert masked_mean(torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)) == 0
+
+
+@given(st.integers(1, 20), st.integers(1, 9), st.integers(0, 10**6), st.booleans())
+def test_numpy_sums_errors_back_as_torch_does(steps: int, envs: int, seed: int, diverged: bool) -> None:
+    random = torch.Generator().manual_seed(seed)
+    delta, decay = (torch.randn(steps, envs, generator=random) for _ in range(2))
+    valid = torch.rand(steps, envs, generator=random) < 0.8
+    if diverged and steps > 1:
+        delta[0, 0], delta[-1, -1], decay[1, 0] = torch.nan, torch.inf, 3e38
+    expected = returns._summed_back(delta, decay, valid)
+    assert returns._summed_back_on_cpu(delta, decay, valid).numpy().tobytes() == expected.numpy().tobytes()
+
+
+def test_a_mean_notices_that_other_steps_are_valid() -> None:
+    x, valid = torch.tensor([[1.0, 3.0]]), torch.tensor([[True, True]])
+    assert float(masked_mean(x, valid)) == float(masked_mean(x, valid)) == 2.0
+    valid[0, 1] = False
+    assert float(masked_mean(x, valid)) == 1.0
+    assert float(masked_mean(x, torch.tensor([[False, True]]))) == 3.0
+    assert float(masked_mean(x, torch.zeros(1, 2, dtype=torch.bool))) == 0.0

@@ -10,7 +10,13 @@ from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Normal
 
 from asyncrl.envs.spaces import Actions
-from asyncrl.networks.distributions import Categorical, DiagonalGaussian, distribution, parameter_count
+from asyncrl.networks.distributions import (
+    Categorical,
+    DiagonalGaussian,
+    SquashedGaussian,
+    distribution,
+    parameter_count,
+)
 
 numbers = st.floats(-5, 5, width=32)
 DISCRETE = Actions((3,), (0,))
@@ -53,6 +59,21 @@ def test_categorical_samples_follow_the_probabilities() -> None:
     policy = Categorical(torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3), (3,))
     drawn = policy.sample(torch.Generator().manual_seed(1))
     assert (torch.bincount(drawn) / 20_000).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
+
+
+@given(st.integers(0, 10**9), st.integers(1, 20), st.integers(1, 12), st.floats(0.01, 100.0))
+def test_categorical_samples_are_those_of_multinomial(seed: int, rows: int, choices: int, scale: float) -> None:
+    logits = scale * torch.randn(rows, choices, generator=torch.Generator().manual_seed(seed))
+    ours, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
+    for _ in range(3):  # the same numbers are drawn, so later samples are the same, too
+        drawn = Categorical(logits, (choices,)).sample(ours)
+        assert torch.equal(drawn, torch.multinomial(logits.softmax(-1), 1, generator=theirs)[:, 0])
+
+
+def test_a_squashed_gaussian_draws_the_same_with_and_without_probabilities() -> None:
+    policy = SquashedGaussian(torch.randn(1, 5, 2), torch.randn(1, 5, 2))
+    ours, theirs = (torch.Generator().manual_seed(1) for _ in range(2))
+    assert torch.equal(policy.sample(ours), policy.sample_with_log_prob(theirs)[0])
 
 
 def test_gaussian_samples_follow_mean_and_variance() -> None:
