@@ -27,7 +27,7 @@ def cuda_graph(function: Callable[[], _Result]) -> tuple[Launch, _Result]:
     """Capture `function`, which takes no arguments, as a CUDA graph. Returns its launch and its result.
 
     The function must be a fixed sequence of operations on tensors of the GPU, may change tensors in place, and is called
-    more than once. It may be captured while other threads compute on streams of their own.
+    more than once. It may be captured while other threads compute on other streams.
     """
     with _lock:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -68,7 +68,7 @@ def unpin(memory: Tensor) -> None:
 
 
 def use_own_stream(device: str) -> None:
-    """Let the calling thread compute on a stream of its own if `device` is a GPU.
+    """Let the calling thread compute on a separate stream if `device` is a GPU.
 
     Its kernels then run beside those of other threads, and before them where there is a choice.
     """

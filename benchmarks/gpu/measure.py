@@ -4,7 +4,7 @@
     benchmarks/gpu/run.sh RESULTS --device cpu --scale 0.05    (tries the script without a GPU)
     benchmarks/gpu/run.sh RESULTS --only resume
 
-Every part is a process of its own. One that fails or exceeds its time limit is recorded with the end of its output, and
+Every part runs in a separate process. One that fails or exceeds its time limit is recorded with the end of its output, and
 the next one runs. Results are in RESULTS/gpu.json, written again after each part.
 """
 
@@ -47,7 +47,7 @@ def run_part(name: str, asked: argparse.Namespace) -> int:
 
 
 def found_by(name: str, asked: argparse.Namespace, limit: float) -> dict[str, Any]:
-    """Run one part in a process of its own."""
+    """Run one part in a separate process."""
     result = asked.results / "part.json"
     result.unlink(missing_ok=True)
     command: Sequence[str] = [sys.executable, __file__, *sys.argv[1:], "--part", name]

@@ -113,7 +113,7 @@ def test_a_file_and_python_take_auto_too(tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_environment_has_an_actor(
     settings: dict[str, Any], least: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The 32 environments of the preset are divided anew where an update has a rollout of every actor."""
+    """Where an update has a rollout of every actor, the preset's 32 environments are divided among more actors."""
     monkeypatch.setattr(automatic, "_SECONDS", 0.1)
     monkeypatch.setattr(automatic, "cores", lambda: 2)
     monkeypatch.setattr(automatic, "expected_gains", lambda *rest: {})  # nothing is faster than the least
