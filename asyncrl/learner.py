@@ -180,7 +180,9 @@ class Learner:
         self.stopwatch.lap("batch")
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
-        return {name: x.clone() for name, x in metrics.items()}  # the next update may overwrite them
+        if self._captured is not None:  # the next update overwrites them
+            metrics = {name: x.clone() for name, x in metrics.items()}
+        return metrics
 
     def complete(self, rollouts: Sequence[Rollout], steps: int) -> None:
         """Count an update that was learned, from `steps` environment steps, and add its `rollouts` to the statistics."""
