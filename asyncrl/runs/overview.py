@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,22 @@ def find_remote_runs(url: str) -> dict[str, RunOverview]:
         names = storage.sizes().keys()
         for config in (name for name in names if f"/{name}".endswith("/config.json")):
             place = config.removesuffix("config.json")
-            with tempfile.TemporaryDirectory() as folder:
-                for name in ("config.json", "metrics.jsonl", "interrupted"):
-                    if place + name in names:
-                        storage.download(place + name, Path(folder) / name)
-                        os.utime(Path(folder) / name, (storage.modified(place + name),) * 2)
-                run = overview(Path(folder))
-            state = RunState.UNFINISHED if run.state is RunState.CRASHED else run.state
-            path = Path(place or storage.url.rpartition("/")[2])
-            found[f"{storage.url}/{place}".rstrip("/")] = replace(run, path=path, state=state)
+            found[f"{storage.url}/{place}".rstrip("/")] = _remote_overview(storage, place, names)
     if not found:
         raise UsageError(f"there are no runs in {storage.url}: asyncrl train ALGO ENV --storage {storage.url} makes one")
     return dict(sorted(found.items(), key=lambda item: item[1].age))
+
+
+def _remote_overview(storage: RemoteFolder, place: str, names: Collection[str]) -> RunOverview:
+    """A run in a storage at a glance; `names` are those of the storage's files, `place` is how the run's begin."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("config.json", "metrics.jsonl", "interrupted"):
+            if place + name in names:
+                storage.download(place + name, Path(folder) / name)
+                os.utime(Path(folder) / name, (storage.modified(place + name),) * 2)
+        run = overview(Path(folder))
+    state = RunState.UNFINISHED if run.state is RunState.CRASHED else run.state
+    return replace(run, path=Path(place or storage.url.rpartition("/")[2]), state=state)
 
 
 def overview(path: Path) -> RunOverview:
