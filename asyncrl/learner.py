@@ -22,7 +22,7 @@ from asyncrl.common.cuda_graphs import Captured
 from asyncrl.common.division import Division, average_, divided
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.stopwatch import Stopwatch
-from asyncrl.common.torch_setup import set_up
+from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import CheckpointError, DivergenceError, LearnerDied
@@ -87,7 +87,7 @@ class Learner:
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay, self._normalization = replay, normalization
         random = generator(seed, Stream.NETWORK)
-        set_up(device)
+        configure_gpu(device)
         self.network = build_network(algorithm, network, contract.spaces, dtype, random).to(device)
         if normalization is not None:
             normalization.check(self.network)
@@ -110,7 +110,7 @@ class Learner:
         self.peers: Peers | None = None
         """The other learners of the run; None if this is the only one."""
         is_captured = device.type == "cuda" and algorithm.is_capturable and normalization is None
-        self._captured = Captured(self._differentiated, device) if is_captured and not is_own(network.network) else None
+        self._captured = Captured(self._loss_and_gradient, device) if is_captured and not is_own(network.network) else None
         self.stopwatch = Stopwatch()
         """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
@@ -169,7 +169,7 @@ class Learner:
                 if self._noisy:
                     for network in (self.network, self.target_network):
                         resample(network, random)
-                loss, norm = self._differentiate(batch)
+                loss, norm = self._loss_and_norm(batch)
                 metrics = {"loss": loss.total.detach(), **loss.metrics}
                 if loss.early_stop:
                     break
@@ -226,7 +226,7 @@ class Learner:
         self.stopwatch.lap("forward")
         return loss
 
-    def _differentiate(self, batch: Any) -> tuple[Loss, Tensor | None]:
+    def _loss_and_norm(self, batch: Any) -> tuple[Loss, Tensor | None]:
         """Return the loss of a batch, and its gradient's norm before clipping if the gradient is computed, too."""
         if self._captured is None or self.peers is not None:
             return self._loss(batch), None
@@ -234,7 +234,7 @@ class Learner:
         self.stopwatch.lap("forward")
         return loss, norm
 
-    def _differentiated(self, batch: Any) -> tuple[Loss, Tensor]:
+    def _loss_and_gradient(self, batch: Any) -> tuple[Loss, Tensor]:
         """Compute loss and gradient of a batch as operations that a CUDA graph can hold."""
         loss = self._algorithm.loss(self.network, self.target_network, batch)
         gradients = torch.autograd.grad(loss.total, list(self.network.parameters()), allow_unused=True)

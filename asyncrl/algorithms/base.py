@@ -107,7 +107,7 @@ class Algorithm:
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     is_capturable: ClassVar[bool] = False
     """Whether a GPU may compute loss and gradient as one CUDA graph: `loss` is the same sequence of tensor operations in
-    every update, draws no random numbers and looks at no number. A subclass with a loss of its own says so again."""
+    every update, draws no random numbers and looks at no number. A subclass that overrides `loss` must declare it again."""
     delayed: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names of parameters that a delayed step (`Loss.delay`) leaves as they are; they come first."""
     target_every = 0

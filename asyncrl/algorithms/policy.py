@@ -12,7 +12,7 @@ from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.exploration import explore
 from asyncrl.common.cuda_graphs import Captured, cuda_graph
 from asyncrl.common.randomness import Stream, generator
-from asyncrl.common.torch_setup import set_up
+from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import (
@@ -53,7 +53,7 @@ class Policy:
         device: str = "cpu",
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
-        set_up(device)
+        configure_gpu(device)
         self._network: Any = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["pin", "set_torch_threads", "set_up", "standard_modes", "unpin", "use_own_stream", "wait_for_gpu"]
+__all__ = ["configure_gpu", "pin", "set_torch_threads", "standard_modes", "unpin", "use_own_stream", "wait_for_gpu"]
 
 _M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -46,7 +46,7 @@ def standard_modes() -> Iterator[None]:
         yield
 
 
-def set_up(device: torch.device | str) -> None:
+def configure_gpu(device: torch.device | str) -> None:
     """Let `device`, if it is a GPU, compute the same numbers in every run, and float32 in full precision, not as TF32."""
     if torch.device(device).type == "cpu":
         return

@@ -180,7 +180,7 @@ class RunConfig:
     publish_every: int = 1
     """Updates between published versions of the weights."""
     device: Device = Device.AUTO
-    """Where the network computes; on a GPU, actors in threads act there, too."""
+    """Where the network learns; networks that see images act there, too, except with --engine ray and hogwild."""
     precision: Precision = Precision.AUTO
     """Dtype of the network's body."""
     learners: int = 1

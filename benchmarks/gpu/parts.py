@@ -114,7 +114,7 @@ def _compared(bench: Bench, name: str, more: dict[str, Any]) -> dict[str, Any]:
     serial = replace(config, engine=EngineKind.SERIAL)
     kinds = (EngineKind.SERIAL, EngineKind.THREADS, EngineKind.PROCESSES)
     runs = {kind.value: bench.train(f"{name}-{kind.value}", replace(config, engine=kind)) for kind in kinds}
-    with mock.patch.object(Learner, "_differentiate", lambda learner, batch: (learner._loss(batch), None)):
+    with mock.patch.object(Learner, "_loss_and_norm", lambda learner, batch: (learner._loss(batch), None)):
         runs["without graphs"] = bench.train(f"{name}-plain", serial)
     if more.get("capacity") and bench.device == "cuda":
         on_gpu = bench.config(PONG, name.split(",")[0], **{**SMALL, **more}, replay_storage="gpu", engine="serial")
@@ -267,7 +267,7 @@ def _compared_graphs(bench: Bench, name: str, settings: dict[str, Any]) -> dict[
 
     def gradient() -> None:
         with torch.enable_grad():
-            loss, norm = learner._differentiate(batch)
+            loss, norm = learner._loss_and_norm(batch)
             if norm is None:
                 loss.total.backward()
 

@@ -114,7 +114,7 @@ def test_captured_gradients_train_the_same_weights(
 
     def construct_capturing(learner: Learner, **arguments: Any) -> None:
         construct(learner, **arguments)
-        learner._captured = Captured(learner._differentiated, "cpu", recomputed)
+        learner._captured = Captured(learner._loss_and_gradient, "cpu", recomputed)
         learners.append(learner)
 
     monkeypatch.setattr(Learner, "__init__", construct_capturing)
