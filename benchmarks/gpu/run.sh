@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check and measure asyncrl on a GPU; all of it takes less than ten minutes.
+# Check and measure asyncrl on a GPU, within ten minutes: parts that would begin later are left out.
 #
 #     benchmarks/gpu/run.sh RESULTS
 #
