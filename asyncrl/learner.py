@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,11 @@ from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
 from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
 from asyncrl.algorithms.weight_optimizer import WeightOptimizer
-from asyncrl.common.cuda_graphs import Captured
+from asyncrl.common.capture import Captured
+from asyncrl.common.cuda_graphs import cuda_graph
 from asyncrl.common.division import Division, average_, divided
 from asyncrl.common.randomness import Stream, generator
+from asyncrl.common.recorded import recorded
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs import Contract
@@ -35,6 +38,8 @@ __all__ = ["Learner", "Peers", "copied"]
 _REMEDY = "lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
 _GROWTH = 1e5
 """Weights whose norm has grown by more than this factor are not sound: a run that diverges is not continued from them."""
+_STEPS_BEFORE_RECORDING = 32
+"""Gradient steps before the operations of one are recorded, which takes as long as a hundred of them."""
 
 
 class Peers(Protocol):
@@ -109,8 +114,8 @@ class Learner:
         """An update is under way: the weights belong to no version yet."""
         self.peers: Peers | None = None
         """The other learners of the run; None if this is the only one."""
-        is_captured = device.type == "cuda" and algorithm.is_capturable and normalization is None
-        self._captured = Captured(self._loss_and_gradient, device) if is_captured and not is_own(network.network) else None
+        can_repeat = algorithm.is_capturable and not is_own(network.network)
+        self._captured = self._capture() if can_repeat and (normalization is None or normalization.value is None) else None
         self.stopwatch = Stopwatch()
         """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
@@ -180,7 +185,7 @@ class Learner:
         self.stopwatch.lap("batch")
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
-        if self._captured is not None:  # the next update overwrites them
+        if self._captured is not None and self._device.type == "cuda":  # the next update overwrites them
             metrics = {name: x.clone() for name, x in metrics.items()}
         return metrics
 
@@ -234,12 +239,20 @@ class Learner:
         self.stopwatch.lap("forward")
         return loss, norm
 
+    def _capture(self) -> Captured[Any, tuple[Loss, Tensor]] | None:
+        """Return `_loss_and_gradient` as it is captured on the learner's device; None if that cannot capture it."""
+        if self._device.type == "cuda":
+            capture = partial(cuda_graph, device=self._device)
+            return None if self._algorithm.draws_in_loss else Captured(self._loss_and_gradient, capture)
+        return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING)
+
     def _loss_and_gradient(self, batch: Any) -> tuple[Loss, Tensor]:
-        """Compute loss and gradient of a batch as operations that a CUDA graph can hold."""
+        """Compute loss and gradient of a batch as operations that can be captured."""
         loss = self._algorithm.loss(self.network, self.target_network, batch)
-        gradients = torch.autograd.grad(loss.total, list(self.network.parameters()), allow_unused=True)
-        for view, gradient in zip(self._gradients, gradients, strict=True):
-            view.copy_(torch.zeros_like(view) if gradient is None else gradient)
+        learned = [(view, x) for view, x in zip(self._gradients, self.network.parameters(), strict=True) if x.requires_grad]
+        gradients = torch.autograd.grad(loss.total, [x for _, x in learned], allow_unused=True, materialize_grads=True)
+        for (view, _), gradient in zip(learned, gradients, strict=True):
+            view.copy_(gradient)
         return loss._replace(total=loss.total.detach()), clip_(self._optimizer_config, self._gradient, self._gradients)
 
     def _context(self, random: torch.Generator, rewards: Rewards, steps: int) -> UpdateContext:

@@ -37,6 +37,8 @@ CASES = {
     "a3c CartPole-v1 processes": [*ON_POLICY, *SMALL, "--steps", "200000"],
     "ppo CartPole-v1 serial": [*PPO, *SMALL, "--steps", "200000"],
     "dqn CartPole-v1 serial": [*DQN, *SMALL, "--steps", "40000"],
+    "pqn CartPole-v1 serial": [*PPO, *SMALL, "--steps", "100000"],
+    "sac Pendulum-v1 serial": ["--learning-starts", "500", "--steps", "4000"],
     "a3c ALE/Pong-v5 serial": [*ON_POLICY, *LARGE, "--steps", "14000"],
     "a3c ALE/Pong-v5 processes": [*ON_POLICY, *LARGE, "--steps", "20000"],
     "ppo ALE/Pong-v5 serial": [*PPO, *LARGE, "--steps", "10000"],

@@ -106,8 +106,10 @@ class Algorithm:
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     is_capturable: ClassVar[bool] = False
-    """Whether a GPU may compute loss and gradient as one CUDA graph: `loss` is the same sequence of tensor operations in
-    every update, draws no random numbers and looks at no number. A subclass that overrides `loss` must declare it again."""
+    """Whether loss and gradient may be captured, as a CUDA graph or as recorded operations: `loss` is the same sequence of
+    tensor operations in every update and looks at no number. A subclass that overrides `loss` must declare it again."""
+    draws_in_loss: ClassVar[bool] = False
+    """Whether the loss draws random numbers, from the sample's generator; a CUDA graph cannot."""
     delayed: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names of parameters that a delayed step (`Loss.delay`) leaves as they are; they come first."""
     target_every = 0

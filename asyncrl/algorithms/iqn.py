@@ -38,6 +38,8 @@ class IQN(ReplayBasedQLearning):
     summary: ClassVar[str] = "implicit quantile networks: quantiles of the return at random fractions (Dabney 2018)"
     network: ClassVar[Any] = ImplicitQuantileNetwork
     takes_complete_network: ClassVar[bool] = False
+    is_capturable: ClassVar[bool] = True
+    draws_in_loss: ClassVar[bool] = True
 
     quantile_samples: int = 64
     """Number N of fractions τ drawn for each transition."""

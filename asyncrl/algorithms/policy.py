@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
 from asyncrl.algorithms.building import build_network
 from asyncrl.algorithms.exploration import explore
-from asyncrl.common.cuda_graphs import Captured, cuda_graph
+from asyncrl.common.capture import Captured
+from asyncrl.common.cuda_graphs import cuda_graph
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs.spaces import Spaces
@@ -60,8 +62,8 @@ class Policy:
         use_dense_bodies(self._network)
         self._load = WeightLoader(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
-        capture = None if is_own(network.network) else cuda_graph
-        self._on_device: Captured[Any, Any] = Captured(lambda inputs: self._network(*inputs), device, capture)
+        capture = None if is_own(network.network) else partial(cuda_graph, device=device)
+        self._on_device: Captured[Any, Any] = Captured(self._outputs_on_device, capture)
         self._noisy = network.noisy
         self._mask = MaskReader(spaces) if spaces.is_masked else None
 
@@ -139,3 +141,7 @@ class Policy:
     def _forward_on_device(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> NetworkOutputs:
         output: NetworkOutputs = self._on_device((observation, state, valid))
         return output.cpu()
+
+    def _outputs_on_device(self, inputs: tuple[Tensor | None, ...]) -> NetworkOutputs:
+        outputs: NetworkOutputs = self._network(*(x if x is None else x.to(self._device) for x in inputs))
+        return outputs

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.common.division import masked_mean, mean
+from asyncrl.common.recorded import is_recording
 
 __all__ = ["masked_mean", "mean", "multistep_errors", "normalize"]
 
@@ -62,8 +63,9 @@ def multistep_errors(
     """
     delta = weight * (reward + discount * value[1:] - value[:-1])
     decay = discount * trace
-    on_cpu = delta.device.type == "cpu" and not delta.requires_grad and not decay.requires_grad
-    return _summed_back_on_cpu(delta, decay, valid) if on_cpu else _summed_back(delta, decay, valid)
+    if delta.device.type == "cpu" and not (delta.requires_grad or decay.requires_grad or is_recording()):
+        return _summed_back_on_cpu(delta, decay, valid)
+    return _summed_back(delta, decay, valid)
 
 
 def _summed_back(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:

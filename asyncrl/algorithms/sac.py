@@ -37,6 +37,8 @@ class SAC(ReplayActorCritic):
         "soft actor-critic: continuous actions from a replay buffer, learned temperature (Haarnoja 2018)"
     )
     network: ClassVar[Any] = SoftActorCritics
+    is_capturable: ClassVar[bool] = True
+    draws_in_loss: ClassVar[bool] = True
 
     temperature: float = 1.0
     """Temperature α, the weight of the policy's entropy; its initial value if it is learned."""

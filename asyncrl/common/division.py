@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asyncrl.common.recorded import is_recording
+
 __all__ = ["Division", "average_", "current_division", "divided", "draw_rows", "masked_mean", "mean"]
 
 
@@ -140,7 +142,7 @@ class _Counts(threading.local):
 
     def at_least_one(self, valid: Tensor) -> Tensor:
         """Return how many elements of `valid` [T, N] bool are true, a scalar; 1 if there are none."""
-        if valid.is_cuda:  # a CUDA graph must contain the count
+        if valid.is_cuda or is_recording():  # what is captured must contain the count
             return valid.sum().clamp(min=1)
         if valid is not self._valid or valid._version != self._version:
             self._count = valid.sum().clamp(min=1)

@@ -1,0 +1,242 @@
+"""Functions of tensors as recorded operations, which TorchScript's interpreter runs: no Python, no autograd, no lock.
+
+What CUDA graphs are on a GPU, this is on a CPU. With small networks, most of an update's time goes into choosing the next
+operation. A function is recorded as the operations that reach the kernels, those of its backward pass included, and these
+are run again on other tensors. They are the same operations on the same numbers, so the results are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from asyncrl.common.capture import CaptureError, generators_in, map_tensors, tensors_in
+
+__all__ = ["is_recording", "recorded"]
+
+_CHECKED_CALLS = 3
+"""First calls in which the function is called, too: if the results differ, the recorded operations are not used."""
+
+
+class _Call(NamedTuple):
+    """One operation, as it was called."""
+
+    operation: Any
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    result: Any
+
+    @property
+    def inputs(self) -> Iterator[Tensor]:
+        return _tensors((self.arguments, tuple(self.options.values())))
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        return next((x for x in (*self.arguments, *self.options.values()) if isinstance(x, torch.Generator)), None)
+
+    @property
+    def changes_inputs(self) -> bool:
+        return bool(self.operation._schema.is_mutable)
+
+    @property
+    def outputs(self) -> Iterator[Tensor]:
+        return _tensors(self.result)
+
+    def again(self, tensor: Callable[[Tensor], Tensor], generator: torch.Generator | None = None) -> Any:
+        """Call the operation with other tensors, and another generator."""
+
+        def other(x: Any) -> Any:
+            if isinstance(x, Tensor):
+                return tensor(x)
+            if isinstance(x, torch.Generator):
+                return generator
+            return type(x)(map(other, x)) if isinstance(x, list | tuple) else x
+
+        return self.operation(*map(other, self.arguments), **{name: other(x) for name, x in self.options.items()})
+
+
+class _Recorder(TorchDispatchMode):
+    """Records the operations of its thread during the block; raises CaptureError for one that a recording cannot repeat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # protecting this class from torch's compiler would import it, which takes seconds
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = _Call(operation, args, kwargs or {}, None)
+        if torch.Tag.data_dependent_output in operation.tags:
+            raise CaptureError(f"{operation} looks at a number")
+        if torch.Tag.nondeterministic_seeded in operation.tags and call.generator is None:
+            raise CaptureError(f"{operation} draws from the global generator")
+        call = call._replace(result=operation(*args, **call.options))
+        self.calls.append(call)
+        return call.result
+
+
+class _Recording(threading.local):
+    is_active = False
+
+
+_recording = _Recording()
+
+
+def is_recording() -> bool:
+    """Whether this thread is recording: then everything must be computed from tensors by torch, and nothing kept."""
+    return _recording.is_active
+
+
+def recorded(function: Callable[[Any], Any], argument: Any) -> Callable[[Any], Any]:
+    """Record `function` (see `Capture`). What is returned raises nothing and computes no gradients.
+
+    Random numbers must be drawn from generators in the argument, and independently of its tensors. Raises CaptureError for
+    a function that looks at a number, which may decide what it does, or draws from another generator.
+    """
+    _recording.is_active = True
+    try:
+        with _same_numbers_again(argument), _Recorder() as recorder:
+            result = function(argument)
+    finally:
+        _recording.is_active = False
+    return _Recorded(function, argument, recorder.calls, result)
+
+
+class _Recorded:
+    """A recorded function."""
+
+    def __init__(self, function: Callable[[Any], Any], argument: Any, calls: list[_Call], result: Any) -> None:
+        inputs, outputs = list(tensors_in(argument)), list(tensors_in(result))
+        calls = _needed(calls, outputs)
+        draws = [call for call in calls if call.generator is not None]
+        calls = [call for call in calls if call.generator is None]
+        drawn = [x for call in draws for x in call.outputs]
+        outside = _from_outside(calls, outputs, [*inputs, *drawn])
+        sources, traceable = [*inputs, *drawn, *outside], [_traceable(call) for call in calls]
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            current = {id(x): own for x, own in zip(sources, tensors, strict=True)}
+            for call in traceable:
+                found = call.again(lambda x: current[id(x)])
+                current.update(zip(map(id, call.outputs), _tensors(found), strict=True))
+            return tuple([current[id(x)] for x in outputs])
+
+        self._function, self._result, self._unchecked = function, result, _CHECKED_CALLS
+        self.is_in_use = True
+        """Whether the recorded operations are run, instead of the function."""
+        self._draws = [_draw(call, list(generators_in(argument))) for call in draws]
+        self._outside = [x.detach() for x in outside]
+        changed = {id(x) for call in calls if call.changes_inputs for x in call.inputs}
+        self._changed = [x.detach() for x in outside if id(x) in changed]
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated, and has no successor
+            trace: Any = torch.jit.trace
+            self._run = trace(run, (*inputs, *drawn, *self._outside), check_trace=False)
+
+    def __call__(self, argument: Any) -> Any:
+        if not self.is_in_use:
+            return self._function(argument)
+        return self._checked(argument) if self._unchecked else self._again(argument)
+
+    def _again(self, argument: Any) -> Any:
+        """Run the recorded operations on the tensors of `argument`."""
+        with torch.no_grad():
+            generators = list(generators_in(argument))
+            drawn = [draw(generators) for draw in self._draws]
+            results = iter(self._run(*tensors_in(argument), *drawn, *self._outside))
+        return map_tensors(self._result, lambda _: next(results))
+
+    def _checked(self, argument: Any) -> Any:
+        """Run the recorded operations and compare the results with the function's, which is called from now on if they differ."""
+        with _same_numbers_again(argument):
+            expected = self._function(argument)
+        changed = [x.clone() for x in self._changed]
+        found = self._again(argument)
+        pairs = (*zip(tensors_in(expected), tensors_in(found), strict=True), *zip(changed, self._changed, strict=True))
+        if all(torch.equal(own, other) for own, other in pairs):
+            self._unchecked -= 1
+            return found
+        for x, value in zip(self._changed, changed, strict=True):
+            x.copy_(value)
+        self.is_in_use = False
+        return expected
+
+
+@contextlib.contextmanager
+def _same_numbers_again(argument: Any) -> Iterator[None]:
+    """Let the generators in `argument` draw the numbers of this block once more after it."""
+    states = [(generator, generator.get_state()) for generator in generators_in(argument)]
+    yield
+    for generator, state in states:
+        generator.set_state(state)
+
+
+def _draw(call: _Call, generators: list[torch.Generator]) -> Callable[[list[torch.Generator]], Tensor]:
+    """Return what draws the numbers of `call` from the same one of other `generators`."""
+    place = next((i for i, generator in enumerate(generators) if _is_same(generator, call.generator)), None)
+    if place is None or next(call.inputs, None) is not None:
+        raise CaptureError(f"{call.operation} draws from another generator, or into a tensor")
+    number = place
+    return lambda generators: call.again(lambda x: x, generators[number])
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two objects of Python stand for the same generator."""
+    return bool(one._cdata == other._cdata)
+
+
+def _traceable(call: _Call) -> _Call:
+    """Return a call that TorchScript can trace: it cannot trace lists of bools, but calls functions that contain them."""
+    if not any(isinstance(x, list) and x and isinstance(x[0], bool) for x in call.arguments):
+        return call
+    names = {id(x): f"x{i}" for i, x in enumerate(call.inputs)}
+    arguments = ", ".join(names.get(id(x), repr(x)) for x in call.arguments)
+    parameters = ", ".join(f"{name}: Tensor" for name in names.values())
+    source = f"def call({parameters}):\n    return torch.ops.{str(call.operation).rpartition('.')[0]}({arguments})\n"
+    with warnings.catch_warnings(action="ignore"):
+        return call._replace(operation=torch.jit.CompilationUnit(source).call, arguments=tuple(call.inputs))
+
+
+def _needed(calls: Sequence[_Call], outputs: Sequence[Tensor]) -> list[_Call]:
+    """Return the calls that `outputs` depend on, and those that change tensors or generators."""
+    needed, kept = {id(x) for x in outputs}, []
+    for call in reversed(calls):
+        if call.changes_inputs or call.generator is not None or any(id(x) in needed for x in call.outputs):
+            needed.update(map(id, call.inputs))
+            kept.append(call)
+    return kept[::-1]
+
+
+def _from_outside(calls: Sequence[_Call], outputs: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors that are neither `given` nor computed by the calls: weights, gradients and constants."""
+    known, outside = {id(x) for x in given}, []
+
+    def look(x: Tensor) -> None:
+        if id(x) not in known:
+            known.add(id(x))
+            outside.append(x)
+
+    for call in calls:
+        for x in call.inputs:
+            look(x)
+        known.update(map(id, call.outputs))
+    for x in outputs:
+        look(x)
+    return outside
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for x in value:
+            yield from _tensors(x)
