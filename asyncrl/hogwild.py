@@ -227,8 +227,10 @@ class HogwildLearner(Learner):
                 x.copy_(state["optimizer"][f"{name}.{i}"])
         shared.steps[0], shared.updates[0] = step, updates
 
-    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout], norm: Tensor | None = None) -> Tensor:
-        norm = super().gradient_step(loss, rollouts, norm)
+    def gradient_step(
+        self, loss: Loss, rollouts: Sequence[Rollout], norm: Tensor | None = None, *, is_delayed: bool = False
+    ) -> Tensor:
+        norm = super().gradient_step(loss, rollouts, norm, is_delayed=is_delayed)
         self.weights.copy_(self.shared.weights)  # the next minibatch uses this step and those of others
         return norm
 

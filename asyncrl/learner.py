@@ -114,8 +114,8 @@ class Learner:
         """An update is under way: the weights belong to no version yet."""
         self.peers: Peers | None = None
         """The other learners of the run; None if this is the only one."""
-        can_repeat = algorithm.is_capturable and not is_own(network.network)
-        self._captured = self._capture() if can_repeat and (normalization is None or normalization.value is None) else None
+        is_fixed = algorithm.is_capturable and (normalization is None or normalization.value is None)
+        self._captured = self._capture(network) if is_fixed else None
         self.stopwatch = Stopwatch()
         """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
@@ -178,7 +178,8 @@ class Learner:
                 metrics = {"loss": loss.total.detach(), **loss.metrics}
                 if loss.early_stop:
                     break
-                metrics["gradient_norm"] = self.gradient_step(loss, rollouts, norm)
+                is_delayed = self._algorithm.is_delayed(batch)
+                metrics["gradient_norm"] = self.gradient_step(loss, rollouts, norm, is_delayed=is_delayed)
                 self.stopwatch.lap("optimizer")
                 if isinstance(batch, Sample) and context.source is not None and loss.td_errors is not None:
                     context.source.prioritize(batch.index.cpu(), batch.errors(loss.td_errors).cpu())
@@ -239,12 +240,13 @@ class Learner:
         self.stopwatch.lap("forward")
         return loss, norm
 
-    def _capture(self) -> Captured[Any, tuple[Loss, Tensor]] | None:
+    def _capture(self, network: NetworkConfig) -> Captured[Any, tuple[Loss, Tensor]] | None:
         """Return `_loss_and_gradient` as it is captured on the learner's device; None if that cannot capture it."""
         if self._device.type == "cuda":
-            capture = partial(cuda_graph, device=self._device)
-            return None if self._algorithm.draws_in_loss else Captured(self._loss_and_gradient, capture)
-        return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING)
+            cannot = self._algorithm.draws_in_loss or is_own(network.network)
+            return None if cannot else Captured(self._loss_and_gradient, partial(cuda_graph, device=self._device))
+        kind = self._algorithm.is_delayed
+        return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING, kind=kind)
 
     def _loss_and_gradient(self, batch: Any) -> tuple[Loss, Tensor]:
         """Compute loss and gradient of a batch as operations that can be captured."""
@@ -282,7 +284,9 @@ class Learner:
     def _steps_of(self, rollouts: Sequence[Rollout]) -> int:
         return sum(self._experience.count(rollout) for rollout in rollouts)
 
-    def gradient_step(self, loss: Loss, rollouts: Sequence[Rollout], norm: Tensor | None = None) -> Tensor:
+    def gradient_step(
+        self, loss: Loss, rollouts: Sequence[Rollout], norm: Tensor | None = None, *, is_delayed: bool = False
+    ) -> Tensor:
         """Take one step of the optimizer; backpropagate before unless the gradient's `norm` says that it is computed.
 
         Returns the gradient's norm before clipping.
@@ -295,8 +299,8 @@ class Learner:
             norm = clip_(self._optimizer_config, self._gradient, self._gradients)
         if not math.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
-        self._optimizer.step(self._rate, delay=loss.delay)
-        if self._algorithm.tau and not loss.delay:
+        self._optimizer.step(self._rate, delay=is_delayed)
+        if self._algorithm.tau and not is_delayed:
             with torch.no_grad():
                 for target, online in self._pairs:
                     if online.requires_grad:

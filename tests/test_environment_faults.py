@@ -128,10 +128,10 @@ def test_an_update_that_fails_midway_leaves_no_checkpoint(tmp_path: Path, monkey
     """A half-finished update is not saved: a run resumed from it would differ."""
     gradient_step = Learner.gradient_step
 
-    def fail(learner: Learner, *rest: Any) -> torch.Tensor:
+    def fail(learner: Learner, *rest: Any, **options: Any) -> torch.Tensor:
         if learner.updates == 2:
             raise MemoryError
-        return gradient_step(learner, *rest)
+        return gradient_step(learner, *rest, **options)
 
     monkeypatch.setattr(Learner, "gradient_step", fail)
     with pytest.raises(MemoryError):

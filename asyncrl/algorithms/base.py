@@ -68,8 +68,6 @@ class Loss(NamedTuple):
     """Scalars, detached and kept on the device."""
     early_stop: bool | Tensor = False
     """Stop the update: skip this gradient step and the remaining minibatches."""
-    delay: bool = False
-    """Leave the target network and the parameters `Algorithm.delayed` as they are in this step."""
     td_errors: Tensor | None = None
     """[N] float32 ≥ 0: the errors of a `Sample`'s steps, from which replay priorities are computed."""
     value_targets: tuple[Tensor, Tensor] | None = None
@@ -111,7 +109,7 @@ class Algorithm:
     draws_in_loss: ClassVar[bool] = False
     """Whether the loss draws random numbers, from the sample's generator; a CUDA graph cannot."""
     delayed: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of the names of parameters that a delayed step (`Loss.delay`) leaves as they are; they come first."""
+    """Prefixes of the names of parameters that a step which `is_delayed` leaves as they are; they come first."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
     learns_value = False
@@ -153,6 +151,10 @@ class Algorithm:
         Takes a `Batch` or a `Sample` and returns what `loss` takes.
         """
         return batch
+
+    def is_delayed(self, batch: Any) -> bool:
+        """Whether the gradient step from `batch` leaves the target network and the `delayed` parameters as they are."""
+        return False
 
     def loss(self, network: Any, target: Any, batch: Any) -> Loss:
         """Return the loss of a prepared batch.

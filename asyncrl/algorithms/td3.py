@@ -36,6 +36,8 @@ class TD3(ReplayActorCritic):
     summary: ClassVar[str] = "twin delayed DDPG: continuous actions from a replay buffer (Fujimoto et al. 2018)"
     network: ClassVar[Any] = DeterministicActorCritics
     is_stochastic: ClassVar[bool] = False
+    is_capturable: ClassVar[bool] = True
+    draws_in_loss: ClassVar[bool] = True
     delayed: ClassVar[tuple[str, ...]] = ("body.", "policy.")
 
     action_noise: Annotated[float, Choices(0.05, 0.1, 0.2)] = 0.1
@@ -57,6 +59,9 @@ class TD3(ReplayActorCritic):
         noise = torch.randn(action.shape, generator=random, dtype=torch.float32)
         return (action + self.action_noise * noise).clamp(-1, 1)
 
+    def is_delayed(self, batch: Sample) -> bool:
+        return batch.number % self.policy_delay != 0
+
     def loss(self, network: DeterministicActorCritics, target: DeterministicActorCritics, batch: Sample) -> Loss:
         with torch.no_grad():
             next_action = target.policies(batch.next_observation).mode()
@@ -67,9 +72,9 @@ class TD3(ReplayActorCritic):
         errors = network.action_values(batch.observation, batch.action) - y  # [C, N]
         critic_loss = mean(batch.weight * errors.square(), 1).sum()
 
-        delay = batch.number % self.policy_delay != 0
-        with torch.set_grad_enabled(not delay), frozen(network.critics):
+        is_delayed = self.is_delayed(batch)
+        with torch.set_grad_enabled(not is_delayed), frozen(network.critics):
             policy_loss = -mean(network.critics[0](batch.observation, network.policies(batch.observation).mode()))
-        total = critic_loss if delay else critic_loss + policy_loss
+        total = critic_loss if is_delayed else critic_loss + policy_loss
         loss = Loss.of(total, policy_loss=policy_loss, critic_loss=critic_loss, q=-policy_loss, target=mean(y))
-        return loss._replace(delay=delay, td_errors=errors.detach().abs().mean(0))
+        return loss._replace(td_errors=errors.detach().abs().mean(0))

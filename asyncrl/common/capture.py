@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Capture", "Captured", "CaptureError", "generators_in", "map_tensors", "tensors_in"]
+__all__ = ["Capture", "CaptureError", "Captured", "generators_in", "map_tensors", "tensors_in"]
 
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
@@ -18,7 +18,8 @@ _Leaf = TypeVar("_Leaf")
 Capture = Callable[[Callable[[Any], Any], Any], Callable[[Any], Any]]
 """Takes a function and an argument, and returns what computes the same for all arguments with tensors of these shapes.
 
-The function must be a fixed sequence of operations on tensors. It may change tensors in place, and is called more than once.
+The function must be a fixed sequence of operations on tensors. It may change tensors in place, and may be called more than
+once.
 """
 _MOST_SHAPES = 16
 """Captures of a function at most. A function whose argument keeps changing its shape would fill the memory with them."""
@@ -35,17 +36,25 @@ class Captured(Generic[_Argument, _Result]):
     the function was captured, but for generators of random numbers. Without `capture`, the function is always called.
     """
 
-    def __init__(self, function: Callable[[_Argument], _Result], capture: Capture | None, after: int = 1) -> None:
-        self._function, self._capture, self._after = function, capture, after
+    def __init__(
+        self,
+        function: Callable[[_Argument], _Result],
+        capture: Capture | None,
+        after: int = 1,
+        kind: Callable[[_Argument], Hashable] = lambda argument: None,
+    ) -> None:
+        """For arguments of each `kind` the function does the same, and is captured separately."""
+        self._function, self._capture, self._after, self._kind = function, capture, after, kind
         self._calls: Counter[tuple[Any, ...]] = Counter()
         self.captures: dict[tuple[Any, ...], Callable[[_Argument], _Result]] = {}
-        """What is called for arguments of each shape."""
+        """What is called for arguments of each kind and shape."""
 
     def __call__(self, argument: _Argument) -> _Result:
         """Return the function's result, which the next call may overwrite."""
         if self._capture is None:
             return self._function(argument)
-        shapes = tuple([(x.shape, x.stride(), x.dtype) for x in tensors_in(argument)])
+        tensors = tensors_in(argument)
+        shapes = self._kind(argument), *[(x.shape, x.stride(), x.dtype) for x in tensors]
         captured = self.captures.get(shapes)
         if captured is None:
             self._calls[shapes] += 1
@@ -59,40 +68,43 @@ class Captured(Generic[_Argument, _Result]):
         return captured(argument)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in a dataclass, tuple or mapping of them, in a fixed order."""
-    return _leaves(value, Tensor)
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in a dataclass, tuple or mapping of them, in a fixed order."""
+    return _found(value, Tensor, [])
 
 
-def generators_in(value: Any) -> Iterator[torch.Generator]:
-    """Yield the generators of random numbers in a dataclass, tuple or mapping, in a fixed order."""
-    return _leaves(value, torch.Generator)
+def generators_in(value: Any) -> list[torch.Generator]:
+    """Return the generators of random numbers in a dataclass, tuple or mapping, in a fixed order."""
+    return _found(value, torch.Generator, [])
 
 
-def _leaves(value: Any, kind: type[_Leaf]) -> Iterator[_Leaf]:
+def _found(value: Any, kind: type[_Leaf], found: list[_Leaf]) -> list[_Leaf]:
+    """Add what there is of a kind in `value` to `found`."""
     if isinstance(value, kind):
-        yield value
-    elif not isinstance(value, Tensor):
-        for part in _parts(value).values():
-            yield from _leaves(part, kind)
+        found.append(value)
+    elif isinstance(value, Tensor | float | str):
+        pass
+    elif isinstance(value, tuple):
+        for part in value:
+            _found(part, kind, found)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _found(part, kind, found)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for part in vars(value).values():
+            _found(part, kind, found)
+    return found
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return `value` with every tensor changed, in the order of `tensors_in`."""
     if isinstance(value, Tensor):
         return change(value)
-    parts = {name: map_tensors(part, change) for name, part in _parts(value).items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **parts)
     if isinstance(value, tuple):
-        return type(value)._make(parts.values()) if hasattr(value, "_make") else tuple(parts.values())
-    return parts if isinstance(value, Mapping) else value
-
-
-def _parts(value: Any) -> Mapping[Any, Any]:
-    """Return what a dataclass, tuple or mapping consists of, by name; {} for anything else."""
+        parts = [map_tensors(part, change) for part in value]
+        return type(value)._make(parts) if hasattr(value, "_make") else tuple(parts)
     if isinstance(value, Mapping):
-        return value
-    if isinstance(value, tuple):
-        return dict(enumerate(value))
-    return vars(value) if is_dataclass(value) and not isinstance(value, type) else {}
+        return {name: map_tensors(part, change) for name, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{name: map_tensors(part, change) for name, part in vars(value).items()})
+    return value

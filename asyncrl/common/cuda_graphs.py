@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from asyncrl.common.capture import map_tensors, tensors_in
 
@@ -36,7 +35,7 @@ def cuda_graph(function: Callable[[Any], Any], argument: Any, device: torch.devi
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = function(own)
-    inputs: list[Tensor] = list(tensors_in(own))
+    inputs = tensors_in(own)
 
     def launch(argument: Any) -> Any:
         for own_tensor, x in zip(inputs, tensors_in(argument), strict=True):

@@ -11,16 +11,22 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from asyncrl.common.capture import CaptureError, generators_in, map_tensors, tensors_in
 
 __all__ = ["is_recording", "recorded"]
 
+_as_recorded: Any = torch.jit.optimized_execution  # type: ignore[attr-defined]
+"""With False, the block's thread runs operations as they are; optimized ones compute other numbers."""
+
+_UNKNOWN = (torch.ops.aten.view.dtype,)
+"""Operations that TorchScript does not know."""
 _CHECKED_CALLS = 3
 """First calls in which the function is called, too: if the results differ, the recorded operations are not used."""
 
@@ -62,11 +68,11 @@ class _Call(NamedTuple):
         return self.operation(*map(other, self.arguments), **{name: other(x) for name, x in self.options.items()})
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the operations of its thread during the block; raises CaptureError for one that a recording cannot repeat."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[_Call] = []
 
     @classmethod
@@ -84,6 +90,18 @@ class _Recorder(TorchDispatchMode):
         return call.result
 
 
+class _OutsideOfTorch(TorchFunctionMode):
+    """Raises CaptureError where the numbers of a tensor leave torch, which `_Recorder` does not see."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _TO_PYTHON:
+            raise CaptureError(f"{function} looks at numbers")
+        return function(*args, **(kwargs or {}))
+
+
+_TO_PYTHON = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr)
+
+
 class _Recording(threading.local):
     is_active = False
 
@@ -96,32 +114,37 @@ def is_recording() -> bool:
     return _recording.is_active
 
 
-def recorded(function: Callable[[Any], Any], argument: Any) -> Callable[[Any], Any]:
-    """Record `function` (see `Capture`). What is returned raises nothing and computes no gradients.
+def recorded(function: Callable[[Any], Any], argument: Any) -> _Recorded:
+    """Record `function` (see `Capture`). What is returned computes no gradients.
 
-    Random numbers must be drawn from generators in the argument, and independently of its tensors. Raises CaptureError for
-    a function that looks at a number, which may decide what it does, or draws from another generator.
+    Random numbers must be drawn from generators in the argument. Raises CaptureError for a function that looks at a number,
+    which may decide what it does, or draws from another generator.
     """
     _recording.is_active = True
     try:
-        with _same_numbers_again(argument), _Recorder() as recorder:
+        with _same_numbers_again(argument), _Recorder() as recorder, _OutsideOfTorch():
             result = function(argument)
     finally:
         _recording.is_active = False
-    return _Recorded(function, argument, recorder.calls, result)
+    try:
+        with _same_numbers_again(argument):
+            captured = _Recorded(function, argument, recorder.calls, result)
+            captured(argument)
+    except RuntimeError as problem:
+        raise CaptureError(f"TorchScript cannot run the operations: {problem}") from problem
+    return captured
 
 
 class _Recorded:
     """A recorded function."""
 
     def __init__(self, function: Callable[[Any], Any], argument: Any, calls: list[_Call], result: Any) -> None:
-        inputs, outputs = list(tensors_in(argument)), list(tensors_in(result))
-        calls = _needed(calls, outputs)
-        draws = [call for call in calls if call.generator is not None]
-        calls = [call for call in calls if call.generator is None]
-        drawn = [x for call in draws for x in call.outputs]
-        outside = _from_outside(calls, outputs, [*inputs, *drawn])
-        sources, traceable = [*inputs, *drawn, *outside], [_traceable(call) for call in calls]
+        inputs, outputs = tensors_in(argument), tensors_in(result)
+        first, calls = _divided(_needed(calls, outputs))
+        self._first = _First(first, argument)
+        passed = [x for call in first for x in call.outputs]
+        outside = _from_outside(calls, outputs, [*inputs, *passed])
+        sources, traceable = [*inputs, *passed, *outside], [_traceable(call) for call in calls]
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             current = {id(x): own for x, own in zip(sources, tensors, strict=True)}
@@ -133,13 +156,12 @@ class _Recorded:
         self._function, self._result, self._unchecked = function, result, _CHECKED_CALLS
         self.is_in_use = True
         """Whether the recorded operations are run, instead of the function."""
-        self._draws = [_draw(call, list(generators_in(argument))) for call in draws]
         self._outside = [x.detach() for x in outside]
         changed = {id(x) for call in calls if call.changes_inputs for x in call.inputs}
         self._changed = [x.detach() for x in outside if id(x) in changed]
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated, and has no successor
             trace: Any = torch.jit.trace
-            self._run = trace(run, (*inputs, *drawn, *self._outside), check_trace=False)
+            self._run = trace(run, (*inputs, *passed, *self._outside), check_trace=False)
 
     def __call__(self, argument: Any) -> Any:
         if not self.is_in_use:
@@ -148,19 +170,17 @@ class _Recorded:
 
     def _again(self, argument: Any) -> Any:
         """Run the recorded operations on the tensors of `argument`."""
-        with torch.no_grad():
-            generators = list(generators_in(argument))
-            drawn = [draw(generators) for draw in self._draws]
-            results = iter(self._run(*tensors_in(argument), *drawn, *self._outside))
+        with torch.no_grad(), _as_recorded(False):
+            results = iter(self._run(*tensors_in(argument), *self._first(argument), *self._outside))
         return map_tensors(self._result, lambda _: next(results))
 
     def _checked(self, argument: Any) -> Any:
-        """Run the recorded operations and compare the results with the function's, which is called from now on if they differ."""
+        """Run the recorded operations, and the function too. It is called from now on if their results differ."""
         with _same_numbers_again(argument):
             expected = self._function(argument)
         changed = [x.clone() for x in self._changed]
         found = self._again(argument)
-        pairs = (*zip(tensors_in(expected), tensors_in(found), strict=True), *zip(changed, self._changed, strict=True))
+        pairs = zip([*tensors_in(expected), *changed], [*tensors_in(found), *self._changed], strict=True)
         if all(torch.equal(own, other) for own, other in pairs):
             self._unchecked -= 1
             return found
@@ -168,6 +188,27 @@ class _Recorded:
             x.copy_(value)
         self.is_in_use = False
         return expected
+
+
+class _First:
+    """The calls that TorchScript's interpreter cannot make, and those that they depend on. Python makes them first."""
+
+    def __init__(self, calls: Sequence[_Call], argument: Any) -> None:
+        self._calls, self._inputs = calls, list(map(id, tensors_in(argument)))
+        generators = generators_in(argument)
+        self._generators = [None if call.generator is None else _place(call.generator, generators) for call in calls]
+
+    def __call__(self, argument: Any) -> list[Tensor]:
+        """Return the results for the tensors and generators of `argument`."""
+        if not self._calls:
+            return []
+        current, generators = dict(zip(self._inputs, tensors_in(argument), strict=True)), generators_in(argument)
+        passed: list[Tensor] = []
+        for call, place in zip(self._calls, self._generators, strict=True):
+            found = [*_tensors(call.again(lambda x: current.get(id(x), x), None if place is None else generators[place]))]
+            current.update(zip(map(id, call.outputs), found, strict=True))
+            passed += found
+        return passed
 
 
 @contextlib.contextmanager
@@ -179,28 +220,45 @@ def _same_numbers_again(argument: Any) -> Iterator[None]:
         generator.set_state(state)
 
 
-def _draw(call: _Call, generators: list[torch.Generator]) -> Callable[[list[torch.Generator]], Tensor]:
-    """Return what draws the numbers of `call` from the same one of other `generators`."""
-    place = next((i for i, generator in enumerate(generators) if _is_same(generator, call.generator)), None)
-    if place is None or next(call.inputs, None) is not None:
-        raise CaptureError(f"{call.operation} draws from another generator, or into a tensor")
-    number = place
-    return lambda generators: call.again(lambda x: x, generators[number])
+def _place(generator: torch.Generator, generators: Sequence[torch.Generator]) -> int:
+    """Return the index of `generator`, which Python may know as different objects."""
+    for place, own in enumerate(generators):
+        if cast(Any, own)._cdata == cast(Any, generator)._cdata:
+            return place
+    raise CaptureError("random numbers are drawn from a generator that is not in the argument")
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two objects of Python stand for the same generator."""
-    return bool(one._cdata == other._cdata)
+def _divided(calls: Sequence[_Call]) -> tuple[list[_Call], list[_Call]]:
+    """Return the calls that TorchScript cannot make with those that they depend on, and the others."""
+    needed: set[int] = set()
+    first, others = [], []
+    for call in reversed(calls):
+        if call.generator is not None or call.operation in _UNKNOWN or any(id(x) in needed for x in call.outputs):
+            needed.update(map(id, call.inputs))
+            first.append(call)
+        else:
+            others.append(call)
+    return first[::-1], others[::-1]
 
 
 def _traceable(call: _Call) -> _Call:
-    """Return a call that TorchScript can trace: it cannot trace lists of bools, but calls functions that contain them."""
+    """Return a call that TorchScript can trace.
+
+    It cannot trace the operations of backward passes that take a list of bools, which results are wanted, and leave out
+    the others; but it can trace calls of its own functions, which may contain such operations.
+    """
     if not any(isinstance(x, list) and x and isinstance(x[0], bool) for x in call.arguments):
         return call
     names = {id(x): f"x{i}" for i, x in enumerate(call.inputs)}
-    arguments = ", ".join(names.get(id(x), repr(x)) for x in call.arguments)
     parameters = ", ".join(f"{name}: Tensor" for name in names.values())
-    source = f"def call({parameters}):\n    return torch.ops.{str(call.operation).rpartition('.')[0]}({arguments})\n"
+    arguments = ", ".join(names.get(id(x), repr(x)) for x in call.arguments)
+    results = [f"y{i}" for i in range(len(call.result))]
+    wanted = [y for y, x in zip(results, call.result, strict=True) if x is not None]
+    source = (
+        f"def call({parameters}):\n"
+        f"    {', '.join(results)} = torch.ops.{str(call.operation).rpartition('.')[0]}({arguments})\n"
+        f"    return {', '.join(wanted)}\n"
+    )
     with warnings.catch_warnings(action="ignore"):
         return call._replace(operation=torch.jit.CompilationUnit(source).call, arguments=tuple(call.inputs))
 

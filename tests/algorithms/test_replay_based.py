@@ -234,9 +234,9 @@ def test_gradient_steps_follow_the_replay_ratio(tmp_path: Path, monkeypatch: pyt
     taken: list[int] = []
     gradient_step = Learner.gradient_step
 
-    def counted(self: Learner, *arguments: Any) -> Tensor:
+    def counted(self: Learner, *arguments: Any, **options: Any) -> Tensor:
         taken.append(self.step)
-        return gradient_step(self, *arguments)
+        return gradient_step(self, *arguments, **options)
 
     monkeypatch.setattr(Learner, "gradient_step", counted)
     config = configure("CartPole-v1", "dqn", steps=1_000, actors=2, envs_per_actor=3, t_max=4, capacity=500, batch_size=8,
