@@ -243,7 +243,7 @@ class Learner:
     def _capture(self, network: NetworkConfig) -> Captured[Any, tuple[Loss, Tensor]] | None:
         """Return `_loss_and_gradient` as it is captured on the learner's device; None if that cannot capture it."""
         if self._device.type == "cuda":
-            cannot = self._algorithm.draws_in_loss or is_own(network.network)
+            cannot = self._algorithm.draws_in_loss or is_own(network.network) or self._normalization is not None
             return None if cannot else Captured(self._loss_and_gradient, partial(cuda_graph, device=self._device))
         kind = self._algorithm.is_delayed
         return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING, kind=kind)

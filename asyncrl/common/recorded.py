@@ -81,13 +81,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         call = _Call(operation, args, kwargs or {}, None)
-        if torch.Tag.data_dependent_output in operation.tags:
+        if _looks_at_numbers(operation, args):
             raise CaptureError(f"{operation} looks at a number")
         if torch.Tag.nondeterministic_seeded in operation.tags and call.generator is None:
             raise CaptureError(f"{operation} draws from the global generator")
         call = call._replace(result=operation(*args, **call.options))
         self.calls.append(call)
         return call.result
+
+
+def _looks_at_numbers(operation: Any, arguments: Sequence[Any]) -> bool:
+    """Whether an operation returns a number to Python, or a tensor whose size depends on numbers."""
+    if operation is torch.ops.aten.index.Tensor:
+        return any(x.dtype is torch.bool for x in _tensors(arguments[1:]))
+    return not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.isdisjoint(operation.tags)
 
 
 class _OutsideOfTorch(TorchFunctionMode):
@@ -215,9 +222,11 @@ class _First:
 def _same_numbers_again(argument: Any) -> Iterator[None]:
     """Let the generators in `argument` draw the numbers of this block once more after it."""
     states = [(generator, generator.get_state()) for generator in generators_in(argument)]
-    yield
-    for generator, state in states:
-        generator.set_state(state)
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
 
 
 def _place(generator: torch.Generator, generators: Sequence[torch.Generator]) -> int:
