@@ -70,12 +70,11 @@ def multistep_errors(
 
 def _summed_back(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:
     """Return E_t = delta_t + decay_t·E_{t+1} with E_T = 0, and 0 where not `valid`; all are [T, N]."""
-    errors = torch.empty_like(delta)
-    error = torch.zeros_like(delta[0])
-    for t in range(len(delta) - 1, -1, -1):
-        error = torch.where(valid[t], delta[t] + decay[t] * error, 0.0)
-        errors[t] = error
-    return errors
+    none = torch.zeros_like(delta[0])
+    errors = [none]
+    for own, factor, is_valid in reversed(list(zip(delta.unbind(), decay.unbind(), valid.unbind(), strict=True))):
+        errors.append(torch.where(is_valid, own + factor * errors[-1], none))
+    return torch.stack(errors[:0:-1])
 
 
 def _summed_back_on_cpu(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:
