@@ -147,6 +147,8 @@ class _Recorded:
 
     def __init__(self, function: Callable[[Any], Any], argument: Any, calls: list[_Call], result: Any) -> None:
         inputs, outputs = tensors_in(argument), tensors_in(result)
+        if len({id(x) for x in inputs}) < len(inputs):
+            raise CaptureError("the argument has a tensor twice, which may be two tensors in another call")
         first, calls = _divided(_needed(calls, outputs))
         self._first = _First(first, argument)
         passed = [x for call in first for x in call.outputs]
@@ -253,8 +255,8 @@ def _divided(calls: Sequence[_Call]) -> tuple[list[_Call], list[_Call]]:
 def _traceable(call: _Call) -> _Call:
     """Return a call that TorchScript can trace.
 
-    It cannot trace the operations of backward passes that take a list of bools, which results are wanted, and leave out
-    the others; but it can trace calls of its own functions, which may contain such operations.
+    It cannot trace the operations of backward passes that take a list of bools, which says what results are wanted, and
+    leave out the others. It can trace calls of functions in TorchScript, which may contain such operations.
     """
     if not any(isinstance(x, list) and x and isinstance(x[0], bool) for x in call.arguments):
         return call

@@ -224,6 +224,15 @@ def test_a_function_that_may_differ_from_call_to_call_is_not_recorded(function: 
         assert torch.equal(captured(x), function(x))
 
 
+def test_a_tensor_that_is_in_the_argument_twice_may_be_two_tensors_later() -> None:
+    def difference(pair: tuple[Tensor, Tensor]) -> Tensor:
+        return pair[0] - pair[1]
+
+    captured, x = Captured(difference, recorded), torch.ones(2)
+    for pair in ((x, x), (x, x), (x, 3 * x), (2 * x, x)):
+        assert torch.equal(captured(pair), difference(pair))
+
+
 def test_a_recording_that_differs_from_the_function_in_its_first_calls_is_not_used() -> None:
     calls = itertools.count()
 
