@@ -251,10 +251,13 @@ class Learner:
     def _loss_and_gradient(self, batch: Any) -> tuple[Loss, Tensor]:
         """Compute loss and gradient of a batch as operations that can be captured."""
         loss = self._algorithm.loss(self.network, self.target_network, batch)
+        check_loss(self._algorithm, loss)
+        self.stopwatch.lap("forward")
         learned = [(view, x) for view, x in zip(self._gradients, self.network.parameters(), strict=True) if x.requires_grad]
         gradients = torch.autograd.grad(loss.total, [x for _, x in learned], allow_unused=True, materialize_grads=True)
         for (view, _), gradient in zip(learned, gradients, strict=True):
             view.copy_(gradient)
+        self.stopwatch.lap("backward")
         return loss._replace(total=loss.total.detach()), clip_(self._optimizer_config, self._gradient, self._gradients)
 
     def _context(self, random: torch.Generator, rewards: Rewards, steps: int) -> UpdateContext:

@@ -59,8 +59,8 @@ class Policy:
         self._network: Any = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
-        self._load = WeightLoader(self._network)
         use_dense_bodies(self._network)
+        self._load = WeightLoader(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
         capture = None if is_own(network.network) else partial(cuda_graph, device=device)
         self._on_device: Captured[Any, Any] = Captured(self._outputs_on_device, capture)
