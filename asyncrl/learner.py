@@ -8,22 +8,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.algorithms import Algorithm, Loss, build_network, check_loss
+from asyncrl.algorithms import Algorithm, Loss, build_network
 from asyncrl.algorithms.normalization import Normalization
-from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig, clip_
+from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig
 from asyncrl.algorithms.weight_optimizer import WeightOptimizer
-from asyncrl.common.capture import Captured
-from asyncrl.common.cuda_graphs import cuda_graph
-from asyncrl.common.division import Division, average_, divided
+from asyncrl.common.division import Division, divided
 from asyncrl.common.randomness import Stream, generator
-from asyncrl.common.recorded import recorded
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs import Contract
@@ -31,15 +27,14 @@ from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import CheckpointError, DivergenceError, LearnerDied
 from asyncrl.experience import ReplayBuffer, Sample, SampleSource, UpdateContext
 from asyncrl.experience.rollout import Rollout
-from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, is_own, learned_part, named_views, resample
+from asyncrl.gradients import Gradients, Networks
+from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, learned_part, named_views, resample
 
 __all__ = ["Learner", "Peers", "copied"]
 
 _REMEDY = "lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
 _GROWTH = 1e5
 """Weights whose norm has grown by more than this factor are not sound: a run that diverges is not continued from them."""
-_STEPS_BEFORE_RECORDING = 32
-"""Gradient steps before the operations of one are recorded, which takes as long as a hundred of them."""
 
 
 class Peers(Protocol):
@@ -88,6 +83,8 @@ class Learner:
         self._seed = seed
         self._device = device
         self._steps = steps
+        self.stopwatch = Stopwatch()
+        """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
         self._learning_rate = LearningRate(optimizer, steps)
         self._experience, self._noisy = algorithm.experience(), network.noisy
         self.replay, self._normalization = replay, normalization
@@ -96,14 +93,15 @@ class Learner:
         self.network = build_network(algorithm, network, contract.spaces, dtype, random).to(device)
         if normalization is not None:
             normalization.check(self.network)
-        self.weights, self._gradient = bind(self.network)
+        self.weights, gradient = bind(self.network)
         """[P] float32: the network's parameters are views of it."""
         self._has_statistics = not all(parameter.requires_grad for parameter in self.network.parameters())
         self._largest_sound_norm = _GROWTH * max(1.0, float(self._learned.norm()))
-        self._gradients = [view for _, view in named_views(self.network, self._gradient)]
         has_target = algorithm.target_every or algorithm.tau
         self.target_network = copy.deepcopy(self.network).requires_grad_(False) if has_target else self.network
         self._pairs = list(zip(self.target_network.parameters(), self.network.parameters(), strict=True))
+        networks = Networks(self.network, self.target_network, network.network, device)
+        self._gradients = Gradients(algorithm, optimizer, networks, gradient, normalization, self.stopwatch)
         self._rate = optimizer.learning_rate
         self.optimize(self.weights)
         self.updates = 0
@@ -114,10 +112,6 @@ class Learner:
         """An update is under way: the weights belong to no version yet."""
         self.peers: Peers | None = None
         """The other learners of the run; None if this is the only one."""
-        is_fixed = algorithm.is_capturable and (normalization is None or normalization.value is None)
-        self._captured = self._capture(network) if is_fixed else None
-        self.stopwatch = Stopwatch()
-        """Times of `LEARNER_STAGES`; on a GPU those of the calls, while what they started may still be running."""
 
     def optimize(self, weights: Tensor, statistics: Mapping[str, Tensor] | None = None) -> None:
         """Let the optimizer step on `weights` [P], which need not be the learner's own.
@@ -127,7 +121,7 @@ class Learner:
         delayed = self._algorithm.delayed
         count = sum(x.numel() for name, x in self.network.named_parameters() if name.startswith(delayed)) if delayed else 0
         self._optimizer = WeightOptimizer(
-            self._optimizer_config, weights, self._gradient, delayed=count, statistics=statistics
+            self._optimizer_config, weights, self._gradients.flat, delayed=count, statistics=statistics
         )
 
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
@@ -174,7 +168,7 @@ class Learner:
                 if self._noisy:
                     for network in (self.network, self.target_network):
                         resample(network, random)
-                loss, norm = self._loss_and_norm(batch)
+                loss, norm = self._gradients.of(batch, is_shared=peers is not None)
                 metrics = {"loss": loss.total.detach(), **loss.metrics}
                 if loss.early_stop:
                     break
@@ -186,7 +180,7 @@ class Learner:
         self.stopwatch.lap("batch")
         if self._learning_rate.is_adaptive:
             self._learning_rate.adapt(float(metrics["kl"]))
-        if self._captured is not None and self._device.type == "cuda":  # the next update overwrites them
+        if self._device.type == "cuda":  # the next update overwrites those of a captured loss
             metrics = {name: x.clone() for name, x in metrics.items()}
         return metrics
 
@@ -221,44 +215,6 @@ class Learner:
         """Add observations [N, *O] to the statistics of a network that normalizes them."""
         if self._normalization is not None:
             self._normalization.add_observations(observation, self.network)
-
-    def _loss(self, batch: Any) -> Loss:
-        loss = self._algorithm.loss(self.network, self.target_network, batch)
-        check_loss(self._algorithm, loss)
-        if self._normalization is not None:
-            networks = self.network, self.target_network
-            if self._normalization.add_targets(loss.value_targets, *networks):
-                loss = self._algorithm.loss(*networks, batch)  # in units of the first statistics
-        self.stopwatch.lap("forward")
-        return loss
-
-    def _loss_and_norm(self, batch: Any) -> tuple[Loss, Tensor | None]:
-        """Return the loss of a batch, and its gradient's norm before clipping if the gradient is computed, too."""
-        if self._captured is None or self.peers is not None:
-            return self._loss(batch), None
-        loss, norm = self._captured(batch)
-        self.stopwatch.lap("forward")
-        return loss, norm
-
-    def _capture(self, network: NetworkConfig) -> Captured[Any, tuple[Loss, Tensor]] | None:
-        """Return `_loss_and_gradient` as it is captured on the learner's device; None if that cannot capture it."""
-        if self._device.type == "cuda":
-            cannot = self._algorithm.draws_in_loss or is_own(network.network) or self._normalization is not None
-            return None if cannot else Captured(self._loss_and_gradient, partial(cuda_graph, device=self._device))
-        kind = self._algorithm.is_delayed
-        return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING, kind=kind)
-
-    def _loss_and_gradient(self, batch: Any) -> tuple[Loss, Tensor]:
-        """Compute loss and gradient of a batch as operations that can be captured."""
-        loss = self._algorithm.loss(self.network, self.target_network, batch)
-        check_loss(self._algorithm, loss)
-        self.stopwatch.lap("forward")
-        learned = [(view, x) for view, x in zip(self._gradients, self.network.parameters(), strict=True) if x.requires_grad]
-        gradients = torch.autograd.grad(loss.total, [x for _, x in learned], allow_unused=True, materialize_grads=True)
-        for (view, _), gradient in zip(learned, gradients, strict=True):
-            view.copy_(gradient)
-        self.stopwatch.lap("backward")
-        return loss._replace(total=loss.total.detach()), clip_(self._optimizer_config, self._gradient, self._gradients)
 
     def _context(self, random: torch.Generator, rewards: Rewards, steps: int) -> UpdateContext:
         return UpdateContext(
@@ -295,11 +251,7 @@ class Learner:
         Returns the gradient's norm before clipping.
         """
         if norm is None:
-            self._gradient.zero_()
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            average_(self._gradient)
-            self.stopwatch.lap("backward")
-            norm = clip_(self._optimizer_config, self._gradient, self._gradients)
+            norm = self._gradients.backward(loss)
         if not math.isfinite(norm):
             raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
         self._optimizer.step(self._rate, delay=is_delayed)
@@ -396,7 +348,7 @@ class Learner:
 
     def _diagnosis(self, rollouts: Sequence[Rollout]) -> str:
         # The largest entry is to blame if all entries are finite and only their norm is not.
-        size = {name: g.abs().max().nan_to_num(torch.inf) for name, g in named_views(self.network, self._gradient)}
+        size = {name: g.abs().max().nan_to_num(torch.inf) for name, g in named_views(self.network, self._gradients.flat)}
         worst = max(size, key=lambda name: float(size[name]))
         actors = ", ".join(str(actor) for actor in sorted({int(rollout.stamp[1]) for rollout in rollouts}))
         return (

@@ -29,8 +29,8 @@ from asyncrl.common.randomness import Stream, generator
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import describe
 from asyncrl.experience.rollout import Ticket
+from asyncrl.gradients import Gradients
 from asyncrl.launch import start
-from asyncrl.learner import Learner
 from asyncrl.monitor import Record, Stop
 from asyncrl.runs.config import Device, EngineKind, RunConfig
 from asyncrl.runs.plans import actor_spec, make_learner
@@ -114,7 +114,7 @@ def _compared(bench: Bench, name: str, more: dict[str, Any]) -> dict[str, Any]:
     serial = replace(config, engine=EngineKind.SERIAL)
     kinds = (EngineKind.SERIAL, EngineKind.THREADS, EngineKind.PROCESSES)
     runs = {kind.value: bench.train(f"{name}-{kind.value}", replace(config, engine=kind)) for kind in kinds}
-    with mock.patch.object(Learner, "_loss_and_norm", lambda learner, batch: (learner._loss(batch), None)):
+    with mock.patch.object(Gradients, "_capture", return_value=None):
         runs["without graphs"] = bench.train(f"{name}-plain", serial)
     if more.get("capacity") and bench.device == "cuda":
         on_gpu = bench.config(PONG, name.split(",")[0], **{**SMALL, **more}, replay_storage="gpu", engine="serial")
@@ -267,15 +267,15 @@ def _compared_graphs(bench: Bench, name: str, settings: dict[str, Any]) -> dict[
 
     def gradient() -> None:
         with torch.enable_grad():
-            loss, norm = learner._loss_and_norm(batch)
+            loss, norm = learner._gradients.of(batch, is_shared=False)
             if norm is None:
-                loss.total.backward()
+                learner._gradients.backward(loss)
 
     act = ActContext.training(generator(0, Stream.ACTOR), step=0, slots=EnvSlots.of(0, 0, envs))
     observation, state = actor._observation, actor.policy.initial_state(envs)
     calls = {"acting": lambda: actor.policy.act(observation, state, act), "gradient": gradient}
     as_graphs = {one: _milliseconds(call) for one, call in calls.items()}
-    actor.policy._on_device._capture, learner._captured = None, None
+    actor.policy._on_device._capture, learner._gradients._captured = None, None
     actor.policy._on_device._graphs.clear()
     found = {one: {"operations": _milliseconds(call), "graph": as_graphs[one]} for one, call in calls.items()}
     actor.close()

@@ -21,9 +21,8 @@ from torch import Tensor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.common.capture import Capture, Captured, CaptureError, map_tensors, tensors_in
 from asyncrl.common.recorded import recorded
+from asyncrl.gradients import Gradients
 from asyncrl.launch import start
-from asyncrl.learner import Learner
-from asyncrl.networks import NetworkConfig
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.settings import configure
 
@@ -140,7 +139,7 @@ def test_captured_gradients_train_the_same_weights(
     settings = dict(steps=480, actors=2, envs_per_actor=4, lag=1, seed=3, engine="serial", eval_episodes=0)
     asked = {"env": world_of(algorithm), **settings, **OWN.get(algorithm, {}), **more}
     config = configure(asked.pop("env"), algorithm, **asked)
-    monkeypatch.setattr(Learner, "_capture", lambda learner, network: None)
+    monkeypatch.setattr(Gradients, "_capture", lambda gradients: None)
     plain = weights_after(config, tmp_path / "plain")
     captures: list[Any] = []
 
@@ -148,10 +147,10 @@ def test_captured_gradients_train_the_same_weights(
         captures.append(capture(function, argument))
         return captures[-1]  # type: ignore[no-any-return]
 
-    def capturing(learner: Learner, network: NetworkConfig) -> Captured[Any, Any]:
-        return Captured(learner._loss_and_gradient, counted, kind=learner._algorithm.is_delayed)
+    def capturing(gradients: Gradients) -> Captured[Any, Any]:
+        return Captured(gradients._loss_and_gradient, counted, kind=gradients._algorithm.is_delayed)
 
-    monkeypatch.setattr(Learner, "_capture", capturing)
+    monkeypatch.setattr(Gradients, "_capture", capturing)
     assert weights_after(config, tmp_path / "captured") == plain
     assert captures, "nothing was captured"
     if capture is recorded:
