@@ -43,6 +43,7 @@ CASES = {
     "a3c ALE/Pong-v5 processes": [*ON_POLICY, *LARGE, "--steps", "20000"],
     "ppo ALE/Pong-v5 serial": [*PPO, *LARGE, "--steps", "10000"],
     "ppo ALE/Pong-v5 processes": [*PPO, *LARGE, "--steps", "14000"],
+    "ppo PongNoFrameskip-v4 processes": ["--steps", "30720"],  # `make train`
     "dqn ALE/Pong-v5 serial": [*DQN, *LARGE, "--steps", "5000"],
     "a3c ALE/Pong-v5 serial nature-cnn": [*ON_POLICY, *NATURE, "--precision", "fp32", "--steps", "8000"],
     "a3c ALE/Pong-v5 serial resnet": [*ON_POLICY, *RESNET, "--precision", "fp32", "--steps", "2000"],

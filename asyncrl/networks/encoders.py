@@ -135,8 +135,10 @@ def channels(observation: Tensor, dtype: torch.dtype, *, difference: bool, last:
     if difference:
         x = observation.to(dtype)
         observation = x[:, 1:] - x[:, :-1]
-    layout = torch.channels_last if last else torch.preserve_format
-    return observation.flatten(1, -3).to(dtype, memory_format=layout)
+    x = observation.flatten(1, -3)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)  # before the conversion, while pixels are bytes
+    return x.to(dtype)
 
 
 def channel_count(spaces: Spaces, *, difference: bool) -> int:

@@ -188,7 +188,7 @@ class RunConfig:
     those of one learner, but for rounding."""
     learner_threads: int | None = None
     """Torch threads of each learner; they affect the weights. Default: half the cores, or all of them for convolutions that
-    learn from a replay buffer, divided by --learners."""
+    learn from a replay buffer or for several epochs, divided by --learners."""
     env_threads: int = 1
     """Threads that step one actor's environments (Atari, EnvPool)."""
     target_return: float | None = None

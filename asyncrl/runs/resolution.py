@@ -281,8 +281,9 @@ def _resolve_precision(precision: Precision, network: str, spaces: Spaces) -> Pr
 
 
 def _default_threads(config: RunConfig, network: str, spaces: Spaces) -> int:
-    learning_dominates = config.algorithm.experience().replay is not None and _has_convolutions(network, spaces)
-    return cores() if learning_dominates else max(1, cores() // 2)
+    experience = config.algorithm.experience()
+    learning_dominates = experience.replay is not None or experience.epochs > 1
+    return cores() if learning_dominates and _has_convolutions(network, spaces) else max(1, cores() // 2)
 
 
 def _has_convolutions(network: str, spaces: Spaces) -> bool:

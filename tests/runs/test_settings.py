@@ -12,6 +12,7 @@ from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
+from asyncrl.runs import resolution
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import configure, leaves, settings_of, tailor
 from asyncrl.runs.summary import summary_lines
@@ -75,6 +76,25 @@ def test_the_header_says_why_a_preset_was_chosen(algorithm: str, env: str, prese
 def test_the_header_says_if_actors_have_to_wait_for_updates(actors: int, row: str) -> None:
     config = tailor(ENV, "a3c", actors=actors, rollouts_per_update=2)
     assert f"{'schedule':<20}{row}" in summary_lines(resolve(config, describe(ENV, config.environment)))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "settings", "threads"),
+    [
+        ("a3c", "ALE/Pong-v5", {}, 4),
+        ("ppo", "ALE/Pong-v5", dict(epochs=1), 4),
+        ("ppo", "ALE/Pong-v5", dict(epochs=2), 8),
+        ("dqn", "ALE/Pong-v5", {}, 8),
+        ("ppo", ENV, dict(epochs=2), 4),
+        ("ppo", "ALE/Pong-v5", dict(epochs=2, learner_threads=3), 3),
+    ],
+)
+def test_convolutions_learn_on_all_cores_where_learning_takes_longer_than_acting(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str, env: str, settings: dict[str, Any], threads: int
+) -> None:
+    monkeypatch.setattr(resolution, "cores", lambda: 8)
+    config = configure(env, algorithm, **settings)
+    assert resolve(config, describe(env, config.environment)).learner_threads == threads
 
 
 def test_of_two_scalings_of_observations_the_one_that_is_asked_for_stays() -> None:
