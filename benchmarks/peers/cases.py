@@ -97,6 +97,7 @@ OURS_SMALL = (
     Configuration("processes", "processes", actors=2),
     Configuration("serial, one by one", "serial", backend="sync"),
 )
+OURS_ONE_EACH = (Configuration("processes, 16 actors", "processes", actors=16),)
 OURS_SAC = (
     Configuration("serial, 1 thread", "serial", threads=1),
     Configuration("serial, 2 threads", "serial", threads=2),
@@ -116,6 +117,10 @@ CLEANRL = (Configuration("1 thread", threads=1), Configuration("2 threads", thre
 CASES = {
     "a2c": Case(
         "a2c", PONG, 16, (5, 20), NATURE, POLICY_AND_VALUE, {"asyncrl": OURS, "sb3": SB3_IMAGES}, record_every=800
+    ),
+    "a2c-16-processes": Case(
+        "a2c", PONG, 16, (20,), NATURE, POLICY_AND_VALUE, {"asyncrl": OURS_ONE_EACH, "sb3": SB3_IMAGES[1:]},
+        record_every=800,
     ),
     "dqn": Case(
         "dqn", PONG, 16, (4,), NATURE, NATURE_BODY + 513 * ACTIONS, {"asyncrl": OURS_REPLAY, "sb3": SB3_REPLAY},

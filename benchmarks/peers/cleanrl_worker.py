@@ -96,7 +96,7 @@ def main() -> None:
     with contextlib.suppress(Complete):
         exec(compile(script.read_text(), str(script), "exec"), names)
     network = names["agent"] if task.case.method == "ppo" else names["q_network"]
-    answer(stopwatch.rate, sum(p.numel() for p in network.parameters()), ("torch", "envpool", "gymnasium"))
+    answer(stopwatch, sum(p.numel() for p in network.parameters()), ("torch", "envpool", "gymnasium"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 The cases are in cases.py. In each, all sides train the same network (its parameters are counted on every side) with the
 same batches on the same environment; Atari has 84×84 gray frames, stack 4, frame skip 4 with the maximum of two frames, no
 sticky actions and clipped rewards. A short trial finds each side's best configuration (engine or vector environment, torch
-threads); these then run in turns, so drift of the machine affects all of them, and the medians of rounds are reported.
+threads); these then run in turns, so drift of the machine affects all of them, and the medians of rounds are reported:
+speed, processor time per million steps, and memory (proportional set size) of all processes of a side.
 
 Every peer runs in a separate virtual environment, created here once, with the same torch. CleanRL's scripts run unedited,
 with EnvPool on Atari. `impala` has no peer; it is compared with the bound of `asyncrl bench`. Results go to
@@ -21,7 +22,6 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,31 +128,35 @@ def ratios(rounds: list[list[Run]]) -> dict[str, float]:
     return {side: round(statistics.median(values), 3) for side, values in found.items()}
 
 
-def medians(runs: list[Run]) -> Iterator[tuple[str, str, float]]:
-    """Return side, configuration and median rate of all runs."""
-    for side, kind in dict.fromkeys((run["side"], run["kind"]) for run in runs):
-        rates = [run["steps_per_second"] for run in runs if (run["side"], run["kind"]) == (side, kind)]
-        yield side, kind, statistics.median(rates)
+FIGURES = ("steps_per_second", "busy_cores", "memory_bytes")
+
+
+def medians(runs: list[Run]) -> dict[tuple[str, str], tuple[float, ...]]:
+    """Return the medians of `FIGURES` by side and configuration."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        found.setdefault((run["side"], run["kind"]), []).append(run)
+    return {pair: tuple(statistics.median(run[name] for run in own) for name in FIGURES) for pair, own in found.items()}
 
 
 def table(name: str, parts: list[dict[str, Any]]) -> str:
     """Return a case's results as a Markdown table, one row for each configuration; a ratio compares each side's best."""
-    rows = ["| case | T | side | configuration | trial | steps/s | asyncrl is |", "|---|---|---|---|---|---|---|"]
+    heads = ("case", "T", "side", "configuration", "trial", "steps/s", "asyncrl is", "core-seconds per million", "memory")
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for part in parts:
         tried = {(run["side"], run["kind"]): f"{run['steps_per_second']:,.0f}" for run in part["trials"]}
-        measured = {(side, kind): rate for side, kind, rate in medians(part["runs"])}
+        measured = medians(part["runs"])
         for pair in dict.fromkeys([*tried, *measured]):
-            rate, multiple = measured.get(pair, 0.0), part["ratios"].get(pair[0])
-            is_best = rate == max(own for (side, _), own in measured.items() if side == pair[0])
-            cells = (
-                tried.get(pair, ""),
-                f"{rate:,.0f}" if rate else "",
-                f"{multiple:.2f} ×" if multiple and is_best else "",
-            )
-            rows.append(f"| {' | '.join((name, str(part['t']), *pair, *cells))} |")
+            cells = [name, str(part["t"]), *pair, tried.get(pair, "")]
+            if pair in measured:
+                rate, busy, memory = measured[pair]
+                is_best = rate == max(own for (side, _), (own, *_) in measured.items() if side == pair[0])
+                ratio = f"{part['ratios'][pair[0]]:.2f} ×" if is_best and pair[0] in part["ratios"] else ""
+                cells += [f"{rate:,.0f}", ratio, f"{busy / rate * 1e6:,.0f}", f"{memory / 2**20:,.0f} MiB"]
+            rows.append(f"| {' | '.join(cells + [''] * (len(heads) - len(cells)))} |")
         if "bound" in part["ratios"]:
             bounds = statistics.median(run["bound"] for run in part["runs"])
-            rows.append(f"| {name} | {part['t']} | bound | | | {bounds:,.0f} | {part['ratios']['bound']:.0%} of it |")
+            rows.append(f"| {name} | {part['t']} | bound | | | {bounds:,.0f} | {part['ratios']['bound']:.0%} of it | | |")
     return "\n".join(rows)
 
 

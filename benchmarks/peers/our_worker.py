@@ -107,7 +107,7 @@ def main() -> None:
         run, _ = start(config, f"{folder}/run", view)
         parameters = checkpoint.load(checkpoint_folder(run.path, prefer="latest")).weights().numel()
     more = {"bound": bound(config, max(1.0, task.seconds / 2))} if task.case.bound else {}
-    answer(view.stopwatch.rate, parameters, ("asyncrl", "torch", "ale-py", "gymnasium"), **more)
+    answer(view.stopwatch, parameters, ("asyncrl", "torch", "ale-py", "gymnasium"), **more)
 
 
 if __name__ == "__main__":

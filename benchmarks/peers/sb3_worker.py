@@ -88,7 +88,7 @@ def main() -> None:
     model = model_of(task, vector)
     reader = Reader(task.stopwatch)
     model.learn(10**9, callback=reader)
-    answer(reader.stopwatch.rate, learned_numbers(model), ("stable-baselines3", "torch", "ale-py", "gymnasium"))
+    answer(reader.stopwatch, learned_numbers(model), ("stable-baselines3", "torch", "ale-py", "gymnasium"))
     vector.close()
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from cases import CASES, Case, Configuration
 
-__all__ = ["Stopwatch", "Task", "answer"]
+__all__ = ["Stopwatch", "Task", "Usage", "answer"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Stopwatch:
         self._began = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._last = (0.0, 0)
+        self._first_usage = self._last_usage = Usage(0.0, 0.0, 0)
 
     def read(self, step: int, now: float | None = None) -> bool:
         """Note that `step` environment steps are done; returns whether the measurement is complete.
@@ -72,7 +76,9 @@ class Stopwatch:
         """
         self._last = (time.monotonic() - self._began if now is None else now, step)
         if self._first is None and self._last[0] >= self._warm_up and step >= self._first_step:
-            self._first = self._last
+            self._first, self._first_usage = self._last, Usage.now()
+        if self.is_complete:
+            self._last_usage = Usage.now()
         return self.is_complete
 
     @property
@@ -85,8 +91,63 @@ class Stopwatch:
         assert self._first is not None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
 
+    @property
+    def busy_cores(self) -> float:
+        """Mean number of cores in use by all processes of the side, between the same readings."""
+        first, last = self._first_usage, self._last_usage
+        return (last.cpu_seconds - first.cpu_seconds) / (last.time - first.time)
 
-def answer(rate: float, parameters: int, packages: Sequence[str], **more: float) -> None:
+    @property
+    def memory_bytes(self) -> int:
+        """Proportional set size of all processes of the side at the last reading."""
+        return self._last_usage.memory_bytes
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What this process and its descendants use (Linux)."""
+
+    time: float
+    cpu_seconds: float
+    memory_bytes: int
+
+    @classmethod
+    def now(cls) -> Usage:
+        cpu_seconds, memory = 0.0, 0
+        for process in _own_processes():
+            with contextlib.suppress(OSError):  # it has just ended
+                ticks = map(int, _stat(process)[11:13])  # in user and in kernel mode
+                cpu_seconds += sum(ticks) / os.sysconf("SC_CLK_TCK")
+                memory += _proportional_bytes(process)
+        return cls(time.monotonic(), cpu_seconds, memory)
+
+
+def _own_processes() -> set[Path]:
+    """Return the folders in /proc of this process and its descendants."""
+    children: dict[str, list[Path]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            children.setdefault(_stat(process)[1], []).append(process)
+    found, new = set(), {Path(f"/proc/{os.getpid()}")}
+    while new:
+        found |= new
+        new = {child for parent in new for child in children.get(parent.name, [])}
+    return found
+
+
+def _stat(process: Path) -> list[str]:
+    """Return what follows the name in a process's `stat`: its state, its parent, …"""
+    return (process / "stat").read_text().rpartition(")")[2].split()
+
+
+def _proportional_bytes(process: Path) -> int:
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def answer(stopwatch: Stopwatch, parameters: int, packages: Sequence[str], **more: float) -> None:
     """Print the worker's last line: its result as JSON."""
     versions = {name: version(name) for name in packages}
-    print(json.dumps({"steps_per_second": rate, "parameters": parameters, **more, "versions": versions}))
+    found = {"steps_per_second": stopwatch.rate, "busy_cores": round(stopwatch.busy_cores, 2)}
+    found |= {"memory_bytes": stopwatch.memory_bytes, "parameters": parameters}
+    print(json.dumps({**found, **more, "versions": versions}))
