@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from algorithm_worlds import world_of
 from torch import Tensor
+from worlds import Corridor
 
 import asyncrl.training
 from asyncrl.acting.actor import ActorSpec
@@ -197,6 +198,24 @@ def test_atari_is_the_same_on_every_engine(tmp_path: Path) -> None:
     settings = dict(steps=640, actors=2, envs_per_actor=4, t_max=20)
     hashes = {e: weights_after(tmp_path / e, "ALE/Pong-v5", engine=e, **settings) for e in ENGINES}
     assert len(set(hashes.values())) == 1, hashes
+
+
+class Observed(Corridor):
+    """Notes the number of torch's threads in every step."""
+
+    threads: ClassVar[set[int]] = set()
+
+    def step(self, action: int) -> Any:
+        self.threads.add(torch.get_num_threads())
+        return super().step(action)
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads"])
+def test_actors_compute_with_one_thread_however_many_the_learner_has(tmp_path: Path, engine: str) -> None:
+    """Eight add in another order than one in a large layer."""
+    Observed.threads.clear()
+    start(configure(Observed, "a3c", **SMALL, engine=engine, learner_threads=2), tmp_path / "run")
+    assert Observed.threads == {1}
 
 
 def test_weights_that_are_being_written_are_never_taken(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["configure_gpu", "pin", "set_torch_threads", "standard_modes", "unpin", "use_own_stream", "wait_for_gpu"]
+__all__ = [
+    "configure_gpu",
+    "one_torch_thread",
+    "pin",
+    "set_torch_threads",
+    "standard_modes",
+    "unpin",
+    "use_own_stream",
+    "wait_for_gpu",
+]
 
 _M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -29,6 +38,17 @@ def set_torch_threads(threads: int) -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
         libc.mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)  # the maximum
         libc.mallopt(_M_TRIM_THRESHOLD, 512 * _MIB)
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch compute with one thread during the block: with several, it may add in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

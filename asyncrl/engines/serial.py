@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.playback import RolloutSource, open_actor
+from asyncrl.common.torch_setup import one_torch_thread
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
 from asyncrl.errors import AsyncRLError
@@ -31,9 +32,10 @@ class Serial(LocalEngine):
             raise
 
     def request(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            self._memory.fill(self._actors[ticket.actor], ticket)
-            self._filled.append(ticket)
+        with one_torch_thread():  # as the actors of other engines
+            for ticket in tickets:
+                self._memory.fill(self._actors[ticket.actor], ticket)
+                self._filled.append(ticket)
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
