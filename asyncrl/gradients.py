@@ -29,7 +29,7 @@ class Networks(NamedTuple):
 
     online: nn.Module
     target: nn.Module
-    """The online network if there is no other."""
+    """The online network itself for a method without a target network."""
     kind: str
     """Name of the network, or `module:Name` of the user's own."""
     device: torch.device
@@ -57,13 +57,13 @@ class Gradients:
         self._normalization, self._stopwatch = normalization, stopwatch
         self._captured = self._capture()
 
-    def of(self, batch: Any, *, is_shared: bool) -> tuple[Loss, Tensor | None]:
+    def loss(self, batch: Any, *, is_shared: bool) -> tuple[Loss, Tensor | None]:
         """Return the loss of a batch, and its gradient's norm before clipping if the gradient is computed, too.
 
         With `is_shared` it is not: it is averaged with those of other learners first, which cannot be captured.
         """
         if self._captured is None or is_shared:
-            return self._loss(batch), None
+            return self._uncaptured_loss(batch), None
         loss, norm = self._captured(batch)
         self._stopwatch.lap("forward")
         return loss, norm
@@ -86,7 +86,7 @@ class Gradients:
             return None if cannot else Captured(self._loss_and_gradient, partial(cuda_graph, device=networks.device))
         return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING, kind=algorithm.is_delayed)
 
-    def _loss(self, batch: Any) -> Loss:
+    def _uncaptured_loss(self, batch: Any) -> Loss:
         networks = self._networks.online, self._networks.target
         loss = self._algorithm.loss(*networks, batch)
         check_loss(self._algorithm, loss)

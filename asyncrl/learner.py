@@ -168,7 +168,7 @@ class Learner:
                 if self._noisy:
                     for network in (self.network, self.target_network):
                         resample(network, random)
-                loss, norm = self._gradients.of(batch, is_shared=peers is not None)
+                loss, norm = self._gradients.loss(batch, is_shared=peers is not None)
                 metrics = {"loss": loss.total.detach(), **loss.metrics}
                 if loss.early_stop:
                     break

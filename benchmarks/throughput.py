@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/throughput.py
     .venv/bin/python benchmarks/throughput.py --only network --seconds 5
 
-Every point trains `a3c` on Pong as `asyncrl bench` does, in a process of its own: first each stage alone, whose rates give
-the bound, then the training. All but one setting of a series stay at those of `BASE`. Results go to
-benchmarks/results/throughput.json and throughput.png.
+Every point is an `asyncrl bench` of `a3c` on Pong in a new process: first each stage alone, whose rates give the bound,
+then the training. All but one setting of a series are those of `BASE`. Results go to benchmarks/results/throughput.json
+and throughput.png.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ def test_a_step_of_one_worker_is_seen_by_the_others_and_so_are_shared_statistics
         config, contract = resolved(optimizer_statistics=sharing)
         first = HogwildLearner.coordinator(config, contract)
         second = HogwildLearner(config, contract, first.shared, worker=1)
-        first._gradient.fill_(1.0)
+        first._gradients.flat.fill_(1.0)
         first._optimizer.step(config.optimizer.learning_rate)
         second.pull()
         assert torch.equal(second.weights, first.shared.weights)

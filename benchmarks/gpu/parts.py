@@ -267,7 +267,7 @@ def _compared_graphs(bench: Bench, name: str, settings: dict[str, Any]) -> dict[
 
     def gradient() -> None:
         with torch.enable_grad():
-            loss, norm = learner._gradients.of(batch, is_shared=False)
+            loss, norm = learner._gradients.loss(batch, is_shared=False)
             if norm is None:
                 learner._gradients.backward(loss)
 
