@@ -129,6 +129,7 @@ def ratios(rounds: list[list[Run]]) -> dict[str, float]:
 
 
 FIGURES = ("steps_per_second", "busy_cores", "memory_bytes")
+"""What the table shows of each run."""
 
 
 def medians(runs: list[Run]) -> dict[tuple[str, str], tuple[float, ...]]:

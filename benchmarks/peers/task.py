@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cases import CASES, Case, Configuration
 
-__all__ = ["Stopwatch", "Task", "Usage", "answer"]
+__all__ = ["Stopwatch", "Task", "answer"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Usage:
-    """What this process and its descendants use (Linux)."""
+    """What this process and its descendants use, read from /proc: the peers' environments have no psutil."""
 
     time: float
     cpu_seconds: float
