@@ -50,7 +50,7 @@ def draw_returns(figure: Any, panels: Mapping[str, Sequence[Group]], axis: XAxis
     rows, columns = _grid(len(panels))
     grid = figure.subplots(rows, columns, squeeze=False).flat
     indices = line_numbers(panels)
-    for axes, (env, groups) in zip(grid, panels.items(), strict=False):
+    for (env, groups), axes in zip(panels.items(), grid, strict=False):  # in this order, no axes are lost
         dress(axes, title=env, y="return")
         labels, heights, longest = [], [], 0.0
         for group in groups:

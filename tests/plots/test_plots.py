@@ -74,6 +74,16 @@ def test_every_environment_has_a_panel(study: Path, tmp_path: Path) -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["worlds:Corridor-v0", "worlds:Forgetful"]
 
 
+@pytest.mark.parametrize("count", [5, 7])
+def test_no_empty_panel_is_drawn(study: Path, tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        run = shutil.copytree(study / "cell" / "fast", tmp_path / str(number))
+        config = (run / "config.json").read_text().replace("worlds:Corridor-v0", f"worlds:Corridor-v{number}")
+        (run / "config.json").write_text(config)
+    figure = asyncrl.plot(tmp_path, what="returns")
+    assert [bool(axes.get_title(loc="left")) for axes in figure.axes if axes.get_visible()] == [True] * count
+
+
 @pytest.mark.parametrize("x", ["steps", "episodes", "time"])
 def test_all_is_everything_that_the_runs_have(study: Path, x: str) -> None:
     figure = asyncrl.plot(study, what="all", x=x)
