@@ -135,7 +135,7 @@ def _fit(axes: Axes, heights: Sequence[np.ndarray]) -> None:
     """Show all lines and points; wide intervals of few seeds may leave the axes."""
     values = np.concatenate([*heights, np.zeros(0)])
     if len(values):
-        margin = 0.06 * (values.max() - values.min()) or 1.0
+        margin = 0.06 * (values.max() - values.min()) or 0.5 * abs(values.max()) or 1.0
         axes.set_ylim(values.min() - margin, values.max() + margin)
 
 

@@ -84,6 +84,13 @@ def test_no_empty_panel_is_drawn(study: Path, tmp_path: Path, count: int) -> Non
     assert [bool(axes.get_title(loc="left")) for axes in figure.axes if axes.get_visible()] == [True] * count
 
 
+def test_the_axis_of_a_constant_has_its_scale(tmp_path: Path) -> None:
+    constant = dict(learning_rate=2e-4, learning_rate_schedule="constant")
+    start(configure("worlds:Corridor-v0", "a3c", **SMALL | constant), tmp_path / "run")
+    panels = {axes.get_title(loc="left"): axes for axes in asyncrl.plot(tmp_path, what="losses").axes}
+    assert panels["learning rate"].get_ylim() == pytest.approx((1e-4, 3e-4))
+
+
 @pytest.mark.parametrize("x", ["steps", "episodes", "time"])
 def test_all_is_everything_that_the_runs_have(study: Path, x: str) -> None:
     figure = asyncrl.plot(study, what="all", x=x)
