@@ -56,8 +56,8 @@ class PPO(Algorithm):
     value_clip_range: float = 0.0
     """Clip of the value's change within an update; 0 for no clipping. In standardized units with --normalize-value."""
     max_kl: float = 0.0
-    """End an update before the first minibatch whose KL estimate exceeds this, in nats; 0 never does. Other libraries stop
-    at 1.5 times their target KL."""
+    """End an update before the first minibatch whose KL estimate exceeds this, in nats; 0 never does. Stable-Baselines3 and
+    Spinning Up stop at 1.5 times their target KL."""
     normalize_advantage: bool = True
     """Normalize the advantages of a minibatch to mean 0 and (population) standard deviation 1."""
     entropy_cost: Annotated[float, ENTROPY_COSTS] = 0.01

@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 from algorithm_worlds import world_of
 
+from asyncrl.agents.imitation import Epoch
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.envs.families.gymnasium import Gymnasium
@@ -93,5 +94,6 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     page = documented()
     common = page.pop("")
     assert page.pop("lost") == {"actor", "rollout", "reason"}  # made in engines/test_ray_engine.py
+    assert page.pop("pretrain") == set(Epoch._fields)
     for kind in found.keys() | page.keys():
         assert found[kind] == page[kind] | common, kind
