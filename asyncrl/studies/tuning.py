@@ -26,7 +26,7 @@ from asyncrl.studies.processes import cores_of
 from asyncrl.studies.tuning_report import TuningResult, write_results
 from asyncrl.studies.tuning_runs import FollowedRun, Recipe
 from asyncrl.studies.tuning_space import Dimension, search_space
-from asyncrl.studies.tuning_storage import Objective, OpenTrial, State, Storage, Trial, check_optuna
+from asyncrl.studies.tuning_storage import Objective, OpenTrial, State, Storage, Trial, check_optuna, ranked_by
 
 __all__ = ["tune"]
 
@@ -274,8 +274,9 @@ def _report(plan: _Plan, storage: Storage, number: int) -> None:
     trials = storage.trials()
     closed = [one for one in trials if one.state is not State.RUNNING]
     (trial,) = (one for one in trials if one.number == number)
-    scores = [one.score for one in closed if one.state is State.COMPLETE and one.score is not None]
-    best = f"; best {max(scores):.1f}" if scores else ""
+    objective = ranked_by(plan.objectives)
+    values = [value for one in closed if one.state is State.COMPLETE and (value := one.value(objective)) is not None]
+    best = f"; best {objective.shown(objective.best(values))}" if values else ""
     what = f"failed: {trial.problem}" if trial.state is State.FAILED else f"{trial.score:.1f} after {trial.seconds:.0f} s"
     what += " (stopped early)" * (trial.state is State.PRUNED)
     plan.say(f"[{len(closed)}/{plan.trials}] trial {number}: {what}{best}")
@@ -316,8 +317,10 @@ def _run_seeds(plan: _Plan, place: Place, storage: Storage, finalists: Sequence[
                 running.remove((trial, seed, run))
                 scores = run.scores
                 if run.has_finished and scores:
-                    storage.note_seed(trial.number, seed, scores[-1])
-                    plan.say(f"trial {trial.number} with seed {seed}: {scores[-1]:.1f}")
+                    objective = ranked_by(plan.objectives)
+                    value = scores[-1] if objective is Objective.SCORE else run.seconds
+                    storage.note_seed(trial.number, seed, value)
+                    plan.say(f"trial {trial.number} with seed {seed}: {objective.shown(value)}")
                 elif not stop:
                     plan.say(f"trial {trial.number} with seed {seed} failed: {run.problem()}")
     finally:

@@ -14,11 +14,13 @@ from asyncrl.plots.output import write
 from asyncrl.plots.style import MUTED, SMALL, colour, dress, note
 from asyncrl.studies.statistics import Estimate, mean_with_interval
 from asyncrl.studies.tuning_runs import settings_path
-from asyncrl.studies.tuning_storage import Objective, State, Storage, Trial
+from asyncrl.studies.tuning_storage import Objective, State, Storage, Trial, ranked_by
 
 __all__ = ["TuningResult", "write_results"]
 
 _BEST, _MOST_SHOWN = "best.toml", 12
+_IMPORTANCE = {Objective.SCORE: "importance for a good score", Objective.SECONDS: "importance for a short run"}
+_AXES = {Objective.SCORE: "score (mean return)", Objective.SECONDS: "wall time of a run (s)"}
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,14 @@ class TuningResult:
     folder: Path
     objectives: Sequence[Objective]
     best: Trial
-    """The trial with the best mean over the other seeds, or the best score if there are none."""
+    """The trial with the best mean over the other seeds, or the best one if there are none."""
     trials: Sequence[Trial]
     front: Sequence[Trial]
-    """The best trials: with two objectives those of the Pareto front, the best score first."""
+    """The best trials, the best first: with two objectives those of the Pareto front, by score."""
     seeds: Mapping[int, Mapping[int, float]]
-    """Scores of the best trials' settings with other seeds: by trial and seed."""
+    """What the best trials' settings have with other seeds, scores or seconds (`ranked_by`): by trial and seed."""
     importances: Mapping[str, float]
-    """How much each setting decides whether a score is good, adding up to 1, the largest first; empty for few trials."""
+    """How much each setting decides whether a trial is good, adding up to 1, the largest first; empty for few trials."""
 
     @property
     def settings_file(self) -> Path:
@@ -44,17 +46,22 @@ class TuningResult:
 
     @property
     def over_seeds(self) -> Estimate | None:
-        """The mean score of the best settings over the other seeds, which did not choose them; None without any."""
-        scores = self.seeds.get(self.best.number, {})
-        return mean_with_interval(list(scores.values())) if scores else None
+        """The best settings' mean over the other seeds, which did not choose them; None without any."""
+        return _mean(self.seeds.get(self.best.number, {}))
+
+    @property
+    def ranked_by(self) -> Objective:
+        """What trials are ranked by."""
+        return ranked_by(self.objectives)
 
 
 def write_results(folder: Path, title: str, objectives: Sequence[Objective], storage: Storage) -> TuningResult:
     """Write best.toml, tuning.png and tuning.html into the folder of a study."""
     seeds = {int(number): {int(seed): score for seed, score in found.items()} for number, found in storage.seeds.items()}
     front = storage.best()
-    tried = [one for one in front if one.number in seeds]
-    best = max(tried, key=lambda one: mean_with_interval(list(seeds[one.number].values())).value) if tried else front[0]
+    means = {one.number: mean.value for one in front if (mean := _mean(seeds.get(one.number, {})))}
+    best_mean = ranked_by(objectives).best(means.values()) if means else None
+    best = next((one for one in front if means.get(one.number) == best_mean), front[0])
     result = TuningResult(folder, objectives, best, storage.trials(), front, seeds, storage.importances())
     write_atomically(result.settings_file, _settings(result, title))
     found = _pictures(result)
@@ -66,11 +73,17 @@ def write_results(folder: Path, title: str, objectives: Sequence[Objective], sto
 def _settings(result: TuningResult, title: str) -> str:
     """The settings file of the best trial, with a preset's description."""
     text = settings_path(result.folder / "trials" / f"{result.best.number:03}").read_text(encoding="utf-8")
-    description = f"{title}, trial {result.best.number} of {len(result.trials)} of asyncrl tune: {result.best.score:.1f}"
+    description = f"{title}, trial {result.best.number} of {len(result.trials)} of asyncrl tune: "
+    description += result.ranked_by.shown(result.best.value(result.ranked_by) or 0.0)
     if (mean := result.over_seeds) is not None:
         description += f"; {_estimate(mean)} over other seeds"
     head, _, tables = text.partition("\n")
     return f"{head}\ndescription = {json.dumps(description, ensure_ascii=False)}\n{tables}"
+
+
+def _mean(values: Mapping[int, float]) -> Estimate | None:
+    """The mean over seeds; None without any."""
+    return mean_with_interval(list(values.values())) if values else None
 
 
 def _estimate(found: Estimate) -> str:
@@ -82,11 +95,11 @@ def result_lines(result: TuningResult) -> list[str]:
     lines = ["the Pareto front"] if len(result.objectives) > 1 else []
     lines.append("trial    score  seconds  over other seeds (95 % interval)")
     for one in result.front[:5]:
-        scores = result.seeds.get(one.number, {})
-        over = _estimate(mean_with_interval(list(scores.values()))) if scores else ""
+        mean = _mean(result.seeds.get(one.number, {}))
+        over = _estimate(mean) if mean else ""
         lines.append(f"{one.number:>5} {one.score:>8.1f} {one.seconds:>8.0f}  {over}".rstrip())
     if result.importances:
-        lines += ["", "importance for a good score"]
+        lines += ["", _IMPORTANCE[result.ranked_by]]
         lines += [
             f"  {name:<24}{share:>5.0%}  {'█' * round(30 * share)}".rstrip() for name, share in result.importances.items()
         ]
@@ -113,18 +126,19 @@ def _pictures(result: TuningResult) -> list[Picture]:
 
 
 def _draw_trials(figure: Any, result: TuningResult) -> None:
-    axes = figure.subplots()
-    dress(axes, title="Trials", x="trial", y="score (mean return)")
-    best, steps = None, list[float]()
+    axes, objective = figure.subplots(), result.ranked_by
+    dress(axes, title="Trials", x="trial", y=_AXES[objective])
+    complete, steps = list[float](), list[float]()
     for one in result.trials:
-        if one.state is State.COMPLETE and one.score is not None:
-            best = one.score if best is None else max(best, one.score)
-        steps.append(float("nan") if best is None else best)
+        if one.state is State.COMPLETE and (value := one.value(objective)) is not None:
+            complete.append(value)
+        steps.append(objective.best(complete) if complete else float("nan"))
     axes.step(
         [one.number for one in result.trials], steps, where="post", color=colour(0), linewidth=1.4, label="best so far"
     )
     for state, marker, ink in ((State.COMPLETE, "o", colour(0)), (State.PRUNED, "x", MUTED)):
-        points = [(one.number, one.score) for one in result.trials if one.state is state and one.score is not None]
+        found = [(one.number, one.value(objective)) for one in result.trials if one.state is state]
+        points = [(number, value) for number, value in found if value is not None]
         if points:
             label = "complete" if state is State.COMPLETE else "stopped early"
             axes.scatter(*zip(*points, strict=True), s=22, marker=marker, color=ink, linewidths=1, label=label, zorder=3)
@@ -134,7 +148,7 @@ def _draw_trials(figure: Any, result: TuningResult) -> None:
 
 def _draw_front(figure: Any, result: TuningResult) -> None:
     axes = figure.subplots()
-    dress(axes, title="Score and time", x="wall time of a run (s)", y="score (mean return)", grid="both")
+    dress(axes, title="Score and time", x=_AXES[Objective.SECONDS], y=_AXES[Objective.SCORE], grid="both")
     done = [one for one in result.trials if one.state is State.COMPLETE]
     axes.scatter([one.seconds for one in done], [one.score for one in done], s=18, color=MUTED, alpha=0.6, linewidths=0)
     front = sorted(result.front, key=lambda one: one.seconds or 0.0)
@@ -151,7 +165,7 @@ def _draw_front(figure: Any, result: TuningResult) -> None:
 
 def _draw_importances(figure: Any, result: TuningResult) -> None:
     axes = figure.subplots()
-    dress(axes, title="Importance for a good score", x="importance (PED-ANOVA)", grid="x")
+    dress(axes, title=_IMPORTANCE[result.ranked_by].capitalize(), x="importance (PED-ANOVA)", grid="x")
     shown = list(result.importances.items())[:_MOST_SHOWN][::-1]
     axes.barh([name.replace("_", " ") for name, _ in shown], [share for _, share in shown], color=colour(0), height=0.65)
     axes.xaxis.set_major_formatter("{x:.0%}")

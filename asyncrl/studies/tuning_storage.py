@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from asyncrl.errors import UsageError
 from asyncrl.studies.tuning_space import Dimension
 
-__all__ = ["Objective", "OpenTrial", "State", "Storage", "Trial", "check_optuna"]
+__all__ = ["Objective", "OpenTrial", "State", "Storage", "Trial", "check_optuna", "ranked_by"]
 
 _STUDY = "asyncrl"
 _SCORE, _SECONDS, _PROBLEM, _FACTS, _SEEDS = "score", "seconds", "problem", "facts", "seeds"
@@ -32,6 +32,19 @@ class Objective(Enum):
     """mean return of the evaluation at the end of the run; higher is better"""
     SECONDS = "seconds"
     """wall time of the run; lower is better"""
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values of this objective."""
+        return max(values) if self is Objective.SCORE else min(values)
+
+    def shown(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{value:.1f}" if self is Objective.SCORE else f"{value:.0f} s"
+
+
+def ranked_by(objectives: Sequence[Objective]) -> Objective:
+    """What trials are ranked by: the score, unless the time is the only objective."""
+    return objectives[0] if len(objectives) == 1 else Objective.SCORE
 
 
 class State(Enum):
@@ -56,6 +69,10 @@ class Trial:
     seconds: float | None = None
     problem: str = ""
     """Why it failed."""
+
+    def value(self, objective: Objective) -> float | None:
+        """What it has reached of an objective."""
+        return self.score if objective is Objective.SCORE else self.seconds
 
 
 class OpenTrial:
@@ -179,36 +196,40 @@ class Storage:
         return [self._read(one) for one in self._study.trials if one.state.name != "WAITING"]
 
     def best(self) -> list[Trial]:
-        """The complete trials, the best score first; with two objectives only those of the Pareto front."""
+        """The complete trials, the best first (`ranked_by`); with two objectives only those of the Pareto front."""
         numbers = {one.number for one in self._study.best_trials} if len(self._objectives) > 1 else None
         done = [one for one in self.trials() if one.state is State.COMPLETE and (numbers is None or one.number in numbers)]
-        return sorted(done, key=lambda one: -(one.score or 0.0))
+        objective = ranked_by(self._objectives)
+        return sorted(done, key=lambda one: one.value(objective) or 0.0, reverse=objective is Objective.SCORE)
 
     def importances(self) -> dict[str, float]:
-        """How much each setting decides whether a score is good, the largest first; {} for too few trials.
+        """How much each setting decides whether a trial is good (`ranked_by`), the largest first; {} for too few trials.
 
         They are PED-ANOVA's (Watanabe et al. 2023) and add up to 1.
         """
         if sum(one.state is State.COMPLETE for one in self.trials()) < _FEWEST:
             return {}
+        is_score = ranked_by(self._objectives) is Objective.SCORE
         with _quiet() as optuna, contextlib.suppress(RuntimeError, ValueError):
             found = optuna.importance.get_param_importances(
                 self._study,
                 evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-                target=lambda one: -one.user_attrs[_SCORE],  # it explains low values
+                target=lambda one: (
+                    -one.user_attrs[_SCORE] if is_score else one.user_attrs[_SECONDS]
+                ),  # low ones are explained
             )
             return {name: share for name, share in found.items() if share == share}
         return {}
 
     @property
     def seeds(self) -> dict[str, dict[str, float]]:
-        """Scores of the best trials with other seeds: by trial and seed."""
+        """What the best trials have with other seeds (`ranked_by`): by trial and seed."""
         return dict(self._study.user_attrs.get(_SEEDS, {}))
 
-    def note_seed(self, number: int, seed: int, score: float) -> None:
-        """Keep the score of a trial's settings with another seed."""
+    def note_seed(self, number: int, seed: int, value: float) -> None:
+        """Keep what a trial's settings have with another seed (`ranked_by`)."""
         seeds = self.seeds
-        self._study.set_user_attr(_SEEDS, {**seeds, str(number): {**seeds.get(str(number), {}), str(seed): score}})
+        self._study.set_user_attr(_SEEDS, {**seeds, str(number): {**seeds.get(str(number), {}), str(seed): value}})
 
     def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {name: dimension.value(params[name]) for name, dimension in self._space.items()}

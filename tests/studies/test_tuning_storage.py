@@ -13,6 +13,7 @@ from asyncrl.algorithms import A3C, ALGORITHMS, Choices, Range
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.runs.settings import configure
+from asyncrl.studies.tuning_report import write_results
 from asyncrl.studies.tuning_space import Dimension, search_space
 from asyncrl.studies.tuning_storage import Objective, State, Storage
 
@@ -114,6 +115,21 @@ def test_the_pareto_front_of_score_and_time(tmp_path: Path) -> None:
         trial.complete(score, seconds)
     storage.ask().fail("it diverged")
     assert [one.number for one in storage.best()] == [3, 0, 2]
+
+
+def test_trials_that_are_to_be_short_are_ranked_by_their_time(tmp_path: Path) -> None:
+    storage = opened(tmp_path, Objective.SECONDS)
+    for number, (score, seconds) in enumerate([(100.0, 50.0), (90.0, 10.0), (120.0, 300.0)]):
+        storage.ask().complete(score, seconds)
+        settings = tmp_path / "trials" / f"{number:03}.toml"
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text("# settings\n")
+    assert [one.number for one in storage.best()] == [1, 0, 2]
+    for number, seconds in ((0, 20.0), (1, 30.0)):
+        storage.note_seed(number, 2, seconds)
+    result = write_results(tmp_path, "a3c on CartPole-v1", [Objective.SECONDS], storage)
+    assert result.best.number == 0, "the shortest over the other seeds"
+    assert "asyncrl tune: 50 s; 20.0 over other seeds" in result.settings_file.read_text()
 
 
 @pytest.mark.parametrize(
