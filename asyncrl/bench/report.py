@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asyncrl.bench.stages import WARM_UP, Stage, capacity, stages_on_gpu, upper_bound
+from asyncrl.bench.stages import (
+    WARM_UP,
+    Stage,
+    capacity,
+    learning_starts,
+    stages_on_gpu,
+    upper_bound,
+    with_early_learning,
+)
 from asyncrl.bench.trials import RecordCollector, without_evaluation
 from asyncrl.bench.usage import Usage
 from asyncrl.envs import describe
@@ -73,19 +81,25 @@ class Report:
 
 
 def bench(config: RunConfig, seconds: float) -> Report:
-    """Measure each stage for `seconds`, then training for about as long. Raises AsyncRLError if that was too short."""
+    """Measure each stage for `seconds`, then training for about as long.
+
+    Methods with a replay buffer start to learn from it early, and are measured from then on. Raises AsyncRLError if the
+    training was too short.
+    """
     contract = describe(config.env, config.environment)
     config = resolve(config, contract)
     capacities = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
     rates = {stage: found.steps_per_second for stage, found in capacities.items()}
     on_gpu = stages_on_gpu(config, contract)
     bound = upper_bound(rates, on_gpu)
-    steps = max(20 * config.batch_steps, round(bound * seconds))
-    trial = replace(without_evaluation(config, steps), log_every=steps // 100)
+    steps, early = max(20 * config.batch_steps, round(bound * seconds)), with_early_learning(config)
+    skipped = learning_starts(early)
+    trial = replace(without_evaluation(early, skipped + steps), log_every=max(1, steps // 100))
     collector = RecordCollector()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
         start(trial, Path(folder) / "run", collector)
-    first, last = collector.records[round(len(collector.records) * WARM_UP)], collector.records[-1]
+    counted = [record for record in collector.records if record["step"] > skipped]
+    first, last = counted[round(len(counted) * WARM_UP)], counted[-1]
     if last["time"] <= first["time"]:
         raise AsyncRLError("the training was too short to measure; raise --seconds")
     return Report(
