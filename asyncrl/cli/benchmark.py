@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asyncrl.cli.options import parse, relative
+from asyncrl.cli.options import parse
 from asyncrl.cli.study_lines import study_lines
 from asyncrl.errors import UsageError
 from asyncrl.studies.benchmark import benchmark
@@ -73,5 +73,4 @@ def run(arguments: Sequence[str]) -> int:
         say=lambda line: print(line, flush=True),
     )
     print(*study_lines(study), sep="\n")
-    print(f"report: {relative(study.path)}/report.md and report.html")
     return 1 if study.failures else 0

@@ -70,7 +70,7 @@ def _fitted(cell: str, width: int, *, from_left: bool) -> str:
 def _count(number: int) -> str:
     """A number of steps in few characters: 1,500,000 is 1.5M."""
     for factor, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= factor:
+        if number >= 0.9995 * factor:  # which is rounded up
             return f"{number / factor:.3g}{unit}"
     return str(number)
 

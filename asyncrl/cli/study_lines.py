@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from asyncrl.cli.options import relative
 from asyncrl.plots.document import Rows
 from asyncrl.studies.ranking import ranking
 from asyncrl.studies.report import summary_table
@@ -16,7 +17,7 @@ _COLUMNS = ("method", "mean", "95 % interval", "IQM", "runs", "time per run")
 
 
 def study_lines(study: Study) -> Iterator[str]:
-    """A table and a ranking for each environment."""
+    """A table and a ranking for each environment, and where the report is; nothing without results."""
     for task in study.suite.tasks:
         found = {method.name: study.scores(task, method) for method in task.methods}
         found = {name: scores for name, scores in found.items() if len(scores)}
@@ -26,7 +27,9 @@ def study_lines(study: Study) -> Iterator[str]:
             yield from _aligned(summary_table(study, task))
             if len(task.methods) > 1:
                 yield ranking(found)
-    yield ""
+    if study.results:
+        yield ""
+        yield f"report: {relative(study.path)}/report.md and report.html"
 
 
 def _aligned(table: Rows) -> Iterator[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.algorithms import algorithm_name_of
-from asyncrl.cli.options import relative
 from asyncrl.cli.study_lines import study_lines
 from asyncrl.cli.train_options import Output
 from asyncrl.common.serialization import to_json
@@ -72,5 +71,4 @@ def run_seeds(
         say=say,
     )
     print(*study_lines(study), sep="\n")
-    print(f"report: {relative(study.path)}/report.md and report.html")
     return 1 if study.failures else 0

@@ -50,9 +50,9 @@ def short(value: float) -> str:
     """A number in at most eight characters: 12.5, 1,200, 1.5M."""
     if 0 < abs(value) < 1e-3:
         return f"{value:.0e}"
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for size, unit in ((0.9995e9, "G"), (0.9995e6, "M"), (1e4, "k")):  # three digits of a smaller one are rounded up
         if abs(value) >= size:
-            scaled = value / (1e3 if unit == "k" else size)
+            scaled = value / {"G": 1e9, "M": 1e6, "k": 1e3}[unit]
             return f"{scaled:.3g}{unit}" if abs(scaled) < 1000 else f"{scaled:.0e}{unit}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 

@@ -64,7 +64,10 @@ class EventFile:
 
     def _histogram(self, values: Sequence[float]) -> object:
         x = np.asarray(values, dtype=np.float64)
-        counts, edges = np.histogram(x, bins=30)
+        try:
+            counts, edges = np.histogram(x, bins=30)
+        except ValueError:  # the values differ by rounding only: too little for 30 bins
+            counts, edges = np.histogram(x, bins=1, range=(x.min(), x.max() + abs(x.max()) + 1))
         return self._summary.HistogramProto(
             min=x.min(),
             max=x.max(),

@@ -48,6 +48,8 @@ class Progress:
         if record["kind"] == "train":
             self.train = record
             now = record["step"], record["time"]
+            if self._recent and now[1] < self._recent[-1][1]:
+                self._go_back(now[0])
             self._began = self._began or now
             self._recent.append(now)
             while len(self._recent) > 2 and now[1] - self._recent[1][1] >= _SPAN:
@@ -61,6 +63,13 @@ class Progress:
             self.evaluations.append((record["step"], record["mean"]))
         elif record["kind"] in ("stages", "verdict"):
             self.verdict = record["verdict"]
+
+    def _go_back(self, step: int) -> None:
+        """Forget what came after `step`: training diverged and goes on from there."""
+        self._began = None
+        self._recent.clear()
+        for points in (self.returns, self.evaluations):
+            points[:] = [point for point in points if point[0] <= step]
 
     @property
     def steps_per_second(self) -> float:

@@ -41,7 +41,7 @@ class Plain:
         if record["kind"] == "verdict":
             print(f"speed: {record['verdict']}", flush=True)
         last = record["step"] >= self._progress.steps
-        if record["kind"] == "train" and (last or record["time"] - self._spoke >= 10):
+        if record["kind"] == "train" and (last or not 0 <= record["time"] - self._spoke < 10):  # < 0 after a rewind
             self._spoke = record["time"]
             score = "–" if record["mean_return"] is None else f"{record['mean_return']:.2f}"
             print(

@@ -91,10 +91,10 @@ def large_numbers(axes: Axes, which: str, *, whole: bool = False) -> None:
 
 
 def short_number(value: float) -> str:
-    """A number in few characters: 1_500_000 is 1.5 M, 20_000 is 20 k, 500 is 500."""
+    """A round number in few characters: 1_500_000 is 1.5 M, 20_000 is 20 k, 500 is 500."""
     for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= factor * (10 if factor == 1e3 else 1):
-            return f"{value / factor:.3g}{unit}".replace("-", "−")
+            return f"{value / factor:.6g}{unit}".replace("-", "−")
     return f"{value:.6g}".replace("-", "−")
 
 

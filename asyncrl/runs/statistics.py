@@ -27,6 +27,8 @@ _LEARNING = ("batch", "forward", "backward", "optimizer")
 """Stages of an update."""
 WINDOW = 100
 """Episodes in the running mean of returns."""
+_MOST_RESAMPLED = 2**21
+"""Values that a bootstrap draws at once: they take 16 MiB, and are sorted."""
 
 
 class Episode(NamedTuple):
@@ -278,7 +280,9 @@ def summary(returns: list[float], resamples: int = 10_000) -> dict[str, Any]:
     """mean, std, median, iqm and its bootstrap 95 % interval over episodes, episodes."""
     values = np.asarray(returns, dtype=np.float64)
     random = np.random.default_rng(0)
-    resampled = iqm(random.choice(values, (resamples, len(values))))
+    rows = max(1, _MOST_RESAMPLED // len(values))
+    parts = [min(rows, resamples - done) for done in range(0, resamples, rows)]
+    resampled = np.concatenate([iqm(random.choice(values, (part, len(values)))) for part in parts])
     low, high = np.percentile(resampled, [2.5, 97.5])
     return {
         "mean": float(values.mean()),

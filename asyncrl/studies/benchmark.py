@@ -76,6 +76,7 @@ def benchmark(
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs must be 1 or more, not {jobs}")
     study = _study(suite, seeds, steps, episodes, folder)
+    study.check_names()
     target = None if export is None else check_export(study.path / export, study.path)
     missing = study.unfinished()
     if missing:
@@ -96,7 +97,7 @@ def benchmark(
                 study = run_grid(study, place, configurations, jobs, trust=trust, stop=stop, say=say)
         if study.results:
             write_report(study, references)
-        if study.results and target is not None:
+        if study.results and target is not None and not (missing and stop):
             export_scores(study, target)
     if missing and stop:
         sentence = f"stopped with {len(study.unfinished())} runs to do; continue with: asyncrl benchmark {study.path}"

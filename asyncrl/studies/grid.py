@@ -113,7 +113,7 @@ class _Job:
     @classmethod
     def begin(cls, study: Study, cell: Cell, place: Place, options: Sequence[str], *, trust: bool) -> _Job:
         run = Run(study.path / cell.folder)
-        log = study.path / "logs" / f"{'-'.join(cell.folder.parts[1:])}.txt"
+        log = study.path / cell.log
         log.parent.mkdir(exist_ok=True)
         run.path.parent.mkdir(parents=True, exist_ok=True)
 

@@ -49,6 +49,11 @@ class Cell:
         """Its run folder, relative to the study's folder."""
         return Path("runs", _slug(self.task.env), _slug(self.method.name), f"seed-{self.seed}")
 
+    @property
+    def log(self) -> Path:
+        """The file of what its commands print, relative to the study's folder."""
+        return Path("logs", f"{'-'.join(self.folder.parts[1:])}.txt")
+
     def __str__(self) -> str:
         return f"{self.method.name} on {self.task.env}, seed {self.seed}"
 
@@ -140,6 +145,14 @@ class Study:
         """All runs, seed by seed, so that an unfinished study has results of every method."""
         return [Cell(task, method, seed) for seed in self.seeds for task in self.suite.tasks for method in task.methods]
 
+    def check_names(self) -> None:
+        """Raise UsageError for runs that would have the same files, because the names of their methods are too similar."""
+        found: dict[str, Cell] = {}
+        for cell in self.cells():
+            other = found.setdefault(str(cell.log).casefold(), cell)
+            if other is not cell:
+                raise UsageError(f"{other} and {cell} would have the same files: rename one of the methods")
+
     def unfinished(self) -> list[Cell]:
         """The runs without a result."""
         finished = {result.key for result in self.results}
@@ -187,7 +200,7 @@ def is_study(path: Path) -> bool:
 
 
 def _slug(name: str) -> str:
-    return re.sub("[^a-zA-Z0-9_.+-]+", "-", name).strip("-.") or "_"
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "_"
 
 
 def _signed(suite: Mapping[str, Any] | None) -> str:

@@ -55,7 +55,10 @@ def test_numbers_that_are_not_finite_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (12.5, "12.5"), (1200, "1,200"), (49_750, "49.8k"), (1.5e6, "1.5M"), (-0.25, "-0.25"), (2e9, "2G")],
+    [
+        *[(0, "0"), (12.5, "12.5"), (1200, "1,200"), (49_750, "49.8k"), (1.5e6, "1.5M"), (-0.25, "-0.25"), (2e9, "2G")],
+        *[(999_400, "999k"), (999_936, "1M"), (999_800_000, "1G")],
+    ],
 )
 def test_a_label_is_short(value: float, text: str) -> None:
     assert short(value) == text

@@ -166,6 +166,23 @@ def test_a_line_can_be_read_as_soon_as_it_is_written(tmp_path: Path) -> None:
         assert json.loads((tmp_path / "metrics.jsonl").read_text()) == train_record(100, 1.0)
 
 
+def test_returns_that_differ_by_rounding_only_are_drawn(tmp_path: Path) -> None:
+    tensorboard = TensorBoard(tmp_path)
+    for returns in ([0.3, 0.1 + 0.2], [1e6, 1e6 + 1e-9]):
+        for number, value in enumerate(returns):
+            episode = {"actor": 0, "env": number, "return": value, "length": 5}
+            tensorboard.write({"step": 100, "update": 1, "time": 1.0, "kind": "episode", **episode})
+        tensorboard.write(train_record(100, 1.0))
+    tensorboard.close()
+
+
+def test_lines_go_on_after_a_rewind(capsys: pytest.CaptureFixture[str]) -> None:
+    view = Plain(1_000)
+    for step, seconds in ((100, 3_600.0), (50, 600.0), (60, 605.0), (70, 612.0)):
+        view.write(train_record(step, seconds))
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["100", "50", "70"]
+
+
 def test_every_sink_is_closed_even_if_the_run_breaks(tmp_path: Path) -> None:
     first, second = JsonLines(tmp_path), TensorBoard(tmp_path)
     with contextlib.suppress(KeyboardInterrupt), Monitor([first, second]).open() as monitor:

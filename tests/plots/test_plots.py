@@ -155,7 +155,10 @@ def test_nothing_global_is_changed(study: Path) -> None:
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize(("number", "text"), [(1_500_000, "1.5 M"), (20_000, "20 k"), (2_500, "2500"), (-0.5, "−0.5")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1_500_000, "1.5 M"), (21_525, "21.525 k"), (999_990, "999.99 k"), (2_500, "2500"), (-0.5, "−0.5")],
+)
 def test_ticks_are_short(number: float, text: str) -> None:
     assert short_number(number) == text
 

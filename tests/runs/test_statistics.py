@@ -142,6 +142,13 @@ def test_a_summary_is_of_the_returns_and_the_same_each_time() -> None:
     assert summary(values) == said
 
 
+def test_an_interval_is_the_same_however_much_is_resampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(0, 1, 37).tolist()
+    whole = summary(values)
+    monkeypatch.setattr("asyncrl.runs.statistics._MOST_RESAMPLED", 1_000)
+    assert summary(values) == whole
+
+
 def test_the_bootstrap_interval_holds_the_true_value_about_19_times_in_20() -> None:
     random = np.random.default_rng(0)
     intervals = [summary(random.normal(0, 1, 30).tolist(), resamples=500)["iqm_interval"] for _ in range(200)]

@@ -20,7 +20,7 @@ from asyncrl.errors import UsageError
 from asyncrl.runs.run import Run
 from asyncrl.studies.benchmark import benchmark
 from asyncrl.studies.export import score_arrays
-from asyncrl.studies.study import Result, Study
+from asyncrl.studies.study import Cell, Result, Study
 from asyncrl.studies.suite import Method, Suite, Task, words
 
 SETTINGS = {"steps": 8_192, "eval_episodes": 1, "checkpoint_every": 1_024, "actors": 1, "envs_per_actor": 4}
@@ -131,6 +131,7 @@ def test_train_with_seeds_is_a_study_that_names_the_runs_that_fail(
     said = capsys.readouterr().out
     assert "a3c on failing_envs:Raising, seed 7: " in said
     assert "walk collapsed" in said
+    assert "report" not in said, "there is none without results"
     study = Study.load(tmp_path / "cell")
     (cell,) = study.unfinished()
     assert words(cell.method, cell.task) == ["--steps", "512", "--hidden", "8", "8"]
@@ -155,6 +156,14 @@ def test_settings_that_do_not_fit_are_refused_before_a_run_starts(tmp_path: Path
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="exists and holds no study; choose another --folder"):
         benchmark(SUITE, folder=tmp_path)
+
+
+def test_methods_have_folders_of_their_own(tmp_path: Path) -> None:
+    greek = [Cell(TASK, Method(name, "a3c"), 1).folder.parts[2] for name in ("ppo γ=0.9", "ppo λ=0.9")]
+    assert greek == ["ppo-γ-0.9", "ppo-λ-0.9"]
+    alike = replace(TASK, methods=(Method("lag 0", "a3c"), Method("Lag (0)", "a3c")))
+    with pytest.raises(UsageError, match=r"lag 0 on CartPole-v1, seed 1 and Lag \(0\) on .* the same files: rename one"):
+        benchmark(replace(SUITE, tasks=(alike,)), folder=tmp_path / "study")
 
 
 def test_methods_without_all_runs_are_not_exported(tmp_path: Path) -> None:
