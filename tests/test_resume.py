@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -18,13 +19,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from worlds import Corridor
 
 from asyncrl.api import configure
-from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import JsonLines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import make_learner
+from asyncrl.runs.run import Run
 
 BATCH, STOPPED, UPDATES = 96, 7, 20
 SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
@@ -136,6 +138,26 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
         for folder in (run.path, tmp_path / "whole")
     )
     assert played == whole
+
+
+def test_a_run_whose_checkpoint_failed_halfway_is_saved_again_and_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("CartPole-v1", "dqn", **{**SHORT, **STORED, "steps": 1200})
+    start(config, tmp_path / "whole")
+    mark, full = Run.mark, [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+
+    def mark_once_full(self: Run, name: str, path: Path) -> None:
+        if path.name == "000000000960" and full:
+            raise full.pop()
+        mark(self, name, path)
+
+    monkeypatch.setattr(Run, "mark", mark_once_full)
+    with pytest.raises(SystemFault, match="resume from step 960"):
+        start(config, tmp_path / "failed")
+    assert not full
+    resume(tmp_path / "failed")
+    assert weights_of(tmp_path / "failed") == weights_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("update", [1, 2])

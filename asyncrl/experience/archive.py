@@ -28,7 +28,12 @@ class Archive:
         self._newest: list[np.ndarray] = []  # per file: number of the newest row of each actor
 
     def write(self, name: str) -> Files:
-        """Write the rows added since the last call. Returns all files that are needed to restore the buffer."""
+        """Write the rows added since the last call. Returns all files that are needed to restore the buffer.
+
+        Called again with the same name, because the rest of a checkpoint could not be written, it keeps the file.
+        """
+        if f"{name}.safetensors" in self._files:
+            return dict(self._files)
         self._folder.mkdir(exist_ok=True)
         since = self._newest[-1] if self._newest else np.zeros_like(self._replay.newest)
         path = self._folder / f"{name}.safetensors"
@@ -41,7 +46,7 @@ class Archive:
         os.replace(temporary, path)
         self._files[path.name] = file_checksum(path)
         self._newest.append(self._replay.newest.copy())
-        while len(self._newest) > 1 and (self._newest[0] < self._replay.oldest).all():
+        while len(self._newest) > 1 and (self._newest[0] <= self._replay.oldest_stored).all():  # the next file has this row
             self._newest.pop(0)
             del self._files[next(iter(self._files))]
         return dict(self._files)

@@ -221,7 +221,8 @@ class ReplayBuffer:
         for actor in range(len(self.newest)):
             first, count = int(rows[f"{actor}.first"]), len(rows[f"{actor}.reset"])
             stored = int(self.newest[actor])
-            if not 0 <= first < 2**53 or first + count - 1 < stored:
+            is_gap = 0 < stored < first and count < self._shape[1]
+            if not 0 <= first < 2**53 or first + count - 1 < stored or is_gap:
                 raise ValueError(f"rows {first} to {first + count - 1} of actor {actor} do not continue row {stored}")
             for name, view in self._views.items():
                 places, tensor = self._places(name, first, count), rows[f"{actor}.{name}"]
@@ -311,6 +312,11 @@ class ReplayBuffer:
     def oldest(self) -> np.ndarray:
         """[A] int64: the oldest row of each actor whose frame stack is complete."""
         return self._oldest_at(self.newest)
+
+    @property
+    def oldest_stored(self) -> np.ndarray:
+        """[A] int64: the oldest row of each actor; negative before the buffer is full. Frame stacks reach back to it."""
+        return np.asarray(self.newest - self._shape[1] + 1)
 
     def _oldest_at(self, newest: np.ndarray) -> np.ndarray:
         """Return `oldest` for the newest rows `newest` [A]."""
