@@ -51,6 +51,7 @@ def make_app(
 
     def run_facts(request: Request) -> Response:
         run = found(request)
+        run.read()
         return _json({**run.summary(), **run.facts()})
 
     def run_curves(request: Request) -> Response:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
+from asyncrl.runs.metrics_follower import MetricsFollower
 
 __all__ = ["Feed", "curves", "encoded", "episodes"]
 
@@ -27,12 +28,16 @@ _SEARCH_SECONDS = 3.0
 def curves(run: WatchedRun, points: int = POINTS) -> dict[str, Any]:
     """The curves of a run so far, by kind of record, and how much of the file has been read."""
     with run.lock:
-        metrics = run.metrics
-        return {
-            "read": 1.0 if not metrics.size else round(metrics.position / metrics.size, 4),
-            "kinds": {kind: metrics.series[kind].thinned(points) for kind in _KINDS if kind in metrics.series},
-            "episodes": {"mean": metrics.sample.every(4 * points), "low": {}, "high": {}},
-        }
+        return _whole(run.metrics, points)
+
+
+def _whole(metrics: MetricsFollower, points: int = POINTS) -> dict[str, Any]:
+    """As `curves`, for a caller that holds the run's lock."""
+    return {
+        "read": 1.0 if not metrics.size else round(metrics.position / metrics.size, 4),
+        "kinds": {kind: metrics.series[kind].thinned(points) for kind in _KINDS if kind in metrics.series},
+        "episodes": {"mean": metrics.sample.every(4 * points), "low": {}, "high": {}},
+    }
 
 
 def episodes(run: WatchedRun) -> dict[str, Any]:
@@ -44,11 +49,15 @@ def episodes(run: WatchedRun) -> dict[str, Any]:
 
 
 def notes(run: WatchedRun) -> dict[str, Any]:
-    """The newest records of the other kinds."""
+    """The newest records by kind, and the best mean return of an evaluation and their number."""
     with run.lock:
-        rare = run.metrics.rare
-        newest = {kind: run.metrics.series[kind].last for kind in run.metrics.series}
-        return {"newest": newest, "rare": {kind: list(found) for kind, found in rare.items() if kind not in _KINDS}}
+        series = run.metrics.series
+        means = series["eval"].known("mean") if "eval" in series else []
+        return {
+            "newest": {kind: series[kind].last for kind in series},
+            "rare": {kind: list(found) for kind, found in run.metrics.rare.items() if kind not in _KINDS},
+            "evaluations": {"best": max(means, default=None), "count": len(means)},
+        }
 
 
 def encoded(value: Any) -> str:
@@ -108,7 +117,7 @@ class _Shown:
         """When the curves of a file that is still being read are sent again."""
 
     def news(self) -> Iterator[tuple[str, Any]]:
-        changed = self.run.read(_READING_SECONDS / 2)
+        self.run.read(_READING_SECONDS / 2)
         is_read = not self.run.metrics.has_unread
         if not is_read and time.monotonic() < self._due:
             return
@@ -116,13 +125,12 @@ class _Shown:
             if self._sent.get(name) != value:
                 self._sent[name] = value
                 yield name, value
-        if changed or self._due > -math.inf or self._generation < 0:
-            whole = not is_read or self._due > -math.inf
-            self._due = -math.inf if is_read else time.monotonic() + _READING_SECONDS
-            yield from self._curves(whole=whole)
+        whole = not is_read or self._due > -math.inf
+        self._due = -math.inf if is_read else time.monotonic() + _READING_SECONDS
+        yield from self._curves(whole=whole)
 
     def _curves(self, *, whole: bool) -> Iterator[tuple[str, Any]]:
-        """The whole curves, or the rows that are new."""
+        """The whole curves, or the rows that this page does not have; another page may have had them read."""
         metrics = self.run.metrics
         with self.run.lock:
             tables = {kind: metrics.series[kind] for kind in _KINDS if kind in metrics.series} | {"episode": metrics.sample}
@@ -131,9 +139,10 @@ class _Shown:
             self._appended += sum(new.values())
             fits = min(new.values()) >= 0 and self._appended <= _APPENDED  # a sample that was halved is sent as a whole
             appends = fits and not whole and self._generation == metrics.generation
-            rows = {kind: tables[kind].since(len(tables[kind]) - n) for kind, n in new.items() if n} if appends else {}
-        if rows:
-            yield "rows", rows
-        elif not appends:
-            self._generation, self._appended = metrics.generation, 0
-            yield "curves", curves(self.run)
+            if appends:
+                rows = {kind: tables[kind].since(len(tables[kind]) - n) for kind, n in new.items() if n}
+                news: list[tuple[str, Any]] = [("rows", rows)] if rows else []
+            else:
+                self._generation, self._appended = metrics.generation, 0
+                news = [("curves", _whole(metrics))]
+        yield from news

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.common.serialization import read_json, read_text
@@ -27,7 +30,9 @@ _DEPTH = 5
 """Folders of runs are searched so deep."""
 _MOST_RUNS = 500
 _TAIL = 64 * 2**10
-"""Bytes at the end of a metrics.jsonl in which its newest records are looked for."""
+"""Bytes at the end of a metrics.jsonl in which its newest records are looked for at first."""
+_LONGEST_TAIL = 16 * 2**20
+_KIND = re.compile(rb'"kind": "(\w+)"')
 _SETTINGS = ("config.json", "manifest.json")
 """Files with the configuration and the contract: of a run, of a checkpoint or a pretrained agent."""
 
@@ -70,6 +75,16 @@ class WatchedRuns:
         return "" if self._runs else f"There is no run in {where} yet; the page shows it as soon as one starts."
 
 
+class _Newest(NamedTuple):
+    """The newest record of each kind in a metrics.jsonl."""
+
+    file: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Its device, inode, size and time of change when it was read."""
+    end: int = 0
+    """Where its last complete line ended."""
+    records: dict[str, Record] = {}
+
+
 class WatchedRun:
     """A run folder, read only. Its files are data: nothing that they name is imported."""
 
@@ -83,7 +98,7 @@ class WatchedRun:
         self.lock = threading.Lock()
         """Held while `metrics` is read or changed."""
         self._settings: tuple[tuple[float, ...], dict[str, Any]] = ((), {})
-        self._tail: tuple[float, dict[str, Record]] = (-1.0, {})
+        self._newest = _Newest()
 
     @property
     def name(self) -> str:
@@ -112,7 +127,7 @@ class WatchedRun:
     def summary(self) -> dict[str, Any]:
         """The run in one line of a list."""
         config = current_settings(self.settings())
-        last = self._newest()
+        last = self._newest_records()
         newest = max(last.values(), key=lambda record: record["step"], default={})
         state, sentence = self._state(config, last)
         return {
@@ -134,14 +149,15 @@ class WatchedRun:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Settings, contract, origin and checkpoints."""
+        """Settings, contract, origin, and checkpoints with the mean return of their evaluation."""
         found = self.settings()
         names = ("asyncrl", "date", "command", "git", "machine", "packages", "network", "resumed")
+        means = self._evaluated()
         return {
             "settings": current_settings(found),
             "contract": _table(found.get("contract")),
             "origin": {name: found[name] for name in names if name in found},
-            "checkpoints": self.checkpoints(),
+            "checkpoints": [one | {"mean": means.get(one["step"])} for one in self.checkpoints()],
         }
 
     def checkpoints(self) -> list[dict[str, Any]]:
@@ -155,6 +171,14 @@ class WatchedRun:
                     held = [mark for mark, name in marks.items() if name == path.name]
                     found.append({"name": path.name, "step": int(path.name), "bytes": size, "marks": held})
         return found
+
+    def _evaluated(self) -> dict[float, float]:
+        """The mean return of the newest evaluation at each step, of what has been read."""
+        with self.lock:
+            evaluations = self.metrics.series.get("eval")
+            columns = {} if evaluations is None else evaluations.columns
+            found = zip(columns["step"], columns["mean"], strict=True) if "mean" in columns else ()
+            return {step: mean for step, mean in found if math.isfinite(mean)}
 
     def _mark(self, mark: str) -> str | None:
         with contextlib.suppress(CheckpointError):
@@ -196,20 +220,21 @@ class WatchedRun:
                     return True
         return False
 
-    def _newest(self) -> dict[str, Record]:
-        """The newest record of each kind at the end of the file, without reading all of it."""
-        path = self.path / "metrics.jsonl"
-        modified = _modified(path)
-        if modified != self._tail[0]:
-            found: dict[str, Record] = {}
-            with contextlib.suppress(OSError):
-                for line in _tail_of(path).splitlines():
-                    with contextlib.suppress(ValueError, RecursionError):
-                        record = json.loads(line)
-                        if isinstance(record, dict) and isinstance(record.get("step"), int):
-                            found[str(record.get("kind"))] = record
-            self._tail = (modified, found)
-        return self._tail[1]
+    def _newest_records(self) -> dict[str, Record]:
+        """The newest record of each kind: those that were appended, and what is known from before."""
+        known = self._newest
+        try:
+            status = os.stat(self.metrics.path)
+            file = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            if file != known.file and stat.S_ISREG(status.st_mode):
+                if file[:2] != known.file[:2] or status.st_size < known.end:
+                    known = _Newest()
+                with open(self.metrics.path, "rb") as opened:
+                    end, records = _last_records(opened, known.end)
+                self._newest = _Newest(file, end, known.records | records)
+        except OSError:
+            self._newest = _Newest()
+        return self._newest.records
 
 
 def _existing(name: Path | str) -> Path:
@@ -249,11 +274,27 @@ def _modified(path: Path) -> float:
     return 0.0
 
 
-def _tail_of(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _TAIL))
-        return file.read(_TAIL)
+def _last_records(file: BinaryIO, begin: int) -> tuple[int, dict[str, Record]]:
+    """Where the last complete line ends, and the last record of each kind from the line at `begin` on.
+
+    Of a long file only the end is read, as much as holds records of training and of an evaluation.
+    """
+    size, length = file.seek(0, os.SEEK_END), _TAIL
+    while True:
+        start = max(begin, size - length)
+        file.seek(start)
+        tail = file.read(size - start)
+        found: dict[str, Record] = {}
+        for line in reversed(tail.splitlines()):
+            kind = _KIND.search(line)
+            if kind is not None and (name := kind[1].decode()) not in found:
+                with contextlib.suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    if isinstance(record, dict) and isinstance(record.get("step"), int):
+                        found[name] = record
+        if start == begin or length >= _LONGEST_TAIL or {"train", "eval"} <= found.keys():
+            return start + tail.rfind(b"\n") + 1, found
+        length *= 4
 
 
 def _lives(process: int) -> bool:

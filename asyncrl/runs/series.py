@@ -48,6 +48,10 @@ class Series:
         """Drop every second row."""
         self.columns = {name: column[::2] for name, column in self.columns.items()}
 
+    def known(self, name: str) -> list[float]:
+        """The values of a column that are not missing; [] without such a column."""
+        return [x for x in self.columns.get(name, ()) if math.isfinite(x)]
+
     def since(self, start: int) -> dict[str, list[float | None]]:
         """The rows from `start` on, by column; None where a value is missing."""
         return {name: _plain(np.asarray(column[start:])) for name, column in self.columns.items()}
@@ -95,4 +99,8 @@ def _is_number(value: Any) -> bool:
 
 def _plain(values: np.ndarray) -> list[float | None]:
     """A list for JSON, with six significant digits at least, None for what is not finite."""
-    return [round(x, 6) if math.isfinite(x) else None for x in values.tolist()]
+    return [_rounded(x) if math.isfinite(x) else None for x in values.tolist()]
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6) if abs(value) >= 1 else float(f"{value:.6g}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,9 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import asyncrl
 from asyncrl.dashboard import Page
+from asyncrl.dashboard.player.outputs import bars
+from asyncrl.envs import describe
+from asyncrl.networks import ActionPolicy
+from asyncrl.networks.distributions import Deterministic
 
 SMALL: dict[str, Any] = dict(actors=2, envs_per_actor=4, engine="serial", eval_episodes=3, progress=False)
 
@@ -31,6 +39,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page_of_runs(runs: Path) -> Iterator[Page]:
     with Page([runs]) as served:
         yield served
+
+
+@pytest.fixture
+def page_of_copy(runs: Path, tmp_path: Path) -> Iterator[tuple[Page, Path]]:
+    """A page of one run, and its folder, which may be changed."""
+    run = Path(shutil.copytree(runs / "seed-1", tmp_path / "run"))
+    with Page([run]) as served:
+        yield served, run
 
 
 def test_curves_grow_while_a_run_trains(browse: Any, until: Any, tmp_path: Path) -> None:
@@ -60,6 +76,131 @@ def test_curves_grow_while_a_run_trains(browse: Any, until: Any, tmp_path: Path)
             thread.join()
         until(page, "document.querySelector('#note').textContent.includes('seen enough')")
         assert page.text_content("#state") == "stopped"
+
+
+def test_numbers_keep_their_digits(browse: Any, page_of_runs: Page) -> None:
+    shown = {
+        0.0123: "0.0123",
+        0.0025: "0.0025",
+        0.0012344: "0.001234",
+        1.2e-5: "1.2e-5",
+        -1.5: "-1.5",
+        12_345: "12,345",
+        1_234_567: "1,234,567",
+        12_345.678: "12,345.7",
+    }
+    with browse(page_of_runs.url) as page:
+        numbers = "async (values) => values.map((await import(`${location.pathname}common.js`)).number)"
+        assert page.evaluate(numbers, list(shown)) == list(shown.values())
+
+
+def test_a_chosen_part_is_forgotten_with_its_axis_and_with_its_runs(browse: Any, until: Any, page_of_runs: Page) -> None:
+    drawn = "document.querySelector('#score canvas').toDataURL()"
+    with browse(page_of_runs.url) as page:
+        until(page, "document.querySelector('#score canvas').getAttribute('aria-label').includes('seed')")
+
+        def is_drawn(unlike: str) -> str:
+            until(page, f"{drawn} !== {unlike!r}")
+            page.wait_for_timeout(200)
+            return str(page.evaluate(drawn))
+
+        def drag() -> str:
+            before, box = page.evaluate(drawn), page.locator("#score canvas").first.bounding_box()
+            page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 50)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 50)
+            page.mouse.up()
+            page.mouse.move(0, 0)
+            return is_drawn(unlike=before)
+
+        page.wait_for_timeout(500)
+        over_steps = page.evaluate(drawn)
+        page.select_option("#axis", "time")
+        over_time = is_drawn(unlike=over_steps)
+        page.select_option("#axis", "step")
+        assert is_drawn(unlike=over_time) == over_steps
+        part = drag()
+        page.select_option("#axis", "time")
+        assert is_drawn(unlike=part) == over_time
+        part = drag()
+        page.click("#runs summary")
+        page.check("text=seed-1 >> xpath=ancestor::tr >> input[type=checkbox]")
+        is_drawn(unlike=part)
+        page.uncheck("text=seed-1 >> xpath=ancestor::tr >> input[type=checkbox]")
+        until(page, f"{drawn} === {over_time!r}")
+
+
+def test_the_y_axis_fits_the_chosen_part(browse: Any, page_of_runs: Page) -> None:
+    highest = """async () => {
+        const { Chart, setRange } = await import(`${location.pathname}chart.js`);
+        const chart = new Chart({ title: "Return" });
+        const x = [...Array(100).keys()];
+        const y = x.map((step) => (step < 50 ? step : 1000 * step));
+        chart.set([{ name: "run", color: "red", x, y, dots: true, faint: true }], "step");
+        document.querySelector("#score").replaceChildren(chart.element);
+        setRange([0, 49]);
+        while (!chart.scale) await new Promise(requestAnimationFrame);
+        return Math.max(...chart.scale.marks);
+    }"""
+    with browse(page_of_runs.url) as page:
+        assert 40 <= page.evaluate(highest) <= 50
+
+
+def test_the_best_evaluation_and_that_of_a_checkpoint_are_no_means_of_others(
+    browse: Any, until: Any, page_of_copy: tuple[Page, Path]
+) -> None:
+    served, run = page_of_copy
+    last = max(int(path.name) for path in (run / "checkpoints").iterdir())
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        for i in range(2_000):
+            mean = {700: 12_345.0, 1_000: 777.0}.get(i, 1.0)
+            step = last if i == 1_000 else last + i + 1
+            file.write(json.dumps({"step": step, "update": 1, "time": 1.0, "kind": "eval", "mean": mean}) + "\n")
+    with browse(served.url) as page:
+        until(page, "document.querySelector('#tiles').textContent.includes('12,345of 2')")
+        page.click("#tab-checkpoints")
+        until(page, "document.querySelector('#panel').textContent.includes('777')")
+
+
+def test_the_player_does_not_offer_a_checkpoint_that_was_removed(
+    browse: Any, until: Any, page_of_copy: tuple[Page, Path]
+) -> None:
+    served, run = page_of_copy
+    first = min((run / "checkpoints").iterdir())
+    offered = f"[...document.querySelectorAll('#player option')].some((one) => one.value === {first.name!r})"
+    with browse(served.url) as page:
+        page.locator("#player .bar").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(500)
+        assert page.evaluate(offered)
+        shutil.rmtree(first)
+        until(page, f"!{offered}")
+
+
+def test_a_continuous_action_of_zero_is_an_empty_bar_with_a_mark(browse: Any, page_of_runs: Page) -> None:
+    zero = torch.zeros(1, 1, 1)
+    actions = describe("Pendulum-v1").spaces.actions
+    output = ActionPolicy(Deterministic(zero), torch.zeros(1, 0))
+    group = [dataclasses.asdict(one) for one in bars(output, actions, [("action",)], zero[0].numpy())]
+    shown = """async (groups) => {
+        const { Bars } = await import(`${location.pathname}player-drawing.js`);
+        const drawn = new Bars();
+        drawn.show(groups);
+        const [{ fill, taken }] = drawn.rows[0];
+        return [fill.style.left, fill.style.width, taken.hidden, taken.style.left];
+    }"""
+    with browse(page_of_runs.url) as page:
+        assert page.evaluate(shown, group) == ["50%", "0%", False, "50%"]
+
+
+def test_a_step_that_is_shown_again_keeps_the_values_before_it(browse: Any, page_of_runs: Page) -> None:
+    points = """async () => {
+        const { ValueChart } = await import(`${location.pathname}player-drawing.js`);
+        const chart = new ValueChart();
+        for (const [step, value] of [[1, 0.1], [2, 0.2], [2, 0.5]]) chart.add(step, value, "V(s)");
+        return chart.points;
+    }"""
+    with browse(page_of_runs.url) as page:
+        assert page.evaluate(points) == [[1, 0.1], [2, 0.5]]
 
 
 def test_two_runs_are_drawn_over_one_another(browse: Any, until: Any, page_of_runs: Page) -> None:

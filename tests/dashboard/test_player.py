@@ -169,6 +169,26 @@ def test_the_weights_of_a_checkpoint_can_be_chosen(run: Run) -> None:
         assert "has no checkpoint '000000000007'" in player.notice()
 
 
+def test_a_paused_player_shows_what_other_weights_compute(run: Run) -> None:
+    beginning = run.checkpoints()[0].name
+    learner = make_learner(*run.beginning())
+    learner.updates = 99
+    learner.weights.copy_(torch.randn(learner.weights.shape, generator=torch.Generator().manual_seed(1)))
+    with viewing(run.path) as player:
+        step = player.first_step()["step"]
+        player.tell(weights=beginning)
+        old = player.frame(lambda frame: frame["weights"]["checkpoint"] == beginning)
+        player.tell(weights="newest")
+        LiveWriter(run.path, learner).offer()
+        new = player.frame(lambda frame: frame["weights"]["update"] == 99)
+        player.tell(weights=beginning)
+        again = player.frame(lambda frame: frame["weights"]["checkpoint"] == beginning)
+    assert old["step"] == new["step"] == again["step"] == step
+    assert new["bars"] != old["bars"]
+    assert new["value"] != old["value"]
+    assert again["bars"] == old["bars"]
+
+
 def test_an_evaluations_episode_is_played_again(run: Run) -> None:
     found = recorded_episodes(run.path)
     worst = found["worst"][0]

@@ -17,6 +17,7 @@ from asyncrl.dashboard.server import open_address
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
 from asyncrl.errors import UsageError
 from asyncrl.runs import metrics_follower
+from asyncrl.runs.overview import overview
 
 testclient = pytest.importorskip("starlette.testclient", reason="pip install 'asyncrl[watch]'")
 from asyncrl.dashboard.app import make_app  # noqa: E402
@@ -100,15 +101,86 @@ def test_a_page_gets_everything_and_then_what_is_new(run: Path) -> None:
     assert first["curves"]["kinds"]["train"]["mean"]["step"] == [10, 20]
     assert not news(feed)
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(
-            record("train", 30, loss=0.25) + record("episode", 30, **{"return": 9.0, "length": 9, "actor": 0, "env": 0})
-        )
+        file.write(record("train", 30, loss=0.25) + episode(30))
     second = news(feed)
     assert second["rows"]["train"] == {"step": [30], "update": [3], "time": [3], "loss": [0.25]}
     assert second["rows"]["episode"]["return"] == [9]
     assert second["episodes"]["best"][0]["return"] == 9
     (run / "metrics.jsonl").write_text(record("train", 10, loss=1.0), encoding="utf-8")  # as a resumed run does
     assert news(feed)["curves"]["kinds"]["train"]["mean"]["step"] == [10]
+
+
+def episode(step: int) -> str:
+    return record("episode", step, **{"return": 9.0, "length": 9, "actor": 0, "env": 0})
+
+
+def test_rows_that_another_page_had_read_are_sent_once(run: Path) -> None:
+    runs = WatchedRuns([run])
+    (watched,) = runs
+    steps = iter(range(30, 1_000, 10))
+
+    class Lock:
+        """As soon as it is free, another page reads a record that has just been written."""
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            write()
+            watched.metrics.read()
+
+    def write() -> None:
+        with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(record("train", next(steps)))
+
+    feed, lock = Feed(runs, ["0"]), watched.lock
+    watched.lock = Lock()  # type: ignore[assignment]
+    first = news(feed)["curves"]["kinds"]["train"]["mean"]["step"]
+    watched.lock = lock
+    write()
+    assert first + news(feed)["rows"]["train"]["step"] == list(range(10, next(steps), 10))
+
+
+def test_every_page_gets_the_last_record(run: Path) -> None:
+    runs = WatchedRuns([run])
+    feeds = [Feed(runs, ["0"]), Feed(runs, ["0"])]
+    for feed in feeds:
+        assert news(feed)["curves"]
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(record("train", 30))
+    assert [news(feed)["rows"]["train"]["step"] for feed in feeds] == [[30], [30]]
+
+
+def test_evaluations_are_told_exactly_of_a_run_that_has_many(run: Path) -> None:
+    checkpoint = run / "checkpoints" / "000000005010"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").touch()
+    means = {20 + 10 * i: float(i % 3) for i in range(2_000)} | {5_010: 7.0, 9_000: 50.0}
+    (run / "metrics.jsonl").write_text("".join(record("eval", step, mean=mean) for step, mean in means.items()))
+    first = news(Feed(WatchedRuns([run]), ["0"]))
+    assert max(first["curves"]["kinds"]["eval"]["mean"]["mean"]) < 50
+    assert first["notes"]["evaluations"] == {"best": 50, "count": 2_000}
+    assert first["facts"]["checkpoints"][0]["mean"] == 7
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [record("train", 90), record("eval", 100, mean=5.0, returns=[0.1234567890123456] * 4_000)],
+        [record("eval", 50, mean=5.0), *(episode(step) for step in range(51, 2_000)), record("train", 2_000)],
+    ],
+    ids=["a long last line", "many episodes since"],
+)
+def test_the_newest_evaluation_of_a_long_file_is_found(tmp_path: Path, lines: list[str]) -> None:
+    run = write_run(tmp_path / "run", *lines)
+    (watched,) = WatchedRuns([run])
+    summary = watched.summary()
+    assert summary["evaluation"] == overview(run).last
+    assert summary["step"] == overview(run).step
+    assert summary["state"] == "finished"
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(episode(step) for step in range(2_001, 4_001))
+    summary = watched.summary()
+    assert (summary["evaluation"], summary["step"]) == (5, 4_000)
 
 
 def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None:

@@ -111,6 +111,13 @@ def test_a_sample_is_halved_as_a_file_grows(path: Path) -> None:
     assert steps[-1] > 39_000
 
 
+def test_small_and_large_numbers_keep_their_digits() -> None:
+    series = Series()
+    series.add({"step": 123_456_789, "update": 1, "time": 0.1, "kind": "train", "learning_rate": 2.34567e-7})
+    assert series.since(0)["step"] == [123_456_789]
+    assert series.since(0)["learning_rate"] == [2.34567e-7]
+
+
 def test_rows_are_thinned_to_means_with_their_range() -> None:
     series = Series()
     for step in range(1_000):

@@ -99,18 +99,19 @@ export class Chart {
 
   #scales(pen, width, height) {
     let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
+    const isInside = (x) => x != null && (!range || (x >= range[0] && x <= range[1]));
     const seen = (low, high) => { if (low != null && low < y0) y0 = low; if (high != null && high > y1) y1 = high; };
     for (const one of this.series) {
       for (let i = 0; i < one.x.length; i++) {
         const x = one.x[i];
-        if (x == null || (range && (x < range[0] || x > range[1]))) continue;
+        if (!isInside(x)) continue;
         if (x < x0) x0 = x;
         if (x > x1) x1 = x;
         if (!one.faint) seen(one.y[i], one.y[i]);
         if (one.whiskers) seen(one.low[i], one.high[i]);
       }
       if (one.faint) { // outliers of what is behind must not flatten the curve
-        const known = one.y.filter((y) => y != null).sort((a, b) => a - b);
+        const known = one.y.filter((y, i) => y != null && isInside(one.x[i])).sort((a, b) => a - b);
         if (known.length) seen(known[Math.floor(known.length * 0.02)], known[Math.floor((known.length - 1) * 0.98)]);
       }
     }

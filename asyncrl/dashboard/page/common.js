@@ -19,15 +19,15 @@ export async function get(path) {
   return answer.json();
 }
 
-const whole = new Intl.NumberFormat("en");
+const digits = new Intl.NumberFormat("en", { maximumFractionDigits: 6 });
 
 /** A number for people: 12,345 or 0.0123 or 1.2e-5. */
 export function number(value) {
   if (value == null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e15) return whole.format(value);
+  if (Number.isInteger(value) && size < 1e15) return digits.format(value);
   if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
-  return whole.format(Number(value.toPrecision(size >= 1000 ? 6 : 4)));
+  return digits.format(Number(value.toPrecision(size >= 1000 ? 6 : 4)));
 }
 
 /** A number for the tick of an axis: 1.5M, 20k, 0.05. */

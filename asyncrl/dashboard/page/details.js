@@ -55,11 +55,9 @@ const PANELS = {
   checkpoints(run) {
     const found = [...(run.facts?.checkpoints ?? [])].reverse();
     if (!found.length) return [element("p", { class: "empty" }, "There is no checkpoint yet.")];
-    const means = run.curves?.kinds.eval?.mean ?? { step: [] };
     return [table(["Step", "Evaluation", "Mark", "Size"], found.map((one) => {
-      const at = means.step.lastIndexOf(one.step);
       const marks = element("span", {}, ...one.marks.map((mark) => element("span", { class: "pill", "data-state": mark }, mark)));
-      return [number(one.step), at < 0 ? "–" : number(means.mean[at]), marks, bytes(one.bytes)];
+      return [number(one.step), number(one.mean), marks, bytes(one.bytes)];
     }))];
   },
   settings: (run) => flat(run.facts?.settings, "The settings cannot be read."),

@@ -1,4 +1,5 @@
 /** The page: which runs are shown, what the server says of them, and where it goes. */
+import { setRange } from "./chart.js";
 import { duration, element, number, short } from "./common.js";
 import { mountCurves } from "./curves.js";
 import { mountDetails } from "./details.js";
@@ -76,6 +77,7 @@ function show(ids) {
   if (!shown.includes(focus)) focus = shown[0] ?? null;
   for (const run of runs.values()) if (!shown.includes(run.id)) run.color = null;
   history.replaceState(null, "", `#${shown.join(",")}`);
+  setRange(null);
   connect();
   draw();
 }
@@ -140,11 +142,11 @@ function tiles(run) {
   const train = run.notes?.newest.train ?? {};
   const rate = run.steps_per_second;
   const left = run.state === "running" && rate ? duration((run.steps - run.step) / rate) : null;
-  const evaluations = run.curves?.kinds.eval?.mean.mean?.filter((mean) => mean != null) ?? [];
+  const { best = null, count = 0 } = run.notes?.evaluations ?? {};
   const rows = [
     ["Step", short(run.step), run.steps ? `of ${short(run.steps)}` : ""],
     ["Return", number(run.mean_return), "last 100 episodes"],
-    ["Best evaluation", evaluations.length ? number(Math.max(...evaluations)) : "–", evaluations.length ? `of ${evaluations.length}` : "none yet"],
+    ["Best evaluation", number(best), count ? `of ${count}` : "none yet"],
     ["Episodes", train.episodes == null ? "–" : short(train.episodes), ""],
     ["Speed", rate == null ? "–" : short(rate), "steps/s"],
     ["Time", duration(run.time), left ? `${left} to go` : ""],
@@ -175,6 +177,7 @@ function theme(next) {
 }
 
 for (const id of ["axis", "smoothing"]) find(id).addEventListener("input", draw);
+find("axis").addEventListener("input", () => setRange(null)); // the chosen part is in the unit of the other axis
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 let saved = null;
 try { saved = localStorage.getItem("theme"); } catch { /* storage may be off */ }

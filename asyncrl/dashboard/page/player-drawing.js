@@ -75,11 +75,10 @@ export class Bars {
     const margin = group.low == null && group.kind !== "number" ? 0.15 * (range[1] - range[0]) : 0;
     const lowest = range[0] - margin;
     const size = range[1] - lowest || 1;
-    const isNumbers = group.spreads.length > 0 || group.names.length !== 1 && group.chosen.length === group.names.length;
+    const centered = group.kind === "number" || group.is_continuous;
     rows.forEach((one, i) => {
       const value = group.values[i];
       const share = value == null ? 0 : Math.min(1, Math.max(0, (value - lowest) / size));
-      const centered = group.kind === "number" || isNumbers;
       one.node.classList.toggle("forbidden", value == null);
       one.node.classList.toggle("chosen", !centered && group.chosen[0] === i);
       if (centered) {
@@ -129,7 +128,9 @@ export class ValueChart {
 
   add(step, value, name) {
     this.title.textContent = `${name} over the episode`;
-    if (this.points.length && this.points.at(-1)[0] >= step) this.reset();
+    const before = this.points.at(-1)?.[0];
+    if (before === step) this.points.pop(); // shown again
+    else if (before > step) this.reset();
     this.points.push([step, value]);
     if (this.points.length > 4000) this.points = this.points.filter((_, i) => i % 2);
   }

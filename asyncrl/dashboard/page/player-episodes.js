@@ -23,7 +23,7 @@ export class EpisodeBrowser {
   /** Look again when the run has other checkpoints or evaluations. */
   setRun(run) {
     this.run = run;
-    const shape = JSON.stringify([run.checkpoints?.map((one) => [one.name, one.marks]), run.evaluation, run.state]);
+    const shape = JSON.stringify([run.facts?.checkpoints.map((one) => [one.name, one.marks]), run.evaluation, run.state]);
     if (shape !== this.shape) {
       this.shape = shape;
       this.refresh();

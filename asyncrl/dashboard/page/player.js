@@ -11,7 +11,7 @@ const KEYS = [["Space", "play or pause"], ["→", "one step"], ["N", "new episod
 
 /**
  * `mountPlayer(section)` is called once; `show(runs)` whenever the shown runs change, each
- * {id, name, color, state, env, algorithm, checkpoints}.
+ * {id, name, color, state, evaluation, facts}.
  */
 export function mountPlayer(section) {
   const panels = new Map();

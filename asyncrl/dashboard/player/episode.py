@@ -105,6 +105,10 @@ class PolicyEpisode:
         self.greedy = agent.resolve_greedy(greedy)
         self._context = self._context._replace(greedy=self.greedy, epsilon=epsilon)
 
+    def forget(self) -> None:
+        """Choose the next action again: the policy's weights have changed."""
+        self._acted = None
+
     def content(self) -> dict[str, Any]:
         known = {} if self.done else self._act()[2]
         return {"seed": self.request.seed, "evaluation": self.request.number, **known}

@@ -37,6 +37,8 @@ class Bars:
     high: float | None = None
     spreads: tuple[float, ...] = ()
     """Standard deviations of real numbers; () without any."""
+    is_continuous: bool = False
+    """Whether they are real numbers."""
 
 
 @dataclass(frozen=True)
@@ -155,4 +157,5 @@ def _numbers(
         low=float(low.min()) if bounded else None,
         high=float(high.max()) if bounded else None,
         spreads=spreads,
+        is_continuous=True,
     )

@@ -79,8 +79,10 @@ class Viewer:
             if not self._obey(1.0 if self._is_waiting else max(0.0, self._due - time.monotonic())):
                 return
             try:
-                if self._source.refresh() and self._is_waiting and self._episode is not None:
-                    self._show()
+                if self._source.refresh():
+                    self._forget()
+                    if self._is_waiting:
+                        self._show()
                 if not self._is_waiting and time.monotonic() >= self._due:
                     self._step()
                     self._steps_asked = max(0, self._steps_asked - 1)
@@ -179,8 +181,18 @@ class Viewer:
         self._end_episode()
 
     def _set_weights(self, given: Any) -> None:
-        self._source.choose(str(given))
+        self._choose_weights(given)
         self._send("notice", {"message": "", "error": False})
+        self._show_again()
+
+    def _choose_weights(self, given: Any) -> None:
+        self._source.choose(str(given))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let the new weights choose the episode's next action."""
+        if isinstance(self._episode, PolicyEpisode):
+            self._episode.forget()
 
     def _set_saliency(self, given: Any) -> None:
         self._controls.saliency = bool(given)
@@ -204,7 +216,7 @@ class Viewer:
     def _replay_evaluation(self, given: Any) -> None:
         if not isinstance(given, dict):
             raise UsageError("an evaluation's episode is named by its checkpoint and its number")
-        self._source.choose(str(given.get("checkpoint")))
+        self._choose_weights(given.get("checkpoint"))
         environment = str(given.get("environment") or self._controls.environment)
         if environment != self._controls.environment:
             self._set_environment(environment)
