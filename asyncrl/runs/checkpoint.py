@@ -60,7 +60,6 @@ __all__ = [
     "open_code",
     "read",
     "read_settings",
-    "replay_files",
     "save",
     "verify",
 ]
@@ -286,11 +285,6 @@ def export(checkpoint: Checkpoint, folder: Path) -> None:
     manifest = read_json(checkpoint.path / MANIFEST)
     only = {**manifest, "files": {WEIGHTS: manifest["files"][WEIGHTS]}, "replay": {}}
     write_manifest(folder, only, sign=checkpoint.contract.untrusted_source is None)
-
-
-def replay_files(path: Path) -> dict[str, dict[str, Any]]:
-    """The files of the replay buffer that a checkpoint needs, by name. Raises CheckpointError if it is damaged."""
-    return Manifest.of(path, read_manifest(path)).replay_facts()
 
 
 def read(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Checkpoint:

@@ -24,7 +24,7 @@ from asyncrl.monitor.table import columns
 from asyncrl.runs import checkpoint
 from asyncrl.runs.code_facts import code_facts
 from asyncrl.runs.config import RunConfig
-from asyncrl.runs.manifest import REPLAY_FILE
+from asyncrl.runs.manifest import REPLAY_FILE, Manifest, read_manifest
 from asyncrl.runs.metrics_file import read_records, truncate
 from asyncrl.runs.provenance import provenance
 from asyncrl.version import __version__
@@ -253,9 +253,10 @@ class Run:
         """
         best, latest = self.marked("best"), self.marked("latest")
         known = [path for path in self.checkpoints() if latest is None or int(path.name) <= int(latest.name)]
-        stored = _replay_files(known)
-        kept = {*known[-keep:], *self._rewind_targets(known, keep, scheduled=scheduled)}
-        needed = _replay_files(kept)
+        manifests = {path: manifest for path in known if (manifest := _manifest(path)) is not None}
+        kept = {*known[-keep:], *_rewind_targets(manifests, keep, scheduled=scheduled)}
+        stored = {name for manifest in manifests.values() for name in manifest.replay}
+        needed = {name for path, manifest in manifests.items() if path in kept for name in manifest.replay}
         broken = [path for path in _inside(self.path / "checkpoints") if _BROKEN_SAVE.fullmatch(path.name)]
         for path in [*known, *broken]:
             if path != best and path not in kept:
@@ -267,16 +268,6 @@ class Run:
             path = self.replay_folder / name
             if path.is_file() and not path.is_symlink():
                 path.unlink()
-
-    def _rewind_targets(self, checkpoints: Iterable[Path], keep: int, *, scheduled: bool) -> list[Path]:
-        """The newest sound checkpoint; with `scheduled`, only scheduled ones count, and the newest `keep` are added."""
-        found = []
-        for path in checkpoints:
-            with contextlib.suppress(CheckpointError):  # damaged
-                found.append(checkpoint.read(path, trust=self.trusted))
-        counted = [one for one in found if one.scheduled or not scheduled]
-        sound = [one for one in counted if one.sound]
-        return [one.path for one in [*sound[-1:], *(counted[-keep:] if scheduled else ())]]
 
 
 def _packages(contract: Contract) -> dict[str, str]:
@@ -294,10 +285,15 @@ def _inside(folder: Path) -> Iterable[Path]:
     return folder.iterdir() if folder.is_dir() else ()
 
 
-def _replay_files(checkpoints: Iterable[Path]) -> set[str]:
-    """Names of the replay files that these checkpoints need; damaged ones need none."""
-    found: set[str] = set()
-    for path in checkpoints:
-        with contextlib.suppress(CheckpointError):
-            found |= checkpoint.replay_files(path).keys()
-    return found
+def _manifest(path: Path) -> Manifest | None:
+    """The manifest of a checkpoint; None if it is damaged."""
+    with contextlib.suppress(CheckpointError):
+        return Manifest.of(path, read_manifest(path))
+    return None
+
+
+def _rewind_targets(manifests: Mapping[Path, Manifest], keep: int, *, scheduled: bool) -> list[Path]:
+    """The newest sound checkpoint; with `scheduled`, only scheduled ones count, and the newest `keep` are added."""
+    counted = [path for path, manifest in manifests.items() if manifest.scheduled or not scheduled]
+    sound = [path for path in counted if manifests[path].sound]
+    return [*sound[-1:], *(counted[-keep:] if scheduled else ())]

@@ -17,7 +17,9 @@ from asyncrl.experience import Archive, ReplayBuffer, ReplayOptions, ReplayPlan,
 
 def plan(world: World, *, prioritized: bool, capacity: int = 60) -> ReplayPlan:
     options = ReplayOptions(capacity=capacity, batch_size=100, learning_starts=10, prioritized=prioritized)
-    return ReplayPlan(world.layout, len(world.lives), options, n_step=2, sequences=SequenceOptions(1, 0) if world.layout.state else None)
+    return ReplayPlan(
+        world.layout, len(world.lives), options, n_step=2, sequences=SequenceOptions(1, 0) if world.layout.state else None
+    )
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
