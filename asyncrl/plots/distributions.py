@@ -9,7 +9,7 @@ import numpy as np
 
 from asyncrl.plots.curves import is_number
 from asyncrl.plots.sources import Group, line_numbers
-from asyncrl.plots.style import INK, MUTED, SMALL, colour, dress, large_numbers, note
+from asyncrl.plots.style import INK, MUTED, SMALL, colour, dress, large_numbers, note, panel_axes
 
 __all__ = ["draw_episodes", "draw_lags", "draw_scores", "scores_of"]
 
@@ -32,9 +32,8 @@ def scores_of(group: Group) -> np.ndarray:
 
 def draw_scores(figure: Any, panels: Mapping[str, Sequence[Group]]) -> None:
     """A panel per environment and a row per group: every return of the last evaluations, their quartiles and mean."""
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
     random, indices = np.random.default_rng(0), line_numbers(panels)
-    for axes, (env, groups) in zip(grid, panels.items(), strict=True):
+    for axes, (env, groups) in zip(panel_axes(figure, len(panels)), panels.items(), strict=True):
         dress(axes, title=env, x="return of an episode", grid="x")
         for row, group in enumerate(groups):
             scores = scores_of(group)
@@ -78,8 +77,7 @@ def _last_episodes(group: Group) -> np.ndarray:
 
 def draw_lags(figure: Any, panels: Mapping[str, Sequence[Group]]) -> None:
     """A panel per environment: histogram of the policy lag, which train records hold as a mean."""
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (env, groups) in zip(grid, panels.items(), strict=True):
+    for axes, (env, groups) in zip(panel_axes(figure, len(panels)), panels.items(), strict=True):
         dress(axes, title=env, x="policy lag (updates)", y="share of the run")
         lags = []
         for group in groups:

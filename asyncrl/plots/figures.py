@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from asyncrl.plots.filters import draw_filters, filters_of
 from asyncrl.plots.learning import draw_metrics, draw_returns, metric_names, metric_rows
 from asyncrl.plots.output import check_output, write
 from asyncrl.plots.sources import Group, PlottedRun, find_runs, group_runs
-from asyncrl.plots.style import new_figure
+from asyncrl.plots.style import new_figure, panel_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,19 +131,19 @@ def _picture(
     kind: What, panels: Mapping[str, Sequence[Group]], runs: Sequence[PlottedRun], axis: XAxis, *, trust: bool
 ) -> Picture:
     count, most, title = len(panels), max(map(len, panels.values())), _TITLES[kind]
-    wide = 6.4 if count == 1 else 3.6 * min(count, 3)
+    rows, columns = panel_grid(count)
+    wide = 6.4 if count == 1 else 3.6 * columns
     match kind:
         case What.RETURNS:
-            rows = math.ceil(count / 3) if count != 4 else 2
             return Picture(title, wide, 3.6 if count == 1 else 2.9 * rows + 0.4, lambda f: draw_returns(f, panels, axis))
         case What.SCORES:
             if not any(len(scores_of(group)) for groups in panels.values() for group in groups):
                 raise UsageError("these runs have no evaluation yet, so there are no scores to show")
-            return Picture(title, max(wide, 5.0), 1.2 + 0.5 * most, lambda f: draw_scores(f, panels))
+            return Picture(title, max(wide, 5.0), (1.2 + 0.5 * most) * rows, lambda f: draw_scores(f, panels))
         case What.EPISODES:
             return Picture(title, 7.0, 2.6 * count + 0.2, lambda f: draw_episodes(f, panels))
         case What.LAG:
-            return Picture(title, max(wide, 4.2), 2.8, lambda f: draw_lags(f, panels))
+            return Picture(title, max(wide, 4.2), 2.8 * rows, lambda f: draw_lags(f, panels))
         case What.LOSSES:
             if not any(map(metric_names, panels.values())):
                 raise UsageError("these runs have no losses: nothing was learned yet")
@@ -152,8 +151,8 @@ def _picture(
             return Picture(title, 8.4, height, lambda f: draw_metrics(f, panels, axis))
         case _:
             layers = filters_of(runs, trust=trust)
-            rows = sum(kernels.shape[1] + 1 for _, kernels, _ in layers)
-            return Picture(title, 9.0, 0.55 * rows + 0.5 * len(layers) + 0.3, lambda f: draw_filters(f, layers))
+            kernels = sum(len(layer.inputs) + 1 for layer in layers)
+            return Picture(title, 9.0, 0.55 * kernels + 0.5 * len(layers) + 0.3, lambda f: draw_filters(f, layers))
 
 
 def compose(found: Sequence[Picture]) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,18 @@ __all__ = ["Filters", "draw_filters", "filters_of"]
 _MOST = 16
 """Filters of a network that are drawn."""
 
-Filters = tuple[str, np.ndarray, np.ndarray]
-"""A run's name, its kernels [F, C, k, k] and their activations [F, h, w], both float32."""
+
+class Filters(NamedTuple):
+    """The first layer of a run's network."""
+
+    name: str
+    """The run's."""
+    inputs: list[str]
+    """Names of the C input channels."""
+    kernels: np.ndarray
+    """[F, C, k, k] float32"""
+    activations: np.ndarray
+    """[F, h, w] float32"""
 
 
 def filters_of(runs: Sequence[PlottedRun], *, trust: bool) -> list[Filters]:
@@ -33,27 +43,39 @@ def filters_of(runs: Sequence[PlottedRun], *, trust: bool) -> list[Filters]:
         layer = first_layer(agent.policy, agent.contract)
         if layer is not None:
             kernels, activations = layer
-            found.append((run.name, kernels.numpy(), activations.numpy()))
+            stack = agent.contract.frame_stack
+            found.append(Filters(run.name, input_names(kernels.shape[1], stack), kernels.numpy(), activations.numpy()))
     if not found:
         raise UsageError(f"{', '.join(run.name for run in runs)}: no network of these runs has convolutions to draw")
     return found
 
 
+def input_names(channels: int, stack: int) -> list[str]:
+    """What each input channel of a network is that sees `stack` frames, or the differences of so many."""
+    frames = next((count for count in (stack, stack - 1) if count > 0 and channels % count == 0), 1)
+    times = ["frame t" if age == 0 else f"frame t − {age}" for age in reversed(range(frames))]
+    each = channels // frames
+    if each == 1:
+        return times
+    if frames == 1:
+        return [f"channel {number}" for number in range(1, each + 1)]
+    return [f"{time}, channel {number}" for time in times for number in range(1, each + 1)]
+
+
 def draw_filters(figure: Any, found: Sequence[Filters]) -> None:
-    """A block per run: a column per filter with its kernel for every stacked frame, and its activation."""
+    """A block per run: a column per filter with its kernel for every input channel, and its activation."""
     blocks = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
-    for block, (name, kernels, activations) in zip(blocks, found, strict=True):
+    for block, (name, inputs, kernels, activations) in zip(blocks, found, strict=True):
         kernels, activations = kernels[:_MOST], activations[:_MOST]
-        count, frames = kernels.shape[:2]
+        count = len(kernels)
         block.suptitle(name, x=0.01, ha="left", fontsize=NORMAL, fontweight="bold", color=INK)
-        grid = block.subplots(frames + 1, count, squeeze=False)
+        grid = block.subplots(len(inputs) + 1, count, squeeze=False)
         for column in range(count):
             limit = float(np.abs(kernels[column]).max()) or 1.0
-            for frame in range(frames):
-                grid[frame][column].imshow(kernels[column, frame], cmap="PuOr", vmin=-limit, vmax=limit)
-            grid[frames][column].imshow(activations[column], cmap="gray")
-        for row in range(frames + 1):
-            text = "activation" if row == frames else f"frame t − {frames - 1 - row}" if row < frames - 1 else "frame t"
+            for row, kernel in enumerate(kernels[column]):
+                grid[row][column].imshow(kernel, cmap="PuOr", vmin=-limit, vmax=limit)
+            grid[-1][column].imshow(activations[column], cmap="gray")
+        for row, text in enumerate([*inputs, "activation"]):
             grid[row][0].set_ylabel(text, rotation=0, ha="right", va="center", fontsize=SMALL, color=MUTED)
             for axes in grid[row]:
                 axes.set(xticks=[], yticks=[])

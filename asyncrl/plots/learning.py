@@ -11,7 +11,19 @@ import numpy as np
 from asyncrl.monitor import Record
 from asyncrl.plots.curves import Band, Curve, Evaluations, XAxis, evaluations, mean_curve, mean_interval, training_curve
 from asyncrl.plots.sources import Group, line_numbers
-from asyncrl.plots.style import INK, NORMAL, Label, colour, dress, label_lines, large_numbers, legend, line_style, note
+from asyncrl.plots.style import (
+    INK,
+    NORMAL,
+    Label,
+    colour,
+    dress,
+    label_lines,
+    large_numbers,
+    legend,
+    line_style,
+    note,
+    panel_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,10 +59,8 @@ _SECONDS = ((1, "s"), (60, "min"), (3_600, "h"))
 
 def draw_returns(figure: Any, panels: Mapping[str, Sequence[Group]], axis: XAxis) -> None:
     """A panel per environment: training returns and evaluations of every group."""
-    rows, columns = _grid(len(panels))
-    grid = figure.subplots(rows, columns, squeeze=False).flat
     indices = line_numbers(panels)
-    for (env, groups), axes in zip(panels.items(), grid, strict=False):  # in this order, no axes are lost
+    for axes, (env, groups) in zip(panel_axes(figure, len(panels)), panels.items(), strict=True):
         dress(axes, title=env, y="return")
         labels, heights, longest = [], [], 0.0
         for group in groups:
@@ -63,7 +73,6 @@ def draw_returns(figure: Any, panels: Mapping[str, Sequence[Group]], axis: XAxis
         _label_x(axes, axis, longest)
         if len(panels) == 1 and len(indices) <= _DIRECT_LABELS:
             label_lines(axes, [label for label in labels if label is not None])
-    _hide_unused(grid)
     if len(panels) > 1 or len(indices) > _DIRECT_LABELS:
         _legend(figure, panels, indices)
     seeds = max(len(group.runs) for groups in panels.values() for group in groups)
@@ -170,13 +179,14 @@ def draw_metrics(figure: Any, panels: Mapping[str, Sequence[Group]], axis: XAxis
         parts = figure.subfigures(len(panels), 1, height_ratios=ratios, squeeze=False)[:, 0]
     for part, (env, groups) in zip(parts, panels.items(), strict=True):
         names, records = metric_names(groups), {run.path: run.records("train") for group in groups for run in group.runs}
-        grid = part.subplots(metric_rows(groups), _METRICS_BESIDE, squeeze=False).flat
+        grid = list(part.subplots(metric_rows(groups), _METRICS_BESIDE, squeeze=False).flat)
         for number, (name, axes) in enumerate(zip(names, grid, strict=False)):
             dress(axes, title=name.replace("_", " "), y=_UNITS.get(name, ""))
             _draw_metric(axes, groups, records, name, axis, indices)
             if number < len(names) - _METRICS_BESIDE:
                 axes.set_xlabel("")
-        _hide_unused(grid)
+        for axes in grid[len(names) :]:
+            axes.set_visible(False)
         if len(panels) > 1:
             part.suptitle(env, x=0.01, ha="left", fontsize=NORMAL, fontweight="bold", color=INK)
     if max(len(group.runs) for groups in panels.values() for group in groups) > 1:
@@ -217,18 +227,6 @@ def metric_names(groups: Iterable[Group]) -> list[str]:
 def metric_rows(groups: Sequence[Group]) -> int:
     """Rows of panels that `draw_metrics` fills for these groups."""
     return max(1, math.ceil(len(metric_names(groups)) / _METRICS_BESIDE))
-
-
-def _grid(count: int) -> tuple[int, int]:
-    """Rows and columns of `count` panels."""
-    columns = min(count, 3) if count != 4 else 2
-    return math.ceil(count / columns), columns
-
-
-def _hide_unused(grid: Iterable[Axes]) -> None:
-    for axes in grid:
-        if not axes.has_data() and not axes.get_title(loc="left"):
-            axes.set_visible(False)
 
 
 def _legend(figure: Any, panels: Mapping[str, Sequence[Group]], indices: Mapping[str, int]) -> None:

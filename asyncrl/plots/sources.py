@@ -80,7 +80,10 @@ class Group:
     runs: Sequence[PlottedRun]
 
     def __str__(self) -> str:
-        return self.label if len(self.runs) == 1 else f"{self.label} ({len(self.runs)} seeds)"
+        if len(self.runs) == 1:
+            return self.label
+        seeds = len({run.settings.get("seed") for run in self.runs})
+        return f"{self.label} ({len(self.runs)} {'seeds' if seeds == len(self.runs) else 'runs'})"
 
 
 def find_runs(names: Sequence[str | os.PathLike[str]]) -> list[PlottedRun]:
@@ -164,8 +167,8 @@ def _label(group: Sequence[PlottedRun], rivals: Sequence[Sequence[PlottedRun]]) 
     )
     names = [name for name in names if name not in _DERIVED] or names
     if len(names) > _MOST_NAMED:
-        presets = [str(one[0].settings.get("preset")) for one in (group, *rivals)]
-        return presets[0] if presets.count(presets[0]) == 1 else group[0].name
+        presets = [one[0].settings.get("preset") for one in (group, *rivals)]
+        return str(presets[0]) if presets[0] is not None and presets.count(presets[0]) == 1 else group[0].name
     return ", ".join([group[0].algorithm, *(f"{_words(name)} {_value(own.get(name))}" for name in names)])
 
 

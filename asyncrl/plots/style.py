@@ -25,6 +25,8 @@ __all__ = [
     "line_style",
     "new_figure",
     "note",
+    "panel_axes",
+    "panel_grid",
     "short_number",
 ]
 
@@ -66,6 +68,20 @@ def colour(index: int) -> str:
 def line_style(index: int) -> Literal["-", "--", ":", "-."]:
     """The dashes of the line number `index`: they change when the colours begin again."""
     return _STYLES[index // len(_COLOURS) % len(_STYLES)]
+
+
+def panel_grid(count: int) -> tuple[int, int]:
+    """Rows and columns of `count` panels."""
+    columns = min(count, 3) if count != 4 else 2
+    return -(-count // columns), columns
+
+
+def panel_axes(figure: Any, count: int) -> list[Axes]:
+    """`count` axes in a grid; those that are left over in its last row are hidden."""
+    found = list(figure.subplots(*panel_grid(count), squeeze=False).flat)
+    for axes in found[count:]:
+        axes.set_visible(False)
+    return found[:count]
 
 
 def dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: str = "y") -> None:

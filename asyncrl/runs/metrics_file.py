@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -23,8 +24,6 @@ _REQUIRED: dict[str, dict[str, type]] = {
 """Fields by kind of record that resuming a run relies on, in addition to `step`, `update` and `kind`."""
 _LONGEST_LINE = 16 * 2**20
 """Bytes of a line that are read."""
-_USUAL_LINE = 100
-"""Bytes of the record of an episode."""
 _MOST_PIECES = 8
 """A line longer than this many times `_LONGEST_LINE` ends the file."""
 
@@ -32,10 +31,10 @@ _MOST_PIECES = 8
 def read_records(path: Path, kinds: Collection[str] = (), *, most: int | None = None) -> list[Record]:
     """The records of a metrics.jsonl, of these `kinds` or of all; [] if the file is missing.
 
-    Lines of other kinds are not parsed. With `most`, every n-th record is read so that there are about that many, spread
+    Lines of other kinds are not parsed. With `most`, every n-th record is read so that there are at most that many, spread
     over the whole file. Damaged lines are skipped with a DamageWarning, a torn last one without.
     """
-    every = 1 if most is None or not path.is_file() else 1 + path.stat().st_size // (most * _USUAL_LINE)
+    every = 1 if most is None else max(1, -(-_count(path, kinds) // most))
     return [record for _, record in _read(path, kinds, every)]
 
 
@@ -53,19 +52,27 @@ def truncate(path: Path, update: int) -> None:
     sync_folder(path.parent)
 
 
+def _count(path: Path, kinds: Collection[str]) -> int:
+    """The number of lines of these kinds."""
+    if not path.is_file():
+        return 0
+    with open(path, "rb") as file:
+        return sum(1 for _ in _of_kinds(file, kinds))
+
+
+def _of_kinds(file: BinaryIO, kinds: Collection[str]) -> Iterator[bytes]:
+    """The lines whose records are of these `kinds`, or all."""
+    marks = [f'"kind": "{kind}"'.encode() for kind in kinds]
+    return (line for line in _lines(file) if not marks or any(mark in line for mark in marks))
+
+
 def _read(path: Path, kinds: Collection[str] = (), every: int = 1) -> Iterator[tuple[bytes, Record]]:
     """Each valid line and its record; `every` n-th one of these `kinds`."""
-    damaged = seen = 0
-    marks = [f'"kind": "{kind}"'.encode() for kind in kinds]
+    damaged = 0
     if not path.is_file():
         return
     with open(path, "rb") as file:
-        for line in _lines(file):
-            if marks and not any(mark in line for mark in marks):
-                continue
-            seen += 1
-            if seen % every:
-                continue
+        for line in itertools.islice(_of_kinds(file, kinds), 0, None, every):
             record = _parse(line)
             if record is not None:
                 yield line, record

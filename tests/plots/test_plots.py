@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ import asyncrl
 import asyncrl.plots
 from asyncrl.launch import start
 from asyncrl.plots.curves import Curve, mean_curve, mean_interval
+from asyncrl.plots.filters import input_names
 from asyncrl.plots.sources import find_runs, group_runs
 from asyncrl.plots.style import short_number
 from asyncrl.runs.settings import configure
@@ -36,6 +38,34 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_that_differ_in_nothing_but_the_seed_are_one_group(study: Path) -> None:
     groups = group_runs(find_runs([study]))
     assert {group.label: len(group.runs) for group in groups} == {"a3c, lag 1": 3, "a3c, lag 0": 1}
+
+
+def test_a_label_tells_runs_from_seeds_and_names_no_preset_where_there_is_none(study: Path, tmp_path: Path) -> None:
+    for name in ("serial", "again"):
+        shutil.copytree(study / "cell" / "1", tmp_path / name)
+    assert [str(group) for group in group_runs(find_runs([tmp_path]))] == ["a3c (2 runs)"]
+    assert [str(group) for group in group_runs(find_runs([study]))] == ["a3c, lag 1 (3 seeds)", "a3c, lag 0"]
+    for number, changed in enumerate([dict(preset=None), dict(preset="a3c/discrete", lag=3, t_max=9, actors=7, steps=9)]):
+        run = shutil.copytree(study / "cell" / "1", tmp_path / "presets" / str(number))
+        facts = json.loads((run / "config.json").read_text())
+        for table in (facts["config"], facts["config"]["algorithm"]):
+            table |= {name: value for name, value in changed.items() if name in table}
+        (run / "config.json").write_text(json.dumps(facts))
+    labels = [group.label for group in group_runs(find_runs([tmp_path / "presets"]))]
+    assert labels == [str(tmp_path / "presets" / "0"), "a3c/discrete"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "stack", "names"),
+    [
+        (2, 2, ["frame t − 1", "frame t"]),
+        (3, 1, ["channel 1", "channel 2", "channel 3"]),
+        (3, 4, ["frame t − 2", "frame t − 1", "frame t"]),  # differences of frames
+        (4, 2, ["frame t − 1, channel 1", "frame t − 1, channel 2", "frame t, channel 1", "frame t, channel 2"]),
+    ],
+)
+def test_the_rows_of_filters_are_named_for_what_they_see(channels: int, stack: int, names: list[str]) -> None:
+    assert input_names(channels, stack) == names
 
 
 def test_the_interval_of_a_mean_is_student_s() -> None:
@@ -80,8 +110,11 @@ def test_no_empty_panel_is_drawn(study: Path, tmp_path: Path, count: int) -> Non
         run = shutil.copytree(study / "cell" / "fast", tmp_path / str(number))
         config = (run / "config.json").read_text().replace("worlds:Corridor-v0", f"worlds:Corridor-v{number}")
         (run / "config.json").write_text(config)
-    figure = asyncrl.plot(tmp_path, what="returns")
-    assert [bool(axes.get_title(loc="left")) for axes in figure.axes if axes.get_visible()] == [True] * count
+    for what in ("returns", "scores", "lag"):
+        figure = asyncrl.plot(tmp_path, what=what)
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert [bool(axes.get_title(loc="left")) for axes in shown] == [True] * count
+        assert len({axes.get_subplotspec().colspan.start for axes in shown}) == 3
 
 
 def test_the_axis_of_a_constant_has_its_scale(tmp_path: Path) -> None:

@@ -16,3 +16,12 @@ def test_records_of_a_kind_are_read_without_the_others_and_thinned_out(tmp_path:
     some = [record["step"] for record in read_records(file, ["video"], most=50)]
     assert 50 <= len(some) <= 150
     assert some[-1] > 980
+
+
+def test_few_records_among_many_of_other_kinds_are_all_read(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    other = [json.dumps({"step": step, "update": 1, "kind": "stages", "filler": "x" * 100}) for step in range(2_000)]
+    videos = [json.dumps({"step": step, "update": 1, "kind": "video"}) for step in range(10)]
+    file.write_text("\n".join([*other, *videos]) + "\n")
+    assert [record["step"] for record in read_records(file, ["video"], most=10)] == list(range(10))
+    assert [record["step"] for record in read_records(file, ["video"], most=4)] == [0, 3, 6, 9]
