@@ -168,12 +168,15 @@ def pull(remote: RemoteFolder, run: Run, *, replay: bool, say: Callable[[str], N
         found = _complete(remote, sizes, replay=replay)
         marked = {_small(remote, name, sizes).decode().strip() for name in ("best", "latest") if name in sizes}
         kept = [one for i, one in enumerate(found) if replay or i == 0 or one[0] in marked]
-        if kept and _is_here(run, *kept[0][1:], replay=replay):
+        if replay and kept and _is_here(run, *kept[0][1:], replay=True):
             return  # and perhaps later ones, made on this machine
         (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         for name in TOP_FILES:
-            if name in sizes:
-                _fetch(remote, name, run.path / name)
+            path = run.path / name
+            if name in _MARKS and name not in sizes and not replay:
+                path.unlink(missing_ok=True)
+            if name in sizes and (name in _MARKS or not path.is_file() or path.stat().st_size != sizes[name]):
+                _fetch(remote, name, path)
         for step, content, manifest in reversed(kept):  # the newest last
             try:
                 _fetch_checkpoint(

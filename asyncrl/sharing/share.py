@@ -176,7 +176,8 @@ def _without_capsules(contract: Contract) -> Contract:
 def _add_video(agent: Agent, folder: Path, seed: int, greedy: bool | None, env: str) -> Iterator[str]:
     """Add a video of an episode; yield why there is none."""
     recorded = _run_of(agent).path / "videos" / f"{agent.checkpoint.path.name}.mp4"
-    if recorded.is_file():
+    plays_so = env == agent.contract.env and agent.resolve_greedy(greedy) == agent.resolve_greedy(None)
+    if plays_so and recorded.is_file():
         shutil.copyfile(recorded, folder / VIDEO)
         return
     try:

@@ -315,6 +315,24 @@ def test_another_run_in_the_folder_is_not_touched(
         asyncrl.resume(f"file://{tmp_path}/store/run")
 
 
+def test_a_copy_for_acting_gets_what_came_after_its_newest_checkpoint(states: list[Run], tmp_path: Path) -> None:
+    """The last evaluation, the best agent and what stopped the run are written after the last checkpoint."""
+    stored, copy = Run(shutil.copytree(states[2].path, tmp_path / "stored")), Run(tmp_path / "copy")
+    remote = RemoteFolder(f"file://{stored.path}")
+    (stored.path / "interrupted").write_text("SIGTERM")
+    before, last = stored.checkpoints()
+    stored.mark("best", before)
+    pull(remote, copy, replay=False)
+    (stored.path / "interrupted").unlink()
+    stored.mark("best", last)
+    with (stored.path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 96, "update": 12, "time": 9.0, "kind": "eval", "mean": 77.0}) + "\n")
+    pull(remote, copy, replay=False)
+    assert copy.marked("best") == copy.path / "checkpoints" / last.name
+    assert list(copy.records())[-1]["mean"] == 77.0
+    assert not copy.interrupted
+
+
 def test_a_damaged_checkpoint_in_the_storage_is_left_out(states: list[Run], tmp_path: Path) -> None:
     run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
     shutil.copytree(newest_checkpoint(states[1]).path, run.path / "checkpoints" / "000000000064")

@@ -113,3 +113,17 @@ def test_what_is_uploaded_is_said_and_comes_back(
 def test_a_repository_must_have_the_name_of_one(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.\./x does not name a repository"):
         asyncrl.share(run, tmp_path / "agent", name="../x")
+
+
+def test_the_video_is_of_the_environment_and_the_choice_of_actions_that_are_shared(run: Run, tmp_path: Path) -> None:
+    agent = asyncrl.load(run)
+    recorded = run.path / "videos" / f"{agent.checkpoint.path.name}.mp4"
+    recorded.parent.mkdir(exist_ok=True)
+    recorded.write_bytes(b"recorded")
+    try:
+        for greedy in (None, True, False):
+            asyncrl.share(run, tmp_path / str(greedy), episodes=1, greedy=greedy)
+            copied = (tmp_path / str(greedy) / "replay.mp4").read_bytes() == b"recorded"
+            assert copied == (agent.resolve_greedy(greedy) == agent.resolve_greedy(None))
+    finally:
+        recorded.unlink()
