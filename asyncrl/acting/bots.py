@@ -1,8 +1,10 @@
 """Bots: scripted players that provide experience and exploration.
 
-A bot is any callable ``(observation, info) -> action``, such as a `ScriptedBot`. Observations and actions are those of
-the environment itself, without preprocessing; an action mask, int8 [Σ choices], is always in the info as `action_mask`.
-Each episode has a new bot.
+A bot is any callable ``(observation, info) -> action``, such as a `ScriptedBot`. Actions are the environment's own, and
+so are the numbers of observations, which are not standardized. Their form is that of `Spaces.unpacked`: images have their
+channels first, floating-point numbers are float32, frames are stacked, and a Dict or Tuple is one dict of all its parts by
+dotted name (``arm.left``; ``0`` in a Tuple). An action mask, int8 [Σ choices], is always in the info as `action_mask`. Each
+episode has a new bot.
 """
 
 from __future__ import annotations

@@ -42,6 +42,9 @@ __all__ = [
     "reject_untrusted_code",
 ]
 
+_LEARNING = ("reward_clip", "reward_scale", "final_reward", "standardize")
+"""Options that change what agents learn from, and nothing about the environment."""
+
 
 def describe(env_id: EnvSource, options: EnvOptions | None = None) -> Contract:
     """Return the contract of an environment (an id, a class or a function) under `options`.
@@ -79,14 +82,21 @@ def make(env_id: EnvSource, num_envs: int, seed: int | None = None, **options: A
     """Return a Gymnasium vector environment with next-step autoreset, by the fastest correct backend.
 
     `env_id` is an id, an environment's class or a function that makes one. `options` are the fields of `EnvOptions` and
-    those of the environment's family. With a `seed`, the environments are already reset.
+    those of the environment's family, except those that only change what agents learn from. With a `seed`, the environments
+    are already reset.
 
     >>> envs = make("CartPole-v1", num_envs=8, seed=1)
     """
     for name in options:
         if name not in option_names():
             raise UsageError(f"{name} is not an environment option{suggestions(name, option_names())}")
-    contract = describe(env_id, read_options(env_id_of(env_id), options, "options"))
+    read = read_options(env_id_of(env_id), options, "options")
+    for name in _LEARNING:
+        if name in read.non_defaults():
+            raise UsageError(
+                f"asyncrl.envs.make takes no {name}: it changes what an agent learns from, so it is for training"
+            )
+    contract = describe(env_id, read)
     environments = Environments(contract, num_envs)
     if seed is not None:
         environments.reset([seed + i for i in range(num_envs)])

@@ -126,12 +126,16 @@ class Actions:
 
     @cached_property
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """The environment's numbers for -1 and 1: the bounds, or -1 and 1 where a number has none."""
-        low = np.array(self.low)
-        high = np.array(self.high)
-        with np.errstate(over="ignore", invalid="ignore"):
-            bounded = np.isfinite(high - low)
-        return np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        """The environment's numbers for -1 and 1.
+
+        They are the bounds; with a single one, this bound and the number 2 away from it; without any, -1 and 1.
+        """
+        low, high = np.array(self.low), np.array(self.high)
+        has_low, has_high = low > LOWEST, high < -LOWEST
+        return (
+            np.where(has_low, low, np.where(has_high, high - 2, -1.0)),
+            np.where(has_high, high, np.where(has_low, low + 2, 1.0)),
+        )
 
     def __str__(self) -> str:
         if self.count is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.envs.rewards import Rewards
+from asyncrl.errors import UsageError
 from asyncrl.experience.batch import Batch, PreparedBatch
 from asyncrl.experience.options import ReplayOptions, SequenceOptions, sample_steps
 from asyncrl.experience.rollout import Rollout
@@ -122,6 +123,12 @@ class OnPolicy(Experience):
     overlap: int = 0
     epochs: int = 1
     minibatches: int = 1
+
+    def __post_init__(self) -> None:
+        if self.overlap > self.steps:
+            raise UsageError(
+                f"OnPolicy: the overlap of {self.overlap} steps is longer than a rollout, which has {self.steps}"
+            )
 
     @property
     def slot_length(self) -> int:

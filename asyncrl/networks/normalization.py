@@ -57,7 +57,7 @@ class Normalizer(nn.Module):
         self.statistics = Statistics(self._shape)
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.reshape(observation.shape[0], *self._shape) - self.statistics.mean  # float32
+        x = observation.reshape(observation.shape[0], *self._shape).float() - self.statistics.mean
         return x.div_(self.statistics.spread).clamp_(-MAX_NORMALIZED, MAX_NORMALIZED).view(observation.shape)
 
 

@@ -125,7 +125,8 @@ class Checkpointer:
     def _tensors(self, update: int) -> dict[str, dict[str, Tensor]]:
         older = {str(version): weights for version, weights in self._versions if version != update}
         actors = {} if self._actors is None else self._actors.tensors()
-        extra = {"recent": older, "actors": actors, "episodes": self._statistics.state() if actors else {}}
+        continues = bool(actors) or self._context.config.offline is not None  # a dataset continues without a saved actor
+        extra = {"recent": older, "actors": actors, "episodes": self._statistics.state() if continues else {}}
         return {**self._learner.state(), **{name: tensors for name, tensors in extra.items() if tensors}}
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:

@@ -132,7 +132,7 @@ def _cases(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions
     yield from _of_engine(config, contract)
     yield from _of_optimizer(config.optimizer, config)
     yield from _of_network(config.network, config, contract)
-    yield from _of_algorithm(config)
+    yield from _of_algorithm(config, contract)
     exploration: Exploration | None = getattr(config.algorithm, "exploration", None)
     if exploration is not None:
         yield from _of_exploration(exploration, config)
@@ -229,7 +229,7 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         yield IneffectiveOptions(("noisy_sigma",), "without --noisy")
 
 
-def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
+def _of_algorithm(config: RunConfig, contract: Contract) -> Iterator[IneffectiveOptions]:
     algorithm, experience = config.algorithm, config.algorithm.experience()
     if experience.slot_length == 1:
         yield IneffectiveOptions(
@@ -242,7 +242,8 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
             ("value_cost",), f"with --baseline {algorithm.baseline.value}, which learns no value; use --baseline learned"
         )
     if config.normalize_return:
-        yield IneffectiveOptions(("reward_scale",), "with --normalize-return, which divides rewards by their scale")
+        if contract.reward_clip is None:
+            yield IneffectiveOptions(("reward_scale",), "with --normalize-return, which divides rewards by their scale")
         if isinstance(algorithm, Reinforce) and algorithm.baseline is Baseline.MEAN:
             yield IneffectiveOptions(("normalize_return",), "with --baseline mean, which normalizes returns itself")
     munchausen: Munchausen | None = getattr(algorithm, "munchausen_targets", None)
@@ -257,7 +258,7 @@ def _of_algorithm(config: RunConfig) -> Iterator[IneffectiveOptions]:
     if experience.epochs == experience.minibatches == 1:
         one = "with --epochs 1 --minibatches 1, where an update is a single step from the old policy"
         yield IneffectiveOptions(("value_clip_range",), one)
-        if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
+        if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0 and config.publish_every == 1:
             yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and --lag 0, where that policy acted")
     if experience.replay is not None:
         yield from _of_replay(experience.replay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from asyncrl.envs.spaces import pack
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
-from asyncrl.launch import imitate, start
+from asyncrl.launch import imitate, resume, start
 from asyncrl.runs.plans import actor_spec
 from asyncrl.runs.resolution import resolve
 
@@ -214,6 +215,18 @@ def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
     resumed = layout.slot(torch.zeros(layout.nbytes, dtype=torch.uint8), 0)
     Playback(spec, 0).collect(Ticket(5, 0, 0, 0, 0), resumed)
     assert all(torch.equal(x, slots[5].carry(0).tensors()[name]) for name, x in resumed.carry(0).tensors().items())
+
+
+def test_a_resumed_run_counts_the_whole_of_recorded_episodes(tmp_path: Path, walked: str) -> None:
+    config = configure(CORRIDOR, "dqn", **SMALL, offline=walked, t_max=7, steps=280, eval_episodes=0)
+    whole, _ = start(config, tmp_path / "whole")
+    first, _ = start(replace(config, steps=140), tmp_path / "first")
+    resumed, _ = resume(first.path, steps=280)
+    ours, theirs = (
+        [(one["step"], one["env"], one["length"]) for one in run.records() if one["kind"] == "episode"]
+        for run in (resumed, whole)
+    )
+    assert ours == theirs
 
 
 def test_the_corridor_is_learned_from_chance_without_playing(tmp_path: Path, chance: str) -> None:

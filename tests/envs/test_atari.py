@@ -53,6 +53,11 @@ def test_options_reach_the_emulator() -> None:
     [
         ("ALE/Pong-v5", AtariOptions(frame_skip=4), "already skips 4 frames; --frame-skip 4 .* Use PongNoFrameskip-v4"),
         ("Pong-v4", EnvOptions(), r"skips a random number of frames \(2, 5\); use ALE/Pong-v5 or a …NoFrameskip-v4"),
+        (
+            "ALE/Pong-v5",
+            AtariOptions(episode_frames=3),
+            "--episode-frames 3 ends before the first step, which takes 4 frames",
+        ),
         ("ALE/Pong-v5", EnvOptions(env_backend=Backend.SYNC), "--env-backend sync is not possible"),
         ("ALE/Pnog-v5", EnvOptions(), "there is no Atari environment 'ALE/Pnog-v5'; did you mean 'ALE/Pong-v5'"),
         ("PnogNoFrameskip-v4", EnvOptions(), "no Atari .*did you mean 'PongNoFrameskip-v4'"),

@@ -106,3 +106,12 @@ def test_make_takes_the_options_of_the_family() -> None:
     envs.close()
     with pytest.raises(UsageError, match="sticki is not an environment option; did you mean 'sticky'"):
         make(PONG, 1, sticki=1)
+
+
+@pytest.mark.parametrize(
+    "option", [dict(standardize=100), dict(reward_clip=1.0), dict(reward_scale=2.0), dict(final_reward=1.0)]
+)
+def test_make_refuses_what_only_learning_depends_on(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(UsageError, match=f"^asyncrl.envs.make takes no {name}: it changes what an agent learns from"):
+        make("CartPole-v1", 1, **option)

@@ -34,8 +34,20 @@ def actions_of(space: spaces.Space) -> Actions:
         (spaces.MultiBinary(3), [[0, 1, 1]], [[0, 1, 1]]),
         (spaces.Box(-2.0, 2.0, (1,)), [[0.5], [-3.0]], [[1.0], [-2.0]]),
         (spaces.Box(np.array([0.0, -np.inf], np.float32), np.array([1.0, np.inf], np.float32)), [[0.0, 7.0]], [[0.5, 7.0]]),
+        (spaces.Box(5.0, np.inf, (1,)), [[-1.0], [0.5], [4.0], [-2.0]], [[5.0], [6.5], [10.0], [5.0]]),
+        (spaces.Box(-np.inf, -2.0, (1,)), [[-1.0], [0.5], [-4.0], [2.0]], [[-4.0], [-2.5], [-7.0], [-2.0]]),
+        (spaces.Box(np.finfo(np.float32).min, np.finfo(np.float32).max, (1,)), [[0.5], [-3.0]], [[0.5], [-3.0]]),
     ],
-    ids=["discrete", "multi-discrete", "multi-binary", "bounded", "half unbounded"],
+    ids=[
+        "discrete",
+        "multi-discrete",
+        "multi-binary",
+        "bounded",
+        "some unbounded",
+        "no upper bound",
+        "no lower bound",
+        "wide",
+    ],
 )
 def test_a_policys_actions_are_converted(space: spaces.Space, given: list, taken: list) -> None:
     action = actions_of(space).for_environment(np.array(given))

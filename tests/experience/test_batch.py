@@ -16,7 +16,8 @@ from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.rewards import Rewards
-from asyncrl.experience import Batch, PreparedBatch
+from asyncrl.errors import UsageError
+from asyncrl.experience import Batch, OnPolicy, PreparedBatch
 from asyncrl.experience.batch import stack_frames
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
 from asyncrl.networks import NetworkConfig, bind
@@ -183,3 +184,9 @@ def test_minibatches_of_a_recurrent_network_are_whole_sequences() -> None:
     for part in parts:
         assert part.action.shape == (5, 2)
         assert torch.equal(part.action[0].float(), part.state[:, 0])
+
+
+def test_rollouts_overlap_by_no_more_than_their_length() -> None:
+    assert OnPolicy(2, overlap=2).slot_length == 4
+    with pytest.raises(UsageError, match="the overlap of 3 steps is longer than a rollout, which has 2"):
+        OnPolicy(2, overlap=3)

@@ -225,6 +225,13 @@ def test_what_does_not_go_together_is_refused(
     assert sentence in str(refusal.value)
 
 
+def test_bits_are_normalized(tmp_path: Path) -> None:
+    config = configure("space_envs:SpaceEnv", "a3c", env_kwargs='{"kind": "bool"}', normalize_observation=True, **SHORT)
+    run, _ = start(config, tmp_path / "run")
+    (observation,) = normalization_facts(checkpoint.load(run.checkpoints()[-1]))["observation"]
+    assert observation["mean"] == pytest.approx([0.5, 0.5], abs=0.1)  # lowest and highest
+
+
 def test_discrete_observations_have_no_scale(tmp_path: Path) -> None:
     config = configure("space_envs:SpaceEnv", "a3c", env_kwargs='{"kind": "negative"}', normalize_observation=True)
     with pytest.raises(UsageError, match="--normalize-observation has no effect on discrete observations"):

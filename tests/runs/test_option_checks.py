@@ -277,6 +277,22 @@ def test_no_option_is_refused_always(option: str) -> None:
     pytest.fail(f"{option} is refused by every algorithm in every context")
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "context", "option"),
+    [
+        ("a3c", dict(normalize_return=True, reward_clip=0.015), "reward_scale"),
+        ("ppo", dict(lag=0, epochs=1, minibatches=1, publish_every=2), "clip_range"),
+        ("ppo", dict(lag=0, epochs=1, minibatches=1, publish_every=2), "max_kl"),
+    ],
+)
+def test_an_option_is_taken_where_another_one_gives_it_an_effect(
+    algorithm: str, context: dict[str, Any], option: str
+) -> None:
+    before, after = asked(algorithm, context), asked(algorithm, {**context, option: OTHER[option]})
+    assert refusal(after, option) is None
+    assert _outcome(after)[1] != _outcome(before)[1]
+
+
 @pytest.mark.parametrize("option", SEEN_IN_FILES)
 def test_what_changes_no_weights_changes_what_is_recorded(tmp_path: Path, option: str) -> None:
     seen = []

@@ -145,9 +145,8 @@ def _numbers(
     center = actions.for_environment(mean.numpy()).reshape(-1)
     taken = actions.for_environment(action).reshape(-1)
     low, high = np.array(actions.low), np.array(actions.high)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scale = np.where(np.isfinite(high - low), (high - low) / 2, 1.0)
-    spreads = () if spread is None else tuple((spread.numpy()[0] * scale).tolist())
+    lowest, highest = actions.scale
+    spreads = () if spread is None else tuple((spread.numpy()[0] * (highest - lowest) / 2).tolist())
     bounded = bool(np.isfinite([low, high]).all())
     return Bars(
         title,

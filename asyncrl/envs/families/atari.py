@@ -127,6 +127,8 @@ class Atari(Family):
         kwargs = _spec(env_id).kwargs
         skip = _frame_skip(env_id, kwargs["frameskip"], options.frame_skip, rules.skip)
         frames = _or(options.episode_frames, int(kwargs["max_num_frames_per_episode"]))
+        if frames < skip:
+            raise UsageError(f"{env_id}: --episode-frames {frames} ends before the first step, which takes {skip} frames")
         full_actions = _or(options.full_actions, bool(kwargs["full_action_space"]))
         stack = _or(options.frame_stack, rules.stack)
         gray = _or(options.gray, rules.gray)
