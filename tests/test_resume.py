@@ -119,7 +119,7 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "one-step-sarsa", dict(lag=2, **NORMALIZED)),
         ("CartPole-v1", "dqn", dict(STORED, steps=1200, target_every=0, tau=0.1, **NORMALIZED)),
         ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=300, actors=1, envs_per_actor=2)),
-        ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=700, life_loss=True, noop_max=5)),
+        ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=300, actors=2, envs_per_actor=2, life_loss=True, noop_max=5)),
     ],
 )
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(

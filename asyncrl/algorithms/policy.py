@@ -32,6 +32,7 @@ from asyncrl.networks import (
     keep_in_compute_dtype,
     resample,
     use_dense_bodies,
+    without_initialization,
 )
 
 __all__ = ["NetworkOutputs", "Policy"]
@@ -40,7 +41,8 @@ NetworkOutputs = PolicyValue | ActionValues | ActionPolicy
 
 
 class Policy:
-    """The network that actors and evaluations act with. Its encoder's weights are kept in the compute dtype.
+    """The network that actors and evaluations act with, once `load` was called. Its encoder's weights are kept in the
+    compute dtype.
 
     On a GPU, observations are copied there and outputs copied back: random numbers are always drawn on the CPU,
     so that actions are sampled alike on every device.
@@ -56,7 +58,9 @@ class Policy:
     ) -> None:
         self._algorithm, self._spaces, self._device = algorithm, spaces, device
         configure_gpu(device)
-        self._network: Any = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK)).to(device)
+        with without_initialization():
+            built = build_network(algorithm, network, spaces, dtype, generator(0, Stream.NETWORK))
+        self._network: Any = built.to(device)
         self._network.requires_grad_(False)
         keep_in_compute_dtype(self._network)
         use_dense_bodies(self._network)

@@ -6,7 +6,7 @@ from asyncrl.networks.dense_acting import use_dense_bodies
 from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import WeightLoader, bind, copy_into, have_diverged, learned_part, named_views
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
-from asyncrl.networks.initialization import Init
+from asyncrl.networks.initialization import Init, without_initialization
 from asyncrl.networks.layers import FrameConv2d, remove_noise, resample
 from asyncrl.networks.masks import MaskReader, allowed, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, is_own, network_name_of
@@ -68,4 +68,5 @@ __all__ = [
     "unpack",
     "use_dense_bodies",
     "value_spread",
+    "without_initialization",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 import torch
@@ -11,7 +13,24 @@ from torch import nn
 
 from asyncrl.networks.own import OwnEncoder
 
-__all__ = ["Init", "initialize"]
+__all__ = ["Init", "initialize", "without_initialization"]
+
+
+class _Skipped(threading.local):
+    is_active = False
+
+
+_skipped = _Skipped()
+
+
+@contextlib.contextmanager
+def without_initialization() -> Iterator[None]:
+    """Build networks in the block whose weights are loaded before they are used: orthogonal ones take time."""
+    before, _skipped.is_active = _skipped.is_active, True
+    try:
+        yield
+    finally:
+        _skipped.is_active = before
 
 
 class Init(Enum):
@@ -30,8 +49,10 @@ class Init(Enum):
 def initialize(module: nn.Module, init: Init, generator: torch.Generator, heads: Mapping[nn.Module, float]) -> None:
     """Initialize dense and convolutional layers of `module` from `generator`; `heads` maps heads to orthogonal gains.
 
-    The layers of the user's own encoder keep their initial weights.
+    The layers of the user's own encoder keep their initial weights, and so do all in `without_initialization`.
     """
+    if _skipped.is_active:
+        return
     own = {layer for encoder in module.modules() if isinstance(encoder, OwnEncoder) for layer in encoder.modules()}
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in own]
     for layer in sorted(layers, key=lambda layer: layer in heads):  # heads last

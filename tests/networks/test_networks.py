@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from asyncrl.algorithms import ActContext, Impala, Policy
+from asyncrl.algorithms.building import build_network
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import ActorCritic, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
@@ -119,6 +120,19 @@ def test_a_network_that_does_not_fit_raises(config: NetworkConfig) -> None:
 def test_frames_too_small_for_the_convolutions_raise() -> None:
     with pytest.raises(UsageError, match="36×36"):
         network(NetworkConfig("nature-cnn"), Spaces((4, 20, 20), "uint8", PIXELS.actions))
+
+
+def test_networks_that_are_built_after_a_policy_are_initialized_as_before() -> None:
+    """A policy's own weights are loaded, so they are not initialized."""
+
+    def initial() -> torch.Tensor:
+        network = build_network(Impala(), NetworkConfig(), VECTOR, torch.float32, torch.Generator().manual_seed(7))
+        return torch.cat([parameter.flatten() for parameter in network.parameters()])
+
+    weights, state = initial(), torch.get_rng_state()
+    Policy(Impala(), NetworkConfig(), VECTOR, torch.float32)
+    assert torch.equal(initial(), weights)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_policy_acts_the_same_on_another_device() -> None:
