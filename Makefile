@@ -10,7 +10,7 @@ PYTEST := SDL_VIDEODRIVER=dummy $(BIN)/python -m pytest -n $(WORKERS) --dist wor
 
 help:
 	@echo "make train       train PPO on Atari Pong, evaluate it and record a game; ARGS=\"--steps 200000\" for a first look"
-	@echo "make test        format, lint, types and all tests (ten minutes on two cores)"
+	@echo "make test        format, lint, types and all tests (15 to 30 minutes on two cores)"
 	@echo "make test-fast   the tests that are not marked slow (a minute on two cores)"
 	@echo "make test-part   some tests: ARGS=\"tests/test_lockstep.py -x\""
 	@echo "make lint        format, lint and types"

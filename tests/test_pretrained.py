@@ -20,7 +20,13 @@ def test_a_pretrained_agent_has_the_metrics_of_the_run_that_made_it(name: str) -
     assert set(agent.checkpoint.files) == {"weights.safetensors"}
 
 
-@pytest.mark.parametrize(("name", "least"), [("pretrained/pong-a3c", 5), ("pretrained/pong-ppo", 15)])
-def test_the_pong_agents_win(name: str, least: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        *[("pretrained/pong-a3c", 5), ("pretrained/pong-ppo", 15)],
+        *[("pretrained/hopper-ppo", 3_000), ("pretrained/walker2d-ppo", 4_000)],
+    ],
+)
+def test_a_pretrained_agent_plays_well(name: str, least: float) -> None:
     result = asyncrl.evaluate(name, episodes=1, seed=3, greedy=True)
     assert min(result.returns) > least
