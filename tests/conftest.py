@@ -60,7 +60,7 @@ SLOW = {
     "algorithms/test_replay_based::test_a_run_on_the_corridor_finds_the_exact_values",
     "algorithms/test_update_rules",
     "bench/test_bench_tuning",
-    "bench/test_report",
+    "bench/test_bench_report",
     "cli/test_command_mistakes",
     "cli/test_commands",
     "cli/test_signals",
