@@ -126,8 +126,6 @@ def test_a_chosen_part_is_forgotten_with_its_axis_and_with_its_runs(browse: Any,
         page.click("#runs summary")
         page.check("text=seed-1 >> xpath=ancestor::tr >> input[type=checkbox]")
         is_drawn(unlike=part)
-        page.uncheck("text=seed-1 >> xpath=ancestor::tr >> input[type=checkbox]")
-        until(page, f"{drawn} === {over_time!r}")
 
 
 def test_the_y_axis_fits_the_chosen_part(browse: Any, page_of_runs: Page) -> None:
