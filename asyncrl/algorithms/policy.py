@@ -41,8 +41,9 @@ NetworkOutputs = PolicyValue | ActionValues | ActionPolicy
 
 
 class Policy:
-    """The network that actors and evaluations act with, once `load` was called. Its encoder's weights are kept in the
-    compute dtype.
+    """The network that actors and evaluations act with. Its encoder's weights are kept in the compute dtype.
+
+    Its weights are not initialized: call `load` before acting.
 
     On a GPU, observations are copied there and outputs copied back: random numbers are always drawn on the CPU,
     so that actions are sampled alike on every device.

@@ -65,7 +65,7 @@ class Progress:
             self.verdict = record["verdict"]
 
     def _go_back(self, step: int) -> None:
-        """Forget what came after `step`: training diverged and goes on from there."""
+        """Forget what came after `step`: training diverged and was rewound to it."""
         self._began = None
         self._recent.clear()
         for points in (self.returns, self.evaluations):
