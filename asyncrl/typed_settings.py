@@ -289,6 +289,7 @@ class Settings(TypedDict, total=False):
     noisy: bool
     noisy_sigma: float
     init: InitName
+    initial_std: float | None
     normalize_observation: bool
     normalize_value: bool
     # bots

@@ -16,7 +16,7 @@ from asyncrl.envs.family_options import check_names, option_names
 from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError
 from asyncrl.experience import OffPolicy
-from asyncrl.networks import DeterministicActorCritics, QNetwork
+from asyncrl.networks import ActorCritic, DeterministicActorCritics, QNetwork
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.settings import AUTO
 
@@ -143,6 +143,8 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
         without |= _ACTION_VALUES
     if not config.algorithm.learns_value:
         without.add("normalize_value")
+    if not issubclass(config.algorithm.network, ActorCritic):
+        without.add("initial_std")
     if not hasattr(config.algorithm, "discount"):
         without.add("normalize_return")
     if not isinstance(config.algorithm.experience(), OffPolicy):
@@ -156,6 +158,8 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
             contract = describe(config.env, dataclasses.replace(config.environment, standardize=0))
             if not contract.has_action_mask:
                 without.add("action_mask")
+            if not contract.spaces.actions.is_continuous:
+                without.add("initial_std")
             if not contract.spaces.has_images:
                 without |= _IMAGES
             elif not contract.spaces.features.entries:

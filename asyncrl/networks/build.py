@@ -78,6 +78,9 @@ class NetworkConfig:
     """σ0 of noisy layers: the noise's initial scale times √inputs. --init initializes the mean weights."""
     init: Init = Init.ORTHOGONAL
     """Initialization of the weights."""
+    initial_std: float | None = None
+    """Standard deviation of a normal policy before it has learned, where ±1 are the bounds of the actions. Default: 0.83,
+    the square root of softplus(0)."""
     normalize_observation: bool = False
     """Subtract the running mean of each number of an observation and divide by its running standard deviation; the result
     is clipped to ±10. The statistics are part of the agent."""
@@ -92,6 +95,7 @@ class NetworkConfig:
         within(self, 1, 256, "resnet_width")
         within(self, 0, math.inf, "radial_gammas", above=True)
         within(self, 0, math.inf, "noisy_sigma")
+        within(self, 0.01, 100, "initial_std")
         for name in ("hidden", "radial_gammas"):
             if not getattr(self, name):
                 raise UsageError(f"{flag(name)} must have at least one number")

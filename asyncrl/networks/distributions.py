@@ -97,6 +97,12 @@ class DiagonalGaussian:
     def variance(self) -> Tensor:
         return F.softplus(self.raw_variance) + _MIN_VARIANCE
 
+    @staticmethod
+    def raw_variance_of(deviation: float) -> float:
+        """Return the output that gives a standard deviation of `deviation` > 0.001: softplus⁻¹(σ²)."""
+        variance = deviation**2 - _MIN_VARIANCE
+        return variance + math.log(-math.expm1(-variance))
+
     def sample(self, random: torch.Generator) -> Tensor:
         noise = torch.randn(self.mean.shape, generator=random, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + self.variance.sqrt() * noise

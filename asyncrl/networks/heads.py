@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.body import Body
 from asyncrl.networks.build import NetworkConfig, resolve
-from asyncrl.networks.distributions import Distribution, distribution, parameter_count
+from asyncrl.networks.distributions import DiagonalGaussian, Distribution, distribution, parameter_count
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
 from asyncrl.networks.masks import mask_out
@@ -66,6 +66,9 @@ class ActorCritic(nn.Module):
         self.policy = Linear(self.body.features, parameter_count(spaces.actions))
         self.value = PopArt(self.body.features) if config.normalize_value else Linear(self.body.features, 1)
         initialize(self, config.init, generator, heads={self.policy: 0.01, self.value: 1.0})
+        if config.initial_std is not None and self.actions.is_continuous:
+            _, raw_variance = self.policy.bias.detach().chunk(2)
+            raw_variance.fill_(DiagonalGaussian.raw_variance_of(config.initial_std))
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
         if self.value_body is None:

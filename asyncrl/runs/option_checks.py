@@ -20,7 +20,7 @@ from asyncrl.envs.family_options import option_names
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions
-from asyncrl.networks import DeterministicActorCritics, NetworkConfig, Recurrent, is_complete, is_own
+from asyncrl.networks import ActorCritic, DeterministicActorCritics, NetworkConfig, Recurrent, is_complete, is_own
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
@@ -223,6 +223,10 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         yield IneffectiveOptions(("difference",), "on single frames; raise --frame-stack to 2 or more")
     if all(part.choices for part in contract.spaces.features.parts):
         yield IneffectiveOptions(("normalize_observation",), "on discrete observations, which have no scale")
+    if not contract.spaces.actions.is_continuous:
+        yield IneffectiveOptions(("initial_std",), "on discrete actions")
+    elif not issubclass(config.algorithm.network, ActorCritic):
+        yield IneffectiveOptions(("initial_std",), f"on {config.algorithm.name}, whose policy is not a normal distribution")
     if network.recurrent is Recurrent.NONE:
         yield IneffectiveOptions(("recurrent_size",), "without --recurrent lstm or gru")
     if not network.noisy:

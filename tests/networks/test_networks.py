@@ -11,7 +11,7 @@ from asyncrl.algorithms.building import build_network
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import ActorCritic, NetworkConfig, bind, copy_into, keep_in_compute_dtype, named_views
-from asyncrl.networks.distributions import Categorical
+from asyncrl.networks.distributions import Categorical, DiagonalGaussian
 
 PIXELS = Spaces((4, 84, 84), "uint8", Actions((6,), (0,)))
 VECTOR = Spaces((4,), "float32", Actions((2,), (0,)))
@@ -100,6 +100,15 @@ def test_centered_kernels_ignore_a_uniform_background() -> None:
     bright = dark + 100
     assert torch.allclose(ask(centered, dark)[1], ask(centered, bright)[1], atol=1e-4)
     assert not torch.allclose(ask(plain, dark)[1], ask(plain, bright)[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.135, 1.0, 5.0])
+def test_a_normal_policy_starts_with_the_standard_deviation_that_is_set(deviation: float) -> None:
+    actions = Actions(low=(-1.0, -2.0), high=(1.0, 2.0), shape=(2,), dtype="float32")
+    made = network(NetworkConfig(initial_std=deviation), Spaces((4,), "float32", actions))
+    policy = made(torch.zeros(1, 3, 4), torch.zeros(3, 0)).policy
+    assert isinstance(policy, DiagonalGaussian)
+    assert torch.allclose(policy.variance.sqrt(), torch.tensor(deviation), rtol=1e-3)
 
 
 def test_the_weight_vector_is_the_network() -> None:
