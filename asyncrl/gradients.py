@@ -13,10 +13,10 @@ from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import OptimizerConfig, clip_
 from asyncrl.common.capture import Captured
 from asyncrl.common.cuda_graphs import cuda_graph
-from asyncrl.common.division import average_
 from asyncrl.common.recorded import recorded
+from asyncrl.common.sharding import all_reduce_mean_
 from asyncrl.common.stopwatch import Stopwatch
-from asyncrl.networks import is_own, named_views
+from asyncrl.networks import is_custom, named_views
 
 __all__ = ["Gradients", "Networks"]
 
@@ -72,7 +72,7 @@ class Gradients:
         """Compute the gradient of a loss, average it over learners and clip it. Returns its norm before clipping."""
         self.flat.zero_()
         loss.total.backward()  # type: ignore[no-untyped-call]
-        average_(self.flat)
+        all_reduce_mean_(self.flat)
         self._stopwatch.lap("backward")
         return clip_(self._optimizer, self.flat, self._views)
 
@@ -82,7 +82,7 @@ class Gradients:
         if not algorithm.is_capturable or (normalization is not None and normalization.value is not None):
             return None
         if networks.device.type == "cuda":
-            cannot = algorithm.draws_in_loss or is_own(networks.kind) or normalization is not None
+            cannot = algorithm.draws_in_loss or is_custom(networks.kind) or normalization is not None
             return None if cannot else Captured(self._loss_and_gradient, partial(cuda_graph, device=networks.device))
         return Captured(self._loss_and_gradient, recorded, after=_STEPS_BEFORE_RECORDING, kind=algorithm.is_delayed)
 

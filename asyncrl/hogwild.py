@@ -86,7 +86,7 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
 
 def _on_reports(session: Session, reports: Sequence[WorkerReport], metrics: Mapping[str, float], stop: StopRequest) -> None:
     episodes = [episode for report in reports for episode in report.episodes]
-    session.statistics.note(episodes, [lag for report in reports for lag in report.lags])
+    session.statistics.add_episodes(episodes, [lag for report in reports for lag in report.lags])
     for report in reports:
         session.statistics.stages.add_worker(report.worker, report.work)
         session.statistics.stages.begin(report.work.completed)
@@ -192,7 +192,7 @@ class HogwildLearner(Learner):
         self.shared = shared = SharedState.allocate(config, self.weights) if shared is None else shared
         self._worker = worker
         own = shared.statistics[worker % len(shared.statistics)]
-        self.optimize(shared.weights, own)
+        self.create_optimizer(shared.weights, own)
 
     @classmethod
     def coordinator(cls, config: RunConfig, contract: Contract) -> HogwildLearner:

@@ -31,7 +31,7 @@ from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, ReplayStorage
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
 from asyncrl.monitor.trackers import TrackedRun, check_installed, describe_trackers
-from asyncrl.networks import Recurrent, is_own, unconvolved
+from asyncrl.networks import Recurrent, is_custom, unconvolved
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import changed, differences_of
 from asyncrl.runs.checkpoint import Checkpoint
@@ -227,7 +227,7 @@ def imitate(
     data: str,
     options: CloningOptions | None = None,
     run_dir: Path | str | None = None,
-    note: Callable[[Epoch], None] = lambda epoch: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     *,
     asked: Collection[str] = (),
 ) -> tuple[Run, Epoch]:
@@ -238,7 +238,7 @@ def imitate(
         data: Name of the Minari dataset.
         options: Epochs, batches and learning rate.
         run_dir: The run's folder; None makes one in `runs/`.
-        note: Called after each epoch.
+        on_epoch: Called after each epoch.
         asked: Names of the settings that the user gave.
     """
     path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
@@ -256,7 +256,7 @@ def imitate(
         def write(epoch: Epoch) -> None:
             facts = {"step": 0, "update": 0, "time": round(time.monotonic() - began, 3), "kind": "pretrain"}
             monitor.write({**facts, **epoch._asdict()})
-            note(epoch)
+            on_epoch(epoch)
 
         best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write, lambda: bool(stop))
         path = run.checkpoint_path(0)
@@ -351,7 +351,7 @@ def _header(config: RunConfig, contract: Contract, run: Run) -> str:
     lines = [*contract_lines(contract), *summary_lines(config)]
     lines += [f"{'network':<20}{sentence}" for sentence in unconvolved(contract.spaces)]
     algorithm, network = config.algorithm, config.network.network
-    if is_own(network) and algorithm.network_config.layer_norm:
+    if is_custom(network) and algorithm.network_config.layer_norm:
         lines.append(f"{'network':<20}{algorithm.name} relies on layer normalization, which {network} must have itself")
     plan = replay_plan(config, contract)
     if plan is not None:

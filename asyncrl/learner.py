@@ -18,8 +18,8 @@ from asyncrl.algorithms import Algorithm, Loss, build_network
 from asyncrl.algorithms.normalization import Normalization
 from asyncrl.algorithms.optimizers import LearningRate, OptimizerConfig
 from asyncrl.algorithms.weight_optimizer import WeightOptimizer
-from asyncrl.common.division import Division, divided
 from asyncrl.common.randomness import Stream, generator
+from asyncrl.common.sharding import BatchShard, sharded
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs import Contract
@@ -40,13 +40,13 @@ _GROWTH = 1e5
 class Peers(Protocol):
     """The other learners of a run, as one of them sees them (`engines/learners.py`)."""
 
-    division: Division
+    shard: BatchShard
     """This learner's rows of every batch."""
     source: SampleSource | None
     """Where samples come from, for an algorithm with a replay buffer."""
 
-    def share(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
-        """Let the others begin an update, as in `Learner.learn`, and return this learner's share of `rollouts`.
+    def start_update(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
+        """Let the others begin an update, as in `Learner.learn`, and return this learner's shard of `rollouts`.
 
         Raises LearnerDied if one of them has died.
         """
@@ -103,7 +103,7 @@ class Learner:
         networks = Networks(self.network, self.target_network, network.network, device)
         self._gradients = Gradients(algorithm, optimizer, networks, gradient, normalization, self.stopwatch)
         self._rate = optimizer.learning_rate
-        self.optimize(self.weights)
+        self.create_optimizer(self.weights)
         self.updates = 0
         """Updates made: the version of `weights`."""
         self.step = 0
@@ -113,7 +113,7 @@ class Learner:
         self.peers: Peers | None = None
         """The other learners of the run; None if this is the only one."""
 
-    def optimize(self, weights: Tensor, statistics: Mapping[str, Tensor] | None = None) -> None:
+    def create_optimizer(self, weights: Tensor, statistics: Mapping[str, Tensor] | None = None) -> None:
         """Let the optimizer step on `weights` [P], which need not be the learner's own.
 
         `statistics` are the optimizer's moving averages by name; they begin at zero where none are given.
@@ -160,9 +160,9 @@ class Learner:
         metrics: dict[str, Tensor] = {}
         random = generator(self._seed, Stream.LEARNER, self.updates)
         peers = self.peers
-        share = rollouts if peers is None else peers.share(rollouts, rewards, steps)
+        share = rollouts if peers is None else peers.start_update(rollouts, rewards, steps)
         context = self._context(random, rewards, steps)
-        with divided(None if peers is None else peers.division):
+        with sharded(None if peers is None else peers.shard):
             for batch in self._experience.batches(share, context):
                 self.stopwatch.lap("batch")
                 if self._noisy:

@@ -16,7 +16,7 @@ from asyncrl.agents.evaluator import (
     Evaluator,
     evaluate_again,
     evaluated_means,
-    explained,
+    explain_faults,
     is_stalled,
     reaches_target,
     recorded_evaluation,
@@ -41,7 +41,7 @@ from asyncrl.runs.recorder import Recorder
 from asyncrl.runs.run import Run
 from asyncrl.runs.schedule import Free, Lockstep
 from asyncrl.runs.stage_times import StageMeter, StageTimes
-from asyncrl.runs.statistics import Episode, Statistics
+from asyncrl.runs.statistics import Episode, RunStatistics
 
 __all__ = ["Session", "TrainingResult", "is_complete", "memory_plan", "train"]
 
@@ -119,7 +119,7 @@ def _open_engine(session: Session) -> Engine:
     ray = RayOptions(
         config.ray_address,
         current_spec=lambda: session.actor_spec(session.checkpointer.current_states()),
-        on_loss=session.on_loss,
+        on_actor_lost=session.on_actor_lost,
         say=session.context.monitor.say,
     )
     return open_engine(config.engine, spec, config.actors, plan, ray)
@@ -172,7 +172,7 @@ class Session:
         config, contract = context.config, context.contract
         self.context = context
         self.learner = learner
-        self.statistics = Statistics(
+        self.statistics = RunStatistics(
             config.algorithm.experience(),
             [contract.for_actor(actor).env for actor in range(config.actors)],
             config.envs_per_actor,
@@ -220,7 +220,7 @@ class Session:
         contract = self.context.contract.with_capsules(str(self.context.run.path / "capsules"))
         return replace(actor_spec(self.context.config, contract, self.learner.updates), states=states)
 
-    def on_loss(self, lost: LostActor) -> None:
+    def on_actor_lost(self, lost: LostActor) -> None:
         """Record that an actor was lost and is made again."""
         self.context.monitor.write(self.statistics.lost(lost.actor, lost.rollout, lost.reason))
         where = "" if lost.rollout is None else f" from rollout {lost.rollout:,}"
@@ -256,7 +256,7 @@ class Session:
         self._live.clear()
         evaluation = None
         if self.context.config.eval_episodes and not stop:
-            with explained("the evaluation after the last step", evaluate_again(self.context.run.path)):
+            with explain_faults("the evaluation after the last step", evaluate_again(self.context.run.path)):
                 evaluation = self._evaluate(stop)
         self.recorder.record_verdict()
         if not stop:
@@ -299,7 +299,9 @@ class Session:
 
     def _evaluate_if_due(self, stop: StopRequest) -> None:
         if self.evaluator.is_due(self.learner.step):
-            with explained(f"the evaluation after {self.learner.step:,} steps", "--eval-every 0 evaluates only at the end"):
+            with explain_faults(
+                f"the evaluation after {self.learner.step:,} steps", "--eval-every 0 evaluates only at the end"
+            ):
                 self._evaluate(stop)
 
     def _evaluate(self, stop: StopRequest) -> Evaluation | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.networks import DeterministicActorCritics
+from asyncrl.networks import DeterministicActorCritic
 
 _EXAMPLES = {
     "ALE/*": "ALE/Pong-v5",
@@ -43,4 +43,4 @@ def world_of_preset(preset: Mapping[str, Any]) -> str:
 
 
 def _needs_continuous(algorithm: str) -> bool:
-    return issubclass(ALGORITHMS[algorithm].network, DeterministicActorCritics)
+    return issubclass(ALGORITHMS[algorithm].network, DeterministicActorCritic)

@@ -37,7 +37,7 @@ from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import actor_spec, make_learner
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.stage_times import Work
-from asyncrl.runs.statistics import Statistics
+from asyncrl.runs.statistics import RunStatistics
 from asyncrl.runs.summary import summary_lines
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
@@ -315,7 +315,7 @@ def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch
 
 def test_the_live_view_shows_a_run_without_a_queue() -> None:
     config, contract = resolved()
-    statistics = Statistics(config.algorithm.experience(), [contract.env] * 2, 4, contract.frame_skip, slots=2)
+    statistics = RunStatistics(config.algorithm.experience(), [contract.env] * 2, 4, contract.frame_skip, slots=2)
     statistics.updated(1, 80, {"loss": 0.5})
     screen = io.StringIO()
     view = Live("hogwild", config.steps, Console(file=screen, force_terminal=True, width=100))

@@ -20,7 +20,7 @@ from asyncrl.monitor import Record
 from asyncrl.presets import automatic, preset_names, read_preset
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.resolution import resolve
-from asyncrl.runs.statistics import Statistics
+from asyncrl.runs.statistics import RunStatistics
 
 ENGINES = ["serial", "threads", "processes"]
 BATCH = 64
@@ -34,13 +34,13 @@ PACKAGES |= {"Ant": "mujoco"}
 def consumed(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
     """The tickets of all consumed rollouts, in order."""
     tickets: list[Ticket] = []
-    consume = Statistics.consume
+    consume = RunStatistics.consume
 
-    def note(self: Statistics, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Record]:
+    def note(self: RunStatistics, update: int, rollouts: Mapping[Ticket, Rollout], waiting: int) -> list[Record]:
         tickets.extend(rollouts)
         return consume(self, update, rollouts, waiting)
 
-    monkeypatch.setattr(Statistics, "consume", note)
+    monkeypatch.setattr(RunStatistics, "consume", note)
     return tickets
 
 

@@ -39,21 +39,23 @@ class Agent:
         """The contract of the environment it was trained in."""
         return self.checkpoint.contract
 
-    def contract_of(self, env: str | None = None, rules: EnvOptions | None = None, *, force: bool = False) -> Contract:
-        """Return the agent's contract for the environment `env` under `rules`.
+    def contract_of(
+        self, env: str | None = None, env_options: EnvOptions | None = None, *, force: bool = False
+    ) -> Contract:
+        """Return the agent's contract for the environment `env` under `env_options`.
 
         `env` defaults to the first environment it was trained in. Raises UsageError if the contract differs from the one
         it was trained under, unless `force`; and always if the spaces differ.
         """
         known = {contract.env: contract for contract in self.contract.contracts}
         own = self.contract.named(env if env in known or not force else None)
-        trained_rules = self.checkpoint.config.environment
-        rules = merge(trained_rules, rules or EnvOptions())
-        if env in (None, own.env) and rules == trained_rules:
+        trained_options = self.checkpoint.config.environment
+        env_options = merge(trained_options, env_options or EnvOptions())
+        if env in (None, own.env) and env_options == trained_options:
             return own
         self.checkpoint.check_trust()
         requested = dataclasses.replace(
-            describe(env or own.env, dataclasses.replace(rules, standardize=0)),
+            describe(env or own.env, dataclasses.replace(env_options, standardize=0)),
             observation_mean=own.observation_mean,  # keep the statistics it was trained with
             observation_spread=own.observation_spread,
         )

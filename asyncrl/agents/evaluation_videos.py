@@ -16,7 +16,7 @@ from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.learner import Learner
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
-from asyncrl.runs.statistics import Statistics
+from asyncrl.runs.statistics import RunStatistics
 
 __all__ = ["EvaluationVideos", "check_pictures"]
 
@@ -42,7 +42,7 @@ class EvaluationVideos:
     A failure to record is reported and does not stop the run.
     """
 
-    def __init__(self, context: RunContext, statistics: Statistics) -> None:
+    def __init__(self, context: RunContext, statistics: RunStatistics) -> None:
         self._context = context
         self._statistics = statistics
         self._every = Every(context.config.video_every)

@@ -19,13 +19,13 @@ from asyncrl.runs.config import RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
 from asyncrl.runs.run import Run
-from asyncrl.runs.statistics import Statistics
+from asyncrl.runs.statistics import RunStatistics
 
 __all__ = [
     "Evaluator",
     "evaluate_again",
     "evaluated_means",
-    "explained",
+    "explain_faults",
     "is_stalled",
     "reaches_target",
     "recorded_evaluation",
@@ -38,7 +38,7 @@ def evaluate_again(run: Path) -> str:
 
 
 @contextlib.contextmanager
-def explained(what: str, remedy: str) -> Iterator[None]:
+def explain_faults(what: str, remedy: str) -> Iterator[None]:
     """Add to an environment's fault which evaluation it occurred in, and the remedy."""
     try:
         yield
@@ -78,7 +78,7 @@ def _mode(config: RunConfig) -> str:
 class Evaluator:
     """Plays evaluation episodes in separate environments and writes their record. It saves nothing."""
 
-    def __init__(self, context: RunContext, statistics: Statistics) -> None:
+    def __init__(self, context: RunContext, statistics: RunStatistics) -> None:
         config = context.config
         self._context = context
         self._statistics = statistics

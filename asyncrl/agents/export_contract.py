@@ -13,7 +13,7 @@ from asyncrl.agents.export_policy import ExportedPolicy, PolicyInput
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import Contract
 from asyncrl.envs.registry import family_named
-from asyncrl.networks import SoftActorCritics
+from asyncrl.networks import SoftActorCritic
 from asyncrl.networks.encoders import white_of
 from asyncrl.networks.normalization import MAX_NORMALIZED, Normalizer
 from asyncrl.runs.checkpoint import Checkpoint
@@ -85,7 +85,7 @@ def _action_facts(contract: Contract, policy: ExportedPolicy, outputs: Mapping[s
         facts[name] = [bound if math.isfinite(bound) else None for bound in bounds]
     if "scale" in outputs:
         drawn = "mean + scale · noise"
-        x = f"tanh({drawn})" if isinstance(policy.network, SoftActorCritics) else drawn
+        x = f"tanh({drawn})" if isinstance(policy.network, SoftActorCritic) else drawn
         facts["sampled"] = f"minus_one + (one − minus_one)·(x + 1)/2, clipped to low … high, with x = {x}, noise ~ N(0, 1)"
     return facts
 

@@ -26,7 +26,7 @@ _TOLERANCE = 1e-5
 _STATE_TOLERANCE = 1e-4
 """For the recurrent state: a cell adds up what many features leave, so that rounding shows in it ten times as much as in
 the actions' probabilities."""
-_MOST_ENVS = 8
+_MAX_ENVS = 8
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _steps(
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Yield observations [B, *O] before and after standardization, and the agent's state [B, S], of its episodes."""
     config, seed = agent.checkpoint.config, agent.checkpoint.config.seed
-    num_envs = min(observations, _MOST_ENVS, config.evaluation_envs(contract))
+    num_envs = min(observations, _MAX_ENVS, config.evaluation_envs(contract))
     environments = Environments(contract, num_envs, threads=cores(), training=False, seed=constructor_seed(seed))
     with contextlib.closing(environments):
         observation = environments.reset(environment_seeds(seed, Stream.EVALUATION, num_envs))

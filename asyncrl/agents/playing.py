@@ -36,7 +36,7 @@ def evaluate(
     greedy: bool | None = None,
     epsilon: float = 0.0,
     env: EnvSource | None = None,
-    rules: EnvOptions | None = None,
+    env_options: EnvOptions | None = None,
     force: bool = False,
     envs: int | None = None,
     max_steps: int | None = None,
@@ -52,7 +52,7 @@ def evaluate(
         greedy: Take the most probable action; False samples from the policy, None does as the run's evaluations.
         epsilon: Probability of a random action instead of the policy's.
         env: The environment, if the agent was trained in several, or another one with the same spaces.
-        rules: Settings of the environment that differ from the run's.
+        env_options: Settings of the environment that differ from the run's.
         force: Accept an environment or settings that differ from those in training.
         envs: Environments stepped in parallel; None as in training.
         max_steps: Steps after which an episode is cut off; None as in the run's evaluations.
@@ -68,7 +68,7 @@ def evaluate(
         raise UsageError(f"--eval-envs must be 1 or more, not {envs}")
     agent = _agent(agent, trust=trust)
     config = agent.checkpoint.config
-    contract = agent.contract_of(None if env is None else env_id_of(env), rules, force=force)
+    contract = agent.contract_of(None if env is None else env_id_of(env), env_options, force=force)
     with episode_progress(episodes, progress) as report:
         return evaluate_policy(
             agent.policy,
@@ -93,11 +93,11 @@ def play(
     greedy: bool | None = None,
     epsilon: float = 0.0,
     env: EnvSource | None = None,
-    rules: EnvOptions | None = None,
+    env_options: EnvOptions | None = None,
     force: bool = False,
     max_steps: int | None = None,
     trust: bool = False,
-    note: Callable[[Evaluation], None] = lambda episode: None,
+    on_episode: Callable[[Evaluation], None] = lambda episode: None,
 ) -> Evaluation:
     """Show an agent play: in a window, in a notebook, or as a video.
 
@@ -109,11 +109,11 @@ def play(
         greedy: Take the most probable action; False samples from the policy, None does as the run's evaluations.
         epsilon: Probability of a random action instead of the policy's.
         env: The environment, if the agent was trained in several, or another one with the same spaces.
-        rules: Settings of the environment that differ from the run's.
+        env_options: Settings of the environment that differ from the run's.
         force: Accept an environment or settings that differ from those in training.
         max_steps: Steps after which an episode is cut off; None as in the run's evaluations.
         trust: Run code that the folder names even if someone else made the folder.
-        note: Called after each episode with that episode alone.
+        on_episode: Called after each episode with that episode alone.
 
     Returns:
         Returns and lengths of the episodes.
@@ -125,7 +125,7 @@ def play(
     path = None if video is None else Path(video).absolute()  # an environment may change the working directory
     agent = _agent(agent, trust=trust)
     greedy = _resolve_greedy(agent, greedy)
-    contract = agent.contract_of(None if env is None else env_id_of(env), rules, force=force)
+    contract = agent.contract_of(None if env is None else env_id_of(env), env_options, force=force)
     played = []
     with contextlib.closing(View(contract)) as view:
         rate = view.frames_per_second
@@ -136,7 +136,7 @@ def play(
                     agent, view, screen, seed + number, greedy=greedy, epsilon=epsilon, max_steps=max_steps
                 )
                 played.append(episode)
-                note(episode)
+                on_episode(episode)
     return Evaluation.merge(played)
 
 

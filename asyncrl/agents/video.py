@@ -26,7 +26,7 @@ _HEADLESS_DRIVERS = ("dummy", "offscreen", "evdev")
 """SDL's fallbacks without a screen."""
 _MIN_PIXELS = 420
 """Pictures with a smaller longer side are enlarged by an integer factor."""
-_MOST_UPDATES = 30.0
+_MAX_UPDATES = 30.0
 """Pictures per second in a notebook, each of which is sent to the browser."""
 
 
@@ -220,7 +220,7 @@ class NotebookCell:
     """Shows pictures in real time below a cell of a notebook."""
 
     def __init__(self, frames_per_second: float) -> None:
-        self._interval = 1 / min(frames_per_second, _MOST_UPDATES)
+        self._interval = 1 / min(frames_per_second, _MAX_UPDATES)
         self._display: Any = importlib.import_module("IPython.display")
         self._handle: Any = None
         self._due = time.monotonic()

@@ -8,6 +8,16 @@ from asyncrl.algorithms.actor_critic import EpisodicActorCritic
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.building import build_network, network_outline
 from asyncrl.algorithms.c51 import C51
+from asyncrl.algorithms.custom import (
+    GROUP,
+    AlgorithmSource,
+    check_loss,
+    custom_algorithm,
+    installed_algorithms,
+    is_class,
+    place_of,
+    translate_errors,
+)
 from asyncrl.algorithms.dqn import DQN, TDLoss
 from asyncrl.algorithms.impala import Impala
 from asyncrl.algorithms.iqn import IQN
@@ -15,16 +25,6 @@ from asyncrl.algorithms.linear_q import LinearQ
 from asyncrl.algorithms.n_step_q import NStepQ
 from asyncrl.algorithms.one_step_q import OneStepQ
 from asyncrl.algorithms.one_step_sarsa import OneStepSarsa
-from asyncrl.algorithms.own import (
-    GROUP,
-    AlgorithmSource,
-    check_loss,
-    in_one_sentence,
-    installed_algorithms,
-    is_class,
-    own_algorithm,
-    place_of,
-)
 from asyncrl.algorithms.policy import Policy
 from asyncrl.algorithms.ppo import PPO
 from asyncrl.algorithms.pqn import PQN
@@ -71,10 +71,10 @@ __all__ = [
     "build_network",
     "check_acting",
     "check_loss",
-    "in_one_sentence",
     "installed_algorithms",
     "is_algorithm",
     "network_outline",
+    "translate_errors",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -130,7 +130,7 @@ def algorithm_named(name: str) -> type[Algorithm]:
     if name not in ALGORITHMS:
         installed = {} if ":" in name else installed_algorithms()
         if ":" in name or name in installed:
-            return own_algorithm(name)
+            return custom_algorithm(name)
         alternative = _ALTERNATIVES.get(name.casefold().replace("_", "-"))
         if alternative:
             remedy = f"; {alternative}"

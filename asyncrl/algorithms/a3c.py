@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
-from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.algorithms.sampling import sample_action
 from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, TRACES, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
+from asyncrl.algorithms.custom import translate_errors
 from asyncrl.algorithms.exploration import EnvSlots
-from asyncrl.algorithms.own import in_one_sentence
 from asyncrl.algorithms.policy import Policy
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.spaces import Spaces
@@ -27,7 +27,7 @@ def check_acting(algorithm: Algorithm, network: NetworkConfig, spaces: Spaces) -
     policy = Policy(algorithm, network, spaces, torch.float32)
     observation = torch.zeros(_ENVS, *spaces.observation_shape, dtype=getattr(torch, spaces.observation_dtype))
     slots = EnvSlots.of(0, actor=0, envs=_ENVS)
-    with in_one_sentence(type(algorithm), name):
+    with translate_errors(type(algorithm), name):
         context = ActContext.training(generator(0, Stream.ACTOR), step=0, slots=slots)
         output: Any = policy.act(observation, policy.initial_state(_ENVS), context)
     if not isinstance(output, ActionOutput):

@@ -10,7 +10,7 @@ from asyncrl.algorithms.base import Algorithm
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks import NetworkConfig, complete_network, is_complete, is_own
+from asyncrl.networks import NetworkConfig, complete_network, is_complete, is_custom
 
 __all__ = ["build_network", "network_outline"]
 
@@ -41,5 +41,5 @@ def build_network(
 
 def network_outline(algorithm: Algorithm, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> torch.nn.Module:
     """Return a network to read names and shapes from: on the device "meta", without data, unless it is the user's own."""
-    with torch.device("cpu" if is_own(config.network) else "meta"):  # the user's code need not run on "meta"
+    with torch.device("cpu" if is_custom(config.network) else "meta"):  # the user's code need not run on "meta"
         return build_network(algorithm, config, spaces, dtype, torch.Generator("cpu"))

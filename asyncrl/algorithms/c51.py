@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
-from asyncrl.common.division import mean
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, current_outputs, gather_action
+from asyncrl.common.sharding import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
@@ -66,7 +66,7 @@ class C51(ReplayBasedQLearning):
             support: Tensor = target.support  # [K]
             values = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * support
             y = project(values, next_probability, support)  # [N, K]
-        output = outputs_now(network, batch)
+        output = current_outputs(network, batch)
         log_probability = gather_action(output.outputs[0], batch.action).log_softmax(-1)  # [N, K]
         cross_entropy = -(y * log_probability).sum(-1)
         entropy = -torch.special.xlogy(y, y).sum(-1)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
-from asyncrl.common.division import mean
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, current_outputs, gather_action
+from asyncrl.common.sharding import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample
@@ -59,7 +59,7 @@ class DQN(ReplayBasedQLearning):
         with torch.no_grad():
             next_value = self.target_outputs(network, batch).squeeze(-1)  # [N]
             y = batch.returns(self.discount) + batch.bootstrap(self.discount) * next_value
-        q = outputs_now(network, batch).q[0]  # [N, A]
+        q = current_outputs(network, batch).q[0]  # [N, A]
         value = gather_action(q, batch.action)
         td_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
         loss = mean(batch.weight * td_loss(value, y, reduction="none"))

@@ -11,8 +11,8 @@ from torch import Tensor
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.qr_dqn import quantile_loss
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_later, outputs_now
-from asyncrl.common.division import draw_rows, mean
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, current_outputs, gather_action, next_outputs
+from asyncrl.common.sharding import draw_rows, mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample, Sample
@@ -62,8 +62,8 @@ class IQN(ReplayBasedQLearning):
 
     def prepare(self, network: Any, target: ImplicitQuantileNetwork, batch: Sample) -> PreparedSample:
         """Add the target network's action values, and its quantiles at drawn fractions, for `next_observation`."""
-        q = outputs_later(target, batch).q[0]
-        outputs = outputs_later(_AtRandomFractions(target, batch.random, self.target_samples), batch).outputs[0]
+        q = next_outputs(target, batch).q[0]
+        outputs = next_outputs(_AtRandomFractions(target, batch.random, self.target_samples), batch).outputs[0]
         return self.with_bonus(target, batch).with_targets(target_q=q, target_outputs=outputs)
 
     def loss(self, network: ImplicitQuantileNetwork, target: Any, batch: PreparedSample) -> Loss:
@@ -71,7 +71,7 @@ class IQN(ReplayBasedQLearning):
             next_quantiles = self.target_outputs(network, batch)  # [N, N′]
             y = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * next_quantiles
         forward = _AtRandomFractions(network, batch.random, self.quantile_samples)
-        output = outputs_now(forward, batch)
+        output = current_outputs(forward, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y, forward.fractions)  # [N]
         loss = mean(batch.weight * losses)
         return Loss.of(loss, q=mean(output.q.amax(-1)), target=mean(y))._replace(td_errors=losses.detach())

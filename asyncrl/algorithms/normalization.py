@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asyncrl.common.division import current_division
+from asyncrl.common.sharding import current_shard
 from asyncrl.envs import Contract
 from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Rollout
-from asyncrl.networks import Normalizer, PopArt, Statistics
+from asyncrl.networks import Normalizer, PopArt, RunningStatistics
 
 __all__ = ["Moments", "Normalization", "ObservationStatistics", "ReturnStatistics", "ValueStatistics"]
 
@@ -56,13 +56,14 @@ class Moments:
 
     def add_part(self, x: np.ndarray) -> None:
         """Add the numbers `x` [n] of this learner and those of the others that the batch is divided among."""
-        division = current_division()
-        if division is None:
+        shard = current_shard()
+        if shard is None:
             self.add(x)
             return
         own = Moments()
         own.add(x)
-        for count, mean, squares in division.each(torch.from_numpy(np.array([own.count, own.mean, own.squares]))).tolist():
+        moments = torch.from_numpy(np.array([own.count, own.mean, own.squares]))
+        for count, mean, squares in shard.all_gather(moments).tolist():
             if count:
                 self._merge(count, np.asarray(mean), np.asarray(squares))
 
@@ -350,7 +351,7 @@ def _modules(network: nn.Module, kind: type[_Module]) -> list[_Module]:
     return [module for module in network.modules() if isinstance(module, kind)]
 
 
-def _read(statistics: Statistics) -> tuple[float, np.ndarray, np.ndarray]:
+def _read(statistics: RunningStatistics) -> tuple[float, np.ndarray, np.ndarray]:
     """Return count, mean and variance of observations, [*shape] flattened, float64."""
     mean, spread = (x.detach().cpu().double().numpy().ravel() for x in (statistics.mean, statistics.spread))
     return float(statistics.count), mean, np.maximum(0.0, np.square(spread) - EPSILON)

@@ -18,17 +18,17 @@ from asyncrl.common.torch_setup import configure_gpu
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks import (
-    ActionPolicy,
     ActionValues,
     ConvolutionalEncoder,
-    DeterministicActorCritics,
+    DeterministicActorCritic,
     MaskReader,
     NetworkConfig,
     NormalizedEncoder,
+    PolicyOutput,
     PolicyValue,
     ResidualEncoder,
     WeightLoader,
-    is_own,
+    is_custom,
     keep_in_compute_dtype,
     resample,
     use_dense_bodies,
@@ -37,7 +37,7 @@ from asyncrl.networks import (
 
 __all__ = ["NetworkOutputs", "Policy"]
 
-NetworkOutputs = PolicyValue | ActionValues | ActionPolicy
+NetworkOutputs = PolicyValue | ActionValues | PolicyOutput
 
 
 class Policy:
@@ -67,7 +67,7 @@ class Policy:
         use_dense_bodies(self._network)
         self._load = WeightLoader(self._network)
         self._forward: Any = self._network if device == "cpu" else self._forward_on_device
-        capture = None if is_own(network.network) else partial(cuda_graph, device=device)
+        capture = None if is_custom(network.network) else partial(cuda_graph, device=device)
         self._on_device: Captured[Any, Any] = Captured(self._outputs_on_device, capture)
         self._noisy = network.noisy
         self._mask = MaskReader(spaces) if spaces.is_masked else None
@@ -126,7 +126,7 @@ class Policy:
 
         None for algorithms that have no critics of continuous actions.
         """
-        if not isinstance(self._network, DeterministicActorCritics):
+        if not isinstance(self._network, DeterministicActorCritic):
             return None
         values = self._network.action_values(observation.to(self._device), action.to(self._device))
         return values.amin(0).cpu()

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.munchausen import Munchausen
-from asyncrl.algorithms.replay_based import ReplayBasedQLearning, gather_action, outputs_now
-from asyncrl.common.division import mean
+from asyncrl.algorithms.replay_based import ReplayBasedQLearning, current_outputs, gather_action
+from asyncrl.common.sharding import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import PreparedSample
@@ -53,7 +53,7 @@ class QRDQN(ReplayBasedQLearning):
         with torch.no_grad():
             next_quantiles = self.target_outputs(network, batch)  # [N, K]
             y = batch.returns(self.discount)[:, None] + batch.bootstrap(self.discount)[:, None] * next_quantiles
-        output = outputs_now(network, batch)
+        output = current_outputs(network, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y)  # [N]
         loss = mean(batch.weight * losses)
         return Loss.of(loss, q=mean(output.q.amax(-1)), target=mean(y))._replace(td_errors=losses.detach())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
-from asyncrl.algorithms.policy_based import sample_action
+from asyncrl.algorithms.sampling import sample_action
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm, Loss
 from asyncrl.algorithms.optimizers import Optimizer, OptimizerConfig
-from asyncrl.algorithms.policy_based import sample_action
 from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
+from asyncrl.algorithms.sampling import sample_action
 from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, Choices
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces

@@ -16,7 +16,7 @@ from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import OffPolicy, ReplayOptions, Sample
-from asyncrl.networks import DeterministicActorCritics, Init, NetworkConfig, Recurrent
+from asyncrl.networks import DeterministicActorCritic, Init, NetworkConfig, Recurrent
 from asyncrl.networks.encoders import Activation
 
 __all__ = ["ReplayActorCritic"]
@@ -78,7 +78,7 @@ class ReplayActorCritic(Algorithm):
         return self.network(config, spaces, dtype, generator, self.critics)
 
     def act(
-        self, network: DeterministicActorCritics, observation: Tensor, state: Tensor, context: ActContext
+        self, network: DeterministicActorCritic, observation: Tensor, state: Tensor, context: ActContext
     ) -> ActionOutput:
         policy, state = network(observation[None], state)
         if not context.explore:

@@ -21,7 +21,7 @@ from asyncrl.errors import UsageError
 from asyncrl.experience import OffPolicy, PreparedSample, ReplayOptions, Sample, SequenceOptions, Unroll
 from asyncrl.networks import ActionValues, NetworkConfig, Recurrent
 
-__all__ = ["Forward", "ReplayBasedQLearning", "gather_action", "outputs_later", "outputs_now", "q_outputs"]
+__all__ = ["Forward", "ReplayBasedQLearning", "current_outputs", "gather_action", "next_outputs", "q_outputs"]
 
 
 def _default_exploration() -> Exploration:
@@ -95,14 +95,14 @@ class ReplayBasedQLearning(ValueBasedMethod):
 
     def prepare(self, network: Any, target: Any, batch: Sample) -> PreparedSample:
         """Add the target network's outputs for `next_observation`, and the Munchausen bonus to the first reward."""
-        output = outputs_later(target, batch)
+        output = next_outputs(target, batch)
         return self.with_bonus(target, batch).with_targets(target_q=output.q[0], target_outputs=output.outputs[0])
 
     def with_bonus(self, target: Any, batch: Sample) -> Sample:
         """Return the sample with the Munchausen bonus in the first step's reward, if that is asked for."""
         if not self.munchausen.munchausen:
             return batch
-        bonus = self.munchausen.bonus(outputs_now(target, batch).q[0], batch.action)
+        bonus = self.munchausen.bonus(current_outputs(target, batch).q[0], batch.action)
         return replace(batch, reward=torch.cat([batch.reward[:1] + bonus, batch.reward[1:]]))
 
     def target_outputs(self, network: Any, sample: PreparedSample) -> Tensor:
@@ -110,7 +110,7 @@ class ReplayBasedQLearning(ValueBasedMethod):
 
         With Munchausen targets, the outputs' mean over the actions of the soft policy, plus its entropy.
         """
-        q = outputs_later(network, sample).q[0] if self.double else sample.target_q
+        q = next_outputs(network, sample).q[0] if self.double else sample.target_q
         if self.munchausen.munchausen:
             return self.munchausen.soft_value(q, sample.target_outputs)
         return gather_action(sample.target_outputs, q.argmax(-1))
@@ -120,7 +120,7 @@ Forward = Callable[[Tensor, Tensor, Tensor | None], ActionValues]
 """A network's pass over (observation [T, N, *O], state [N, S], valid [T, N])."""
 
 
-def outputs_now(forward: Forward, sample: Sample) -> ActionValues:
+def current_outputs(forward: Forward, sample: Sample) -> ActionValues:
     """Return the outputs [1, N, …] for the first observations of the transitions."""
     if sample.unroll is None:
         return q_outputs(forward, sample.observation)
@@ -128,7 +128,7 @@ def outputs_now(forward: Forward, sample: Sample) -> ActionValues:
     return _flat(forward(unroll.observation[steps], _burned_in(forward, unroll), unroll.valid[steps]))
 
 
-def outputs_later(forward: Forward, sample: Sample) -> ActionValues:
+def next_outputs(forward: Forward, sample: Sample) -> ActionValues:
     """Return the outputs [1, N, …] for the last observations of the transitions, from which targets bootstrap."""
     if sample.unroll is None:
         return q_outputs(forward, sample.next_observation)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.common.division import masked_mean, mean
 from asyncrl.common.recorded import is_recording
+from asyncrl.common.sharding import masked_mean, mean
 
 __all__ = ["masked_mean", "mean", "multistep_errors", "normalize"]
 

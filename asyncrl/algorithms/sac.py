@@ -11,11 +11,11 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_actor_critic import ReplayActorCritic
-from asyncrl.common.division import mean
+from asyncrl.common.sharding import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
-from asyncrl.networks import NetworkConfig, SoftActorCritics, frozen
+from asyncrl.networks import NetworkConfig, SoftActorCritic, frozen
 
 __all__ = ["SAC"]
 
@@ -36,7 +36,7 @@ class SAC(ReplayActorCritic):
     summary: ClassVar[str] = (
         "soft actor-critic: continuous actions from a replay buffer, learned temperature (Haarnoja 2018)"
     )
-    network: ClassVar[Any] = SoftActorCritics
+    network: ClassVar[Any] = SoftActorCritic
     is_capturable: ClassVar[bool] = True
     draws_in_loss: ClassVar[bool] = True
 
@@ -54,8 +54,8 @@ class SAC(ReplayActorCritic):
 
     def build(
         self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator
-    ) -> SoftActorCritics:
-        built = SoftActorCritics(config, spaces, dtype, generator, self.critics)
+    ) -> SoftActorCritic:
+        built = SoftActorCritic(config, spaces, dtype, generator, self.critics)
         if self.learn_temperature:
             torch.nn.init.constant_(built.log_temperature, math.log(self.temperature))
         return built
@@ -64,7 +64,7 @@ class SAC(ReplayActorCritic):
         action: Tensor = policy.sample(random)[0]
         return action
 
-    def loss(self, network: SoftActorCritics, target: SoftActorCritics, batch: Sample) -> Loss:
+    def loss(self, network: SoftActorCritic, target: SoftActorCritic, batch: Sample) -> Loss:
         temperature = network.log_temperature.detach().exp() if self.learn_temperature else self.temperature
         with torch.no_grad():
             next_action, next_log_prob = network.policies(batch.next_observation).sample_with_log_prob(batch.random)

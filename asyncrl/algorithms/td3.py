@@ -11,12 +11,12 @@ from torch import Tensor
 
 from asyncrl.algorithms.base import Loss
 from asyncrl.algorithms.replay_actor_critic import ReplayActorCritic
-from asyncrl.common.division import draw_rows, mean
 from asyncrl.common.search_space import Choices
+from asyncrl.common.sharding import draw_rows, mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Sample
-from asyncrl.networks import DeterministicActorCritics, NetworkConfig, frozen
+from asyncrl.networks import DeterministicActorCritic, NetworkConfig, frozen
 
 __all__ = ["TD3"]
 
@@ -34,7 +34,7 @@ class TD3(ReplayActorCritic):
 
     name: ClassVar[str] = "td3"
     summary: ClassVar[str] = "twin delayed DDPG: continuous actions from a replay buffer (Fujimoto et al. 2018)"
-    network: ClassVar[Any] = DeterministicActorCritics
+    network: ClassVar[Any] = DeterministicActorCritic
     is_stochastic: ClassVar[bool] = False
     is_capturable: ClassVar[bool] = True
     draws_in_loss: ClassVar[bool] = True
@@ -62,7 +62,7 @@ class TD3(ReplayActorCritic):
     def is_delayed(self, batch: Sample) -> bool:
         return batch.number % self.policy_delay != 0
 
-    def loss(self, network: DeterministicActorCritics, target: DeterministicActorCritics, batch: Sample) -> Loss:
+    def loss(self, network: DeterministicActorCritic, target: DeterministicActorCritic, batch: Sample) -> Loss:
         with torch.no_grad():
             next_action = target.policies(batch.next_observation).mode()
             noise = draw_rows(torch.randn, next_action.shape, batch.random, 0, dtype=torch.float32).to(next_action.device)

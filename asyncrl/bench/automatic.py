@@ -21,7 +21,7 @@ __all__ = ["fewest_of_the_fastest", "found_actors"]
 
 _SECONDS = 1.5
 """Duration of the look, after the first update."""
-_LEAST_GAIN = 1.05
+_MIN_GAIN = 1.05
 """Expected gains below this do not change the number."""
 _AN_ACTOR_EACH = "so that each has an actor"
 
@@ -49,9 +49,9 @@ def found_actors(
 def fewest_of_the_fastest(gains: Mapping[SpeedSettings, float], present: SpeedSettings) -> SpeedSettings:
     """Of the settings with nearly the largest gain, those with the fewest actors; `present` if none is worth a change."""
     most = max(gains.values(), default=1.0)
-    if most < _LEAST_GAIN * gains.get(present, 1.0):
+    if most < _MIN_GAIN * gains.get(present, 1.0):
         return present
-    return min((one for one, gain in gains.items() if gain * _LEAST_GAIN >= most), key=lambda one: one.actors)
+    return min((one for one, gain in gains.items() if gain * _MIN_GAIN >= most), key=lambda one: one.actors)
 
 
 def _needed(config: RunConfig, held: Collection[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Arguments:
     """Steps after which an episode is cut off. Default: as in the run's evaluations."""
     env: str | None = None
     """One of the environments that the agent was trained in. Default: the first."""
-    rules: EnvOptions = field(default_factory=combined_options())
+    env_options: EnvOptions = field(default_factory=combined_options())
     """Settings of the environment that differ from the run's."""
     force: bool = False
     """Accept an environment or settings that differ from those in training."""
@@ -59,7 +59,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "evaluate", arguments, _ABOUT, BASIC)
     agent = load(asked.run, trust=asked.trust)
-    contract = agent.contract_of(asked.env, asked.rules, force=asked.force)
+    contract = agent.contract_of(asked.env, asked.env_options, force=asked.force)
     result = evaluate(
         agent,
         asked.episodes,
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         greedy=greedy_or_sample(asked.greedy, asked.sample),
         epsilon=asked.epsilon,
         env=asked.env,
-        rules=asked.rules,
+        env_options=asked.env_options,
         force=asked.force,
         envs=asked.eval_envs,
         max_steps=asked.max_steps,

@@ -60,7 +60,7 @@ _TITLES = {
     "optimizer": "Optimizer",
     "network": "Network",
     "environment": "Environment",
-    "rules": "Environment",
+    "env_options": "Environment",
     "supervision": "Environment workers (--env-backend async)",
     "bots": "Bots",
     "evaluation": "Evaluation",

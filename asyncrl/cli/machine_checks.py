@@ -20,9 +20,9 @@ from asyncrl.engines.shared_memory import available_memory
 __all__ = ["Facts", "Remedy", "facts", "remedies"]
 
 _GIB = 2**30
-_LEAST_MEMORY, _LEAST_DISK = 2.0, 5.0
+_MIN_MEMORY, _MIN_DISK = 2.0, 5.0
 """GiB below which something is said."""
-_LEAST_FILES = 1024
+_MIN_FILES = 1024
 _LOOK = 0.3
 """Seconds in which busy cores are counted."""
 
@@ -100,17 +100,17 @@ def remedies(found: Facts) -> Iterator[Remedy]:
         yield Remedy(
             f"torch was built for CUDA {found.torch_cuda} but finds no GPU: its driver is missing or too old.", "nvidia-smi"
         )
-    if found.memory < _LEAST_MEMORY:
+    if found.memory < _MIN_MEMORY:
         yield Remedy(
             f"Only {found.memory:.1f} GiB of memory are free: stop other programs, or train with fewer environments.",
             "asyncrl train a3c CartPole-v1 --actors 1 --envs-per-actor 8",
         )
-    if found.disk < _LEAST_DISK:
+    if found.disk < _MIN_DISK:
         yield Remedy(f"Only {found.disk:.1f} GiB are free on this disk: remove old runs.", "du -sh runs/* | sort -h")
-    if found.open_files is not None and found.open_files < _LEAST_FILES:
+    if found.open_files is not None and found.open_files < _MIN_FILES:
         yield Remedy(
             f"At most {found.open_files} files may be open: runs with many actors need more.",
-            f"ulimit -n {4 * _LEAST_FILES}",
+            f"ulimit -n {4 * _MIN_FILES}",
         )
     if found.busy > 0.5 * found.usable:
         yield Remedy(

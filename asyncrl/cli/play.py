@@ -46,7 +46,7 @@ class Arguments:
     """Probability of a random action instead of the policy's."""
     env: str | None = None
     """One of the environments that the agent was trained in. Default: the first."""
-    rules: EnvOptions = field(default_factory=combined_options())
+    env_options: EnvOptions = field(default_factory=combined_options())
     """Settings of the environment that differ from the run's."""
     force: bool = False
     """Accept an environment or settings that differ from those in training."""
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         print(newer, flush=True)
     numbers = itertools.count(1)
 
-    def note(episode: Evaluation) -> None:
+    def show(episode: Evaluation) -> None:
         print(f"episode {next(numbers)}: {episode.mean:g}", flush=True)
         if episode.cut_off:
             print(cut_off_message(1, 1, episode.lengths[0]), flush=True)
@@ -83,10 +83,10 @@ def run(arguments: Sequence[str]) -> int:
         greedy=greedy_or_sample(asked.greedy, asked.sample),
         epsilon=asked.epsilon,
         env=asked.env,
-        rules=asked.rules,
+        env_options=asked.env_options,
         force=asked.force,
         max_steps=asked.max_steps,
-        note=note,
+        on_episode=show,
     )
     if asked.video is not None:
         print(f"video: {asked.video}")
@@ -95,9 +95,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _play_yourself(asked: Arguments) -> int:
     plain = Arguments(asked.run)
-    for name in ("video", "max_steps", "greedy", "sample", "epsilon", "env", "rules", "force"):
+    for name in ("video", "max_steps", "greedy", "sample", "epsilon", "env", "env_options", "force"):
         if getattr(asked, name) != getattr(plain, name):
-            option = "a setting of the environment" if name == "rules" else flag(name)
+            option = "a setting of the environment" if name == "env_options" else flag(name)
             raise UsageError(f"{option} has no effect with --human, where no agent plays")
     contract = describe(asked.run)
     print(f"{asked.run}: close the window to end. " + keys_help(contract), flush=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asyncrl.agents.evaluation import cut_off_message
-from asyncrl.agents.evaluator import evaluate_again, explained
+from asyncrl.agents.evaluator import evaluate_again, explain_faults
 from asyncrl.agents.imitation import CloningOptions, Epoch
 from asyncrl.algorithms import algorithm_name_of
 from asyncrl.api import configure, evaluate, tailor
@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
     print(f"best epoch {best.number}: {fit} on the validation episodes")
     if config.eval_episodes and not trained.interrupted:
-        with explained("the evaluation of the imitation", evaluate_again(trained.path)):
+        with explain_faults("the evaluation of the imitation", evaluate_again(trained.path)):
             score = evaluate(trained, config.eval_episodes, config.seed, trust=True)
         print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
         if score.cut_off:

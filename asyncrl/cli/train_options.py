@@ -16,7 +16,7 @@ from asyncrl.envs.family_options import check_names, option_names
 from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError
 from asyncrl.experience import OffPolicy
-from asyncrl.networks import ActorCritic, DeterministicActorCritics, QNetwork
+from asyncrl.networks import ActorCritic, DeterministicActorCritic, QNetwork
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.settings import AUTO
 
@@ -164,6 +164,6 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
                 without |= _IMAGES
             elif not contract.spaces.features.entries:
                 without |= _OF_VECTORS
-                if not issubclass(config.algorithm.network, DeterministicActorCritics):  # critics have dense layers
+                if not issubclass(config.algorithm.network, DeterministicActorCritic):  # critics have dense layers
                     without |= _DENSE
     return frozenset(without)

@@ -21,7 +21,7 @@ Capture = Callable[[Callable[[Any], Any], Any], Callable[[Any], Any]]
 The function must be a fixed sequence of operations on tensors. It may change tensors in place, and may be called more than
 once.
 """
-_MOST_SHAPES = 16
+_MAX_SHAPES = 16
 """Captures of a function at most. A function whose argument keeps changing its shape would fill the memory with them."""
 
 
@@ -58,7 +58,7 @@ class Captured(Generic[_Argument, _Result]):
         captured = self.captures.get(shapes)
         if captured is None:
             self._calls[shapes] += 1
-            if self._calls[shapes] <= self._after or len(self.captures) == _MOST_SHAPES:
+            if self._calls[shapes] <= self._after or len(self.captures) == _MAX_SHAPES:
                 return self._function(argument)
             try:
                 captured = self._capture(self._function, argument)

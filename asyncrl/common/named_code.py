@@ -102,12 +102,12 @@ def _import(module: str, source: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     importlib.invalidate_caches()  # the file may be newer than the last look at its folder
-    with _one_sentence(source, module):
+    with _translate_errors(source, module):
         return importlib.import_module(module)
 
 
 @contextlib.contextmanager
-def _one_sentence(source: str, module: str) -> Iterator[None]:
+def _translate_errors(source: str, module: str) -> Iterator[None]:
     """Turn what an import raises into a UsageError that names the innermost line."""
     try:
         yield

@@ -19,7 +19,7 @@ from asyncrl.errors import UsageError
 
 __all__ = ["Page", "main", "watch"]
 
-_PATIENCE = 3.0
+_TIMEOUT = 3.0
 """Seconds that a server has to end."""
 
 
@@ -45,7 +45,7 @@ class Page:
         """End the server, after it has sent what the runs recorded last."""
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.kill(self._child.pid, signal.SIGTERM)
-            self._child.wait(_PATIENCE)
+            self._child.wait(_TIMEOUT)
         self._child.kill()
 
     def __enter__(self) -> Page:

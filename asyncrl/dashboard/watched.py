@@ -28,7 +28,7 @@ __all__ = ["WatchedRun", "WatchedRuns"]
 _PRETRAINED = Path(__file__).parents[1] / "pretrained"
 _DEPTH = 5
 """Folders of runs are searched so deep."""
-_MOST_RUNS = 500
+_MAX_RUNS = 500
 _TAIL = 64 * 2**10
 """Bytes at the end of a metrics.jsonl in which its newest records are looked for at first."""
 _LONGEST_TAIL = 16 * 2**20
@@ -51,7 +51,7 @@ class WatchedRuns:
         """Find runs that have been started since."""
         found = [path for root in self._roots for path in _run_folders(root, _DEPTH)]
         with self._lock:
-            for path in sorted(dict.fromkeys(found), key=_begun)[-_MOST_RUNS:]:
+            for path in sorted(dict.fromkeys(found), key=_begun)[-_MAX_RUNS:]:
                 if path not in self._runs:
                     self._runs[path] = WatchedRun(str(len(self._runs)), path, is_named=path in self._roots)
 

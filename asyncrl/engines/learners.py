@@ -2,7 +2,7 @@
 
 Learner 0 is the run: it has the actors, the replay buffer, the statistics, the checkpoints. The others hold copies of the
 network, the target network and the optimizer's state. Gradients are averaged over all learners, each of which then takes
-the same step, so their weights stay equal. Means over a batch are those of the whole batch (`common/division.py`).
+the same step, so their weights stay equal. Means over a batch are those of the whole batch (`common/sharding.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms.normalization import Normalization, ValueStatistics
-from asyncrl.common.division import Division
+from asyncrl.common.sharding import BatchShard
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.completed import TIMEOUT
 from asyncrl.engines.mailbox import Mailbox
@@ -85,7 +85,7 @@ class _Others:
         self._workers = Workers(_serve, self._count, contract, config, contract, memory, code=code, role=LEARNERS)
         self._busy = set(range(self._count))
         self._group: Any = None
-        self.division = _division(config, 0, self._add)
+        self.shard = _shard(config, 0, self._add)
         self.source: SampleSource | None = None
         if learner.replay is not None:
             self.source = _DividedSamples(learner.replay, self)
@@ -103,8 +103,8 @@ class _Others:
             self.send([(state, self._learner.updates, self._learner.step)] * self._count)
             self._wait()
 
-    def share(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
-        shares = [envs_of(rollouts, *self.division.bounds(rank)) for rank in range(self._count + 1)]
+    def start_update(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
+        shares = [envs_of(rollouts, *self.shard.bounds(rank)) for rank in range(self._count + 1)]
         if self.source is not None:
             shares = [list(rollouts), *([] for _ in range(self._count))]
         statistics = self._learner.statistics()
@@ -154,23 +154,23 @@ class _DividedSamples:
 
     @property
     def batch_size(self) -> int:
-        return self._others.division.rows
+        return self._others.shard.rows
 
     def extend(self, rollout: Rollout) -> None:
         self._replay.extend(rollout)
 
     def samples(self, count: int, random: torch.Generator, progress: float, rewards: Rewards) -> Iterator[Sample]:
-        division = self._others.division
+        shard = self._others.shard
         for sample in self._replay.samples(count, random, progress, rewards):
             self._index = sample.index
             with_random = replace(sample, random=random)  # so that all draw the same numbers from here on
-            parts = [with_random.part(division, rank) for rank in range(division.learners)]
+            parts = [with_random.part(shard, rank) for rank in range(shard.learners)]
             self._others.send(parts[1:])
             yield parts[0]
 
     def prioritize(self, index: Tensor, errors: Tensor) -> None:
         if self._replay.is_prioritized:
-            self._replay.prioritize(self._index, self._others.division.gather(errors))
+            self._replay.prioritize(self._index, self._others.shard.all_gather_rows(errors))
 
 
 def _serve(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: SharedMemory) -> None:
@@ -220,12 +220,12 @@ class _First:
 
     def __init__(self, config: RunConfig, inbox: _Inbox, group: Any, device: torch.device) -> None:
         self._group, self._device = group, device
-        self.division = _division(config, inbox.rank, self._add)
+        self.shard = _shard(config, inbox.rank, self._add)
         self.source: SampleSource | None = None
         if replay := config.algorithm.experience().replay:
-            self.source = _ReceivedSamples(inbox, self.division, prioritized=replay.prioritized)
+            self.source = _ReceivedSamples(inbox, self.shard, prioritized=replay.prioritized)
 
-    def share(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
+    def start_update(self, rollouts: Sequence[Rollout], rewards: Rewards, steps: int) -> Sequence[Rollout]:
         return rollouts
 
     def disconnect(self) -> None:
@@ -240,12 +240,12 @@ class _First:
 class _ReceivedSamples:
     """The rows of one learner of the samples that learner 0 draws."""
 
-    def __init__(self, inbox: _Inbox, division: Division, *, prioritized: bool) -> None:
-        self._inbox, self._division, self._prioritized = inbox, division, prioritized
+    def __init__(self, inbox: _Inbox, shard: BatchShard, *, prioritized: bool) -> None:
+        self._inbox, self._shard, self._prioritized = inbox, shard, prioritized
 
     @property
     def batch_size(self) -> int:
-        return self._division.rows
+        return self._shard.rows
 
     def extend(self, rollout: Rollout) -> None:
         raise NotImplementedError("rollouts are stored by learner 0")
@@ -259,11 +259,11 @@ class _ReceivedSamples:
 
     def prioritize(self, index: Tensor, errors: Tensor) -> None:
         if self._prioritized:
-            self._division.gather(errors)
+            self._shard.all_gather_rows(errors)
 
 
-def _division(config: RunConfig, rank: int, add: Callable[[Tensor], None]) -> Division:
-    return Division(rank, config.learners, config.batch_rows, add)
+def _shard(config: RunConfig, rank: int, add: Callable[[Tensor], None]) -> BatchShard:
+    return BatchShard(rank, config.learners, config.batch_rows, add)
 
 
 def _connect(store: str, rank: int, learners: int, device: torch.device) -> Any:

@@ -9,34 +9,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickle
 import signal
 import socket
 import sys
 import threading
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from asyncrl.common import import_strings
 from asyncrl.common.child_process import working_directory
 from asyncrl.common.hardware import cores
-from asyncrl.errors import ActorDied, AsyncRLError, UsageError
+from asyncrl.errors import UsageError
 from asyncrl.version import __version__
 
-__all__ = ["Node", "WorkerSetup", "check_nodes", "connect", "first_line", "import_ray", "nodes", "remotely"]
-
-T = TypeVar("T")
+__all__ = ["Node", "WorkerSetup", "check_nodes", "connect", "first_line", "import_ray", "nodes"]
 
 _ANSWER_SECONDS = 10.0
 """An address that has not answered after this is reported."""
 _NODE_SECONDS = 120.0
 """A node has this long to start a process that says which version it has."""
-_LEAST_STORE = 100 * 2**20
+_MIN_STORE = 100 * 2**20
 """Ray starts no smaller object store than about 75 MB."""
 
 
@@ -114,7 +108,7 @@ def _start(ray: Any, cpus: int, store_bytes: int | None) -> None:
             "local",
             num_cpus=cpus,
             include_dashboard=False,
-            object_store_memory=None if store_bytes is None else max(store_bytes, _LEAST_STORE),
+            object_store_memory=None if store_bytes is None else max(store_bytes, _MIN_STORE),
             _node_ip_address="127.0.0.1",
             **_QUIET,
         )
@@ -275,58 +269,6 @@ class WorkerSetup:
         if self.working_directory is not None:
             with contextlib.suppress(OSError):  # another machine may not have it
                 os.chdir(self.working_directory)
-
-
-class _Failure:
-    """What a function raised on another node."""
-
-    def __init__(self, error: AsyncRLError) -> None:
-        self.error = error
-
-
-def remotely(
-    function: Callable[..., T], /, *arguments: Any, num_cpus: float = 1, num_gpus: float = 0, code: bytes = b""
-) -> Future[T]:
-    """Call a function on a node of the cluster with that many free processors, in a new process.
-
-    Functions and arguments are pickled with cloudpickle. `code`: code that the process cannot import
-    (`import_strings.dump`). The future's result raises the AsyncRLError that the function raised, or ActorDied if it
-    raised anything else or its node was lost. Calls that wait for a place are dropped when `connect` is left.
-    """
-    import cloudpickle
-
-    ray = import_ray()
-    # `max_calls=1`: a new process. Ray's retries would repeat a run without being asked.
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0, max_calls=1, scheduling_strategy="SPREAD")(_call)
-    answer = task.remote(WorkerSetup.here(code), cloudpickle.dumps((function, arguments)))
-    result: Future[T] = Future()
-
-    def finish(done: Future[Any]) -> None:
-        error = done.exception()
-        if error is not None:
-            name = getattr(function, "__qualname__", repr(function))
-            result.set_exception(ActorDied(f"{name} ended on its node: {first_line(error)}"))
-        elif isinstance(value := done.result(), _Failure):
-            result.set_exception(value.error)
-        else:
-            result.set_result(value)
-
-    answer.future().add_done_callback(finish)
-    return result
-
-
-def _call(setup: WorkerSetup, task: bytes) -> Any:
-    """Run on a node: make the call that was pickled in `remotely`."""
-    setup.enter()
-    try:
-        if setup.code:
-            import_strings.install(setup.code, "this task")
-        function, arguments = pickle.loads(task)
-        return function(*arguments)
-    except AsyncRLError as error:
-        return _Failure(error)
-    except Exception:
-        return _Failure(ActorDied(traceback.format_exc()))
 
 
 def first_line(error: BaseException) -> str:

@@ -27,7 +27,7 @@ _LOOK = 1.0
 """Seconds that a look at a command waits for its end."""
 _SILENCE = 120.0
 """Seconds after which a node that does not answer is given up."""
-_MOST_LOSSES = 3
+_MAX_RESTARTS = 3
 """Times that a command is begun again."""
 _MESSAGE = 2**28
 """Bytes of files that are copied at once, if they are several."""
@@ -296,7 +296,7 @@ class RemoteProcess:
         ray = import_ray()
         self._losses += 1
         ray.kill(self._actor)
-        if self._is_interrupted or self._losses > _MOST_LOSSES:
+        if self._is_interrupted or self._losses > _MAX_RESTARTS:
             self._note(f"asyncrl: {why}, {self._losses} times")
             self._code = 1
             return

@@ -29,7 +29,7 @@ from asyncrl.experience.rollout import Rollout, Ticket
 
 __all__ = ["LostActor", "RayEngine", "RayOptions", "connected"]
 
-_MOST_DEATHS = 3
+_MAX_RESTARTS = 3
 """An actor that dies this often at the same rollout ends the run."""
 _QUEUED = 2
 """With schedule `free`: rollouts that an actor makes or has yet to make. Weights are those at the time of queuing."""
@@ -58,7 +58,7 @@ class RayOptions:
     """As for `ray_cluster.connect`."""
     current_spec: Callable[[], ActorSpec] | None = None
     """The spec of actors that continue after the last rollouts learned from; None if lost actors end the run."""
-    on_loss: Callable[[LostActor], None] = lambda lost: None
+    on_actor_lost: Callable[[LostActor], None] = lambda lost: None
     say: Callable[[str], None] = lambda sentence: None
     deadline: float = TIMEOUT
     """Seconds without a completed rollout after which the run fails."""
@@ -238,7 +238,7 @@ class RayEngine:
         first = next(iter(actor.requests), None)
         actor.deaths = actor.deaths + 1 if first == actor.died_at or not actor.deaths else 1
         actor.died_at = first
-        if actor.deaths >= _MOST_DEATHS or self._options.current_spec is None:
+        if actor.deaths >= _MAX_RESTARTS or self._options.current_spec is None:
             env = self._spec.contract.for_actor(index).env
             times = f" {actor.deaths} times" if actor.deaths > 1 else ""
             where = "before its first rollout" if first is None else f"at rollout {first}"
@@ -249,7 +249,7 @@ class RayEngine:
         actor.sent.clear()
         for request in actor.requests.values():
             request.rollout = None
-        self._options.on_loss(LostActor(index, first, reason))
+        self._options.on_actor_lost(LostActor(index, first, reason))
         self._start(index, self._options.current_spec())
         self._send(index)
         return actor.requests

@@ -18,7 +18,7 @@ from asyncrl.errors import ActorDied
 
 __all__ = ["run_on_a_node"]
 
-_MOST_LOSSES = 10
+_MAX_RESTARTS = 10
 """A command that is lost more often ends."""
 _SLOW_START = 10.0
 """A command without a place after so many seconds is reported."""
@@ -57,7 +57,7 @@ def run_on_a_node(
     ray = import_ray()
     resources = {"num_gpus": num_gpus, "num_cpus": 0} if num_gpus else {"num_cpus": 1}
     remote = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Command)
-    for _ in range(_MOST_LOSSES + 1):
+    for _ in range(_MAX_RESTARTS + 1):
         handle = remote.remote(WorkerSetup.here(), ray.get_runtime_context().gcs_address, command(), files)
         try:
             code = _follow(ray, handle, num_gpus, show, say, stop)
@@ -71,7 +71,7 @@ def run_on_a_node(
         if stop:
             raise ActorDied(f"the learner was lost while it stopped: {reason}")
         say(f"the learner was lost: {reason}; it starts again")
-    raise ActorDied(f"the learner was lost {_MOST_LOSSES + 1} times; the last time: {reason}")
+    raise ActorDied(f"the learner was lost {_MAX_RESTARTS + 1} times; the last time: {reason}")
 
 
 def _follow(

@@ -15,7 +15,7 @@ from asyncrl.errors import UsageError
 
 __all__ = ["LOWEST", "Actions", "actions_of"]
 
-MOST_CHOICES = 2**18
+MAX_CHOICES = 2**18
 """Most choices of an action: each is an output of the network."""
 LOWEST = np.finfo(np.float32).min
 """Lower bound of real numbers that have none."""
@@ -152,10 +152,10 @@ def actions_of(env_id: str, space: gymnasium.Space[Any]) -> Actions:
     if space.shape is not None and math.prod(space.shape) == 0:
         raise UsageError(f"{env_id} has actions {space}, in which there is nothing to choose")
     match space:
-        case _ if (count := _outputs(space)) > MOST_CHOICES:
+        case _ if (count := _outputs(space)) > MAX_CHOICES:
             raise UsageError(
                 f"{env_id} has actions {space}; networks have an output for each choice, which takes gigabytes above "
-                f"{MOST_CHOICES:,}, and these are {count:,}"
+                f"{MAX_CHOICES:,}, and these are {count:,}"
             )
         case spaces.Discrete():
             return Actions((int(space.n),), (int(space.start),), dtype=dtype)

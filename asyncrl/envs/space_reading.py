@@ -17,7 +17,7 @@ from asyncrl.errors import UsageError
 
 __all__ = ["spaces_of"]
 
-MOST_CHOICES = 2**18
+MAX_CHOICES = 2**18
 """Most choices of all Discrete parts of an observation: each is an input of the network."""
 _NOT_IN_TORCH = ("uint16", "uint32", "uint64")
 """Dtypes that become float32, for which torch has more operations."""
@@ -139,9 +139,9 @@ def _brightest(space: spaces.Box) -> float | None:
 
 def _check_choices(env_id: str, entries: tuple[Entry, ...]) -> None:
     largest = max(entries, key=lambda entry: entry.choices)
-    if sum(entry.choices for entry in entries) > MOST_CHOICES:
+    if sum(entry.choices for entry in entries) > MAX_CHOICES:
         part = f" in {largest.name!r}" if largest.name else ""
         raise UsageError(
             f"{env_id} has observations{part} that are one of {largest.choices:,}; choices become one-hot vectors, "
-            f"which take gigabytes above {MOST_CHOICES:,} in all: describe it by numbers, in a Box"
+            f"which take gigabytes above {MAX_CHOICES:,} in all: describe it by numbers, in a Box"
         )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asyncrl.common.division import current_division
+from asyncrl.common.sharding import current_shard
 from asyncrl.envs.rewards import Rewards
 from asyncrl.experience.rollout import Rollout
 
@@ -121,17 +121,17 @@ _Selection = Callable[[Tensor], Callable[[Tensor], Tensor]]
 
 def _whole(sequences: int) -> int:
     """The number of sequences in the whole batch, of which this learner has `sequences`."""
-    division = current_division()
-    return sequences if division is None else division.size
+    shard = current_shard()
+    return sequences if shard is None else shard.size
 
 
 def _own(index: Tensor) -> Tensor:
     """Of an `index` into the steps T·N or the sequences N of the whole batch, this learner's, as index into its own."""
-    division = current_division()
-    if division is None:
+    shard = current_shard()
+    if shard is None:
         return index
-    step, column = index // division.size, index % division.size - division.start
-    return (step * division.rows + column)[(column >= 0) & (column < division.rows)]
+    step, column = index // shard.size, index % shard.size - shard.start
+    return (step * shard.rows + column)[(column >= 0) & (column < shard.rows)]
 
 
 def _steps_at(x: Tensor, index: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from asyncrl.common.division import Division, masked_mean, mean
+from asyncrl.common.sharding import BatchShard, masked_mean, mean
 
 __all__ = ["PreparedSample", "Sample", "Unroll"]
 
@@ -39,17 +39,17 @@ class Unroll:
     burn_in: int
     length: int
 
-    def part(self, division: Division, rank: int) -> Unroll:
+    def part(self, shard: BatchShard, rank: int) -> Unroll:
         """Return the sequences of learner `rank`."""
-        start, stop = division.bounds(rank)
-        step, column = self.later // division.size, self.later % division.size
+        start, stop = shard.bounds(rank)
+        step, column = self.later // shard.size, self.later % shard.size
         return replace(
             self,
-            observation=division.part(self.observation, 1, rank),
-            state=division.part(self.state, 0, rank),
-            valid=division.part(self.valid, 1, rank),
-            learned=division.part(self.learned, 0, rank),
-            later=division.part(step * (stop - start) + column - start, 0, rank),
+            observation=shard.part(self.observation, 1, rank),
+            state=shard.part(self.state, 0, rank),
+            valid=shard.part(self.valid, 1, rank),
+            learned=shard.part(self.learned, 0, rank),
+            later=shard.part(step * (stop - start) + column - start, 0, rank),
         )
 
     def to(self, device: torch.device) -> Unroll:
@@ -109,11 +109,11 @@ class Sample:
             replace(self, **dict(zip(names, part, strict=True)), number=self.number + i) for i, part in enumerate(parts)
         ]
 
-    def part(self, division: Division, rank: int) -> Self:
+    def part(self, shard: BatchShard, rank: int) -> Self:
         """Return the samples of learner `rank` in a sample of one or more batches. Sequences are not divided in time."""
-        unroll = None if self.unroll is None else self.unroll.part(division, rank)
+        unroll = None if self.unroll is None else self.unroll.part(shard, rank)
         axes = {name: 1 if name == "reward" else 0 for name in self._tensors()}
-        parts: dict[str, Any] = {name: division.part(getattr(self, name), axis, rank) for name, axis in axes.items()}
+        parts: dict[str, Any] = {name: shard.part(getattr(self, name), axis, rank) for name, axis in axes.items()}
         return replace(self, unroll=unroll, **parts)
 
     def _tensors(self) -> list[str]:

@@ -22,15 +22,15 @@ class Background:
     """Opens a sink in a thread and passes records to it there, twice a second.
 
     If the sink is too slow, records are dropped. If it raises, it gets no more records. If it hangs, `finish` waits for
-    `patience` seconds. Each of these gives a SinkWarning.
+    `timeout` seconds. Each of these gives a SinkWarning.
     """
 
-    def __init__(self, name: str, open_sink: Callable[[], Sink], *, capacity: int = 10_000, patience: float = 10.0) -> None:
-        """`capacity`: records that may wait; `patience`: seconds."""
+    def __init__(self, name: str, open_sink: Callable[[], Sink], *, capacity: int = 10_000, timeout: float = 10.0) -> None:
+        """`capacity`: records that may wait; `timeout`: seconds."""
         self._name = name
         self._open = open_sink
         self._capacity = capacity
-        self._patience = patience
+        self._timeout = timeout
         self._changed = threading.Condition()
         self._waiting: deque[Record] = deque()
         self._dropped = 0
@@ -54,14 +54,14 @@ class Background:
         """Do nothing: a run that rewinds keeps its sinks. `finish` closes the sink."""
 
     def finish(self) -> None:
-        """Wait until the sink has everything and is closed, or for `patience` seconds."""
+        """Wait until the sink has everything and is closed, or for `timeout` seconds."""
         with self._changed:
             self._ends = True
             self._changed.notify()
-        self._thread.join(self._patience)
+        self._thread.join(self._timeout)
         if self._thread.is_alive():
             count = f"{len(self._waiting):,} records" if self._waiting else "its last records"
-            warn(f"the tracker {self._name} did not take {count} within {self._patience:g} s, and the run ends without it")
+            warn(f"the tracker {self._name} did not take {count} within {self._timeout:g} s, and the run ends without it")
         elif self._dropped and not self._failed:
             warn(f"the tracker {self._name} was too slow: {self._dropped:,} records were dropped")
 

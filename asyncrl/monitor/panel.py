@@ -21,7 +21,7 @@ __all__ = ["Progress", "RunPanel"]
 _ONE_LINE: Any = dict(no_wrap=True, overflow="ellipsis")
 _SPAN = 10.0
 """Seconds over which rates are averaged: single updates come in bursts."""
-_MOST_POINTS = 2_000
+_MAX_POINTS = 2_000
 """Points of a curve that are kept."""
 _CHART_ROWS, _VERDICT_ROWS = 6, 3
 _WITH_CHART, _WITH_VERDICT = 20, 12
@@ -56,7 +56,7 @@ class Progress:
                 self._recent.popleft()
             if record["mean_return"] is not None:
                 self.returns.append((record["step"], record["mean_return"]))
-            if len(self.returns) > _MOST_POINTS:
+            if len(self.returns) > _MAX_POINTS:
                 del self.returns[::2]
         elif record["kind"] == "eval":
             self.evaluation = record

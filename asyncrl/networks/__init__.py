@@ -1,7 +1,8 @@
 """Networks: encoders, recurrent cores, heads, and the vector that holds their parameters."""
 
 from asyncrl.networks.build import NetworkConfig, keep_in_compute_dtype, resolve, unconvolved
-from asyncrl.networks.critics import ActionPolicy, DeterministicActorCritics, SoftActorCritics, frozen
+from asyncrl.networks.critics import DeterministicActorCritic, PolicyOutput, SoftActorCritic, frozen
+from asyncrl.networks.custom import CompleteNetwork, check_custom_network, complete_network, is_complete, unpack
 from asyncrl.networks.dense_acting import use_dense_bodies
 from asyncrl.networks.encoders import ConvolutionalEncoder
 from asyncrl.networks.flat import WeightLoader, bind, copy_into, have_diverged, learned_part, named_views
@@ -9,9 +10,15 @@ from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwor
 from asyncrl.networks.initialization import Init, without_initialization
 from asyncrl.networks.layers import FrameConv2d, remove_noise, resample
 from asyncrl.networks.masks import MaskReader, allowed, mask_out
-from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, is_own, network_name_of
-from asyncrl.networks.normalization import NormalizedEncoder, Normalizer, PopArt, Statistics, standardized, value_spread
-from asyncrl.networks.own import CompleteNetwork, check_own_network, complete_network, is_complete, unpack
+from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, is_custom, network_name_of
+from asyncrl.networks.normalization import (
+    NormalizedEncoder,
+    Normalizer,
+    PopArt,
+    RunningStatistics,
+    standardized,
+    value_spread,
+)
 from asyncrl.networks.quantiles import ImplicitQuantileNetwork
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
@@ -19,13 +26,12 @@ from asyncrl.networks.single_step import StepObservation, for_single_steps
 
 __all__ = [
     "BUILT_IN",
-    "ActionPolicy",
     "ActionValues",
     "ActorCritic",
     "CategoricalQNetwork",
     "CompleteNetwork",
     "ConvolutionalEncoder",
-    "DeterministicActorCritics",
+    "DeterministicActorCritic",
     "FrameConv2d",
     "ImplicitQuantileNetwork",
     "Init",
@@ -34,18 +40,19 @@ __all__ = [
     "NetworkSource",
     "NormalizedEncoder",
     "Normalizer",
+    "PolicyOutput",
     "PolicyValue",
     "PopArt",
     "QNetwork",
     "Recurrent",
     "ResidualEncoder",
-    "SoftActorCritics",
-    "Statistics",
+    "RunningStatistics",
+    "SoftActorCritic",
     "StepObservation",
     "WeightLoader",
     "allowed",
     "bind",
-    "check_own_network",
+    "check_custom_network",
     "complete_network",
     "copy_into",
     "factory_named",
@@ -54,7 +61,7 @@ __all__ = [
     "have_diverged",
     "installed_networks",
     "is_complete",
-    "is_own",
+    "is_custom",
     "keep_in_compute_dtype",
     "learned_part",
     "mask_out",

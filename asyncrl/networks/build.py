@@ -15,6 +15,7 @@ from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import flag, within
 from asyncrl.envs.spaces import SMALLEST_IMAGE, Entry, Spaces
 from asyncrl.errors import UsageError
+from asyncrl.networks.custom import CustomEncoder
 from asyncrl.networks.encoders import (
     A3C,
     NATURE,
@@ -28,9 +29,8 @@ from asyncrl.networks.encoders import (
 )
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.layers import Conv2d, LayerNorm, Linear, NoisyLinear
-from asyncrl.networks.names import factory_named, is_own
+from asyncrl.networks.names import factory_named, is_custom
 from asyncrl.networks.normalization import NormalizedEncoder, normalized_spaces
-from asyncrl.networks.own import OwnEncoder
 from asyncrl.networks.recurrent import Recurrent
 from asyncrl.networks.residual import ResidualEncoder
 
@@ -119,7 +119,7 @@ def _name(config: NetworkConfig, spaces: Spaces) -> str:
     spaces, name = spaces.features, config.network
     if name == "auto":
         return "nature-cnn" if spaces.has_images else "mlp"
-    if is_own(name):
+    if is_custom(name):
         factory_named(name)
     if name in _FOR_IMAGES and not spaces.has_images:
         raise UsageError(
@@ -152,7 +152,13 @@ def unconvolved(spaces: Spaces) -> list[str]:
 
 
 Encoder = (
-    ConvolutionalEncoder | ResidualEncoder | MlpEncoder | RadialEncoder | CompositeEncoder | OwnEncoder | NormalizedEncoder
+    ConvolutionalEncoder
+    | ResidualEncoder
+    | MlpEncoder
+    | RadialEncoder
+    | CompositeEncoder
+    | CustomEncoder
+    | NormalizedEncoder
 )
 
 
@@ -166,8 +172,8 @@ def encoder(
     """
     if config.hidden:  # critics leave these layers out
         config.check()
-    if is_own(config.network) and (spaces.entries or not config.normalize_observation):
-        return OwnEncoder(config.network, spaces, dtype, generator, normalized=config.normalize_observation)
+    if is_custom(config.network) and (spaces.entries or not config.normalize_observation):
+        return CustomEncoder(config.network, spaces, dtype, generator, normalized=config.normalize_observation)
     if spaces.entries:
         image_config = config if config.network in _FOR_IMAGES else replace(config, network="nature-cnn")
         vector_config = replace(config, network="mlp")
@@ -200,7 +206,7 @@ def encoder(
 def keep_in_compute_dtype(network: nn.Module) -> None:
     """Convert the weights of every encoder to its compute dtype. This is for acting only: it is too coarse for learning."""
     for part in network.modules():
-        if isinstance(part, OwnEncoder):
+        if isinstance(part, CustomEncoder):
             part.keep_in_compute_dtype()
         elif isinstance(part, ConvolutionalEncoder | ResidualEncoder | MlpEncoder):
             for layer in part.modules():

@@ -18,10 +18,10 @@ from asyncrl.networks.encoders import MlpEncoder
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
 
-__all__ = ["ActionPolicy", "Critic", "DeterministicActorCritics", "SoftActorCritics", "frozen"]
+__all__ = ["Critic", "DeterministicActorCritic", "PolicyOutput", "SoftActorCritic", "frozen"]
 
 
-class ActionPolicy(NamedTuple):
+class PolicyOutput(NamedTuple):
     """Outputs of a policy for T steps of N environments."""
 
     policy: SquashedGaussian | Deterministic
@@ -29,9 +29,9 @@ class ActionPolicy(NamedTuple):
     state: Tensor
     """[N, S] float32: recurrent state after the last step."""
 
-    def cpu(self) -> ActionPolicy:
+    def cpu(self) -> PolicyOutput:
         """Return a copy on the CPU."""
-        return ActionPolicy(self.policy.cpu(), self.state.cpu())
+        return PolicyOutput(self.policy.cpu(), self.state.cpu())
 
 
 class Critic(nn.Module):
@@ -53,7 +53,7 @@ class Critic(nn.Module):
         return values.squeeze(-1)
 
 
-class DeterministicActorCritics(nn.Module):
+class DeterministicActorCritic(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → a policy μ(s), beside `count` critics."""
 
     outputs = 1
@@ -72,9 +72,9 @@ class DeterministicActorCritics(nn.Module):
             self, config.init, generator, {self.policy: 0.01, **dict.fromkeys([critic.q for critic in critics], 1.0)}
         )
 
-    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionPolicy:
+    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyOutput:
         features, state = self.body(observation, state, valid)
-        return ActionPolicy(self.distribution(self.policy(features)), state)
+        return PolicyOutput(self.distribution(self.policy(features)), state)
 
     def distribution(self, parameters: Tensor) -> SquashedGaussian | Deterministic:
         """Return the policy with the head's outputs `parameters` […, outputs · parts]."""
@@ -90,7 +90,7 @@ class DeterministicActorCritics(nn.Module):
         return torch.stack([critic(observation, action) for critic in self.critics])
 
 
-class SoftActorCritics(DeterministicActorCritics):
+class SoftActorCritic(DeterministicActorCritic):
     """The same with a squashed Gaussian policy π(a|s), and the logarithm of the temperature α."""
 
     outputs = 2

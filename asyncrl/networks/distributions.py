@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asyncrl.common.division import draw_rows
+from asyncrl.common.sharding import draw_rows
 from asyncrl.envs.spaces import Actions
 
 __all__ = [

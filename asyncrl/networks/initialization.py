@@ -11,7 +11,7 @@ from enum import Enum
 import torch
 from torch import nn
 
-from asyncrl.networks.own import OwnEncoder
+from asyncrl.networks.custom import CustomEncoder
 
 __all__ = ["Init", "initialize", "without_initialization"]
 
@@ -53,7 +53,7 @@ def initialize(module: nn.Module, init: Init, generator: torch.Generator, heads:
     """
     if _skipped.is_active:
         return
-    own = {layer for encoder in module.modules() if isinstance(encoder, OwnEncoder) for layer in encoder.modules()}
+    own = {layer for encoder in module.modules() if isinstance(encoder, CustomEncoder) for layer in encoder.modules()}
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in own]
     for layer in sorted(layers, key=lambda layer: layer in heads):  # heads last
         weight, bias = layer.weight, layer.bias

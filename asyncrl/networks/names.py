@@ -19,7 +19,7 @@ __all__ = [
     "NetworkSource",
     "factory_named",
     "installed_networks",
-    "is_own",
+    "is_custom",
     "network_name_of",
 ]
 
@@ -51,7 +51,7 @@ def installed_networks() -> dict[str, str]:
     return named_code.installed(GROUP)
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Return whether a network of this name is not built in."""
     return name not in BUILT_IN
 

@@ -20,7 +20,7 @@ __all__ = [
     "NormalizedEncoder",
     "Normalizer",
     "PopArt",
-    "Statistics",
+    "RunningStatistics",
     "normalized_spaces",
     "standardized",
     "value_spread",
@@ -30,7 +30,7 @@ MAX_NORMALIZED = 10.0
 """Normalized observations are clipped to ± this number."""
 
 
-class Statistics(nn.Module):
+class RunningStatistics(nn.Module):
     """Mean and spread of numbers, [*shape] float32, and how many they were computed from; initially 0, 1 and 0."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -54,7 +54,7 @@ class Normalizer(nn.Module):
         """`part` is an index into the environment's `Spaces.parts`."""
         super().__init__()
         self.part, self._shape = part, spaces.observation_shape
-        self.statistics = Statistics(self._shape)
+        self.statistics = RunningStatistics(self._shape)
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.reshape(observation.shape[0], *self._shape).float() - self.statistics.mean
@@ -85,7 +85,7 @@ class PopArt(Linear):
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 1)
-        self.statistics = Statistics(())
+        self.statistics = RunningStatistics(())
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * self.statistics.spread + self.statistics.mean

@@ -20,9 +20,9 @@ from asyncrl.runs.remote_folder import is_url
 
 __all__ = ["Group", "PlottedRun", "find_runs", "group_runs", "line_numbers"]
 
-_MOST_EPISODES = 20_000
+_MAX_EPISODES = 20_000
 """Episodes of a run that are read."""
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 """Settings in a label."""
 
 _WITHOUT_EFFECT = {
@@ -62,7 +62,7 @@ class PlottedRun:
     def records(self, *kinds: str) -> list[Record]:
         """The records of these kinds: "train", "eval", or "episode", of which it is a sample if there are many."""
         if kinds == ("episode",):
-            return read_records(self.path / "metrics.jsonl", kinds, most=_MOST_EPISODES)
+            return read_records(self.path / "metrics.jsonl", kinds, most=_MAX_EPISODES)
         return [record for record in self._curves if record["kind"] in kinds]
 
     @cached_property
@@ -166,7 +166,7 @@ def _label(group: Sequence[PlottedRun], rivals: Sequence[Sequence[PlottedRun]]) 
         }
     )
     names = [name for name in names if name not in _DERIVED] or names
-    if len(names) > _MOST_NAMED:
+    if len(names) > _MAX_NAMED:
         presets = [one[0].settings.get("preset") for one in (group, *rivals)]
         return str(presets[0]) if presets[0] is not None and presets.count(presets[0]) == 1 else group[0].name
     return ", ".join([group[0].algorithm, *(f"{_words(name)} {_value(own.get(name))}" for name in names)])

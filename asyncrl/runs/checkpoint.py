@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 _OWN_FILE = re.compile(r"(\.manifest\.json\.tmp|manifest\.json|[a-z_]+\.safetensors)", re.ASCII)
-_MOST_FEATURES = 2**28
+_MAX_FEATURES = 2**28
 """Limit of a network's numbers that are not learned, such as random features."""
 _SLACK = 1024
 """A file of a checkpoint may be this many times larger than its weights and a MiB; larger ones are not hashed."""
@@ -150,7 +150,7 @@ class Checkpoint:
             built = network_outline(config.algorithm, config.network, self.contract.spaces, config.precision.dtype)
         except (RuntimeError, ValueError, TypeError, AssertionError, OverflowError) as problem:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network that cannot be built: {problem}") from None
-        if sum(buffer.numel() for buffer in built.buffers()) > _MOST_FEATURES:
+        if sum(buffer.numel() for buffer in built.buffers()) > _MAX_FEATURES:
             raise CheckpointError(f"{self.path / MANIFEST} describes a network with more fixed features than fit")
         return built
 

@@ -19,7 +19,7 @@ from asyncrl.runs.every import Every
 from asyncrl.runs.manifest import Rewind
 from asyncrl.runs.plans import actor_spec
 from asyncrl.runs.saved_state import read_state
-from asyncrl.runs.statistics import Statistics
+from asyncrl.runs.statistics import RunStatistics
 
 __all__ = ["Checkpointer"]
 
@@ -30,7 +30,7 @@ _LONG_REPLAY = 2_000
 class Checkpointer:
     """Saves the learner, its replay buffer, the published weights that actors still use, and where the actors are."""
 
-    def __init__(self, context: RunContext, learner: Learner, statistics: Statistics, *, kept_versions: int) -> None:
+    def __init__(self, context: RunContext, learner: Learner, statistics: RunStatistics, *, kept_versions: int) -> None:
         """`kept_versions`: how many published versions of the weights a checkpoint holds."""
         self._context = context
         self._learner = learner

@@ -22,7 +22,7 @@ from asyncrl.envs import Contract, EnvOptions, is_batched, named_outside
 from asyncrl.envs.family_options import read_options
 from asyncrl.errors import UsageError
 from asyncrl.monitor.trackers import Tracker
-from asyncrl.networks import NetworkConfig, installed_networks, is_own
+from asyncrl.networks import NetworkConfig, installed_networks, is_custom
 from asyncrl.runs.former_names import rename_tables
 from asyncrl.runs.remote_folder import is_url
 from asyncrl.runs.schedule import Free, Lockstep
@@ -103,7 +103,7 @@ def code_named_in(config: Any) -> dict[str, str]:
         case {"algorithm": {"name": str(name)}} if name not in ALGORITHMS and _is_code(name, installed_algorithms()):
             found["algorithm"] = name
     match config:
-        case {"network": {"network": str(name)}} if is_own(name) and _is_code(name, installed_networks()):
+        case {"network": {"network": str(name)}} if is_custom(name) and _is_code(name, installed_networks()):
             found["network"] = name
     return found
 

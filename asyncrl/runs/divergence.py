@@ -12,9 +12,9 @@ from asyncrl.runs.config import OnDivergence, RunConfig
 from asyncrl.runs.manifest import Rewind
 from asyncrl.runs.run import Run
 
-__all__ = ["MOST_REWINDS", "recover"]
+__all__ = ["MAX_REWINDS", "recover"]
 
-MOST_REWINDS = 8
+MAX_REWINDS = 8
 """Rewinds before a run stops."""
 _FACTOR = 0.5
 """Factor of the learning rate at each rewind."""
@@ -40,7 +40,7 @@ def recover(run: Run, config: RunConfig, error: DivergenceError) -> Checkpoint |
         if int(path.name) > target.step:
             checkpoint.delete(path)
     run.repair_marks(target.path)
-    if not rewinds or len(past) >= MOST_REWINDS:
+    if not rewinds or len(past) >= MAX_REWINDS:
         checkpoint.amend(target, diverged=True)
         return None
     lower = replace(config.optimizer, learning_rate=config.optimizer.learning_rate * _FACTOR)

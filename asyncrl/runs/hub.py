@@ -21,7 +21,7 @@ _METRICS = "metrics.jsonl"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
-_MOST_METRICS = 64 * 2**20
+_MAX_METRICS = 64 * 2**20
 """Bytes of a metrics.jsonl that are downloaded."""
 
 
@@ -53,7 +53,7 @@ def downloaded(name: str | os.PathLike[str]) -> Path:
         if _fetched(hub, repository, commit, WEIGHTS, expected) is None:
             raise CheckpointError(f"{name} has no {WEIGHTS}")
         with contextlib.suppress(Exception):  # an agent plays without them
-            _fetched(hub, repository, commit, _METRICS, _MOST_METRICS)
+            _fetched(hub, repository, commit, _METRICS, _MAX_METRICS)
     return folder
 
 

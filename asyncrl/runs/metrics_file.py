@@ -24,7 +24,7 @@ _REQUIRED: dict[str, dict[str, type]] = {
 """Fields by kind of record that resuming a run relies on, in addition to `step`, `update` and `kind`."""
 _LONGEST_LINE = 16 * 2**20
 """Bytes of a line that are read."""
-_MOST_PIECES = 8
+_MAX_PIECES = 8
 """A line longer than this many times `_LONGEST_LINE` ends the file."""
 
 
@@ -88,7 +88,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(_LONGEST_LINE):
         rest, pieces = line, 1
         while rest and not rest.endswith(b"\n"):
-            if pieces == _MOST_PIECES:
+            if pieces == _MAX_PIECES:
                 return
             rest, pieces = file.readline(_LONGEST_LINE), pieces + 1
         yield line if rest is line else line[:80] + rest[-1:]

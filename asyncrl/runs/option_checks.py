@@ -20,7 +20,7 @@ from asyncrl.envs.family_options import option_names
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayOptions
-from asyncrl.networks import ActorCritic, DeterministicActorCritics, NetworkConfig, Recurrent, is_complete, is_own
+from asyncrl.networks import ActorCritic, DeterministicActorCritic, NetworkConfig, Recurrent, is_complete, is_custom
 from asyncrl.runs.config import EngineKind, Precision, RunConfig, ScheduleKind
 from asyncrl.runs.resolution import resolve
 
@@ -200,8 +200,8 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         precision = ("precision",) if config.precision is Precision.BF16 else ()
         options = (*(name for name in _NETWORK if name != "network"), *precision)
         yield IneffectiveOptions(options, f"on --network {kind}, which has its own heads and recurrent state")
-    has_critics = issubclass(config.algorithm.network, DeterministicActorCritics)  # which add dense layers
-    if is_own(kind):
+    has_critics = issubclass(config.algorithm.network, DeterministicActorCritic)  # which add dense layers
+    if is_custom(kind):
         yield IneffectiveOptions(
             (*(() if has_critics else (*_DENSE, "layer_norm")), *_CONVOLUTIONAL),
             f"on --network {kind}, which is your own; they are for built-in networks",

@@ -11,7 +11,7 @@ from asyncrl.monitor import Record
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
 from asyncrl.runs.manifest import Rewind
-from asyncrl.runs.statistics import Episode, Statistics
+from asyncrl.runs.statistics import Episode, RunStatistics
 from asyncrl.runs.verdict import Advisor, Verdict
 
 __all__ = ["Recorder"]
@@ -23,7 +23,7 @@ _STAGES_EVERY = 1.0
 class Recorder:
     """Writes every finished episode, and a `train` record of the updates since the last one whenever it is due."""
 
-    def __init__(self, context: RunContext, statistics: Statistics) -> None:
+    def __init__(self, context: RunContext, statistics: RunStatistics) -> None:
         self._config = context.config
         self._monitor = context.monitor
         self._statistics = statistics

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from asyncrl.algorithms import build_network, check_acting, in_one_sentence
+from asyncrl.algorithms import build_network, check_acting, translate_errors
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores, has_bfloat16
@@ -16,7 +16,7 @@ from asyncrl.envs import Contract
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayStorage
-from asyncrl.networks import QNetwork, Recurrent, check_own_network, is_complete, is_own
+from asyncrl.networks import QNetwork, Recurrent, check_custom_network, is_complete, is_custom
 from asyncrl.networks import resolve as resolve_network
 from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig, ScheduleKind, code_named_in
 
@@ -29,7 +29,7 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     Raises UsageError for values out of range and for settings that contradict each other.
     """
     network = check(config, contract.spaces)
-    if is_own(network):
+    if is_custom(network):
         _check_own_network(config, contract.spaces)
     if "algorithm" in code_named_in(config.to_json()):
         check_acting(config.algorithm, config.network, contract.spaces)
@@ -68,7 +68,7 @@ def check(config: RunConfig, spaces: Spaces) -> str:
     """
     _check_counts(config)
     try:
-        with in_one_sentence(type(config.algorithm), config.algorithm.name):
+        with translate_errors(type(config.algorithm), config.algorithm.name):
             config.algorithm.check(spaces, config.network)
         config.optimizer.check()
         _check_learning_rate(config)
@@ -267,7 +267,7 @@ def _resolve_device(device: Device) -> Device:
 
 def _check_own_network(config: RunConfig, spaces: Spaces) -> None:
     """Raise UsageError if the user's network cannot be trained, or does not fit the algorithm."""
-    check_own_network(config.network.network, spaces)
+    check_custom_network(config.network.network, spaces)
     random = torch.Generator().manual_seed(config.seed)
     build_network(config.algorithm, config.network, spaces, torch.float32, random)
 
@@ -275,7 +275,7 @@ def _check_own_network(config: RunConfig, spaces: Spaces) -> None:
 def _resolve_precision(precision: Precision, network: str, spaces: Spaces) -> Precision:
     if precision is not Precision.AUTO:
         return precision
-    if is_own(network) and is_complete(network, spaces):
+    if is_custom(network) and is_complete(network, spaces):
         return Precision.FP32
     return Precision.BF16 if _has_convolutions(network, spaces) and has_bfloat16() else Precision.FP32
 
@@ -288,4 +288,4 @@ def _default_threads(config: RunConfig, network: str, spaces: Spaces) -> int:
 
 def _has_convolutions(network: str, spaces: Spaces) -> bool:
     """Whether a network is worth bfloat16 and every core; the user's own counts as one if it sees images."""
-    return spaces.has_images if is_own(network) else network != "mlp"
+    return spaces.has_images if is_custom(network) else network != "mlp"

@@ -117,7 +117,7 @@ class Run:
         write_atomically(self.path / "config.json", json.dumps(facts, indent=1))
 
     @property
-    def is_own(self) -> bool:
+    def is_signed_by_user(self) -> bool:
         """Whether this user made the run on this machine."""
         facts = self.facts()
         return signing.is_signed("config", _signed_part(facts), facts.get("signature"))
@@ -139,7 +139,7 @@ class Run:
         if any(record["kind"] == "pretrain" for record in self.records()):
             raise CheckpointError(f"{self.path} is an unfinished run of `asyncrl pretrain`; start it again")
         path, facts = self.path / "config.json", self.facts()
-        source = None if self.trusted or self.is_own else str(path)
+        source = None if self.trusted or self.is_signed_by_user else str(path)
         checkpoint.open_code(facts.get("config"), source)
         try:
             return checkpoint.read_settings(facts.get("config"), facts.get("contract"), source)

@@ -78,7 +78,7 @@ class SettingsFile:
 def _reject_foreign(path: Path, names: list[str]) -> None:
     """Raise UsageError if there are `names` of code and the file belongs to a run that another user made."""
     run = Run(path.parent)
-    if (run.path / "config.json").exists() and not run.is_own:
+    if (run.path / "config.json").exists() and not run.is_signed_by_user:
         reject_untrusted_code(str(path), names)
 
 

@@ -21,13 +21,13 @@ from asyncrl.monitor import Record
 from asyncrl.runs.stage_times import StageMeter, StageTimes
 from asyncrl.runs.verdict import Verdict
 
-__all__ = ["Episode", "EpisodeCounter", "Statistics", "iqm", "student_quantile", "summary"]
+__all__ = ["Episode", "EpisodeCounter", "RunStatistics", "iqm", "student_quantile", "summary"]
 
 _LEARNING = ("batch", "forward", "backward", "optimizer")
 """Stages of an update."""
 WINDOW = 100
 """Episodes in the running mean of returns."""
-_MOST_RESAMPLED = 2**21
+_MAX_RESAMPLED = 2**21
 """Values that a bootstrap draws at once: they take 16 MiB, and are sorted."""
 
 
@@ -72,7 +72,7 @@ class EpisodeCounter:
         self._return, self._length = score.copy(), length.copy()
 
 
-class Statistics:
+class RunStatistics:
     """Collects the updates since the last record. Returns are those of the environments, not clipped or scaled."""
 
     def __init__(
@@ -138,7 +138,7 @@ class Statistics:
         self.stages.begin()
         self._queue.append(waiting)
         self._count_actions(rollouts.values())
-        self.note(episodes, lags)
+        self.add_episodes(episodes, lags)
         return episodes
 
     def _count_actions(self, rollouts: Iterable[Rollout]) -> None:
@@ -149,7 +149,7 @@ class Statistics:
                 taken[: len(self._actions)] += self._actions
                 self._actions = taken
 
-    def note(self, episodes: Sequence[Episode], lags: Sequence[int]) -> None:
+    def add_episodes(self, episodes: Sequence[Episode], lags: Sequence[int]) -> None:
         """Add episodes that ended and the policy lags of rollouts that were learned from."""
         self._lags += lags
         self.episodes += len(episodes)
@@ -280,7 +280,7 @@ def summary(returns: list[float], resamples: int = 10_000) -> dict[str, Any]:
     """mean, std, median, iqm and its bootstrap 95 % interval over episodes, episodes."""
     values = np.asarray(returns, dtype=np.float64)
     random = np.random.default_rng(0)
-    rows = max(1, _MOST_RESAMPLED // len(values))
+    rows = max(1, _MAX_RESAMPLED // len(values))
     parts = [min(rows, resamples - done) for done in range(0, resamples, rows)]
     resampled = np.concatenate([iqm(random.choice(values, (part, len(values)))) for part in parts])
     low, high = np.percentile(resampled, [2.5, 97.5])

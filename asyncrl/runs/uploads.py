@@ -22,7 +22,7 @@ from asyncrl.runs.run import Run
 
 __all__ = ["Uploads", "uploads_of"]
 
-_PATIENCE = 600.0
+_TIMEOUT = 600.0
 """Seconds that the end of a run waits for the last upload."""
 _SILENCE = 2.0
 """Seconds of waiting after which the user is told."""
@@ -54,14 +54,14 @@ def uploads_of(run: Run, storage: str | None, say: Callable[[str], None]) -> Ite
 class Uploads:
     """Copies the newest state of the run that was offered; older ones that still wait are dropped."""
 
-    def __init__(self, run: Run, remote: RemoteFolder, *, patience: float = _PATIENCE) -> None:
-        """Copies what the run folder has now, and waits for that. `patience`: seconds that `finish` waits.
+    def __init__(self, run: Run, remote: RemoteFolder, *, timeout: float = _TIMEOUT) -> None:
+        """Copies what the run folder has now, and waits for that. `timeout`: seconds that `finish` waits.
 
         Raises UsageError if the storage cannot be written, or if it has a later checkpoint than the run folder.
         """
         self.url = remote.url
         self._run = run
-        self._patience = patience
+        self._timeout = timeout
         self._changed = threading.Condition()
         self._waiting: Run | None = None
         self._busy = self._ends = False
@@ -114,8 +114,8 @@ class Uploads:
         self._thread.join(_SILENCE)
         if self._thread.is_alive():
             say(f"copying the end of the run to {self.url} …")
-            self._thread.join(self._patience)
-        why = f"not done after {self._patience:,.0f} s" if self._thread.is_alive() else self._problem
+            self._thread.join(self._timeout)
+        why = f"not done after {self._timeout:,.0f} s" if self._thread.is_alive() else self._problem
         if why is not None:
             warn(
                 f"the end of the run could not be copied to {self.url}: {why}; the folder {self._run.path} has all of it, "

@@ -20,9 +20,9 @@ from asyncrl.runs.throughput import expected_gain, own_cores, straggler
 
 __all__ = ["Advisor", "Verdict"]
 
-_LEAST_SECONDS = 1.0
+_MIN_SECONDS = 1.0
 """Shorter measurements give no verdict."""
-_LEAST_GAIN = 1.15
+_MIN_GAIN = 1.15
 """Smaller gains are not worth a change."""
 _NEARLY = 0.7
 """Of two settings, the one that changes less of what is learned is named if its gain is at least this share."""
@@ -60,7 +60,7 @@ class Advisor:
 
     def judge(self, times: StageTimes | None) -> Verdict:
         """The verdict on what was measured."""
-        if times is None or times.seconds < _LEAST_SECONDS or times.steps <= 0:
+        if times is None or times.seconds < _MIN_SECONDS or times.steps <= 0:
             return Verdict("unknown", "The run was too short to say where its time goes.")
         bottleneck, finding = self._find(times)
         best = self._best_change(times, bottleneck)
@@ -127,7 +127,7 @@ class Advisor:
             changes.sort(key=lambda change: change[1] != "schedule")
         for words, name, new in changes:
             gain = expected_gain(times, self._contract, self._config, new, self._cores)
-            if gain >= _LEAST_GAIN and self._is_allowed(words, name, new):
+            if gain >= _MIN_GAIN and self._is_allowed(words, name, new):
                 found.append((words, gain))
         most = max((gain for _, gain in found), default=0.0)
         return next(((words, gain) for words, gain in found if gain >= _NEARLY * most), None)

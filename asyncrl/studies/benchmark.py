@@ -19,7 +19,7 @@ from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.studies.export import check_export, export_scores
 from asyncrl.studies.grid import run_grid
-from asyncrl.studies.places import place_of
+from asyncrl.studies.launchers import open_launcher
 from asyncrl.studies.processes import cores_of
 from asyncrl.studies.published import find_reference
 from asyncrl.studies.report import write_report
@@ -80,7 +80,7 @@ def benchmark(
     target = None if export is None else check_export(study.path / export, study.path)
     missing = study.unfinished()
     if missing:
-        if is_study(study.path) and not Study.load(study.path).is_own and not trust:
+        if is_study(study.path) and not Study.load(study.path).is_signed_by_user and not trust:
             raise UsageError(
                 f"{study.path} was made by someone else, and its {len(missing)} unfinished runs may run code that it "
                 "names: continue it with --trust"
@@ -91,10 +91,10 @@ def benchmark(
         if missing:
             study.save_suite()
             takes = max((resolve(*one) for one in configurations.values()), key=cores_of)
-            with place_of(on_ray, study.path, takes, say) as place, handle_stop_signals() as stop:
-                at_once = min(len(missing), jobs or place.jobs(cores_of(takes)))
+            with open_launcher(on_ray, study.path, takes, say) as launcher, handle_stop_signals() as stop:
+                at_once = min(len(missing), jobs or launcher.jobs(cores_of(takes)))
                 say(f"{len(missing)} of {len(study.cells())} runs to do, {at_once} at a time; results go to {study.path}")
-                study = run_grid(study, place, configurations, jobs, trust=trust, stop=stop, say=say)
+                study = run_grid(study, launcher, configurations, jobs, trust=trust, stop=stop, say=say)
         if study.results:
             write_report(study, references)
         if study.results and target is not None and not (missing and stop):

@@ -15,7 +15,7 @@ from asyncrl.envs import Contract
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
-from asyncrl.studies.places import Command, Place, Process
+from asyncrl.studies.launchers import Command, Launcher, Process
 from asyncrl.studies.processes import cores_of, last_line
 from asyncrl.studies.study import Cell, Result, Study
 from asyncrl.studies.suite import words
@@ -30,7 +30,7 @@ _POLL = 0.1
 
 def run_grid(
     study: Study,
-    place: Place,
+    launcher: Launcher,
     configurations: Mapping[tuple[str, str], tuple[RunConfig, Contract]],
     jobs: int | None,
     *,
@@ -38,7 +38,7 @@ def run_grid(
     stop: StopRequest,
     say: Callable[[str], None],
 ) -> Study:
-    """Run what is missing of a study, `jobs` runs at a time, each a process of `place`. Returns it with the results.
+    """Run what is missing of a study, `jobs` runs at a time, each a process of `launcher`. Returns it with the results.
 
     `configurations`: by environment and method, not yet resolved.
 
@@ -48,7 +48,7 @@ def run_grid(
     waiting, total, began = study.unfinished(), len(study.cells()), time.monotonic()
     at_start = total - len(waiting)
     needed = max(cores_of(resolve(*one)) for one in configurations.values())
-    options = {key: place.options(*one) for key, one in configurations.items()}
+    options = {key: launcher.options(*one) for key, one in configurations.items()}
     running: list[_Job] = []
     try:
         while (waiting and not stop) or running:
@@ -56,9 +56,9 @@ def run_grid(
                 waiting = []
                 for job in running:
                     job.interrupt()
-            while waiting and len(running) < (jobs or place.jobs(needed)):
+            while waiting and len(running) < (jobs or launcher.jobs(needed)):
                 cell = waiting.pop(0)
-                running.append(_Job.begin(study, cell, place, options[cell.key[:2]], trust=trust))
+                running.append(_Job.begin(study, cell, launcher, options[cell.key[:2]], trust=trust))
             time.sleep(_POLL)
             for job in [job for job in running if job.ended()]:
                 running.remove(job)
@@ -103,7 +103,7 @@ class _Job:
     cell: Cell
     run: Run
     study: Study
-    place: Place
+    launcher: Launcher
     log: Path
     trust: bool
     process: Process
@@ -111,21 +111,21 @@ class _Job:
     _evaluating: bool = field(default=False)
 
     @classmethod
-    def begin(cls, study: Study, cell: Cell, place: Place, options: Sequence[str], *, trust: bool) -> _Job:
+    def begin(cls, study: Study, cell: Cell, launcher: Launcher, options: Sequence[str], *, trust: bool) -> _Job:
         run = Run(study.path / cell.folder)
         log = study.path / cell.log
         log.parent.mkdir(exist_ok=True)
         run.path.parent.mkdir(parents=True, exist_ok=True)
 
         def training() -> Command:
-            allowed = ["--trust"] * (trust or place.may_trust(run))
+            allowed = ["--trust"] * (trust or launcher.may_trust(run))
             if (run.path / "config.json").exists():
                 return Command(("train", "--resume", str(run.path), "--no-video", "--quiet", *allowed), (run.path,))
             file = cell.method.config
             words = [*command_of(cell, study.path), *options, *(allowed if file else [])]
             return Command(tuple(words), () if file is None else (Path(file),))
 
-        return cls(cell, run, study, place, log, trust, place.start(training, log, log))
+        return cls(cell, run, study, launcher, log, trust, launcher.start(training, log, log))
 
     def ended(self) -> bool:
         """Whether the job is over; a training that has ended is followed by its evaluation."""
@@ -136,7 +136,7 @@ class _Job:
             return True
         if not self._evaluating:
             self._evaluating = True
-            self.process = self.place.start(self._evaluation, self._scores, self.log)
+            self.process = self.launcher.start(self._evaluation, self._scores, self.log)
             return False
         with contextlib.suppress(ValueError, KeyError):
             self.result = self._read(json.loads(self._scores.read_text(encoding="utf-8")))
@@ -145,7 +145,7 @@ class _Job:
 
     def _evaluation(self) -> Command:
         """The command that evaluates the last weights."""
-        allowed = ["--trust"] * (self.trust or self.place.may_trust(self.run))
+        allowed = ["--trust"] * (self.trust or self.launcher.may_trust(self.run))
         options = ["--episodes", str(self.study.suite.episodes), "--seed", str(HELD_OUT), "--json", *allowed]
         mark = self.run.path / "latest"
         newest = self.run.marked("latest")

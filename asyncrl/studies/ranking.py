@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from asyncrl.studies.statistics import MOST_SEEDS, Estimate, mean_with_interval, seeds_to_separate, separated
+from asyncrl.studies.statistics import MAX_SEEDS, Estimate, mean_with_interval, seeds_to_separate, separated
 
 __all__ = ["ranking"]
 
@@ -56,6 +56,6 @@ def _more(one: str, other: str, scores: Mapping[str, np.ndarray]) -> str:
         return f"{one} and {other} have the same mean: no number of seeds would rank them."
     needed = seeds_to_separate(x, y)
     if needed is None:
-        return f"{one} and {other} are too close: {MOST_SEEDS:,} seeds would not rank them."
+        return f"{one} and {other} are too close: {MAX_SEEDS:,} seeds would not rank them."
     more = max(1, needed - min(len(x), len(y)))
     return f"To rank {one} and {other}, about {more:,} more seed{'s' * (more > 1)} each are needed."

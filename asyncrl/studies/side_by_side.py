@@ -20,7 +20,7 @@ _GAP = 6
 """Pixels between the two pictures."""
 _LETTERS = 40
 """Letters of a title as wide as its picture, about."""
-_LEAST_WIDTH = 210
+_MIN_WIDTH = 210
 """Smaller pictures are enlarged, so that the titles can be read."""
 
 
@@ -57,7 +57,7 @@ def _titled(step: WatchedStep, name: str) -> np.ndarray:
     """The picture below a line with the name and the return so far."""
     from PIL import Image, ImageDraw, ImageFont
 
-    factor = -(-_LEAST_WIDTH // step.picture.shape[1])
+    factor = -(-_MIN_WIDTH // step.picture.shape[1])
     picture = step.picture.repeat(factor, axis=0).repeat(factor, axis=1)
     width = picture.shape[1]
     size = max(10, width // _LETTERS)

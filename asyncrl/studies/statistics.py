@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 RESAMPLES = 5_000
-MOST_SEEDS = 1_000
+MAX_SEEDS = 1_000
 """Seeds beyond which a difference counts as none."""
 _TAIL = 0.975
 
@@ -82,7 +82,7 @@ def separated(one: Estimate, other: Estimate) -> bool:
 def seeds_to_separate(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> int | None:
     """Runs of each that make the t intervals of the means not overlap, if means and standard deviations stay as they are.
 
-    None if the means are equal, if there are fewer than two runs of each, or if more than `MOST_SEEDS` are needed.
+    None if the means are equal, if there are fewer than two runs of each, or if more than `MAX_SEEDS` are needed.
     """
     one, two = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     gap = abs(float(one.mean() - two.mean()))
@@ -93,7 +93,7 @@ def seeds_to_separate(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.n
     def overlap(runs: int) -> bool:
         return student_quantile(_TAIL, runs - 1) * spread / math.sqrt(runs) >= gap
 
-    low, high = 2, MOST_SEEDS
+    low, high = 2, MAX_SEEDS
     if overlap(high):
         return None
     while low < high:

@@ -108,7 +108,7 @@ class Study:
         return cls(path, suite, results)
 
     @property
-    def is_own(self) -> bool:
+    def is_signed_by_user(self) -> bool:
         """Whether this user made the study on this machine."""
         facts = read_json(self.path / "study.json")
         return signing.is_signed("study", _signed(facts.get("suite")), facts.get("signature"))

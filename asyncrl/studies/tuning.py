@@ -21,7 +21,7 @@ from asyncrl.runs.config import RunConfig
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.settings import leaves
 from asyncrl.runs.settings_file import located, read_settings_file
-from asyncrl.studies.places import Place, place_of
+from asyncrl.studies.launchers import Launcher, open_launcher
 from asyncrl.studies.processes import cores_of
 from asyncrl.studies.tuning_report import TuningResult, write_results
 from asyncrl.studies.tuning_runs import FollowedRun, Recipe
@@ -63,9 +63,9 @@ class _Plan:
     def title(self) -> str:
         return f"{self.recipe.algorithm} on {self.recipe.env}"
 
-    def jobs_at(self, place: Place) -> int:
+    def jobs_with(self, launcher: Launcher) -> int:
         """Trials at a time."""
-        return self.jobs or place.jobs(cores_of(self.takes))
+        return self.jobs or launcher.jobs(cores_of(self.takes))
 
     def facts(self) -> dict[str, Any]:
         """What must be equal when the study continues."""
@@ -209,10 +209,10 @@ def _objectives(words: Sequence[str] | str) -> tuple[Objective, ...]:
 def _tune(plan: _Plan) -> TuningResult:
     storage = Storage(plan.folder / "study.db", plan.space, plan.objectives, plan.facts(), plan.base.seed)
     plan.say(f"tuning {plan.title}: {', '.join(plan.space)}")
-    with place_of(plan.on_ray, plan.folder, plan.takes, plan.say) as place, handle_stop_signals() as stop:
-        _run_trials(plan, place, storage, stop)
+    with open_launcher(plan.on_ray, plan.folder, plan.takes, plan.say) as launcher, handle_stop_signals() as stop:
+        _run_trials(plan, launcher, storage, stop)
         finalists = [] if stop else _finalists(plan, storage)
-        _run_seeds(plan, place, storage, finalists, stop)
+        _run_seeds(plan, launcher, storage, finalists, stop)
     if stop:
         done = sum(one.state is not State.RUNNING for one in storage.trials())
         sentence = f"stopped after {done} of {plan.trials} trials; the same command continues"
@@ -225,19 +225,21 @@ def _tune(plan: _Plan) -> TuningResult:
     return write_results(plan.folder, plan.title, plan.objectives, storage)
 
 
-def _run_trials(plan: _Plan, place: Place, storage: Storage, stop: StopRequest) -> None:
+def _run_trials(plan: _Plan, launcher: Launcher, storage: Storage, stop: StopRequest) -> None:
     """Make the trials that are missing, several at a time."""
     begun, waiting = len(storage.trials()), storage.unfinished()
     running = list[tuple[OpenTrial, FollowedRun]]()
     pruned = set[int]()
     try:
         while (not stop and (waiting or begun < plan.trials)) or running:
-            while not stop and len(running) < plan.jobs_at(place) and (waiting or begun < plan.trials):
+            while not stop and len(running) < plan.jobs_with(launcher) and (waiting or begun < plan.trials):
                 trial = waiting.pop(0) if waiting else storage.ask()
                 begun = max(begun, trial.number + 1)
                 try:
                     folder = plan.folder / "trials" / f"{trial.number:03}"
-                    running.append((trial, FollowedRun.begin(folder, plan.recipe, trial.settings, place, trust=plan.trust)))
+                    running.append(
+                        (trial, FollowedRun.begin(folder, plan.recipe, trial.settings, launcher, trust=plan.trust))
+                    )
                 except UsageError as problem:
                     trial.fail(str(problem))
                     _report(plan, storage, trial.number)
@@ -294,7 +296,7 @@ def _finalists(plan: _Plan, storage: Storage) -> list[Trial]:
     return found[: max(1, min(_FINALISTS, plan.trials // _PER_FINALIST))]
 
 
-def _run_seeds(plan: _Plan, place: Place, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:
+def _run_seeds(plan: _Plan, launcher: Launcher, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:
     """Run the settings of the best trials with other seeds, several at a time."""
     others = range(plan.base.seed + 1, plan.base.seed + 1 + plan.seeds)
     waiting = [
@@ -303,11 +305,11 @@ def _run_seeds(plan: _Plan, place: Place, storage: Storage, finalists: Sequence[
     running = list[tuple[Trial, int, FollowedRun]]()
     try:
         while (waiting and not stop) or running:
-            while waiting and not stop and len(running) < plan.jobs_at(place):
+            while waiting and not stop and len(running) < plan.jobs_with(launcher):
                 trial, seed = waiting.pop(0)
                 folder = plan.folder / "seeds" / f"{trial.number:03}-{seed}"
                 settings = {**trial.settings, "seed": seed}
-                running.append((trial, seed, FollowedRun.begin(folder, plan.recipe, settings, place, trust=plan.trust)))
+                running.append((trial, seed, FollowedRun.begin(folder, plan.recipe, settings, launcher, trust=plan.trust)))
             time.sleep(_POLL)
             for trial, seed, run in list(running):
                 if stop:

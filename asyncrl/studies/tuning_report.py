@@ -18,7 +18,7 @@ from asyncrl.studies.tuning_storage import Objective, State, Storage, Trial, ran
 
 __all__ = ["TuningResult", "write_results"]
 
-_BEST, _MOST_SHOWN = "best.toml", 12
+_BEST, _MAX_SHOWN = "best.toml", 12
 _IMPORTANCE = {Objective.SCORE: "importance for a good score", Objective.SECONDS: "importance for a short run"}
 _AXES = {Objective.SCORE: "score (mean return)", Objective.SECONDS: "wall time of a run (s)"}
 
@@ -120,7 +120,7 @@ def _pictures(result: TuningResult) -> list[Picture]:
     if len(result.objectives) > 1:
         found.append(Picture("Score and time", 6.4, 3.4, lambda figure: _draw_front(figure, result)))
     if result.importances:
-        rows = min(len(result.importances), _MOST_SHOWN)
+        rows = min(len(result.importances), _MAX_SHOWN)
         found.append(Picture("Importance", 6.4, 0.8 + 0.26 * rows, lambda figure: _draw_importances(figure, result)))
     return found
 
@@ -166,7 +166,7 @@ def _draw_front(figure: Any, result: TuningResult) -> None:
 def _draw_importances(figure: Any, result: TuningResult) -> None:
     axes = figure.subplots()
     dress(axes, title=_IMPORTANCE[result.ranked_by].capitalize(), x="importance (PED-ANOVA)", grid="x")
-    shown = list(result.importances.items())[:_MOST_SHOWN][::-1]
+    shown = list(result.importances.items())[:_MAX_SHOWN][::-1]
     axes.barh([name.replace("_", " ") for name, _ in shown], [share for _, share in shown], color=colour(0), height=0.65)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.spines["left"].set_visible(False)

@@ -19,7 +19,7 @@ from asyncrl.runs.option_checks import ineffective
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings_file import settings_text
-from asyncrl.studies.places import Command, Place
+from asyncrl.studies.launchers import Command, Launcher
 from asyncrl.studies.processes import last_line
 
 __all__ = ["FollowedRun", "Recipe"]
@@ -57,7 +57,7 @@ class Recipe:
 class FollowedRun:
     """A run in a process of its own, begun or continued, and its evaluations so far."""
 
-    def __init__(self, folder: Path, place: Place, options: Sequence[str], *, trust: bool) -> None:
+    def __init__(self, folder: Path, launcher: Launcher, options: Sequence[str], *, trust: bool) -> None:
         """`folder`.toml holds the settings of the run in `folder`; `options` are given to a new run in addition."""
         self.run = Run(folder)
         self.log = folder.with_suffix(".txt")
@@ -67,19 +67,21 @@ class FollowedRun:
             file, begun = settings_path(folder), (folder / "config.json").exists()
             source = ("--resume", str(folder)) if begun else ("--config", str(file), "--run-dir", str(folder))
             own = () if begun else options
-            allowed = ["--trust"] * (trust or place.may_trust(self.run))
+            allowed = ["--trust"] * (trust or launcher.may_trust(self.run))
             return Command(("train", *source, "--no-video", "--quiet", *own, *allowed), (folder,) if begun else (file,))
 
-        self._process = place.start(training, self.log, self.log)
+        self._process = launcher.start(training, self.log, self.log)
 
     @classmethod
-    def begin(cls, folder: Path, recipe: Recipe, settings: Mapping[str, Any], place: Place, *, trust: bool) -> FollowedRun:
+    def begin(
+        cls, folder: Path, recipe: Recipe, settings: Mapping[str, Any], launcher: Launcher, *, trust: bool
+    ) -> FollowedRun:
         """Start the run in `folder` with these settings, or continue it. Raises UsageError for settings that do not fit."""
         configuration = recipe.configuration(settings)
         if not settings_path(folder).exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(settings_path(folder), settings_text(*configuration))
-        return cls(folder, place, place.options(*configuration), trust=trust)
+        return cls(folder, launcher, launcher.options(*configuration), trust=trust)
 
     @property
     def scores(self) -> list[float]:

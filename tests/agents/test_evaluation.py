@@ -75,7 +75,7 @@ def test_every_environment_plays_its_own_share_however_short_the_others_episodes
 @pytest.mark.parametrize(("backend", "envs"), [("sync", 1), ("sync", 3), ("sync", 69), ("async", 2)])
 def test_the_same_episodes_are_played_however_many_environments_are_stepped(agent: Agent, backend: str, envs: int) -> None:
     other_backend = EnvOptions(env_backend=Backend(backend))
-    assert evaluate(agent, 69, 7, greedy=True, envs=envs, rules=other_backend) == evaluate(agent, 69, 7, greedy=True)
+    assert evaluate(agent, 69, 7, greedy=True, envs=envs, env_options=other_backend) == evaluate(agent, 69, 7, greedy=True)
 
 
 def test_no_episode_is_asked_for_in_vain(agent: Agent) -> None:

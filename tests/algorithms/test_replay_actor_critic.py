@@ -24,7 +24,7 @@ from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import Sample
 from asyncrl.networks import NetworkConfig, bind
-from asyncrl.networks.critics import SoftActorCritics
+from asyncrl.networks.critics import SoftActorCritic
 from asyncrl.networks.distributions import SquashedGaussian
 from asyncrl.runs.resolution import resolve
 
@@ -154,7 +154,7 @@ def test_actions_are_random_until_learning_starts_and_within_bounds(algorithm: A
 
 def test_critics_of_numbers_read_observation_and_action_side_by_side() -> None:
     network, _ = networks(SAC())
-    assert isinstance(network, SoftActorCritics)
+    assert isinstance(network, SoftActorCritic)
     assert network.critics[0].dense.layers[0].weight.shape == (8, 3 + 2)
 
 

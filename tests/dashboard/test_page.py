@@ -20,7 +20,7 @@ import asyncrl
 from asyncrl.dashboard import Page
 from asyncrl.dashboard.player.outputs import bars
 from asyncrl.envs import describe
-from asyncrl.networks import ActionPolicy
+from asyncrl.networks import PolicyOutput
 from asyncrl.networks.distributions import Deterministic
 
 SMALL: dict[str, Any] = dict(actors=2, envs_per_actor=4, engine="serial", eval_episodes=3, progress=False)
@@ -181,7 +181,7 @@ def test_the_player_does_not_offer_a_checkpoint_that_was_removed(
 def test_a_continuous_action_of_zero_is_an_empty_bar_with_a_mark(browse: Any, page_of_runs: Page) -> None:
     zero = torch.zeros(1, 1, 1)
     actions = describe("Pendulum-v1").spaces.actions
-    output = ActionPolicy(Deterministic(zero), torch.zeros(1, 0))
+    output = PolicyOutput(Deterministic(zero), torch.zeros(1, 0))
     group = [dataclasses.asdict(one) for one in bars(output, actions, [("action",)], zero[0].numpy())]
     shown = """async (groups) => {
         const { Bars } = await import(`${location.pathname}player-drawing.js`);

@@ -16,7 +16,7 @@ from small_runs import asked, refusal
 from asyncrl.algorithms import Loss
 from asyncrl.algorithms.ppo import PPO
 from asyncrl.api import configure
-from asyncrl.common.division import current_division
+from asyncrl.common.sharding import current_shard
 from asyncrl.errors import LearnerDied
 from asyncrl.experience import PreparedBatch
 from asyncrl.launch import newest_checkpoint, resume, start
@@ -66,8 +66,8 @@ class Mortal(PPO):
     name: ClassVar[str] = "mortal"
 
     def loss(self, network: ActorCritic, target: ActorCritic, batch: PreparedBatch) -> Loss:
-        division = current_division()
-        if division is not None and division.rank == 1:
+        shard = current_shard()
+        if shard is not None and shard.rank == 1:
             killed_at(int(os.environ.get("DIES_AT", "0")))
         return super().loss(network, target, batch)
 

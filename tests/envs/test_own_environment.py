@@ -57,7 +57,7 @@ def test_another_contract_takes_force_and_other_spaces_are_refused(
     assert main([*asked, "--force"]) == 0
     assert "10 steps" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"here: one of 9, not .*here: one of 7"):
-        asyncrl.load("run").contract_of(rules=asyncrl.envs.EnvOptions(env_kwargs='{"size": 9}'), force=True)
+        asyncrl.load("run").contract_of(env_options=asyncrl.envs.EnvOptions(env_kwargs='{"size": 9}'), force=True)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_packed_observations_are_stored_and_every_engine_gives_the_same_weights(
 def test_under_other_rules_observations_are_standardized_as_they_were_learned(tmp_path: Path) -> None:
     run = asyncrl.train("MountainCar-v0", "linear-q", steps=320, eval_episodes=0, run_dir=tmp_path / "run")
     agent = asyncrl.load(run.path)
-    longer = agent.contract_of(rules=asyncrl.envs.EnvOptions(episode_steps=1500), force=True)
+    longer = agent.contract_of(env_options=asyncrl.envs.EnvOptions(episode_steps=1500), force=True)
     assert longer.differences(agent.contract) == ["episode_cap: 1500, not 200"]
     assert longer.observation_mean == agent.contract.observation_mean != ()
 

@@ -98,7 +98,7 @@ def test_a_full_buffer_drops_train_records_only_and_the_number_is_said() -> None
 
 
 def test_a_sink_that_hangs_is_left_behind() -> None:
-    background = Background("stuck", Slow, patience=0.1)
+    background = Background("stuck", Slow, timeout=0.1)
     background.write({"kind": "train", "step": 1})
     with pytest.warns(SinkWarning, match=r"the tracker stuck did not take .* within 0.1 s, and the run ends without it"):
         background.finish()
@@ -118,7 +118,7 @@ def test_a_sink_that_raises_gets_nothing_more(problem: BaseException) -> None:
 def test_a_process_ends_while_a_sink_hangs() -> None:
     code = (
         "import time\nfrom asyncrl.monitor.background import Background\n"
-        "background = Background('stuck', lambda: time.sleep(3600), patience=0.1)\nbackground.finish()\nprint('over')"
+        "background = Background('stuck', lambda: time.sleep(3600), timeout=0.1)\nbackground.finish()\nprint('over')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "over\n"

@@ -19,7 +19,7 @@ from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
-from asyncrl.runs.divergence import MOST_REWINDS
+from asyncrl.runs.divergence import MAX_REWINDS
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 
@@ -138,7 +138,7 @@ def test_it_goes_back_a_bounded_number_of_times(tmp_path: Path) -> None:
     config = configure("worlds:Exploding-v0", "a3c", on_divergence="rewind", **SMALL, steps=10 * BATCH)
     with pytest.raises(DivergenceError, match="not finite at update 0"):
         start(config, tmp_path / "run")
-    assert [record["number"] for record in rewinds(tmp_path / "run")] == list(range(1, MOST_REWINDS + 1))
+    assert [record["number"] for record in rewinds(tmp_path / "run")] == list(range(1, MAX_REWINDS + 1))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncrl.experience import FullEpisodes, OnPolicy
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
-from asyncrl.runs.statistics import Episode, Statistics, iqm, summary
+from asyncrl.runs.statistics import Episode, RunStatistics, iqm, summary
 
 STEPS = 3
 
@@ -27,8 +27,8 @@ def rollout(ticket: Ticket, reward: list[float], reset: list[bool], made_with: i
     return made
 
 
-def statistics(actors: int = 1, slots: int = 4) -> Statistics:
-    return Statistics(OnPolicy(STEPS), ["A"] * actors, 1, frame_skip=4, slots=slots)
+def statistics(actors: int = 1, slots: int = 4) -> RunStatistics:
+    return RunStatistics(OnPolicy(STEPS), ["A"] * actors, 1, frame_skip=4, slots=slots)
 
 
 def orders(number: int, actor: int = 0, version: int = 0) -> Ticket:
@@ -70,7 +70,7 @@ def test_the_returns_of_actors_are_kept_apart() -> None:
 
 
 def test_steps_that_the_next_rollout_has_too_are_counted_there() -> None:
-    gathered = Statistics(OnPolicy(STEPS - 1, overlap=1), ["A"], 1, frame_skip=1, slots=4)
+    gathered = RunStatistics(OnPolicy(STEPS - 1, overlap=1), ["A"], 1, frame_skip=1, slots=4)
     ended = rollout(orders(0), [1.0, 2.0, 4.0], [False, False, False, True])
     again = rollout(orders(1), [4.0, 1000.0, 8.0], [False, True, False, True])
     assert gathered.consume(0, {orders(0): ended}, waiting=0) == []
@@ -78,7 +78,7 @@ def test_steps_that_the_next_rollout_has_too_are_counted_there() -> None:
 
 
 def test_what_is_after_an_episode_does_not_count_where_a_rollout_is_a_whole_episode() -> None:
-    gathered = Statistics(FullEpisodes(STEPS), ["A"], 1, frame_skip=1, slots=4)
+    gathered = RunStatistics(FullEpisodes(STEPS), ["A"], 1, frame_skip=1, slots=4)
     padded = rollout(orders(0), [1.0, 2.0, 1000.0], [False, False, True, True])
     for number in range(2):
         (episode,) = gathered.consume(number, {orders(0): padded}, waiting=0)
@@ -145,7 +145,7 @@ def test_a_summary_is_of_the_returns_and_the_same_each_time() -> None:
 def test_an_interval_is_the_same_however_much_is_resampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(0, 1, 37).tolist()
     whole = summary(values)
-    monkeypatch.setattr("asyncrl.runs.statistics._MOST_RESAMPLED", 1_000)
+    monkeypatch.setattr("asyncrl.runs.statistics._MAX_RESAMPLED", 1_000)
     assert summary(values) == whole
 
 

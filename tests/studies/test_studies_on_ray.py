@@ -69,7 +69,7 @@ def test_a_study_whose_node_is_lost_has_the_results_of_one_machine(
     mark = alone.marked("latest")
     assert mark is not None
     assert result.weights_sha256 == json.loads((mark / "manifest.json").read_text())["weights_sha256"]
-    assert Run(folder / RUN).is_own
+    assert Run(folder / RUN).is_signed_by_user
 
 
 def test_an_address_that_is_none_is_refused_by_the_name_of_the_option(tmp_path: Path) -> None:

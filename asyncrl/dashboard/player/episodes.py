@@ -20,7 +20,7 @@ _STREAMS = 64
 """Seed streams of an evaluation: of more episodes, only the first of each stream has a seed that is known."""
 _SHOWN = 5
 """Best and worst episodes that are listed, each."""
-_MOST_CAPSULES = 50
+_MAX_CAPSULES = 50
 
 
 def recorded_episodes(folder: Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def recorded_episodes(folder: Path) -> dict[str, Any]:
         "worst": ranked[::-1][:_SHOWN],
         "last": [episode for episode in episodes if episode["checkpoint"] == newest][:_SHOWN],
         "capsules": sorted((path.name for path in (folder / "capsules").glob("capsule-*.json")), reverse=True)[
-            :_MOST_CAPSULES
+            :_MAX_CAPSULES
         ],
     }
 

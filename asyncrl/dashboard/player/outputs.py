@@ -11,12 +11,12 @@ from torch import Tensor
 
 from asyncrl.algorithms.policy import NetworkOutputs, Policy
 from asyncrl.envs.spaces import Actions
-from asyncrl.networks import ActionPolicy, ActionValues, PolicyValue
+from asyncrl.networks import ActionValues, PolicyOutput, PolicyValue
 from asyncrl.networks.distributions import Categorical, Deterministic, DiagonalGaussian, SquashedGaussian
 
 __all__ = ["Bars", "Value", "action_names", "bars", "compared", "value"]
 
-_MOST_BARS = 24
+_MAX_BARS = 24
 """Of more choices, the page shows those that the network ranks highest."""
 _FORBIDDEN = -1e30
 """Logits and action values below this belong to actions that a mask forbids."""
@@ -79,9 +79,9 @@ def bars(
         case PolicyValue(policy=DiagonalGaussian() as gaussian):
             mean, spread = gaussian.mean[0], gaussian.variance[0].sqrt()
             return [_numbers("mean ± standard deviation", actions, names[0], mean, spread, action)]
-        case ActionPolicy(policy=SquashedGaussian() as squashed):
+        case PolicyOutput(policy=SquashedGaussian() as squashed):
             return [_numbers("most probable action", actions, names[0], squashed.mode()[0], None, action)]
-        case ActionPolicy(policy=Deterministic() as fixed):
+        case PolicyOutput(policy=Deterministic() as fixed):
             return [_numbers("the policy's action", actions, names[0], fixed.mode()[0], None, action)]
     return []
 
@@ -93,7 +93,7 @@ def value(policy: Policy, outputs: NetworkOutputs | None, observation: Tensor, a
             return Value("V(s)", float(estimate[0, 0]))
         case ActionValues(q=q):
             return Value("max Q(s, a)", float(q[0, 0].max()))
-        case ActionPolicy():
+        case PolicyOutput():
             critic = policy.action_value(observation, action)
             return None if critic is None else Value("Q(s, a)", float(critic[0]))
     return None
@@ -108,7 +108,7 @@ def compared(outputs: NetworkOutputs) -> Tensor | None:
             return q[0]
         case PolicyValue(policy=DiagonalGaussian() as gaussian):
             return gaussian.mean[0]
-        case ActionPolicy(policy=distribution):
+        case PolicyOutput(policy=distribution):
             return distribution.mode()[0]
     return None
 
@@ -131,9 +131,9 @@ def _choices(
     high: float | None = None,
 ) -> Bars:
     order = list(range(len(values)))
-    if len(order) > _MOST_BARS:
+    if len(order) > _MAX_BARS:
         ranked = sorted(order, key=lambda i: (i != taken, -(values[i] if values[i] is not None else np.inf)))  # type: ignore[operator]
-        order = sorted(ranked[:_MOST_BARS])
+        order = sorted(ranked[:_MAX_BARS])
     shown = tuple(values[i] for i in order)
     return Bars(title, tuple(names[i] for i in order), shown, (float(order.index(taken)),), low, high)
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-__all__ = ["MOST_PLAYERS", "Player", "Players"]
+__all__ = ["MAX_PLAYERS", "Player", "Players"]
 
-MOST_PLAYERS = 4
+MAX_PLAYERS = 4
 """Players at the same time."""
 _LINGER = 5.0
 """Seconds for which a player goes on without a page, which may be reloading."""
@@ -175,8 +175,8 @@ class Players:
             return _refusal(404, f"there is no run {name!r}")
         player = self._players.get(name)
         running = [one for one in self._players.values() if one.is_running]
-        if (player is None or not player.is_running) and len(running) >= MOST_PLAYERS:
-            return _refusal(409, f"{MOST_PLAYERS} agents play already; stop one of them first")
+        if (player is None or not player.is_running) and len(running) >= MAX_PLAYERS:
+            return _refusal(409, f"{MAX_PLAYERS} agents play already; stop one of them first")
         player = self._players.setdefault(name, Player(str(folder), trust=self._trust))
         try:
             await player.start()

@@ -33,7 +33,7 @@ _RADIUS = 5.0
 _BATCH = 64
 _BATCH_NUMBERS = 2**24
 """Numbers of a batch of perturbed observations, which limits its memory."""
-_MOST_NUMBERS = 256
+_MAX_NUMBERS = 256
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def numbers(spaces: Spaces, observation: np.ndarray) -> dict[str, float]:
     for entry, x in _unmasked(spaces, observation):
         if is_picture(entry):
             continue
-        flat = x.reshape(-1)[:_MOST_NUMBERS] + entry.first
+        flat = x.reshape(-1)[:_MAX_NUMBERS] + entry.first
         single = entry.name and x.size == 1
         name = entry.name or "observation"
         named |= {name if single else f"{name}[{i}]": float(number) for i, number in enumerate(flat)}
@@ -230,7 +230,7 @@ def _occlusion(image: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def _moved(entry: Entry, x: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Return copies of `x` [1, …] with one number each moved by its `deviation`, or to the next choice."""
     flat = x.reshape(-1)
-    count = min(flat.size, _MOST_NUMBERS)
+    count = min(flat.size, _MAX_NUMBERS)
     copies = np.repeat(flat[None], count, 0)
     every = np.arange(count)
     if entry.choices:

@@ -24,7 +24,7 @@ from asyncrl.errors import AsyncRLError, UsageError
 
 __all__ = ["Viewer"]
 
-_MOST_PICTURES = 30.0
+_MAX_PICTURES = 30.0
 """Pictures per second."""
 _PAUSE_BETWEEN = 1.0
 """Seconds for which the end of an episode stays on the page."""
@@ -270,7 +270,7 @@ class Viewer:
             return
         self._episode.advance()
         self._wait()
-        is_due = time.monotonic() - self._sent >= 1 / _MOST_PICTURES - 0.002
+        is_due = time.monotonic() - self._sent >= 1 / _MAX_PICTURES - 0.002
         if is_due or self._episode.done or controls.paused:
             self._show()
         if self._episode.done:

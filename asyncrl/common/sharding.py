@@ -1,7 +1,7 @@
-"""How a batch is divided among several learners: means over the whole of it, and each learner's part of random draws.
+"""Data-parallel batches: means over the whole batch, and each learner's shard of its rows and random draws.
 
 Losses use `mean` and `masked_mean`, and draw with `draw_rows`. With one learner these are the plain operations. With
-several, each computes the loss of its share of rows; the means are still those of the whole batch, equal on every learner.
+several, each computes the loss of its shard; the means are still those of the whole batch, equal on every learner.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from asyncrl.common.recorded import is_recording
 
-__all__ = ["Division", "average_", "current_division", "divided", "draw_rows", "masked_mean", "mean"]
+__all__ = ["BatchShard", "all_reduce_mean_", "current_shard", "draw_rows", "masked_mean", "mean", "sharded"]
 
 
 @dataclass(frozen=True)
-class Division:
+class BatchShard:
     """One learner's rows of every batch: rows `start` to `stop` of `size`.
 
     Rows are the environments of an update's rollouts, or the samples of a batch from the replay buffer.
@@ -33,7 +33,7 @@ class Division:
     learners: int
     size: int
     """Rows of a whole batch, at least one for each learner."""
-    add: Callable[[Tensor], None]
+    all_reduce: Callable[[Tensor], None]
     """Replaces a tensor in place by its sum over all learners, which all must call at the same time."""
 
     def bounds(self, rank: int) -> tuple[int, int]:
@@ -60,33 +60,33 @@ class Division:
         batches = x.reshape(*x.shape[:axis], -1, self.size, *x.shape[axis + 1 :])
         return batches.narrow(axis + 1, start, stop - start).flatten(axis, axis + 1)
 
-    def gather(self, x: Tensor) -> Tensor:
+    def all_gather_rows(self, x: Tensor) -> Tensor:
         """The whole batch's [size, …] from each learner's rows [rows, …]."""
         whole = x.new_zeros(self.size, *x.shape[1:])
         whole[self.start : self.stop] = x
-        self.add(whole)
+        self.all_reduce(whole)
         return whole
 
-    def each(self, x: Tensor) -> Tensor:
+    def all_gather(self, x: Tensor) -> Tensor:
         """[learners, …]: the `x` of every learner."""
         found = x.new_zeros(self.learners, *x.shape)
         found[self.rank] = x
-        self.add(found)
+        self.all_reduce(found)
         return found
 
 
-_current: ContextVar[Division | None] = ContextVar("division", default=None)
+_current: ContextVar[BatchShard | None] = ContextVar("shard", default=None)
 
 
-def current_division() -> Division | None:
-    """The division of the batch that is learned from; None where it is not divided."""
+def current_shard() -> BatchShard | None:
+    """This learner's shard of the batch that is learned from; None where it is not divided."""
     return _current.get()
 
 
 @contextlib.contextmanager
-def divided(division: Division | None) -> Iterator[None]:
-    """Learn from batches that are divided so, in this thread, during the block."""
-    token = _current.set(division)
+def sharded(shard: BatchShard | None) -> Iterator[None]:
+    """Within the block, learn from this shard of every batch, in this thread."""
+    token = _current.set(shard)
     try:
         yield
     finally:
@@ -94,13 +94,13 @@ def divided(division: Division | None) -> Iterator[None]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all learners. Gradients are averaged over them (`average_`), so each learner's is times their number."""
+    """The sum over all learners; its gradient is times their number, because `all_reduce_mean_` averages gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, division: Division) -> Tensor:
-        ctx.learners = division.learners
+    def forward(ctx: Any, x: Tensor, shard: BatchShard) -> Tensor:
+        ctx.learners = shard.learners
         total = x.detach().clone()
-        division.add(total)
+        shard.all_reduce(total)
         return total
 
     @staticmethod
@@ -108,28 +108,28 @@ class _Sum(torch.autograd.Function):
         return gradients[0] * ctx.learners, None
 
 
-def _sum(x: Tensor, division: Division) -> Tensor:
-    total: Tensor = _Sum.apply(x, division)  # type: ignore[no-untyped-call]
+def _sum(x: Tensor, shard: BatchShard) -> Tensor:
+    total: Tensor = _Sum.apply(x, shard)  # type: ignore[no-untyped-call]
     return total
 
 
 def mean(x: Tensor, dim: int | None = None) -> Tensor:
     """Return the mean of `x` over the rows of the whole batch: over all of its elements, or over axis `dim`."""
-    division = _current.get()
-    if division is None:
+    shard = _current.get()
+    if shard is None:
         return x.mean() if dim is None else x.mean(dim)
     total = x.sum() if dim is None else x.sum(dim)
-    sums = _sum(torch.cat([total.flatten(), total.new_tensor([x.numel() / max(1, total.numel())])]), division)
+    sums = _sum(torch.cat([total.flatten(), total.new_tensor([x.numel() / max(1, total.numel())])]), shard)
     return sums[:-1].view(total.shape) / sums[-1]
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
     """Return the mean of `x` [T, N] over the steps of the whole batch that are `valid` [T, N]; 0 if there are none."""
     total = torch.where(valid, x, 0.0).sum()
-    division = _current.get()
-    if division is None:
+    shard = _current.get()
+    if shard is None:
         return total / _counts.at_least_one(valid)
-    total, count = _sum(torch.stack([total, valid.sum().to(total.dtype)]), division).unbind()
+    total, count = _sum(torch.stack([total, valid.sum().to(total.dtype)]), shard).unbind()
     return total / count.clamp(min=1)
 
 
@@ -160,17 +160,17 @@ def draw_rows(
 
     Where the batch is divided, the numbers are those that these rows have in the draw for the whole batch.
     """
-    division = _current.get()
-    if division is None:
+    shard = _current.get()
+    if shard is None:
         return draw(shape, generator=random, **options)
     whole = list(shape)
-    whole[axis] = shape[axis] // division.rows * division.size
-    return division.part(draw(tuple(whole), generator=random, **options), axis, division.rank)
+    whole[axis] = shape[axis] // shard.rows * shard.size
+    return shard.part(draw(tuple(whole), generator=random, **options), axis, shard.rank)
 
 
-def average_(gradient: Tensor) -> None:
+def all_reduce_mean_(gradient: Tensor) -> None:
     """Replace `gradient` by its mean over the learners; with one learner, leave it as it is."""
-    division = _current.get()
-    if division is not None:
-        division.add(gradient)
-        gradient.div_(division.learners)
+    shard = _current.get()
+    if shard is not None:
+        shard.all_reduce(gradient)
+        gradient.div_(shard.learners)

@@ -19,10 +19,10 @@ from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import decode, entry_spaces
-from asyncrl.networks.names import factory_named, is_own
+from asyncrl.networks.names import factory_named, is_custom
 from asyncrl.networks.normalization import Normalizer
 
-__all__ = ["CompleteNetwork", "OwnEncoder", "check_own_network", "complete_network", "is_complete", "unpack"]
+__all__ = ["CompleteNetwork", "CustomEncoder", "check_custom_network", "complete_network", "is_complete", "unpack"]
 
 _PROBES = 2
 """Observations of a probe: two show whether a batch is kept."""
@@ -46,7 +46,7 @@ class CompleteNetwork(nn.Module):
     """S: numbers of the recurrent state of one environment."""
 
 
-class OwnEncoder(nn.Module):
+class CustomEncoder(nn.Module):
     """The user's module as an encoder: [N, *O] → [N, features].
 
     The module takes observations in the environment's dtype; those with several parts as a dict of tensors by name. In
@@ -160,7 +160,7 @@ def _check_arguments(name: str, factory: Callable[..., Any], spaces: Spaces) -> 
 
 def is_complete(name: str, spaces: Spaces) -> bool:
     """Return whether a network is the user's own `CompleteNetwork`. A function is called to find out."""
-    if not is_own(name):
+    if not is_custom(name):
         return False
     factory = factory_named(name)
     if isinstance(factory, type):
@@ -244,7 +244,7 @@ def check_parameters(name: str, module: nn.Module) -> None:
             )
 
 
-def check_own_network(name: str, spaces: Spaces) -> None:
+def check_custom_network(name: str, spaces: Spaces) -> None:
     """Raise UsageError if the network's outputs depend on more than its parameters and its inputs.
 
     Actors receive the parameters only: outputs must not depend on statistics that change in a forward pass, on random
@@ -287,7 +287,7 @@ def check_own_network(name: str, spaces: Spaces) -> None:
 def _made_for_check(name: str, spaces: Spaces, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     if not is_complete(name, spaces):
-        return OwnEncoder(name, spaces, torch.float32, generator)
+        return CustomEncoder(name, spaces, torch.float32, generator)
     with seeded(generator):
         return make_module(name, spaces)
 
@@ -303,7 +303,7 @@ def _is_learned(network: nn.Module, spaces: Spaces) -> bool:
 
 def _output(network: nn.Module, spaces: Spaces, count: int = _PROBES) -> Tensor:
     """Return what a network computes from `count` observations: an encoder's features, or the values of a complete one."""
-    if isinstance(network, OwnEncoder):
+    if isinstance(network, CustomEncoder):
         return network(_observations(spaces, count))  # type: ignore[no-any-return]
     output = _forward(network, _observations(spaces, count)[None])
     values: Tensor = output.outputs if hasattr(output, "outputs") else output.value

@@ -23,11 +23,11 @@ __all__ = [
     "AlgorithmSource",
     "check_class",
     "check_loss",
-    "in_one_sentence",
+    "custom_algorithm",
     "installed_algorithms",
     "is_class",
-    "own_algorithm",
     "place_of",
+    "translate_errors",
 ]
 
 GROUP = "asyncrl.algorithms"
@@ -42,7 +42,7 @@ def installed_algorithms() -> dict[str, str]:
     return named_code.installed(GROUP)
 
 
-def own_algorithm(name: str) -> type[Algorithm]:
+def custom_algorithm(name: str) -> type[Algorithm]:
     """Return the class that `module:Name` or an entry point names, importing its module.
 
     Raises UsageError if there is none, or if the class is not a complete algorithm.
@@ -51,7 +51,7 @@ def own_algorithm(name: str) -> type[Algorithm]:
 
 
 def place_of(algorithm: type[Algorithm]) -> str:
-    """Return `module:Name` of the user's class, which `own_algorithm` takes."""
+    """Return `module:Name` of the user's class, which `custom_algorithm` takes."""
     return import_strings.name_of(check_class(algorithm, algorithm.__qualname__))
 
 
@@ -105,7 +105,7 @@ def check_loss(algorithm: Algorithm, loss: Any) -> None:
 
 
 @contextlib.contextmanager
-def in_one_sentence(algorithm: type[Algorithm], name: str) -> Iterator[None]:
+def translate_errors(algorithm: type[Algorithm], name: str) -> Iterator[None]:
     """Turn what a method of the user's algorithm raises into a UsageError; other algorithms' exceptions stay."""
     try:
         yield
@@ -150,7 +150,7 @@ def _is_option(hint: Any) -> bool:
 
 def _check_experience(cls: type[Algorithm], name: str) -> None:
     """Raise UsageError if an algorithm does not say which experience it learns from."""
-    with in_one_sentence(cls, name):
+    with translate_errors(cls, name):
         found: Any = cls().experience()
     if not isinstance(found, Experience):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Where the runs of a study are made: on this machine, or on the nodes of a Ray cluster."""
+"""Starts the runs of a study: as processes of this machine, or on the nodes of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
 from asyncrl.studies.processes import cores_of
 
-__all__ = ["Command", "Here", "OnRay", "Place", "Process", "place_of"]
+__all__ = ["Command", "Launcher", "LocalLauncher", "Process", "RayLauncher", "open_launcher"]
 
 _RECOUNT = 5.0
 """Seconds between looks at the nodes of a cluster."""
@@ -41,11 +41,11 @@ class Process(Protocol):
         """Kill it. Idempotent."""
 
 
-class Place(Protocol):
-    """Where commands run."""
+class Launcher(Protocol):
+    """Starts the commands of a study."""
 
     def jobs(self, needed: int) -> int:
-        """How many runs that keep `needed` cores busy are made at a time."""
+        """The number of runs at a time if each keeps `needed` cores busy."""
 
     def start(self, make: Callable[[], Command], out: Path, errors: Path) -> Process:
         """Start a command. `make` is called again if it has to begin again."""
@@ -57,8 +57,8 @@ class Place(Protocol):
         """Whether the run may be continued with --trust: it is the user's own, but other machines cannot know that."""
 
 
-class Here:
-    """Processes beside this one."""
+class LocalLauncher:
+    """Starts processes of this machine."""
 
     def jobs(self, needed: int) -> int:
         return max(1, cores() // needed)
@@ -73,8 +73,8 @@ class Here:
         return False
 
 
-class OnRay:
-    """The nodes of the connected Ray cluster: one run a Ray actor. Files come back to the study's folder while it runs."""
+class RayLauncher:
+    """Starts a Ray actor of the connected cluster for each run, whose files are copied to the study while it runs."""
 
     def __init__(self, study: Path, takes: RunConfig, say: Callable[[str], None]) -> None:
         """`takes`: the resolved configuration whose run keeps the most cores busy."""
@@ -118,14 +118,14 @@ class OnRay:
         return tuple(words)
 
     def may_trust(self, run: Run) -> bool:
-        return not (run.path / "config.json").exists() or run.is_own
+        return not (run.path / "config.json").exists() or run.is_signed_by_user
 
 
 @contextlib.contextmanager
-def place_of(address: str | None, study: Path, takes: RunConfig, say: Callable[[str], None]) -> Iterator[Place]:
-    """This machine, or the Ray cluster at an address while the block runs ("local": one that is started here)."""
+def open_launcher(address: str | None, study: Path, takes: RunConfig, say: Callable[[str], None]) -> Iterator[Launcher]:
+    """Yield the launcher for this machine, or for the Ray cluster at an address ("local": one that is started here)."""
     if address is None:
-        yield Here()
+        yield LocalLauncher()
         return
     with contextlib.ExitStack() as connected:
         try:
@@ -134,4 +134,4 @@ def place_of(address: str | None, study: Path, takes: RunConfig, say: Callable[[
         except UsageError as problem:  # as for a run's own actors
             sentence = str(problem).replace("--ray-address", "--on-ray").replace("--engine ray", "--on-ray")
             raise UsageError(sentence) from None
-        yield OnRay(study, takes, say)
+        yield RayLauncher(study, takes, say)
