@@ -290,6 +290,7 @@ class Settings(TypedDict, total=False):
     noisy_sigma: float
     init: InitName
     initial_std: float | None
+    adaptive_std: bool
     normalize_observation: bool
     normalize_value: bool
     # bots

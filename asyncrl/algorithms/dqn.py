@@ -59,8 +59,9 @@ class DQN(ReplayBasedQLearning):
         with torch.no_grad():
             next_value = self.target_outputs(network, batch).squeeze(-1)  # [N]
             y = batch.returns(self.discount) + batch.bootstrap(self.discount) * next_value
-        q = current_outputs(network, batch).q[0]  # [N, A]
-        value = gather_action(q, batch.action)
+        output = current_outputs(network, batch)
+        q = output.q[0]  # [N, A]
+        value = gather_action(output.outputs[0], batch.action).squeeze(-1)  # [N]
         td_loss = F.smooth_l1_loss if self.td_loss is TDLoss.HUBER else F.mse_loss
         loss = mean(batch.weight * td_loss(value, y, reduction="none"))
         if self.cql_alpha:

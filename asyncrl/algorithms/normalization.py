@@ -239,9 +239,9 @@ class ValueStatistics:
 
     @property
     def spread(self) -> float:
-        """σ"""
-        low, high = self.BOUNDS
-        return min(max(math.sqrt(self.variance), low), high)
+        """σ; 1 until targets differ by more than rounding, because equal ones tell no scale."""
+        deviation, (low, high) = math.sqrt(self.variance), self.BOUNDS
+        return 1.0 if deviation <= 1e-6 * abs(self.mean) else min(max(deviation, low), high)
 
     def write(self, network: nn.Module) -> None:
         """Give the network's value head these statistics; its outputs stay as they are."""

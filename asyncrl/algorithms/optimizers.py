@@ -85,8 +85,9 @@ class OptimizerConfig:
     anneal_steps: int | None = None
     """Linear schedule: environment steps until the final learning rate, constant afterwards. Default: the whole run."""
     target_kl: float = 0.01
-    """KL schedule: target KL divergence of an update, in nats. The learning rate is multiplied by 1.5 after an update below
-    half the target and divided by 1.5 after one above twice the target, within 0.01 to 10 times --learning-rate."""
+    """KL schedule: target KL divergence of the learned policy from the one that acted, in nats; with --lag 1, two updates
+    lie between them. The learning rate is multiplied by 1.5 after an update below half the target and divided by 1.5 after
+    one above twice the target, within 0.01 to 10 times --learning-rate."""
     momentum: float | None = None
     """Momentum of sgd and rmsprop-outside (default 0); β₁ of adam and radam (default 0.9)."""
     decay: float = 0.99
@@ -147,7 +148,7 @@ class LearningRate:
         return self._config.learning_rate_schedule is LearningRateSchedule.KL
 
     def adapt(self, kl: float) -> None:
-        """Adjust the KL schedule to the `kl` of an update: mean KL(before || after) over its states, in nats."""
+        """Adjust the KL schedule to the `kl` of an update: mean KL(acting policy || learned policy), in nats."""
         config = self._config
         if kl > 2 * config.target_kl:
             self._adapted = max(self._adapted / self.FACTOR, self.MIN_SCALE * config.learning_rate)

@@ -13,6 +13,9 @@ from asyncrl.common.sharding import masked_mean, mean
 
 __all__ = ["masked_mean", "mean", "multistep_errors", "normalize"]
 
+_ROUNDING = 1e-6
+"""Bound of the rounding error of a mean, relative to the mean."""
+
 
 def multistep_errors(
     reward: Tensor,
@@ -92,7 +95,10 @@ def _summed_back_on_cpu(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:
 
 
 def normalize(x: Tensor, valid: Tensor) -> Tensor:
-    """Return `x` [T, N] shifted and scaled to mean 0 and (population) standard deviation 1 over `valid` [T, N]."""
+    """Return `x` [T, N] shifted and scaled to mean 0 and (population) standard deviation 1 over `valid` [T, N].
+
+    If all are equal but for rounding, they become 0.
+    """
     mean = masked_mean(x, valid)
     deviation = masked_mean((x - mean).square(), valid).sqrt()
-    return (x - mean) / (deviation + 1e-8)
+    return torch.where(deviation <= _ROUNDING * mean.abs(), 0.0, (x - mean) / (deviation + 1e-8))

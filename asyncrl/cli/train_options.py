@@ -67,6 +67,7 @@ BASIC = {
 _IMAGES = frozenset({"frame_skip", "frame_stack", "screen_size", "gray", "centered", "difference", "resnet_width"})
 _ACTION_VALUES = frozenset({"dueling", "noisy", "noisy_sigma"})
 _DENSE = frozenset({"hidden", "activation"})
+_NORMAL = frozenset({"initial_std", "adaptive_std"})
 _OF_VECTORS = frozenset({"radial_gammas", "radial_features", "standardize"})
 
 
@@ -144,7 +145,7 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
     if not config.algorithm.learns_value:
         without.add("normalize_value")
     if not issubclass(config.algorithm.network, ActorCritic):
-        without.add("initial_std")
+        without |= _NORMAL
     if not hasattr(config.algorithm, "discount"):
         without.add("normalize_return")
     if not isinstance(config.algorithm.experience(), OffPolicy):
@@ -159,7 +160,7 @@ def _ineffective(config: RunConfig) -> frozenset[str]:
             if not contract.has_action_mask:
                 without.add("action_mask")
             if not contract.spaces.actions.is_continuous:
-                without.add("initial_std")
+                without |= _NORMAL
             if not contract.spaces.has_images:
                 without |= _IMAGES
             elif not contract.spaces.features.entries:

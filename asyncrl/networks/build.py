@@ -81,6 +81,9 @@ class NetworkConfig:
     initial_std: float | None = None
     """Standard deviation of a normal policy before it has learned, where ±1 are the bounds of the actions. Default: 0.83,
     the square root of softplus(0)."""
+    adaptive_std: bool = True
+    """Compute the standard deviation of a normal policy from the observation (Mnih et al. 2016). Switched off, it is
+    learned for all observations together, as in Stable-Baselines3 and CleanRL."""
     normalize_observation: bool = False
     """Subtract the running mean of each number of an observation and divide by its running standard deviation; the result
     is clipped to ±10. The statistics are part of the agent."""

@@ -63,12 +63,13 @@ class ActorCritic(nn.Module):
         is_separate = resolve(config, spaces) == "mlp"
         self.value_body = Body(config, spaces, dtype, generator) if is_separate else None
         self.state_size = self.body.state_size * (1 if self.value_body is None else 2)
-        self.policy = Linear(self.body.features, parameter_count(spaces.actions))
+        self.policy = _policy_head(config, spaces, self.body.features)
         self.value = PopArt(self.body.features) if config.normalize_value else Linear(self.body.features, 1)
-        initialize(self, config.init, generator, heads={self.policy: 0.01, self.value: 1.0})
+        means = self.policy.means if isinstance(self.policy, NormalHead) else self.policy
+        initialize(self, config.init, generator, heads={means: 0.01, self.value: 1.0})
         if config.initial_std is not None and self.actions.is_continuous:
-            _, raw_variance = self.policy.bias.detach().chunk(2)
-            raw_variance.fill_(DiagonalGaussian.raw_variance_of(config.initial_std))
+            bias = self.policy.raw_variance if isinstance(self.policy, NormalHead) else self.policy.bias.chunk(2)[1]
+            bias.detach().fill_(DiagonalGaussian.raw_variance_of(config.initial_std))
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyValue:
         if self.value_body is None:
@@ -91,6 +92,26 @@ class ActorCritic(nn.Module):
 
     def _distribution(self, features: Tensor, observation: Tensor) -> Distribution:
         return distribution(self.actions, mask_out(self.policy(features), self.body.legal(observation)))
+
+
+class NormalHead(nn.Module):
+    """Parameters of normal distributions: means linear in the features, and variances that all observations share."""
+
+    def __init__(self, features: int, parts: int) -> None:
+        super().__init__()
+        self.means = Linear(features, parts)
+        self.raw_variance = nn.Parameter(torch.zeros(parts))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the parameters […, 2·parts] for `features` […, F]."""
+        means = self.means(features)
+        return torch.cat([means, self.raw_variance.expand_as(means)], -1)
+
+
+def _policy_head(config: NetworkConfig, spaces: Spaces, features: int) -> Linear | NormalHead:
+    if spaces.actions.is_continuous and not config.adaptive_std:
+        return NormalHead(features, spaces.actions.parts)
+    return Linear(features, parameter_count(spaces.actions))
 
 
 class QNetwork(nn.Module):

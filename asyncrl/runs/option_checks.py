@@ -34,6 +34,7 @@ __all__ = [
 
 _DENSE, _RADIAL = ("hidden", "activation"), ("radial_gammas", "radial_features")
 _CONVOLUTIONAL = ("centered", "difference")
+_NORMAL = ("initial_std", "adaptive_std")
 _OPTIMIZATION = tuple(f.name for f in dataclasses.fields(OptimizerConfig))
 _NETWORK = tuple(f.name for f in dataclasses.fields(NetworkConfig))
 _EXPLORATION = tuple(f.name for f in dataclasses.fields(Exploration))
@@ -224,9 +225,9 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
     if all(part.choices for part in contract.spaces.features.parts):
         yield IneffectiveOptions(("normalize_observation",), "on discrete observations, which have no scale")
     if not contract.spaces.actions.is_continuous:
-        yield IneffectiveOptions(("initial_std",), "on discrete actions")
+        yield IneffectiveOptions(_NORMAL, "on discrete actions")
     elif not issubclass(config.algorithm.network, ActorCritic):
-        yield IneffectiveOptions(("initial_std",), f"on {config.algorithm.name}, whose policy is not a normal distribution")
+        yield IneffectiveOptions(_NORMAL, f"on {config.algorithm.name}, whose policy is not a normal distribution")
     if network.recurrent is Recurrent.NONE:
         yield IneffectiveOptions(("recurrent_size",), "without --recurrent lstm or gru")
     if not network.noisy:

@@ -29,8 +29,9 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     Raises UsageError for values out of range and for settings that contradict each other.
     """
     network = check(config, contract.spaces)
+    is_recurrent = config.network.recurrent is not Recurrent.NONE
     if is_custom(network):
-        _check_own_network(config, contract.spaces)
+        is_recurrent = _check_own_network(config, contract.spaces)
     if "algorithm" in code_named_in(config.to_json()):
         check_acting(config.algorithm, config.network, contract.spaces)
     try:
@@ -42,7 +43,7 @@ def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     elif config.schedule is ScheduleKind.AUTO:
         config = replace(config, schedule=ScheduleKind.LOCKSTEP)
     rollouts, device = config.rollouts_per_update or config.actors, _resolve_device(config.device)
-    _check_minibatches(config, rollouts)
+    _check_minibatches(config, rollouts, is_recurrent=is_recurrent)
     _check_learners(config, device)
     _check_replay(config, device)
     return replace(
@@ -194,9 +195,9 @@ def _needs_replay(config: RunConfig, option: str) -> UsageError:
     return UsageError(f"{option} fills a replay buffer, and {config.algorithm.name} has none; dqn and sac have one")
 
 
-def _check_minibatches(config: RunConfig, rollouts: int) -> None:
+def _check_minibatches(config: RunConfig, rollouts: int, *, is_recurrent: bool) -> None:
     count, envs = config.algorithm.experience().minibatches, rollouts * config.envs_per_actor
-    most = envs if config.network.recurrent is not Recurrent.NONE else config.batch_steps
+    most = envs if is_recurrent else config.batch_steps
     if count > most:
         raise UsageError(f"--minibatches {count}: an update has {most} {'sequences' if most == envs else 'steps'}")
 
@@ -265,11 +266,22 @@ def _resolve_device(device: Device) -> Device:
     return device
 
 
-def _check_own_network(config: RunConfig, spaces: Spaces) -> None:
-    """Raise UsageError if the user's network cannot be trained, or does not fit the algorithm."""
-    check_custom_network(config.network.network, spaces)
+def _check_own_network(config: RunConfig, spaces: Spaces) -> bool:
+    """Return whether the user's network is recurrent.
+
+    Raises UsageError if it cannot be trained, or does not fit the algorithm.
+    """
+    name, algorithm = config.network.network, config.algorithm
+    check_custom_network(name, spaces)
     random = torch.Generator().manual_seed(config.seed)
-    build_network(config.algorithm, config.network, spaces, torch.float32, random)
+    built = build_network(algorithm, config.network, spaces, torch.float32, random)
+    is_recurrent = bool(getattr(built, "state_size", 0))
+    if is_recurrent and config.network.recurrent is Recurrent.NONE and algorithm.experience().replay is not None:
+        raise UsageError(
+            f"--network {name} has a recurrent state of its own, but {algorithm.name} samples single steps; bring an "
+            "encoder and add --recurrent lstm"
+        )
+    return is_recurrent
 
 
 def _resolve_precision(precision: Precision, network: str, spaces: Spaces) -> Precision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import DQN, OneStepQ
+from asyncrl.algorithms.dqn import TDLoss
 from asyncrl.api import configure
 from asyncrl.envs import Contract, describe
 from asyncrl.experience import Batch
@@ -78,6 +80,24 @@ def test_targets_from_replay_are_over_what_the_next_observation_allows(double: b
         best = max(allowed, key=lambda a, i=i: float(choice[i, a]))
         assert found[i, 0].item() == pytest.approx(value[i, best].item(), abs=1e-6)
     assert not legal[range(len(legal)), value.argmax(-1)].all(), "the mask makes a difference"
+
+
+@pytest.mark.parametrize("td_loss", TDLoss)
+def test_a_forbidden_action_that_does_not_count_leaves_the_loss_finite(td_loss: TDLoss) -> None:
+    """The action of a reset step in a recorded sequence means nothing, and its weight is 0."""
+    config, contract, learner = made("dqn", td_loss=td_loss, **STORED)
+    list(rollouts(config, contract, learner))
+    algorithm, replay = config.algorithm, learner.replay
+    assert isinstance(algorithm, DQN)
+    assert replay is not None
+    (sample,) = replay.samples(1, torch.Generator().manual_seed(1))
+    legal, action, weight = legal_of(contract, sample.observation), sample.action.clone(), sample.weight.clone()
+    action[0], weight[0] = int(np.flatnonzero(~legal[0])[0]), 0.0
+    sample = dataclasses.replace(sample, action=action, weight=weight)
+    loss = algorithm.loss(
+        learner.network, learner.target_network, algorithm.prepare(learner.network, learner.target_network, sample)
+    )
+    assert loss.total.isfinite()
 
 
 def test_a_rollouts_targets_are_over_what_each_observation_allows() -> None:

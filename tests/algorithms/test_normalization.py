@@ -230,6 +230,18 @@ def test_value_statistics_are_the_papers_averages(batches: list[list[float]]) ->
     assert statistics.variance == pytest.approx(second - first**2, abs=1e-5)
 
 
+@pytest.mark.parametrize("target", [0.0, 0.1, -3.3])
+def test_equal_value_targets_have_the_spread_1_until_some_differ(target: float) -> None:
+    statistics, valid = ValueStatistics(), torch.ones(3, 4, dtype=torch.bool)
+    for _ in range(2):
+        statistics.add((torch.full((3, 4), target), valid))
+        statistics.end_update()
+    assert (statistics.mean, statistics.spread) == (pytest.approx(target), 1.0)
+    statistics.add((target + 0.1 * torch.randn(3, 4), valid))
+    statistics.end_update()
+    assert 0.01 < statistics.spread < 0.3
+
+
 SPACES = Spaces((1,), "float32", Actions((3,), (0,)))
 METHODS = [
     A3C(),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asyncrl.algorithms import returns
-from asyncrl.algorithms.returns import masked_mean, multistep_errors
+from asyncrl.algorithms.returns import masked_mean, multistep_errors, normalize
 
 GOES_ON, LIFE_LOST, TERMINATED, TRUNCATED = range(4)
 numbers = st.floats(-10, 10, width=32)
@@ -169,3 +169,13 @@ def test_a_mean_notices_that_other_steps_are_valid() -> None:
     assert float(masked_mean(x, valid)) == 1.0
     assert float(masked_mean(x, torch.tensor([[False, True]]))) == 3.0
     assert float(masked_mean(x, torch.zeros(1, 2, dtype=torch.bool))) == 0.0
+
+
+@given(st.floats(-1e4, 1e4, width=32), st.integers(1, 16), st.integers(1, 8))
+def test_equal_numbers_are_normalized_to_zero(number: float, steps: int, envs: int) -> None:
+    assert not normalize(torch.full((steps, envs), number), torch.ones(steps, envs, dtype=torch.bool)).any()
+
+
+def test_numbers_that_are_not_finite_are_not_hidden() -> None:
+    valid = torch.ones(2, 2, dtype=torch.bool)
+    assert normalize(torch.tensor([[1.0, 2.0], [3.0, torch.nan]]), valid).isnan().all()

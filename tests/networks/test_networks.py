@@ -102,13 +102,25 @@ def test_centered_kernels_ignore_a_uniform_background() -> None:
     assert not torch.allclose(ask(plain, dark)[1], ask(plain, bright)[1], atol=1e-2)
 
 
+CONTINUOUS = Spaces((4,), "float32", Actions(low=(-1.0, -2.0), high=(1.0, 2.0), shape=(2,), dtype="float32"))
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("deviation", [0.01, 0.135, 1.0, 5.0])
-def test_a_normal_policy_starts_with_the_standard_deviation_that_is_set(deviation: float) -> None:
-    actions = Actions(low=(-1.0, -2.0), high=(1.0, 2.0), shape=(2,), dtype="float32")
-    made = network(NetworkConfig(initial_std=deviation), Spaces((4,), "float32", actions))
+def test_a_normal_policy_starts_with_the_standard_deviation_that_is_set(deviation: float, adaptive: bool) -> None:
+    made = network(NetworkConfig(initial_std=deviation, adaptive_std=adaptive), CONTINUOUS)
     policy = made(torch.zeros(1, 3, 4), torch.zeros(3, 0)).policy
     assert isinstance(policy, DiagonalGaussian)
     assert torch.allclose(policy.variance.sqrt(), torch.tensor(deviation), rtol=1e-3)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_standard_deviation_depends_on_the_observation_unless_switched_off(adaptive: bool) -> None:
+    made = network(NetworkConfig(adaptive_std=adaptive), CONTINUOUS)
+    policy = made(torch.randn(1, 3, 4), torch.zeros(3, 0)).policy
+    assert isinstance(policy, DiagonalGaussian)
+    assert (len(policy.variance.unique(dim=1)[0]) == 1) is not adaptive
+    assert len(policy.mean.unique(dim=1)[0]) == 3
 
 
 def test_the_weight_vector_is_the_network() -> None:

@@ -65,7 +65,7 @@ OF_FAMILIES: dict[str, tuple[str, Any]] = dict(
     football_rewards=("academy_empty_goal_close", "checkpoints"), action_set=("SuperMarioBros-1-1-v0", "complex"),
     stuck_steps=("SuperMarioBros-1-1-v0", 50), game_variables=("VizdoomBasic-v1", True),
     action_mask=("masked_envs:Moves-v0", False), centered=("ALE/Pong-v5", False), difference=("ALE/Pong-v5", True),
-    resnet_width=("ALE/Pong-v5", 2), initial_std=("Pendulum-v1", 0.3),
+    resnet_width=("ALE/Pong-v5", 2), initial_std=("Pendulum-v1", 0.3), adaptive_std=("Pendulum-v1", False),
 )  # fmt: skip
 """Options of some families of environments: where each means something, and another value."""
 
