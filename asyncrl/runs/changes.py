@@ -39,7 +39,8 @@ def may_change(*, diverged: bool) -> tuple[str, ...]:
 def differences_of(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
     """The settings that differ: by name, the JSON values before and after."""
     places = [(name,) for name in may_change(diverged=False)] + [("optimizer", "learning_rate")]
-    values = {path[-1]: (_at(to_json(before), path), _at(to_json(after), path)) for path in places}
+    old, new = to_json(before), to_json(after)
+    values = {path[-1]: (_at(old, path), _at(new, path)) for path in places}
     return {name: (one, other) for name, (one, other) in values.items() if one != other}
 
 

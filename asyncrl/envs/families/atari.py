@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from asyncrl.common.packages import version_of
 from asyncrl.common.validation import within
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.atari_wrappers import PeriodicSeeding, TruncateLivesAtCap
@@ -151,7 +151,7 @@ class Atari(Family):
             fire_reset=False,
             action_set="all 18" if full_actions else "the game's own",
             episode_cap=frames // skip,
-            versions={"ale-py": version("ale-py"), "gymnasium": version("gymnasium")},
+            versions={"ale-py": version_of("ale-py"), "gymnasium": version_of("gymnasium")},
         )
 
     def is_batched(self, contract: Contract) -> bool:
@@ -175,7 +175,7 @@ class Atari(Family):
         if contract.life_loss and training:
             assert contract.episode_cap is not None
             vector = TruncateLivesAtCap(vector, contract.episode_cap)
-        episode_ended = partial(self.episode_ended, contract, training=training)
+        episode_ended = functools.partial(self.episode_ended, contract, training=training)
         return PeriodicSeeding(_WithScreen(vector, contract) if render else vector, episode_ended)
 
     def seeds(self, vector: VectorEnv, values: Sequence[int]) -> Any:
@@ -266,6 +266,7 @@ def _frame_size(size: int | None) -> tuple[int, int]:
     return (size, size) if size else SCREEN
 
 
+@functools.cache  # a game takes 0.2 s to load
 def _spaces(env_id: str, game: str, *, full_actions: bool, stack: int, gray: bool, size: int | None) -> Spaces:
     height, width = _frame_size(size)
     settings = {"full_action_space": full_actions, "stack_num": stack, "grayscale": gray}

@@ -15,7 +15,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +24,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from asyncrl.common.packages import version_of
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.pixels import StackOptions
 from asyncrl.envs.family import Family
@@ -110,7 +110,7 @@ class EnvPool(Family):
             final_reward=options.final_reward,
             episode_cap=task.cap,
             settings={"kwargs": kwargs} if kwargs else {},
-            versions={"envpool": version("envpool"), "gymnasium": version("gymnasium")},
+            versions={"envpool": version_of("envpool"), "gymnasium": version_of("gymnasium")},
         )
 
     default_stack = 1

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import gymnasium
@@ -17,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.common import import_strings
+from asyncrl.common.packages import PackageNotFoundError, version_of
 from asyncrl.envs.action_masks import MaskedVectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
@@ -148,7 +148,7 @@ def _package(spec: Any) -> dict[str, str]:
     entry = getattr(spec, "entry_point", None) or getattr(spec, "vector_entry_point", None)
     package = (entry if isinstance(entry, str) else getattr(entry, "__module__", "")).partition(":")[0].partition(".")[0]
     with contextlib.suppress(PackageNotFoundError, ValueError):
-        return {package: version(package)}
+        return {package: version_of(package)}
     return {}
 
 

@@ -8,11 +8,12 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from importlib.metadata import version
 from typing import Any
 
 import gymnasium
 import numpy as np
+
+from asyncrl.common.packages import version_of
 
 __all__ = ["NesGame", "TruncateWhenStuck", "major_version", "makers_of", "registry"]
 
@@ -45,7 +46,7 @@ def _compute_with_integers() -> None:
 
 def major_version(package: str) -> int:
     """Return the major version of an installed package."""
-    return int(version(package).split(".")[0])
+    return int(version_of(package).split(".")[0])
 
 
 def registry() -> dict[str, Any]:

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import gymnasium
@@ -16,6 +15,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.packages import version_of
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import sources
 from asyncrl.envs.action_masks import MaskedEnv, check_support, mask_source
@@ -100,7 +100,7 @@ class SingleFamily(Family):
             "final_reward": options.final_reward,
             "episode_cap": options.episode_steps,
             "supervision": options.supervision,
-            "versions": {name: version(name) for name in self.packages},
+            "versions": {name: version_of(name) for name in self.packages},
             "shared_generators": "own per episode",
         }
         common |= fields

@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import gymnasium
 import numpy as np
 
 from asyncrl.common import signing
+from asyncrl.common.packages import version_of
 from asyncrl.common.serialization import from_json, read_json
 from asyncrl.common.validation import within
 from asyncrl.envs.supervision.worker import Failure, FailureKind
@@ -84,7 +84,7 @@ class ReplayResult:
 
 def versions() -> dict[str, str]:
     """Return the versions that a failure may depend on."""
-    packages = {name: version(name) for name in ("gymnasium", "numpy")}
+    packages = {name: version_of(name) for name in ("gymnasium", "numpy")}
     return {"python": platform.python_version(), "asyncrl": __version__, **packages}
 
 
