@@ -18,15 +18,16 @@ from asyncrl.agents.agent import Agent, load
 from asyncrl.agents.export import export
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.agents.playing import evaluate, play, play_episode, play_yourself, record
-from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
+from asyncrl.algorithms import ALGORITHMS, Algorithm, AlgorithmSource, algorithm_name_of
 from asyncrl.bench.automatic import found_actors
+from asyncrl.common.quoting import quoted
 from asyncrl.envs import EnvSource
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Callback, Sink
 from asyncrl.monitor.progress import training_view
 from asyncrl.runs.fetched import fetched
-from asyncrl.runs.lookup import open_run
+from asyncrl.runs.lookup import open_to_resume
 from asyncrl.runs.run import Run
 from asyncrl.runs.settings import configure, leaves, tailor, without_auto
 from asyncrl.runs.settings_file import located, read_settings_file
@@ -98,6 +99,7 @@ def train(
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
     >>> agent = load(run)
     """
+    check_order("train", env, algorithm)
     home = Path.cwd()
     name = None if algorithm is None else algorithm_name_of(algorithm)
     file = None if config is None else read_settings_file(config, name, preset, trust=trust)
@@ -144,7 +146,7 @@ def resume(
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
     """
     place, follows = fetched(run, lambda line: None)
-    run = open_run(place, trust=trust)
+    run = open_to_resume(place, trust=trust)
     settings: dict[str, Any] = {**follows, **changes}
     view: Sink | None = None
     with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
@@ -158,7 +160,15 @@ def resume(
 
 def _raise_interrupt(run: Run, result: TrainingResult | None) -> None:
     if result is not None and result.signal == signal.SIGINT:
-        raise KeyboardInterrupt(f"stopped at step {result.step:,}; continue with: asyncrl train --resume {run.path}")
+        resume = f"asyncrl train --resume {quoted(run.path)}"
+        raise KeyboardInterrupt(f"stopped at step {result.step:,}; continue with: {resume}")
+
+
+def check_order(function: str, env: EnvSource | None, algorithm: AlgorithmSource | None) -> None:
+    """Raise UsageError if the environment is the name of an algorithm: the command line has the algorithm first."""
+    if isinstance(env, str) and env in ALGORITHMS:
+        other = f'"{algorithm}"' if isinstance(algorithm, str) else "ENV"
+        raise UsageError(f'the environment comes first: {function}({other}, "{env}")')
 
 
 def pretrain(
@@ -181,11 +191,12 @@ def pretrain(
         settings: Options of `asyncrl pretrain`, for example `imitation_epochs=20`, `hidden=(64, 64)`.
 
     Returns:
-        A run to evaluate, to play, or to start from: `train(env, algorithm, init_from=str(run.path))`.
+        A run to evaluate, to play, or to start from: `train(env, algorithm, init_from=run)`.
 
     Raises:
         UsageError: If the dataset is missing or does not fit the environment; for settings without effect.
     """
+    check_order("pretrain", env, algorithm)
     names = {field.name for field in dataclasses.fields(CloningOptions)}
     options = CloningOptions(**{name: value for name, value in settings.items() if name in names})
     others = {name: value for name, value in settings.items() if name not in names}

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -38,6 +38,7 @@ __all__ = [
     "SystemFault",
     "UsageError",
     "closing",
+    "continued",
     "suggestions",
 ]
 
@@ -134,9 +135,14 @@ class SinkWarning(UserWarning):
     """A destination of records failed and gets no more of them; training goes on."""
 
 
-def suggestions(word: str, known: Iterable[str]) -> str:
-    """Return similar names as `"; did you mean 'a' or 'b'?"`, or "" if there are none."""
+def continued(sentence: str, more: str) -> str:
+    """Return `sentence; more`, or `sentence? More` if it ends with the question of `suggestions`."""
+    return f"{sentence} {more[:1].upper()}{more[1:]}" if sentence.endswith("?") else f"{sentence}; {more}"
+
+
+def suggestions(word: str, known: Iterable[str], write: Callable[[str], str] = str) -> str:
+    """Return similar names, each as `write` has it, as `"; did you mean 'a' or 'b'?"`, or "" if there are none."""
     by_folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), list(by_folded), n=3, cutoff=0.6)
-    names = [repr(by_folded[name]) for name in close]
+    names = [repr(write(by_folded[name])) for name in close]
     return f"; did you mean {' or '.join(names)}?" if names else ""

@@ -1,4 +1,4 @@
-"""Losses of batches and their gradients, captured where the same operations compute them every time."""
+"""Computes losses and their gradients, as a captured graph where the operations never change."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Networks(NamedTuple):
     target: nn.Module
     """The online network itself for a method without a target network."""
     kind: str
-    """Name of the network, or `module:Name` of the user's own."""
+    """Name of the network, or `module:Name` of a custom one."""
     device: torch.device
 
 
 class Gradients:
-    """Computes losses of batches, and their gradients by the weights, which are written to a flat vector.
+    """Computes losses of batches and their gradients with respect to the weights, written to a flat vector.
 
-    A captured loss comes with its gradient, and costs less of Python's time (`common/capture.py`).
+    A captured loss comes with its gradient and has less Python overhead (`common/capture.py`).
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The lock-free training loop of Mnih et al. (2016, section 4): workers share gradients instead of rollouts.
 
-Every worker owns environments. It copies the shared weights, makes a rollout, computes the gradient on its copy and
+Every worker owns environments. It copies the shared weights, collects a rollout, computes the gradient on its copy and
 takes a step on the shared weights while other workers do the same (Recht et al. 2011, "Hogwild!"). Algorithms need not
 know: a worker is an actor and a learner whose optimizer steps on shared weights.
 """
@@ -46,13 +46,15 @@ __all__ = ["train"]
 _REPORT_EVERY = 0.2
 """Seconds between a worker's reports, from the one after its first update on: seldom enough that they do not fill the
 pipe during an evaluation of some seconds."""
+_PATIENCE = 5.0
+"""Seconds without a report after which a worker that was asked to end is not waited for: its rollout takes too long."""
 
 
 def train(context: RunContext, resume: checkpoint.Checkpoint | None = None) -> TrainingResult:
     """As `training.train`, but gradients are shared instead of rollouts.
 
     Workers keep learning during an evaluation. If that, or a callback, ends the run, it ends with the weights that were
-    evaluated or recorded, and what workers learned since is discarded.
+    evaluated or recorded, and what workers learned since is discarded. If a signal ends it, everything is kept.
     """
     set_torch_threads(1)
     coordinator = HogwildLearner.coordinator(context.config, context.contract)
@@ -70,15 +72,16 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
     with session.saving(), _workers(session, coordinator) as workers:
         pending: list[WorkerReport] = []
         metrics: Mapping[str, float] = {}
-        for reports in _reports(workers, config.actors):
+        for reports in _reports(workers, config.actors, stop):
             pending += reports
             metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
             coordinator.pull()
-            if pending and coordinator.step < config.steps:  # the last records wait for every worker's final report
+            is_last = stop or coordinator.step >= config.steps
+            if pending and not is_last:  # the last records wait for every worker's final report
                 _on_reports(session, pending, metrics, stop)
                 pending = []
             stop.install_handlers()
-            if session.ends_early or stop:
+            if session.ends_early:
                 break
         if pending:
             _on_reports(session, pending, metrics, stop)
@@ -104,7 +107,7 @@ class WorkerReport(NamedTuple):
     """Metrics of the last update; {} before the first"""
     work: Work
     final: bool = False
-    """The run's steps are made: no report follows"""
+    """The run has taken all its steps, or the worker was asked to end: no report follows"""
 
     @classmethod
     def of(
@@ -260,26 +263,35 @@ def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]
             coordinator.pull()
 
 
-def _reports(workers: Workers, count: int) -> Iterator[list[WorkerReport]]:
+def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[WorkerReport]]:
     """The workers' reports, [] after a second without any, until each worker has sent its final one.
 
-    Raises what a worker failed with, and ActorDied if one sends nothing for too long.
+    Once `stop` is true the workers are asked to end, and one that is silent for `_PATIENCE` is left out. Raises what a
+    worker failed with, and ActorDied if one sends nothing for too long.
     """
     last_report = dict.fromkeys(range(count), time.monotonic())
+    is_ending = False
     while last_report:
+        if stop and not is_ending:
+            is_ending = True
+            last_report = dict.fromkeys(last_report, time.monotonic())
+            for worker in last_report:
+                workers.send(worker, None)
         reports, now = workers.receive(1.0), time.monotonic()
         for report in reports:
             last_report[report.worker] = now
             if report.final:
                 del last_report[report.worker]
-        for worker, since in last_report.items():
-            if now - since > TIMEOUT:
+        for worker, since in [*last_report.items()]:
+            if is_ending and now - since > _PATIENCE:
+                del last_report[worker]
+            elif now - since > TIMEOUT:
                 raise ActorDied(f"actor {worker} did not answer within {TIMEOUT:.0f} s")
         yield reports
 
 
 def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: SharedState, first: int) -> None:
-    """One worker: copy the weights, make a rollout, take a step, until the run's steps are made or the pipe is closed."""
+    """One worker: copy the weights, collect a rollout, take a gradient step, until the run is over or asked to end."""
     seed_process(config.seed, index, first)
     spec = actor_spec(config, contract, first)
     layout, learner = spec.layout(), HogwildLearner(config, contract, shared, index)
@@ -311,4 +323,6 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
                 episodes, lags, reported = [], [], time.monotonic()
             learner.pull()
         pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take(), final=True))
-        pipe.poll(None)  # until it is closed: ending before the run does would be taken for a crash
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while True:  # until the pipe is closed: ending before the run does would be taken for a crash
+                pipe.recv()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -11,38 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from asyncrl import hogwild, training
 from asyncrl.acting import datasets
-from asyncrl.agents.evaluation_videos import check_pictures
 from asyncrl.agents.imitation import CloningOptions, Epoch, clone
 from asyncrl.algorithms import network_outline
 from asyncrl.common import fork_pool, signing
 from asyncrl.common.child_process import report_crashes
-from asyncrl.common.hardware import free_gpu_memory
+from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import write_atomically
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.engines import connected
-from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, ReplayStorage
+from asyncrl.launch_checks import check_beginning, check_memory, check_normalization, check_recording, preset_blamed
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
-from asyncrl.monitor.trackers import TrackedRun, check_installed, describe_trackers
+from asyncrl.monitor.trackers import TrackedRun, describe_trackers
 from asyncrl.networks import Recurrent, is_custom, unconvolved
 from asyncrl.runs import checkpoint
-from asyncrl.runs.changes import changed, differences_of
+from asyncrl.runs.changes import annealed_anew, changed, check_length, differences_of
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.code_facts import changed_sources
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.divergence import recover
-from asyncrl.runs.lookup import open_run
+from asyncrl.runs.lookup import open_to_resume
 from asyncrl.runs.new_run import create_run, create_run_in
 from asyncrl.runs.option_checks import reject_ineffective, reject_ineffective_changes, reject_unused_by_imitation
-from asyncrl.runs.plans import actor_spec, make_learner, normalization_of, replay_plan
+from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
 from asyncrl.runs.remote_run import check_storage
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
@@ -57,13 +53,10 @@ __all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]
 Beside = Callable[[Run], AbstractContextManager[object]]
 """Something that goes on while a run trains, such as its live page."""
 
-_ENVIRONMENT_BYTES = 4096
-"""Memory that any environment takes, at least."""
-
 _STORAGE = {ReplayStorage.RAM: "in memory", ReplayStorage.DISK: "on disk", ReplayStorage.GPU: "with frames on the GPU"}
 _NOT_SIGNED = (
     "This run cannot be signed because no key can be stored in XDG_STATE_HOME or ~/.local/state; playing, evaluating and "
-    "continuing it take --trust."
+    "continuing it need --trust."
 )
 
 
@@ -102,11 +95,13 @@ def start(
     observers = Observers(view, sinks, callbacks)
     home = home or Path.cwd()
     path = home / ("runs" if run_dir is None else run_dir)
+    init_from = config.init_from
     given, contract = check(config, asked=asked, home=home)
     config = resolve(given, contract)
-    _check_recording(config, contract)
-    _check_normalization(config, contract)
-    _check_memory(config, contract)
+    check_recording(config, contract)
+    check_normalization(config, contract)
+    check_memory(config, contract)
+    check_beginning(config, contract, init_from)
     if config.offline is not None:
         datasets.check(config.offline, contract)
     if config.storage is not None:
@@ -128,8 +123,9 @@ def check(config: RunConfig, *, asked: Collection[str] = (), home: Path) -> tupl
     """
     asked = settings_of(config, asked)
     config = config.anchored(home)
-    contract = describe_all(config.env_ids, config.environment)
-    reject_ineffective(config, contract, asked)
+    with preset_blamed(config, asked):
+        contract = describe_all(config.env_ids, config.environment)
+        reject_ineffective(config, contract, asked)
     return config, contract
 
 
@@ -158,7 +154,7 @@ def resume(
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
     """
     observers = Observers(view, sinks, callbacks)
-    run = Run(open_run(run_dir).path.absolute(), trusted=trust)
+    run = Run(open_to_resume(run_dir).path.absolute(), trusted=trust)
     with run.locked():
         return _resume(run, observers, beside, changes | ({} if steps is None else {"steps": steps}))
 
@@ -170,20 +166,22 @@ def _resume(run: Run, observers: Observers, beside: Beside, changes: dict[str, A
     config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
     contract = describe_all(config.env_ids, config.environment)
     if differences := contract_before.differences(contract):
-        raise UsageError(f"{run.path} was made under another contract: {'; '.join(differences)}")
+        raise UsageError(f"{run.path} was made under a different contract: {'; '.join(differences)}")
     config = resolve(config, contract)
     reject_ineffective_changes(config, contract, changes)
     if newest is not None:
+        check_length(before.steps, config.steps, newest.step)
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
             with uploads_of(run, config.storage, observers.say):  # the last copy may have failed
                 return run, None
-    _check_recording(config, contract)
-    _check_memory(config, contract)
+    check_recording(config, contract)
+    check_memory(config, contract)
     with _prepared_engine(config, contract), uploads_of(run, config.storage, observers.say) as uploads:
         different = differences_of(before, config)
-        notes = _consequences(run, config, different)
-        run.note_resumption(0 if newest is None else newest.step, contract, different, notes)
+        step = 0 if newest is None else newest.step
+        notes = [*_consequences(run, before, config, contract, different), *annealed_anew(before, config, step)]
+        run.note_resumption(step, contract, different, notes)
         if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
             newest = checkpoint.amend(newest, config=config.to_json())
         with beside(run):
@@ -191,12 +189,18 @@ def _resume(run: Run, observers: Observers, beside: Beside, changes: dict[str, A
     return run, _with_copy(result, uploads)
 
 
-def _consequences(run: Run, config: RunConfig, different: dict[str, tuple[Any, Any]]) -> list[str]:
+def _consequences(
+    run: Run, before: RunConfig, config: RunConfig, contract: Contract, different: dict[str, tuple[Any, Any]]
+) -> list[str]:
     """Why a resumed run with these settings that differ may not be the original one, a sentence each."""
     notes = []
     if "learning_rate" in different:
         old_rate, rate = different["learning_rate"]
         notes.append(f"The learning rate changes from {old_rate:g} to {rate:g}: results differ from the original run.")
+    acted, acts = ("the CPU" if one.acting_device(contract) == "cpu" else "the GPU" for one in (before, config))
+    if acts != acted:
+        how = f"on {acts} and no longer on {acted} (--engine {config.engine.value})"
+        notes.append(f"Actions are chosen {how}: results differ from the original run.")
     return notes + changed_sources(run.facts(), config)
 
 
@@ -267,20 +271,6 @@ def imitate(
     return run, best
 
 
-def _check_recording(config: RunConfig, contract: Contract) -> None:
-    """Raise UsageError for trackers that are not installed, and for videos of what cannot be drawn."""
-    check_installed(config.track)
-    if config.video_every:
-        check_pictures(contract.contracts[0], config.seed)
-
-
-def _check_normalization(config: RunConfig, contract: Contract) -> None:
-    """Raise UsageError if the network has no layer for statistics that the run keeps."""
-    normalization = normalization_of(config, contract)
-    if normalization is not None:
-        normalization.check(network_outline(config.algorithm, config.network, contract.spaces, config.precision.dtype))
-
-
 @contextlib.contextmanager
 def _prepared_engine(config: RunConfig, contract: Contract) -> Iterator[None]:
     """Start the processes of the engine and the learners, or connect to its cluster during the block.
@@ -302,24 +292,6 @@ def _prepared_engine(config: RunConfig, contract: Contract) -> Iterator[None]:
             plan = memory_plan(config, spec, num_weights)
             stack.enter_context(connected(config.ray_address, config.actors, plan))
         yield
-
-
-def _check_memory(config: RunConfig, contract: Contract) -> None:
-    """Raise UsageError if rollouts or the replay buffer take more memory than there is."""
-    envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
-    frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
-    rollout = config.algorithm.experience().slot_length * config.envs_per_actor * frame
-    needed, free = slots * rollout + envs * _ENVIRONMENT_BYTES, available_memory()
-    if needed > free:
-        raise UsageError(
-            f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
-            f"or more, but only {free / 1e9:,.0f} GB are free: lower --actors, --envs-per-actor or the rollouts' length"
-        )
-    plan = replay_plan(config, contract)
-    if plan is not None:
-        on_disk = plan.options.replay_storage is ReplayStorage.DISK
-        free = shutil.disk_usage(".").free if on_disk else available_memory()
-        plan.check(free, free_gpu_memory() if plan.gpu_nbytes else 0)
 
 
 def _train(
@@ -394,5 +366,5 @@ def _train_once(
                 return back
             saved = f"Progress up to step {newest_checkpoint(run).step:,} is saved in {run.path}"
             monitor.say(f"{saved}.")
-            remedy = f"{saved}; continue with: asyncrl train --resume {run.path} --learning-rate X"
+            remedy = f"{saved}; continue with: asyncrl train --resume {quoted(run.path)} --learning-rate X"
             raise error.with_remedy(remedy) from error

@@ -30,7 +30,7 @@ from asyncrl.experience.rollout import Rollout
 from asyncrl.gradients import Gradients, Networks
 from asyncrl.networks import NetworkConfig, bind, copy_into, have_diverged, learned_part, named_views, resample
 
-__all__ = ["Learner", "Peers", "copied"]
+__all__ = ["Learner", "Peers", "check_parameters", "copied"]
 
 _REMEDY = "lower --learning-rate or --max-gradient-norm, or scale rewards down with --reward-scale."
 _GROWTH = 1e5
@@ -296,11 +296,7 @@ class Learner:
 
     def load_weights(self, weights: Tensor) -> None:
         """Start from `weights` [P], in the target network too. Raises CheckpointError if their number differs."""
-        if weights.shape != self.weights.shape:
-            raise CheckpointError(
-                f"initial weights of another network: {weights.numel():,} parameters, not "
-                f"{self.weights.numel():,}; give the network settings and normalization of the run that they are from"
-            )
+        check_parameters(weights, self.weights.numel())
         self.weights.detach().copy_(weights)
         if self.target_network is not self.network:
             copy_into(self.target_network, self.weights)
@@ -360,3 +356,12 @@ class Learner:
 def copied(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """Return a copy of a learner's state."""
     return {group: {name: x.detach().clone() for name, x in tensors.items()} for group, tensors in state.items()}
+
+
+def check_parameters(weights: Tensor, count: int) -> None:
+    """Raise CheckpointError unless the initial `weights` [P] are those of a network with `count` parameters."""
+    if weights.shape != (count,):
+        raise CheckpointError(
+            f"initial weights of a different network: {weights.numel():,} parameters, not {count:,}; give the network "
+            "settings and normalization of the run that they are from"
+        )

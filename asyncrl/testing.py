@@ -1,4 +1,4 @@
-"""Tests for anybody's algorithms, networks and environments: equal weights on every engine, exact resumption.
+"""Test helpers for custom algorithms, networks and environments: equal weights on every engine, exact resumption.
 
 >>> from asyncrl.testing import check_lockstep
 >>> def test_my_algorithm_is_the_same_on_every_engine():

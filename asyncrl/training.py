@@ -21,6 +21,7 @@ from asyncrl.agents.evaluator import (
     reaches_target,
     recorded_evaluation,
 )
+from asyncrl.common.counting import counted
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import Interrupt, StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
@@ -30,13 +31,12 @@ from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, UsageError, closing
 from asyncrl.learner import Learner
 from asyncrl.monitor import Evaluate, Save, Stop
-from asyncrl.runs.checkpoint import Checkpoint, load
+from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.checkpointer import Checkpointer
-from asyncrl.runs.config import Device, EngineKind, RunConfig, code_named_in
+from asyncrl.runs.config import Device, EngineKind, RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.live_weights import LiveWriter
-from asyncrl.runs.lookup import checkpoint_folder
-from asyncrl.runs.plans import actor_spec, make_learner
+from asyncrl.runs.plans import actor_spec, initial_weights, make_learner
 from asyncrl.runs.recorder import Recorder
 from asyncrl.runs.run import Run
 from asyncrl.runs.schedule import Free, Lockstep
@@ -58,11 +58,11 @@ class TrainingResult:
     evaluation: Evaluation | None
     """Of the last weights; None if none was asked for or a signal stopped the run."""
     stopped: str | None = None
-    """Why the run ended before its steps were made; None if it did not, or a signal or its target return ended it."""
+    """Why the run ended early: a callback's reason, a reached target or exhausted patience; None otherwise."""
     is_copied: bool = True
-    """Whether its storage has all of it, if it has one."""
+    """False if the run has a storage and its copy there is incomplete."""
     times: StageTimes | None = None
-    """Where the time went since it began or was resumed; None if it made no rollout."""
+    """Time per stage since the run began or was resumed; None if it collected no rollout."""
 
 
 def train(context: RunContext, resume: Checkpoint | None = None) -> TrainingResult:
@@ -95,6 +95,7 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
             update = learner.updates
             rollouts = engine.collect(schedule.expected(update), lambda: bool(stop))
             stopwatch.lap("waiting")
+            stop.install_handlers()  # on serial, the environments were stepped in this thread
             if not rollouts:
                 break  # an environment hangs: save what was learned without waiting for it
             metrics = learner.update(list(rollouts.values()))
@@ -106,8 +107,6 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
                 checkpointer.keep_weights()
             stopwatch.lap("publish")
             engine.request(schedule.next_requests(update, list(rollouts)))
-            stopwatch.lap("waiting")  # on serial, a request makes its rollouts
-            stop.install_handlers()
             session.on_update(metrics, episodes, stop)
 
 
@@ -192,7 +191,7 @@ class Session:
         self.checkpointer = Checkpointer(context, learner, self.statistics, kept_versions=kept_versions)
         self._live = LiveWriter(context.run.path, learner)
         self.stopped: str | None = None
-        """Why the run ends before its steps are made."""
+        """Why the run ends before taking all its steps."""
         self._is_resumed = resume is not None
         if resume is not None:
             self.checkpointer.restore(resume)
@@ -200,20 +199,19 @@ class Session:
             self.evaluator.restore(resume.update)
             self.videos.restore()
         elif config.init_from is not None:
-            asked = code_named_in(config.to_json()).values()
-            learner.load_weights(load(checkpoint_folder(config.init_from), asked=asked).weights())
+            learner.load_weights(initial_weights(config))
         if learner.updates % config.publish_every == 0:
             self.checkpointer.keep_weights()
 
     @property
     def is_over(self) -> bool:
-        """Whether the run's steps are made, or it ends before that."""
+        """Whether the run has taken all its steps or ends early."""
         return self.ends_early or self.learner.step >= self.context.config.steps
 
     @property
     def ends_early(self) -> bool:
         """Whether the target return is reached, or the run's patience or a callback ends it."""
-        return self.evaluator.target_reached or self.stopped is not None
+        return self.stopped is not None
 
     def actor_spec(self, states: Mapping[int, ActorState]) -> ActorSpec:
         """Actors that continue from `states` after the rollouts that were learned from."""
@@ -221,10 +219,10 @@ class Session:
         return replace(actor_spec(self.context.config, contract, self.learner.updates), states=states)
 
     def on_actor_lost(self, lost: LostActor) -> None:
-        """Record that an actor was lost and is made again."""
+        """Record that an actor was lost and is restarted."""
         self.context.monitor.write(self.statistics.lost(lost.actor, lost.rollout, lost.reason))
         where = "" if lost.rollout is None else f" from rollout {lost.rollout:,}"
-        self.context.monitor.say(f"Actor {lost.actor} was lost and is made again{where}: {lost.reason}.")
+        self.context.monitor.say(f"Actor {lost.actor} was lost and is restarted{where}: {lost.reason}.")
 
     def begin(self, stop: StopRequest) -> None:
         """Save a new run before its first update; make the evaluation that a resumed one has missed."""
@@ -234,7 +232,7 @@ class Session:
             self.checkpointer.save()
         elif not stop:
             self._evaluate_if_due(stop)
-            self._end_if_stalled()
+            self._end_if_decided()
 
     def on_update(self, metrics: Mapping[str, Tensor | float], episodes: Sequence[Episode], stop: StopRequest) -> None:
         """Record the update, and show its weights to viewers; evaluate and save if due or asked to by a callback.
@@ -244,7 +242,6 @@ class Session:
         self.recorder.record_update(self.learner, metrics, episodes)
         self._live.offer()
         self._evaluate_if_due(stop)
-        self._end_if_stalled()
         self._ask_callbacks(stop)
         if self.checkpointer.is_due(self.learner.step) or self.ends_early:
             self.checkpointer.save()
@@ -281,17 +278,19 @@ class Session:
                     if not self.context.config.eval_episodes:
                         raise UsageError("a callback asks for an evaluation, but --eval-episodes is 0")
                     self._evaluate(stop)
-                    self._end_if_stalled()
                 case Save():
                     self.checkpointer.save()
 
-    def _end_if_stalled(self) -> None:
-        """End the run if its patience is exhausted."""
-        if self.evaluator.is_stalled:
-            self._end(f"{self.context.config.patience} evaluations in a row without a better mean return (--patience)")
+    def _end_if_decided(self) -> None:
+        """End the run if its target return is reached or its patience exhausted."""
+        config, evaluation = self.context.config, self.evaluator.newest
+        if evaluation is not None and reaches_target(config, evaluation):
+            self._end(f"the mean return {evaluation.mean:g} reached the target {config.target_return:g} (--target-return)")
+        if config.patience is not None and self.evaluator.is_stalled:
+            self._end(f"{counted(config.patience, 'evaluation')} in a row without a better mean return (--patience)")
 
     def _end(self, reason: str) -> None:
-        """End the run before its steps are made, unless it is over."""
+        """End the run early, unless it is over."""
         if not self.is_over:
             self.stopped = reason
             self.context.monitor.write(self.statistics.stopped(reason))
@@ -305,8 +304,12 @@ class Session:
                 self._evaluate(stop)
 
     def _evaluate(self, stop: StopRequest) -> Evaluation | None:
-        """Evaluate the weights, keep them if they are the best so far, and record a video if one is due."""
+        """Evaluate the weights, keep them if they are the best so far, and record a video if one is due.
+
+        The record of an end that this decides precedes the checkpoint, which makes the run complete.
+        """
         evaluation = self.evaluator.evaluate(self.learner, stop)
+        self._end_if_decided()
         if self.evaluator.found_best:
             self.context.run.mark("best", self.checkpointer.save())
         if evaluation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from asyncrl.algorithms.dqn import TDLoss
@@ -301,7 +302,7 @@ class Settings(TypedDict, total=False):
     # run
     extra_envs: Sequence[EnvSource]
     normalize_return: bool
-    init_from: str | None
+    init_from: str | PathLike[str] | None
     offline: str | None
     steps: int
     seed: int
@@ -332,7 +333,7 @@ class Settings(TypedDict, total=False):
     on_divergence: OnDivergenceName
     log_every: int | None
     track: Sequence[TrackerName]
-    storage: str | None
+    storage: str | PathLike[str] | None
     # algorithm
     t_max: int
     discount: float
@@ -421,6 +422,6 @@ class Changes(TypedDict, total=False):
     keep_checkpoints: int
     log_every: int | None
     track: Sequence[TrackerName]
-    storage: str | None
+    storage: str | PathLike[str] | None
     on_divergence: OnDivergenceName
     learning_rate: float

@@ -36,7 +36,7 @@ def main(steps: int = 300_000, target: float = 400.0) -> asyncrl.Run:
     run = asyncrl.train("CartPole-v1", "a3c", steps=steps, callbacks=[callback], eval_episodes=10)
     for step, mean_return in callback.curve[:: max(1, len(callback.curve) // 20)]:
         print(f"{step:>8,} {'█' * round(mean_return / 10)} {mean_return:.0f}")
-    print(f"stopped because {run.stopped_because}" if run.stopped_because else "all steps made")
+    print(f"stopped because {run.stopped_because}" if run.stopped_because else "all steps taken")
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, ClassVar
 
 import gymnasium
@@ -31,6 +32,11 @@ class WantsMode(Right):
 class ArrayFlags(Right):
     def step(self, action: int) -> Any:
         return np.zeros(2, np.float32), np.array(0.0), np.array(True), np.array(False), {}
+
+
+class WordFlag(Right):
+    def step(self, action: int) -> Any:
+        return np.zeros(2, np.float32), 0.0, None, False, {}
 
 
 class WithoutGradients(Right):
@@ -73,6 +79,11 @@ class ForeignSpace(Right):
 class CloseRaises(Right):
     def close(self) -> None:
         raise RuntimeError("nothing to close")
+
+
+class ConstructorImports(Right):
+    def __init__(self) -> None:
+        import_module("nowhere")
 
 
 class ConstructorRaises(Right):

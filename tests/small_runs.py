@@ -27,6 +27,10 @@ BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
 BASE |= dict(burn_in=1, capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
 
 
+_asked: dict[tuple[str, ...], RunConfig] = {}
+
+
+@functools.cache
 def options_of(algorithm: str) -> Mapping[str, Any]:
     """Every option of a run with its default."""
     found = leaves(configure(world_of(algorithm), algorithm))
@@ -34,6 +38,13 @@ def options_of(algorithm: str) -> Mapping[str, Any]:
 
 
 def asked(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
+    key = (algorithm, *(f"{name}={value!r}" for name, value in sorted(settings.items())))
+    if key not in _asked:  # tests of pairs of options ask for the same thousands of times
+        _asked[key] = _made(algorithm, settings)
+    return _asked[key]
+
+
+def _made(algorithm: str, settings: Mapping[str, Any]) -> RunConfig:
     known = options_of(algorithm)
     base = {name: value for name, value in BASE.items() if name in known}
     if len(known.get("final_epsilons", ())) == 1:

@@ -19,6 +19,7 @@ from asyncrl.errors import UsageError
 from asyncrl.launch import newest_checkpoint, resume
 from asyncrl.runs.config import EngineKind
 from asyncrl.runs.lookup import open_run
+from asyncrl.runs.run import Run
 
 
 def test_a_setting_reaches_the_field_of_its_name() -> None:
@@ -128,6 +129,58 @@ def test_the_functions_take_runs_and_environment_classes(
     assert asyncrl.evaluate(run, 3, env=Corridor, greedy=True) == asyncrl.evaluate(asyncrl.load(run), 3, greedy=True)
     played = asyncrl.play(run, 2, video=tmp_path / "play.gif", max_steps=4)
     assert (len(played.returns), (tmp_path / "play.gif").is_file()) == (2, True)
+
+
+@pytest.mark.parametrize("function", ["train", "tune"])
+def test_the_environment_comes_first(function: str) -> None:
+    call: Callable[..., object] = getattr(asyncrl, function)
+    with pytest.raises(UsageError, match=rf'^the environment comes first: {function}\("CartPole-v1", "a3c"\)$'):
+        call("a3c", "CartPole-v1")
+    with pytest.raises(UsageError, match=rf'^the environment comes first: {function}\(ENV, "a3c"\)$'):
+        call("a3c")
+
+
+@pytest.mark.parametrize("play", [asyncrl.evaluate, asyncrl.play, lambda run, **given: asyncrl.compare(run, run, **given)])
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (dict(seed=-1), "--seed must be 0 or more, not -1"),
+        (dict(seed=2**63), f"--seed must be at most {2**63 - 1}, not {2**63}"),
+        (dict(seed=1.0), "--seed must be a whole number, not 1.0"),
+        (dict(episodes=2.0), "--episodes must be a whole number, not 2.0"),
+        (dict(episodes="2"), "--episodes must be a whole number, not '2'"),
+        (dict(episodes=True), "--episodes must be a whole number, not True"),
+        (dict(episodes=0), "--episodes must be 1 or more, not 0"),
+    ],
+)
+def test_numbers_that_the_command_line_refuses_are_refused(
+    play: Callable[..., object], given: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{sentence}$"):
+        play("pretrained/pong-ppo", **given)
+
+
+def test_a_vector_environment_has_one_environment_or_more() -> None:
+    with pytest.raises(UsageError, match=r"^--num-envs must be 1 or more, not 0$"):
+        asyncrl.envs.make("CartPole-v1", num_envs=0)
+
+
+@pytest.mark.parametrize("shows", [asyncrl.plot, asyncrl.watch])
+def test_runs_may_be_given_as_one_list(shows: Callable[[Any], object], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^there is no run folder .*nowhere"):
+        shows([tmp_path / "nowhere", Run(tmp_path / "nowhere")])
+    with pytest.raises(UsageError, match="named by the path of its run folder"):
+        shows([3])
+
+
+def test_a_list_is_no_suite() -> None:
+    with pytest.raises(UsageError, match=r"^a suite is a Suite, a name or the path of a file, not \['a3c'\]"):
+        asyncrl.benchmark(["a3c"])  # type: ignore[arg-type]
+
+
+def test_a_setting_that_is_a_path_may_be_a_run(tmp_path: Path) -> None:
+    for start in (tmp_path / "my run", Run(tmp_path / "my run")):
+        assert configure("CartPole-v1", "a3c", init_from=start).init_from == str(tmp_path / "my run")
 
 
 def test_an_unknown_keyword_is_named(tmp_path: Path) -> None:

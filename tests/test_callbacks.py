@@ -12,6 +12,8 @@ import pytest
 
 import asyncrl
 from asyncrl import Evaluate, Save, SinkWarning, Stop, UsageError
+from asyncrl.runs.overview import overview
+from asyncrl.runs.run_state import RunState
 
 ENV = "worlds:Corridor-v0"
 BATCH = 48
@@ -85,12 +87,15 @@ def test_an_evaluation_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=[at("train", 0, Evaluate())], **settings)
 
 
-def test_what_a_callback_raises_is_raised_after_the_run_is_saved(tmp_path: Path, plain: asyncrl.Run) -> None:
+@pytest.mark.parametrize("kind", [LookupError, ConnectionRefusedError])
+def test_what_a_callback_raises_is_raised_after_the_run_is_saved(
+    tmp_path: Path, plain: asyncrl.Run, kind: type[Exception]
+) -> None:
     def fail(record: dict[str, Any]) -> None:
         if record["kind"] == "train" and record["step"] == 4 * BATCH:
-            raise LookupError("no such thing")
+            raise kind("no such thing")
 
-    with pytest.raises(LookupError, match="no such thing") as caught:
+    with pytest.raises(kind, match="no such thing") as caught:
         asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=[fail], **SETTINGS)
     assert caught.value.__notes__[0].endswith(f"fail at step {4 * BATCH:,}")
     assert weights_of(asyncrl.resume(tmp_path / "run")) == weights_of(plain)
@@ -149,6 +154,29 @@ def test_patience_ends_a_run_and_more_of_it_continues_the_run(tmp_path: Path) ->
     assert run.stopped_because == "3 evaluations in a row without a better mean return (--patience)"
     assert asyncrl.resume(run).metrics("eval")["step"] == steps  # it is complete
     assert len(asyncrl.resume(run, patience=5).metrics("eval")["step"]) == 6
+
+
+@pytest.mark.parametrize("engine", ["serial", pytest.param("hogwild", marks=pytest.mark.slow)])
+def test_a_target_return_ends_a_run_that_says_so(tmp_path: Path, engine: str) -> None:
+    settings: dict[str, Any] = dict(
+        steps=200_000, actors=1, envs_per_actor=2, engine=engine, eval_episodes=2, eval_every=48
+    )
+    run = asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", target_return=-10.0, patience=1, **settings)
+    steps, means = run.metrics("eval")["step"], run.metrics("eval")["mean"]
+    assert len(steps) == 1
+    assert run.stopped_because == f"the mean return {means[0]:g} reached the target -10 (--target-return)"
+    assert run.metrics("stop")["step"] == steps
+    assert f"Stopped at step {steps[0]:,}: {run.stopped_because}" in (run.path / "log.txt").read_text()
+    assert overview(run.path).state is RunState.FINISHED
+    again = asyncrl.resume(run, target_return=1e9, patience=None, steps=2 * steps[0])
+    assert again.stopped_because is None
+
+
+def test_a_target_that_the_last_evaluation_reaches_ends_nothing_early(tmp_path: Path) -> None:
+    settings: dict[str, Any] = dict(steps=480, actors=1, envs_per_actor=2, engine="serial", eval_episodes=2, eval_every=480)
+    run = asyncrl.train(ENV, "random", run_dir=tmp_path / "run", target_return=-10.0, **settings)
+    assert len(run.metrics("eval")["step"]) == 1
+    assert (run.stopped_because, run.metrics("stop")) == (None, {})
 
 
 def test_patience_survives_a_stop(tmp_path: Path) -> None:

@@ -76,6 +76,27 @@ def test_an_environment_that_raises_is_named_with_its_traceback_and_the_run_is_s
     assert saved_in(tmp_path / "run").update >= 4
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_whose_environment_failed_once_is_resumed_to_the_records_of_one_that_never_did(
+    tmp_path: Path, engine: str
+) -> None:
+    kwargs = json.dumps({"failed": str(tmp_path / "failed")})
+    config = configure("worlds:FailingOnce-v0", "a3c", engine=engine, env_kwargs=kwargs, **SMALL)
+    with pytest.raises(EnvironmentFault, match="the corridor collapsed"):
+        start(config, tmp_path / "run")
+    assert saved_in(tmp_path / "run").update >= 4
+    resume(tmp_path / "run")
+    start(config, tmp_path / "whole")
+    assert outline(tmp_path / "run") == outline(tmp_path / "whole")
+
+
+def outline(folder: Path) -> list[tuple[Any, ...]]:
+    """The episodes and updates that a run recorded."""
+    named = ("kind", "step", "actor", "env", "return", "length", "loss")
+    records = open_run(folder).records()
+    return [tuple(one.get(name) for name in named) for one in records if one["kind"] in ("episode", "train")]
+
+
 @pytest.mark.parametrize(
     ("engine", "how"),
     [
@@ -241,7 +262,7 @@ def test_a_gradient_too_long_for_its_norm_ends_the_run_the_same_way(tmp_path: Pa
 def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_path: Path) -> None:
     """They are restarted, replay the episode, and are counted."""
     settings: dict[str, Any] = dict(
-        env_backend="async", restarts=100, actors=1, envs_per_actor=2, steps=120, t_max=5, eval_episodes=0
+        env_backend="async", restarts=100, actors=1, envs_per_actor=2, steps=80, t_max=5, eval_episodes=0
     )
     crumbs = tmp_path / "crumbs"
     crumbs.mkdir()

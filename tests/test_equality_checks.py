@@ -37,7 +37,10 @@ class Idle(own_algorithms.Plain):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
-    [(own_algorithms.Plain, {}), (own_algorithms.Replaying, dict(capacity=600, learning_starts=100, batch_size=8))],
+    [
+        (own_algorithms.Plain, {}),
+        (own_algorithms.Replaying, dict(capacity=600, learning_starts=100, batch_size=8, replay_ratio=0.1)),
+    ],
 )
 def test_an_algorithm_of_ones_own_is_the_same_on_every_engine_and_after_an_interruption(
     algorithm: Any, settings: dict[str, Any]

@@ -63,7 +63,7 @@ def test_a_run_in_one_environment_says_nothing_of_that(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"CartPole-v1 has \(4,\) and actions 2: one agent needs the same spaces"):
+    with pytest.raises(UsageError, match=r"CartPole-v1 has \(4,\) and 2 discrete actions: one agent needs the same spaces"):
         describe_all([HERE, "CartPole-v1"])
     with pytest.raises(UsageError, match="--actors 1: 2 environments need an actor each"):
         start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL | dict(actors=1)), tmp_path / "run")

@@ -24,6 +24,7 @@ from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.cli import main
+from asyncrl.common.signals import StopRequest
 from asyncrl.common.stopwatch import Processor
 from asyncrl.envs import Contract, describe
 from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
@@ -99,6 +100,9 @@ class Witness:
 
     def send(self, report: WorkerReport) -> None:
         self.report.append(report)
+
+    def recv(self) -> None:
+        raise EOFError
 
 
 def work(config: RunConfig, contract: Contract) -> tuple[HogwildLearner, list[WorkerReport]]:
@@ -203,6 +207,30 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, optimizer_s
     assert again.update > outcome.update
 
 
+def test_a_run_that_is_stopped_records_every_episode_of_its_steps(tmp_path: Path) -> None:
+    """The signal comes when the workers have learned for some seconds without being heard."""
+
+    def busy(record: dict[str, Any]) -> None:
+        if record["kind"] == "train" and not stopped:
+            stopped.append(record["step"])
+            time.sleep(2.0)
+            signal.raise_signal(signal.SIGTERM)
+
+    stopped: list[int] = []
+    settings = SMALL | dict(steps=10_000_000, log_every=1)
+    run, outcome = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run", callbacks=[busy])
+    assert outcome.signal == signal.SIGTERM
+    assert outcome.step > stopped[0] + 500
+    assert newest_checkpoint(run).step == outcome.step
+    records = run.records()
+    recorded = sum(record["length"] + 1 for record in records if record["kind"] == "episode")  # a reset is a step, too
+    unfinished = 10 * SMALL["actors"] * SMALL["envs_per_actor"]  # steps of one episode in each environment
+    assert abs(outcome.step - recorded) <= unfinished
+    trained = [record for record in records if record["kind"] == "train"]
+    assert (trained[-1]["step"], trained[-1]["update"]) == (outcome.step, outcome.update), "the end is recorded"
+    assert workers_of(psutil.Process()) == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_program_that_is_ended_leaves_no_process_and_can_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "asyncrl", "train", "a3c", "worlds:Dawdling-v0", "--engine", "hogwild"]
@@ -297,20 +325,40 @@ class Few:
 
     def __init__(self, *words: list[WorkerReport]) -> None:
         self._words = iter(words)
+        self.asked: list[int] = []
 
     def receive(self, seconds: float) -> list[WorkerReport]:
         return next(self._words, [])
 
+    def send(self, index: int, message: None) -> None:
+        self.asked.append(index)
+
+
+NOTHING = Work({}, Processor(0, 0), rollouts=0, steps=0, restarts=0, completed=0)
+FINAL = [WorkerReport(worker, [], [], {}, NOTHING, final=True) for worker in (0, 1)]
+
 
 def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = Work({}, Processor(0, 0), rollouts=0, steps=0, restarts=0, completed=0)
-    first, second = (WorkerReport(worker, [], [], {}, nothing, final=True) for worker in (0, 1))
+    first, second = FINAL
     workers: Any = Few([first], [], [second])
-    assert list(hogwild._reports(workers, 2)) == [[first], [], [second]]
+    assert list(hogwild._reports(workers, 2, StopRequest())) == [[first], [], [second]]
+    assert workers.asked == []
     monkeypatch.setattr(hogwild, "TIMEOUT", -1.0)
     workers = Few([first])
     with pytest.raises(ActorDied, match="actor 1 did not answer within"):
-        list(hogwild._reports(workers, 2))
+        list(hogwild._reports(workers, 2, StopRequest()))
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_worker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = FINAL
+    stop = StopRequest()
+    stop.signal = signal.SIGTERM
+    workers: Any = Few([second], [], [first])
+    assert list(hogwild._reports(workers, 2, stop)) == [[second], [], [first]]
+    assert workers.asked == [0, 1]
+    monkeypatch.setattr(hogwild, "_PATIENCE", -1.0)
+    workers = Few([second])
+    assert list(hogwild._reports(workers, 2, stop)) == [[second]]
 
 
 def test_the_live_view_shows_a_run_without_a_queue() -> None:

@@ -18,11 +18,14 @@ from gymnasium.envs.registration import EnvSpec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worlds import Corridor
 
+from asyncrl import launch
 from asyncrl.api import configure
+from asyncrl.envs import describe
 from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import JsonLines
 from asyncrl.runs import checkpoint
+from asyncrl.runs.changes import annealed_anew
 from asyncrl.runs.config import EngineKind, RunConfig
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import make_learner
@@ -88,13 +91,13 @@ def damage(path: Path) -> Path:
     return file
 
 
-SHORT = {**SMALL, "steps": 2000, "log_every": 1}
+SHORT = {**SMALL, "steps": 1440, "log_every": 1}
 del SHORT["t_max"]
-TRANSITIONS: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16)
+TRANSITIONS: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, replay_ratio=0.1)
 SEQUENCES: dict[str, Any] = dict(recurrent="lstm", recurrent_size=8, sequence_length=4, burn_in=2)
 STORED: dict[str, Any] = dict(TRANSITIONS, n_step=3)
 NORMALIZED: dict[str, Any] = dict(normalize_observation=True, normalize_return=True)
-PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
+PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn", learner_threads=1, actors=1)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +106,14 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("worlds:Corridor-v0", "a3c", dict(lag=2, publish_every=2)),
         ("CartPole-v1", "a3c", dict(recurrent="lstm", engine="processes")),
         ("CartPole-v1", "one-step-sarsa", {}),
-        ("CartPole-v1", "reinforce", dict(longest_episode=50)),
+        ("CartPole-v1", "reinforce", dict(steps=2000, longest_episode=50)),
         ("CartPole-v1", "pqn", dict(recurrent="gru", recurrent_size=8, t_max=8, minibatches=2)),
         ("CartPole-v1", "dqn", dict(STORED, steps=1200, prioritized=True, noisy=True)),
-        ("CartPole-v1", "c51", dict(STORED, steps=400, env_backend="async", envs_per_actor=1, actors=2)),
+        (
+            "CartPole-v1",
+            "c51",
+            dict(STORED, steps=200, env_backend="async", envs_per_actor=1, actors=1, learning_starts=40),
+        ),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
         ("CartPole-v1", "iqn", dict(STORED, steps=700, quantile_samples=8, target_samples=8, munchausen=True)),
         ("CartPole-v1", "dqn", dict(TRANSITIONS, **SEQUENCES, steps=1000, prioritized=True)),
@@ -118,8 +125,8 @@ PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn")
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, normalize_value=True, **NORMALIZED)),
         ("CartPole-v1", "one-step-sarsa", dict(lag=2, **NORMALIZED)),
         ("CartPole-v1", "dqn", dict(STORED, steps=1200, target_every=0, tau=0.1, **NORMALIZED)),
-        ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=300, actors=1, envs_per_actor=2)),
-        ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=300, actors=2, envs_per_actor=2, life_loss=True, noop_max=5)),
+        ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=200, envs_per_actor=1, learning_starts=40)),
+        ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=300, envs_per_actor=2, life_loss=True, noop_max=5)),
     ],
 )
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(
@@ -275,6 +282,59 @@ def test_steps_lengthen_a_run_and_a_complete_one_says_so(copied: Path) -> None:
     assert last["learning_rate"] == pytest.approx(7e-4 * (1 - (UPDATES + 4) / (UPDATES + 5)), rel=1e-5)
 
 
+def test_a_learning_rate_that_rises_again_with_more_steps_is_said_to_change_the_results(copied: Path) -> None:
+    resume(copied)
+    view = Listener()
+    resume(copied, view, steps=2 * BATCH * UPDATES)
+    sentence = (
+        "The learning rate, which falls over the whole run, rises from 3.5e-05 to 0.00035: results differ from those of a "
+        f"run of {2 * BATCH * UPDATES:,} steps."
+    )
+    assert sentence in view.said
+    assert open_run(copied).facts()["resumed"][-1]["notes"] == [sentence]
+
+
+@pytest.mark.parametrize("settings", [dict(learning_rate_schedule="constant"), dict(anneal_steps=BATCH * 30)])
+def test_one_that_does_not_depend_on_the_steps_is_not(settings: dict[str, Any]) -> None:
+    before = configure("worlds:Corridor-v0", "a3c", **SMALL, **settings)
+    longer = dataclasses.replace(before, steps=2 * before.steps)
+    assert annealed_anew(before, longer, before.steps) == annealed_anew(before, before, before.steps) == []
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_run_does_not_become_shorter_than_it_is(copied: Path, completed: bool) -> None:
+    step = BATCH * STOPPED
+    if completed:
+        resume(copied)
+        step = BATCH * UPDATES
+    weights = weights_of(copied)
+    with pytest.raises(
+        UsageError,
+        match=f"^--steps 10: the run has taken {step:,} steps already; --steps is its whole length "
+        rf"\(it was {BATCH * UPDATES:,}\)$",
+    ):
+        resume(copied, steps=10)
+    assert weights_of(copied) == weights
+    assert newest_checkpoint(open_run(copied)).config.steps == BATCH * UPDATES
+
+
+@pytest.mark.parametrize(
+    ("env", "engine", "after", "said"),
+    [
+        ("ALE/Pong-v5", "processes", "ray", ["on the CPU and no longer on the GPU (--engine ray)"]),
+        ("ALE/Pong-v5", "ray", "serial", ["on the GPU and no longer on the CPU (--engine serial)"]),
+        ("ALE/Pong-v5", "serial", "processes", []),
+        ("CartPole-v1", "serial", "ray", []),
+    ],
+)
+def test_an_engine_that_acts_on_another_device_is_said_to_change_the_results(
+    env: str, engine: str, after: str, said: list[str], tmp_path: Path
+) -> None:
+    before, now = (configure(env, "a3c", engine=one, device="cuda") for one in (engine, after))
+    notes = launch._consequences(Run(tmp_path), before, now, describe(env, now.environment), {})
+    assert notes == [f"Actions are chosen {how}: results differ from the original run." for how in said]
+
+
 def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def world(cap: int) -> EnvSpec:
         return EnvSpec("Changing-v0", entry_point=Corridor, max_episode_steps=cap)
@@ -282,7 +342,7 @@ def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypat
     monkeypatch.setitem(gymnasium.registry, "Changing-v0", world(9))
     run, _ = start(configure("Changing-v0", "a3c", **SMALL), tmp_path / "run")
     monkeypatch.setitem(gymnasium.registry, "Changing-v0", world(8))
-    with pytest.raises(UsageError, match="another contract: episode_cap: 9, not 8"):
+    with pytest.raises(UsageError, match="a different contract: episode_cap: 9, not 8"):
         resume(run.path, steps=BATCH * (UPDATES + 5))
 
 
@@ -292,7 +352,7 @@ def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypat
         ("n-step-q", dict(target_every=5 * BATCH), "target"),
         ("ppo", dict(epochs=2, minibatches=2), "optimizer"),
         ("a3c", dict(publish_every=3, lag=2), "recent"),
-        ("dqn", dict(learning_starts=100, capacity=600, batch_size=16, n_step=2, prioritized=True), "replay"),
+        ("dqn", dict(TRANSITIONS, n_step=2, prioritized=True), "replay"),
     ],
 )
 def test_target_networks_moments_priorities_and_published_weights_come_back(
@@ -354,13 +414,16 @@ def outline(folder: Path) -> dict[str, Any]:
 
 
 def states_of_kills(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Train in `folder`/run; returns copies of the run folder as a kill at each moment would have left it."""
+    """Train in `folder`/run; returns different copies of the run folder, as a kill at each moment would have left it."""
     run, left = folder / "run", folder / "left"
     rename, write = os.replace, JsonLines.write
+    states: list[dict[Path, bytes]] = [{}]
 
     def keep() -> None:
-        if (run / "latest").is_file():
-            shutil.copytree(run, left / str(len(list(left.glob("*")))))
+        state = {path: path.read_bytes() if path.is_file() else b"" for path in run.rglob("*")}
+        if run / "latest" in state and state != states[-1]:
+            shutil.copytree(run, left / str(len(states)))
+            states.append(state)
 
     def replace(source: Path, target: Path) -> None:
         keep()
@@ -382,11 +445,11 @@ def test_wherever_a_run_is_killed_it_ends_as_the_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target_return: float | None
 ) -> None:
     settings = SMALL | dict(
-        log_every=2 * BATCH, steps=6 * BATCH, eval_every=2 * BATCH, checkpoint_every=3 * BATCH, eval_episodes=2
+        log_every=2 * BATCH, steps=4 * BATCH, eval_every=2 * BATCH, checkpoint_every=3 * BATCH, eval_episodes=2
     )
     config = configure("worlds:Corridor-v0", "a3c", **settings, target_return=target_return)
     states = states_of_kills(config, tmp_path, monkeypatch)
-    assert len(states) > (25 if target_return is None else 10)
+    assert len(states) > (20 if target_return is None else 8)
     expected, weights = outline(tmp_path / "run"), weights_of(tmp_path / "run")
     for folder in states:
         resume(folder)

@@ -126,6 +126,23 @@ class Failing(Corridor):
         return super().step(action)
 
 
+class FailingOnce(Corridor):
+    """Raises in its 40th step, once: it then leaves the file `failed`."""
+
+    _steps = 0
+
+    def __init__(self, failed: str) -> None:
+        super().__init__()
+        self._failed = Path(failed)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        if self._steps == 40 and not self._failed.exists():
+            self._failed.touch()
+            raise RuntimeError("the corridor collapsed")
+        return super().step(action)
+
+
 class Leaving(Corridor):
     """Raises a BaseException in its 40th step, as a game does when its window is closed."""
 
@@ -294,6 +311,7 @@ for _world in (
     Corridor,
     Dawdling,
     Failing,
+    FailingOnce,
     Leaving,
     Signalling,
     Wandering,

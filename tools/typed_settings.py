@@ -23,7 +23,9 @@ WIDER = {
     "actors": 'int | Literal["auto"]',
     "env_kwargs": "str | Mapping[str, Any] | None",
     "extra_envs": "Sequence[EnvSource]",
+    "init_from": "str | PathLike[str] | None",
     "network": "NetworkSource",
+    "storage": "str | PathLike[str] | None",
 }
 """Settings that take more in Python than in a file."""
 
@@ -32,6 +34,7 @@ HEAD = '''"""Types of the settings of `asyncrl.train` and `asyncrl.resume`. Gene
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from asyncrl.envs import EnvSource

@@ -52,7 +52,7 @@ class ActorState:
 class ActorTracker:
     """The state of every actor after the rollouts that were learned from, for checkpoints.
 
-    Actors themselves are ahead of this by the rollouts still in the queue; a resumed run makes these again.
+    Actors themselves are ahead of this by the rollouts still in the queue; a resumed run repeats these.
     """
 
     def __init__(self, actors: int, overlap: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 import traceback
@@ -99,6 +100,8 @@ def open_bot(place: str) -> Callable[[], Bot]:
     if not callable(make):
         raise UsageError(f"--bot {place}: {name} must be a function that returns a bot, not {make!r}")
 
+    _check_takes_nothing(make, name, place)
+
     def make_checked() -> Bot:
         try:
             bot = make()
@@ -110,6 +113,21 @@ def open_bot(place: str) -> Callable[[], Bot]:
         return made
 
     return make_checked
+
+
+def _check_takes_nothing(make: Callable[..., Any], name: str, place: str) -> None:
+    """Raise UsageError for a function that needs arguments, which may be the bot itself."""
+    try:
+        signature = inspect.signature(make)
+    except ValueError:  # a builtin without a signature
+        return
+    try:
+        signature.bind()
+    except TypeError:
+        raise UsageError(
+            f"--bot {place}: {name}{signature} needs arguments; --bot names a function without arguments that returns a "
+            f"bot: def make(): return {name}"
+        ) from None
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -199,7 +217,9 @@ def _action_of(
         if actions.is_continuous or (given == given.astype(np.int64)).all():
             choice = actions.of_policy(given[None])[0]
     if not actions.is_valid(choice):
-        raise BotFault(f"--bot {place} returned {answer!r}, which is not a valid action; actions are {actions}")
+        raise BotFault(
+            f"--bot {place} returned {answer!r}, which is not a valid action; the environment has {actions.in_words}"
+        )
     return choice
 
 

@@ -22,7 +22,7 @@ from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs import Contract, contract_lines
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import Actions, MaskSource, Spaces, pack
-from asyncrl.errors import UsageError, suggestions
+from asyncrl.errors import UsageError, continued, suggestions
 
 __all__ = ["Demonstration", "check", "check_name_free", "read", "record", "write"]
 
@@ -246,8 +246,8 @@ def _translate_errors(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        near = suggestions(name, _local_datasets())
-        raise UsageError(f"dataset {name} was not found{near}; to download it: minari download {name}") from None
+        sentence = f"dataset {name} was not found{suggestions(name, _local_datasets())}"
+        raise UsageError(continued(sentence, f"to download it: minari download {name}")) from None
     except UsageError:
         raise
     except ValueError as error:

@@ -30,8 +30,11 @@ class Agent:
     """A trained policy that is ready to act, as returned by `load`."""
 
     checkpoint: checkpoint.Checkpoint
+    """Where it was loaded from, with configuration and contract."""
     policy: Policy
+    """The network and the algorithm, for acting."""
     random: torch.Generator
+    """CPU generator for sampled actions."""
     _state: torch.Tensor | None = None
 
     @property
@@ -63,7 +66,10 @@ class Agent:
             raise UsageError(f"{requested.env} has other spaces under these options: {requested.spaces}, not {own.spaces}")
         differences = requested.differences(own)
         if differences and not force:
-            raise UsageError(f"this is another contract than in training ({'; '.join(differences)}): use it with --force")
+            raise UsageError(
+                f"the contract differs from the one in training ({'; '.join(differences)}); use --force (force=True) "
+                "to accept it"
+            )
         return requested
 
     def reset(self) -> None:
@@ -112,6 +118,7 @@ class Agent:
             single = np.shape(spaces.parts[0].find(observation)) == spaces.parts[0].given_shape
             masks = as_mask(spaces.actions, mask) if single else np.stack([as_mask(spaces.actions, one) for one in mask])
         except (TypeError, ValueError) as problem:
+            _reject_reset(observation)
             raise UsageError(f"agent.act got {problem}") from None
         return {"observation": observation, "action_mask": masks}
 
@@ -132,7 +139,9 @@ class Agent:
                     if batch.shape[1:] == expected:
                         return batch, single
         except ValueError as error:
+            _reject_reset(observation)
             raise UsageError(f"{error}; {self._expectation()}") from None
+        _reject_reset(observation)
         raise UsageError(f"an observation of shape {shape}; {self._expectation()}")
 
     def _expectation(self) -> str:
@@ -159,6 +168,12 @@ class Agent:
         return ActContext.evaluation(self.random, greedy=greedy, epsilon=epsilon)
 
 
+def _reject_reset(observation: Any) -> None:
+    """Raise UsageError for what `env.reset()` returns, given as an observation."""
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        raise UsageError("the observation is a tuple; env.reset() returns (observation, info)")
+
+
 def _is_packed(spaces: Spaces, observation: Any) -> bool:
     """Return whether an observation, or a batch, has the form of rollouts already: the bytes of its parts."""
     is_bytes = isinstance(observation, np.ndarray) and observation.dtype == np.uint8
@@ -167,11 +182,19 @@ def _is_packed(spaces: Spaces, observation: Any) -> bool:
 
 @standard_modes()
 def load(name: Path | str, *, trust: bool = False) -> Agent:
-    """Return the agent of a run folder, a checkpoint folder or a pretrained name.
+    """Return a trained agent that is ready to act.
 
-    Of a run it loads the best checkpoint or, without evaluations, the latest. Code that the folder names is not run
-    before the agent's environment is created; for a run that another user made, that needs `trust`.
-    Raises CheckpointError if a file is missing or damaged.
+    A custom algorithm or network is imported here, a custom environment only when the agent is evaluated or played.
+    If someone else made the folder, both need `trust`.
+
+    Args:
+        name: A run folder, a checkpoint folder, the name of a pretrained agent, hf:USER/NAME, or the URL of a run in a
+            storage. Of a run: the best checkpoint, or the latest without evaluations.
+        trust: Run code that the folder names even if someone else made the folder.
+
+    Raises:
+        UsageError: If there is no such run or agent, or it names untrusted code.
+        CheckpointError: If a file is missing or damaged.
     """
     found = checkpoint.load(checkpoint_folder(name, trust=trust), trust=trust)
     config, spaces = found.config, found.contract.spaces

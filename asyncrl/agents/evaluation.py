@@ -35,11 +35,12 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of N episodes; returns are unclipped."""
+    """Results of N episodes."""
 
     returns: tuple[float, ...]
+    """[N] undiscounted sums of the environment's own rewards, unclipped."""
     lengths: tuple[int, ...]
-    """Steps."""
+    """[N] steps of the agent; skipped frames do not count."""
     measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """The environment's own metrics at the end of each episode, by name (`Family.measures`)."""
     cut_off: int = 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asyncrl.agents.evaluation import Evaluation, Interrupted, cut_off_message, evaluate
 from asyncrl.algorithms import Policy
+from asyncrl.common.quoting import quoted
 from asyncrl.common.signals import StopRequest
 from asyncrl.envs import Contract
 from asyncrl.errors import EnvironmentFault
@@ -34,7 +35,7 @@ __all__ = [
 
 def evaluate_again(run: Path) -> str:
     """The remedy if the final evaluation of a run failed."""
-    return f"the run is saved: asyncrl evaluate {run} --eval-envs 1 evaluates it in one environment"
+    return f"the run is saved: asyncrl evaluate {quoted(run)} --eval-envs 1 evaluates it in one environment"
 
 
 @contextlib.contextmanager
@@ -94,9 +95,9 @@ class Evaluator:
         """The newest call of `evaluate` found the best mean return so far."""
 
     @property
-    def target_reached(self) -> bool:
-        """Whether the newest evaluation reaches the run's target return."""
-        return self._evaluated is not None and reaches_target(self._context.config, self._evaluated[1])
+    def newest(self) -> Evaluation | None:
+        """The newest evaluation; None if there is none."""
+        return None if self._evaluated is None else self._evaluated[1]
 
     @property
     def is_stalled(self) -> bool:

@@ -62,6 +62,9 @@ def export(
         observations: Number of observations on which both are compared.
         trust: Run code that the folder names even if someone else made the folder.
 
+    Returns:
+        The paths of both files, the contract's contents, and how far the model is from the agent.
+
     Raises:
         UsageError: If a package is missing, the network cannot be exported, or the environment cannot be made.
         AsyncRLError: If the model differs from the agent; nothing is written then.

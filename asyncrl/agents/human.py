@@ -77,7 +77,7 @@ def action_count(contract: Contract) -> int:
     """Return the number of actions. Raises UsageError where an action is more than one choice."""
     actions = contract.spaces.actions
     if actions.count is None:
-        raise UsageError(f"--human needs actions that are one choice; in {contract.env} an action is {actions}")
+        raise UsageError(f"keyboard play needs a single discrete action, but {contract.env} has {actions.in_words}")
     return actions.count
 
 

@@ -18,6 +18,7 @@ from asyncrl.agents.human import HumanPlayer, action_count
 from asyncrl.agents.video import Screen, Window, open_screen, open_video
 from asyncrl.algorithms import Random
 from asyncrl.common.torch_setup import standard_modes
+from asyncrl.common.validation import check_whole
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
 from asyncrl.errors import UsageError
 from asyncrl.monitor.progress import episode_progress
@@ -59,13 +60,16 @@ def evaluate(
         trust: Run code that the folder names even if someone else made the folder.
         progress: Whether to show progress; None shows it in a terminal or a notebook.
 
+    Returns:
+        Returns, lengths and the environment's measures of the episodes.
+
     Raises:
         UsageError: For options that are impossible or without effect, or an environment that differs.
         CheckpointError: If the checkpoint is damaged.
     """
-    _check_options(episodes, epsilon, max_steps)
-    if envs is not None and envs < 1:
-        raise UsageError(f"--eval-envs must be 1 or more, not {envs}")
+    _check_options(episodes, seed, epsilon, max_steps)
+    if envs is not None:
+        check_whole("eval_envs", envs)
     agent = _agent(agent, trust=trust)
     config = agent.checkpoint.config
     contract = agent.contract_of(None if env is None else env_id_of(env), env_options, force=force)
@@ -121,7 +125,7 @@ def play(
     Raises:
         UsageError: As `evaluate`; and if the file cannot be written or there is no display.
     """
-    _check_options(episodes, epsilon, max_steps)
+    _check_options(episodes, seed, epsilon, max_steps)
     path = None if video is None else Path(video).absolute()  # an environment may change the working directory
     agent = _agent(agent, trust=trust)
     greedy = _resolve_greedy(agent, greedy)
@@ -153,7 +157,7 @@ def play_episode(
     progress: Callable[[int], None] = lambda step: None,
 ) -> Evaluation:
     """Play one episode onto a screen. `progress` is called before each step with its number; it may raise to end it."""
-    _check_options(1, epsilon, max_steps)
+    _check_options(1, seed, epsilon, max_steps)
     limit = max_steps or agent.checkpoint.config.episode_limit(view.contract)
     score, length, is_cut = 0.0, 0, False
     for step, seen in enumerate(watch(agent.policy, view, seed, greedy=_resolve_greedy(agent, greedy), epsilon=epsilon)):
@@ -199,7 +203,7 @@ def record(
     Raises:
         UsageError: If the dataset exists already, or an option is impossible or without effect.
     """
-    _check_options(episodes, epsilon, max_steps)
+    _check_options(episodes, seed, epsilon, max_steps)
     datasets.check_name_free(out)
     if bot is not None:
         if greedy is not None or epsilon:
@@ -230,7 +234,11 @@ def play_yourself(env: EnvSource, episodes: int = 1, seed: int = 1, out: str | N
 
     Returns:
         Returns and lengths of the finished episodes; None if there are none.
+
+    Raises:
+        UsageError: If no window can be opened, an action is not a single discrete choice, or the dataset `out` exists.
     """
+    _check_options(episodes, seed)
     contract = describe(env)
     action_count(contract)  # raises before the window opens
     if out is not None:
@@ -258,13 +266,13 @@ def _evaluation(episodes: list[datasets.Demonstration], limit: int | None) -> Ev
     return Evaluation(tuple(episode.score for episode in episodes), lengths, cut_off=cut)
 
 
-def _check_options(episodes: int, epsilon: float, max_steps: int | None) -> None:
-    if episodes < 1:
-        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
+def _check_options(episodes: int, seed: int, epsilon: float = 0, max_steps: int | None = None) -> None:
+    check_whole("episodes", episodes)
+    check_whole("seed", seed, 0)
     if not 0 <= epsilon <= 1:
         raise UsageError(f"--epsilon must be between 0 and 1, not {epsilon:g}")
-    if max_steps is not None and max_steps < 1:
-        raise UsageError(f"--max-steps must be 1 or more, not {max_steps}")
+    if max_steps is not None:
+        check_whole("max_steps", max_steps)
 
 
 def _resolve_greedy(agent: Agent, greedy: bool | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import math
@@ -70,11 +71,13 @@ def open_video(path: Path, frames_per_second: float) -> VideoFile:
 
 
 def check_video_file(path: Path) -> None:
-    """Raise UsageError for another suffix than .mp4 and .gif, or a missing folder."""
+    """Raise UsageError unless the file ends in .mp4 or .gif and its folder exists, OSError if that is read-only."""
     if path.suffix not in (".mp4", ".gif"):
         raise UsageError(f"--video {path}: the file must end in .mp4 or .gif")
     if not path.parent.is_dir():
         raise UsageError(f"--video {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):  # ffmpeg's failure would not say so
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 class VideoFile:

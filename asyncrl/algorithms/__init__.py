@@ -114,6 +114,7 @@ _ALTERNATIVES = {
     "m-dqn": "Munchausen DQN is dqn with --munchausen",
     "m-iqn": "Munchausen IQN is iqn with --munchausen",
     "munchausen-dqn": "it is dqn with --munchausen",
+    "r2d2": "R2D2 is dqn with --recurrent lstm",
     "rainbow": "Rainbow is c51 with --preset rainbow/atari",
     "tqc": "sac learns continuous actions from a replay buffer as well",
     "trpo": "ppo limits the size of policy updates as well",

@@ -104,12 +104,14 @@ class Algorithm:
     reports_kl: ClassVar[bool] = False
     """Whether the loss has a metric `kl`, the divergence from the policy that acted, in nats."""
     is_capturable: ClassVar[bool] = False
-    """Whether loss and gradient may be captured, as a CUDA graph or as recorded operations: `loss` is the same sequence of
-    tensor operations in every update and looks at no number. A subclass that overrides `loss` must declare it again."""
+    """Whether loss and gradient may be captured, as a CUDA graph or as recorded operations: `loss` is the same sequence
+    of tensor operations in every update and reads no tensor's value in Python. A subclass that overrides `loss` must
+    declare it again."""
     draws_in_loss: ClassVar[bool] = False
     """Whether the loss draws random numbers, from the sample's generator; a CUDA graph cannot."""
     delayed: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of the names of parameters that a step which `is_delayed` leaves as they are; they come first."""
+    """Name prefixes of the parameters that a gradient step leaves unchanged when `is_delayed(batch)` (TD3's policy).
+    These parameters come first in the network."""
     target_every = 0
     """Environment steps between copies of the network into the target network; 0 without copies."""
     learns_value = False

@@ -279,7 +279,7 @@ class Normalization:
             (self.value, PopArt, "--normalize-value", "the value head of asyncrl.networks.ActorCritic"),
         ):
             if statistics is not None and not _modules(network, layer):
-                raise UsageError(f"{option} needs {needed}, which {type(network).__name__} has not; leave it out")
+                raise UsageError(f"{option} needs {needed}, which {type(network).__name__} does not have; leave it out")
 
     def begin_update(self, rollouts: Sequence[Rollout], rewards: Rewards) -> Rewards:
         """Add the rewards of an update's rollouts, each actor's in order. Returns the rewards to learn from."""

@@ -97,8 +97,8 @@ class Policy:
         count = self._spaces.actions.count
         if count is None:
             raise UsageError(
-                f"--epsilon {context.epsilon:g} needs one discrete action per step, but the environment's actions are "
-                f"{self._spaces.actions}; leave it out"
+                f"--epsilon {context.epsilon:g} needs one discrete action per step, but the environment has "
+                f"{self._spaces.actions.in_words}; leave it out"
             )
         return output._replace(action=explore(output.action, count, context.epsilon, context.random, context.legal)[0])
 

@@ -53,13 +53,13 @@ class ReplayActorCritic(Algorithm):
     tau: Annotated[float, Range(0.001, 0.05, log=True)] = 0.005
     """Polyak averaging: fraction τ by which the target network moves towards the network."""
     critics: int = 2
-    """Number C of critics, of whose target values the least counts."""
+    """Number C of critics; targets use the minimum of their values."""
     replay: ReplayOptions = field(default_factory=_default_replay)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         if not spaces.actions.is_continuous:
             raise UsageError(
-                f"{self.name} needs continuous actions, but the environment's actions are {spaces.actions}; use dqn or ppo"
+                f"{self.name} needs continuous actions, but the environment has {spaces.actions.in_words}; use dqn or ppo"
             )
         within(self, 1, math.inf, "t_max")
         within(self, 1, 100, "critics")

@@ -97,7 +97,7 @@ def _summed_back_on_cpu(delta: Tensor, decay: Tensor, valid: Tensor) -> Tensor:
 def normalize(x: Tensor, valid: Tensor) -> Tensor:
     """Return `x` [T, N] shifted and scaled to mean 0 and (population) standard deviation 1 over `valid` [T, N].
 
-    If all are equal but for rounding, they become 0.
+    If all are equal up to rounding, they become 0.
     """
     mean = masked_mean(x, valid)
     deviation = masked_mean((x - mean).square(), valid).sqrt()

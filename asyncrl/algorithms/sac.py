@@ -45,7 +45,7 @@ class SAC(ReplayActorCritic):
     learn_temperature: bool = True
     """Adapt the temperature so that the policy's mean entropy is --target-entropy."""
     target_entropy: float | None = None
-    """Target entropy H̄ in nats. Default: minus the number of an action's parts."""
+    """Target entropy H̄ in nats. Default: minus the number of action dimensions."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)

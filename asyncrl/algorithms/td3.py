@@ -47,7 +47,7 @@ class TD3(ReplayActorCritic):
     target_noise: Annotated[float, Choices(0.1, 0.2, 0.4)] = 0.2
     """Standard deviation σ̃ of the noise in the target policy's actions."""
     target_noise_clip: float = 0.5
-    """Bound c of that noise."""
+    """Noise in the target policy's actions is clipped to ±c."""
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)

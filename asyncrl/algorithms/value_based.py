@@ -41,7 +41,7 @@ class ValueBasedMethod(Algorithm):
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         if spaces.actions.count is None:
             raise UsageError(
-                f"{self.name} needs one discrete action per step, but the environment's actions are {spaces.actions}; "
+                f"{self.name} needs one discrete action per step, but the environment has {spaces.actions.in_words}; "
                 "use a3c, impala or ppo"
             )
         within(self, 1, math.inf, "t_max")

@@ -27,7 +27,7 @@ _AVERAGES: dict[Optimizer, tuple[str, ...]] = {
     Optimizer.RADAM: ("exp_avg", "exp_avg_sq"),
     Optimizer.SGD: (),
 }
-"""Names of the moving averages, but for the momentum."""
+"""Names of the moving averages, except the momentum."""
 _COUNTING = (Optimizer.RMSPROP_OUTSIDE, Optimizer.ADAM, Optimizer.RADAM)
 """Optimizers that count their steps."""
 _WITH_MOMENTUM = (Optimizer.RMSPROP_OUTSIDE, Optimizer.SGD)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from asyncrl.cli import streams
-from asyncrl.cli.options import HelpShown, note_working_directory
+from asyncrl.cli.options import HELP, HelpShown, note_working_directory
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.common.signals import defer_interrupts, raise_interrupts
@@ -38,7 +38,7 @@ COMMANDS = {
     "compare": "compare two runs: settings, scores, video",
     "tune": "search for good settings",
     "bench": "measure speed: environment, acting, learning, end to end",
-    "list": "list algorithms, environments, presets, networks, agents, runs",
+    "list": "list algorithms, envs, presets, networks, pretrained agents, runs",
     "doctor": "check this machine and installation",
 }
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _ended(end)
         except BrokenPipeError as problem:  # the reader closed the pipe, as in `asyncrl list envs | head`
             streams.silence()
-            return _complain(describe_os_error(problem), 1) if arguments[0] in ("train", "pretrain") else 0
+            return _complain(describe_os_error(problem), 1) if _trains(arguments) else 0
         except OSError as problem:
             return _complain(describe_os_error(problem), 1)
 
@@ -100,6 +100,11 @@ def _run(arguments: Sequence[str]) -> int:
         _collect_garbage_again()
     with _warnings_as_sentences():
         return int(module.run(rest))
+
+
+def _trains(arguments: Sequence[str]) -> bool:
+    """Whether the command starts a run, rather than only printing."""
+    return arguments[:1] in (["train"], ["pretrain"]) and not {*HELP, "--print-config"} & set(arguments)
 
 
 def _collect_garbage_again() -> None:

@@ -34,8 +34,8 @@ class Arguments:
     jobs: int | None = None
     """Runs at a time. Default: as many as the cores allow."""
     on_ray: str | None = None
-    """Address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, auto for the cluster of
-    this machine, or local for a Ray that is started here. Default: this machine alone."""
+    """Train on this Ray cluster, one process for each run: HOST:PORT, auto for this machine's cluster, or local to
+    start one. Default: this machine."""
     vs: tuple[str, ...] = ()
     """Compare in the report with published tables (rl-zoo, cleanrl, mnih2016, sb3-mujoco) or folders of other studies."""
     export: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Any
 
 from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse, relative
+from asyncrl.common.counting import counted
 from asyncrl.common.serialization import to_json
 from asyncrl.studies.comparison import Comparison, compare
 from asyncrl.studies.report import interval, shown
@@ -72,12 +73,12 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
 
 def _lines(found: Comparison) -> Iterator[str]:
     for letter, name, count in zip(_LETTERS, found.names, found.counts, strict=True):
-        yield f"{letter}  {name}{f' ({count} runs)' if count > 1 else ''}"
+        yield f"{letter}  {name}{f' ({count:,} runs)' if count > 1 else ''}"
     yield ""
     yield from _settings(found)
     yield ""
     what = "means over runs of the mean return" if found.over_runs else "mean return"
-    yield f"{what} over {found.episodes} episodes in {found.env}, with 95 % intervals"
+    yield f"{what} over {counted(found.episodes, 'episode')} in {found.env}, with 95 % intervals"
     for name, score in zip((*_LETTERS, "A − B"), (*found.scores, found.difference), strict=True):
         yield f"  {name:<7}{shown(score.value):>10}   {interval(score)}"
     yield found.verdict
@@ -114,7 +115,9 @@ def _divergence(found: Comparison) -> str:
     if found.divergence is None and not found.equal_records:
         return "All settings that affect the weights are equal, but one of the runs has no metrics to compare."
     if found.divergence is None:
-        return f"The runs were meant to be equal, and all {found.equal_records:,} records of both are."
+        if found.equal_records == 1:
+            return "Settings and seed are equal, and so is the 1 record."
+        return f"Settings and seed are equal, and so are all {found.equal_records:,} records."
     first = found.divergence
     one, two = first.values
     return (

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, Option, options_of, read_values, remove_option, with_values
+from asyncrl.common.quoting import quoted
 from asyncrl.common.validation import flag
-from asyncrl.errors import UsageError, suggestions
+from asyncrl.errors import UsageError
 from asyncrl.launch import newest_checkpoint
 from asyncrl.runs.changes import check_change, may_change, paths_in
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.fetched import fetched
-from asyncrl.runs.lookup import open_run
+from asyncrl.runs.foreign_names import explain_unknown
+from asyncrl.runs.lookup import open_to_resume
 
 __all__ = ["ResumeRequest", "read_continuation"]
 
@@ -37,7 +39,6 @@ _FIXED = {
     "seeds": "it has one",
     "on_ray": "it spreads the runs of --seeds N; for the actors of this one: --engine ray",
     "remote_learner": "start `asyncrl train --resume URL` on the node that is to have it",
-    "print_config": "RUN/config.toml has the settings",
     "algorithm": "it decides the weights",
     "import": "it belongs to the environment's contract",
 }
@@ -83,8 +84,10 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     folders = remove_option(words, "--resume")
     if len(folders) != 1:
         raise UsageError(f"--resume takes one run, not {len(folders)}: {', '.join(folders)}")
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"a resumed run has its algorithm and environment: asyncrl train --resume {quoted(folders[0])}")
     place, follows = fetched(folders[0], lambda line: print(line, file=sys.stderr))
-    run = open_run(place, trust="--trust" in words)
+    run = open_to_resume(place, trust="--trust" in words)
     newest = newest_checkpoint(run) if run.checkpoints() else None  # none if the run failed at its start
     config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
     settings = _settings(config, may_change(diverged=diverged))
@@ -113,9 +116,11 @@ def _check_option(name: str, config: RunConfig, options: Sequence[Option], *, di
         name = name.removeprefix("no_")
     if name in own:
         return
+    if name == "print_config":
+        raise UsageError("--print-config is for new runs; RUN/config.toml has the settings")
     if name in _FIXED:
         raise UsageError(f"{flag(name)} cannot change when a run is resumed: {_FIXED[name]}")
     if name not in settings:
-        known = map(flag, [*own, *settings, *_FIXED])
-        raise UsageError(f"there is no option {flag(name)}{suggestions(flag(name), known)}")
+        known = map(flag, [*own, *settings, *_FIXED, "print_config"])
+        raise UsageError(f"there is no option {flag(name)}{explain_unknown(flag(name), known)}")
     check_change(config, name, diverged=diverged)

@@ -11,6 +11,7 @@ from typing import Any
 from asyncrl.agents.evaluation import Evaluation, cut_off_message
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import greedy_or_sample, parse
+from asyncrl.common.counting import counted
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import Contract, EnvOptions, contract_lines
 from asyncrl.envs.family_options import combined_options
@@ -97,7 +98,7 @@ def _facts(checkpoint: Checkpoint, contract: Contract, result: Evaluation) -> di
 def _lines(checkpoint: Checkpoint, result: Evaluation) -> Iterator[str]:
     facts = summary(list(result.returns))
     low, high = facts["iqm_interval"]
-    yield f"{facts['episodes']} episodes of {checkpoint.path}"
+    yield f"{counted(facts['episodes'], 'episode')} of {checkpoint.path}"
     yield f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)"
     yield f"median  {facts['median']:.2f}"
     yield f"IQM     {facts['iqm']:.2f}, 95 % interval {low:.2f} … {high:.2f} (bootstrap over episodes)"

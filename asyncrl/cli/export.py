@@ -10,6 +10,7 @@ from pathlib import Path
 from asyncrl.agents.export import Exported
 from asyncrl.api import export, load
 from asyncrl.cli.options import parse
+from asyncrl.common.quoting import quoted
 from asyncrl.errors import UsageError
 from asyncrl.runs.lookup import newer_checkpoint
 
@@ -38,7 +39,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     asked = parse(Arguments, "export", arguments, _ABOUT, BASIC)
     if asked.onnx is None:
-        raise UsageError(f"--onnx is missing: asyncrl export {asked.run} --onnx FOLDER")
+        raise UsageError(f"--onnx is missing: asyncrl export {quoted(asked.run)} --onnx FOLDER")
     agent = load(asked.run, trust=asked.trust)
     exported = export(agent, asked.onnx, env=asked.env, observations=asked.observations)
     if asked.json:

@@ -189,7 +189,9 @@ def _find(word: str, known: Mapping[str, Option]) -> tuple[Option, bool]:
     positive = known.get(f"--{name.removeprefix('--no-')}")
     if name.startswith("--no-") and positive is not None and positive.type is bool:
         return positive, True
-    raise UsageError(f"there is no option {word}{suggestions(name, known) or ' (--help-all lists them)'}")
+    from asyncrl.runs.foreign_names import explain_unknown
+
+    raise UsageError(f"there is no option {word}{explain_unknown(name, known) or ' (--help-all lists them)'}")
 
 
 def _most_values(option: Option, following: str, *, given: int) -> float:

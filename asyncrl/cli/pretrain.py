@@ -15,6 +15,8 @@ from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative, with_values
 from asyncrl.cli.train_options import envpool_setting, reject_other_families, train_options
 from asyncrl.cli.words import algorithm_and_env
+from asyncrl.common.counting import counted
+from asyncrl.common.quoting import quoted
 from asyncrl.common.validation import check_numbers
 from asyncrl.errors import UsageError
 from asyncrl.launch import imitate
@@ -80,13 +82,14 @@ def run(arguments: Sequence[str]) -> int:
     if config.eval_episodes and not trained.interrupted:
         with explain_faults("the evaluation of the imitation", evaluate_again(trained.path)):
             score = evaluate(trained, config.eval_episodes, config.seed, trust=True)
-        print(f"mean return {score.mean:.2f} over {len(score.returns)} episodes")
+        print(f"mean return {score.mean:.2f} over {counted(len(score.returns), 'episode')}")
         if score.cut_off:
             print(cut_off_message(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
     print(f"run folder: {relative(trained.path)}")
     if trained.interrupted:
         print("stopped early: more epochs may fit better")
     name = algorithm_name_of(base.algorithm)
-    network = f" --network {settings['network']}" if "network" in settings else ""
-    print(f"train it further: asyncrl train {name} {base.env}{network} --init-from {relative(trained.path)}")
+    network = f" --network {quoted(settings['network'])}" if "network" in settings else ""
+    further = f"{quoted(name)} {quoted(base.env)}{network} --init-from {quoted(relative(trained.path))}"
+    print(f"train it further: asyncrl train {further}")
     return 130 if trained.interrupted else 0

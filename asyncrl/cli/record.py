@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from asyncrl.agents.evaluation import cut_off_message
 from asyncrl.api import record
 from asyncrl.cli.options import greedy_or_sample, parse
+from asyncrl.common.counting import counted
 from asyncrl.errors import UsageError
 
 BASIC = {
@@ -57,5 +58,5 @@ def run(arguments: Sequence[str]) -> int:
     )
     if recorded.cut_off:
         print(cut_off_message(recorded.cut_off, asked.episodes, max(recorded.lengths)))
-    print(f"{asked.out}: {asked.episodes} episodes, mean return {recorded.mean:.2f}")
+    print(f"{asked.out}: {counted(asked.episodes, 'episode')}, mean return {recorded.mean:.2f}")
     return 0

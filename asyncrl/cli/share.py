@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asyncrl.api import share
 from asyncrl.cli.options import greedy_or_sample, parse
+from asyncrl.common.quoting import quoted
 from asyncrl.errors import UsageError
 from asyncrl.runs.hub import PREFIX, check_repository_name, import_hub
 from asyncrl.sharing import Shared, upload
@@ -67,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     print(*_lines(shared), sep="\n", flush=True)
     if asked.upload is None:
-        print(f"upload it with: hf upload USER/NAME {shared.folder}")
+        print(f"upload it with: hf upload USER/NAME {quoted(shared.folder)}")
         return 0
     total = sum(shared.files.values())
     print(f"uploading these {len(shared.files)} files, {total:,} bytes, to {PREFIX}{asked.upload}", flush=True)

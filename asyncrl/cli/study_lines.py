@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from asyncrl.cli.options import relative
+from asyncrl.common.counting import counted
 from asyncrl.plots.document import Rows
 from asyncrl.studies.ranking import ranking
 from asyncrl.studies.report import summary_table
@@ -23,7 +24,7 @@ def study_lines(study: Study) -> Iterator[str]:
         found = {name: scores for name, scores in found.items() if len(scores)}
         if found:
             yield ""
-            yield f"{task.env}, mean return over {study.suite.episodes} episodes per run"
+            yield f"{task.env}, mean return over {counted(study.suite.episodes, 'episode')} per run"
             yield from _aligned(summary_table(study, task))
             if len(task.methods) > 1:
                 yield ranking(found)

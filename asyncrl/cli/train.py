@@ -31,8 +31,10 @@ from asyncrl.cli.train_options import (
 )
 from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.counting import counted
 from asyncrl.common.fork_pool import prepare
 from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.quoting import quoted
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.validation import check_numbers
 from asyncrl.dashboard import Page
@@ -158,8 +160,10 @@ def _continue(arguments: Sequence[str]) -> int:
     patience = changes.get("patience", config.patience)
     if saved.step >= steps:
         why = f"{saved.step:,} steps. --steps N continues it"
-    elif is_stalled(evaluated_means(trained, saved.update), patience):
-        why = f"{patience} evaluations up to step {saved.step:,} were no better. --patience N continues it"
+    elif patience is not None and is_stalled(evaluated_means(trained, saved.update), patience):
+        were = "was" if patience == 1 else "were"
+        evaluations = counted(patience, "evaluation")
+        why = f"{evaluations} up to step {saved.step:,} {were} no better. --patience N continues it"
     else:
         target = changes.get("target_return", config.target_return)
         why = f"it reached its target return {target:g} at step {saved.step:,}. --target-return X sets a higher one"
@@ -235,11 +239,13 @@ def _report(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -
 def _report_result(trained: Run, result: TrainingResult, *, quiet: bool, video: bool) -> int:
     if result.signal is not None:
         name = signal.Signals(result.signal).name
-        print(f"stopped by {name} at step {result.step:,}; continue with: asyncrl train --resume {relative(trained.path)}")
+        resume = f"asyncrl train --resume {quoted(relative(trained.path))}"
+        print(f"stopped by {name} at step {result.step:,}; continue with: {resume}")
         return 130 if result.signal == signal.SIGINT else 0
     if result.evaluation is not None:
         evaluation = result.evaluation
-        print(f"mean return {evaluation.mean:.2f} over {len(evaluation.returns)} episodes after {result.seconds:,.0f} s")
+        episodes = counted(len(evaluation.returns), "episode")
+        print(f"mean return {evaluation.mean:.2f} over {episodes} after {result.seconds:,.0f} s")
         best = trained.marked("best")
         if best is not None and best != trained.marked("latest"):
             print(
@@ -248,7 +254,7 @@ def _report_result(trained: Run, result: TrainingResult, *, quiet: bool, video: 
     code = _record(trained, quiet=quiet) if video else 0
     print(f"run folder: {relative(trained.path)}")
     if not quiet:
-        print(f"watch it: asyncrl play {relative(trained.path)}")
+        print(f"watch it: asyncrl play {quoted(relative(trained.path))}")
     return code
 
 

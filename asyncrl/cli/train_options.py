@@ -54,9 +54,9 @@ BASIC = {
     },
     "Evaluation and output": {
         "target_return": "Stop when an evaluation reaches this mean return",
-        "eval_every": "Steps between evaluations; 0: at end",
+        "eval_every": "Steps between evaluations; 0: only at the end",
         "eval_episodes": "Episodes per evaluation",
-        "seeds": "Runs with as many seeds, reported together",
+        "seeds": "Number of runs with different seeds, reported together",
         "run_dir": "Folder of the run",
         "video": "Video of the trained agent at the end",
         "watch": "Show the run on a live page in the browser",
@@ -88,8 +88,8 @@ class Output:
     seeds: int | None = None
     """Train with this many seeds, from --seed on, and report the scores with their interval (asyncrl benchmark)."""
     on_ray: str | None = None
-    """With --seeds: address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, auto for
-    the cluster of this machine, or local for a Ray that is started here."""
+    """With --seeds: run them on this Ray cluster, one process each: HOST:PORT, auto for this machine's cluster, or
+    local to start one. Default: this machine."""
     remote_learner: bool = False
     """With --engine ray: train on another node of the cluster too, with a GPU if there is one (needs --storage)."""
     trust: bool = False

@@ -12,6 +12,7 @@ from asyncrl.cli.help import print_help
 from asyncrl.cli.options import HELP, options_of, read_values, relative
 from asyncrl.cli.train import split_command
 from asyncrl.cli.train_options import Output, envpool_setting, reject_other_families, train_options
+from asyncrl.common.quoting import quoted
 from asyncrl.studies.tuning import tune
 from asyncrl.studies.tuning_report import result_lines
 from asyncrl.studies.tuning_storage import Objective
@@ -30,7 +31,7 @@ class Options:
     trials: int = 20
     """Number of trials, including those that the folder has already."""
     seeds: int = 3
-    """Other seeds that the settings of the best trials are run with: of one trial in ten, at most three."""
+    """Extra seeds to rerun the best settings with (those of the best tenth of the trials, at most three)."""
     objectives: tuple[Objective, ...] = (Objective.SCORE,)
     """What to optimize. With both, the Pareto front is shown, and no trial is stopped early."""
     search: tuple[str, ...] = ()
@@ -38,8 +39,8 @@ class Options:
     jobs: int | None = None
     """Trials at a time. Default: as many as the cores allow."""
     on_ray: str | None = None
-    """Address of a Ray cluster on which the trials are made, one a process on some node: HOST:PORT, auto for the cluster of
-    this machine, or local for a Ray that is started here. Default: this machine alone."""
+    """Run trials on this Ray cluster, one process each: HOST:PORT, auto for this machine's cluster, or local to start
+    one. Default: this machine."""
     folder: Path | None = None
     """Folder of the study. Default: studies/tune-ALGO-ENV."""
     trust: bool = False
@@ -70,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     algorithm = algorithm_name_of(base.algorithm)
     result = tune(named.env, algorithm, config=config, preset=named.preset, say=_say, **own, **values)
     print("", *result_lines(result), "", f"figures: {relative(result.folder / 'tuning.html')}", sep="\n")
-    print(f"train with it: asyncrl train --config {relative(result.settings_file)}")
+    print(f"train with it: asyncrl train --config {quoted(relative(result.settings_file))}")
     return 0
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from asyncrl.cli.options import parse
 from asyncrl.common.validation import within
 from asyncrl.dashboard import watch
-from asyncrl.dashboard.server import PORT
 
 _ABOUT = "Show runs on a live page in the browser, finished ones or ones in training."
 BASIC = {"Options": ("port", "trust")}
@@ -19,8 +18,8 @@ BASIC = {"Options": ("port", "trust")}
 class Arguments:
     runs: tuple[str, ...] = field(default=("runs",), metadata={"positional": True})
     """Run folders, folders of runs, or pretrained agents. Default: the folder runs."""
-    port: int = PORT
-    """Port on 127.0.0.1. If it is in use, the next free one is taken."""
+    port: int | None = None
+    """Port on 127.0.0.1. Default: 8765, or the next free one."""
     trust: bool = False
     """Run code that a run folder names, to let its agent play, even if someone else made the folder."""
 

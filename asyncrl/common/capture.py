@@ -33,7 +33,7 @@ class Captured(Generic[_Argument, _Result]):
     """A function that is captured when it has been called `after` times with an argument of the same shapes.
 
     The argument is a tensor, or a dataclass, tuple or mapping of tensors; whatever else it contains stays as it was when
-    the function was captured, but for generators of random numbers. Without `capture`, the function is always called.
+    the function was captured, except for random number generators. Without `capture`, the function is always called.
     """
 
     def __init__(

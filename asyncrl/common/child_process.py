@@ -150,16 +150,20 @@ def describe_exit_code(code: int) -> tuple[str, str]:
 
 def anonymous_file(nbytes: int = 0) -> int:
     """Return the descriptor of a file in memory. It is freed when the last process closes it."""
-    if hasattr(os, "memfd_create"):
+    is_in_memory = hasattr(os, "memfd_create")
+    if is_in_memory:
         descriptor = os.memfd_create("asyncrl")
-        os.ftruncate(descriptor, nbytes)
-        return descriptor
-    with tempfile.TemporaryFile() as temporary:
-        descriptor = os.dup(temporary.fileno())
-    if nbytes and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, nbytes)  # a full disk raises here, instead of a SIGBUS at the first write
     else:
-        os.ftruncate(descriptor, nbytes)
+        with tempfile.TemporaryFile() as temporary:
+            descriptor = os.dup(temporary.fileno())
+    try:
+        if nbytes and not is_in_memory and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, nbytes)  # a full disk raises here, instead of a SIGBUS at the first write
+        else:
+            os.ftruncate(descriptor, nbytes)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

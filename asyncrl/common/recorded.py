@@ -82,7 +82,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         call = _Call(operation, args, kwargs or {}, None)
         if _looks_at_numbers(operation, args):
-            raise CaptureError(f"{operation} looks at a number")
+            raise CaptureError(f"{operation} depends on a tensor's values")
         if torch.Tag.nondeterministic_seeded in operation.tags and call.generator is None:
             raise CaptureError(f"{operation} draws from the global generator")
         call = call._replace(result=operation(*args, **call.options))
@@ -102,7 +102,7 @@ class _OutsideOfTorch(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in _TO_PYTHON:
-            raise CaptureError(f"{function} looks at numbers")
+            raise CaptureError(f"{function} reads a tensor's values")
         return function(*args, **(kwargs or {}))
 
 
@@ -124,8 +124,8 @@ def is_recording() -> bool:
 def recorded(function: Callable[[Any], Any], argument: Any) -> _Recorded:
     """Record `function` (see `Capture`). What is returned computes no gradients.
 
-    Random numbers must be drawn from generators in the argument. Raises CaptureError for a function that looks at a number,
-    which may decide what it does, or draws from another generator.
+    Random numbers must be drawn from generators in the argument. Raises CaptureError for a function that reads a
+    tensor's values, which may decide what it does, or draws from another generator.
     """
     _recording.is_active = True
     try:

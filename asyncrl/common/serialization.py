@@ -107,6 +107,8 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
         return hint(data)
     if hint is int and isinstance(data, float) and data.is_integer():
         return int(data)  # 1e6 in TOML and Python
+    if hint is str and isinstance(data, os.PathLike):
+        return os.fspath(data)
     if hint is Any:
         return data
     if hint is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) <= sys.float_info.max:

@@ -32,6 +32,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         """Number of the first signal that arrived."""
+        self._interrupts = 0
         self._handled: list[signal.Signals] = []
 
     def __bool__(self) -> bool:
@@ -44,9 +45,11 @@ class StopRequest:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        self._interrupts += number == signal.SIGINT
+        if number == signal.SIGINT and self._interrupts > 1:
             raise Interrupt  # a second Ctrl-C stops at once
-        self.signal = number
+        if self.signal is None:
+            self.signal = number
         with contextlib.suppress(OSError):  # the terminal may be gone
             # Unbuffered, as the signal may interrupt a print.
             os.write(2, b"\nstopping after this update and saving; press Ctrl-C again to stop at once\n")

@@ -33,12 +33,12 @@ class Processor(NamedTuple):
     """Seconds in which it was ready to run, but no core was free; 0 where the system does not report it"""
 
 
-class _Scheduler(threading.local):
-    """Linux's statistics of the thread that makes it."""
+class _Statistics:
+    """Linux's statistics of the thread that makes it: an open file, which this object closes."""
 
     def __init__(self) -> None:
         self._file: int | None = None
-        self._owner = os.getpid()
+        self.owner = os.getpid()
         if not hasattr(os, "pread"):  # Windows
             return
         with contextlib.suppress(OSError):  # another system, or a kernel without them
@@ -46,16 +46,21 @@ class _Scheduler(threading.local):
 
     def times(self) -> Processor:
         """The times of the thread so far."""
-        if self._owner != os.getpid():  # a fork: the file is the parent's
-            self.__init__()  # type: ignore[misc]
         if self._file is None:
             return Processor(time.thread_time(), 0.0)
         used, delayed, _ = os.pread(self._file, 100, 0).split()
         return Processor(int(used) / 1e9, int(delayed) / 1e9)
 
     def __del__(self) -> None:
-        if self._file is not None:
+        if self._file is not None and self.owner == os.getpid():
             os.close(self._file)
+
+
+class _Scheduler(threading.local):
+    """The statistics of each thread that asks for them. Those of a thread end with it."""
+
+    def __init__(self) -> None:
+        self.statistics = _Statistics()
 
 
 _scheduler = _Scheduler()
@@ -63,7 +68,9 @@ _scheduler = _Scheduler()
 
 def processor_times() -> Processor:
     """The times of the calling thread so far."""
-    return _scheduler.times()
+    if _scheduler.statistics.owner != os.getpid():  # a fork: the file is the parent's
+        _scheduler.statistics = _Statistics()
+    return _scheduler.statistics.times()
 
 
 class Stopwatch:

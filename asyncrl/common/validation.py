@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from numbers import Integral
 from typing import Any
 
 from asyncrl.errors import UsageError
 
-__all__ = ["MAX_INT", "check_numbers", "flag", "within"]
+__all__ = ["MAX_INT", "check_numbers", "check_whole", "flag", "within"]
 
 MAX_INT = 2**63 - 1
 """Counts and seeds are stored as 64-bit integers."""
@@ -34,7 +35,16 @@ def within(options: object, low: float, high: float, *names: str, above: bool = 
                 continue
             storable = number != number or _is_storable(number)  # NaN is outside of every range
             extra = "" if storable else " and finite" if isinstance(number, float) else f" and at most {MAX_INT}"
-            raise UsageError(f"{flag(name)} must be {_range(low, high, above=above)}{extra}, not {value}")
+            raise UsageError(f"{flag(name)} must be {_range(low, high, above=above)}{extra}, not {number}")
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> None:
+    """Raise UsageError if the argument `name` is not a whole number, or below `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UsageError(f"{flag(name)} must be a whole number, not {value!r:.80}")
+    if not least <= int(value) <= MAX_INT:
+        limit = f"{least} or more" if int(value) < least else f"at most {MAX_INT}"
+        raise UsageError(f"{flag(name)} must be {limit}, not {value}")
 
 
 def check_numbers(options: Any) -> None:
@@ -46,7 +56,7 @@ def check_numbers(options: Any) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not _is_storable(number):
                 rule = "fit into 64 bits" if isinstance(number, int) else "be a finite number below 3.4e38"
-                raise UsageError(f"{flag(field.name)} must {rule}, not {value}")
+                raise UsageError(f"{flag(field.name)} must {rule}, not {number}")
 
 
 def _is_storable(number: float) -> bool:

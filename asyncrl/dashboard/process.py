@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 
 from asyncrl.common.child_process import HAS_WORKERS, ChildProcess
-from asyncrl.dashboard.server import PORT, Address, check_installed, open_address, serve
+from asyncrl.dashboard.server import Address, check_installed, open_address, serve
 from asyncrl.dashboard.watched import WatchedRuns
 from asyncrl.errors import UsageError
+from asyncrl.runs.lookup import run_names
 
 __all__ = ["Page", "main", "watch"]
 
@@ -26,7 +27,7 @@ _TIMEOUT = 3.0
 class Page:
     """A live page in a separate process, which ends with this one."""
 
-    def __init__(self, names: Sequence[Path | str], port: int = PORT, *, trust: bool = False) -> None:
+    def __init__(self, names: Sequence[Path | str], port: int | None = None, *, trust: bool = False) -> None:
         """As for `watch`."""
         if not HAS_WORKERS:
             raise UsageError("on Windows the live page is not started by the run: `asyncrl watch RUN` in another terminal")
@@ -55,24 +56,26 @@ class Page:
         self.close()
 
 
-def watch(*runs: Path | str, port: int = PORT, wait: bool = True, trust: bool = False) -> Page | None:
+def watch(
+    *runs: Path | str | Sequence[Path | str], port: int | None = None, wait: bool = True, trust: bool = False
+) -> Page | None:
     """Show runs on a live page, finished ones or ones in training.
 
     Args:
-        runs: Run folders, folders of runs, or pretrained agents; none is the folder `runs`.
-        port: Port of 127.0.0.1; if it is in use, the next free one is taken.
+        runs: Run folders, folders of runs, or pretrained agents, also as one list; none is the folder `runs`.
+        port: Port of 127.0.0.1; 0 is any free one, and None is 8765 or the next free one.
         wait: Whether to serve the page until Ctrl-C. Otherwise it is served by a separate process and returned:
             `page.url` is its address, and `page.close()`, the end of a `with` block or of this process ends it.
         trust: Run code that a run folder names, to let its agent play, even if someone else made the folder.
 
     Raises:
-        UsageError: If there is no such folder, or starlette or uvicorn is not installed.
+        UsageError: If there is no such folder, `port` is in use, or starlette or uvicorn is not installed.
 
     >>> with asyncrl.watch("runs", wait=False) as page:
     ...     print(page.url)
     ...     asyncrl.train("CartPole-v1", "ppo")
     """
-    names = runs or ("runs",)
+    names = run_names(*runs) or ("runs",)
     if not wait:
         return Page(names, port, trust=trust)
     check_installed()

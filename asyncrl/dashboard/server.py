@@ -15,7 +15,7 @@ __all__ = ["Address", "check_installed", "open_address", "serve"]
 HOST = "127.0.0.1"
 PORT = 8765
 _PORTS = 100
-"""Ports that are tried, from the one asked for on."""
+"""Ports that are tried, from `PORT` on, if none is asked for."""
 
 
 class Address:
@@ -44,10 +44,14 @@ def check_installed() -> None:
         raise UsageError(f"the live page needs {missing.name}: pip install 'asyncrl[watch]'") from None
 
 
-def open_address(port: int = PORT) -> Address:
-    """Listen on `port`, or the next free one above; 0 takes any free port. Raises SystemFault if there is none."""
-    last = min(port + _PORTS, 65_536) if port else 1
-    for candidate in range(port, last):
+def open_address(port: int | None = None) -> Address:
+    """Listen on `port`, where 0 is any free one; None is the first free one from `PORT` on.
+
+    Raises UsageError if `port` is in use, and SystemFault if all are.
+    """
+    if port is not None and not 0 <= port <= 65_535:
+        raise UsageError(f"--port must be between 0 and 65535, not {port}")
+    for candidate in range(PORT, PORT + _PORTS) if port is None else [port]:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where others could listen on the same port
@@ -60,9 +64,12 @@ def open_address(port: int = PORT) -> Address:
             listening.close()
             if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
+            if port is not None:
+                why = "is in use" if problem.errno == errno.EADDRINUSE else "may not be used by this user"
+                raise UsageError(f"port {port} {why}; without --port, a free one is taken") from None
         else:
             return Address(listening, secrets.token_urlsafe(24))
-    raise SystemFault(f"every port from {port} to {last - 1} is in use; choose another with --port")
+    raise SystemFault(f"every port from {PORT} to {PORT + _PORTS - 1} is in use; choose another with --port")
 
 
 def serve(names: Sequence[Path | str], address: Address, *, trust: bool = False) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
+from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import read_json, read_text
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
@@ -198,7 +199,7 @@ class WatchedRun:
             )
         if not last:
             return RunState.CRASHED.value, "The run ended before it recorded anything; log.txt in its folder may say why."
-        step, resume = max(record["step"] for record in last.values()), f"asyncrl train --resume {self.path}"
+        step, resume = max(record["step"] for record in last.values()), f"asyncrl train --resume {quoted(self.path)}"
         match end := end_of(self.path, config, last):
             case RunState.INTERRUPTED:
                 return end.value, f"Interrupted at step {step:,}; continue with: {resume}"

@@ -46,7 +46,7 @@ class CompletedRollouts:
         return [self._completed.pop(number) for number in numbers]
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Forget those of these rollouts that were completed and not collected: they are made again."""
+        """Forget those of these rollouts that were completed but not collected; they will be repeated."""
         for number in numbers:
             self._completed.pop(number, None)
 

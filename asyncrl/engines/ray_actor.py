@@ -57,7 +57,7 @@ class RemoteActor:
         self._actor = open_actor(spec, self._index)
 
     def collect(self, ticket: Ticket, version: int, weights: np.ndarray) -> np.ndarray | AsyncRLError:
-        """Return the ticket's rollout [bytes] uint8, made with these weights [P] float32, which are `version`."""
+        """Return the ticket's rollout [bytes] uint8, collected with these weights [P] float32, which are `version`."""
 
         def load() -> int:
             self._actor.policy.load(view(weights))

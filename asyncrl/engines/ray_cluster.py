@@ -1,7 +1,7 @@
 """Ray: a connection to a cluster, its nodes, and functions that run there. Only `engines/ray_*.py` import Ray.
 
-Whoever reaches a cluster's ports can run code on it. A Ray that is started here listens on 127.0.0.1 only and asks for a
-token; a cluster is reached with the token that Ray finds (RAY_AUTH_TOKEN, or ~/.ray/auth_token).
+Anyone who can reach a cluster's ports can run code on it. A Ray that is started here listens on 127.0.0.1 only and asks
+for a token; a cluster is reached with the token that Ray finds (RAY_AUTH_TOKEN, or ~/.ray/auth_token).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def connect(address: str | None = None, *, cpus: int | None = None, store_bytes:
     worker = ray._private.worker
     before = worker.print_to_stdstream
     try:
-        # It prints a paragraph for each process that dies. Whoever waits for the process says so in one line.
+        # Ray prints a paragraph for each process that dies; the code waiting for that process reports it in one line.
         worker.print_to_stdstream = lambda *message, **options: None
         yield
     finally:

@@ -28,7 +28,7 @@ _LOOK = 1.0
 _SILENCE = 120.0
 """Seconds after which a node that does not answer is given up."""
 _MAX_RESTARTS = 3
-"""Times that a command is begun again."""
+"""Times that a command is restarted."""
 _MESSAGE = 2**28
 """Bytes of files that are copied at once, if they are several."""
 _MARKS = ("latest", "best")
@@ -203,7 +203,7 @@ class RemoteProcess:
         say: Callable[[str], None],
     ) -> None:
         """Args:
-        make: The command; asked again if it has to begin again.
+        make: Returns the command; called again for each restart.
         out, errors: Files in `study` for its output.
         study: The folder whose files the command reads and writes.
         cores, gpus: What it takes of its node.
@@ -292,7 +292,7 @@ class RemoteProcess:
         self._heard = None
 
     def _lose(self, why: str) -> None:
-        """Begin again on another node, unless that has happened too often."""
+        """Restart the command on another node, unless that has happened too often."""
         ray = import_ray()
         self._losses += 1
         ray.kill(self._actor)
@@ -300,7 +300,7 @@ class RemoteProcess:
             self._note(f"asyncrl: {why}, {self._losses} times")
             self._code = 1
             return
-        self._say(f"{self._place.errors}: {why}; it is begun again with what has been copied")
+        self._say(f"{self._place.errors}: {why}; restarting it from the files copied back so far")
         self._begin()
 
     def _note(self, line: str) -> None:

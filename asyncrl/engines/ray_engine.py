@@ -3,8 +3,9 @@
 A rollout travels as one array of bytes through Ray's object store, which the learner reads in place. Weights are put
 there once per version, and a node fetches them once for all of its actors.
 
-Actors keep nothing that must survive. A lost one, or one whose node is lost, is made again somewhere else with the state
-that the learner would resume it from, and makes the rollouts that were not yet learned from again, with the same weights.
+Actors hold no state that must survive. If one is lost, with or without its node, a replacement starts on any node that
+has a free processor, from the state that a resumed run would use, and repeats the rollouts that were not learned from,
+with the same weights.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["LostActor", "RayEngine", "RayOptions", "connected"]
 _MAX_RESTARTS = 3
 """An actor that dies this often at the same rollout ends the run."""
 _QUEUED = 2
-"""With schedule `free`: rollouts that an actor makes or has yet to make. Weights are those at the time of queuing."""
+"""With schedule `free`: rollouts that an actor collects or has yet to collect, with the weights at their queuing."""
 _SLOW_START = 10.0
 """Actors that have not started after so many seconds are reported."""
 _GET_TIMEOUT = 60.0
@@ -46,7 +47,7 @@ class LostActor:
 
     actor: int
     rollout: int | None
-    """The first rollout that is made again; None if none was requested."""
+    """The first rollout that is repeated; None if none was requested."""
     reason: str
 
 
@@ -133,7 +134,7 @@ class RayEngine:
 
     def publish(self, version: int, weights: Tensor) -> None:
         self._weights[version] = self._ray.put(weights.detach().cpu().numpy())
-        while len(self._weights) > self._plan.num_buffers:  # requests keep those that they are made with
+        while len(self._weights) > self._plan.num_buffers:  # requests keep theirs
             del self._weights[next(iter(self._weights))]
 
     def request(self, tickets: Sequence[Ticket]) -> None:
@@ -233,7 +234,7 @@ class RayEngine:
         return request.ticket
 
     def _replace(self, index: int, reason: str) -> dict[int, _Request]:
-        """Replace a lost actor by one that makes all rollouts again that were not learned from. Returns these."""
+        """Replace a lost actor by one that repeats all rollouts that were not learned from. Returns these."""
         actor = self._actors[index]
         first = next(iter(actor.requests), None)
         actor.deaths = actor.deaths + 1 if first == actor.died_at or not actor.deaths else 1

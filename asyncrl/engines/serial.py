@@ -17,12 +17,12 @@ __all__ = ["Serial"]
 
 
 class Serial(LocalEngine):
-    """Collects each rollout at once when it is requested."""
+    """Makes the requested rollouts in `collect`: as with other engines, that is where an actor's fault is raised."""
 
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         super().__init__(Memory(plan, plan.allocate()), timeout=0.0)
         self._actors: list[RolloutSource] = []
-        self._filled: list[Ticket] = []
+        self._requested: list[Ticket] = []
         try:
             for index in range(actors):
                 self._actors.append(open_actor(spec, index))
@@ -32,10 +32,7 @@ class Serial(LocalEngine):
             raise
 
     def request(self, tickets: Sequence[Ticket]) -> None:
-        with one_torch_thread():  # as the actors of other engines
-            for ticket in tickets:
-                self._memory.fill(self._actors[ticket.actor], ticket)
-                self._filled.append(ticket)
+        self._requested += tickets
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -43,6 +40,8 @@ class Serial(LocalEngine):
                 stack.callback(actor.close)
 
     def _receive(self, seconds: float) -> list[Ticket]:
-        filled = self._filled
-        self._filled = []
-        return filled
+        requested, self._requested = self._requested, []
+        with one_torch_thread():  # as the actors of other engines
+            for ticket in requested:
+                self._memory.fill(self._actors[ticket.actor], ticket)
+        return requested

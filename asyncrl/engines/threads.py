@@ -14,7 +14,7 @@ from asyncrl.acting.playback import open_actor
 from asyncrl.common.torch_setup import set_torch_threads, use_own_stream
 from asyncrl.engines.local import LocalEngine
 from asyncrl.engines.memory import Memory, MemoryPlan
-from asyncrl.errors import ActorDied, AsyncRLError, closing
+from asyncrl.errors import ActorDied, AsyncRLError, UsageError, closing
 from asyncrl.experience.rollout import Ticket
 
 __all__ = ["Threads"]
@@ -31,11 +31,18 @@ class Threads(LocalEngine):
         self._requests: list[SimpleQueue[Ticket | None]] = [SimpleQueue() for _ in range(actors)]
         self._replies: SimpleQueue[Ticket | AsyncRLError] = SimpleQueue()
         self._closing = False
-        self._threads = [
-            Thread(target=self._serve, args=(spec, index), name=f"actor-{index}", daemon=True) for index in range(actors)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[Thread] = []
+        try:
+            for index in range(actors):
+                thread = Thread(target=self._serve, args=(spec, index), name=f"actor-{index}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError as problem:
+            self.close()
+            raise UsageError(
+                f"--actors {actors}: actor {len(self._threads)} could not be started ({problem}): reduce --actors, or "
+                "raise the limit on threads (ulimit -u)"
+            ) from None
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:

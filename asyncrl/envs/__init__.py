@@ -8,6 +8,7 @@ from typing import Any
 
 from gymnasium.vector import VectorEnv
 
+from asyncrl.common.validation import check_whole
 from asyncrl.envs.contract import Contract, named_outside, reject_untrusted_code
 from asyncrl.envs.contract_checks import read_contract
 from asyncrl.envs.contract_lines import contract_lines
@@ -71,7 +72,7 @@ def describe_all(env_ids: Sequence[str], options: EnvOptions | None = None) -> C
             ours, theirs = (f"{c.env} has {c.spaces.action_mask.value}" for c in (first, other))
             raise UsageError(f"one agent needs its action mask from the same place everywhere: {ours}, {theirs}")
         if other.spaces != first.spaces:
-            ours, theirs = (f"{c.spaces.observation_shape} and actions {c.spaces.actions}" for c in (first, other))
+            ours, theirs = (f"{c.spaces.observation_shape} and {c.spaces.actions.in_words}" for c in (first, other))
             raise UsageError(
                 f"{first.env} has observations {ours}, {other.env} has {theirs}: one agent needs the same spaces everywhere"
             )
@@ -87,6 +88,9 @@ def make(env_id: EnvSource, num_envs: int, seed: int | None = None, **options: A
 
     >>> envs = make("CartPole-v1", num_envs=8, seed=1)
     """
+    check_whole("num_envs", num_envs)
+    if seed is not None:
+        check_whole("seed", seed, 0)
     for name in options:
         if name not in option_names():
             raise UsageError(f"{name} is not an environment option{suggestions(name, option_names())}")

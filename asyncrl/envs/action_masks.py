@@ -43,7 +43,7 @@ def check_support(env_id: str, env: gymnasium.Env[Any, Any], source: MaskSource)
     """Raise UsageError if a mask from `source` cannot fit the environment's actions."""
     actions, remedy = actions_of(env_id, env.action_space), "leave it out, or ignore it with --no-action-mask"
     if source is not MaskSource.NONE and actions.is_continuous:
-        raise UsageError(f"{env_id} has {source.value}, but its actions are {actions}, which cannot be masked: {remedy}")
+        raise UsageError(f"{env_id} has {source.value}, but also {actions.in_words}, which cannot be masked: {remedy}")
     if source is MaskSource.OBSERVATION:
         shape, count = env.observation_space["action_mask"].shape, sum(actions.choices)  # type: ignore[index]
         if math.prod(shape or ()) != count:

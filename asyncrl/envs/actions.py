@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from asyncrl.common.counting import counted
 from asyncrl.errors import UsageError
 
 __all__ = ["LOWEST", "Actions", "actions_of"]
@@ -19,6 +21,8 @@ MAX_CHOICES = 2**18
 """Most choices of an action: each is an output of the network."""
 LOWEST = np.finfo(np.float32).min
 """Lower bound of real numbers that have none."""
+_MOST_SHOWN = 8
+"""Parts of an action, or bounds, that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +141,31 @@ class Actions:
             np.where(has_high, high, np.where(has_low, low + 2, 1.0)),
         )
 
+    @property
+    def in_words(self) -> str:
+        """What the environment has, as `2 discrete actions` or `actions of 2 × 3 choices`."""
+        if self.count is not None:
+            return counted(self.count, "discrete action")
+        return f"actions of {self}" if self.is_continuous else f"actions of {self} choices"
+
     def __str__(self) -> str:
         if self.count is not None:
             return str(self.count)
         if not self.is_continuous:
-            return " × ".join(map(str, self.choices))
+            return _listed(" × ", map(str, self.choices))
         bounds = sorted(set(zip(self.low, self.high, strict=True)))
-        return f"{self.parts} number{'s' * (self.parts != 1)} within " + ", ".join(f"[{a:g}, {b:g}]" for a, b in bounds)
+        ranges = _listed(", ", (f"[{_bound(low)}, {_bound(high)}]" for low, high in bounds))
+        return f"{counted(self.parts, 'number')} within {ranges}"
+
+
+def _listed(separator: str, words: Iterable[str]) -> str:
+    """The first words, and "…" if there are more."""
+    shown = list(words)
+    return separator.join(shown if len(shown) <= _MOST_SHOWN else [*shown[:_MOST_SHOWN], "…"])
+
+
+def _bound(number: float) -> str:
+    return f"{number:g}" if LOWEST < number < -LOWEST else f"{'-' * (number < 0)}inf"
 
 
 def actions_of(env_id: str, space: gymnasium.Space[Any]) -> Actions:

@@ -128,5 +128,5 @@ def _flag(name: str, value: Any) -> bool:
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value[()]
     if not isinstance(value, bool | int | np.bool_ | np.integer):
-        raise EnvironmentFault(f"returned the {name} {described(value)}, which is neither true nor false")
+        raise EnvironmentFault(f"returned {name} = {described(value)}, which is neither true nor false")
     return bool(value)

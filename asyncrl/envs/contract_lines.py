@@ -44,7 +44,7 @@ def _observation(contract: Contract) -> str:
 
 def _actions(contract: Contract) -> str:
     actions = contract.spaces.actions
-    count = f"{actions}" if actions.count is None else f"{actions} choices"
+    count = f"{actions}" if actions.is_continuous else f"{actions} choices"
     return count if contract.action_set == "own" else f"{count} ({contract.action_set})"
 
 

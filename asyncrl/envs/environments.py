@@ -154,6 +154,7 @@ class Environments:
         return {name: np.asarray(self.infos[name]) for name in names if name in self.infos}
 
     def close(self) -> None:
+        """Close all environments. Raises EnvironmentFault if that fails."""
         self._guard("close", self.vector.close)
 
     def _reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> np.ndarray:

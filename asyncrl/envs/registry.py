@@ -14,7 +14,7 @@ from asyncrl.envs.families.vizdoom import VizDoom
 from asyncrl.envs.family import Family
 from asyncrl.envs.loading import import_modules
 from asyncrl.envs.options import Backend, EnvOptions
-from asyncrl.errors import UsageError, suggestions
+from asyncrl.errors import UsageError, continued, suggestions
 
 __all__ = ["FAMILIES", "claiming_family", "family_named", "family_of"]
 
@@ -35,8 +35,8 @@ def family_of(env_id: str, options: EnvOptions | None = None) -> Family:
         if wants_envpool and not isinstance(claiming_family(env_id), EnvPool):
             remedy = f"which does not use --import {modules}; leave out --env-backend envpool"
         else:
-            near = suggestions(env_id, gymnasium.registry)
-            remedy = f"and --import {modules} registers none of this name{near}; leave out --import"
+            sentence = f"and --import {modules} registers none of this name{suggestions(env_id, gymnasium.registry)}"
+            remedy = continued(sentence, "leave out --import")
         raise UsageError(f"{env_id!r} is an environment of EnvPool, {remedy}")
     return family
 

@@ -63,7 +63,7 @@ def spaces_of(
 def _entries(env_id: str, space: gymnasium.Space[Any], path: tuple[str | int, ...]) -> Iterator[Entry]:
     """Yield the leaves of an observation space in order; `path` holds the keys that lead to it."""
     name, keys = _named(path)
-    where = f"in {name!r} " if path else ""
+    where = f" in {name!r}" if path else ""
     match space:
         case spaces.Dict():
             for key, part in space.spaces.items():
@@ -84,7 +84,7 @@ def _entries(env_id: str, space: gymnasium.Space[Any], path: tuple[str | int, ..
             yield Entry(name, tuple(int(n) for n in space.shape), dtype, keys=keys)
         case _:
             raise UsageError(
-                f"{env_id} has {type(space).__name__} observations {where}; asyncrl takes Box, Discrete, MultiDiscrete, "
+                f"{env_id} has {type(space).__name__} observations{where}; asyncrl takes Box, Discrete, MultiDiscrete, "
                 "MultiBinary, and Dict and Tuple of them"
             )
 

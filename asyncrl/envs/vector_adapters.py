@@ -51,9 +51,7 @@ class NextStepVectorEnv(VectorWrapper):
         with self._isolation():
             result = self.env.step(actions) if self._generators is None else self._generators.step(self.env.step, actions)
         if not isinstance(result, tuple) or len(result) != 5:
-            raise EnvironmentFault(
-                "returned from step something else than observation, reward, terminated, truncated, infos"
-            )
+            raise EnvironmentFault("must return observation, reward, terminated, truncated, infos from step")
         observation, reward, terminated, truncated, infos = result
         rows = (np.array(x, dtype) for x, dtype in ((reward, np.float64), (terminated, bool), (truncated, bool)))
         reward, terminated, truncated = (self._checked(name, x) for name, x in zip(_ROWS, rows, strict=True))

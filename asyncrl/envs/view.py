@@ -56,6 +56,7 @@ class View:
         return self._environments.reset([seed])
 
     def step(self, action: np.ndarray) -> Step:
+        """Take one step with `action` [1, …], in the form of a policy's actions."""
         return self._environments.step(action)
 
     def picture(self) -> np.ndarray:
@@ -65,13 +66,15 @@ class View:
         except gymnasium.error.DependencyNotInstalled as problem:
             raise UsageError(f"{self.contract.env} needs another package to be drawn: {problem}") from None
         except NotImplementedError:
-            rendered = None
+            raise self._cannot_draw("its render is not implemented") from None
         except BaseException as problem:  # from the environment's code
             if is_from_keyboard(problem):
                 raise
             raise self._cannot_draw(f"its render raised {type(problem).__name__}: {problem}") from problem
         if rendered is None or rendered[0] is None:
-            raise self._cannot_draw("it has no render mode rgb_array")
+            modes = str((self._environments.vector.metadata or {}).get("render_modes"))  # whatever the user's class has
+            why = "its render returned None" if "rgb_array" in modes else "it has no render mode rgb_array"
+            raise self._cannot_draw(why)
         return self._pixels(rendered[0])
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ class SequenceOptions:
     """Steps of a replayed sequence that are learned from, for recurrent networks; 0 for single steps. A batch then has
     --batch-size sequences, which begin where a rollout did."""
     burn_in: int = 10
-    """Steps before them that only bring the recurrent state up to date."""
+    """Steps replayed before each sequence to warm up the recurrent state; not learned from."""
 
     def check(self) -> None:
         """Raise UsageError for values out of range."""

@@ -8,6 +8,7 @@ import time
 from rich.console import Console
 from rich.live import Live as RichLive
 
+from asyncrl.common.counting import counted
 from asyncrl.monitor.panel import Progress, RunPanel
 from asyncrl.monitor.sink import Record, Sink
 
@@ -33,9 +34,10 @@ class Plain:
         self._progress.take(record)
         if record["kind"] == "eval":
             measures = "".join(f", {name} {mean:.4g}" for name, mean in record.get("measures", {}).items())
+            episodes = counted(record["episodes"], "episode")
             print(
                 f"evaluation at step {record['step']:,} ({record['mode']}): mean {record['mean']:.2f}, "
-                f"median {record['median']:.2f}, IQM {record['iqm']:.2f}{measures} over {record['episodes']} episodes",
+                f"median {record['median']:.2f}, IQM {record['iqm']:.2f}{measures} over {episodes}",
                 flush=True,
             )
         if record["kind"] == "verdict":

@@ -76,7 +76,7 @@ class CustomEncoder(nn.Module):
             return self.module(inputs)  # type: ignore[no-any-return]
 
     def of_parts(self, values: Sequence[Tensor]) -> Tensor:
-        """Return the features [N, F] in float32, given the parts' values [N, …] in the place of their bytes."""
+        """Return the features [N, F] in float32, given the parts' values [N, …] instead of their bytes."""
         named = {entry.name: value for entry, value in zip(self._spaces.entries, values, strict=True)}
         return self.module(_normalized(self._spaces, named, self.normalizers))  # type: ignore[no-any-return]
 
@@ -200,7 +200,7 @@ def _forward(network: Any, observation: Tensor) -> Any:
 
 
 def _check_form(name: str, found: Any, pattern: Any) -> None:
-    """Raise UsageError if the output of a complete network is of another type or shape than `pattern`."""
+    """Raise UsageError unless the output of a complete network has the type and shapes of `pattern`."""
     expected = type(pattern).__name__
     if type(found) is not type(pattern):
         raise UsageError(f"--network {name} returned {_kind(found)}; the algorithm needs {_article(expected)}")

@@ -17,6 +17,7 @@ from asyncrl.plots.learning import draw_metrics, draw_returns, metric_names, met
 from asyncrl.plots.output import check_output, write
 from asyncrl.plots.sources import Group, PlottedRun, find_runs, group_runs
 from asyncrl.plots.style import new_figure, panel_grid
+from asyncrl.runs.lookup import run_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +64,7 @@ class Picture:
 
 
 def plot(
-    *runs: str | os.PathLike[str],
+    *runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     what: str | Sequence[str] = "returns",
     x: str = "steps",
     out: str | os.PathLike[str] | None = None,
@@ -73,7 +74,8 @@ def plot(
 
     Args:
         runs: Runs, their folders, folders that contain runs, or pretrained agents. Runs that differ in nothing but the seed
-            are shown as their mean with its 95 % interval; every environment has a panel of its own.
+            are shown as their mean with its 95 % interval; every environment has a panel of its own. One list of them is
+            taken as well.
         what: "returns", "scores", "episodes", "lag", "losses", "filters", several of these, or "all".
         x: What learning curves are drawn over: "steps", "episodes" or "time".
         out: A file to write as well: .png, .svg, .pdf or .html.
@@ -86,7 +88,7 @@ def plot(
     """
     file = None if out is None else check_output(Path(out))
     asked = [_member(What, "what", word) for word in ([what] if isinstance(what, str) else what)]
-    found = pictures(find_runs(runs), asked, _member(XAxis, "x", x), trust=trust)
+    found = pictures(find_runs(run_names(*runs)), asked, _member(XAxis, "x", x), trust=trust)
     figure = compose(found)
     if file is not None:
         write(found, figure, file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncrl.common.serialization import write_atomically
-from asyncrl.errors import UsageError, suggestions
+from asyncrl.errors import UsageError
 from asyncrl.plots.document import Block, Figure, Heading, svg_of, to_html
 from asyncrl.plots.style import new_figure
 
@@ -34,8 +34,7 @@ class _Picture(Protocol):
 def check_output(path: Path) -> Path:
     """Return the absolute path of a file to write. Raises UsageError for a suffix that is not supported."""
     if path.suffix.lower() not in SUFFIXES:
-        near = suggestions(path.suffix, SUFFIXES) if path.suffix else ""
-        raise UsageError(f"--out {path}: the file must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}{near}")
+        raise UsageError(f"--out {path}: the file must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--out {path}: there is no folder {path.parent}")
     return path.absolute()

@@ -1,4 +1,4 @@
-"""Signs files of a run that another machine made for this user, in a run that was asked for here."""
+"""Signs the files of a run that a cluster node made for this user."""
 
 from __future__ import annotations
 

@@ -6,12 +6,22 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from asyncrl.algorithms.optimizers import LearningRate
 from asyncrl.common.serialization import to_json
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.config import EngineKind, RunConfig
 
-__all__ = ["changed", "check_change", "differences_of", "may_change", "paths_in", "setting_paths"]
+__all__ = [
+    "annealed_anew",
+    "changed",
+    "check_change",
+    "check_length",
+    "differences_of",
+    "may_change",
+    "paths_in",
+    "setting_paths",
+]
 
 
 def setting_paths(cls: Any, *prefix: str) -> Iterator[tuple[str, ...]]:
@@ -65,6 +75,29 @@ def changed(config: RunConfig, changes: Mapping[str, Any], *, diverged: bool) ->
             "optimizer state"
         )
     return new
+
+
+def check_length(before: int, after: int, step: int) -> None:
+    """Raise UsageError for a new length that a run at `step` has exceeded; `before` and `after` are in steps."""
+    if after != before and after < step:
+        raise UsageError(
+            f"--steps {after}: the run has taken {step:,} steps already; --steps is its whole length (it was {before:,})"
+        )
+
+
+def annealed_anew(before: RunConfig, config: RunConfig, step: int) -> list[str]:
+    """A sentence about the learning rate if a run that goes on at `step` with another length anneals it differently."""
+    if config.steps == before.steps or config.optimizer.learning_rate != before.optimizer.learning_rate:
+        return []
+    old, new = LearningRate(before.optimizer, before.steps), LearningRate(config.optimizer, config.steps)
+    if old.at(step) == new.at(step):
+        return []
+    newest_update = max(0, step - before.batch_steps) if step >= before.steps else step
+    old_rate, rate = old.at(newest_update), new.at(step)
+    return [
+        f"The learning rate, which falls over the whole run, {'rises' if rate > old_rate else 'falls'} from "
+        f"{old_rate:g} to {rate:g}: results differ from those of a run of {config.steps:,} steps."
+    ]
 
 
 def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:

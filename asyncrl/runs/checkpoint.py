@@ -178,15 +178,8 @@ def save(
     beside = path.with_name(f".{path.name}.tmp")
     delete(beside)
     beside.mkdir(parents=True)
-    try:
-        for stem, named in tensors.items():
-            save_tensors(beside / f"{stem}.safetensors", named)
-    except OSError:
-        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs the space
-        raise
-    files = {file.name: file_checksum(file) for file in sorted(beside.iterdir())}
     weights = tensors["weights"]
-    manifest = {
+    facts = {
         "format": FORMAT,
         "asyncrl": __version__,
         "step": step,
@@ -196,18 +189,24 @@ def save(
         "parameters": list(weights),
         "contract": to_json(contract),
         "config": config.to_json(),
-        "files": files,
         "replay": dict(replay or {}),
         "scheduled": scheduled,
         "sound": sound,
         "rewinds": to_json(list(rewinds)),
     }
-    write_manifest(beside, manifest, sign=True)
     aside = path.with_name(f".{path.name}.old")
-    if path.exists():
-        delete(aside)
-        os.replace(path, aside)
-    os.replace(beside, path)
+    try:
+        for stem, named in tensors.items():
+            save_tensors(beside / f"{stem}.safetensors", named)
+        files = {file.name: file_checksum(file) for file in sorted(beside.iterdir())}
+        write_manifest(beside, {**facts, "files": files}, sign=True)
+        if path.exists():
+            delete(aside)
+            os.replace(path, aside)
+        os.replace(beside, path)
+    except OSError:
+        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs the space
+        raise
     sync_folder(path.parent)
     delete(aside)
 
@@ -266,12 +265,13 @@ def is_checkpoint_file(file: Path) -> bool:
 
 
 def delete(path: Path) -> None:
-    """Remove a checkpoint's files, and its folder if nothing else is in it. Links are not followed."""
+    """Remove a checkpoint's files, and its folder if nothing else is in it. Links are not followed.
+
+    The manifest is removed first: if the process is killed then, no checkpoint lacks a file.
+    """
     if path.is_symlink() or not path.is_dir():
         return
-    for file in sorted(
-        filter(is_checkpoint_file, path.iterdir())
-    ):  # the manifest first: without it, it is not a checkpoint
+    for file in sorted(filter(is_checkpoint_file, path.iterdir()), key=lambda file: file.name != MANIFEST):
         if file.is_file() and not file.is_symlink():
             file.unlink()
     if not any(path.iterdir()):
@@ -343,7 +343,8 @@ def _misfit(checkpoint: Checkpoint, problem: str) -> UsageError:
     if named:
         maker = " with ".join(reversed(named.values()))
         return UsageError(
-            f"{checkpoint.path} holds weights of another network than {maker} makes now; undo the changes of its source"
+            f"{checkpoint.path} holds weights of a different network from the one {maker} builds now; undo the changes "
+            "to its source"
         )
     return CheckpointError(problem)
 

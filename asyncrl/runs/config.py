@@ -57,7 +57,7 @@ class EngineKind(Enum):
 
 
 class ScheduleKind(Enum):
-    """Which version of the weights makes which rollout."""
+    """Which weights version each rollout is collected with."""
 
     AUTO = "auto"
     """lockstep; free with --engine hogwild"""
@@ -160,8 +160,8 @@ class RunConfig:
     seed: int = 1
     """Root seed of every random number in the run."""
     actors: int = 2
-    """Actors, each with its own environments and copy of the weights. `auto` (only for train) divides the same
-    environments among as many as suit this machine."""
+    """Actors, each with its own environments and copy of the weights. `auto` (train only) picks the number expected to
+    be fastest here, keeping the total number of environments."""
     envs_per_actor: Annotated[int, Choices(4, 8, 16, 32)] = 16
     """Environments that each actor steps together."""
     rollouts_per_update: int | None = None
@@ -172,7 +172,7 @@ class RunConfig:
     """Ray cluster of --engine ray: HOST:PORT, or auto for the one that this machine is a node of. Default: a Ray that is
     started here."""
     schedule: ScheduleKind = ScheduleKind.AUTO
-    """Which version of the weights makes which rollout."""
+    """Which weights version each rollout is collected with."""
     lag: int = 1
     """Lockstep: policy lag in updates. 0 is synchronous (A2C)."""
     queue_size: int | None = None
@@ -184,8 +184,8 @@ class RunConfig:
     precision: Precision = Precision.AUTO
     """Dtype of the network's body."""
     learners: int = 1
-    """Learners that divide every batch among them, each in a separate process (on GPUs: one per GPU). Updates are
-    those of one learner, but for rounding."""
+    """Data-parallel learners, each in a separate process (on GPUs: one per GPU), which divide every batch. Updates
+    equal those of one learner, up to rounding."""
     learner_threads: int | None = None
     """Torch threads of each learner; they affect the weights. Default: half the cores, or all of them for convolutions that
     learn from a replay buffer or for several epochs, divided by --learners."""

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 
 from asyncrl.errors import CheckpointError, DivergenceError
+from asyncrl.experience import Archive
 from asyncrl.runs import checkpoint
 from asyncrl.runs.checkpoint import Checkpoint
 from asyncrl.runs.config import OnDivergence, RunConfig
@@ -24,11 +25,11 @@ def recover(run: Run, config: RunConfig, error: DivergenceError) -> Checkpoint |
     """Delete the checkpoints after the newest sound one, and let `latest` point to that.
 
     Returns the checkpoint to continue from; None if the run is to stop, in which case the checkpoint is marked as
-    diverged. With `--on-divergence rewind`, only scheduled checkpoints count: every run of this configuration makes them,
-    so the target of a rewind does not depend on interruptions.
+    diverged. With `--on-divergence rewind`, only scheduled checkpoints count, unless none of them is sound: every run of
+    this configuration makes them, so the target of a rewind does not depend on interruptions.
     """
     rewinds = config.on_divergence is OnDivergence.REWIND
-    sound = [found for found in _sound(run, error.version) if found.scheduled or not rewinds]
+    sound = _sound(run, error.version, scheduled=rewinds)
     if not sound:
         return None
     target = sound[-1]
@@ -48,12 +49,17 @@ def recover(run: Run, config: RunConfig, error: DivergenceError) -> Checkpoint |
     return checkpoint.amend(target, config=replace(config, optimizer=lower).to_json(), rewinds=[*past, again])
 
 
-def _sound(run: Run, version: int) -> list[Checkpoint]:
-    """The checkpoints before `version` with sound weights, oldest first; at least the oldest one."""
+def _sound(run: Run, version: int, *, scheduled: bool) -> list[Checkpoint]:
+    """The checkpoints before `version` that have sound weights and all files to continue from, oldest first.
+
+    With `scheduled`, only scheduled ones, if there are any. Where none is sound, the oldest that is not damaged.
+    """
     undamaged = []
     for path in run.checkpoints():
         with contextlib.suppress(CheckpointError):
             found = checkpoint.load(path, trust=run.trusted)
             found.weights()
+            Archive.verify(run.replay_folder, found.replay)  # that of the best one may be removed
             undamaged.append(found)
-    return [found for found in undamaged if found.update < version and found.sound] or undamaged[:1]
+    sound = [found for found in undamaged if found.update < version and found.sound]
+    return [found for found in sound if found.scheduled or not scheduled] or sound or undamaged[:1]

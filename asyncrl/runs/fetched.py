@@ -59,7 +59,7 @@ def cached(name: str | os.PathLike[str]) -> Path:
     except UsageError as problem:
         if not (run.path / "config.json").is_file():
             raise
-        warnings.warn(f"{problem}; the copy in {run.path} serves", DamageWarning, stacklevel=2)
+        warnings.warn(f"{problem}; using the copy in {run.path}", DamageWarning, stacklevel=2)
     return run.path / mark
 
 

@@ -84,6 +84,7 @@ def hub_errors(name: str) -> Iterator[None]:
     """Turn what huggingface_hub raises about the repository `name` into a UsageError in one sentence."""
     from huggingface_hub import errors
 
+    unreachable: Any = (OSError, *errors.HfHubHTTPError.__bases__)  # of the connection: httpx's are no OSErrors
     try:
         yield
     except errors.GatedRepoError:
@@ -103,7 +104,7 @@ def hub_errors(name: str) -> Iterator[None]:
     except errors.HfHubHTTPError as problem:
         reason = " ".join(str(problem).split())[:200]
         raise UsageError(f"{name}: the Hub answered: {reason}") from None
-    except OSError as problem:  # errors of the connection
+    except unreachable as problem:
         raise UsageError(f"{name}: the Hub cannot be reached: {' '.join(str(problem).split())[:200]}") from None
 
 

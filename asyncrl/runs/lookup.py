@@ -8,18 +8,31 @@ import reprlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from asyncrl.common.counting import counted
+from asyncrl.common.quoting import quoted
 from asyncrl.errors import DamageWarning, UsageError, suggestions
 from asyncrl.runs.fetched import cached
 from asyncrl.runs.hub import downloaded, is_on_hub
 from asyncrl.runs.remote_folder import is_url
 from asyncrl.runs.run import Run
 
-__all__ = ["checkpoint_folder", "local_path", "newer_checkpoint", "open_run", "pretrained_names", "run_folders"]
+__all__ = [
+    "checkpoint_folder",
+    "local_path",
+    "newer_checkpoint",
+    "open_run",
+    "open_to_resume",
+    "pretrained_names",
+    "run_folders",
+    "run_names",
+]
 
 _DEEPEST = 6
 """Levels of folders in which runs are looked for; those of a study are four below its folder."""
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
+_MARKS = ("best", "latest")
 
 
 def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
@@ -29,11 +42,40 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
         raise UsageError(f"there is no run folder {path}{suggestions(str(path), _usual_names())}")
     if (path / "study.json").is_file():
         raise UsageError(
-            f"{path} is a study, not a run: asyncrl benchmark {path} continues it, and its runs are in {path / 'runs'}"
+            f"{path} is a study, not a run: asyncrl benchmark {quoted(path)} continues it, and its runs are in "
+            f"{path / 'runs'}"
         )
     if not (path / "config.json").is_file():
-        raise UsageError(f"{path} is not a run folder: it has no config.json")
+        raise UsageError(_without_config(path))
     return Run(path, trusted=trust)
+
+
+def open_to_resume(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
+    """As `open_run`, for a run that is to go on. Raises UsageError for a checkpoint or a pretrained agent too."""
+    path = _path(name)
+    if str(name) in pretrained_names() and not path.exists():
+        raise UsageError(f"a pretrained agent cannot be resumed; --init-from {name} starts from its weights")
+    is_mark = path.name in _MARKS and path.is_file()
+    if is_mark or (path / "manifest.json").is_file():
+        run = path.parent if is_mark else path.absolute().parent.parent
+        known = (run / "config.json").is_file()
+        remedy = f"name its run: {_near(run)}" if known else f"--init-from {quoted(name)} starts from its weights"
+        raise UsageError(f"a checkpoint cannot be resumed; {remedy}")
+    return open_run(path, trust=trust)
+
+
+def _without_config(path: Path) -> str:
+    """What is wrong with a folder that is not a run's; it may hold runs."""
+    runs = sorted(file.parent for file in path.glob("*/config.json"))
+    if not runs:
+        return f"{path} is not a run folder: it has no config.json"
+    return f"{path} holds {counted(len(runs), 'run')}; name {'one, such as' if runs[1:] else 'it:'} {runs[0]}"
+
+
+def _near(path: Path) -> Path:
+    """`path` relative to the working directory, if it lies inside."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = False) -> Path:
@@ -46,22 +88,25 @@ def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = F
     path = _path(name)
     if (path / "manifest.json").is_file():
         return path
-    if path.name in ("best", "latest") and path.is_file():
+    if path.name in _MARKS and path.is_file():
         path, prefer = path.parent, path.name
     if str(name).startswith("pretrained/") and not path.exists():
         if str(name) not in pretrained_names():
             raise UsageError(f"there is no agent {name}{suggestions(str(name), pretrained_names())}")
         return PRETRAINED / str(name).removeprefix("pretrained/")
     run = open_run(path, trust=trust)
+    damaged = []
     for mark in dict.fromkeys((prefer, "latest")):
         found = run.marked(mark)
         if found is not None:
-            return found
+            break
         if (path / mark).exists():
-            warnings.warn(f"{path / mark} names no checkpoint of this run; using the newest", DamageWarning, stacklevel=2)
-    found = run.newest_valid()
+            damaged.append(path / mark)
+    found = found or run.newest_valid()
     if found is None:
         raise UsageError(f"{path} has no checkpoint yet")
+    for file in damaged:
+        warnings.warn(f"{file} names no checkpoint of this run; using the newest", DamageWarning, stacklevel=2)
     return found
 
 
@@ -83,12 +128,22 @@ def pretrained_names() -> list[str]:
     return [f"pretrained/{p.name}" for p in sorted(PRETRAINED.iterdir()) if (p / "manifest.json").is_file()]
 
 
+def run_names(*names: Any) -> tuple[str, ...]:
+    """The names of runs, which are given one by one or as one list. Raises UsageError for what names none."""
+    given = names[0] if len(names) == 1 and isinstance(names[0], list | tuple) else names
+    return tuple(map(_checked, given))
+
+
 def _path(name: str | os.PathLike[str]) -> Path:
+    return local_path(_checked(name))
+
+
+def _checked(name: str | os.PathLike[str]) -> str:
     if not isinstance(name, str | os.PathLike):
         raise UsageError(
             f"a run or an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}"
         )
-    return local_path(name)
+    return os.fspath(name)
 
 
 def local_path(name: str | os.PathLike[str]) -> Path:

@@ -42,13 +42,17 @@ def truncate(path: Path, update: int) -> None:
     """Drop the records after `update`. No sink may have the file open."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # left by a crash; nothing is written through a link
-    with open(temporary, "xb") as file:
-        for line, record in _read(path):
-            if record["update"] <= update:
-                file.write(line.rstrip(b"\n") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "xb") as file:
+            for line, record in _read(path):
+                if record["update"] <= update:
+                    file.write(line.rstrip(b"\n") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk needs the space
+        raise
     sync_folder(path.parent)
 
 

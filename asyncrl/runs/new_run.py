@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked, file_lock
 from asyncrl.common.os_errors import describe_os_error, is_path_error
+from asyncrl.common.quoting import quoted
 from asyncrl.envs import Contract
 from asyncrl.errors import SystemFault, UsageError
 from asyncrl.runs.config import RunConfig
@@ -70,7 +71,8 @@ def _check_vacant(path: Path) -> None:
             check_unlocked(path / LOCK)
         except AlreadyLocked as lock:
             raise _TakenError(f"{path} already holds a run, which {lock} is training; choose another --run-dir") from None
-        raise _TakenError(f"{path} already holds a run; choose another --run-dir, or continue it with --resume {path}")
+        resume = f"--resume {quoted(path)}"
+        raise _TakenError(f"{path} already holds a run; choose another --run-dir, or continue it with {resume}")
     if path.exists() and not (path.is_dir() and all(map(_is_left_by_a_start, path.iterdir()))):
         raise _TakenError(f"{path} exists and is not an empty folder; choose another --run-dir")
 

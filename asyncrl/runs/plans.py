@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.algorithms.normalization import Normalization, ObservationStatistics, ReturnStatistics, ValueStatistics
 from asyncrl.envs import Contract
 from asyncrl.experience import ReplayBuffer, ReplayPlan
 from asyncrl.learner import Learner
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.checkpoint import load
+from asyncrl.runs.config import RunConfig, code_named_in
+from asyncrl.runs.lookup import checkpoint_folder
 
-__all__ = ["actor_spec", "learner_arguments", "make_learner", "normalization_of", "replay_plan"]
+__all__ = ["actor_spec", "initial_weights", "learner_arguments", "make_learner", "normalization_of", "replay_plan"]
 
 
 def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
@@ -58,8 +61,18 @@ def normalization_of(config: RunConfig, contract: Contract) -> Normalization | N
     )
 
 
+def initial_weights(config: RunConfig) -> Tensor:
+    """The weights [P] that the run starts from, of the run, checkpoint or agent in `init_from`.
+
+    Raises UsageError if there is none, or it cannot be read.
+    """
+    assert config.init_from is not None
+    asked = code_named_in(config.to_json()).values()
+    return load(checkpoint_folder(config.init_from), asked=asked).weights()
+
+
 def learner_arguments(config: RunConfig, contract: Contract) -> dict[str, Any]:
-    """The keyword arguments of a run's `Learner`, but for the replay buffer and the normalization."""
+    """The keyword arguments of a run's `Learner`, except the replay buffer and the normalization."""
     return {
         "algorithm": config.algorithm,
         "optimizer": config.optimizer,

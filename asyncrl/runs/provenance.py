@@ -40,8 +40,8 @@ def describe_provenance(facts: Mapping[str, Any]) -> list[str]:
     for entry in resumed if isinstance(resumed, list) else []:
         if isinstance(entry, dict):
             changes = entry.get("changes")
-            words = [f"at step {entry.get('step')}", str(entry.get("date"))]
-            words += [f"{name}: {values}" for name, values in changes.items()] if isinstance(changes, dict) else []
+            words = [f"at step {_shown(entry.get('step'))}", str(entry.get("date"))]
+            words += [_change(name, values) for name, values in changes.items()] if isinstance(changes, dict) else []
             lines.append(f"{'resumed':<20}{_printable(', '.join(words))}")
     return lines
 
@@ -57,6 +57,17 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
         "machine": ", ".join(machine),
         "git commit": f"{git.get('commit')}{state}" if isinstance(git, dict) else "",
     }
+
+
+def _change(name: str, values: Any) -> str:
+    """A setting with its values before and after."""
+    if not isinstance(values, list):
+        return f"{name}: {values}"
+    return f"{name} {' → '.join(map(_shown, values))}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _printable(text: str) -> str:

@@ -33,7 +33,7 @@ class Recorder:
         self._rewinds: set[int] = set()  # numbers of the rewinds that are in metrics.jsonl
 
     def record_update(self, learner: Learner, metrics: Mapping[str, Tensor | float], episodes: Sequence[Episode]) -> None:
-        """Write the episodes that ended, and a train record if one is due or the run's steps are made."""
+        """Write the episodes that ended, and a train record if one is due or the run has taken all its steps."""
         self._statistics.updated(learner.updates, learner.step, metrics)
         for record in self._statistics.records(episodes):
             self._monitor.write(record)

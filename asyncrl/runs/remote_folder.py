@@ -93,7 +93,7 @@ class RemoteFolder:
         self._files.get_file(self._place(name), str(path))
 
     def upload(self, path: Path, name: str) -> None:
-        """Copy the file `path` into the folder, in the place of one of the same name."""
+        """Copy the file `path` into the folder, replacing one of the same name."""
         place = self._place(name)
         if self._is_object_store:
             self._files.put_file(str(path), place)
@@ -148,8 +148,8 @@ def _open(url: str) -> tuple[Any, str]:
     if _PASSWORD.match(url):
         shown = re.sub(r"//[^/]*@", "//…@", url)
         raise UsageError(
-            f"{shown} holds a password, which would be saved with the run; leave it out: credentials belong into the "
-            "environment variables or the configuration files of the storage"
+            f"{shown} holds a password, which would be saved with the run; leave it out, and put credentials in the "
+            "storage's environment variables or configuration files"
         )
     protocol = fsspec.utils.get_protocol(url)
     try:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import MAX_BYTES, file_sha256, parse_json, verify_file, write_atomically
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.runs import checkpoint
@@ -69,7 +70,7 @@ def check_vacant(remote: RemoteFolder) -> None:
         taken = remote.has("config.json")
     if taken:
         raise UsageError(
-            f"{remote.url} already holds a run; continue it with --resume {remote.url}, or choose another --run-dir"
+            f"{remote.url} already holds a run; continue it with --resume {quoted(remote.url)}, or choose another --run-dir"
         )
     remote.check_writable()
 
@@ -106,13 +107,14 @@ class RemoteRun:
     def push(self, run: Run) -> None:
         """Make it a copy of the run folder: its settings, records and checkpoints, and the replay files that they need.
 
+        What the storage has of an old checkpoint whose manifest is damaged or missing in the run folder stays as it is.
         Raises OSError, or what the storage's package raises; then a later call continues.
         """
-        checkpoints = {path.name: Manifest.of(path, read_manifest(path)) for path in undamaged(run)}
+        checkpoints = _manifests(run)
         needed = {step: _files_of(step, manifest) for step, manifest in checkpoints.items()}
         for step, files in needed.items():
             if any(self._sent.get(name, one["sha256"]) != one["sha256"] for name, one in files.items()):
-                self._remove(f"checkpoints/{step}/{MANIFEST}")  # it was made again and changes now
+                self._remove(f"checkpoints/{step}/{MANIFEST}")  # it was saved again and changes now
         kept = {f"checkpoints/{step}/{MANIFEST}" for step in checkpoints}
         for name, one in (item for files in needed.values() for item in files.items()):
             if os.path.lexists(run.path / name):  # an old checkpoint may lack its replay files
@@ -124,8 +126,10 @@ class RemoteRun:
                 self._send(run, name)
             else:
                 self._remove(name)
+        unread = {path.name for path in undamaged(run)} - checkpoints.keys()
         for name in sorted(self._sent, key=lambda name: not name.endswith(MANIFEST)):
-            if _OURS.fullmatch(name) and name not in kept:
+            found = _OURS.fullmatch(name)
+            if found and name not in kept and found["step"] not in unread:
                 self._remove(name)
 
     def _send_records(self, run: Run, steps: list[str]) -> None:
@@ -156,8 +160,8 @@ class RemoteRun:
 def pull(remote: RemoteFolder, run: Run, *, replay: bool, say: Callable[[str], None] = lambda line: None) -> None:
     """Copy a run from a storage into the folder `run`, up to its newest complete checkpoint.
 
-    Files that are there with the same hash are kept. Without `replay`, only what acting needs is copied, in the place of
-    another run. `say` is told which checkpoints are damaged. Raises UsageError if another run is in the folder.
+    Files that are there with the same hash are kept. Without `replay`, only what acting needs is copied, replacing any
+    other run. `say` is told which checkpoints are damaged. Raises UsageError if another run is in the folder.
     """
     with remote_errors(f"{remote.url} cannot be read"):
         sizes = remote.sizes()
@@ -268,6 +272,22 @@ def _read(remote: RemoteFolder, step: str, sizes: dict[str, int]) -> tuple[bytes
     return content, manifest
 
 
+def _manifests(run: Run) -> dict[str, Manifest]:
+    """The manifests of a run folder's checkpoints by their steps, without those of old ones that cannot be read.
+
+    Old ones may be damaged, or were being removed when the process was killed. Raises CheckpointError if the newest cannot
+    be read.
+    """
+    found = {}
+    for path in (paths := undamaged(run)):
+        try:
+            found[path.name] = Manifest.of(path, read_manifest(path))
+        except CheckpointError:
+            if path == paths[-1]:
+                raise
+    return found
+
+
 def _small(remote: RemoteFolder, name: str, sizes: dict[str, int]) -> bytes:
     """The contents of a file that is never large. Raises CheckpointError if it is."""
     if sizes[name] > MAX_BYTES:
@@ -289,9 +309,9 @@ def _steps(names: dict[str, Any]) -> list[str]:
 
 
 def _check_same(run: Run, config: bytes, remote: RemoteFolder) -> None:
-    """Raise UsageError if there is something else than this run in the folder."""
+    """Raise UsageError if the folder holds anything but this run."""
     if not _is_same(run, config):
-        raise UsageError(f"{run.path} is another run than {remote.url}; move it away, or work in another folder")
+        raise UsageError(f"{run.path} holds a run other than {remote.url}; move it away, or work in another folder")
     if not run.facts() and run.path.exists() and any(_foreign(run.path)):
         raise UsageError(f"{run.path} is in the way of the run from {remote.url}; move it away")
 

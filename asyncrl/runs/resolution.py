@@ -178,7 +178,8 @@ def _check_bots(config: RunConfig) -> None:
         raise UsageError(f"--bot-prefill {bots.bot_prefill} leaves nothing of {config.steps} steps to learn in")
     if bots.bot_prefill > replay.learning_starts:
         raise UsageError(
-            f"--bot-prefill {bots.bot_prefill} comes before learning: --learning-starts must be as much or more"
+            f"--bot-prefill {bots.bot_prefill} is more than --learning-starts {replay.learning_starts}; lower it, or "
+            "raise --learning-starts"
         )
 
 
@@ -216,7 +217,7 @@ def _check_learners(config: RunConfig, device: Device) -> None:
         raise UsageError(f"--learners {learners}: a batch of {rows} {what} cannot be divided among so many; lower it")
     if device is Device.CUDA and learners > (count := torch.cuda.device_count()):
         raise UsageError(
-            f"--learners {learners}: each needs a GPU of its own, and torch sees {count}; lower it, or use --device cpu"
+            f"--learners {learners}: each needs its own GPU, but torch sees {count}; lower it, or use --device cpu"
         )
 
 

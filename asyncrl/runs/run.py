@@ -9,17 +9,19 @@ import re
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from asyncrl.common import signing
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
 from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.packages import version_of
+from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import read_json, read_text, to_json, write_atomically
 from asyncrl.envs import Contract
-from asyncrl.errors import CheckpointError, SystemFault, UsageError
+from asyncrl.errors import CheckpointError, SystemFault, UsageError, suggestions
 from asyncrl.monitor import Record
+from asyncrl.monitor.callbacks import is_of_callback
 from asyncrl.monitor.table import columns
 from asyncrl.runs import checkpoint
 from asyncrl.runs.code_facts import code_facts
@@ -32,6 +34,7 @@ from asyncrl.version import __version__
 __all__ = ["Run"]
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "safetensors")
+_KINDS = ("train", "episode", "eval", "stages", "verdict", "video", "stop", "lost", "rewind", "pretrain")
 _CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
 """Names of checkpoint folders: the environment step."""
 _BROKEN_SAVE = re.compile(r"\.\d{12,}\.(tmp|old)", re.ASCII)
@@ -83,19 +86,25 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the run's lock during the block. Raises UsageError if another process holds it.
 
-        An OSError in the block becomes a SystemFault that says where the run can be resumed.
+        An OSError in the block becomes a SystemFault that says where the run can be resumed, unless a callback raised it.
         """
+        is_held = False
         try:
             with file_lock(self.path / LOCK):
+                is_held = True
                 yield
         except AlreadyLocked as lock:
             raise UsageError(f"{self.path} is being trained by {lock}; wait for it or stop it") from None
         except OSError as problem:
+            if is_of_callback(problem):
+                raise
+            if not is_held:  # resuming would fail in the same way
+                raise SystemFault(describe_os_error(problem)) from problem
             latest = None
             with contextlib.suppress(OSError):
                 latest = self.marked("latest")
             step = "its beginning" if latest is None else f"step {int(latest.name):,}"
-            how = f"resume from {step} with: asyncrl train --resume {self.path}"
+            how = f"resume from {step} with: asyncrl train --resume {quoted(self.path)}"
             raise SystemFault(f"{describe_os_error(problem)}; {how}") from problem
 
     def facts(self) -> dict[str, Any]:
@@ -153,7 +162,7 @@ class Run:
 
     @property
     def stopped_because(self) -> str | None:
-        """Why the run ended before its steps were made; None if it did not, or has gone on since."""
+        """Why the run ended before taking all its steps; None if it did not, or has gone on since."""
         for record in reversed(self.records()):
             if record["kind"] == "stop":
                 return str(record.get("reason", ""))
@@ -165,9 +174,13 @@ class Run:
         """The records of a kind as columns, for example `pandas.DataFrame(run.metrics("eval"))`.
 
         Kinds and fields are those of docs/metrics.md. A field that a record lacks is None, and one that holds values by
-        name is a column for each, as `means/CartPole-v1`.
+        name is a column for each, as `means/CartPole-v1`. Raises UsageError for a kind that does not exist.
         """
-        return columns(record for record in self.records() if record["kind"] == kind)
+        found = [record for record in self.records() if record["kind"] == kind]
+        if not found and kind not in _KINDS:
+            near = suggestions(str(kind), _KINDS) or f"; there are {', '.join(_KINDS)}"
+            raise UsageError(f"there are no records of the kind {kind!r}{near}")
+        return columns(found)
 
     def note_interruption(self, number: int | None) -> None:
         """Note in the folder which signal stopped the run; None removes the note."""
@@ -182,6 +195,7 @@ class Run:
         return self.path / "replay"
 
     def checkpoint_path(self, step: int) -> Path:
+        """The folder of the checkpoint after `step` environment steps; it need not exist."""
         return self.path / "checkpoints" / f"{step:012d}"
 
     def checkpoints(self) -> list[Path]:
@@ -216,7 +230,7 @@ class Run:
         return read_records(self.path / "metrics.jsonl")
 
     def rewind(self, update: int) -> None:
-        """Drop the metrics after `update`, which the resumed run makes again. No sink may have the file open."""
+        """Drop the metrics after `update`, which the resumed run repeats. No sink may have the file open."""
         truncate(self.path / "metrics.jsonl", update)
 
     def repair_marks(self, newest: Path) -> None:
@@ -248,7 +262,7 @@ class Run:
 
         The best checkpoint, the newest `keep` up to `latest`, and those that a diverging run returns to are kept; with
         `scheduled`, it returns to checkpoints that every run of this configuration makes. Replay files are kept if one of
-        the newest checkpoints needs them. Checkpoints after `latest` are damaged; the resumed run makes them again. Files
+        the newest checkpoints needs them. Checkpoints after `latest` are damaged; the resumed run saves them again. Files
         that the run has not written are kept, and links are not followed, except by replay files that checkpoints name.
         """
         best, latest = self.marked("best"), self.marked("latest")
@@ -272,7 +286,7 @@ class Run:
 
 def _packages(contract: Contract) -> dict[str, str]:
     """Versions of the packages that a run depends on."""
-    return {name: version(name) for name in _PACKAGES} | contract.versions
+    return {name: version_of(name) for name in _PACKAGES} | contract.versions
 
 
 def _signed_part(facts: Mapping[str, Any]) -> str:

@@ -22,9 +22,9 @@ class RunState(Enum):
     INTERRUPTED = "interrupted"
     """by a signal, with everything saved"""
     CRASHED = "crashed"
-    """it ended without a word: killed, or after an error"""
+    """ended without a final record: killed, or after an error"""
     UNFINISHED = "unfinished"
-    """a copy in a storage that says no end: the run goes on elsewhere, or crashed"""
+    """a copy in a storage without a final record: the run continues elsewhere, or crashed"""
 
 
 def end_of(path: Path, settings: Mapping[str, Any], newest: Mapping[str, Record]) -> RunState:
@@ -38,11 +38,11 @@ def end_of(path: Path, settings: Mapping[str, Any], newest: Mapping[str, Record]
     if (path / "interrupted").exists():
         return RunState.INTERRUPTED
     step = max((record["step"] for record in newest.values()), default=0)
-    stop = newest.get("stop")
-    if stop is not None and stop["step"] >= step:  # the evaluation of the last weights follows at the same step
-        return RunState.STOPPED
     steps, target, mean = settings.get("steps"), settings.get("target_return"), newest.get("eval", {}).get("mean")
     reached = isinstance(target, int | float) and isinstance(mean, int | float) and mean >= target
+    stop = newest.get("stop")
+    if stop is not None and stop["step"] >= step and not reached:  # its last evaluation follows at the same step
+        return RunState.STOPPED
     if reached or "pretrain" in newest or (isinstance(steps, int) and step >= steps):
         return RunState.FINISHED
     return RunState.CRASHED

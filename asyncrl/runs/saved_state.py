@@ -82,7 +82,7 @@ def _like(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _learners(saved: Checkpoint, config: RunConfig) -> State:
-    """The learner's tensors, and the weights that rollouts in progress are made with."""
+    """The learner's tensors, and the weights that rollouts in progress are collected with."""
     network = saved.network()
     size = sum(weights.numel() for weights in network.values())
     kept = {name: _like(*(size,) * x.dim()) for name, x in initial_state(config.optimizer, torch.zeros(1)).items()}
@@ -160,5 +160,5 @@ def _check_values(saved: Checkpoint, config: RunConfig, contract: Contract, stat
         known = {int(version) for version in state.get("recent", {})} | {saved.update}
         if missing := sorted(needed - known):
             raise CheckpointError(
-                f"{saved.path} lacks the weights of version {missing[0]}, which rollouts in progress are made with"
+                f"{saved.path} lacks the weights of version {missing[0]}, which rollouts in progress are collected with"
             )

@@ -1,4 +1,4 @@
-"""Schedules: which version of the weights makes which rollout, and which update learns from it.
+"""Schedules: which weights version each rollout is collected with, and which update learns from it.
 
 `Lockstep` is stateless arithmetic, so timing cannot affect a run. `Free` is first come, first served, as in the 2016
 paper. Both answer the same three questions of the training loop: `initial_requests`, `expected` and `next_requests`.
@@ -17,10 +17,10 @@ __all__ = ["Free", "Lockstep"]
 
 @dataclass(frozen=True)
 class Lockstep:
-    """Rollout n is made by actor n mod A, and update k learns from rollouts k·M … (k+1)·M − 1.
+    """Rollout n is collected by actor n mod A, and update k learns from rollouts k·M … (k+1)·M − 1.
 
     Version k is the weights after k updates; every P-th is published. Every rollout that update k learns from
-    is made with the newest published version that is not above max(0, k − lag). Two facts follow, and no lock
+    is collected with the newest published version that is not above max(0, k − lag). Two facts follow, and no lock
     is needed:
 
     * 1 + ⌈lag / P⌉ weight buffers are enough (lag + 1 where every version is published): version v is used only
@@ -48,7 +48,7 @@ class Lockstep:
         return 1 + -(-self.lag // self.publish_every)
 
     def version(self, update: int) -> int:
-        """The version of the weights that makes the rollouts of `update`."""
+        """The weights version that the rollouts of `update` are collected with."""
         return max(0, update - self.lag) // self.publish_every * self.publish_every
 
     def tickets(self, update: int) -> list[Ticket]:
@@ -62,7 +62,7 @@ class Lockstep:
         ]
 
     def initial_requests(self, first: int) -> list[tuple[int, list[Ticket]]]:
-        """The requests before update `first`: published versions, each with the rollouts that it makes."""
+        """The requests before update `first`: published versions, each with the rollouts to collect with it."""
         return [(self.version(update), self.tickets(update)) for update in range(first, first + self.lag + 1)]
 
     def expected(self, update: int) -> list[Ticket]:
@@ -76,7 +76,7 @@ class Lockstep:
 
 @dataclass
 class Free:
-    """The next `rollouts` rollouts to be completed by any actor, each made with the newest weights at its start.
+    """The next `rollouts` rollouts to be completed by any actor, each collected with the newest weights at its start.
 
     `slots` bounds how far actors run ahead: an actor without a slot waits.
     """

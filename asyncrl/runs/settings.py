@@ -15,11 +15,12 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import EnvOptions, EnvSource, describe, env_id_of
 from asyncrl.envs.family_options import family_option_names
 from asyncrl.envs.spaces import Spaces
-from asyncrl.errors import UsageError, suggestions
+from asyncrl.errors import UsageError
 from asyncrl.networks import Recurrent, network_name_of
 from asyncrl.presets import automatic, for_kind, read_preset
 from asyncrl.runs.changes import setting_paths
 from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.foreign_names import explain_unknown
 from asyncrl.runs.former_names import rename_settings
 
 __all__ = ["AUTO", "configure", "kind_of", "leaves", "setting_places", "settings_of", "tailor", "without_auto"]
@@ -72,7 +73,7 @@ def configure(
     paths = setting_places(cls)
     for key, value in rename_settings(settings, data["algorithm"]["name"]).items():
         if key not in paths:
-            raise UsageError(f"there is no setting {key!r}{suggestions(key, paths)}")
+            raise UsageError(f"there is no setting {key!r}{explain_unknown(key, paths)}")
         value = network_name_of(value) if key == "network" else value
         value = value.item() if isinstance(value, np.generic) else value
         *path, last = paths[key]

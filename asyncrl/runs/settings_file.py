@@ -19,6 +19,7 @@ from asyncrl.envs import Contract, reject_untrusted_code
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.presets import read_preset
 from asyncrl.runs.config import RunConfig, code_named_in
+from asyncrl.runs.foreign_names import explain_foreign, named_by_place
 from asyncrl.runs.option_checks import ineffective
 from asyncrl.runs.resolution import resolve
 from asyncrl.runs.run import Run
@@ -29,6 +30,7 @@ __all__ = ["Entry", "SettingsFile", "located", "read_settings_file", "settings_t
 _OF_PRESETS = ("description", "environments", "kinds")
 """Keys of a preset that are not settings."""
 _NAMES = (("algorithm", "name"), ("run", "env"), ("run", "preset"))
+_PLACES = {"algorithm": "`name` in [algorithm]", "environment": "`env` in [run]"}
 _NONE = "None"
 """Stands for None, which TOML has no value for, as it does on the command line."""
 _TITLES = {
@@ -131,7 +133,9 @@ def read_settings_file(
     entries = {}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"{path}, line {line_of(key, lines)}: {_unknown(key, known)}")
+            is_table_known = any(place[:-1] == key[:-1] for place in known)
+            line = line_of(key, lines) if is_table_known else lines.get(key[:-1], line_of(key, lines))
+            raise UsageError(f"{path}, line {line}: {_unknown(key, known)}")
         place = ".".join(key[1:] if key[0] == "run" else key)
         entries[known[key]] = Entry(None if value == _NONE else value, line_of(key, lines), place)
     return SettingsFile(path, own, env, own_preset, entries)
@@ -172,7 +176,10 @@ def _unknown(key: tuple[str, ...], known: Mapping[tuple[str, ...], str]) -> str:
     if elsewhere:
         return f"{name!r} belongs to the table [{elsewhere[0]}], not to [{where}]"
     here = [place[-1] for place in known if place[:-1] == tuple(table)]
-    return f"there is no setting {name!r} in [{where}]{suggestions(name, here) or suggestions(name, known.values())}"
+    if what := named_by_place(name):
+        return f"there is no setting {name!r} in [{where}]; the {what} is {_PLACES[what]}"
+    near = explain_foreign(name, known.values()) or suggestions(name, here) or suggestions(name, known.values())
+    return f"there is no setting {name!r} in [{where}]{near}"
 
 
 def settings_text(config: RunConfig, contract: Contract) -> str:

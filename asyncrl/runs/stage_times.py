@@ -37,7 +37,7 @@ class StageTimes:
     rollouts: tuple[int, ...]
     """By actor: rollouts learned from."""
     busy: tuple[float, ...]
-    """By actor: seconds of making them, without waiting."""
+    """By actor: seconds of collecting them, without waiting."""
     actors_processor: float
     """Processor seconds of the actors, without threads and processes of their environments."""
     learner_processor: float
@@ -59,7 +59,7 @@ class StageTimes:
 
     @property
     def rollout_seconds(self) -> tuple[float | None, ...]:
-        """By actor: seconds that a rollout takes to make; None if none was made."""
+        """By actor: seconds that collecting a rollout takes; None if none was collected."""
         return tuple(busy / made if made else None for busy, made in zip(self.busy, self.rollouts, strict=True))
 
     def fields(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class StageMeter:
             row[-1] += work.rollouts
 
     def updated(self, update: int, step: int) -> None:
-        """Set the numbers of updates and steps made."""
+        """Set the numbers of updates and steps."""
         self._updates, self._steps = update, step
 
     @property

@@ -158,7 +158,7 @@ class RunStatistics:
             self._windows[self._actors[episode.actor]].append(episode.score)
 
     def updated(self, update: int, step: int, metrics: Mapping[str, Tensor | float]) -> None:
-        """Set the numbers of updates and steps made, and the newest metrics, which stay on their device until `record`."""
+        """Set the numbers of updates and steps, and the newest metrics, which stay on their device until `record`."""
         self._update, self._step, self._metrics = update, step, metrics
         self.stages.updated(update, step)
 
@@ -243,7 +243,7 @@ class RunStatistics:
         return self._record("video", **files, **{"return": score}, length=length)
 
     def stopped(self, reason: str) -> Record:
-        """The record of a run that ends before its steps are made."""
+        """The record of a run that ends before taking all its steps."""
         return self._record("stop", reason=reason)
 
     def lost(self, actor: int, rollout: int | None, reason: str) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from asyncrl.common.counting import counted
 from asyncrl.presets import purpose
 from asyncrl.runs.config import Device, EngineKind, RunConfig, ScheduleKind
 
@@ -18,11 +19,13 @@ def summary_lines(config: RunConfig) -> list[str]:
     rows = {
         "preset": _preset(config),
         "algorithm": f"{algorithm}, network {network}, {config.precision.value} on {config.device.value}{no_gpu}",
-        "actors": f"{config.actors} × {config.envs_per_actor} environments, engine {config.engine.value}",
+        "actors": f"{config.actors:,} × {config.envs_per_actor:,} environments, engine {config.engine.value}",
         **({"learners": _learners(config)} if config.learners > 1 else {}),
         "schedule": _schedule(config),
         "length": _length(config),
         "evaluation": _evaluation(config),
+        **({"data": f"{config.offline}, without playing"} if config.offline is not None else {}),
+        **({"weights": f"from {config.init_from}"} if config.init_from is not None else {}),
         "seed": f"{config.seed}",
     }
     return [f"{name:<20}{value}" for name, value in rows.items()]
@@ -45,14 +48,16 @@ def _schedule(config: RunConfig) -> str:
     if config.schedule is not ScheduleKind.LOCKSTEP:
         return "free"
     at_once = (config.lag + 1) * (config.rollouts_per_update or config.actors)
-    idle = f": {at_once} of {config.actors} actors busy (--rollouts-per-update)"
+    idle = f": {at_once:,} of {config.actors:,} actors busy (--rollouts-per-update)"
     return f"lockstep, lag {config.lag}{idle if at_once < config.actors else ''}"
 
 
 def _length(config: RunConfig) -> str:
     if config.updates is None:
         episodes = (config.rollouts_per_update or config.actors) * config.envs_per_actor
-        return f"{config.steps:,} steps, one update per {episodes:,} episode{'s' * (episodes > 1)}"
+        return f"{config.steps:,} steps, one update per {counted(episodes, 'episode')}"
+    if config.batch_steps > config.steps:
+        return f"{config.batch_steps:,} steps, one update ({config.steps:,} were asked for)"
     return f"{config.steps:,} steps, one update per {config.batch_steps:,} steps"
 
 
@@ -60,4 +65,4 @@ def _evaluation(config: RunConfig) -> str:
     if not config.eval_episodes:
         return "none"
     when = f"every {config.eval_every:,} steps and at the end" if config.eval_every else "at the end"
-    return f"{config.eval_episodes:,} episodes {when}, {'greedy' if config.eval_greedy else 'sampled'}"
+    return f"{counted(config.eval_episodes, 'episode')} {when}, {'greedy' if config.eval_greedy else 'sampled'}"

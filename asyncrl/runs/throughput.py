@@ -12,7 +12,7 @@ from asyncrl.runs.stage_times import StageTimes
 __all__ = ["expected_gain", "own_cores", "straggler"]
 
 _REQUEST = 2.5e-4
-"""Seconds of processor time that a rollout costs in another process, beyond making it: two messages and two switches."""
+"""Seconds of processor time that a rollout in another process costs extra: two messages and two switches."""
 _WORKER_STEP = 5e-5
 """Seconds of processor time that a step costs in an environment's own worker process (--env-backend async)."""
 _PARALLEL = 0.8
@@ -28,7 +28,7 @@ class _Costs:
     """Seconds per environment step."""
 
     acting: float
-    """Of one actor that makes rollouts"""
+    """Of one actor that collects rollouts"""
     learning: float
     """Of the learner, without evaluations and checkpoints"""
     beside: float
@@ -80,7 +80,7 @@ def _duration(times: StageTimes, config: RunConfig, costs: _Costs, usable: float
     making = max(costs.acting / _acting_at_once(config), costs.actors_processor / usable)
     if config.engine is EngineKind.HOGWILD:
         return making
-    if seconds := [one for one in times.rollout_seconds if one]:  # all wait for the slowest, or nobody for anybody
+    if seconds := [one for one in times.rollout_seconds if one]:  # all wait for the slowest, or none waits
         together = max(seconds) if config.schedule is ScheduleKind.LOCKSTEP else harmonic_mean(seconds)
         making *= together / fmean(seconds)
     if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0:
@@ -90,7 +90,7 @@ def _duration(times: StageTimes, config: RunConfig, costs: _Costs, usable: float
 
 
 def _acting_at_once(config: RunConfig) -> int:
-    """How many actors make rollouts at the same time: in lockstep, (lag + 1)·M rollouts are under way (`Lockstep`)."""
+    """How many actors collect rollouts at once: in lockstep, (lag + 1)·M rollouts are under way (`Lockstep`)."""
     if config.schedule is not ScheduleKind.LOCKSTEP or config.engine is EngineKind.HOGWILD:
         return config.actors
     return min(config.actors, (config.lag + 1) * (config.rollouts_per_update or config.actors))

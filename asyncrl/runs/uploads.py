@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from asyncrl.common.quoting import quoted
 from asyncrl.errors import UsageError
 from asyncrl.monitor.guarded import warn
 from asyncrl.runs import checkpoint
@@ -34,8 +35,8 @@ _FOLDER = ".upload"
 def uploads_of(run: Run, storage: str | None, say: Callable[[str], None]) -> Iterator[Uploads | None]:
     """Copy the run into a folder of its name in `storage` during the block, and what it ends with after the block.
 
-    None if it has no storage, or is in its place there. Raises UsageError if the storage cannot be written, or if it has
-    a later checkpoint than the run folder.
+    None if it has no storage, or is in its place there. Ctrl-C is not kept waiting: a SinkWarning says what to do. Raises
+    UsageError if the storage cannot be written, or if it has a later checkpoint than the run folder.
     """
     if storage is None:
         yield None
@@ -46,9 +47,24 @@ def uploads_of(run: Run, storage: str | None, say: Callable[[str], None]) -> Ite
         return
     uploads = Uploads(run, remote)
     try:
-        yield uploads
-    finally:
+        with _finished(uploads, say):
+            yield uploads
+    except KeyboardInterrupt:
+        uploads.abandon()
+        raise
+
+
+@contextmanager
+def _finished(uploads: Uploads, say: Callable[[str], None]) -> Iterator[None]:
+    """Copy the end of the run after the block, however it ends; only Ctrl-C skips it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         uploads.finish(say)
+        raise
+    uploads.finish(say)
 
 
 class Uploads:
@@ -82,7 +98,7 @@ class Uploads:
         if theirs is not None and theirs > mine:
             raise UsageError(
                 f"{self.url} has step {theirs:,} of this run, and the folder {self._run.path} ends before that: continue "
-                f"it with --resume {self.url}, or without the storage: --storage None"
+                f"it with --resume {quoted(self.url)}, or without the storage: --storage None"
             )
 
     def offer(self) -> None:
@@ -108,20 +124,35 @@ class Uploads:
     def finish(self, say: Callable[[str], None]) -> None:
         """Copy what the run folder has at the end, and wait for that. If it fails, a SinkWarning says so."""
         self.offer()
-        with self._changed:
-            self._ends = True
-            self._changed.notify_all()
+        self._end()
         self._thread.join(_SILENCE)
         if self._thread.is_alive():
             say(f"copying the end of the run to {self.url} …")
             self._thread.join(self._timeout)
         why = f"not done after {self._timeout:,.0f} s" if self._thread.is_alive() else self._problem
         if why is not None:
-            warn(
-                f"the end of the run could not be copied to {self.url}: {why}; the folder {self._run.path} has all of it, "
-                f"and asyncrl train --resume {self._run.path} copies it again"
-            )
+            self._warn(why)
         shutil.rmtree(self._run.path / _FOLDER, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Copy nothing more, and wait for nothing. A SinkWarning says that the storage lacks the end of the run."""
+        with self._changed:
+            self._waiting = None
+        self._end()
+        self._warn("it was interrupted")
+        shutil.rmtree(self._run.path / _FOLDER, ignore_errors=True)
+
+    def _end(self) -> None:
+        """Let the thread end when it has copied what waits."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify_all()
+
+    def _warn(self, why: str) -> None:
+        warn(
+            f"the end of the run could not be copied to {self.url}: {why}; the folder {self._run.path} has all of it, "
+            f"and asyncrl train --resume {quoted(self._run.path)} copies it again"
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -152,10 +183,10 @@ class Uploads:
             before, self._problem = self._problem, problem
             if problem is not None:
                 self._news.append(
-                    f"The run could not be copied to {self.url}: {problem}; it is tried again with the next checkpoint."
+                    f"The run could not be copied to {self.url}: {problem}; retrying with the next checkpoint."
                 )
             elif before is not None:
-                self._news.append(f"The run is copied to {self.url} again.")
+                self._news.append(f"Copying to {self.url} works again.")
 
     def _linked(self) -> Run:
         """A folder with links to the files of the run, which stay what they are while the run goes on."""

@@ -173,7 +173,7 @@ class Advisor:
         if config.lag == 0:
             yield change("lag", 1)
         elif config.schedule is ScheduleKind.LOCKSTEP and (config.lag + 1) * rollouts < config.actors:
-            yield change("lag", -(-config.actors // rollouts) - 1)  # all actors make rollouts at the same time
+            yield change("lag", -(-config.actors // rollouts) - 1)  # all actors collect rollouts at the same time
         yield from (change("actors", factor * config.actors) for factor in (2, 4))
         if config.engine is EngineKind.SERIAL and HAS_WORKERS:
             words = "--engine processes "

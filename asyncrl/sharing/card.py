@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from asyncrl.agents.evaluation import Evaluation
+from asyncrl.common.quoting import quoted
 from asyncrl.envs import Contract, contract_lines
 from asyncrl.envs.contract import named_outside
 from asyncrl.runs.checkpoint import Checkpoint
@@ -90,7 +91,7 @@ def _front_matter(algorithm: str, env: str, facts: Mapping[str, Any]) -> str:
 
 
 def _usage(source: str, family: str, trust: str) -> str:
-    commands = [f"asyncrl play {source}{trust}", f"asyncrl evaluate {source} --episodes 30{trust}"]
+    commands = [f"asyncrl play {quoted(source)}{trust}", f"asyncrl evaluate {quoted(source)} --episodes 30{trust}"]
     more = ", trust=True" if trust else ""
     program = ["import asyncrl", "", f'agent = asyncrl.load("{source}"{more})', "action = agent.act(observation)"]
     extras = [family] * (family in _EXTRAS) + ["share"] * source.startswith(PREFIX)

@@ -63,8 +63,8 @@ def share(
     Args:
         run: A run, the folder of a run or a checkpoint, or the name of a pretrained agent.
         folder: The folder, which must be new or empty.
-        episodes: Episodes of the evaluation.
-        seed: Its seed.
+        episodes: Number of episodes of the evaluation.
+        seed: Seed of the evaluation and of a recorded video.
         greedy: Evaluate the most probable actions; False samples them, None does as the run's evaluations.
         env: The environment, if the agent was trained in several.
         video: Take the run's video of this agent, or record one.
@@ -72,6 +72,9 @@ def share(
         name: USER/NAME of the repository on the Hub, for the commands on the card.
         trust: Run code that the folder names even if someone else made the folder.
         progress: Whether to show the evaluation's progress; None shows it in a terminal or a notebook.
+
+    Returns:
+        The folder, its files with their sizes in bytes, and what it could not get.
 
     Raises:
         UsageError: If the folder is not empty, or the agent cannot be evaluated.
@@ -152,7 +155,7 @@ def _copy_checkpoint(agent: Agent, folder: Path) -> None:
 
 
 def _without_paths(config: RunConfig) -> RunConfig:
-    """Return the configuration with the names of files and folders in the place of their paths on this machine."""
+    """Return the configuration with the names of files and folders instead of their paths on this machine."""
     start, bot = config.init_from, config.bots.bot
     supervision = replace(config.environment.supervision, capsules=None)
     return replace(

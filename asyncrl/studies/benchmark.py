@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.api import tailor
+from asyncrl.common.quoting import quoted
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
@@ -56,8 +57,8 @@ def benchmark(
         episodes: Evaluation episodes after each run; None is the suite's.
         folder: Folder of the study; None is `studies/NAME`.
         jobs: Runs at a time; None is as many as the cores allow.
-        on_ray: Address of a Ray cluster on which the runs are made, one a process on some node: HOST:PORT, "auto" for the
-            one of this machine, or "local" for a Ray that is started here. None makes them on this machine.
+        on_ray: Address of a Ray cluster to train on, one process for each run: HOST:PORT, "auto" for this machine's
+            cluster, or "local" to start one. None: this machine.
         vs: Published tables, or folders of other studies, to compare with in the report.
         export: An .npz file for the normalized scores as arrays for rliable; relative to the folder of the study.
         trust: Continue a study that someone else made, which may run code that it names.
@@ -100,7 +101,8 @@ def benchmark(
         if study.results and target is not None and not (missing and stop):
             export_scores(study, target)
     if missing and stop:
-        sentence = f"stopped with {len(study.unfinished())} runs to do; continue with: asyncrl benchmark {study.path}"
+        again = f"asyncrl benchmark {quoted(study.path)}"
+        sentence = f"stopped with {len(study.unfinished())} runs to do; continue with: {again}"
         say(sentence)
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt(sentence)

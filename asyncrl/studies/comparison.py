@@ -15,11 +15,14 @@ from asyncrl.agents.video import check_video_file
 from asyncrl.algorithms import algorithm_name_of
 from asyncrl.api import Agent, load
 from asyncrl.common.serialization import to_json
+from asyncrl.common.validation import check_whole
 from asyncrl.errors import UsageError
 from asyncrl.monitor import Record
 from asyncrl.plots.sources import find_runs, group_runs
 from asyncrl.runs.config import RunConfig, ScheduleKind
+from asyncrl.runs.lookup import run_names
 from asyncrl.runs.metrics_file import read_records
+from asyncrl.runs.run import Run
 from asyncrl.runs.settings import leaves
 from asyncrl.studies.grid import HELD_OUT
 from asyncrl.studies.side_by_side import record_side_by_side
@@ -85,8 +88,8 @@ class Comparison:
 
 
 def compare(
-    a: Path | str,
-    b: Path | str,
+    a: Run | Path | str,
+    b: Run | Path | str,
     *,
     episodes: int = 100,
     seed: int = HELD_OUT,
@@ -97,13 +100,17 @@ def compare(
     """Compare two runs, or two folders of runs that differ in nothing but the seed.
 
     Args:
-        a: A run folder, a checkpoint, a pretrained agent, or a folder of runs.
+        a: A run, its folder, a checkpoint, a pretrained agent, or a folder of runs.
         b: Another.
         episodes: Evaluation episodes of each run.
         seed: Seed of the evaluation environments, the same for both.
         video: An .mp4 or .gif file that shows both agents side by side, in environments with the same seed.
         trust: Run code that the run folders name even if someone else made them.
         progress: Whether to show the progress of the evaluations; None shows it in a terminal or a notebook.
+
+    Returns:
+        The mean returns and their difference with 95 % intervals, the settings that differ, and, for runs that were
+        meant to be equal, where their metrics part.
 
     Raises:
         UsageError: If the environments differ, or a folder holds runs with different settings.
@@ -113,14 +120,15 @@ def compare(
     path = None if video is None else Path(video).absolute()
     if path is not None:
         check_video_file(path)
-    if episodes < 1:
-        raise UsageError(f"--episodes must be 1 or more, not {episodes}")
+    check_whole("episodes", episodes)
+    check_whole("seed", seed, 0)
+    names = _names(a, b)
     sides = [_agents(name, trust=trust) for name in (a, b)]
     one, two = (side[0] for side in sides)
     if one.contract.env != two.contract.env:
         raise UsageError(
-            f"{a} is an agent for {one.contract.env} and {b} for {two.contract.env}: scores of different environments "
-            "cannot be compared"
+            f"{names[0]} is an agent for {one.contract.env} and {names[1]} for {two.contract.env}: scores of different "
+            "environments cannot be compared"
         )
     returns = [
         [evaluate(agent, episodes, seed, progress=progress, trust=trust).returns for agent in side] for side in sides
@@ -133,9 +141,9 @@ def compare(
     records = [_records(side[0]) for side in sides] if meant else [[], []]
     equal, divergence = first_divergence(*records)
     if path is not None:
-        record_side_by_side((one, two), (str(a), str(b)), path, seed)
+        record_side_by_side((one, two), names, path, seed)
     return Comparison(
-        names=(str(a), str(b)),
+        names=names,
         env=one.contract.env,
         settings=settings,
         scores=(mean_with_interval(values[0]), mean_with_interval(values[1])),
@@ -151,12 +159,20 @@ def compare(
     )
 
 
-def _agents(name: Path | str, *, trust: bool) -> list[Agent]:
+def _names(*sides: Any) -> tuple[str, str]:
+    """What both sides are called. Raises UsageError for an agent in memory, which belongs to no run's records."""
+    if any(isinstance(side, Agent) for side in sides):
+        raise UsageError("compare takes runs, their folders or checkpoints, not an Agent: name agent.checkpoint.path")
+    one, two = (run_names(side)[0] for side in sides)
+    return one, two
+
+
+def _agents(name: Run | Path | str, *, trust: bool) -> list[Agent]:
     """The agent of a run, or those of a folder of runs with the same settings."""
     path = Path(os.fspath(name))
     is_folder_of_runs = path.is_dir() and not any((path / file).is_file() for file in ("config.json", "manifest.json"))
     if not is_folder_of_runs:
-        return [load(name, trust=trust)]
+        return [load(os.fspath(name), trust=trust)]
     groups = group_runs(find_runs([path]))
     if len(groups) > 1:
         raise UsageError(

@@ -48,7 +48,7 @@ class Launcher(Protocol):
         """The number of runs at a time if each keeps `needed` cores busy."""
 
     def start(self, make: Callable[[], Command], out: Path, errors: Path) -> Process:
-        """Start a command. `make` is called again if it has to begin again."""
+        """Start a command. `make` is called again for each restart."""
 
     def options(self, config: RunConfig, contract: Contract) -> tuple[str, ...]:
         """Options for settings that a run would leave to its machine."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from asyncrl.common.counting import counted
 from asyncrl.common.serialization import write_atomically
 from asyncrl.plots.document import Block, Figure, Heading, Rows, Text, to_html, to_markdown
 from asyncrl.runs.provenance import machine
@@ -67,8 +68,8 @@ def _introduction(study: Study) -> Iterator[Block]:
         yield Text(suite.description)
     done, total = len(study.cells()) - len(study.unfinished()), len(study.cells())
     yield Text(
-        f"{done} of {total} runs over {suite.seeds} seed{'s' * (suite.seeds > 1)}. The score of a run is the mean return "
-        f"of its last weights over {suite.episodes} episodes in environments with the seed {HELD_OUT}, which no training "
+        f"{done} of {total} runs over {counted(suite.seeds, 'seed')}. The score of a run is the mean return of its last "
+        f"weights over {counted(suite.episodes, 'episode')} in environments with the seed {HELD_OUT}, which no training "
         "uses. Intervals are 95 % intervals over runs: Student's t for means, the stratified bootstrap for aggregates."
     )
     if suite.seeds < _FEW:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from asyncrl.common.serialization import from_json, read_text
 from asyncrl.common.toml_text import Lines, at_line, line_of, lines_of, parse_toml
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
+from asyncrl.runs.foreign_names import explain_unknown
 from asyncrl.runs.settings import setting_places
 from asyncrl.studies.statistics import normalized
 
@@ -82,6 +84,8 @@ def suite_names() -> list[str]:
 
 def read_suite(name: Path | str) -> Suite:
     """The suite of this name or in this file. Raises UsageError, with the line, for what a suite file cannot hold."""
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"a suite is a Suite, a name or the path of a file, not {name!r:.80} (asyncrl list suites)")
     path = _FOLDER / f"{name}.toml" if str(name) in suite_names() else Path(name)
     if not path.is_file():
         known = [*suite_names(), *map(str, Path().glob("*.toml"))]
@@ -149,7 +153,7 @@ class _Reader:
         known = setting_places(algorithm_named(algorithm))
         for name in settings:
             if name not in known:
-                problem = f"{algorithm} has no setting {name!r}{suggestions(name, known)}"
+                problem = f"{algorithm} has no setting {name!r}{explain_unknown(name, known)}"
                 raise UsageError(f"{self._at((*place, name))}: {problem}")
             if name == "seed":
                 raise UsageError(f"{self._at((*place, name))}: seed is not a setting of a suite: use seeds and first_seed")

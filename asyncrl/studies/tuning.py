@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
-from asyncrl.api import configure, tailor
+from asyncrl.api import check_order, configure, tailor
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
 from asyncrl.common.serialization import to_json
 from asyncrl.common.signals import StopRequest, handle_stop_signals
@@ -86,7 +86,7 @@ def tune(
     trials: int = 20,
     seeds: int = 3,
     objectives: Sequence[str] | str = "score",
-    search: Sequence[str] = (),
+    search: Sequence[str] | str = (),
     folder: Path | str | None = None,
     jobs: int | None = None,
     on_ray: str | None = None,
@@ -106,12 +106,13 @@ def tune(
         env: Environment id, or a class or function in a module.
         algorithm: As for `train`.
         trials: Number of trials, those of the folder included.
-        seeds: Other seeds that the best trials' settings are run with (one trial in ten, at most three); 0 for none.
-        objectives: "score" or "seconds", or both: then all trials are made to their end, and the Pareto front is shown.
+        seeds: Extra seeds to rerun the best settings with (those of the best tenth of the trials, at most three); 0 for
+            none.
+        objectives: "score" or "seconds", or both: then no trial is stopped early, and the Pareto front is shown.
         search: Settings to vary; () for all that have a search space (`Range` and `Choices` in their types).
         folder: Folder of the study; None is `studies/tune-ALGO-ENV`.
         jobs: Trials at a time; None is as many as the cores allow.
-        on_ray: Address of a Ray cluster on which the trials are made, as for `benchmark`.
+        on_ray: Address of a Ray cluster to run the trials on, as for `benchmark`.
         config: A settings file; its settings are not varied.
         preset: Preset to start from.
         trust: Run code that `config` names even if it is in the run folder of someone else.
@@ -133,7 +134,9 @@ def tune(
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 0), ("jobs", jobs, 1)):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be {least} or more, not {value}")
+    check_order("tune", env, algorithm)
     check_optuna()
+    search = [search] if isinstance(search, str) else search
     recipe, base, space = _prepare(env, algorithm, config, preset, settings, search, trust=trust)
     name = re.sub("[^a-zA-Z0-9_.+-]+", "-", f"tune-{recipe.algorithm}-{recipe.env}")
     resolved = resolve(*recipe.configuration({}))
@@ -187,7 +190,7 @@ def _prepare(
             raise UsageError("trials are compared by their evaluations, but --eval-episodes is 0")
         if base.env.startswith("__main__:"):
             raise UsageError(
-                f"{base.env} cannot be found by the trials, which are processes of their own; put it in a module"
+                f"{base.env} is defined in a script or notebook, which trial processes cannot import; put it into a module"
             )
         if not base.eval_every:
             fixed["eval_every"] = max(1, base.steps // _EVALUATIONS)
@@ -197,13 +200,15 @@ def _prepare(
 
 
 def _objectives(words: Sequence[str] | str) -> tuple[Objective, ...]:
-    """The objectives by their names. Raises UsageError for an unknown one."""
+    """The objectives by their names. Raises UsageError for an unknown one, or one that is given twice."""
     names = words.split(",") if isinstance(words, str) else list(words)
     known = [objective.value for objective in Objective]
     for name in names:
         if name not in known:
             raise UsageError(f"--objectives: {name!r} is not one of {', '.join(known)}{suggestions(str(name), known)}")
-    return tuple(dict.fromkeys(map(Objective, names)))
+        if names.count(name) > 1:
+            raise UsageError(f"--objectives: {name} is given twice")
+    return tuple(map(Objective, names))
 
 
 def _tune(plan: _Plan) -> TuningResult:

@@ -12,7 +12,7 @@ from asyncrl.algorithms import Random
 from asyncrl.common.search_space import Choices, Range
 from asyncrl.common.validation import flag
 from asyncrl.envs import Contract
-from asyncrl.errors import UsageError, suggestions
+from asyncrl.errors import UsageError, continued, suggestions
 from asyncrl.runs.config import RunConfig
 from asyncrl.runs.option_checks import ineffective, reject_ineffective
 from asyncrl.runs.resolution import resolve
@@ -81,9 +81,8 @@ def search_space(
         if name not in known:
             every = leaves(config)
             why = "has no search space" if name in every else "does not exist"
-            raise UsageError(
-                f"--search: the setting {name!r} {why}{suggestions(name, known)}; there are {', '.join(known)}"
-            )
+            sentence = f"--search: the setting {name!r} {why}{suggestions(name, known)}"
+            raise UsageError(continued(sentence, f"there are {', '.join(known)}"))
         if name in fixed:
             raise UsageError(f"{flag(name)} is given a value, so --search {name} cannot vary it; leave out one of them")
     if names:

@@ -60,9 +60,13 @@ def of_choices():
 
 def of_parts():
     return lambda observation, info: int(observation["'arm.left'"])
+
+def direct(observation, info):
+    return 1
 """
 SMALL: dict[str, Any] = dict(steps=960, actors=2, envs_per_actor=4, learning_starts=200, capacity=2_000, batch_size=16)
 SMALL |= dict(target_every=200, eval_episodes=0, seed=5, engine="serial", epsilon_steps=1, final_epsilons=(0.0,))
+SMALL |= dict(replay_ratio=0.1)
 
 
 @pytest.fixture
@@ -127,7 +131,7 @@ def test_bots_play_their_share_of_the_episodes(
     monkeypatch.setattr(
         DQN, "act", lambda self, network, observation, state, context: ActionOutput(zeros(observation), state, {})
     )
-    asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=16_000, learning_starts=15_900, capacity=16_000)
+    asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=6_000, learning_starts=5_900, capacity=6_000)
     start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
     played = everything(memories[0])
     bots_steps, others = (played.action == 1).sum().item(), (played.action == 0).sum().item()
@@ -167,8 +171,8 @@ def test_every_episode_has_a_new_bot(bots: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("too_far", "too_far returned 7, which is not a valid action; actions are 2"),
-        ("undecided", r"undecided returned 0\.5, which is not a valid action; actions are 2"),
+        ("too_far", "too_far returned 7, which is not a valid action; the environment has 2 discrete actions"),
+        ("undecided", r"undecided returned 0\.5, which is not a valid action; the environment has 2 discrete"),
         ("confused", r"raised ValueError: which way\? \(.*bots.py, line 18\)"),
         ("nothing", "nothing returned 3; a bot must be a function"),
         ("leaving", r"raised SystemExit \(.*bots.py, line 29\)"),
@@ -181,6 +185,13 @@ def test_a_bots_error_names_its_file(tmp_path: Path, bots: Path, name: str, sent
         start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
 
 
+def test_a_bot_that_cannot_be_made_leaves_no_run_folder(tmp_path: Path, bots: Path) -> None:
+    asked = dict(bot=f"{bots}:nothing", bot_share=0.9)
+    with pytest.raises(BotFault, match="nothing returned 3; a bot must be a function"):
+        start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("algorithm", "asked", "sentence"),
     [
@@ -188,8 +199,13 @@ def test_a_bots_error_names_its_file(tmp_path: Path, bots: Path, name: str, sent
         ("dqn", dict(bot_share=0.5), "need a bot; add --bot FILE.py:NAME"),
         ("dqn", dict(bot="bots.py:to_the_right", bot_share=0.5), "bots.py:to_the_right: there is no file bots.py$"),
         ("dqn", dict(bot="HERE:to_the_rigth", bot_share=0.5), "has no 'to_the_rigth'; did you mean 'to_the_right'"),
+        (
+            "dqn",
+            dict(bot="HERE:direct", bot_share=0.5),
+            r"direct\(observation, info\) needs arguments; .* returns a bot: def make\(\): return direct$",
+        ),
         ("dqn", dict(bot="HERE:to_the_right"), "--bot .*:to_the_right has no effect; add --bot-share"),
-        ("dqn", dict(bot="HERE:to_the_right", bot_prefill=500), "--learning-starts must be as much or more"),
+        ("dqn", dict(bot="HERE:to_the_right", bot_prefill=500), "--bot-prefill 500 is more than --learning-starts "),
         ("a3c", dict(bot="HERE:to_the_right", bot_share=0.5), "--bot fills a replay buffer, and a3c has none"),
     ],
 )

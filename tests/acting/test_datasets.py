@@ -186,7 +186,7 @@ def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, al
     _, outcome = start(config, tmp_path / "trained")
     assert outcome.evaluation is not None
     assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
-    with pytest.raises(CheckpointError, match="initial weights of another network"):
+    with pytest.raises(CheckpointError, match="initial weights of a different network"):
         start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
 
 
@@ -242,6 +242,8 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, walked: st
     with pytest.raises(UsageError, match=r"has observations \(6,\) float32, but CartPole-v1 has \(4,\)"):
         datasets.read(walked, cart)
     with pytest.raises(UsageError, match="dataset corridor/rigth-v0 was not found; did you mean 'corridor/right-v0'"):
+        datasets.read("corridor/rigth-v0", corridor)
+    with pytest.raises(UsageError, match=r"'\? To download it: minari download corridor/rigth-v0$"):
         datasets.read("corridor/rigth-v0", corridor)
     for env, dataset in (("CartPole-v1", walked), (CORRIDOR, "corridor/left-v0")):
         with pytest.raises(UsageError, match=f"dataset {dataset}"):

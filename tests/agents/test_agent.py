@@ -100,6 +100,13 @@ def test_lists_and_numbers_of_python_are_observations() -> None:
             [7, 300],
             r"an observation that holds 300 at \(0, 1\), which uint8 cannot hold",
         ),
+        (
+            spaces.Box(0, 1, (3,)),
+            (np.zeros(3), {}),
+            r"^the observation is a tuple; env.reset\(\) returns \(observation, info\)$",
+        ),
+        (spaces.Discrete(3), (1, {}), "the observation is a tuple"),
+        (spaces.Dict(arm=spaces.Discrete(2)), ({"arm": 1}, {}), "the observation is a tuple"),
         (spaces.Discrete(3, start=5), 2, r"an observation that is 2, outside the choices 5 … 7"),
         (spaces.Dict(arm=spaces.Discrete(2)), {"leg": 1}, "an observation without the part 'arm'"),
         (

@@ -65,7 +65,7 @@ def test_record_needs_human_and_human_needs_discrete_actions(capsys: pytest.Capt
     assert "--record is for --human" in capsys.readouterr().err
     assert main(["play", "Pendulum-v1", "--human"]) == 2
     said = capsys.readouterr()
-    assert "needs actions that are one choice; in Pendulum-v1 an action is 1 number within [-2, 2]" in said.err
+    assert "needs a single discrete action, but Pendulum-v1 has actions of 1 number within [-2, 2]" in said.err
     assert said.out == ""
 
 

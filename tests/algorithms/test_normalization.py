@@ -317,5 +317,5 @@ def test_a_network_without_a_place_for_statistics_is_refused(option: str) -> Non
     contract = describe("CartPole-v1")
     observed = Normalization(observation=ObservationStatistics(contract))
     needed = observed if "observation" in option else Normalization(value=ValueStatistics())
-    with pytest.raises(UsageError, match=f"{option} needs .*, which UniformPolicy has not; leave it out"):
+    with pytest.raises(UsageError, match=f"{option} needs .*, which UniformPolicy does not have; leave it out"):
         needed.check(UniformPolicy(NetworkConfig(), contract.spaces, torch.float32, torch.Generator()))

@@ -192,7 +192,7 @@ def test_the_policy_comes_first_in_the_weights_of_td3() -> None:
 @pytest.mark.parametrize(
     ("env", "algorithm", "wrong", "sentence"),
     [
-        ("CartPole-v1", "sac", {}, "sac needs continuous actions, but the environment's actions are 2"),
+        ("CartPole-v1", "sac", {}, "sac needs continuous actions, but the environment has 2 discrete actions"),
         ("Pendulum-v1", "td3", dict(recurrent="lstm"), "samples single steps, so it cannot train --recurrent lstm"),
         ("Pendulum-v1", "td3", dict(noisy=True), "are for methods that learn action values, not for td3"),
         ("Pendulum-v1", "sac", dict(tau=0.0), "--tau must be above 0 and at most 1, not 0"),

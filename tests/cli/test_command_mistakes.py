@@ -16,7 +16,7 @@ MISTAKES = {
     "pretrain CartPole-v1 dqn": "the algorithm comes first: asyncrl pretrain dqn CartPole-v1",
     "train CartPole-v1": "the algorithm is missing: asyncrl train ALGO CartPole-v1",
     "train tqc CartPole-v1": "there is no algorithm 'tqc'; sac learns continuous actions from a replay buffer as well",
-    "train sac CartPole-v1": "sac needs continuous actions, but the environment's actions are 2; use dqn or ppo",
+    "train sac CartPole-v1": "but the environment has 2 discrete actions; use dqn or ppo",
     "train A2C CartPole-v1": "there is no algorithm 'A2C'; A2C is a3c with --lag 0",
     "train nonsense CartPole-v1": "there is no algorithm 'nonsense'; there are a3c, impala, ppo",
     "train a3c CartPole-v1 --protocol raw": "takes no --protocol",
@@ -45,12 +45,27 @@ MISTAKES = {
     f"{CORRIDOR} --optimizer-epsilon 0": "--optimizer-epsilon must be positive, not 0",
     f"{CORRIDOR} --actors 0": "--actors must be 1 or more, not 0",
     f"{CORRIDOR} --steps -5": "--steps must be 1 or more, not -5",
+    "train --preset mnih2016/n-step-q CartPole-v1": "preset mnih2016/n-step-q does not fit CartPole-v1: it sets --sticky, "
+    "and CartPole-v1 takes no --sticky (given: 0.0): it is an option of atari environments",
+    "train ppo CartPole-v1 --preset ppo/atari --steps 5M": "preset ppo/atari does not fit CartPole-v1: it sets --",
+    "train --preset mnih2016/n-step-q CartPole-v1 --sticky 0": "asyncrl: CartPole-v1 takes no --sticky",
+    "train ppo CartPole-v1 --minibatches 1e6": "asyncrl: --minibatches 1000000: an update has",
+    f"{CORRIDOR} --steps 5 --envs-per-actor 60": "--steps 5: one update is 960 steps; lower --actors, --envs-per-actor or",
     f"{CORRIDOR} --lag -1": "--lag must be 0 or more, not -1",
     f"{CORRIDOR} --learning-rate 0": "--learning-rate must be positive, not 0",
     f"{CORRIDOR} --queue-size 3": "takes exactly 2",
     f"{CORRIDOR} --sticky 0.25": "takes no --sticky",
+    f"{CORRIDOR} --init-from nowhere --run-dir new": "--init-from nowhere: there is no run folder nowhere",
+    f"{CORRIDOR} --init-from damaged --run-dir new": "--init-from damaged: /",
+    f"{CORRIDOR} --init-from pretrained/pong-ppo": "--init-from pretrained/pong-ppo: initial weights of a different",
     "train --resume nowhere": "there is no run folder nowhere",
-    "train --resume .": ". is not a run folder",
+    "train --resume run/checkpoints": "run/checkpoints is not a run folder: it has no config.json",
+    "train --resume run/latest": "a checkpoint cannot be resumed; name its run: run\n",
+    "train --resume run/checkpoints/000000002000": "a checkpoint cannot be resumed; name its run: run\n",
+    "train --resume pretrained/pong-ppo": "--init-from pretrained/pong-ppo starts from its weights",
+    "train a3c CartPole-v1 --resume run": "has its algorithm and environment: asyncrl train --resume run\n",
+    "train --resume run --print-config": "--print-config is for new runs; RUN/config.toml has the settings",
+    "train --resume run --steps 10": "--steps 10: the run has taken 2,000 steps already; --steps is its whole length (it",
     "train --resume run --lag 3": "--lag cannot change when a run is resumed: it affects the weights. These can: --steps, ",
     "train --resume run --t-max=3": "--t-max cannot change when a run is resumed: it affects the weights",
     "train --resume run --reward-clip 1": "--reward-clip cannot change when a run is resumed: it belongs to the",
@@ -61,9 +76,11 @@ MISTAKES = {
     "train --resume run --learning-rate 1": "--learning-rate cannot change unless the run has diverged",
     "train --resume run --log-evry 3": "there is no option --log-evry; did you mean '--log-every'",
     "evaluate nowhere": "there is no run folder nowhere",
-    "evaluate .": ". is not a run folder",
+    "evaluate .": ". holds 2 runs; name one, such as damaged",
     "play nowhere": "there is no run folder nowhere",
-    "inspect .": ". is not a run folder",
+    "inspect run/videos": "run/videos is not a run folder: it has no config.json",
+    f"{CORRIDOR} --hidden 64 0": "--hidden must be between 1 and 65536, not 0\n",
+    "repro nope": "there is no capsule nope\n",
     "evaluate run --greedy --sample": "--greedy and --sample exclude each other",
     "evaluate run --episodes 0": "--episodes must be 1 or more, not 0",
     "play run --video x.avi": "x.avi: the file must end in .mp4 or .gif",
@@ -96,6 +113,33 @@ def test_a_mistake_is_answered_in_one_sentence(beside: Path, capsys: pytest.Capt
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert contents(beside) == before
+
+
+FOREIGN = {
+    "train a3c CartPole-v1 --lr 3": "there is no option --lr; it is --learning-rate here",
+    "train a3c CartPole-v1 --gamma 1": "there is no option --gamma; it is --discount here",
+    "train ppo CartPole-v1 --batch-size 64": "--batch-size; it is --minibatches or --rollouts-per-update here",
+    "train ppo CartPole-v1 --ent-coef 0": "there is no option --ent-coef; it is --entropy-cost here",
+    "train sac Pendulum-v1 --ent-coef 0": "it is --learn-temperature or --temperature here",
+    "train a3c CartPole-v1 --gpu": "there is no option --gpu; it is --device here",
+    "train a3c CartPole-v1 --algo ppo": "the algorithm is named by its place: asyncrl train ALGO ENV",
+    "train a3c CartPole-v1 --total_timesteps 9": "there is no option --total_timesteps; it is --steps here",
+    "train a3c CartPole-v1 --n-envs 8": "there is no option --n-envs; it is --envs-per-actor here",
+    "train a3c CartPole-v1 --out x": "there is no option --out; it is --run-dir here",
+    "train ppo CartPole-v1 --double": "--double; it is an option of dqn, c51, qr-dqn, iqn",
+    "train ppo CartPole-v1 --buffer-size 9": "--capacity is an option of dqn, c51, qr-dqn, iqn, sac, td3",
+    "train r2d2 CartPole-v1": "there is no algorithm 'r2d2'; R2D2 is dqn with --recurrent lstm",
+    "play run --gpu": "there is no option --gpu",
+}
+
+
+@pytest.mark.parametrize("line", FOREIGN)
+def test_a_name_of_another_library_is_answered_with_the_one_here(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    assert ran(*line.split()) == 2
+    printed = capsys.readouterr().err
+    assert FOREIGN[line] in printed
+    assert "did you mean" not in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(

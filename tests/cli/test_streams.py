@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncrl.cli import main, streams
 from asyncrl.launch import newest_checkpoint
 from asyncrl.runs.lookup import open_run
 
@@ -54,6 +56,19 @@ def test_output_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
 def test_a_list_whose_reader_closes_the_pipe_exits_with_0(tmp_path: Path) -> None:
     done = shell(f"{ASYNCRL} list algorithms | head -1; exit ${{PIPESTATUS[0]}}", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", ["train a3c --help-all", "train a3c worlds:Corridor-v0 --print-config"])
+def test_help_and_settings_whose_reader_closes_the_pipe_exit_with_0(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(streams, "flush", refuse)
+    monkeypatch.setattr(streams, "silence", lambda: None)
+    assert main(words.split()) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_whose_reader_closes_the_pipe_is_saved(tmp_path: Path) -> None:

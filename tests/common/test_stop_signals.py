@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from typing import Any
@@ -31,6 +32,14 @@ def test_each_signal_asks_to_stop_and_is_handled_as_before_afterwards(number: si
     assert [signal.getsignal(n) for n in STOPPING] == before
 
 
+@pytest.mark.parametrize(("first", "later"), list(itertools.permutations(STOPPING, 2)))
+def test_the_first_signal_says_how_the_run_ends(first: signal.Signals, later: signal.Signals) -> None:
+    with handle_stop_signals() as stop:
+        signal.raise_signal(first)
+        signal.raise_signal(later)
+        assert stop.signal == first
+
+
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -51,9 +60,18 @@ def test_a_handler_that_an_environment_puts_in_place_does_not_keep_the_run_from_
 
 
 def test_the_second_interrupt_is_from_the_keyboard() -> None:
-    with handle_stop_signals():
+    with handle_stop_signals() as stop:
         signal.raise_signal(signal.SIGINT)
         assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
+        assert stop.signal == signal.SIGINT
+
+
+def test_the_first_interrupt_after_another_signal_waits_for_the_update() -> None:
+    with handle_stop_signals() as stop:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert is_from_keyboard(caught(lambda: signal.raise_signal(signal.SIGINT)))
+        assert stop.signal == signal.SIGTERM
 
 
 def raise_keyboard_interrupt() -> None:

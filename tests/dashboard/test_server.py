@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from asyncrl.common.file_lock import file_lock
+from asyncrl.dashboard import server
 from asyncrl.dashboard.feed import Feed
 from asyncrl.dashboard.server import open_address
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
@@ -236,12 +237,15 @@ def test_a_pretrained_agent_is_a_finished_run() -> None:
     assert (agent.name, agent.summary()["state"]) == ("pretrained/pong-ppo", "finished")
 
 
-def test_the_next_free_port_is_taken() -> None:
+def test_the_next_free_port_is_taken_unless_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        address = open_address(port)
+        with pytest.raises(UsageError, match=f"^port {port} is in use; without --port, a free one is taken$"):
+            open_address(port)
+        monkeypatch.setattr(server, "PORT", port)
+        address = open_address()
         with address.socket:
             assert address.port > port
             assert address.url == f"http://127.0.0.1:{address.port}/{address.token}/"

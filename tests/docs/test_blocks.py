@@ -137,7 +137,8 @@ def shortened(command: list[str]) -> list[str]:
         return [name, *replaced(words, "--steps", str(2 * BRIEF["steps"])), "--quiet", "--no-video"]
     if name == "train":
         words = replaced(words, "--steps", str(BRIEF["steps"]))
-        options = {"actors": 1, "envs-per-actor": 4, "engine": "serial", "eval-episodes": 0}
+        envs = 2 if words[1].startswith("ALE/") else 4  # emulators take long to start
+        options = {"actors": 1, "envs-per-actor": envs, "engine": "serial", "eval-episodes": 0}
         if words[0] in REPLAY:
             options |= {"capacity": 1_000, "learning-starts": 224, "batch-size": 8}
         for option, value in options.items():

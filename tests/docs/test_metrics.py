@@ -19,8 +19,8 @@ from asyncrl.envs.families.gymnasium import Gymnasium
 from asyncrl.launch import start
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-SMALL: dict[str, Any] = dict(steps=640, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
-REPLAY = dict(learning_starts=100, capacity=600, batch_size=16)
+SMALL: dict[str, Any] = dict(steps=320, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
+REPLAY = dict(learning_starts=100, capacity=600, batch_size=16, replay_ratio=0.05)
 OWN: dict[str, dict[str, Any]] = {
     "dqn": REPLAY,
     "c51": REPLAY,
@@ -70,7 +70,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     monkeypatch.setattr(Gymnasium, "measures", lambda self, contract: ("distance",))
     (tmp_path / "crumbs").mkdir()
     crashing = dict(
-        steps=80,
+        steps=20,
         actors=1,
         envs_per_actor=2,
         t_max=5,
@@ -83,7 +83,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
     runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]
     runs += [(f"{__name__}:Measured", "a3c", {}), ("failing_envs:Raising", "a3c", crashing)]
-    runs += [("worlds:Corridor-v0", "random", dict(patience=1, eval_every=96, video_every=96))]
+    runs += [("worlds:Corridor-v0", "random", dict(steps=640, patience=1, eval_every=96, video_every=96))]
     found: dict[str, set[str]] = defaultdict(set)
     for number, (env, algorithm, settings) in enumerate(runs):
         folder = tmp_path / str(number)

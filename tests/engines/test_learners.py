@@ -42,7 +42,7 @@ def weights_after(folder: Path, env: str, algorithm: str, **settings: Any) -> Ch
         ("ppo", dict(EPOCHS, **UNROLLED, minibatches=6), 3),  # learners without a sequence in a minibatch
         ("a3c", dict(SMALL, steps=480, t_max=8, **UNROLLED), 2),
         ("dqn", dict(REPLAY, **UNROLLED, sequence_length=3, burn_in=1, prioritized=True, noisy=True, n_step=2), 2),
-        ("sac", dict(REPLAY, batch_size=17), 2),
+        ("sac", dict(REPLAY, batch_size=17, replay_ratio=0.25), 2),
     ],
 )
 def test_their_updates_are_those_of_one(algorithm: str, settings: Mapping[str, Any], learners: int, tmp_path: Path) -> None:

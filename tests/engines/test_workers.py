@@ -117,6 +117,20 @@ def test_memory_that_cannot_be_had_is_a_sentence() -> None:
         SharedMemory.allocate(2**61)
 
 
+@pytest.mark.parametrize("has_memfd", [True, False])
+@pytest.mark.parametrize("nbytes", [2**62, 2**64])
+def test_memory_that_cannot_be_had_leaves_no_file_open(
+    nbytes: int, has_memfd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_memfd:
+        monkeypatch.delattr(os, "memfd_create")
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        with pytest.raises(UsageError, match="cannot allocate"):
+            SharedMemory.allocate(nbytes)
+    assert len(os.listdir("/proc/self/fd")) <= open_before
+
+
 @pytest.fixture
 def hidden(tmp_path: Path) -> Iterator[ModuleType]:
     """A module that is imported here and that no search path leads to."""

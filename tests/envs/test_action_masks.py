@@ -110,7 +110,7 @@ def test_each_part_of_an_action_needs_a_choice() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("Continuous", r"action_masks\(\), but its actions are .* which cannot be masked"),
+        ("Continuous", r"action_masks\(\), but also actions of .*, which cannot be masked"),
         ("WrongEntry", r"observation\['action_mask'\] of shape \(6,\), but 7 choices need one number each"),
     ],
 )

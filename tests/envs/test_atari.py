@@ -214,12 +214,12 @@ def test_a_view_shows_the_game_that_is_evaluated() -> None:
 
 
 def test_no_op_starts_are_below_noop_max_and_not_counted_in_the_cap() -> None:
-    environments = Environments(describe("PongNoFrameskip-v4", AtariOptions(noop_max=3, episode_frames=40)), 30)
-    observation = environments.reset(list(range(30)))
+    environments = Environments(describe("PongNoFrameskip-v4", AtariOptions(noop_max=3, episode_frames=40)), 8)
+    observation = environments.reset(list(range(8)))
     assert set(environments.infos["episode_frame_number"].tolist()) == {0, 1, 2}
     assert observation[:, -1].any()
     assert not observation[:, :-1].any(), "frames from before the game are zero"
-    done = [environments.step(np.zeros(30, np.int64)).done for _ in range(40 // 4)]
+    done = [environments.step(np.zeros(8, np.int64)).done for _ in range(40 // 4)]
     environments.close()
     assert [step.all() for step in done] == [False] * 9 + [True]
     assert not np.any(done[:-1])

@@ -88,5 +88,6 @@ def test_the_picture_shows_pitch_teams_and_ball() -> None:
 
 
 def test_it_trains(tmp_path: Path) -> None:
-    run = train(CLOSE, "ppo", steps=600, t_max=16, envs_per_actor=4, eval_episodes=0, run_dir=tmp_path / "run")
+    settings = dict(engine="serial", actors=1, envs_per_actor=4, t_max=16, epochs=1, eval_episodes=0)
+    run = train(CLOSE, "ppo", steps=128, run_dir=tmp_path / "run", **settings)
     assert 0 <= evaluate(run.path, episodes=1).mean <= 1

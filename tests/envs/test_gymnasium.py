@@ -48,6 +48,8 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
         ),
         ("CartPole-v1", StackOptions(frame_stack=1), "takes no --frame-stack"),
         ("Cartpol-v1", EnvOptions(), "there is no environment 'Cartpol-v1'; did you mean 'CartPole-v1'"),
+        ("Hopper-v3", EnvOptions(), "^Hopper-v3 cannot be made: it has moved from Gymnasium .*; use Hopper-v5$"),
+        ("Hopper-v33", EnvOptions(), "did you mean 'Hopper-v5' or 'Hopper-v4'"),
         ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: there is no module 'nowhere'"),
         (
             "Acrobot-v1",

@@ -28,11 +28,16 @@ MADE = {
         r"has the action_space Discrete\(2\), a invalid_envs.ForeignSpace.Discrete; asyncrl takes",
     ),
     "CloseRaises": (EnvironmentFault, "raised RuntimeError when it was closed: nothing to close"),
+    "ConstructorImports": (
+        UsageError,
+        "^invalid_envs:ConstructorImports needs something that cannot be imported: .*'nowhere'",
+    ),
     "ConstructorRaises": (EnvironmentFault, "raised RuntimeError when it was made: no display"),
 }
 STEPPED = {
     "FourTuple": "a tuple of 4 from step, not the five .* replace the old gym's done by terminated and truncated",
     "BareReset": "from reset, not a pair of observation and info; return observation, {}",
+    "WordFlag": "returned terminated = None .*, which is neither true nor false",
     "LargeReward": r"returned the reward -1e\+39, which is beyond ±3.4e\+38, the range of float32",
 }
 

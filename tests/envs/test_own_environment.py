@@ -53,7 +53,7 @@ def test_another_contract_takes_force_and_other_spaces_are_refused(
     monkeypatch.chdir(home)
     asked = ["evaluate", "run", "--episodes", "2", "--episode-steps", "10"]
     assert main(asked) == 2
-    assert "another contract than in training (episode_cap: 10, not 50): use it with --force" in capsys.readouterr().err
+    assert "differs from the one in training (episode_cap: 10, not 50); use --force" in capsys.readouterr().err
     assert main([*asked, "--force"]) == 0
     assert "10 steps" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"here: one of 9, not .*here: one of 7"):
@@ -86,7 +86,7 @@ def test_parts_inside_of_parts_and_several_choices_train(algorithm: str, tmp_pat
 
 
 def test_packed_observations_are_stored_and_every_engine_gives_the_same_weights(tmp_path: Path) -> None:
-    settings = dict(steps=1_500, learning_starts=200, eval_episodes=2)
+    settings = dict(steps=1_500, learning_starts=200, replay_ratio=0.1, eval_episodes=2)
     for engine in ("serial", "processes"):
         asyncrl.train("FrozenLake-v1", "dqn", run_dir=tmp_path / engine, engine=engine, seed=3, **settings)
     one, other = (asyncrl.load(tmp_path / engine).checkpoint.weights() for engine in ("serial", "processes"))

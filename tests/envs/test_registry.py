@@ -14,3 +14,9 @@ def test_the_examples_of_a_family_are_its_environments(family: Family) -> None:
         pytest.skip(f"{family.name} is not installed")
     assert {family_of(env_id) for env_id in family.examples} == {family}
     assert set(family.examples) <= set(ids)
+
+
+def test_ids_that_have_moved_to_another_package_are_not_listed() -> None:
+    listed = ids_by_family()["gymnasium"]
+    assert "Hopper-v5" in listed
+    assert not {"Hopper-v2", "Hopper-v3", "HalfCheetah-v3"} & set(listed)

@@ -56,6 +56,21 @@ def test_a_policys_actions_are_converted(space: spaces.Space, given: list, taken
 
 
 @pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (spaces.Discrete(2), "2 discrete actions"),
+        (spaces.Discrete(1), "1 discrete action"),
+        (spaces.MultiDiscrete([2, 3]), "actions of 2 × 3 choices"),
+        (spaces.MultiBinary(9), "actions of 2 × 2 × 2 × 2 × 2 × 2 × 2 × 2 × … choices"),
+        (spaces.Box(-2.0, 2.0, (1,)), "actions of 1 number within [-2, 2]"),
+        (spaces.Box(-np.inf, np.inf, (3,)), "actions of 3 numbers within [-inf, inf]"),
+    ],
+)
+def test_actions_of_every_kind_are_said_in_words(space: spaces.Space, words: str) -> None:
+    assert actions_of(space).in_words == words
+
+
+@pytest.mark.parametrize(
     "space",
     [spaces.Discrete(4), spaces.MultiDiscrete([[2, 3], [4, 5]]), spaces.MultiBinary(2), spaces.Box(-1.0, 3.0, (2, 2))],
 )
@@ -151,6 +166,13 @@ def test_choices_are_counted_from_zero_whatever_their_start(start: int) -> None:
     (entry,) = observed(spaces.Discrete(5, start=start)).entries
     assert (entry.choices, entry.first) == (5, start)
     assert entry.of(np.arange(start, start + 5)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_networks_cannot_see_is_named_by_its_place() -> None:
+    with pytest.raises(UsageError, match=r"^Some-v0 has Text observations; asyncrl takes Box"):
+        spaces_of("Some-v0", spaces.Text(3), spaces.Discrete(2))
+    with pytest.raises(UsageError, match=r"^Some-v0 has Text observations in 'word'; asyncrl takes Box"):
+        spaces_of("Some-v0", spaces.Dict(word=spaces.Text(3)), spaces.Discrete(2))
 
 
 def test_empty_and_huge_observation_spaces_are_refused() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from worlds import Painter
 
-from asyncrl.agents.video import open_video
+from asyncrl.agents.video import check_video_file, open_video
+from asyncrl.common.os_errors import describe_os_error
 from asyncrl.envs import View, describe
 from asyncrl.errors import UsageError
 
@@ -68,8 +71,8 @@ def test_a_dark_picture_after_a_bright_one_stays_dark() -> None:
 
 
 NO_PICTURES = {
-    "None": (None, "it has no render mode rgb_array"),
-    "not implemented": (NotImplementedError(), "it has no render mode rgb_array"),
+    "None": (None, "its render returned None"),
+    "not implemented": (NotImplementedError(), "its render is not implemented"),
     "a fault": (RuntimeError("no display"), "its render raised RuntimeError: no display"),
     "a list": ([np.zeros((8, 8, 3), np.uint8)] * 3, "its render returned a list"),
     "text": ("....", "its render returned a str"),
@@ -88,6 +91,20 @@ def test_values_that_are_not_pictures_are_refused(what: str) -> None:
         view.picture()
 
 
+def test_without_the_render_mode_that_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Painter.metadata, "render_modes", ["human"])
+    with painted(None) as view, pytest.raises(UsageError, match="cannot be drawn: it has no render mode rgb_array"):
+        view.picture()
+
+
+def test_a_class_without_a_constructor_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = gymnasium.envs.registration.EnvSpec("Plain-v0", entry_point="invalid_envs:Right")
+    monkeypatch.setitem(gymnasium.registry, "Plain-v0", registered)
+    for env in ("invalid_envs:Right", "Plain-v0"):
+        with pytest.raises(UsageError, match=f"^{env} cannot be drawn: its constructor takes no render_mode$"):
+            View(describe(env))
+
+
 @pytest.mark.parametrize(
     ("speed", "expected"),
     [(None, 30), (0, 30), (-5, 30), ("fast", 30), (float("nan"), 30), (float("inf"), 30), (7, 7), ("12", 12), (1e9, 240)],
@@ -98,6 +115,15 @@ def test_an_environment_without_render_fps_gets_the_default_speed(
     monkeypatch.setitem(Painter.metadata, "render_fps", speed)
     with painted(None) as view:
         assert view.frames_per_second == expected
+
+
+def test_a_folder_that_may_not_be_written_is_said_before_the_first_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError) as refused:
+        check_video_file(tmp_path / "x.mp4")
+    assert describe_os_error(refused.value) == f"{tmp_path / 'x.mp4'}: Permission denied; allow this user to write there"
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=4))

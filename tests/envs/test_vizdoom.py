@@ -201,19 +201,24 @@ def test_a_game_ends_with_its_process_and_ignores_ctrl_c() -> None:
 
 def test_a_killed_process_leaves_no_game_behind(tmp_path: Path) -> None:
     code = "import asyncrl.envs, time; envs = asyncrl.envs.make('VizdoomBasic-v1', 1, 2); print(flush=True); time.sleep(60)"
-    before = set(os.listdir("/dev/shm"))
+    before = shared_files()
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as player:
         assert player.stdout is not None
         player.stdout.readline()
         assert list(tmp_path.glob("asyncrl-vizdoom-*"))
-        assert set(os.listdir("/dev/shm")) - before
+        assert shared_files() - before
         player.kill()
     deadline = time.monotonic() + 10
-    while (list(tmp_path.iterdir()) or set(os.listdir("/dev/shm")) - before) and time.monotonic() < deadline:
+    while (list(tmp_path.iterdir()) or shared_files() - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(tmp_path.iterdir()) == []
-    assert set(os.listdir("/dev/shm")) <= before
+    assert shared_files() <= before
+
+
+def shared_files() -> set[str]:
+    """What games keep in shared memory, where other tests' temporary files come and go."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith("ViZDoom")}
 
 
 def running() -> list[int]:

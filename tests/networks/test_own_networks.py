@@ -122,7 +122,7 @@ def test_a_run_whose_network_has_got_other_parameters_is_not_continued(
     file.write_text(file.read_text().replace(*change) + "# longer\n")
     for use in (asyncrl.resume, asyncrl.load):
         monkeypatch.delitem(sys.modules, "growing_nets")
-        with pytest.raises(UsageError, match="holds weights of another network than growing_nets:net makes now"):
+        with pytest.raises(UsageError, match="weights of a different network from the one growing_nets:net builds now"):
             use(run)
 
 

@@ -221,3 +221,4 @@ def test_mistakes_are_answered_in_one_sentence(study: Path, tmp_path: Path, caps
         assert ran("plot", *words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert sentence in line
+        assert "'.png'" not in line

@@ -20,6 +20,7 @@ from asyncrl.api import configure
 from asyncrl.errors import CheckpointError
 from asyncrl.launch import start
 from asyncrl.runs import checkpoint
+from asyncrl.runs.manifest import read_manifest
 from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, seed=5, engine="serial")
@@ -163,10 +164,32 @@ def test_an_interrupted_save_leaves_the_earlier_checkpoint_and_no_half_one(
         with pytest.raises(OSError, match="the disk is full"):
             save_again(run.checkpoint_path(2_400), checkpoint.load(earlier[-1]))
     assert run.checkpoints() == earlier
+    assert list((run.path / "checkpoints").glob(".*")) == [], "it holds no space on a full disk"
     checkpoint.load(earlier[-1])
     save_again(run.checkpoint_path(2_400), checkpoint.load(earlier[-1]))
     assert run.checkpoints() == [*earlier, run.checkpoint_path(2_400)]
     checkpoint.load(run.checkpoint_path(2_400))
+
+
+def test_a_removal_that_is_killed_after_its_first_file_leaves_no_checkpoint(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    old = run.checkpoints()[0]
+    unlink = Path.unlink
+
+    def unlink_and_die(path: Path) -> None:
+        unlink(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.delete(old)
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no manifest\.json"):
+        read_manifest(old)
+    checkpoint.delete(old)
+    assert not old.exists()
 
 
 def test_the_newest_and_the_best_are_kept(finished: Run, tmp_path: Path) -> None:

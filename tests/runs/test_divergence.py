@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from test_resume import Listener, outline, states_of_kills, weights_of
 from asyncrl.agents.agent import load
 from asyncrl.api import configure
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
+from asyncrl.experience import Archive
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.runs import checkpoint
 from asyncrl.runs.config import RunConfig
-from asyncrl.runs.divergence import MAX_REWINDS
+from asyncrl.runs.divergence import MAX_REWINDS, recover
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 
@@ -139,6 +141,37 @@ def test_it_goes_back_a_bounded_number_of_times(tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match="not finite at update 0"):
         start(config, tmp_path / "run")
     assert [record["number"] for record in rewinds(tmp_path / "run")] == list(range(1, MAX_REWINDS + 1))
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_it_goes_back_only_to_checkpoints_whose_replay_files_are_there(tmp_path: Path, keep: int) -> None:
+    """The best checkpoint may lack them: its weights are kept for acting."""
+    replayed = dict(learning_starts=48, capacity=96, batch_size=8, checkpoint_every=BATCH, on_divergence="rewind")
+    config = configure("worlds:Corridor-v0", "dqn", **SMALL | replayed, keep_checkpoints=keep, steps=6 * BATCH)
+    run, _ = start(replace(config, steps=BATCH, eval_episodes=2), tmp_path / "run")
+    resume(run.path, steps=config.steps, eval_episodes=0)
+    best = checkpoint.load(run.path / "checkpoints" / run.marked("best").name)
+    assert best.step == BATCH
+    with pytest.raises(CheckpointError, match="is missing"):
+        Archive.verify(run.replay_folder, best.replay)
+    for _ in range(keep + 2):
+        newest = newest_checkpoint(run)
+        back = recover(run, newest.config, DivergenceError("The weights exploded.", newest.update + 1, newest.step + BATCH))
+        assert back is not None
+        Archive.verify(run.replay_folder, back.replay)
+        assert newest_checkpoint(run) == back
+    assert len(back.rewinds) == keep + 2
+
+
+def test_a_run_that_is_to_go_back_but_has_no_scheduled_checkpoint_goes_back_to_another_one(tmp_path: Path) -> None:
+    """It was made without `--on-divergence rewind`, and kept only the checkpoints of its end and its best evaluation."""
+    config = diverging(checkpoint_every=100 * BATCH, keep_checkpoints=1, eval_every=BATCH)
+    run, _ = start(replace(config, steps=2 * BATCH), tmp_path / "run")
+    assert not any(checkpoint.load(path).scheduled for path in run.checkpoints())
+    _, outcome = resume(run.path, steps=config.steps, on_divergence="rewind")
+    assert outcome is not None
+    assert outcome.step == config.steps
+    assert rewinds(run.path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

@@ -19,6 +19,7 @@ from asyncrl.dashboard.watched import WatchedRuns
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import start
 from asyncrl.runs import checkpoint
+from asyncrl.runs.hub import hub_errors, import_hub
 from asyncrl.runs.lookup import checkpoint_folder
 
 
@@ -122,6 +123,13 @@ def test_what_is_not_there_is_said_in_a_sentence(
         asyncrl.load(name)
     assert main(["play", name, "--video", "x.mp4"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_without_a_connection_nothing_is_uploaded_and_a_sentence_says_so() -> None:
+    huggingface_hub = import_hub()
+    api = huggingface_hub.HfApi(endpoint="http://127.0.0.1:1", token="none")
+    with pytest.raises(UsageError, match=r"^hf:me/agent: the Hub cannot be reached: .*refused"), hub_errors("hf:me/agent"):
+        api.create_repo("me/agent")
 
 
 def test_without_a_connection_an_earlier_download_serves(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from asyncrl.runs.metrics_file import read_records
+import pytest
+from test_environment_faults import files_of_at_most
+
+from asyncrl.runs.metrics_file import read_records, truncate
 
 
 def test_records_of_a_kind_are_read_without_the_others_and_thinned_out(tmp_path: Path) -> None:
@@ -25,3 +28,13 @@ def test_few_records_among_many_of_other_kinds_are_all_read(tmp_path: Path) -> N
     file.write_text("\n".join([*other, *videos]) + "\n")
     assert [record["step"] for record in read_records(file, ["video"], most=10)] == list(range(10))
     assert [record["step"] for record in read_records(file, ["video"], most=4)] == [0, 3, 6, 9]
+
+
+def test_records_that_cannot_be_dropped_on_a_full_disk_stay_and_no_piece_of_a_copy_does(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(json.dumps({"step": i, "update": i, "kind": "train"}) + "\n" for i in range(1_000)))
+    with files_of_at_most(10_000), pytest.raises(OSError, match="File too large"):
+        truncate(file, 900)
+    assert list(tmp_path.iterdir()) == [file]
+    truncate(file, 900)
+    assert [record["update"] for record in read_records(file)] == [*range(901)]

@@ -262,7 +262,7 @@ def test_no_option_is_refused_always(option: str) -> None:
     """A refusal everywhere would make the tests above pass."""
     if option in OF_FAMILIES:
         env, value = OF_FAMILIES[option]
-        small: dict[str, Any] = dict(steps=32, actors=2, envs_per_actor=2, t_max=4, rollouts_per_update=2)
+        small: dict[str, Any] = dict(steps=32, actors=1, envs_per_actor=2, t_max=4, rollouts_per_update=2)
         small |= dict(network="impala-resnet") if option == "resnet_width" else {}
         before, after = (configure(env, "a3c", **small, **settings) for settings in ({}, {option: value}))
         assert refusal(after, option) is None

@@ -67,7 +67,11 @@ def test_a_run_notes_where_it_comes_from_and_each_time_it_goes_on(tmp_path: Path
     ]
     assert [entry["step"] for entry in noted["resumed"]] == [192, 384]
     assert all({"date", "command", "git", "machine", "packages"} <= entry.keys() for entry in noted["resumed"])
-    assert sum(line.startswith("resumed") for line in describe_provenance(noted)) == 2
+    first, second = (line for line in describe_provenance(noted) if line.startswith("resumed"))
+    assert first.endswith(", steps 192 → 384, engine serial → threads")
+    assert "at step 384, " in second
+    noted["resumed"] = [{"step": 14_336, "date": "now", "changes": {"steps": [200_000, None]}}]
+    assert describe_provenance(noted)[-1].endswith(" at step 14,336, now, steps 200,000 → None")
 
 
 @pytest.mark.parametrize(

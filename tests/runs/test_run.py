@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import warnings
 from collections.abc import Callable
@@ -13,8 +14,9 @@ import pytest
 import asyncrl
 from asyncrl.api import configure
 from asyncrl.cli import main
-from asyncrl.errors import DamageWarning, UsageError
+from asyncrl.errors import DamageWarning, SystemFault, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
+from asyncrl.runs import run as runs_run
 from asyncrl.runs.lookup import checkpoint_folder
 from asyncrl.runs.run import Run
 
@@ -127,13 +129,32 @@ def test_a_mark_that_is_damaged_leads_to_the_other_one(run: Run) -> None:
         assert checkpoint_folder(run.path) == run.marked("latest")
 
 
+def test_metrics_of_a_kind_that_does_not_exist_are_refused(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"^there are no records of the kind 'evals'; did you mean 'eval'\?$"):
+        run.metrics("evals")
+    with pytest.raises(UsageError, match="there are train, episode, eval, stages, verdict"):
+        run.metrics("nonsense")
+    assert run.metrics("rewind") == {}
+
+
+def test_a_run_that_may_not_be_written_is_not_to_be_resumed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(runs_run, "file_lock", refuse)
+    with pytest.raises(SystemFault, match=r"\.lock: Permission denied; allow this user to write there$"), run.locked():
+        pass
+
+
 def test_a_run_without_a_whole_checkpoint_says_so(run: Run) -> None:
     for path in run.checkpoints():
         (path / "manifest.json").unlink()
     for mark in ("latest", "best"):
-        (run.path / mark).unlink()
-    with pytest.raises(UsageError, match="has no checkpoint yet"):
-        checkpoint_folder(run.path)
+        (run.path / mark).write_text("garbage")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # there is no newest one to use
+        with pytest.raises(UsageError, match="has no checkpoint yet"):
+            checkpoint_folder(run.path)
 
 
 def litter(run: Run) -> list[Path]:

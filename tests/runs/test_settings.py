@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asyncrl.algorithms import A3C
+from asyncrl.algorithms import A3C, ALGORITHMS
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
-from asyncrl.runs import resolution
+from asyncrl.runs import foreign_names, resolution
 from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure, leaves, settings_of, tailor
+from asyncrl.runs.settings import configure, leaves, setting_places, settings_of, tailor
 from asyncrl.runs.summary import summary_lines
 
 ENV = "worlds:Corridor-v0"
@@ -78,6 +78,29 @@ def test_the_header_says_if_actors_have_to_wait_for_updates(actors: int, row: st
     assert f"{'schedule':<20}{row}" in summary_lines(resolve(config, describe(ENV, config.environment)))
 
 
+def test_the_header_says_what_a_run_learns_from_and_starts_with() -> None:
+    lines = summary_lines(resolve(tailor(ENV, "dqn", offline="corridor/demo-v0", init_from="runs/one"), describe(ENV)))
+    assert f"{'data':<20}corridor/demo-v0, without playing" in lines
+    assert f"{'weights':<20}from runs/one" in lines
+    plain = summary_lines(resolve(tailor(ENV, "dqn"), describe(ENV)))
+    assert not any(line.startswith(("data ", "weights ")) for line in plain)
+
+
+@pytest.mark.parametrize(
+    ("settings", "row"),
+    [
+        (dict(steps=80), "80 steps, one update per 80 steps"),
+        (dict(steps=30), "80 steps, one update (30 were asked for)"),
+        (dict(steps=30, envs_per_actor=4000), "80,000 steps, one update (30 were asked for)"),
+    ],
+)
+def test_the_header_says_how_long_a_run_will_be(settings: dict[str, Any], row: str) -> None:
+    config = tailor(ENV, "a3c", **{**dict(actors=1, envs_per_actor=4, t_max=20), **settings})
+    lines = summary_lines(resolve(config, describe(ENV, config.environment)))
+    assert f"{'length':<20}{row}" in lines
+    assert any(f"1 × {config.envs_per_actor:,} environments" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "env", "settings", "threads"),
     [
@@ -137,6 +160,25 @@ def test_numbers_may_be_those_of_numpy() -> None:
 def test_a_setting_that_is_none_is_named() -> None:
     with pytest.raises(UsageError, match="there is no setting 'lags'; did you mean 'lag'"):
         tailor(ENV, "a3c", lags=3)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "hint"),
+    [
+        ("a3c", "lr", "it is learning_rate here"),
+        ("a3c", "gamma", "it is discount here"),
+        ("ppo", "double", "it is a setting of dqn, c51, qr-dqn, iqn"),
+        ("ppo", "env_id", r"the environment is named by its place: train\(ENV, ALGO\)"),
+    ],
+)
+def test_a_setting_of_another_library_is_answered_with_the_one_here(algorithm: str, name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"^there is no setting '{name}'; {hint}$"):
+        configure("CartPole-v1", algorithm, **{name: 1})
+
+
+def test_every_foreign_name_stands_for_a_setting_that_exists() -> None:
+    own = {name for cls in ALGORITHMS.values() for name in setting_places(cls)} | {"run_dir"}
+    assert {here for names in foreign_names._NAMES.values() for here in names} <= own
 
 
 def test_network_settings_of_an_algorithm_stand_below_presets_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,6 +87,16 @@ def test_processor_times_grow_with_work_alone() -> None:
         pass
     assert asleep.used - before.used < 0.02
     assert processor_times().delayed >= before.delayed >= 0
+
+
+def test_threads_that_have_ended_leave_no_file_open() -> None:
+    processor_times()
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        thread = threading.Thread(target=processor_times)
+        thread.start()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) <= open_before
 
 
 def test_a_verdict_is_recorded_in_full() -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,21 @@ from faulty_storage import FaultyStorage
 import asyncrl
 from asyncrl.api import configure
 from asyncrl.common import signing
+from asyncrl.common.signals import Interrupt
 from asyncrl.errors import SinkWarning, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.runs.overview import overview
 from asyncrl.runs.remote_folder import RemoteFolder
 from asyncrl.runs.remote_run import RemoteRun, pull
 from asyncrl.runs.run import Run
+from asyncrl.runs.uploads import uploads_of
 
 SMALL: dict[str, Any] = dict(
     actors=2, envs_per_actor=2, hidden=(8,), seed=5, engine="serial", eval_episodes=2, eval_envs=2, steps=96,
     checkpoint_every=16, keep_checkpoints=1, capacity=40, batch_size=4, learning_starts=16,
     t_max=4, log_every=8, eval_every=32,
 )  # fmt: skip
-"""A run of dqn of 12 updates, with replay files that checkpoints share and drop."""
+"""A run of dqn of 6 updates, with replay files that checkpoints share and drop."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +48,8 @@ def train(folder: Path, **settings: Any) -> Run:
     return start(configure("CartPole-v1", "dqn", **{**SMALL, **settings}), folder)[0]
 
 
-def stop_at_update_6(record: dict[str, Any]) -> None:
-    if record["kind"] == "train" and record["update"] == 6:
+def stop_at_update_3(record: dict[str, Any]) -> None:
+    if record["kind"] == "train" and record["update"] == 3:
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -135,7 +138,7 @@ def test_a_run_continues_from_its_storage_to_the_same_weights(
     bucket = request.getfixturevalue("bucket") if kind == "s3" else ""
     storage = {"memory": f"memory://{store}", "file": f"file://{store}", "path": "store", "s3": f"{bucket}/runs"}[kind]
     config = configure("CartPole-v1", "dqn", **SMALL, storage=storage)
-    first, _ = start(config, tmp_path / "here" / "run", callbacks=[stop_at_update_6])
+    first, _ = start(config, tmp_path / "here" / "run", callbacks=[stop_at_update_3])
     url = f"file://{store}/run" if kind == "path" else f"{storage}/run"
     shutil.rmtree(first.path)
     run = asyncrl.resume(url, progress=False)
@@ -149,6 +152,36 @@ def test_a_run_continues_from_its_storage_to_the_same_weights(
     ]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert asyncrl.load(f"{url}/latest").checkpoint.weights_sha256 == sha256(whole)
+
+
+def test_a_run_that_was_killed_while_it_removed_an_old_checkpoint_continues_with_its_storage(
+    whole: Run, tmp_path: Path
+) -> None:
+    config = configure("CartPole-v1", "dqn", **SMALL, storage=str(tmp_path / "store"))
+    run, _ = start(config, tmp_path / "run", callbacks=[stop_at_update_3])
+    newest = newest_checkpoint(run).path
+    (rest := newest.with_name("000000000008")).mkdir()
+    shutil.copy(newest / "weights.safetensors", rest)
+    resume(run)
+    assert sha256(run) == sha256(whole)
+    assert not rest.exists()
+    assert files(tmp_path / "store" / "run") == files(run.path)
+
+
+def test_a_checkpoint_that_is_damaged_here_stays_in_the_storage_as_long_as_it_is_one_of_the_run(
+    states: list[Run], tmp_path: Path
+) -> None:
+    run, store = Run(shutil.copytree(states[2].path, tmp_path / "run")), tmp_path / "store"
+    RemoteRun(RemoteFolder(str(store))).push(run)
+    copied = files(store)
+    old = run.checkpoints()[0]
+    assert old != newest_checkpoint(run).path
+    (old / "manifest.json").write_text("{")
+    RemoteRun(RemoteFolder(str(store))).push(run)
+    assert files(store) == copied
+    shutil.rmtree(old)
+    RemoteRun(RemoteFolder(str(store))).push(run)
+    assert files(store) == files(run.path)
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "s3"])
@@ -275,6 +308,39 @@ def test_training_does_not_wait_for_the_storage(tmp_path: Path, faults: type[Fau
     assert not (run.path / ".upload").exists()
 
 
+@pytest.mark.parametrize("is_over", [False, True], ids=["during the run", "at its end"])
+def test_who_stops_a_run_at_once_does_not_wait_for_the_storage(
+    is_over: bool, states: list[Run], tmp_path: Path, faults: type[FaultyStorage]
+) -> None:
+    run, url = Run(shutil.copytree(states[2].path, tmp_path / "run")), f"faulty://{tmp_path}/store"
+    RemoteRun(RemoteFolder(f"{url}/run")).push(states[0])
+
+    def press_ctrl_c(line: str = "") -> None:
+        raise Interrupt
+
+    def go_on() -> None:
+        with uploads_of(run, url, press_ctrl_c) as uploads:
+            assert uploads is not None
+            faults.answers.clear()
+            (run.path / "log.txt").write_text("more")
+            uploads.offer()
+            if not is_over:
+                press_ctrl_c()
+
+    sentence = f"could not be copied to .*: it was interrupted; .* asyncrl train --resume {run.path} copies it again"
+    with pytest.warns(SinkWarning, match=sentence), pytest.raises(Interrupt):
+        go_on()
+    assert not faults.answers.is_set()
+    assert (tmp_path / "store" / "run" / "log.txt").read_text() != "more"
+    assert not (run.path / ".upload").exists()
+    faults.answers.set()
+    for thread in threading.enumerate():
+        if thread.name == "uploads":
+            thread.join(60)
+    with uploads_of(run, url, print):  # as --resume
+        assert files(tmp_path / "store" / "run") == files(run.path)
+
+
 @pytest.mark.parametrize(
     ("storage", "sentence"),
     [
@@ -311,7 +377,7 @@ def test_another_run_in_the_folder_is_not_touched(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(whole.path, tmp_path / "runs" / "run")
     RemoteRun(RemoteFolder(f"{tmp_path}/store/run")).push(states[0])
-    with pytest.raises(UsageError, match="is another run than file://"):
+    with pytest.raises(UsageError, match="holds a run other than file://"):
         asyncrl.resume(f"file://{tmp_path}/store/run")
 
 

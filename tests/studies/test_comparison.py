@@ -14,6 +14,7 @@ from forged_runs import forged
 
 import asyncrl
 from asyncrl.cli import main
+from asyncrl.cli.compare import _lines
 from asyncrl.errors import UsageError
 from asyncrl.runs.run import Run
 from asyncrl.studies.comparison import compare, first_divergence
@@ -39,6 +40,7 @@ def test_runs_that_were_meant_to_be_equal_are(runs: Path) -> None:
     assert found.settings.keys() == {"engine"}
     assert found.divergence is None
     assert found.equal_records > 2
+    assert list(_lines(found))[-1] == f"Settings and seed are equal, and so are all {found.equal_records} records."
     assert found.difference.value == 0
 
 
@@ -68,6 +70,13 @@ def test_other_settings_are_listed_and_agents_compared_over_episodes(runs: Path)
     assert not found.over_runs
     assert found.difference.has_interval
     assert found.difference.value == pytest.approx(found.scores[0].value - found.scores[1].value)
+
+
+def test_runs_are_called_by_their_folders_and_agents_are_refused(runs: Path) -> None:
+    found = compare(Run(runs / "one"), runs / "other", episodes=1)
+    assert found.names == (str(runs / "one"), str(runs / "other"))
+    with pytest.raises(UsageError, match=r"compare takes runs, .*, not an Agent: name agent\.checkpoint\.path"):
+        compare(asyncrl.load(runs / "one"), runs / "other")  # type: ignore[arg-type]
 
 
 def test_folders_of_runs_are_compared_over_runs(runs: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_study_whose_node_is_lost_has_the_results_of_one_machine(
         study = benchmark(SUITE, folder=folder, on_ray=nodes.address, say=lines.append)
         loss.result()
     assert not study.failures
-    assert any("it is begun again" in line for line in lines), lines
+    assert any("restarting it" in line for line in lines), lines
 
     (result,) = study.results
     monkeypatch.setattr("benchmarks.slow_environments.Waiting._spend", lambda self: None)

@@ -51,11 +51,15 @@ def test_trials_that_cannot_be_made_end_the_study_with_the_reason(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--search", "lerning-rate"], "the setting 'lerning_rate' does not exist; did you mean 'learning_rate'?"),
+        (
+            ["--search", "lerning-rate"],
+            "the setting 'lerning_rate' does not exist; did you mean 'learning_rate'? There are t_max,",
+        ),
         (["--search", "steps"], "the setting 'steps' has no search space; there are t_max, discount"),
         (["--search", "recurrent-size"], "--recurrent-size has no effect without --recurrent lstm or gru"),
         (["--search", "discount", "--discount", "0.9"], "--discount is given a value, so --search discount cannot vary it"),
         (["--objectives", "time"], "'time' is not one of score, seconds"),
+        (["--objectives", "score,seconds,score"], "--objectives: score is given twice"),
         (["--trials", "0"], "--trials must be 1 or more, not 0"),
         (["--eval-episodes", "0"], "trials are compared by their evaluations"),
         (["--learning-rat", "1"], "there is no option --learning-rat; did you mean '--learning-rate'"),
@@ -70,6 +74,11 @@ def test_mistakes_are_answered_in_one_sentence(
     Path("taken/study.db").write_text("not a database")
     assert ran("tune", "a3c", "worlds:Corridor-v0", *words) == 2
     assert sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_one_setting_to_search_may_be_given_as_text() -> None:
+    with pytest.raises(asyncrl.UsageError, match="the setting 'lerning_rate' does not exist; did you mean 'learning_rate'"):
+        asyncrl.tune("worlds:Corridor-v0", "a3c", search="lerning_rate")
 
 
 def test_random_has_nothing_to_tune() -> None:

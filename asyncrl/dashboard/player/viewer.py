@@ -165,7 +165,7 @@ class Viewer:
         epsilon = _number("ε", given, 0.0, 1.0)
         actions = self._source.agent.contract.spaces.actions
         if epsilon and actions.count is None:
-            raise UsageError(f"ε needs one discrete action per step, but the environment's actions are {actions}")
+            raise UsageError(f"ε needs one discrete action per step, but the environment has {actions.in_words}")
         self._controls.epsilon = epsilon
         self._rechoose()
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, find_highest_version, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.common import import_strings
@@ -22,7 +22,7 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.global_generators import preserved_generators
-from asyncrl.envs.loading import import_module, import_modules, translate_errors
+from asyncrl.envs.loading import import_module, import_modules, takes_no_render_mode, translate_errors
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.envs.vector_adapters import NextStepVectorEnv, SingleFromVector, autoreset_mode
@@ -50,7 +50,7 @@ class Gymnasium(SingleFamily):
         return sorted(
             name
             for name, spec in gymnasium.registry.items()
-            if not any(package in str(spec.entry_point) for package in _OTHER_FAMILIES)
+            if not _is_moved(spec) and not any(package in str(spec.entry_point) for package in _OTHER_FAMILIES)
         )
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
@@ -95,6 +95,8 @@ class Gymnasium(SingleFamily):
         found = _spec(contract.env, contract.settings.get("imports", ()))
         own = dict(contract.settings.get("kwargs", {}))
         if render:
+            if _has_no_constructor(found):
+                raise takes_no_render_mode(contract.env)
             own["render_mode"] = "rgb_array"
         if not isinstance(found, EnvSpec):
             return _made(contract.env, found, own)
@@ -141,6 +143,19 @@ def _vector(spec: EnvSpec, num_envs: int, **kwargs: Any) -> VectorEnv:
 
 def _is_cartpole(spec: EnvSpec) -> bool:
     return "classic_control.cartpole:CartPoleVectorEnv" in str(spec.vector_entry_point)
+
+
+def _is_moved(spec: EnvSpec) -> bool:
+    """Whether Gymnasium knows the id, such as Hopper-v3, only to say that another package has it."""
+    return getattr(spec.entry_point, "__name__", "") == "_raise_mujoco_py_error"
+
+
+def _has_no_constructor(found: Any) -> bool:
+    """Whether a class, or that of a registered id, takes no arguments; Python's message about it does not name any."""
+    make: Any = found
+    if isinstance(found, EnvSpec) and found.entry_point is not None:
+        make = load_env_creator(found.entry_point) if isinstance(found.entry_point, str) else found.entry_point
+    return isinstance(make, type) and all(getattr(make, name) is getattr(object, name) for name in ("__init__", "__new__"))
 
 
 def _package(spec: Any) -> dict[str, str]:
@@ -190,9 +205,13 @@ def _spec(env_id: str, imports: Sequence[str] = ()) -> Any:
         if callable(found):
             return found
     try:
-        return gymnasium.spec(name)
+        spec = gymnasium.spec(name)
     except gymnasium.error.Error:
         raise _unknown(env_id) from None
+    if _is_moved(spec):
+        instead = f"{spec.name}-v{find_highest_version(spec.namespace, spec.name)}"
+        raise UsageError(f"{env_id} cannot be made: it has moved from Gymnasium to gymnasium-robotics; use {instead}")
+    return spec
 
 
 def _unknown(env_id: str) -> UsageError:
@@ -203,6 +222,7 @@ def _unknown(env_id: str) -> UsageError:
             "move it into a module and name it module:Name"
         )
     own = [name for name, x in vars(sys.modules[module]).items() if isinstance(x, type)] if module else []
-    known = [f"{module}:{name}" if module else name for name in [*own, *gymnasium.registry]]
+    ids = [name for name, spec in gymnasium.registry.items() if not _is_moved(spec)]
+    known = [f"{module}:{name}" if module else name for name in [*own, *ids]]
     where = "asyncrl list envs; --import MODULE for what a module registers"
     return UsageError(f"there is no environment {env_id!r}{suggestions(env_id, known)} ({where})")

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
+from asyncrl.common.quoting import quoted
 from asyncrl.envs.infos import batched
 from asyncrl.envs.options import Supervision
 from asyncrl.envs.seeding import next_seed
@@ -325,7 +326,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         except (OSError, TypeError, ValueError, KeyError) as problem:
             return f"no crash capsule: {problem}"  # must not hide the failure itself
         self.capsules.append(path)
-        return f"asyncrl repro {path}"
+        return f"asyncrl repro {quoted(path)}"
 
     def _fault(self, i: int, failure: Failure, *notes: str) -> EnvironmentFault:
         episode = self._episodes[i]
