@@ -40,6 +40,6 @@ def build_network(
 
 
 def network_outline(algorithm: Algorithm, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype) -> torch.nn.Module:
-    """Return a network to read names and shapes from: on the device "meta", without data, unless it is the user's own."""
+    """Return a network to read names and shapes from: on the device "meta", without data, unless it is custom."""
     with torch.device("cpu" if is_custom(config.network) else "meta"):  # the user's code need not run on "meta"
         return build_network(algorithm, config, spaces, dtype, torch.Generator("cpu"))

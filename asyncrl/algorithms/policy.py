@@ -135,7 +135,7 @@ class Policy:
     def first_convolution(self, observation: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
 
-        Both are float32. Returns None for networks without convolutions, and for the user's own.
+        Both are float32. Returns None for networks without convolutions, and for custom ones.
         """
         encoder: Any = getattr(getattr(self._network, "body", None), "encoder", None)
         x = (observation if self._mask is None else self._mask.features(observation)).to(self._device)

@@ -288,7 +288,7 @@ def with_values(target: Any, values: Mapping[str, Any]) -> Any:
             changes[field.name] = values[field.name]
     try:
         return cls(**changes) if target is cls else dataclasses.replace(target, **changes)
-    except ValueError as problem:  # raised by the user's own algorithm
+    except ValueError as problem:  # raised by a custom algorithm
         raise UsageError(f"{cls.__name__}: {problem}") from None
 
 

@@ -54,7 +54,7 @@ BASIC = {
     },
     "Evaluation and output": {
         "target_return": "Stop when an evaluation reaches this mean return",
-        "eval_every": "Steps between evaluations; 0: only at the end",
+        "eval_every": "Evaluate every N steps; 0: at the end",
         "eval_episodes": "Episodes per evaluation",
         "seeds": "Number of runs with different seeds, reported together",
         "run_dir": "Folder of the run",

@@ -31,7 +31,7 @@ class Options:
     trials: int = 20
     """Number of trials, including those that the folder has already."""
     seeds: int = 3
-    """Extra seeds to rerun the best settings with (those of the best tenth of the trials, at most three)."""
+    """Extra seeds to rerun the best settings with: those of the best tenth of the trials, at most three."""
     objectives: tuple[Objective, ...] = (Objective.SCORE,)
     """What to optimize. With both, the Pareto front is shown, and no trial is stopped early."""
     search: tuple[str, ...] = ()

@@ -170,7 +170,7 @@ def encoder(
 ) -> Encoder:
     """Return a new encoder [N, *O] → [N, encoder.features] that computes in `dtype`.
 
-    Only the user's own network is initialized, from `generator`. `part` is the index of these observations in the
+    Only a custom network is initialized, from `generator`. `part` is the index of these observations in the
     environment's `Spaces.parts`. Raises UsageError if the network does not fit the observations.
     """
     if config.hidden:  # critics leave these layers out

@@ -159,7 +159,7 @@ def _check_arguments(name: str, factory: Callable[..., Any], spaces: Spaces) -> 
 
 
 def is_complete(name: str, spaces: Spaces) -> bool:
-    """Return whether a network is the user's own `CompleteNetwork`. A function is called to find out."""
+    """Return whether a network is a custom `CompleteNetwork`. A function is called to find out."""
     if not is_custom(name):
         return False
     factory = factory_named(name)

@@ -52,7 +52,7 @@ class ActionValues(NamedTuple):
 class ActorCritic(nn.Module):
     """(observation [T, N, *O], state [N, S], valid [T, N]) → policy and value.
 
-    Convolutional and radial networks and the user's own share one body (Mnih et al. 2016, section 4). An mlp has separate
+    Convolutional, radial and custom networks share one body (Mnih et al. 2016, section 4). An mlp has separate
     bodies for policy and value, so that the value's gradient does not change the policy's features.
     """
 

@@ -49,7 +49,7 @@ class Init(Enum):
 def initialize(module: nn.Module, init: Init, generator: torch.Generator, heads: Mapping[nn.Module, float]) -> None:
     """Initialize dense and convolutional layers of `module` from `generator`; `heads` maps heads to orthogonal gains.
 
-    The layers of the user's own encoder keep their initial weights, and so do all in `without_initialization`.
+    The layers of a custom encoder keep their initial weights, and so do all in `without_initialization`.
     """
     if _skipped.is_active:
         return

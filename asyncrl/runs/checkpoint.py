@@ -144,7 +144,7 @@ class Checkpoint:
         return _parameters(self._built())
 
     def _built(self) -> torch.nn.Module:
-        """The network, on the device "meta" unless it is the user's own. Raises CheckpointError as `network` does."""
+        """The network, on the device "meta" unless it is custom. Raises CheckpointError as `network` does."""
         config = self.config
         try:
             built = network_outline(config.algorithm, config.network, self.contract.spaces, config.precision.dtype)
@@ -252,7 +252,7 @@ def read_settings(config: Any, contract: Any, untrusted_source: str | None) -> t
 
 
 def misread(file: Path, config: Any, problem: UsageError) -> UsageError:
-    """The error for settings in `file` that are invalid: those of the user's own algorithm may have changed since."""
+    """The error for settings in `file` that are invalid: those of a custom algorithm may have changed since."""
     algorithm = code_named_in(config).get("algorithm")
     if algorithm is not None:
         return UsageError(f"{file} does not fit the algorithm {algorithm} as it is now: {problem}")
@@ -338,7 +338,7 @@ def verify(checkpoint: Checkpoint) -> None:
 
 
 def _misfit(checkpoint: Checkpoint, problem: str) -> UsageError:
-    """The error for weights that do not fit the network: the user's own network or algorithm may have changed since."""
+    """The error for weights that do not fit the network: a custom network or algorithm may have changed since."""
     named = code_named_in(checkpoint.config.to_json())
     if named:
         maker = " with ".join(reversed(named.values()))

@@ -300,5 +300,5 @@ def _default_threads(config: RunConfig, network: str, spaces: Spaces) -> int:
 
 
 def _has_convolutions(network: str, spaces: Spaces) -> bool:
-    """Whether a network is worth bfloat16 and every core; the user's own counts as one if it sees images."""
+    """Whether a network is worth bfloat16 and every core; a custom one counts if it sees images."""
     return spaces.has_images if is_custom(network) else network != "mlp"

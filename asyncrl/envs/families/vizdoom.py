@@ -1,4 +1,4 @@
-"""Doom: the scenarios of the package vizdoom, and the user's own."""
+"""Doom: the scenarios of the package vizdoom, and custom ones."""
 
 from __future__ import annotations
 
