@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,14 @@ TRAIN = [
 def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "asyncrl", *map(str, words)]
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def command_here(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What `command` returns, from this process, which has imported everything already."""
+    line, out, errors = [str(word) for word in words], io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = main(line)
+    return subprocess.CompletedProcess(line, code, out.getvalue(), errors.getvalue())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

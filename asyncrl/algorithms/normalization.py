@@ -239,7 +239,7 @@ class ValueStatistics:
 
     @property
     def spread(self) -> float:
-        """σ; 1 until targets differ by more than rounding, because equal ones tell no scale."""
+        """σ; 1 until targets differ by more than rounding."""
         deviation, (low, high) = math.sqrt(self.variance), self.BOUNDS
         return 1.0 if deviation <= 1e-6 * abs(self.mean) else min(max(deviation, low), high)
 

@@ -84,7 +84,7 @@ def hub_errors(name: str) -> Iterator[None]:
     """Turn what huggingface_hub raises about the repository `name` into a UsageError in one sentence."""
     from huggingface_hub import errors
 
-    unreachable: Any = (OSError, *errors.HfHubHTTPError.__bases__)  # of the connection: httpx's are no OSErrors
+    unreachable: Any = (OSError, *errors.HfHubHTTPError.__bases__)  # httpx's errors of the connection are not OSErrors
     try:
         yield
     except errors.GatedRepoError:

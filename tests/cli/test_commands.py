@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from commands import TRAIN, command, contents, ran
+from commands import TRAIN, command, command_here, contents, ran
 
 from asyncrl.agents.agent import load
 from asyncrl.algorithms import ALGORITHMS
@@ -40,7 +40,7 @@ def test_training_leaves_a_run_folder_with_a_video_of_the_trained_agent(trained:
 def test_play_writes_a_video_with_every_step_of_the_episode(
     trained: Path, tmp_path: Path, name: str, shape: list[int]
 ) -> None:
-    done = command("play", trained, "--video", name, "--greedy", cwd=tmp_path)
+    done = command_here("play", trained, "--video", name, "--greedy", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"video: {name}"
     score = float(done.stdout.splitlines()[0].removeprefix("episode 1: "))
@@ -52,7 +52,9 @@ def test_play_writes_a_video_with_every_step_of_the_episode(
 
 
 def test_evaluate_prints_one_json_object_and_the_same_seed_gives_the_same_scores(trained: Path, tmp_path: Path) -> None:
-    done = [command("evaluate", trained, "--json", "--episodes", 7, "--seed", seed, cwd=tmp_path) for seed in (4, 4, 5)]
+    done = [
+        command_here("evaluate", trained, "--json", "--episodes", 7, "--seed", seed, cwd=tmp_path) for seed in (4, 4, 5)
+    ]
     one, again, other = (json.loads(d.stdout) for d in done)
     assert one == again
     assert one["returns"] != other["returns"]
@@ -67,28 +69,28 @@ def test_the_best_agent_is_used_and_a_run_that_ends_with_a_worse_one_reports_it(
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = [{**record, **({"mean": 99.0} if record["kind"] == "eval" else {})} for record in records]
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in best))
-    done = command("train", "--resume", run, "--steps", 4000, "--no-video", cwd=tmp_path)
+    done = command_here("train", "--resume", run, "--steps", 4000, "--no-video", cwd=tmp_path)
     assert "best evaluation: 99.00 at step 2,000; play and evaluate use that agent" in done.stdout
-    assert json.loads(command("evaluate", run, "--json", cwd=tmp_path).stdout)["step"] == 2000
+    assert json.loads(command_here("evaluate", run, "--json", cwd=tmp_path).stdout)["step"] == 2000
 
 
 def test_inspect_shows_the_contents_of_the_checkpoint(trained: Path, tmp_path: Path) -> None:
-    facts = json.loads(command("inspect", trained, "--json", cwd=tmp_path).stdout)
+    facts = json.loads(command_here("inspect", trained, "--json", cwd=tmp_path).stdout)
     manifest = json.loads((trained / "checkpoints" / "000000002000" / "manifest.json").read_text())
     assert {name: facts[name] for name in ("step", "update", "weights_sha256", "files", "config", "contract")} == {
         name: manifest[name] for name in ("step", "update", "weights_sha256", "files", "config", "contract")
     }
-    text = command("inspect", trained, cwd=tmp_path)
+    text = command_here("inspect", trained, cwd=tmp_path)
     assert manifest["weights_sha256"] in text.stdout
     assert text.returncode == 0
 
 
 def test_an_existing_run_is_not_overwritten_and_a_complete_one_is_reported(trained: Path) -> None:
     before = contents(trained)
-    again = command(*TRAIN, "--run-dir", trained, cwd=trained.parent)
+    again = command_here(*TRAIN, "--run-dir", trained, cwd=trained.parent)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert f"--resume {trained}" in again.stderr
-    complete = command("train", "--resume", trained, cwd=trained.parent)
+    complete = command_here("train", "--resume", trained, cwd=trained.parent)
     assert complete.returncode == 0
     assert "is complete" in complete.stdout
     assert "--steps N" in complete.stdout
@@ -98,8 +100,8 @@ def test_an_existing_run_is_not_overwritten_and_a_complete_one_is_reported(train
 def test_resuming_a_complete_run_records_a_missing_video(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     shutil.rmtree(run / "videos")
-    assert "video" not in command("train", "--resume", run, "--no-video", cwd=tmp_path).stdout
-    done = command("train", "--resume", run, cwd=tmp_path)
+    assert "video" not in command_here("train", "--resume", run, "--no-video", cwd=tmp_path).stdout
+    done = command_here("train", "--resume", run, cwd=tmp_path)
     assert done.returncode == 0
     assert "video of one episode" in done.stdout
     assert "is complete" in done.stdout
@@ -258,10 +260,10 @@ def test_commands_take_the_best_agent_of_a_run_and_name_the_latest(trained: Path
     shutil.copytree(run / "checkpoints" / "000000002000", run / "checkpoints" / "000000003000")
     (run / "latest").write_text("000000003000\n")
     for command_line in ("inspect run", "evaluate run --episodes 1"):
-        done = command(*command_line.split(), cwd=tmp_path)
+        done = command_here(*command_line.split(), cwd=tmp_path)
         assert "step 2,000 is the best of run; its newest, step 3,000, is run/latest" in done.stdout
-    assert command("inspect", "run/latest", cwd=tmp_path).stdout.startswith("run/checkpoints/000000003000: ")
-    assert command("inspect", "run/best", cwd=tmp_path).stdout.startswith("run/checkpoints/000000002000: ")
+    assert command_here("inspect", "run/latest", cwd=tmp_path).stdout.startswith("run/checkpoints/000000003000: ")
+    assert command_here("inspect", "run/best", cwd=tmp_path).stdout.startswith("run/checkpoints/000000002000: ")
 
 
 def test_doctor_names_the_machine_and_every_extra(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,11 +285,11 @@ def test_an_option_of_0_1_0_still_works_and_its_new_name_is_shown(
 
 
 def test_inspect_draws_the_first_convolution(tmp_path: Path) -> None:
-    done = command("inspect", "pretrained/pong-a3c", "--filters", "out.png", cwd=tmp_path)
+    done = command_here("inspect", "pretrained/pong-a3c", "--filters", "out.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert shape_of(tmp_path / "out.png")[0] > 16 * 8  # a row for each of 16 filters of 8 pixels
 
 
 def test_inspect_refuses_to_draw_a_network_without_convolutions(trained: Path, tmp_path: Path) -> None:
-    done = command("inspect", trained, "--filters", "out.png", cwd=tmp_path)
+    done = command_here("inspect", trained, "--filters", "out.png", cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (2, "asyncrl: --filters: this network has no convolutions")

@@ -25,13 +25,17 @@ import threading
 import gymnasium
 from worlds import Corridor
 
+from asyncrl.engines import workers
+
+workers._CLOSE_TIMEOUT = 0.5  # a stuck one does not end by itself
+
 
 class Stuck(Corridor):
     steps = 0
 
     def step(self, action):
         self.steps += 1
-        if self.steps == 400:
+        if self.steps == 100:
             open("stuck", "w").close()
             threading.Event().wait()
         return super().step(action)
@@ -53,7 +57,7 @@ def until(ready: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
 def training(folder: Path, env: str, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
     """A training process after its first updates, and all processes that it has started."""
     command = [sys.executable, "-m", "asyncrl", "train", "a3c", env, "--engine", "processes", "--steps", "100000000"]
-    command += ["--run-dir", "run", "--log-every", "500", "--checkpoint-every", "500", *words]
+    command += ["--run-dir", "run", "--log-every", "100", "--checkpoint-every", "100", *words]
     with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
         (folder / "temporary").mkdir()
         environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
@@ -96,12 +100,12 @@ def test_a_run_stopped_by_a_signal_continues_to_the_same_result(tmp_path: Path, 
         assert f"stopped by {number.name} at step {saved.step:,}" in (tmp_path / "out").read_text()
         assert (tmp_path / "err").read_text().strip() == STOPPING
 
-    end, whole = ["--steps", str(saved.step + 1_000), "--no-video", "--quiet"], tmp_path / "whole"
+    end, whole = ["--steps", str(saved.step + 200), "--no-video", "--quiet"], tmp_path / "whole"
     assert main(["train", "--resume", str(run), *end]) == 0
     assert main(["train", "a3c", "worlds:Dawdling-v0", *settings, "--run-dir", str(whole), "--engine", "serial", *end]) == 0
     uninterrupted = checkpoint.load(whole / "checkpoints" / (whole / "latest").read_text().strip())
     resumed = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
-    assert resumed.step >= saved.step + 1_000
+    assert resumed.step >= saved.step + 200
     assert (resumed.step, resumed.weights_sha256) == (uninterrupted.step, uninterrupted.weights_sha256)
     updates = [
         record["update"]
@@ -130,7 +134,7 @@ def test_a_run_whose_environment_hangs_is_saved_and_ends(tmp_path: Path) -> None
         assert_all_have_ended(started)
     run = tmp_path / "run"
     saved = checkpoint.load(run / "checkpoints" / (run / "latest").read_text().strip())
-    assert saved.step >= 720  # 400 steps of two environments, but for two rollouts of 40, of which one hangs
+    assert saved.step >= 120  # 100 steps of two environments, but for two rollouts of 40, of which one hangs
     assert f"stopped by SIGTERM at step {saved.step:,}" in (tmp_path / "out").read_text()
 
 

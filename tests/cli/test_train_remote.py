@@ -95,10 +95,10 @@ def test_a_learner_that_is_killed_and_then_loses_its_node_ends_with_the_same_wei
             if node.all_processes["raylet"][0].process.pid in above:
                 nodes.remove_node(node, allow_graceful=False)
 
-    train(tmp_path / "whole", 40 * EVERY, "--engine", "serial")
-    losses = [once_saved(tmp_path, 2 * EVERY, kill), once_saved(tmp_path, 10 * EVERY, remove_node)]
+    train(tmp_path / "whole", 20 * EVERY, "--engine", "serial")
+    losses = [once_saved(tmp_path, 2 * EVERY, kill), once_saved(tmp_path, 6 * EVERY, remove_node)]
     capfd.readouterr()
-    assert train(tmp_path / "run", 40 * EVERY, *elsewhere(address, tmp_path)) == 0
+    assert train(tmp_path / "run", 20 * EVERY, *elsewhere(address, tmp_path)) == 0
     for loss in losses:
         loss.join()
     assert len(nodes.worker_nodes) == 1
@@ -107,7 +107,7 @@ def test_a_learner_that_is_killed_and_then_loses_its_node_ends_with_the_same_wei
     assert newest_checkpoint(run).weights_sha256 == newest_checkpoint(whole).weights_sha256
     assert "the learner was lost: signal 9 ended it; it starts again" in errors
     assert errors.count("the learner was lost") == 2
-    assert f"step {40 * EVERY:>12,} / {40 * EVERY:,}" in out
+    assert f"step {20 * EVERY:>12,} / {20 * EVERY:,}" in out
 
 
 def test_a_signal_stops_the_learner_with_everything_saved(

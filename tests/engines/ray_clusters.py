@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from asyncrl.engines.ray_cluster import import_ray
+
+HEALTH_CHECKS = dict(health_check_initial_delay_ms=1_000, health_check_period_ms=500, health_check_failure_threshold=10)
+"""A node that is lost is known to be after five seconds, not after half a minute."""
 
 
 @contextlib.contextmanager
@@ -16,12 +22,18 @@ def cluster(*cpus: int) -> Iterator[Any]:
     ray = import_ray()
     with warnings.catch_warnings(action="ignore"):
         from ray.cluster_utils import Cluster
-
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False})
-    try:
-        for count in cpus[1:]:
-            found.add_node(num_cpus=count)
-        yield found
-    finally:
-        ray.shutdown()
-        found.shutdown()
+    head = {"num_cpus": cpus[0], "include_dashboard": False, "_system_config": HEALTH_CHECKS}
+    with (
+        tempfile.TemporaryDirectory(prefix="asyncrl-nodes-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)  # what a lost node leaves there goes with the cluster
+        with warnings.catch_warnings(action="ignore"):
+            found = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            for count in cpus[1:]:
+                found.add_node(num_cpus=count)
+            yield found
+        finally:
+            ray.shutdown()
+            found.shutdown()

@@ -41,7 +41,7 @@ OTHER: dict[str, Any] = dict(
     optimizer_epsilon=0.1, max_gradient_norm=0.01, env_kwargs='{"render_mode": "rgb_array"}', imports=("tabular_networks",),
     reward_clip=0.005, reward_scale=2.0, final_reward=3.0, episode_steps=5, standardize=100,
     network="radial", resnet_width=2, hidden=(6,), radial_gammas=(2.0,),
-    radial_features=4, recurrent_size=5, noisy_sigma=0.1, bot_share=0.5, bot_prefill=12,
+    radial_features=4, recurrent_size=5, noisy_sigma=0.1, initial_std=0.3, bot_share=0.5, bot_prefill=12,
     t_max=3, discount=0.5, gae_lambda=0.5,
     entropy_cost=0.5, value_cost=2.0, vtrace_lambda=0.5, rho_clip=0.3, c_clip=0.3, epochs=3, minibatches=1,
     clip_range=0.001,

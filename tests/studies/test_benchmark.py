@@ -23,7 +23,7 @@ from asyncrl.studies.export import score_arrays
 from asyncrl.studies.study import Cell, Result, Study
 from asyncrl.studies.suite import Method, Suite, Task, words
 
-SETTINGS = {"steps": 8_192, "eval_episodes": 1, "checkpoint_every": 1_024, "actors": 1, "envs_per_actor": 4}
+SETTINGS = {"steps": 4_096, "eval_episodes": 1, "checkpoint_every": 1_024, "actors": 1, "envs_per_actor": 4}
 TASK = Task("CartPole-v1", (Method("a3c", "a3c"),), SETTINGS, random=21.8, reference=500.0)
 SUITE = Suite("tiny", (TASK,), seeds=2, episodes=3)
 
@@ -50,7 +50,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed") / "study"
     study = Study(folder, SUITE)
     study.save_suite()
-    study.with_result(Result("CartPole-v1", "a3c", 1, (20.0, 30.0, 40.0), 8_192, 1.0))
+    study.with_result(Result("CartPole-v1", "a3c", 1, (20.0, 30.0, 40.0), 4_096, 1.0))
     code = f"import test_benchmark as t; t.benchmark(t.SUITE, folder={str(folder)!r}, jobs=1)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
     second = folder / "runs" / "CartPole-v1" / "a3c" / "seed-2"
@@ -93,7 +93,7 @@ def test_a_complete_study_is_reported_again_without_a_run(finished: tuple[Study,
     assert said == []
     assert again.results == study.results
     text = (study.path / "report.md").read_text(encoding="utf-8")
-    assert re.search(r"\| a3c +\| .* \|    2 \| 8,192 \|", text)
+    assert re.search(r"\| a3c +\| .* \|    2 \| 4,096 \|", text)
     assert "## Compared with: RL Baselines3 Zoo" in text
     assert "With fewer than 5 seeds" in text
     page = (study.path / "report.html").read_text(encoding="utf-8")
