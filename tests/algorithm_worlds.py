@@ -18,6 +18,7 @@ _EXAMPLES = {
     "LunarLander*-v*": "LunarLander-v3",
     "LunarLanderContinuous-v*": "LunarLanderContinuous-v3",
     "Ant-v*": "Ant-v5",
+    "HalfCheetah-v*": "HalfCheetah-v5",
     "SuperMarioBros-*": "SuperMarioBros-1-1-v0",
     "VizdoomBasic-v*": "VizdoomBasic-v1",
     "MiniGrid-Empty-*": "MiniGrid-Empty-5x5-v0",
