@@ -46,7 +46,7 @@ __all__ = ["train"]
 _REPORT_EVERY = 0.2
 """Seconds between a worker's reports, from the one after its first update on: seldom enough that they do not fill the
 pipe during an evaluation of some seconds."""
-_PATIENCE = 5.0
+_END_TIMEOUT = 5.0
 """Seconds without a report after which a worker that was asked to end is not waited for: its rollout takes too long."""
 
 
@@ -72,14 +72,17 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
     with session.saving(), _workers(session, coordinator) as workers:
         pending: list[WorkerReport] = []
         metrics: Mapping[str, float] = {}
+        recorded = coordinator.updates
         for reports in _reports(workers, config.actors, stop):
             pending += reports
             metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
             coordinator.pull()
             is_last = stop or coordinator.step >= config.steps
-            if pending and not is_last:  # the last records wait for every worker's final report
+            # The records of a version precede its checkpoint, so later reports wait for the next version; the last records
+            # wait for every worker's final report.
+            if pending and not is_last and coordinator.updates > recorded:
                 _on_reports(session, pending, metrics, stop)
-                pending = []
+                pending, recorded = [], coordinator.updates
             stop.install_handlers()
             if session.ends_early:
                 break
@@ -266,7 +269,7 @@ def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]
 def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[WorkerReport]]:
     """The workers' reports, [] after a second without any, until each worker has sent its final one.
 
-    Once `stop` is true the workers are asked to end, and one that is silent for `_PATIENCE` is left out. Raises what a
+    Once `stop` is true the workers are asked to end, and one that is silent for `_END_TIMEOUT` is left out. Raises what a
     worker failed with, and ActorDied if one sends nothing for too long.
     """
     last_report = dict.fromkeys(range(count), time.monotonic())
@@ -283,7 +286,7 @@ def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[W
             if report.final:
                 del last_report[report.worker]
         for worker, since in [*last_report.items()]:
-            if is_ending and now - since > _PATIENCE:
+            if is_ending and now - since > _END_TIMEOUT:
                 del last_report[worker]
             elif now - since > TIMEOUT:
                 raise ActorDied(f"actor {worker} did not answer within {TIMEOUT:.0f} s")

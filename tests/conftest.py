@@ -65,6 +65,7 @@ SLOW = {
     "test_extra_envs",
     "test_fuzz",
     "test_hogwild",
+    "test_kills",
     "test_lockstep",
     "test_pretrained",
     "test_process_defaults",

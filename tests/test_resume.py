@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import gymnasium
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from interrupted_runs import BATCH, SMALL, UPDATES, Listener, damage, recorded, weights_of
 from worlds import Corridor
 
 from asyncrl import launch
@@ -23,34 +22,14 @@ from asyncrl.api import configure
 from asyncrl.envs import describe
 from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
-from asyncrl.monitor import JsonLines
 from asyncrl.runs import checkpoint
 from asyncrl.runs.changes import annealed_anew
-from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.config import EngineKind
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.plans import make_learner
 from asyncrl.runs.run import Run
 
-BATCH, STOPPED, UPDATES = 96, 7, 20
-SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
-SMALL |= dict(engine="serial", log_every=BATCH, checkpoint_every=2 * BATCH)
-
-
-class Listener:
-    """A view that keeps the messages, and sends SIGTERM after a given update."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.said: list[str] = []
-        self._stop_after = stop_after
-
-    def write(self, record: dict[str, Any]) -> None:
-        if record["kind"] == "train" and record["update"] == self._stop_after:
-            signal.raise_signal(signal.SIGTERM)
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-    def close(self) -> None: ...
+STOPPED = 7
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +46,6 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(interrupted, tmp_path / "copy"))
 
 
-def weights_of(folder: Path) -> str:
-    return newest_checkpoint(open_run(folder)).weights_sha256
-
-
-def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == kind]
-
-
 def trained(folder: Path) -> list[dict[str, Any]]:
     return recorded(folder, "train")
 
@@ -83,12 +53,6 @@ def trained(folder: Path) -> list[dict[str, Any]]:
 def save(path: Path, tensors: dict[str, dict[str, torch.Tensor]], like: checkpoint.Checkpoint) -> None:
     facts: dict[str, Any] = {n: getattr(like, n) for n in ("step", "update", "seconds", "contract", "config", "replay")}
     checkpoint.save(path, {**tensors, "weights": {n: tensors["weights"][n] for n in like.parameters}}, **facts)
-
-
-def damage(path: Path) -> Path:
-    file = path / "weights.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"!")
-    return file
 
 
 SHORT = {**SMALL, "steps": 1440, "log_every": 1}
@@ -372,106 +336,3 @@ def test_target_networks_moments_priorities_and_published_weights_come_back(
     again = Path(shutil.copytree(run.path, tmp_path / "again"))
     resume(again)
     assert weights_of(again) == weights_of(whole)
-
-
-@pytest.mark.parametrize("engine", ["serial", "hogwild"])
-def test_the_metrics_of_a_checkpoint_are_on_disk_before_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
-    left: dict[int, list[str]] = {}
-    write = checkpoint.save
-
-    def save(path: Path, tensors: Any, *, update: int, **facts: Any) -> None:
-        left[update] = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-        write(path, tensors, update=update, **facts)
-
-    monkeypatch.setattr(checkpoint, "save", save)
-    settings = {**SMALL, "engine": engine, "log_every": 10_000, "steps": 4_000, "checkpoint_every": 200}
-    run, _ = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")
-    whole = [json.dumps(record) for record in run.records() if record["kind"] != "verdict"]  # is the last
-    assert len(left) > 3
-    assert len(whole) > 100
-    for update, lines in left.items():
-        assert lines == [line for line in whole if json.loads(line)["update"] <= update]
-
-
-def test_tensorboard_forgets_what_was_drawn_after_the_checkpoint_that_a_run_goes_on_from(tmp_path: Path) -> None:
-    run, _ = start(configure("worlds:Corridor-v0", "a3c", **SMALL), tmp_path / "run")
-    for newer in run.checkpoints()[1:]:
-        damage(newer)
-    resume(run.path)
-    events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("train/loss")
-    assert [event.step for event in events] == [record["step"] for record in recorded(run.path, "train")]
-
-
-def outline(folder: Path) -> dict[str, Any]:
-    """The parts of a run that do not depend on the clock."""
-    unclocked = [{n: x for n, x in record.items() if n != "time"} for record in open_run(folder).records()]
-    marks = {name: (folder / name).read_text() for name in ("latest", "best")}
-    trained = [(record["step"], record["loss"]) for record in unclocked if record["kind"] == "train"]
-    others = [record for record in unclocked if record["kind"] not in ("train", "stages", "verdict")]
-    return {"marks": marks, "train": trained, "others": others}
-
-
-def states_of_kills(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Train in `folder`/run; returns different copies of the run folder, as a kill at each moment would have left it."""
-    run, left = folder / "run", folder / "left"
-    rename, write = os.replace, JsonLines.write
-    states: list[dict[Path, bytes]] = [{}]
-
-    def keep() -> None:
-        state = {path: path.read_bytes() if path.is_file() else b"" for path in run.rglob("*")}
-        if run / "latest" in state and state != states[-1]:
-            shutil.copytree(run, left / str(len(states)))
-            states.append(state)
-
-    def replace(source: Path, target: Path) -> None:
-        keep()
-        rename(source, target)
-
-    def write_and_keep(self: JsonLines, record: dict[str, Any]) -> None:
-        write(self, record)
-        keep()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
-        patch.setattr(JsonLines, "write", write_and_keep)
-        start(config, run)
-    return sorted(left.iterdir(), key=lambda path: int(path.name))
-
-
-@pytest.mark.parametrize("target_return", [None, -1.0])
-def test_wherever_a_run_is_killed_it_ends_as_the_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target_return: float | None
-) -> None:
-    settings = SMALL | dict(
-        log_every=2 * BATCH, steps=4 * BATCH, eval_every=2 * BATCH, checkpoint_every=3 * BATCH, eval_episodes=2
-    )
-    config = configure("worlds:Corridor-v0", "a3c", **settings, target_return=target_return)
-    states = states_of_kills(config, tmp_path, monkeypatch)
-    assert len(states) > (20 if target_return is None else 8)
-    expected, weights = outline(tmp_path / "run"), weights_of(tmp_path / "run")
-    for folder in states:
-        resume(folder)
-        assert outline(folder) == expected
-        assert weights_of(folder) == weights
-        assert resume(folder)[1] is None, "nothing is left to do"
-
-
-@pytest.mark.parametrize("engine", ["serial", "hogwild"])
-def test_a_run_is_complete_when_its_last_weights_are_evaluated(tmp_path: Path, engine: str) -> None:
-    config = configure("worlds:Corridor-v0", "a3c", **{**SMALL, "eval_episodes": 3, "engine": engine})
-    run, _ = start(config, tmp_path / "run")
-    expected = outline(run.path)
-    lines = (run.path / "metrics.jsonl").read_text().splitlines(keepends=True)
-    assert [json.loads(line)["kind"] for line in lines[-2:]] == ["eval", "verdict"]
-    (run.path / "metrics.jsonl").write_text("".join(lines[:-2]))
-    (run.path / "best").unlink()
-    _, outcome = resume(run.path)
-    assert outcome is not None
-    assert outline(run.path) == expected
-    assert resume(run.path)[1] is None
-    _, outcome = resume(run.path, eval_episodes=4)
-    assert outcome is not None
-    assert outcome.evaluation is not None
-    assert len(outcome.evaluation.returns) == 4, "as many as are asked for now"

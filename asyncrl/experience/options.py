@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import torch
+from torch import Tensor
 
+from asyncrl.common.os_errors import attach_path
 from asyncrl.common.search_space import Choices
 from asyncrl.common.validation import within
 from asyncrl.errors import UsageError
@@ -145,6 +150,17 @@ class ReplayPlan:
             fields["start"] = Field(shape, torch.bool)
             fields["state"] = Field((self.actors, self.states, layout.envs, layout.state), torch.float32)
         return fields
+
+    def allocate(self) -> Tensor:
+        """Return uint8 memory for all that is not on a GPU. RAM is committed when first written, disk space at once."""
+        nbytes = self.nbytes - self.gpu_nbytes
+        if self.options.replay_storage is not ReplayStorage.DISK:
+            return torch.empty(nbytes, dtype=torch.uint8)
+        with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
+            if hasattr(os, "posix_fallocate"):  # without it, a write to a full disk would end the process with SIGBUS
+                with attach_path(Path(file.name).parent):
+                    os.posix_fallocate(file.fileno(), 0, nbytes)
+            return torch.from_file(file.name, shared=True, size=nbytes, dtype=torch.uint8)
 
     def check(self, free: int, gpu_free: int = 0) -> None:
         """Raise UsageError if the settings are too small for the run, or the buffer is larger than the free bytes."""

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asyncrl.common.os_errors import attach_path
 from asyncrl.envs.rewards import Rewards
-from asyncrl.experience.options import ReplayPlan, ReplayStorage, SequenceOptions
+from asyncrl.experience.options import ReplayPlan, SequenceOptions
 from asyncrl.experience.priorities import SumTree
 from asyncrl.experience.rollout import Rollout
 from asyncrl.experience.samples import Sample, Unroll
@@ -47,7 +43,7 @@ class ReplayBuffer:
         if plan.gpu_nbytes:
             frames = fields.pop("frames")
             self._views["frames"] = torch.empty(frames.shape, dtype=frames.dtype, device=device)
-        memory = _allocate(plan.nbytes - plan.gpu_nbytes, plan.options.replay_storage)
+        memory = plan.allocate()
         for name, array in fields.items():
             self._views[name] = array.view(memory, offset)
             offset += array.nbytes
@@ -388,14 +384,3 @@ def _draw(starts: np.ndarray, random: torch.Generator, size: int) -> tuple[np.nd
     """Draw `size` of the `starts` [3, K] uniformly. Returns actors, rows, environments [size], and weights of 1."""
     actor, row, env = starts[:, torch.randint(starts.shape[1], (size,), generator=random).numpy()]
     return actor, row, env, torch.ones(size, dtype=torch.float32)
-
-
-def _allocate(nbytes: int, storage: ReplayStorage) -> Tensor:
-    """Return [nbytes] uint8. RAM is committed when pages are first written, disk space at once."""
-    if storage is not ReplayStorage.DISK:
-        return torch.empty(nbytes, dtype=torch.uint8)
-    with tempfile.NamedTemporaryFile(prefix="asyncrl-replay-", dir=".") as file:
-        if hasattr(os, "posix_fallocate"):  # without it, a write to a full disk would end the process with SIGBUS
-            with attach_path(Path(file.name).parent):
-                os.posix_fallocate(file.fileno(), 0, nbytes)
-        return torch.from_file(file.name, shared=True, size=nbytes, dtype=torch.uint8)

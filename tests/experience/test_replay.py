@@ -16,7 +16,6 @@ from asyncrl.envs.rewards import Rewards
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayBuffer, ReplayOptions, ReplayPlan, ReplayStorage, Sample, SequenceOptions
 from asyncrl.experience.priorities import SumTree
-from asyncrl.experience.replay import _allocate
 from asyncrl.experience.rollout import Field, Layout, Rollout
 
 ENVS = 2
@@ -268,11 +267,13 @@ def test_rewards_are_scaled_then_clipped() -> None:
 def test_a_full_disk_is_detected_on_allocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing write to a mapped page would end the process."""
     monkeypatch.chdir(tmp_path)
+    options = ReplayOptions(10_000, 50, learning_starts=10, replay_storage=ReplayStorage.DISK)
+    plan = ReplayPlan(World(1, 5, 3, 1).layout, 1, options, 2)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            _allocate(10_000, ReplayStorage.DISK)
+            plan.allocate()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []

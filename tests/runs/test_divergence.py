@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import Listener, outline, states_of_kills, weights_of
+from interrupted_runs import Listener, outline, states_of_kills, weights_of
 
 from asyncrl.agents.agent import load
 from asyncrl.api import configure
