@@ -167,7 +167,7 @@ def test_a_vector_environment_has_one_environment_or_more() -> None:
 
 @pytest.mark.parametrize("shows", [asyncrl.plot, asyncrl.watch])
 def test_runs_may_be_given_as_one_list(shows: Callable[[Any], object], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^there is no run folder .*nowhere"):
+    with pytest.raises(UsageError, match=r"^run folder .*nowhere does not exist"):
         shows([tmp_path / "nowhere", Run(tmp_path / "nowhere")])
     with pytest.raises(UsageError, match="named by the path of its run folder"):
         shows([3])
@@ -184,5 +184,5 @@ def test_a_setting_that_is_a_path_may_be_a_run(tmp_path: Path) -> None:
 
 
 def test_an_unknown_keyword_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no setting 'learning_rat'; did you mean 'learning_rate'"):
+    with pytest.raises(UsageError, match="unknown setting 'learning_rat'; did you mean 'learning_rate'"):
         asyncrl.train("CartPole-v1", "a3c", learning_rat=1.0)

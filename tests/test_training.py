@@ -148,7 +148,7 @@ def assert_within(table: dict[str, Any], saved: dict[str, Any]) -> None:
 
 def test_a_setting_overrides_the_preset_and_an_unknown_one_is_refused() -> None:
     assert configure("CartPole-v1", "a3c", t_max=3).algorithm.experience().steps == 3
-    with pytest.raises(UsageError, match="there is no setting 'learning_rat'; did you mean 'learning_rate'"):
+    with pytest.raises(UsageError, match="unknown setting 'learning_rat'; did you mean 'learning_rate'"):
         configure("CartPole-v1", "a3c", learning_rat=3)
 
 

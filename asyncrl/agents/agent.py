@@ -193,7 +193,7 @@ def load(name: Path | str, *, trust: bool = False) -> Agent:
         trust: Run code that the folder names even if someone else made the folder.
 
     Raises:
-        UsageError: If there is no such run or agent, or it names untrusted code.
+        UsageError: If the run or agent does not exist, or names untrusted code.
         CheckpointError: If a file is missing or damaged.
     """
     found = checkpoint.load(checkpoint_folder(name, trust=trust), trust=trust)

@@ -137,7 +137,7 @@ def algorithm_named(name: str) -> type[Algorithm]:
             remedy = f"; {alternative}"
         else:
             remedy = suggestions(name, [*ALGORITHMS, *installed]) or f"; there are {', '.join(ALGORITHMS)}"
-        raise UsageError(f"there is no algorithm {name!r}{remedy} (asyncrl list algorithms)")
+        raise UsageError(f"unknown algorithm {name!r}{remedy} (asyncrl list algorithms)")
     return ALGORITHMS[name]
 
 

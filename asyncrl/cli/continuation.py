@@ -122,5 +122,5 @@ def _check_option(name: str, config: RunConfig, options: Sequence[Option], *, di
         raise UsageError(f"{flag(name)} cannot change when a run is resumed: {_FIXED[name]}")
     if name not in settings:
         known = map(flag, [*own, *settings, *_FIXED, "print_config"])
-        raise UsageError(f"there is no option {flag(name)}{explain_unknown(flag(name), known)}")
+        raise UsageError(f"unknown option {flag(name)}{explain_unknown(flag(name), known)}")
     check_change(config, name, diverged=diverged)

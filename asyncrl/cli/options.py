@@ -191,7 +191,7 @@ def _find(word: str, known: Mapping[str, Option]) -> tuple[Option, bool]:
         return positive, True
     from asyncrl.runs.foreign_names import explain_unknown
 
-    raise UsageError(f"there is no option {word}{explain_unknown(name, known) or ' (--help-all lists them)'}")
+    raise UsageError(f"unknown option {word}{explain_unknown(name, known) or ' (--help-all lists them)'}")
 
 
 def _most_values(option: Option, following: str, *, given: int) -> float:

@@ -69,7 +69,7 @@ def watch(
         trust: Run code that a run folder names, to let its agent play, even if someone else made the folder.
 
     Raises:
-        UsageError: If there is no such folder, `port` is in use, or starlette or uvicorn is not installed.
+        UsageError: If a folder does not exist, `port` is in use, or starlette or uvicorn is not installed.
 
     >>> with asyncrl.watch("runs", wait=False) as page:
     ...     print(page.url)

@@ -249,8 +249,8 @@ def _existing(name: Path | str) -> Path:
         raise UsageError(f"{path} is a file, not a run folder or a folder of runs")
     with contextlib.suppress(OSError):
         near = [str(one) for folder in {path.parent, Path("runs")} if folder.is_dir() for one in folder.iterdir()]
-        raise UsageError(f"there is no run folder {name}{suggestions(str(name), near)}")
-    raise UsageError(f"there is no run folder {name}")
+        raise UsageError(f"run folder {name} does not exist{suggestions(str(name), near)}")
+    raise UsageError(f"run folder {name} does not exist")
 
 
 def _run_folders(path: Path, depth: int) -> Iterator[Path]:

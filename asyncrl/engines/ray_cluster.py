@@ -1,4 +1,4 @@
-"""Ray: a connection to a cluster, its nodes, and functions that run there. Only `engines/ray_*.py` import Ray.
+"""Ray: a connection to a cluster, and its nodes. Only `engines/ray_*.py` import Ray.
 
 Anyone who can reach a cluster's ports can run code on it. A Ray that is started here listens on 127.0.0.1 only and asks
 for a token; a cluster is reached with the token that Ray finds (RAY_AUTH_TOKEN, or ~/.ray/auth_token).
@@ -256,7 +256,7 @@ class WorkerSetup:
     search_path: Sequence[str]
     working_directory: str | None
     code: bytes
-    """Code that cannot be imported, for `import_strings.install`; b"" if there is none."""
+    """Code that cannot be imported, for `sources.install`; b"" if there is none."""
 
     @classmethod
     def here(cls, code: bytes = b"") -> WorkerSetup:

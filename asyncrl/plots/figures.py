@@ -74,7 +74,7 @@ def plot(
 
     Args:
         runs: Runs, their folders, folders that contain runs, or pretrained agents. Runs that differ in nothing but the seed
-            are shown as their mean with its 95 % interval; every environment has a panel of its own. One list of them is
+            are shown as their mean with its 95 % interval; every environment has its own panel. One list of them is
             taken as well.
         what: "returns", "scores", "episodes", "lag", "losses", "filters", several of these, or "all".
         x: What learning curves are drawn over: "steps", "episodes" or "time".

@@ -108,7 +108,7 @@ def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
         raise UsageError("--learning-rate cannot change unless the run has diverged: it affects the weights")
     places = paths_in(config)
     if name not in places:
-        raise UsageError(f"there is no setting {name!r}{suggestions(name, places)}")
+        raise UsageError(f"unknown setting {name!r}{suggestions(name, places)}")
     why = "belongs to the environment's contract" if places[name][0] == "environment" else "affects the weights"
     may = ", ".join(map(flag, may_change(diverged=diverged)))
     raise UsageError(f"{flag(name)} cannot change when a run is resumed: it {why}. These can: {may}")

@@ -96,7 +96,7 @@ def explain_foreign(word: str, known: Iterable[str]) -> str:
     name, names, write = _setting(word), list(map(_setting, known)), _writer(word)
     others = _NAMES.get(name.casefold(), [])
     if here := [other for other in others if other in names]:
-        return f"; it is {' or '.join(map(write, here))} here"
+        return f"; use {' or '.join(map(write, here))}"
     if "learning_rate" not in names:  # a command that does not train
         return ""
     if name in _BY_PLACE:

@@ -39,7 +39,7 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
     """An existing run, whose code may run if it is the user's own or with `trust`. Raises UsageError if there is none."""
     path = _path(name)
     if not path.exists():
-        raise UsageError(f"there is no run folder {path}{suggestions(str(path), _usual_names())}")
+        raise UsageError(f"run folder {path} does not exist{suggestions(str(path), _usual_names())}")
     if (path / "study.json").is_file():
         raise UsageError(
             f"{path} is a study, not a run: asyncrl benchmark {quoted(path)} continues it, and its runs are in "
@@ -92,7 +92,7 @@ def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = F
         path, prefer = path.parent, path.name
     if str(name).startswith("pretrained/") and not path.exists():
         if str(name) not in pretrained_names():
-            raise UsageError(f"there is no agent {name}{suggestions(str(name), pretrained_names())}")
+            raise UsageError(f"unknown agent {name}{suggestions(str(name), pretrained_names())}")
         return PRETRAINED / str(name).removeprefix("pretrained/")
     run = open_run(path, trust=trust)
     damaged = []

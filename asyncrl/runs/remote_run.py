@@ -161,7 +161,7 @@ def pull(remote: RemoteFolder, run: Run, *, replay: bool, say: Callable[[str], N
     """Copy a run from a storage into the folder `run`, up to its newest complete checkpoint.
 
     Files that are there with the same hash are kept. Without `replay`, only what acting needs is copied, replacing any
-    other run. `say` is told which checkpoints are damaged. Raises UsageError if another run is in the folder.
+    other run. Damaged checkpoints are reported to `say`. Raises UsageError if another run is in the folder.
     """
     with remote_errors(f"{remote.url} cannot be read"):
         sizes = remote.sizes()

@@ -279,7 +279,7 @@ def _check_own_network(config: RunConfig, spaces: Spaces) -> bool:
     is_recurrent = bool(getattr(built, "state_size", 0))
     if is_recurrent and config.network.recurrent is Recurrent.NONE and algorithm.experience().replay is not None:
         raise UsageError(
-            f"--network {name} has a recurrent state of its own, but {algorithm.name} samples single steps; bring an "
+            f"--network {name} has its own recurrent state, but {algorithm.name} samples single steps; bring an "
             "encoder and add --recurrent lstm"
         )
     return is_recurrent

@@ -31,10 +31,11 @@ from asyncrl.runs.metrics_file import read_records, truncate
 from asyncrl.runs.provenance import provenance
 from asyncrl.version import __version__
 
-__all__ = ["Run"]
+__all__ = ["RECORD_KINDS", "Run"]
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "safetensors")
-_KINDS = ("train", "episode", "eval", "stages", "verdict", "video", "stop", "lost", "rewind", "pretrain")
+RECORD_KINDS = ("train", "episode", "eval", "stages", "verdict", "video", "stop", "lost", "rewind", "pretrain")
+"""Kinds of records in metrics.jsonl (docs/metrics.md)."""
 _CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
 """Names of checkpoint folders: the environment step."""
 _BROKEN_SAVE = re.compile(r"\.\d{12,}\.(tmp|old)", re.ASCII)
@@ -177,9 +178,9 @@ class Run:
         name is a column for each, as `means/CartPole-v1`. Raises UsageError for a kind that does not exist.
         """
         found = [record for record in self.records() if record["kind"] == kind]
-        if not found and kind not in _KINDS:
-            near = suggestions(str(kind), _KINDS) or f"; there are {', '.join(_KINDS)}"
-            raise UsageError(f"there are no records of the kind {kind!r}{near}")
+        if not found and kind not in RECORD_KINDS:
+            near = suggestions(str(kind), RECORD_KINDS) or f"; there are {', '.join(RECORD_KINDS)}"
+            raise UsageError(f"unknown kind of records {kind!r}{near}")
         return columns(found)
 
     def note_interruption(self, number: int | None) -> None:

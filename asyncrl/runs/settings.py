@@ -73,7 +73,7 @@ def configure(
     paths = setting_places(cls)
     for key, value in rename_settings(settings, data["algorithm"]["name"]).items():
         if key not in paths:
-            raise UsageError(f"there is no setting {key!r}{explain_unknown(key, paths)}")
+            raise UsageError(f"unknown setting {key!r}{explain_unknown(key, paths)}")
         value = network_name_of(value) if key == "network" else value
         value = value.item() if isinstance(value, np.generic) else value
         *path, last = paths[key]

@@ -177,9 +177,9 @@ def _unknown(key: tuple[str, ...], known: Mapping[tuple[str, ...], str]) -> str:
         return f"{name!r} belongs to the table [{elsewhere[0]}], not to [{where}]"
     here = [place[-1] for place in known if place[:-1] == tuple(table)]
     if what := named_by_place(name):
-        return f"there is no setting {name!r} in [{where}]; the {what} is {_PLACES[what]}"
+        return f"unknown setting {name!r} in [{where}]; the {what} is {_PLACES[what]}"
     near = explain_foreign(name, known.values()) or suggestions(name, here) or suggestions(name, known.values())
-    return f"there is no setting {name!r} in [{where}]{near}"
+    return f"unknown setting {name!r} in [{where}]{near}"
 
 
 def settings_text(config: RunConfig, contract: Contract) -> str:

@@ -95,7 +95,7 @@ def test_its_help_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
         ("own_algorithms:Colliding", "the hyperparameter 'steps' has the name of a setting of every run"),
         ("own_algorithms:Unfinished", "does not define the method 'loss'"),
         ("own_algorithms:NoNetwork", "has no network"),
-        ("a3x", "there is no algorithm 'a3x'; did you mean 'a3c'"),
+        ("a3x", "unknown algorithm 'a3x'; did you mean 'a3c'"),
     ],
 )
 def test_what_is_no_algorithm_is_refused_in_one_sentence(name: str, sentence: str) -> None:

@@ -80,7 +80,7 @@ def test_words_are_read_as_values_of_the_fields(words: str, values: dict[str, ob
     [
         ("--color bleu", "--color: 'bleu' is not one of red, blue; did you mean 'blue'?"),
         ("--color", "--color needs a value: red, blue"),
-        ("--rat 3", "there is no option --rat; did you mean '--rate'?"),
+        ("--rat 3", "unknown option --rat; did you mean '--rate'?"),
         ("--rate fast", "--rate: 'fast' is not a number"),
         ("--sizes 3 x", "--sizes: 'x' is not a whole number"),
         ("a b", "unexpected argument 'b'; options begin with --"),

@@ -226,7 +226,7 @@ def test_runs_that_start_while_a_folder_is_watched_are_found(tmp_path: Path) -> 
 
 def test_a_run_that_does_not_exist_is_refused_in_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent.parent)
-    with pytest.raises(UsageError, match=r"^there is no run folder runs/onee; did you mean 'runs/one'\?$"):
+    with pytest.raises(UsageError, match=r"^run folder runs/onee does not exist; did you mean 'runs/one'\?$"):
         WatchedRuns(["runs/onee"])
     with pytest.raises(UsageError, match=r"config\.json is a file, not a run folder or a folder of runs$"):
         WatchedRuns([run / "config.json"])

@@ -17,6 +17,7 @@ from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.envs.families.gymnasium import Gymnasium
 from asyncrl.launch import start
+from asyncrl.runs.run import RECORD_KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 SMALL: dict[str, Any] = dict(steps=320, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
@@ -51,6 +52,10 @@ def recorded(folder: Path) -> dict[str, set[str]]:
         record = json.loads(line)
         fields[record["kind"]] |= record.keys()
     return fields
+
+
+def test_every_kind_of_record_is_documented_and_every_documented_kind_exists() -> None:
+    assert documented().keys() - {""} == set(RECORD_KINDS)
 
 
 class Measured(gymnasium.Wrapper[Any, Any, Any, Any]):

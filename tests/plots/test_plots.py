@@ -209,7 +209,7 @@ def test_mistakes_are_answered_in_one_sentence(study: Path, tmp_path: Path, caps
     (tmp_path / "empty").mkdir()
     mistakes = {
         (): "RUN… is missing: asyncrl plot RUN… [options]",
-        (tmp_path / "none",): "there is no run folder",
+        (tmp_path / "none",): "none does not exist",
         (tmp_path / "empty",): "there are no runs in",
         (young,): "has no data yet: no update has been recorded",
         (study, "--out", "x.jpg"): "--out x.jpg: the file must end in .png, .svg, .pdf or .html",

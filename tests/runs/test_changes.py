@@ -28,7 +28,7 @@ def test_every_setting_may_change_or_is_refused_with_the_reason(diverged: bool) 
 
 
 def test_what_is_no_setting_is_answered_with_the_near_one() -> None:
-    with pytest.raises(UsageError, match="there is no setting 'chekpoint_every'; did you mean 'checkpoint_every'"):
+    with pytest.raises(UsageError, match="unknown setting 'chekpoint_every'; did you mean 'checkpoint_every'"):
         changed(CONFIG, {"chekpoint_every": 3}, diverged=False)
 
 

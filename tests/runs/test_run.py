@@ -130,7 +130,7 @@ def test_a_mark_that_is_damaged_leads_to_the_other_one(run: Run) -> None:
 
 
 def test_metrics_of_a_kind_that_does_not_exist_are_refused(run: Run) -> None:
-    with pytest.raises(UsageError, match=r"^there are no records of the kind 'evals'; did you mean 'eval'\?$"):
+    with pytest.raises(UsageError, match=r"^unknown kind of records 'evals'; did you mean 'eval'\?$"):
         run.metrics("evals")
     with pytest.raises(UsageError, match="there are train, episode, eval, stages, verdict"):
         run.metrics("nonsense")
@@ -152,7 +152,7 @@ def test_a_run_without_a_whole_checkpoint_says_so(run: Run) -> None:
     for mark in ("latest", "best"):
         (run.path / mark).write_text("garbage")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # there is no newest one to use
+        warnings.simplefilter("error")  # no other checkpoint is used instead
         with pytest.raises(UsageError, match="has no checkpoint yet"):
             checkpoint_folder(run.path)
 
@@ -266,7 +266,7 @@ def test_a_log_that_is_a_link_is_not_written_to(run: Run, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["pretrained/../pretrained/pong-a3c", "pretrained/../run.py", "pretrained/"])
 def test_a_pretrained_name_stays_among_the_pretrained(name: str) -> None:
-    with pytest.raises(UsageError, match="there is no agent"):
+    with pytest.raises(UsageError, match="unknown agent"):
         checkpoint_folder(name)
 
 

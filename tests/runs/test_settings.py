@@ -158,21 +158,21 @@ def test_numbers_may_be_those_of_numpy() -> None:
 
 
 def test_a_setting_that_is_none_is_named() -> None:
-    with pytest.raises(UsageError, match="there is no setting 'lags'; did you mean 'lag'"):
+    with pytest.raises(UsageError, match="unknown setting 'lags'; did you mean 'lag'"):
         tailor(ENV, "a3c", lags=3)
 
 
 @pytest.mark.parametrize(
     ("algorithm", "name", "hint"),
     [
-        ("a3c", "lr", "it is learning_rate here"),
-        ("a3c", "gamma", "it is discount here"),
+        ("a3c", "lr", "use learning_rate"),
+        ("a3c", "gamma", "use discount"),
         ("ppo", "double", "it is a setting of dqn, c51, qr-dqn, iqn"),
         ("ppo", "env_id", r"the environment is named by its place: train\(ENV, ALGO\)"),
     ],
 )
 def test_a_setting_of_another_library_is_answered_with_the_one_here(algorithm: str, name: str, hint: str) -> None:
-    with pytest.raises(UsageError, match=f"^there is no setting '{name}'; {hint}$"):
+    with pytest.raises(UsageError, match=f"^unknown setting '{name}'; {hint}$"):
         configure("CartPole-v1", algorithm, **{name: 1})
 
 

@@ -65,12 +65,12 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_preset(tmp_p
         (
             "learning_rate",
             "learning_rat",
-            r"line 6: there is no setting 'learning_rat' in \[optimizer\]; did you mean 'learn",
+            r"line 6: unknown setting 'learning_rat' in \[optimizer\]; did you mean 'learn",
         ),
         ("[optimizer]", "[optimiser]", r"line 5: there is no table \[optimiser\]; did you mean 'optimizer'"),
         ("steps", "hidden", r"line 10: 'hidden' belongs to the table \[network\], not to \[run\]"),
         ("steps = 1e6", 'preset = "a3c/cartpol"', "line 10: there is no preset 'a3c/cartpol'; did you mean 'a3c/cartpole'"),
-        ('name = "a3c"', 'name = "a3d"', "line 3: there is no algorithm 'a3d'; did you mean 'a3c'"),
+        ('name = "a3c"', 'name = "a3d"', "line 3: unknown algorithm 'a3d'; did you mean 'a3c'"),
         ("1e-3", "1e-3e", "line 6, column 21: expected newline or end of document"),
         ("steps = 1e6", "hidden = [1,", "line 10, at the end of the file: "),
         ("1e-3", '"fast"', "line 6: optimizer.learning_rate: expected a number, got 'fast'"),
@@ -79,7 +79,7 @@ def test_what_is_given_goes_before_the_file_and_the_file_before_the_preset(tmp_p
         (
             "steps = 1e6",
             'algo = "a3c"',
-            r"line 10: there is no setting 'algo' in \[run\]; the algorithm is `name` in \[algo",
+            r"line 10: unknown setting 'algo' in \[run\]; the algorithm is `name` in \[algo",
         ),
         ("steps = 1e6", 'engine = "thread"', "line 10: engine: 'thread' is not one of .*did you mean 'threads'"),
         ("steps = 1e6", "queue_size = 1", "line 10: --queue-size 1: in lockstep"),
@@ -175,7 +175,7 @@ def test_the_command_line_prints_the_file_and_nothing_else(tmp_path: Path, capsy
     assert printed.env == ENV
     assert (printed.settings["lag"], printed.settings["learning_rate"]) == (2, 1e-3)
     assert main(["train", "--config", str(file), "--print-config", "--lagg", "2"]) == 2
-    assert capsys.readouterr().err == "asyncrl: there is no option --lagg; did you mean '--lag'?\n"
+    assert capsys.readouterr().err == "asyncrl: unknown option --lagg; did you mean '--lag'?\n"
 
 
 def test_a_preset_beside_the_file_says_whose_settings_they_are(tmp_path: Path) -> None:

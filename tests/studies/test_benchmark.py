@@ -150,7 +150,7 @@ def test_train_with_seeds_refuses_what_it_does_not_do(
 
 def test_settings_that_do_not_fit_are_refused_before_a_run_starts(tmp_path: Path) -> None:
     method = Method("a3c", "a3c", settings={"epsilon_steps": 5})
-    with pytest.raises(UsageError, match="a3c on CartPole-v1: there is no setting 'epsilon_steps'"):
+    with pytest.raises(UsageError, match="a3c on CartPole-v1: unknown setting 'epsilon_steps'"):
         benchmark(replace(SUITE, tasks=(replace(TASK, methods=(method,)),)), folder=tmp_path / "study")
     assert not (tmp_path / "study").exists()
     (tmp_path / "notes.txt").touch()

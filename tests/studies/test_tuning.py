@@ -62,7 +62,7 @@ def test_trials_that_cannot_be_made_end_the_study_with_the_reason(tmp_path: Path
         (["--objectives", "score,seconds,score"], "--objectives: score is given twice"),
         (["--trials", "0"], "--trials must be 1 or more, not 0"),
         (["--eval-episodes", "0"], "trials are compared by their evaluations"),
-        (["--learning-rat", "1"], "there is no option --learning-rat; did you mean '--learning-rate'"),
+        (["--learning-rat", "1"], "unknown option --learning-rat; did you mean '--learning-rate'"),
         (["--folder", "taken"], "taken/study.db is not the storage of a tuning study; choose another --folder"),
     ],
 )

@@ -136,7 +136,7 @@ def _content(facts: Mapping[str, Any]) -> str:
 def load(path: str | Path) -> Capsule:
     """Read a capsule. Raises UsageError with the reason for a file that is not a valid capsule."""
     if not Path(path).exists():
-        raise UsageError(f"there is no capsule {path}")
+        raise UsageError(f"capsule {path} does not exist")
     data = read_json(Path(path), _MAX_BYTES)
     if not isinstance(data, dict):
         raise UsageError(f"{path} is not a crash capsule: it does not hold a JSON object")
