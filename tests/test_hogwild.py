@@ -356,7 +356,7 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_worker_that_hangs(monkeypatch
     workers: Any = Few([second], [], [first])
     assert list(hogwild._reports(workers, 2, stop)) == [[second], [], [first]]
     assert workers.asked == [0, 1]
-    monkeypatch.setattr(hogwild, "_PATIENCE", -1.0)
+    monkeypatch.setattr(hogwild, "_END_TIMEOUT", -1.0)
     workers = Few([second])
     assert list(hogwild._reports(workers, 2, stop)) == [[second]]
 

@@ -82,7 +82,7 @@ def test_absent_fields_keep_their_defaults() -> None:
     [
         ({"actros": 2}, "^actros is not a field of RunConfig; did you mean 'actors'"),
         ({"algorithm": {"name": "a3c", "discuont": 1}}, r"^algorithm\.discuont is not .* did you mean 'discount'"),
-        ({"algorithm": {"name": "a3"}}, "no algorithm 'a3'; did you mean 'a3c'"),
+        ({"algorithm": {"name": "a3"}}, "unknown algorithm 'a3'; did you mean 'a3c'"),
         ({"environment": {"sticky": "much"}}, r"^environment\.sticky: expected a number, got 'much'"),
         ({"network": {"hidden": [64, "x"]}}, r"^network\.hidden\[1\]: expected a whole number, got 'x'"),
         ({"network": 3}, "^network: expected a table of fields, got 3"),
