@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from asyncrl.runs.run import Run
     from asyncrl.studies.benchmark import benchmark
     from asyncrl.studies.comparison import compare
-    from asyncrl.studies.tuning import tune
+    from asyncrl.studies.tuning.search import tune
 
 __all__ = [
     "ActorDied",
@@ -102,7 +102,7 @@ _LAZY = {
     "resume": "api",
     "share": "api",
     "train": "api",
-    "tune": "studies.tuning",
+    "tune": "studies.tuning.search",
     "watch": "dashboard.process",
 }
 

@@ -26,11 +26,11 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Callback, Sink
 from asyncrl.monitor.progress import training_view
-from asyncrl.runs.fetched import fetched
+from asyncrl.runs.config.settings import configure, leaves, tailor, without_auto
+from asyncrl.runs.config.settings_file import located, read_settings_file
 from asyncrl.runs.lookup import open_to_resume
+from asyncrl.runs.remote.fetched import fetched
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import configure, leaves, tailor, without_auto
-from asyncrl.runs.settings_file import located, read_settings_file
 from asyncrl.sharing.share import share
 from asyncrl.training import TrainingResult
 

@@ -33,12 +33,12 @@ from asyncrl.errors import ActorDied, closing
 from asyncrl.experience.rollout import Field, Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.networks import copy_into, named_views
-from asyncrl.runs import checkpoint
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.components import actor_spec, learner_arguments
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.context import RunContext
-from asyncrl.runs.plans import actor_spec, learner_arguments
-from asyncrl.runs.stage_times import Work, WorkMeter
-from asyncrl.runs.statistics import Episode, EpisodeCounter
+from asyncrl.runs.metrics.statistics import Episode, EpisodeCounter
+from asyncrl.runs.speed.stage_times import Work, WorkMeter
 from asyncrl.training import Session, TrainingResult
 
 __all__ = ["train"]

@@ -28,24 +28,24 @@ from asyncrl.launch_checks import check_beginning, check_memory, check_normaliza
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
 from asyncrl.monitor.trackers import TrackedRun, describe_trackers
 from asyncrl.networks import Recurrent, is_custom, unconvolved
-from asyncrl.runs import checkpoint
-from asyncrl.runs.changes import annealed_anew, changed, check_length, differences_of
-from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
+from asyncrl.runs.checkpoints.divergence import recover
 from asyncrl.runs.code_facts import changed_sources
-from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.components import actor_spec, make_learner, replay_plan
+from asyncrl.runs.config.changes import annealed_anew, changed, check_length, differences_of
+from asyncrl.runs.config.option_checks import reject_ineffective, reject_ineffective_changes, reject_unused_by_imitation
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.config.settings import settings_of
+from asyncrl.runs.config.settings_file import settings_text
+from asyncrl.runs.config.summary import summary_lines
 from asyncrl.runs.context import RunContext
-from asyncrl.runs.divergence import recover
 from asyncrl.runs.lookup import open_to_resume
 from asyncrl.runs.new_run import create_run, create_run_in
-from asyncrl.runs.option_checks import reject_ineffective, reject_ineffective_changes, reject_unused_by_imitation
-from asyncrl.runs.plans import actor_spec, make_learner, replay_plan
-from asyncrl.runs.remote_run import check_storage
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.remote.run_copy import check_storage
+from asyncrl.runs.remote.uploads import Uploads, uploads_of
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import settings_of
-from asyncrl.runs.settings_file import settings_text
-from asyncrl.runs.summary import summary_lines
-from asyncrl.runs.uploads import Uploads, uploads_of
 from asyncrl.training import TrainingResult, memory_plan
 
 __all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]

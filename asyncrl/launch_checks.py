@@ -21,10 +21,10 @@ from asyncrl.experience import ReplayStorage
 from asyncrl.learner import check_parameters
 from asyncrl.monitor.trackers import check_installed
 from asyncrl.presets import read_preset
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.plans import initial_weights, normalization_of, replay_plan
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure
+from asyncrl.runs.components import initial_weights, normalization_of, replay_plan
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import configure
 
 __all__ = ["check_beginning", "check_memory", "check_normalization", "check_recording", "preset_blamed"]
 

@@ -19,12 +19,12 @@ from asyncrl.algorithms import AlgorithmSource
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.envs import EnvSource, describe_all
 from asyncrl.launch import newest_checkpoint, resume, start
-from asyncrl.runs import checkpoint
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.plans import make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.components import make_learner
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import tailor
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import tailor
 
 __all__ = ["ENGINES", "check_lockstep", "check_resume"]
 

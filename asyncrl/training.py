@@ -31,17 +31,17 @@ from asyncrl.envs import Contract
 from asyncrl.errors import DivergenceError, UsageError, closing
 from asyncrl.learner import Learner
 from asyncrl.monitor import Evaluate, Save, Stop
-from asyncrl.runs.checkpoint import Checkpoint
-from asyncrl.runs.checkpointer import Checkpointer
-from asyncrl.runs.config import Device, EngineKind, RunConfig
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
+from asyncrl.runs.checkpoints.checkpointer import Checkpointer
+from asyncrl.runs.components import actor_spec, initial_weights, make_learner
+from asyncrl.runs.config.run_config import Device, EngineKind, RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.live_weights import LiveWriter
-from asyncrl.runs.plans import actor_spec, initial_weights, make_learner
-from asyncrl.runs.recorder import Recorder
+from asyncrl.runs.metrics.recorder import Recorder
+from asyncrl.runs.metrics.statistics import Episode, RunStatistics
 from asyncrl.runs.run import Run
 from asyncrl.runs.schedule import Free, Lockstep
-from asyncrl.runs.stage_times import StageMeter, StageTimes
-from asyncrl.runs.statistics import Episode, RunStatistics
+from asyncrl.runs.speed.stage_times import StageMeter, StageTimes
 
 __all__ = ["Session", "TrainingResult", "is_complete", "memory_plan", "train"]
 

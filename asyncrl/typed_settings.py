@@ -21,7 +21,7 @@ from asyncrl.networks import NetworkSource
 from asyncrl.networks.encoders import Activation
 from asyncrl.networks.initialization import Init
 from asyncrl.networks.recurrent import Recurrent
-from asyncrl.runs.config import Device, EngineKind, OnDivergence, Precision, ScheduleKind
+from asyncrl.runs.config.run_config import Device, EngineKind, OnDivergence, Precision, ScheduleKind
 
 __all__ = ["Changes", "Settings"]
 

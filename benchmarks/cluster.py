@@ -20,9 +20,9 @@ import tyro
 from cluster_model import Cluster, Outcome, Policy, Workload, simulate
 
 from asyncrl.envs import describe_all
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
 
 RESULTS = Path(__file__).parent / "results"
 NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

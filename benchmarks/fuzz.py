@@ -125,7 +125,7 @@ def targets(folder: Path) -> Iterator[Target]:
     from asyncrl.envs import describe
     from asyncrl.envs.supervision import capsule
     from asyncrl.envs.supervision.worker import Failure, FailureKind
-    from asyncrl.runs import checkpoint
+    from asyncrl.runs.checkpoints import checkpoint
 
     small: dict[str, Any] = dict(steps=200, actors=2, envs_per_actor=2, engine="serial", eval_episodes=1, eval_every=100)
     replay = dict(capacity=100, learning_starts=50, batch_size=8, prioritized=True, target_every=50)

@@ -23,8 +23,8 @@ from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.engines.learners import open_learners
 from asyncrl.envs import describe_all
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
 
 COMMON: dict[str, Any] = dict(network="nature-cnn", precision="fp32", engine="serial", learner_threads=1, actors=2)
 CASES: dict[str, dict[str, Any]] = {

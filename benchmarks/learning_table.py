@@ -24,7 +24,7 @@ from asyncrl.plots.document import Block, Heading, Rows, Text, to_markdown
 from asyncrl.plots.learning import draw_returns
 from asyncrl.plots.sources import Group, PlottedRun
 from asyncrl.plots.style import new_figure
-from asyncrl.runs.metrics_file import read_records
+from asyncrl.runs.metrics.metrics_file import read_records
 from asyncrl.studies.published import find_reference, table_names
 from asyncrl.studies.report import shown
 from asyncrl.studies.statistics import aggregate, iqm_over

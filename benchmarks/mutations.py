@@ -154,7 +154,7 @@ def json_text(data: Any, random: random.Random) -> str:
 
 
 def change_manifest(folder: Path, random: random.Random) -> str:
-    from asyncrl.runs.manifest import manifest_sha256
+    from asyncrl.runs.checkpoints.manifest import manifest_sha256
 
     file = random.choice([p for p in files_of(folder) if p.name == "manifest.json"])
     manifest = json.loads(file.read_text())
@@ -189,7 +189,7 @@ def change_text(folder: Path, random: random.Random) -> str:
 def seal(file: Path) -> None:
     """Update the manifests' hashes of this file."""
     from asyncrl.common.serialization import file_checksum
-    from asyncrl.runs.manifest import manifest_sha256
+    from asyncrl.runs.checkpoints.manifest import manifest_sha256
 
     run = next(p for p in file.parents if (p / "config.json").exists())
     for path in run.glob("checkpoints/*/manifest.json"):

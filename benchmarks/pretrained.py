@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.lookup import PRETRAINED, checkpoint_folder
 
 

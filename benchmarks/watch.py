@@ -27,7 +27,7 @@ from typing import Any
 import tyro
 
 from asyncrl.dashboard import Page
-from asyncrl.runs.metrics_follower import records_of
+from asyncrl.runs.metrics.follower import records_of
 from asyncrl.runs.provenance import machine
 
 CHROMIUM = "/usr/bin/chromium"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asyncrl.common.serialization import file_checksum
-from asyncrl.runs.manifest import manifest_sha256
+from asyncrl.runs.checkpoints.manifest import manifest_sha256
 from asyncrl.runs.run import Run
 
 __all__ = ["forge", "forge_tensors", "forged"]

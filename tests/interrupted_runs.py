@@ -13,7 +13,7 @@ import pytest
 
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import JsonLines
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.lookup import open_run
 
 BATCH, UPDATES = 96, 20

@@ -14,10 +14,10 @@ from asyncrl.envs import Contract, EnvOptions, describe_all
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Rollout
 from asyncrl.learner import Learner
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.option_checks import reject_ineffective
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.settings import configure, leaves
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.option_checks import reject_ineffective
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.config.settings import configure, leaves
 
 BASE: dict[str, Any] = dict(
     steps=64, actors=2, envs_per_actor=2, lag=1, hidden=(8,), seed=3, learning_rate=0.03, max_gradient_norm=0.05

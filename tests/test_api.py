@@ -17,7 +17,7 @@ from asyncrl.algorithms import A3C
 from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import newest_checkpoint, resume
-from asyncrl.runs.config import EngineKind
+from asyncrl.runs.config.run_config import EngineKind
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 

@@ -27,8 +27,8 @@ from asyncrl.errors import ActorDied, CheckpointError, DivergenceError, Environm
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.learner import Learner
 from asyncrl.monitor import Quiet
-from asyncrl.runs.checkpoint import Checkpoint
-from asyncrl.runs.checkpointer import Checkpointer
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
+from asyncrl.runs.checkpoints.checkpointer import Checkpointer
 from asyncrl.runs.lookup import open_run
 
 ENGINES = ["serial", "threads", "processes"]

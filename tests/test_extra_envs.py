@@ -15,7 +15,7 @@ from asyncrl.cli import main
 from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 
 HERE, THERE = "worlds:Corridor-v0", "Backwards-v0"
 

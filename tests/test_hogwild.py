@@ -33,13 +33,13 @@ from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.hogwild import HogwildLearner, WorkerReport
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.monitor import Live
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.summary import summary_lines
 from asyncrl.runs.lookup import open_run
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.stage_times import Work
-from asyncrl.runs.statistics import RunStatistics
-from asyncrl.runs.summary import summary_lines
+from asyncrl.runs.metrics.statistics import RunStatistics
+from asyncrl.runs.speed.stage_times import Work
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
 OWN = {

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from asyncrl.api import configure
 from asyncrl.launch import resume, start
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 
 
 @pytest.mark.parametrize("engine", ["serial", "hogwild"])

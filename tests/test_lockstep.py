@@ -24,7 +24,7 @@ from asyncrl.engines.memory import Memory
 from asyncrl.errors import ScheduleError
 from asyncrl.experience.rollout import NEWEST_VERSION, Rollout, Ticket
 from asyncrl.launch import start
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.schedule import Lockstep
 from asyncrl.testing import check_lockstep
 

@@ -20,8 +20,8 @@ from asyncrl.api import configure
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.envs import describe
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
 
 REPLAY = dict(learning_starts=40, capacity=300, batch_size=16)
 STORED = REPLAY | dict(target_every=80)

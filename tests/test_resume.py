@@ -22,11 +22,11 @@ from asyncrl.api import configure
 from asyncrl.envs import describe
 from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
-from asyncrl.runs import checkpoint
-from asyncrl.runs.changes import annealed_anew
-from asyncrl.runs.config import EngineKind
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.components import make_learner
+from asyncrl.runs.config.changes import annealed_anew
+from asyncrl.runs.config.run_config import EngineKind
 from asyncrl.runs.lookup import open_run
-from asyncrl.runs.plans import make_learner
 from asyncrl.runs.run import Run
 
 STOPPED = 7

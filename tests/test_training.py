@@ -18,9 +18,9 @@ from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Record
 from asyncrl.presets import automatic, preset_names, read_preset
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.statistics import RunStatistics
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.metrics.statistics import RunStatistics
 
 ENGINES = ["serial", "threads", "processes"]
 BATCH = 64

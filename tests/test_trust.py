@@ -26,7 +26,7 @@ from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
 from asyncrl.errors import UsageError
 from asyncrl.launch import resume, start
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.run import Run
 
 SPY = "import pathlib\npathlib.Path({path!r}).touch()\ndef make(**kwargs):\n    raise SystemExit\nclass Bot: ...\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncrl.algorithms import ALGORITHMS
-from asyncrl.runs.settings import setting_places
+from asyncrl.runs.config.settings import setting_places
 from asyncrl.typed_settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs.supervision import capsule
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import resume, start
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=160, actors=2, envs_per_actor=2, engine="serial", eval_episodes=0)

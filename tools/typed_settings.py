@@ -14,8 +14,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.envs.family_options import combined_options
-from asyncrl.runs.changes import may_change
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.changes import may_change
+from asyncrl.runs.config.run_config import RunConfig
 
 FILE = Path(__file__).parents[1] / "asyncrl" / "typed_settings.py"
 NOT_SETTINGS = {"env", "algorithm", "preset"}

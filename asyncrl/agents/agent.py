@@ -19,7 +19,7 @@ from asyncrl.envs.action_masks import as_mask
 from asyncrl.envs.family_options import merge
 from asyncrl.envs.spaces import MaskSource, Spaces, pack
 from asyncrl.errors import UsageError
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder
 
 __all__ = ["Agent", "load"]

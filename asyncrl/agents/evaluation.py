@@ -18,9 +18,9 @@ from asyncrl.acting.episodes import PolicyPlayer, play_episode
 from asyncrl.algorithms import ActContext, Policy
 from asyncrl.common.hardware import cores
 from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
+from asyncrl.common.statistics import iqm, summarize
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
-from asyncrl.runs.statistics import iqm, summary
 
 __all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off_message", "evaluate", "watch"]
 
@@ -83,7 +83,7 @@ class Evaluation:
     @functools.cached_property
     def iqm_interval(self) -> tuple[float, float]:
         """Bootstrap 95 % interval of `iqm` over episodes."""
-        low, high = summary(list(self.returns))["iqm_interval"]
+        low, high = summarize(list(self.returns))["iqm_interval"]
         return low, high
 
     @property

@@ -16,7 +16,7 @@ from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.learner import Learner
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
-from asyncrl.runs.statistics import RunStatistics
+from asyncrl.runs.metrics.statistics import RunStatistics
 
 __all__ = ["EvaluationVideos", "check_pictures"]
 

@@ -16,11 +16,11 @@ from asyncrl.common.signals import StopRequest
 from asyncrl.envs import Contract
 from asyncrl.errors import EnvironmentFault
 from asyncrl.learner import Learner
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.every import Every
+from asyncrl.runs.metrics.statistics import RunStatistics
 from asyncrl.runs.run import Run
-from asyncrl.runs.statistics import RunStatistics
 
 __all__ = [
     "Evaluator",

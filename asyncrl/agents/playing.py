@@ -22,7 +22,7 @@ from asyncrl.common.validation import check_whole
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
 from asyncrl.errors import UsageError
 from asyncrl.monitor.progress import episode_progress
-from asyncrl.runs.config import EPISODE_LIMIT
+from asyncrl.runs.config.run_config import EPISODE_LIMIT
 from asyncrl.runs.run import Run
 
 __all__ = ["evaluate", "play", "play_episode", "play_yourself", "record"]

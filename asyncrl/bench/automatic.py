@@ -13,9 +13,9 @@ from asyncrl.bench.tuning import expected_gains
 from asyncrl.common.hardware import cores
 from asyncrl.envs import EnvSource, describe_all
 from asyncrl.errors import UsageError
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import AUTO, tailor, without_auto
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.config.settings import AUTO, tailor, without_auto
 
 __all__ = ["fewest_of_the_fastest", "found_actors"]
 

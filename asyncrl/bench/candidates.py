@@ -10,7 +10,7 @@ from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.hardware import cores
 from asyncrl.envs import Contract
 from asyncrl.envs.registry import family_named
-from asyncrl.runs.config import EngineKind, RunConfig, ScheduleKind
+from asyncrl.runs.config.run_config import EngineKind, RunConfig, ScheduleKind
 
 __all__ = ["Bounds", "SpeedSettings", "choose", "divisions", "finalists", "placements", "refinements"]
 

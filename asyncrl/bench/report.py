@@ -22,9 +22,9 @@ from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
 from asyncrl.launch import start
 from asyncrl.monitor import Record
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.provenance import machine
-from asyncrl.runs.resolution import resolve
 
 __all__ = ["Report", "bench"]
 

@@ -28,8 +28,8 @@ from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract, Environments
 from asyncrl.errors import ActorDied
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.plans import actor_spec, make_learner
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.run_config import RunConfig
 
 __all__ = [
     "WARM_UP",

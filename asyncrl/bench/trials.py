@@ -15,9 +15,9 @@ from asyncrl.envs import describe_all
 from asyncrl.errors import AsyncRLError
 from asyncrl.launch import start
 from asyncrl.monitor import Record, Stop
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.stage_times import StageTimes
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.speed.stage_times import StageTimes
 
 __all__ = ["RecordCollector", "Trial", "train_briefly", "without_evaluation"]
 

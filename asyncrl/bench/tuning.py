@@ -21,10 +21,10 @@ from asyncrl.common.hardware import usable_cores
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import Contract, describe_all
 from asyncrl.errors import AsyncRLError
-from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
 from asyncrl.runs.provenance import machine
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.throughput import expected_gain
+from asyncrl.runs.speed.throughput import expected_gain
 
 __all__ = ["NOISE", "Measured", "Tuning", "expected_gains", "tune"]
 

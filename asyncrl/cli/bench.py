@@ -15,8 +15,8 @@ from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse
 from asyncrl.common.validation import within
 from asyncrl.envs import describe
-from asyncrl.runs.config import EngineKind
-from asyncrl.runs.option_checks import reject_ineffective
+from asyncrl.runs.config.option_checks import reject_ineffective
+from asyncrl.runs.config.run_config import EngineKind
 from asyncrl.runs.provenance import machine
 
 _ABOUT = (

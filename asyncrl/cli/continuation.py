@@ -14,11 +14,12 @@ from asyncrl.common.quoting import quoted
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError
 from asyncrl.launch import newest_checkpoint
-from asyncrl.runs.changes import check_change, may_change, paths_in
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.fetched import fetched
-from asyncrl.runs.foreign_names import explain_unknown
+from asyncrl.runs.config.changes import check_change, may_change
+from asyncrl.runs.config.foreign_names import explain_unknown
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.setting_paths import paths_in
 from asyncrl.runs.lookup import open_to_resume
+from asyncrl.runs.remote.fetched import fetched
 
 __all__ = ["ResumeRequest", "read_continuation"]
 

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from asyncrl.cli.help import page_width, wrapped
 from asyncrl.cli.machine_checks import Remedy, facts, remedies
 from asyncrl.cli.options import parse
+from asyncrl.cluster.connection import check_nodes, connect, nodes
 from asyncrl.common.hardware import cores, has_bfloat16
-from asyncrl.engines.ray_cluster import check_nodes, connect, nodes
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.version import __version__
 

@@ -13,11 +13,11 @@ from asyncrl.api import evaluate, load
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.counting import counted
 from asyncrl.common.serialization import to_json
+from asyncrl.common.statistics import summarize
 from asyncrl.envs import Contract, EnvOptions, contract_lines
 from asyncrl.envs.family_options import combined_options
-from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.lookup import newer_checkpoint
-from asyncrl.runs.statistics import summary
 
 _ABOUT = "Evaluate an agent in its environment: the returns of many episodes."
 BASIC = {
@@ -87,7 +87,7 @@ def _facts(checkpoint: Checkpoint, contract: Contract, result: Evaluation) -> di
     return {
         "checkpoint": str(checkpoint.path),
         "step": checkpoint.step,
-        **summary(list(result.returns)),
+        **summarize(list(result.returns)),
         "returns": to_json(result.returns),
         "measures": to_json(result.measures),
         "cut_off": result.cut_off,
@@ -96,7 +96,7 @@ def _facts(checkpoint: Checkpoint, contract: Contract, result: Evaluation) -> di
 
 
 def _lines(checkpoint: Checkpoint, result: Evaluation) -> Iterator[str]:
-    facts = summary(list(result.returns))
+    facts = summarize(list(result.returns))
     low, high = facts["iqm_interval"]
     yield f"{counted(facts['episodes'], 'episode')} of {checkpoint.path}"
     yield f"mean    {facts['mean']:.2f} ± {facts['std']:.2f} (standard deviation)"

@@ -12,10 +12,10 @@ from asyncrl.api import load
 from asyncrl.cli.options import parse
 from asyncrl.common.serialization import to_json
 from asyncrl.envs import contract_lines
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.normalization import describe_normalization, normalization_facts
 from asyncrl.runs.code_facts import describe_code
 from asyncrl.runs.lookup import checkpoint_folder, newer_checkpoint
-from asyncrl.runs.normalization import describe_normalization, normalization_facts
 from asyncrl.runs.provenance import describe_provenance
 from asyncrl.runs.run import Run
 

@@ -70,7 +70,7 @@ def _lines(what: What, name: str | None, *, as_json: bool) -> list[str]:
 def _runs(folder: str, *, as_json: bool) -> list[str]:
     from asyncrl.cli.run_table import run_json, run_table
     from asyncrl.runs.overview import find_remote_runs, find_runs
-    from asyncrl.runs.remote_folder import is_url
+    from asyncrl.runs.remote.folder import is_url
 
     if is_url(folder):
         found, above = find_remote_runs(folder), Path()
@@ -120,7 +120,7 @@ def _presets(name: str | None) -> list[str]:
 
 def _pretrained() -> dict[str, str]:
     """Algorithm, environment and training steps of each pretrained agent."""
-    from asyncrl.runs import checkpoint
+    from asyncrl.runs.checkpoints import checkpoint
     from asyncrl.runs.lookup import checkpoint_folder, pretrained_names
 
     agents = {name: checkpoint.read(checkpoint_folder(name)) for name in pretrained_names()}

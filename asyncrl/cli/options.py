@@ -189,7 +189,7 @@ def _find(word: str, known: Mapping[str, Option]) -> tuple[Option, bool]:
     positive = known.get(f"--{name.removeprefix('--no-')}")
     if name.startswith("--no-") and positive is not None and positive.type is bool:
         return positive, True
-    from asyncrl.runs.foreign_names import explain_unknown
+    from asyncrl.runs.config.foreign_names import explain_unknown
 
     raise UsageError(f"unknown option {word}{explain_unknown(name, known) or ' (--help-all lists them)'}")
 

@@ -20,7 +20,7 @@ from asyncrl.common.quoting import quoted
 from asyncrl.common.validation import check_numbers
 from asyncrl.errors import UsageError
 from asyncrl.launch import imitate
-from asyncrl.runs.option_checks import IMITATION_SETTINGS
+from asyncrl.runs.config.option_checks import IMITATION_SETTINGS
 
 _ABOUT = (
     "Train a policy to imitate recorded episodes (behavioural cloning). "

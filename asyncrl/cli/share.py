@@ -10,7 +10,7 @@ from asyncrl.api import share
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.quoting import quoted
 from asyncrl.errors import UsageError
-from asyncrl.runs.hub import PREFIX, check_repository_name, import_hub
+from asyncrl.runs.remote.hub import PREFIX, check_repository_name, import_hub
 from asyncrl.sharing import Shared, upload
 
 _ABOUT = "Write an agent with a model card, a video and its learning curve into a folder, for the Hugging Face Hub."

@@ -43,11 +43,12 @@ from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.launch import check, newest_checkpoint, resume, start
 from asyncrl.monitor import terminal_view
 from asyncrl.presets import read_preset
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.former_names import rename_options
+from asyncrl.runs.config.foreign_names import explain_place
+from asyncrl.runs.config.former_names import rename_options
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.config.settings import AUTO, without_auto
+from asyncrl.runs.config.settings_file import SettingsFile, located, read_settings_file, settings_text
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import AUTO, without_auto
-from asyncrl.runs.settings_file import SettingsFile, located, read_settings_file, settings_text
 from asyncrl.training import TrainingResult
 
 _USAGE = (
@@ -227,6 +228,9 @@ def split_command(arguments: Sequence[str], command: str = "train") -> NamedComm
         rest += ["--extra-envs", *envs[1:]]
     env = envs[0] if envs else env
     if env is None and not set(HELP) & set(rest):
+        for word in rest:
+            if word.startswith("--") and (explanation := explain_place(word)):
+                raise UsageError(f"unknown option {word}{explanation}")
         raise UsageError(f"the environment is missing: asyncrl {command} {algorithm or 'ALGO'} ENV (asyncrl list envs)")
     return NamedCommand(algorithm, env, preset, file, rest)
 

@@ -17,8 +17,8 @@ from asyncrl.envs.registry import family_of
 from asyncrl.errors import AsyncRLError
 from asyncrl.experience import OffPolicy
 from asyncrl.networks import ActorCritic, DeterministicActorCritic, QNetwork
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.settings import AUTO
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import AUTO
 
 __all__ = ["BASIC", "NewRun", "Output", "envpool_setting", "reject_other_families", "takes_auto_actors", "train_options"]
 

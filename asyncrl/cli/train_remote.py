@@ -10,17 +10,17 @@ from pathlib import Path
 
 from asyncrl.cli.options import relative
 from asyncrl.cli.train_options import Output
+from asyncrl.cluster.connection import check_nodes, connect, nodes
+from asyncrl.cluster.learner import run_on_a_node
 from asyncrl.common.signals import handle_stop_signals
-from asyncrl.engines.ray_cluster import check_nodes, connect, nodes
-from asyncrl.engines.ray_learner import run_on_a_node
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
-from asyncrl.runs.config import Device, EngineKind, RunConfig
+from asyncrl.runs.config.run_config import Device, EngineKind, RunConfig
+from asyncrl.runs.config.settings_file import settings_text
 from asyncrl.runs.new_run import run_name
-from asyncrl.runs.remote_folder import RemoteFolder, is_url, remote_errors
-from asyncrl.runs.remote_run import check_vacant, pull
+from asyncrl.runs.remote.folder import RemoteFolder, is_url, remote_errors
+from asyncrl.runs.remote.run_copy import check_vacant, pull
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings_file import settings_text
 
 __all__ = ["train_remotely"]
 

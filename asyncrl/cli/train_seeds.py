@@ -13,7 +13,7 @@ from asyncrl.cli.study_lines import study_lines
 from asyncrl.cli.train_options import Output
 from asyncrl.common.serialization import to_json
 from asyncrl.errors import UsageError
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.run_config import RunConfig
 
 __all__ = ["run_seeds"]
 

@@ -13,9 +13,9 @@ from asyncrl.cli.options import HELP, options_of, read_values, relative
 from asyncrl.cli.train import split_command
 from asyncrl.cli.train_options import Output, envpool_setting, reject_other_families, train_options
 from asyncrl.common.quoting import quoted
-from asyncrl.studies.tuning import tune
-from asyncrl.studies.tuning_report import result_lines
-from asyncrl.studies.tuning_storage import Objective
+from asyncrl.studies.tuning.report import result_lines
+from asyncrl.studies.tuning.search import tune
+from asyncrl.studies.tuning.storage import Objective
 
 _ABOUT = (
     "Search for good settings. Every trial is a run of `asyncrl train`; the best settings are run with other seeds and "

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
-from asyncrl.runs.metrics_follower import MetricsFollower
+from asyncrl.runs.metrics.follower import MetricsFollower
 
 __all__ = ["Feed", "curves", "encoded", "episodes"]
 

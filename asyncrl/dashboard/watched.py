@@ -18,10 +18,10 @@ from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import read_json, read_text
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
-from asyncrl.runs.config_file import current_settings
-from asyncrl.runs.hub import hub_name
+from asyncrl.runs.config.saved_config import current_settings
 from asyncrl.runs.lookup import local_path
-from asyncrl.runs.metrics_follower import MetricsFollower
+from asyncrl.runs.metrics.follower import MetricsFollower
+from asyncrl.runs.remote.hub import hub_name
 from asyncrl.runs.run_state import RunState, end_of
 
 __all__ = ["WatchedRun", "WatchedRuns"]

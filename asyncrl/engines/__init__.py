@@ -17,7 +17,7 @@ from asyncrl.engines.ray_engine import LostActor, RayEngine, RayOptions, connect
 from asyncrl.engines.serial import Serial
 from asyncrl.engines.threads import Threads
 from asyncrl.experience.rollout import Rollout, Ticket
-from asyncrl.runs.config import EngineKind
+from asyncrl.runs.config.run_config import EngineKind
 
 __all__ = [
     "Engine",

@@ -34,8 +34,8 @@ from asyncrl.errors import LearnerDied, closing
 from asyncrl.experience import ReplayBuffer, Sample, SampleSource
 from asyncrl.experience.rollout import Rollout, envs_of
 from asyncrl.learner import Learner, copied
-from asyncrl.runs.config import Device, RunConfig
-from asyncrl.runs.plans import actor_spec, learner_arguments
+from asyncrl.runs.components import actor_spec, learner_arguments
+from asyncrl.runs.config.run_config import Device, RunConfig
 
 __all__ = ["open_learners"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.playback import RolloutSource, open_actor
+from asyncrl.cluster.connection import WorkerSetup
 from asyncrl.common.randomness import seed_process
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.memory import fill
-from asyncrl.engines.ray_cluster import WorkerSetup
 from asyncrl.envs import sources
 from asyncrl.errors import ActorDied, AsyncRLError
 from asyncrl.experience.rollout import Layout, Ticket

@@ -20,10 +20,10 @@ from typing import Any
 from torch import Tensor
 
 from asyncrl.acting.actor import ActorSpec
+from asyncrl.cluster.connection import WorkerSetup, check_nodes, connect, first_line, import_ray, nodes
 from asyncrl.engines.completed import TIMEOUT, CompletedRollouts
 from asyncrl.engines.memory import MemoryPlan
 from asyncrl.engines.ray_actor import RemoteActor, view
-from asyncrl.engines.ray_cluster import WorkerSetup, check_nodes, connect, first_line, import_ray, nodes
 from asyncrl.envs import sources
 from asyncrl.errors import ActorDied, AsyncRLError, UsageError
 from asyncrl.experience.rollout import Rollout, Ticket
@@ -56,7 +56,7 @@ class RayOptions:
     """What the Ray engine needs in addition to other engines."""
 
     address: str | None = None
-    """As for `ray_cluster.connect`."""
+    """As for `cluster.connection.connect`."""
     current_spec: Callable[[], ActorSpec] | None = None
     """The spec of actors that continue after the last rollouts learned from; None if lost actors end the run."""
     on_actor_lost: Callable[[LostActor], None] = lambda lost: None
@@ -284,7 +284,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def connected(address: str | None, actors: int, plan: MemoryPlan) -> Iterator[None]:
-    """Use a cluster during the block, as `ray_cluster.connect` does.
+    """Use a cluster during the block, as `cluster.connection.connect` does.
 
     Raises UsageError for nodes with another version of this package, and for an object store that is too small.
     """

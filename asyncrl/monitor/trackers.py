@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import write_atomically
 from asyncrl.errors import UsageError
 from asyncrl.monitor.background import Background
@@ -78,7 +79,7 @@ def _describe(tracker: Tracker, folder: Path) -> str:
     if _wandb_mode() != "offline":
         return f"wandb {_wandb_mode()} (WANDB_MODE)"
     why = "you are not logged in" if os.environ.get("WANDB_MODE") == _ONLINE else "WANDB_MODE=online uploads at once"
-    return f"wandb offline ({why}); upload with: wandb sync {folder / 'wandb' / 'offline-run-*'}"
+    return f"wandb offline ({why}); upload with: wandb sync {quoted(folder / 'wandb')}/offline-run-*"
 
 
 def open_tracker(tracker: Tracker, run: TrackedRun) -> Background:

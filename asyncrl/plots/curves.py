@@ -10,9 +10,9 @@ from typing import TypeGuard
 
 import numpy as np
 
+from asyncrl.common.statistics import student_quantile
 from asyncrl.monitor import Record
 from asyncrl.plots.sources import PlottedRun
-from asyncrl.runs.statistics import student_quantile
 
 __all__ = [
     "Band",

@@ -12,11 +12,11 @@ from typing import Any
 from asyncrl.common.serialization import read_json
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.monitor import Record
-from asyncrl.runs.config_file import current_settings
-from asyncrl.runs.fetched import cached
+from asyncrl.runs.config.saved_config import current_settings
 from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names, run_folders
-from asyncrl.runs.metrics_file import read_records
-from asyncrl.runs.remote_folder import is_url
+from asyncrl.runs.metrics.metrics_file import read_records
+from asyncrl.runs.remote.fetched import cached
+from asyncrl.runs.remote.folder import is_url
 
 __all__ = ["Group", "PlottedRun", "find_runs", "group_runs", "line_numbers"]
 

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from asyncrl.errors import CheckpointError
-from asyncrl.runs.manifest import MANIFEST, read_manifest, write_manifest
+from asyncrl.runs.checkpoints.manifest import MANIFEST, read_manifest, write_manifest
 from asyncrl.runs.run import CONFIG, Run
 
 __all__ = ["sign_as_own"]

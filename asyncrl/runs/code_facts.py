@@ -13,7 +13,7 @@ from typing import Any
 from asyncrl.algorithms import algorithm_name_of, algorithm_named, network_outline
 from asyncrl.envs import Contract
 from asyncrl.networks import factory_named
-from asyncrl.runs.config import RunConfig, code_named_in
+from asyncrl.runs.config.run_config import RunConfig, code_named_in
 
 __all__ = ["changed_sources", "code_facts", "describe_code"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from asyncrl.envs import Contract
 from asyncrl.monitor import Callbacks, Monitor
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.remote.uploads import Uploads
 from asyncrl.runs.run import Run
-from asyncrl.runs.uploads import Uploads
 
 __all__ = ["RunContext"]
 

@@ -13,9 +13,9 @@ from typing import Any
 from asyncrl.common.counting import counted
 from asyncrl.common.quoting import quoted
 from asyncrl.errors import DamageWarning, UsageError, suggestions
-from asyncrl.runs.fetched import cached
-from asyncrl.runs.hub import downloaded, is_on_hub
-from asyncrl.runs.remote_folder import is_url
+from asyncrl.runs.remote.fetched import cached
+from asyncrl.runs.remote.folder import is_url
+from asyncrl.runs.remote.hub import downloaded, is_on_hub
 from asyncrl.runs.run import Run
 
 __all__ = [

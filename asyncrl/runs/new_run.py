@@ -14,7 +14,7 @@ from asyncrl.common.os_errors import describe_os_error, is_path_error
 from asyncrl.common.quoting import quoted
 from asyncrl.envs import Contract
 from asyncrl.errors import SystemFault, UsageError
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.run import LOCK, Run
 
 __all__ = ["create_run", "create_run_in", "run_name"]

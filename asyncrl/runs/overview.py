@@ -14,10 +14,10 @@ from typing import Any
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.errors import DamageWarning, UsageError, suggestions
-from asyncrl.runs.config_file import current_settings
+from asyncrl.runs.config.saved_config import current_settings
 from asyncrl.runs.lookup import run_folders
-from asyncrl.runs.metrics_file import read_records
-from asyncrl.runs.remote_folder import RemoteFolder, remote_errors
+from asyncrl.runs.metrics.metrics_file import read_records
+from asyncrl.runs.remote.folder import RemoteFolder, remote_errors
 from asyncrl.runs.run import LOCK, Run
 from asyncrl.runs.run_state import RunState, end_of
 

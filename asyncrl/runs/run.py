@@ -23,11 +23,11 @@ from asyncrl.errors import CheckpointError, SystemFault, UsageError, suggestions
 from asyncrl.monitor import Record
 from asyncrl.monitor.callbacks import is_of_callback
 from asyncrl.monitor.table import columns
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.manifest import REPLAY_FILE, Manifest, read_manifest
 from asyncrl.runs.code_facts import code_facts
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.manifest import REPLAY_FILE, Manifest, read_manifest
-from asyncrl.runs.metrics_file import read_records, truncate
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.metrics.metrics_file import read_records, truncate
 from asyncrl.runs.provenance import provenance
 from asyncrl.version import __version__
 
@@ -308,7 +308,10 @@ def _manifest(path: Path) -> Manifest | None:
 
 
 def _rewind_targets(manifests: Mapping[Path, Manifest], keep: int, *, scheduled: bool) -> list[Path]:
-    """The newest sound checkpoint; with `scheduled`, only scheduled ones count, and the newest `keep` are added."""
+    """The newest sound checkpoint; with `scheduled`, only scheduled ones count, if there are any, and the newest
+    `keep` are added.
+    """
     counted = [path for path, manifest in manifests.items() if manifest.scheduled or not scheduled]
-    sound = [path for path in counted if manifests[path].sound]
-    return [*sound[-1:], *(counted[-keep:] if scheduled else ())]
+    sound = [path for path, manifest in manifests.items() if manifest.sound]
+    targets = [path for path in sound if path in counted] or sound
+    return [*targets[-1:], *(counted[-keep:] if scheduled else ())]

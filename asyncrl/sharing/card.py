@@ -8,13 +8,13 @@ from typing import Any
 
 from asyncrl.agents.evaluation import Evaluation
 from asyncrl.common.quoting import quoted
+from asyncrl.common.statistics import summarize
 from asyncrl.envs import Contract, contract_lines
 from asyncrl.envs.contract import named_outside
-from asyncrl.runs.checkpoint import Checkpoint
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.hub import PREFIX
-from asyncrl.runs.settings_file import settings_text
-from asyncrl.runs.statistics import summary
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings_file import settings_text
+from asyncrl.runs.remote.hub import PREFIX
 from asyncrl.version import __version__
 
 __all__ = ["CURVE", "ONNX", "VIDEO", "model_card"]
@@ -42,7 +42,7 @@ def model_card(
     `played` is the evaluation with `seed` and `greedy`; `name` is USER/NAME or the folder's; `files` are those in the
     folder, which decide what the card mentions.
     """
-    facts = summary(list(played.returns))
+    facts = summarize(list(played.returns))
     algorithm, source = config.algorithm.name, f"{PREFIX}{name}" if "/" in name else name
     low, high = facts["iqm_interval"]
     parts = [

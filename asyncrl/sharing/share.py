@@ -18,9 +18,9 @@ from asyncrl.agents.playing import evaluate, play
 from asyncrl.common.serialization import to_json, write_atomically
 from asyncrl.envs import Contract, EnvSource, env_id_of
 from asyncrl.errors import EnvironmentFault, UsageError
-from asyncrl.runs import checkpoint
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.hub import PREFIX, check_repository_name, hub_errors, import_hub
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.remote.hub import PREFIX, check_repository_name, hub_errors, import_hub
 from asyncrl.runs.run import Run
 from asyncrl.sharing.card import CURVE, ONNX, VIDEO, model_card
 from asyncrl.version import __version__

@@ -15,9 +15,9 @@ from asyncrl.common.signals import handle_stop_signals
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings_file import located, read_settings_file
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings_file import located, read_settings_file
 from asyncrl.studies.export import check_export, export_scores
 from asyncrl.studies.grid import run_grid
 from asyncrl.studies.launchers import open_launcher

@@ -12,8 +12,8 @@ from typing import Any
 
 from asyncrl.common.signals import StopRequest
 from asyncrl.envs import Contract
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.run import Run
 from asyncrl.studies.launchers import Command, Launcher, Process
 from asyncrl.studies.processes import cores_of, last_line

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from asyncrl.cluster.commands import Command, RemoteProcess
+from asyncrl.cluster.connection import check_nodes, connect, nodes
 from asyncrl.common.command_process import CommandProcess
 from asyncrl.common.hardware import cores
 from asyncrl.common.validation import flag
-from asyncrl.engines.ray_cluster import check_nodes, connect, nodes
-from asyncrl.engines.ray_commands import Command, RemoteProcess
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 from asyncrl.runs.adoption import sign_as_own
-from asyncrl.runs.config import Device, EngineKind, Precision, RunConfig
-from asyncrl.runs.option_checks import ineffective
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.option_checks import ineffective
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import Device, EngineKind, Precision, RunConfig
 from asyncrl.runs.run import Run
 from asyncrl.studies.processes import cores_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asyncrl.common.child_process import HAS_WORKERS
-from asyncrl.runs.config import EngineKind, RunConfig
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
 
 __all__ = ["cores_of", "last_line"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from asyncrl.common.counting import counted
 from asyncrl.common.serialization import write_atomically
+from asyncrl.common.statistics import iqm
 from asyncrl.plots.document import Block, Figure, Heading, Rows, Text, to_html, to_markdown
 from asyncrl.runs.provenance import machine
-from asyncrl.runs.statistics import iqm
 from asyncrl.studies.figures import interval_figure, learning_figure, profile_figure
 from asyncrl.studies.grid import HELD_OUT, command_of
 from asyncrl.studies.published import Reference

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asyncrl.runs.statistics import iqm, student_quantile
+from asyncrl.common.statistics import iqm, student_quantile
 
 __all__ = [
     "Estimate",

@@ -16,8 +16,8 @@ from asyncrl.common.serialization import from_json, read_text
 from asyncrl.common.toml_text import Lines, at_line, line_of, lines_of, parse_toml
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError, suggestions
-from asyncrl.runs.foreign_names import explain_unknown
-from asyncrl.runs.settings import setting_places
+from asyncrl.runs.config.foreign_names import explain_unknown
+from asyncrl.runs.config.settings import setting_places
 from asyncrl.studies.statistics import normalized
 
 __all__ = ["Method", "Suite", "Task", "read_suite", "suite_names", "words"]

@@ -32,9 +32,9 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.gradients import Gradients
 from asyncrl.launch import start
 from asyncrl.monitor import Record, Stop
-from asyncrl.runs.config import Device, EngineKind, RunConfig
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import Device, EngineKind, RunConfig
 from asyncrl.runs.run import Run
 
 __all__ = ["PARTS", "Bench"]

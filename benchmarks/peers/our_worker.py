@@ -18,10 +18,10 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import describe
 from asyncrl.launch import start
 from asyncrl.monitor import Record
-from asyncrl.runs import checkpoint
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.lookup import checkpoint_folder
-from asyncrl.runs.resolution import resolve
 
 NAMES = {"a2c": "a3c"}
 """Methods with another name in asyncrl."""

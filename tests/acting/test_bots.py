@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import asyncrl.runs.checkpoint
+import asyncrl.runs.checkpoints.checkpoint
 from asyncrl.acting.bots import ScriptedBot, open_bot
 from asyncrl.algorithms import DQN, ActionOutput
 from asyncrl.api import configure
@@ -19,7 +19,7 @@ from asyncrl.envs import describe
 from asyncrl.errors import BotFault, UsageError
 from asyncrl.experience import ReplayBuffer, Sample
 from asyncrl.launch import start
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
 
 BOTS = """
 from asyncrl.acting.bots import ScriptedBot
@@ -86,7 +86,7 @@ def memories(monkeypatch: pytest.MonkeyPatch) -> list[ReplayBuffer]:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr("asyncrl.runs.plans.ReplayBuffer", Kept)
+    monkeypatch.setattr("asyncrl.runs.components.ReplayBuffer", Kept)
     return made
 
 
@@ -154,7 +154,7 @@ def test_a_run_with_a_bot_is_the_same_on_every_engine(tmp_path: Path, bots: Path
     hashes = set()
     for engine in ("serial", "threads", "processes"):
         run, _ = start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked | dict(engine=engine)), tmp_path / engine)
-        hashes.add(asyncrl.runs.checkpoint.load(run.marked("latest")).weights_sha256)
+        hashes.add(asyncrl.runs.checkpoints.checkpoint.load(run.marked("latest")).weights_sha256)
     assert len(hashes) == 1
 
 

@@ -30,8 +30,8 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import imitate, resume, start
-from asyncrl.runs.plans import actor_spec
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec
+from asyncrl.runs.config.resolution import resolve
 
 minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
 CORRIDOR = "worlds:Corridor-v0"

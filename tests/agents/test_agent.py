@@ -21,8 +21,8 @@ from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import MaskSource, pack
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
-from asyncrl.runs.checkpoint import Checkpoint
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
+from asyncrl.runs.config.run_config import RunConfig
 
 NETWORK = NetworkConfig(hidden=(4,))
 

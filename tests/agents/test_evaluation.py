@@ -16,12 +16,12 @@ from worlds import Corridor, Endless, Lonely
 from asyncrl.agents.evaluation import Evaluation, watch
 from asyncrl.api import Agent, configure, evaluate, load, play_episode, train
 from asyncrl.common.randomness import Stream, environment_seeds
+from asyncrl.common.statistics import summarize
 from asyncrl.envs import Backend, EnvOptions, Step, View, describe
 from asyncrl.envs.seeding import next_seed
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.runs.run import Run
-from asyncrl.runs.statistics import summary
 
 SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
 
@@ -262,7 +262,7 @@ def test_training_stops_once_the_target_is_reached(tmp_path: Path) -> None:
 
 def test_an_evaluation_has_the_figures_of_its_record() -> None:
     found = Evaluation(returns=(1.0, 2.0, 4.0, 8.0, 100.0), lengths=(1, 1, 1, 1, 1))
-    recorded = summary(list(found.returns))
+    recorded = summarize(list(found.returns))
     assert {name: getattr(found, name) for name in ("mean", "std", "median", "iqm")} == pytest.approx(
         {name: recorded[name] for name in ("mean", "std", "median", "iqm")}
     )

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 
 import asyncrl
 from asyncrl.agents.agent import Agent
-from asyncrl.agents.export_model import open_session, to_onnx
-from asyncrl.agents.export_parity import check_parity
-from asyncrl.agents.export_policy import ExportedPolicy
+from asyncrl.agents.export.model import open_session, to_onnx
+from asyncrl.agents.export.parity import check_parity
+from asyncrl.agents.export.policy import ExportedPolicy
 from asyncrl.algorithms import A3C, ALGORITHMS, Policy
 from asyncrl.api import configure
 from asyncrl.cli import main
@@ -32,8 +32,8 @@ from asyncrl.envs.spaces import MaskSource
 from asyncrl.errors import AsyncRLError, UsageError
 from asyncrl.launch import start
 from asyncrl.networks import Init, NetworkConfig
-from asyncrl.runs.checkpoint import Checkpoint
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.run import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -22,9 +22,9 @@ from asyncrl.experience import Batch
 from asyncrl.experience.rollout import Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.networks import MaskReader
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
 
 SMALL: dict[str, Any] = dict(steps=960, actors=1, envs_per_actor=4, t_max=8, seed=3, target_every=10_000)
 STORED: dict[str, Any] = dict(capacity=800, batch_size=64, learning_starts=100)

@@ -35,8 +35,8 @@ from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Rollout
 from asyncrl.learner import Learner
 from asyncrl.networks import ActorCritic, NetworkConfig, NormalizedEncoder
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.settings import configure
 
 NORMALIZED = dict(normalize_observation=True, normalize_return=True)
 ALL = dict(NORMALIZED, normalize_value=True)

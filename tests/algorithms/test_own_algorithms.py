@@ -15,7 +15,7 @@ import asyncrl
 from asyncrl.algorithms import PPO, algorithm_name_of, algorithm_named, installed_algorithms
 from asyncrl.cli import main
 from asyncrl.errors import UsageError
-from asyncrl.runs.settings import configure, tailor
+from asyncrl.runs.config.settings import configure, tailor
 
 SMALL: dict[str, Any] = dict(steps=480, actors=2, envs_per_actor=4, eval_episodes=0, seed=5, device="cpu")
 PLAIN = "own_algorithms:Plain"

@@ -26,7 +26,7 @@ from asyncrl.experience import Sample
 from asyncrl.networks import NetworkConfig, bind
 from asyncrl.networks.critics import SoftActorCritic
 from asyncrl.networks.distributions import SquashedGaussian
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
 
 SPACES = Spaces((3,), "float32", Actions(low=(-1.0, -2.0), high=(1.0, 2.0), shape=(2,), dtype="float32"))
 SIZE = 16

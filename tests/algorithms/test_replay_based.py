@@ -32,8 +32,8 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import start
 from asyncrl.learner import Learner
 from asyncrl.networks import Init, NetworkConfig, QNetwork, bind, copy_into, resample
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
 
 Q = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]])
 OTHER = torch.tensor([[0.0, 5.0], [7.0, 2.0], [6.0, 1.0]])

@@ -17,8 +17,8 @@ from asyncrl.bench.tuning import tune
 from asyncrl.cli.bench_table import command_line
 from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
 
 CORRIDOR = "worlds:Corridor-v0"
 SMALL: dict[str, Any] = dict(steps=400, envs_per_actor=2, eval_episodes=0)

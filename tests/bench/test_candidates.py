@@ -13,8 +13,8 @@ from small_runs import asked, contract_of, options_of
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.bench.automatic import fewest_of_the_fastest
 from asyncrl.bench.candidates import Bounds, SpeedSettings, choose, divisions, finalists, placements, refinements
-from asyncrl.runs.config import EngineKind
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind
 
 NAMES = ("engine", "actors", "envs_per_actor", "rollouts_per_update", "t_max", "learner_threads", "env_threads")
 ENGINES = st.sampled_from([EngineKind.SERIAL, EngineKind.THREADS, EngineKind.PROCESSES, EngineKind.HOGWILD])

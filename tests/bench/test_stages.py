@@ -6,7 +6,7 @@ import pytest
 
 from asyncrl.bench.stages import Stage, stages_on_gpu, upper_bound
 from asyncrl.envs import describe
-from asyncrl.runs.settings import configure
+from asyncrl.runs.config.settings import configure
 
 RATES = {Stage.ENVIRONMENT: 600.0, Stage.ACTING: 300.0, Stage.LEARNING: 200.0}
 

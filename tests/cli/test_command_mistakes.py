@@ -123,6 +123,7 @@ FOREIGN = {
     "train sac Pendulum-v1 --ent-coef 0": "use --learn-temperature or --temperature",
     "train a3c CartPole-v1 --gpu": "unknown option --gpu; use --device",
     "train a3c CartPole-v1 --algo ppo": "the algorithm is named by its place: asyncrl train ALGO ENV",
+    "train --algorithm a3c CartPole-v1": "unknown option --algorithm; the algorithm is named by its place",
     "train a3c CartPole-v1 --total_timesteps 9": "unknown option --total_timesteps; use --steps",
     "train a3c CartPole-v1 --n-envs 8": "unknown option --n-envs; use --envs-per-actor",
     "train a3c CartPole-v1 --out x": "unknown option --out; use --run-dir",

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from asyncrl.cli import main
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 
 STOPPING = "stopping after this update and saving; press Ctrl-C again to stop at once"
 

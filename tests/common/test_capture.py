@@ -25,8 +25,8 @@ from asyncrl.common.capture import Capture, Captured, CaptureError, map_tensors,
 from asyncrl.common.recorded import recorded
 from asyncrl.gradients import Gradients
 from asyncrl.launch import start
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.settings import configure
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import configure
 
 
 class Pair(NamedTuple):

@@ -27,7 +27,7 @@ from asyncrl.envs import Backend, Contract, EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.networks import BUILT_IN, NetworkConfig
-from asyncrl.runs.config import RunConfig, ScheduleKind
+from asyncrl.runs.config.run_config import RunConfig, ScheduleKind
 
 reals = st.floats(allow_nan=False, allow_infinity=False)
 explorations = st.builds(Exploration, final_epsilons=st.lists(reals).map(tuple))

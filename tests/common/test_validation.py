@@ -22,8 +22,8 @@ from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.family_options import combined_options
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 1e300]
 TOO_LARGE = [10**30, -(10**30)]

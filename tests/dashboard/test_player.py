@@ -32,8 +32,8 @@ from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
 from asyncrl.launch import start
 from asyncrl.monitor import Record, Stop
+from asyncrl.runs.components import make_learner
 from asyncrl.runs.live_weights import LiveWriter
-from asyncrl.runs.plans import make_learner
 from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=80, actors=1, envs_per_actor=2, t_max=5, engine="serial", eval_episodes=0)

@@ -17,7 +17,7 @@ from asyncrl.dashboard.feed import Feed
 from asyncrl.dashboard.server import open_address
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
 from asyncrl.errors import UsageError
-from asyncrl.runs import metrics_follower
+from asyncrl.runs.metrics import follower as metrics_follower
 from asyncrl.runs.overview import overview
 
 testclient = pytest.importorskip("starlette.testclient", reason="pip install 'asyncrl[watch]'")

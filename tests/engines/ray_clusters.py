@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asyncrl.engines.ray_cluster import import_ray
+from asyncrl.cluster.connection import import_ray
 
 HEALTH_CHECKS = dict(health_check_initial_delay_ms=1_000, health_check_period_ms=500, health_check_failure_threshold=10)
 """A node that is lost is known to be after five seconds, not after half a minute."""

@@ -21,7 +21,7 @@ from asyncrl.errors import LearnerDied
 from asyncrl.experience import PreparedBatch
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.networks import ActorCritic
-from asyncrl.runs.checkpoint import Checkpoint
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.lookup import open_run
 
 SMALL: dict[str, Any] = dict(actors=3, envs_per_actor=4, eval_episodes=0, seed=5, engine="serial", learner_threads=1)

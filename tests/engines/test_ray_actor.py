@@ -12,8 +12,8 @@ from asyncrl.acting.playback import open_actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "random"])

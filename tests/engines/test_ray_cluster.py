@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from engines.ray_clusters import cluster
 
-from asyncrl.engines.ray_cluster import check_nodes, connect, nodes
+from asyncrl.cluster.connection import check_nodes, connect, nodes
 from asyncrl.errors import UsageError
 
 pytest.importorskip("ray")
@@ -29,7 +29,7 @@ def test_an_address_where_nothing_listens_is_refused() -> None:
 
 
 def test_a_silent_address_is_refused_after_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncrl.engines.ray_cluster._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("asyncrl.cluster.connection._ANSWER_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

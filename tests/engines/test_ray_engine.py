@@ -14,12 +14,12 @@ from engines.ray_clusters import cluster
 from small_runs import contract_of
 
 from asyncrl.api import configure
+from asyncrl.cluster.connection import connect
 from asyncrl.engines import MemoryPlan, RayEngine, RayOptions, connected
-from asyncrl.engines.ray_cluster import connect
 from asyncrl.errors import ActorDied, UsageError
 from asyncrl.launch import newest_checkpoint, start
-from asyncrl.runs.plans import actor_spec
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec
+from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.run import Run
 
 pytest.importorskip("ray")

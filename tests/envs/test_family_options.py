@@ -15,8 +15,8 @@ from asyncrl.envs.families.pixels import StackOptions
 from asyncrl.envs.family_options import combined_options, convert, merge, option_names, read_options
 from asyncrl.envs.registry import FAMILIES, claiming_family, family_named
 from asyncrl.errors import UsageError
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.settings import configure
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import configure
 
 PONG = "ALE/Pong-v5"
 

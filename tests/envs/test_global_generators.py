@@ -20,8 +20,8 @@ from asyncrl.envs import Backend, Environments, EnvOptions, describe, global_gen
 from asyncrl.envs.sync_vector import SyncEnvs
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.plans import actor_spec, make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec, make_learner
+from asyncrl.runs.config.resolution import resolve
 
 SOURCES = ["numpy", "normal", "python", "gauss", "torch", "space", "own"]
 SMALL: dict[str, Any] = dict(steps=384, actors=2, envs_per_actor=2, t_max=12, eval_episodes=0, seed=5)

@@ -13,8 +13,8 @@ from asyncrl.api import configure
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
-from asyncrl.runs.plans import actor_spec
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.components import actor_spec
+from asyncrl.runs.config.resolution import resolve
 
 MEASURED = EnvOptions(standardize=400)
 

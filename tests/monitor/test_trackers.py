@@ -170,6 +170,7 @@ def test_wandb_is_offline_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch)
     assert "wandb offline (WANDB_MODE=online uploads at once); upload with: wandb sync run/wandb/" in describe_trackers(
         [Tracker.WANDB], Path("run")
     )
+    assert describe_trackers([Tracker.WANDB], Path("my run")).endswith("wandb sync 'my run/wandb'/offline-run-*")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert describe_trackers([Tracker.WANDB], Path("run")) == "wandb disabled (WANDB_MODE)"
 

@@ -21,7 +21,7 @@ from asyncrl.networks import ActorCritic, NetworkConfig, Recurrent, WeightLoader
 from asyncrl.networks.build import keep_in_compute_dtype
 from asyncrl.networks.dense_acting import DenseBody
 from asyncrl.networks.encoders import Activation
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.config.resolution import resolve
 
 DISCRETE = Actions((3,), (0,))
 CONTINUOUS = Actions(low=(-1.0, -2.0), high=(1.0, 2.0), shape=(2,), dtype="float32")

@@ -21,9 +21,9 @@ from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.spaces import Actions, Spaces, pack
 from asyncrl.errors import UsageError
 from asyncrl.networks import FrameConv2d, NetworkConfig, bind, copy_into, keep_in_compute_dtype, unpack
-from asyncrl.runs import checkpoint
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.settings import configure
 
 SMALL: dict[str, Any] = dict(steps=480, actors=2, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, run_dir=None)
 VECTOR = Spaces((4,), "float32", Actions((2,), (0,)))

@@ -21,7 +21,7 @@ from asyncrl.plots.curves import Curve, mean_curve, mean_interval
 from asyncrl.plots.filters import input_names
 from asyncrl.plots.sources import find_runs, group_runs
 from asyncrl.plots.style import short_number
-from asyncrl.runs.settings import configure
+from asyncrl.runs.config.settings import configure
 
 SMALL: dict[str, Any] = dict(steps=480, actors=1, envs_per_actor=4, t_max=5, eval_every=160, eval_episodes=3, log_every=20)
 

@@ -7,8 +7,9 @@ import pytest
 from asyncrl.api import configure
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError
-from asyncrl.runs.changes import changed, check_change, differences_of, may_change, setting_paths
-from asyncrl.runs.config import RunConfig
+from asyncrl.runs.config.changes import changed, check_change, differences_of, may_change
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.setting_paths import setting_paths
 
 CONFIG = configure("worlds:Corridor-v0", "dqn")
 SETTINGS = {path[-1] for path in [*setting_paths(RunConfig), *setting_paths(type(CONFIG.algorithm), "algorithm")]}
@@ -30,6 +31,8 @@ def test_every_setting_may_change_or_is_refused_with_the_reason(diverged: bool) 
 def test_what_is_no_setting_is_answered_with_the_near_one() -> None:
     with pytest.raises(UsageError, match="unknown setting 'chekpoint_every'; did you mean 'checkpoint_every'"):
         changed(CONFIG, {"chekpoint_every": 3}, diverged=False)
+    with pytest.raises(UsageError, match="unknown setting 'lr'; use learning_rate"):
+        changed(CONFIG, {"lr": 1e-3}, diverged=False)
 
 
 def test_what_changes_is_told_apart_from_what_stays() -> None:

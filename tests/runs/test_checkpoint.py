@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from asyncrl.api import configure
 from asyncrl.errors import CheckpointError
 from asyncrl.launch import start
-from asyncrl.runs import checkpoint
-from asyncrl.runs.manifest import read_manifest
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.manifest import read_manifest
 from asyncrl.runs.run import Run
 
 SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, seed=5, engine="serial")
@@ -39,11 +39,11 @@ def scratch(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(finished.checkpoints()[-1], tmp_path_factory.mktemp("scratch") / "000000001920"))
 
 
-def save_again(path: Path, found: checkpoint.Checkpoint) -> None:
+def save_again(path: Path, found: checkpoint.Checkpoint, **others: bool) -> None:
     tensors = {name.removesuffix(".safetensors"): found.tensors(name.removesuffix(".safetensors")) for name in found.files}
     tensors["weights"] = {name: tensors["weights"][name] for name in found.parameters}  # in the network's order
     facts = {name: getattr(found, name) for name in ("step", "update", "seconds", "contract", "config")}
-    checkpoint.save(path, tensors, **facts)
+    checkpoint.save(path, tensors, **facts, **others)
 
 
 def test_what_is_saved_comes_back(finished: Run, tmp_path: Path) -> None:
@@ -171,6 +171,27 @@ def test_an_interrupted_save_leaves_the_earlier_checkpoint_and_no_half_one(
     checkpoint.load(run.checkpoint_path(2_400))
 
 
+def test_a_checkpoint_stays_in_its_place_if_its_replacement_cannot_be_put_there(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    *_, last = earlier = run.checkpoints()
+    rename = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if str(source).endswith(".tmp") and Path(target) == last:
+            raise OSError("the disk is full")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", replace)
+        with pytest.raises(OSError, match="the disk is full"):
+            save_again(last, checkpoint.load(last))
+    assert run.checkpoints() == earlier
+    checkpoint.load(last)
+    assert list((run.path / "checkpoints").glob(".*")) == []
+
+
 def test_a_removal_that_is_killed_after_its_first_file_leaves_no_checkpoint(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,3 +224,12 @@ def test_the_newest_and_the_best_are_kept(finished: Run, tmp_path: Path) -> None
     run.prune(2)
     assert run.checkpoints() == [run.checkpoint_path(step) for step in (2, 4, 5)]
     assert [checkpoint.load(path).update for path in run.checkpoints()] == [found.update] * 3
+
+
+def test_the_checkpoint_that_a_rewind_returns_to_is_kept_though_it_is_not_scheduled(finished: Run, tmp_path: Path) -> None:
+    run, found = Run(tmp_path), checkpoint.load(finished.checkpoints()[-1])
+    save_again(run.checkpoint_path(1), found, scheduled=False)
+    for step in (2, 3):
+        save_again(run.checkpoint_path(step), found, sound=False)
+    run.prune(1, scheduled=True)
+    assert run.checkpoints() == [run.checkpoint_path(step) for step in (1, 3)]

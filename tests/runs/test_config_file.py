@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import asyncrl
-from asyncrl.runs.config_file import current_settings
+from asyncrl.runs.config.saved_config import current_settings
 
 
 def test_the_current_settings_are_those_of_the_newest_checkpoint(tmp_path: Path) -> None:

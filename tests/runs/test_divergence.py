@@ -19,9 +19,9 @@ from asyncrl.api import configure
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive
 from asyncrl.launch import newest_checkpoint, resume, start
-from asyncrl.runs import checkpoint
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.divergence import MAX_REWINDS, recover
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.divergence import MAX_REWINDS, recover
+from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.run import Run
 

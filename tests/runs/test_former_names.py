@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from asyncrl.cli import main
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.former_names import rename_options
+from asyncrl.runs.config.former_names import rename_options
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import configure
 from asyncrl.runs.lookup import open_run
-from asyncrl.runs.settings import configure
 
 SMALL = "--steps 40 --actors 1 --envs-per-actor 1 --t-max 5 --eval-episodes 0 --quiet"
 

@@ -18,9 +18,9 @@ from asyncrl.cli import main
 from asyncrl.dashboard.watched import WatchedRuns
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import start
-from asyncrl.runs import checkpoint
-from asyncrl.runs.hub import hub_errors, import_hub
+from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder
+from asyncrl.runs.remote.hub import hub_errors, import_hub
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from asyncrl.common.serialization import save_tensors
 from asyncrl.errors import CheckpointError
 from asyncrl.launch import resume, start
 from asyncrl.learner import Learner
-from asyncrl.runs.checkpoint import load
+from asyncrl.runs.checkpoints.checkpoint import load
+from asyncrl.runs.components import make_learner
 from asyncrl.runs.live_weights import FRESH, LiveWriter, announce_viewer, live_weights_file, read_live_weights
-from asyncrl.runs.plans import make_learner
 from asyncrl.runs.run import Run
 
 SETTINGS: dict[str, Any] = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", eval_episodes=0)

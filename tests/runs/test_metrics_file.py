@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_environment_faults import files_of_at_most
 
-from asyncrl.runs.metrics_file import read_records, truncate
+from asyncrl.runs.metrics.metrics_file import read_records, truncate
 
 
 def test_records_of_a_kind_are_read_without_the_others_and_thinned_out(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from asyncrl.runs.metrics_follower import MetricsFollower
-from asyncrl.runs.series import Series
+from asyncrl.runs.metrics.follower import MetricsFollower
+from asyncrl.runs.metrics.series import Series
 
 
 def line(kind: str, step: int, **fields: Any) -> str:

@@ -23,12 +23,12 @@ from asyncrl.envs import describe
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import resume, start
 from asyncrl.networks import Normalizer
-from asyncrl.runs import checkpoint
-from asyncrl.runs.normalization import normalization_facts
-from asyncrl.runs.plans import make_learner
-from asyncrl.runs.resolution import resolve
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.normalization import normalization_facts
+from asyncrl.runs.components import make_learner
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.settings import configure
 from asyncrl.runs.run import Run
-from asyncrl.runs.settings import configure
 
 ALL = dict(normalize_observation=True, normalize_value=True, normalize_return=True)
 SHORT: dict[str, Any] = dict(engine="serial", actors=2, envs_per_actor=2, t_max=8, eval_episodes=0, steps=640)

@@ -29,10 +29,10 @@ from asyncrl.envs.family_options import family_option_names
 from asyncrl.errors import UsageError
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import start
-from asyncrl.runs.config import EngineKind, RunConfig
-from asyncrl.runs.plans import actor_spec, replay_plan
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure, leaves
+from asyncrl.runs.components import actor_spec, replay_plan
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
+from asyncrl.runs.config.settings import configure, leaves
 
 OTHER: dict[str, Any] = dict(
     extra_envs=("worlds:Dawdling-v0",),

@@ -13,8 +13,8 @@ from asyncrl.api import evaluate, load
 from asyncrl.errors import UsageError
 from asyncrl.launch import resume, start
 from asyncrl.presets import preset_names, read_preset
-from asyncrl.runs.option_checks import reject_unused_by_imitation
-from asyncrl.runs.settings import configure
+from asyncrl.runs.config.option_checks import reject_unused_by_imitation
+from asyncrl.runs.config.settings import configure
 
 
 @pytest.mark.parametrize("name", preset_names())

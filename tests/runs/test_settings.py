@@ -12,10 +12,10 @@ from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
-from asyncrl.runs import foreign_names, resolution
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure, leaves, setting_places, settings_of, tailor
-from asyncrl.runs.summary import summary_lines
+from asyncrl.runs.config import foreign_names, resolution
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.settings import configure, leaves, setting_places, settings_of, tailor
+from asyncrl.runs.config.summary import summary_lines
 
 ENV = "worlds:Corridor-v0"
 

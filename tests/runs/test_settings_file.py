@@ -15,10 +15,10 @@ from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.presets import preset_names, read_preset
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.settings import configure, tailor
-from asyncrl.runs.settings_file import read_settings_file, settings_text
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.settings import configure, tailor
+from asyncrl.runs.config.settings_file import read_settings_file, settings_text
 
 ENV = "worlds:Corridor-v0"
 SMALL: dict[str, Any] = dict(steps=480, actors=2, envs_per_actor=3, t_max=8, eval_episodes=0, engine="serial")

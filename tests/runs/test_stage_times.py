@@ -16,7 +16,7 @@ from gymnasium import spaces
 from asyncrl.api import configure
 from asyncrl.common.stopwatch import ACTOR_STAGES, LEARNER_STAGES, Stopwatch, processor_times
 from asyncrl.launch import start
-from asyncrl.runs.verdict import Verdict
+from asyncrl.runs.speed.verdict import Verdict
 
 
 class Sleeper(gymnasium.Env[np.ndarray, int]):

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncrl.common.statistics import iqm, summarize
 from asyncrl.experience import FullEpisodes, OnPolicy
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
-from asyncrl.runs.statistics import Episode, RunStatistics, iqm, summary
+from asyncrl.runs.metrics.statistics import Episode, RunStatistics
 
 STEPS = 3
 
@@ -134,22 +135,22 @@ def test_iqm_is_along_the_last_axis() -> None:
 
 def test_a_summary_is_of_the_returns_and_the_same_each_time() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 100.0]
-    said = summary(values)
+    said = summarize(values)
     # a quarter of five is 1.25 values: 2 and 4 count ¾ each, 3 in full
     expected = dict(mean=22.0, std=float(np.std(values)), median=3.0, iqm=(0.75 * 2 + 3 + 0.75 * 4) / 2.5, episodes=5)
     assert {name: said[name] for name in expected} == pytest.approx(expected)
     assert min(values) <= said["iqm_interval"][0] < said["iqm"] < said["iqm_interval"][1] <= max(values)
-    assert summary(values) == said
+    assert summarize(values) == said
 
 
 def test_an_interval_is_the_same_however_much_is_resampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(0, 1, 37).tolist()
-    whole = summary(values)
-    monkeypatch.setattr("asyncrl.runs.statistics._MAX_RESAMPLED", 1_000)
-    assert summary(values) == whole
+    whole = summarize(values)
+    monkeypatch.setattr("asyncrl.common.statistics._MAX_RESAMPLED", 1_000)
+    assert summarize(values) == whole
 
 
 def test_the_bootstrap_interval_holds_the_true_value_about_19_times_in_20() -> None:
     random = np.random.default_rng(0)
-    intervals = [summary(random.normal(0, 1, 30).tolist(), resamples=500)["iqm_interval"] for _ in range(200)]
+    intervals = [summarize(random.normal(0, 1, 30).tolist(), resamples=500)["iqm_interval"] for _ in range(200)]
     assert 0.87 < np.mean([low < 0 < high for low, high in intervals]) < 0.99

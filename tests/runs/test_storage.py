@@ -24,10 +24,10 @@ from asyncrl.common.signals import Interrupt
 from asyncrl.errors import SinkWarning, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
 from asyncrl.runs.overview import overview
-from asyncrl.runs.remote_folder import RemoteFolder
-from asyncrl.runs.remote_run import RemoteRun, pull
+from asyncrl.runs.remote.folder import RemoteFolder
+from asyncrl.runs.remote.run_copy import RemoteRun, pull
+from asyncrl.runs.remote.uploads import uploads_of
 from asyncrl.runs.run import Run
-from asyncrl.runs.uploads import uploads_of
 
 SMALL: dict[str, Any] = dict(
     actors=2, envs_per_actor=2, hidden=(8,), seed=5, engine="serial", eval_episodes=2, eval_envs=2, steps=96,

@@ -12,12 +12,12 @@ from small_runs import asked, contract_of
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.common.stopwatch import LEARNER_STAGES
-from asyncrl.runs.config import RunConfig
-from asyncrl.runs.option_checks import reject_ineffective
-from asyncrl.runs.resolution import resolve
-from asyncrl.runs.stage_times import StageTimes
-from asyncrl.runs.throughput import expected_gain
-from asyncrl.runs.verdict import Advisor, Verdict
+from asyncrl.runs.config.option_checks import reject_ineffective
+from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.speed.stage_times import StageTimes
+from asyncrl.runs.speed.throughput import expected_gain
+from asyncrl.runs.speed.verdict import Advisor, Verdict
 
 SECONDS, STEPS = 100.0, 100_000
 SMALL: dict[str, Any] = dict(actors=2, envs_per_actor=4, t_max=8, steps=1_000_000, eval_episodes=30)

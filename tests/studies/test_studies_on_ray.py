@@ -14,7 +14,7 @@ from engines.ray_clusters import cluster
 
 import asyncrl
 from asyncrl.cli import main
-from asyncrl.engines.ray_commands import FolderChanges
+from asyncrl.cluster.commands import FolderChanges
 from asyncrl.errors import UsageError
 from asyncrl.runs.run import Run
 from asyncrl.studies.benchmark import benchmark

@@ -10,7 +10,7 @@ import pytest
 from commands import ran
 
 import asyncrl
-from asyncrl.studies.tuning_storage import State
+from asyncrl.studies.tuning.storage import State
 
 SMALL: dict[str, Any] = dict(steps=640, actors=1, envs_per_actor=4, eval_every=160, eval_episodes=3, seed=4)
 

@@ -12,10 +12,10 @@ from algorithm_worlds import world_of
 from asyncrl.algorithms import A3C, ALGORITHMS, Choices, Range
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
-from asyncrl.runs.settings import configure
-from asyncrl.studies.tuning_report import write_results
-from asyncrl.studies.tuning_space import Dimension, search_space
-from asyncrl.studies.tuning_storage import Objective, State, Storage
+from asyncrl.runs.config.settings import configure
+from asyncrl.studies.tuning.report import write_results
+from asyncrl.studies.tuning.space import Dimension, search_space
+from asyncrl.studies.tuning.storage import Objective, State, Storage
 
 FACTS: dict[str, Any] = dict(
     algorithm="a3c", env="CartPole-v1", objectives="score", space={"x": "Range"}, settings={"steps": 9}

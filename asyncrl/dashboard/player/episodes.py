@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.dashboard.watched import WatchedRun
-from asyncrl.runs.metrics_follower import records_of
+from asyncrl.runs.metrics.follower import records_of
 
 __all__ = ["recorded_episodes"]
 

@@ -10,7 +10,7 @@ import torch
 
 from asyncrl.agents.agent import Agent, load
 from asyncrl.errors import CheckpointError, UsageError
-from asyncrl.runs import checkpoint
+from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.live_weights import announce_viewer, live_weights_file, read_live_weights
 from asyncrl.runs.lookup import checkpoint_folder
 from asyncrl.runs.run import Run

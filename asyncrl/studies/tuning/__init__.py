@@ -1,0 +1,1 @@
+"""A search for better settings: each trial is a run that `asyncrl train` makes."""
