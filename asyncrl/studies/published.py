@@ -36,6 +36,7 @@ class Published:
     env: str
     mean: float
     std: float | None = None
+    """Divided by the number of runs, as NumPy's."""
     steps: int | None = None
     episodes: int | None = None
 
@@ -108,7 +109,7 @@ def find_reference(name: Path | str) -> Reference:
 def _score(entry: Published, table: Table) -> Score:
     estimate = Estimate(entry.mean)
     if table.spread is Spread.RUNS and entry.std is not None and table.runs > 1:
-        half = student_quantile(0.975, table.runs - 1) * entry.std / math.sqrt(table.runs)
+        half = student_quantile(0.975, table.runs - 1) * entry.std / math.sqrt(table.runs - 1)
         estimate = Estimate(entry.mean, entry.mean - half, entry.mean + half)
     return Score(entry.algorithm, entry.env, estimate, table.runs, entry.steps)
 

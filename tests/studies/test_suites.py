@@ -11,6 +11,7 @@ from asyncrl.algorithms import is_algorithm
 from asyncrl.errors import UsageError
 from asyncrl.presets import preset_names
 from asyncrl.studies.published import find_reference, game, table_names
+from asyncrl.studies.statistics import mean_with_interval
 from asyncrl.studies.suite import read_suite, suite_names, words
 
 SUITE = """\
@@ -108,6 +109,12 @@ def test_scores_are_found_under_other_versions_of_an_environment() -> None:
     assert (best.method, best.estimate.value) == ("a3c-lstm", 23846.0)
     assert not best.estimate.has_interval
     assert find_reference("cleanrl").of("Hopper-v5")[0].estimate.has_interval
+
+
+def test_published_deviations_divide_by_the_number_of_runs() -> None:
+    (ppo,) = (score for score in find_reference("cleanrl").of("Pong-v5") if score.method == "ppo")
+    runs = 20.36 + 0.20 * np.array([np.sqrt(1.5), 0, -np.sqrt(1.5)])  # NumPy's std of these is 0.20
+    assert ppo.estimate == pytest.approx(tuple(mean_with_interval(runs)))
 
 
 def test_an_unknown_table_is_answered_with_a_suggestion() -> None:
