@@ -28,13 +28,18 @@ from asyncrl.studies.grid import HELD_OUT
 from asyncrl.studies.side_by_side import record_side_by_side
 from asyncrl.studies.statistics import Estimate, difference, mean_with_interval
 
-__all__ = ["Comparison", "Divergence", "compare"]
+__all__ = ["WITHOUT_EFFECT", "Comparison", "Divergence", "compare"]
 
-_WITHOUT_EFFECT = frozenset({*RunConfig.CHANGEABLE, "capsules", "seed", "preset"})
+WITHOUT_EFFECT = frozenset({*RunConfig.CHANGEABLE, "capsules", "seed", "preset"})
 """Settings that do not decide the weights, by themselves."""
 _TIMING = ("time", "steps_per_second", "frames_per_second", "queue_fill", "worker_restarts")
 """Metrics that differ between two runs with the same weights; those that end in `_share`, too."""
-_KINDS = ("train", "eval", "episode")
+_WRITTEN_BY = {
+    "episode": frozenset[str](),
+    "train": frozenset({"log_every"}),
+    "eval": frozenset(name for name in RunConfig.CHANGEABLE if name.startswith("eval_")),
+}
+"""Kinds of records, and the settings under which equal runs write other ones."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,9 @@ def compare(
     values = [[float(np.mean(run)) for run in side] if over_runs else side[0] for side in returns]
     settings = differing_settings(one.checkpoint.config, two.checkpoint.config)
     same_seed = one.checkpoint.config.seed == two.checkpoint.config.seed
-    meant = same_seed and settings.keys() <= _WITHOUT_EFFECT and all(len(side) == 1 for side in sides)
-    records = [_records(side[0]) for side in sides] if meant else [[], []]
+    meant = same_seed and settings.keys() <= WITHOUT_EFFECT and all(len(side) == 1 for side in sides)
+    kinds = [kind for kind, deciding in _WRITTEN_BY.items() if deciding.isdisjoint(settings)]
+    records = [_records(side[0], kinds) for side in sides] if meant else [[], []]
     equal, divergence = first_divergence(*records)
     if path is not None:
         record_side_by_side((one, two), names, path, seed)
@@ -188,9 +194,9 @@ def differing_settings(one: RunConfig, two: RunConfig) -> dict[str, tuple[Any, A
     return {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
 
 
-def _records(agent: Agent) -> list[Record]:
-    """The records of the run that a checkpoint belongs to."""
-    return read_records(agent.checkpoint.path.parents[1] / "metrics.jsonl", _KINDS)
+def _records(agent: Agent, kinds: Sequence[str]) -> list[Record]:
+    """The records of these kinds of the run that a checkpoint belongs to."""
+    return read_records(agent.checkpoint.path.parents[1] / "metrics.jsonl", kinds)
 
 
 def first_divergence(one: Sequence[Record], two: Sequence[Record]) -> tuple[int, Divergence | None]:

@@ -44,6 +44,14 @@ def test_runs_that_were_meant_to_be_equal_are(runs: Path) -> None:
     assert found.difference.value == 0
 
 
+@pytest.mark.parametrize("setting", [{"log_every": 256}, {"eval_every": 128}])
+def test_runs_that_only_write_other_records_are_equal(runs: Path, tmp_path: Path, setting: dict[str, Any]) -> None:
+    asyncrl.train("CartPole-v1", "a3c", run_dir=tmp_path / "run", **SMALL, **setting)
+    found = compare(runs / "one", tmp_path / "run", episodes=1)
+    assert (found.meant_to_be_equal, found.divergence) == (True, None)
+    assert found.equal_records > 2
+
+
 def test_the_first_metric_that_differs_is_found(runs: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(runs / "one", tmp_path / "changed"))
     lines = (changed / "metrics.jsonl").read_text().splitlines()
