@@ -117,19 +117,34 @@ def test_the_pareto_front_of_score_and_time(tmp_path: Path) -> None:
     assert [one.number for one in storage.best()] == [3, 0, 2]
 
 
-def test_trials_that_are_to_be_short_are_ranked_by_their_time(tmp_path: Path) -> None:
-    storage = opened(tmp_path, Objective.SECONDS)
-    for number, (score, seconds) in enumerate([(100.0, 50.0), (90.0, 10.0), (120.0, 300.0)]):
+def completed(folder: Path, results: list[tuple[float, float]], *objectives: Objective) -> Storage:
+    """A storage of trials with these scores and seconds."""
+    storage = opened(folder, *objectives)
+    for number, (score, seconds) in enumerate(results):
         storage.ask().complete(score, seconds)
-        settings = tmp_path / "trials" / f"{number:03}.toml"
+        settings = folder / "trials" / f"{number:03}.toml"
         settings.parent.mkdir(exist_ok=True)
         settings.write_text("# settings\n")
+    return storage
+
+
+def test_trials_that_are_to_be_short_are_ranked_by_their_time(tmp_path: Path) -> None:
+    storage = completed(tmp_path, [(100.0, 50.0), (90.0, 10.0), (120.0, 300.0)], Objective.SECONDS)
     assert [one.number for one in storage.best()] == [1, 0, 2]
     for number, seconds in ((0, 20.0), (1, 30.0)):
         storage.note_seed(number, 2, seconds)
-    result = write_results(tmp_path, "a3c on CartPole-v1", [Objective.SECONDS], storage)
+    result = write_results(tmp_path, "a3c on CartPole-v1", [Objective.SECONDS], storage, range(2, 3))
     assert result.best.number == 0, "the shortest over the other seeds"
     assert "asyncrl tune: 50 s; 20.0 over other seeds" in result.settings_file.read_text()
+
+
+def test_a_trial_that_failed_with_a_seed_does_not_win_by_the_mean_over_the_rest(tmp_path: Path) -> None:
+    storage = completed(tmp_path, [(90.0, 1.0), (100.0, 1.0)])
+    for number, seed, score in ((0, 2, 80.0), (0, 3, 80.0), (1, 2, 100.0), (1, 9, 100.0)):  # 9: of an earlier --seeds
+        storage.note_seed(number, seed, score)
+    result = write_results(tmp_path, "a3c on CartPole-v1", [Objective.SCORE], storage, range(2, 4))
+    assert result.best.number == 0
+    assert result.seeds == {0: {2: 80.0, 3: 80.0}, 1: {2: 100.0}}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ class TuningResult:
     folder: Path
     objectives: Sequence[Objective]
     best: Trial
-    """The trial with the best mean over the other seeds, or the best one if there are none."""
+    """The trial with the best mean over the other seeds, of those that finished with most of them; without any, the best
+    one."""
     trials: Sequence[Trial]
     front: Sequence[Trial]
     """The best trials, the best first: with two objectives those of the Pareto front, by score."""
@@ -55,11 +56,21 @@ class TuningResult:
         return ranked_by(self.objectives)
 
 
-def write_results(folder: Path, title: str, objectives: Sequence[Objective], storage: Storage) -> TuningResult:
-    """Write best.toml, tuning.png and tuning.html into the folder of a study."""
-    seeds = {int(number): {int(seed): score for seed, score in found.items()} for number, found in storage.seeds.items()}
+def write_results(
+    folder: Path, title: str, objectives: Sequence[Objective], storage: Storage, others: Collection[int]
+) -> TuningResult:
+    """Write best.toml, tuning.png and tuning.html into the folder of a study; `others` are the other seeds.
+
+    A trial whose run has failed with one of them does not win by the mean over the rest.
+    """
+    seeds = {
+        int(number): {int(seed): score for seed, score in found.items() if int(seed) in others}
+        for number, found in storage.seeds.items()
+    }
     front = storage.best()
-    means = {one.number: mean.value for one in front if (mean := _mean(seeds.get(one.number, {})))}
+    tested = {one.number: list(scores.values()) for one in front if (scores := seeds.get(one.number))}
+    most = max(map(len, tested.values()), default=0)
+    means = {number: mean_with_interval(scores).value for number, scores in tested.items() if len(scores) == most}
     best_mean = ranked_by(objectives).best(means.values()) if means else None
     best = next((one for one in front if means.get(one.number) == best_mean), front[0])
     result = TuningResult(folder, objectives, best, storage.trials(), front, seeds, storage.importances())

@@ -63,6 +63,11 @@ class _Plan:
     def title(self) -> str:
         return f"{self.recipe.algorithm} on {self.recipe.env}"
 
+    @property
+    def other_seeds(self) -> range:
+        """Those that the best trials are run with as well."""
+        return range(self.base.seed + 1, self.base.seed + 1 + self.seeds)
+
     def jobs_with(self, launcher: Launcher) -> int:
         """Trials at a time."""
         return self.jobs or launcher.jobs(cores_of(self.takes))
@@ -227,7 +232,7 @@ def _tune(plan: _Plan) -> TuningResult:
     elif not finalists:
         problems = [one.problem for one in storage.trials() if one.problem]
         raise UsageError(f"no trial of {plan.title} was completed{f': {problems[-1]}' if problems else ''}")
-    return write_results(plan.folder, plan.title, plan.objectives, storage)
+    return write_results(plan.folder, plan.title, plan.objectives, storage, plan.other_seeds)
 
 
 def _run_trials(plan: _Plan, launcher: Launcher, storage: Storage, stop: StopRequest) -> None:
@@ -303,9 +308,11 @@ def _finalists(plan: _Plan, storage: Storage) -> list[Trial]:
 
 def _run_seeds(plan: _Plan, launcher: Launcher, storage: Storage, finalists: Sequence[Trial], stop: StopRequest) -> None:
     """Run the settings of the best trials with other seeds, several at a time."""
-    others = range(plan.base.seed + 1, plan.base.seed + 1 + plan.seeds)
     waiting = [
-        (one, seed) for seed in others for one in finalists if str(seed) not in storage.seeds.get(str(one.number), {})
+        (one, seed)
+        for seed in plan.other_seeds
+        for one in finalists
+        if str(seed) not in storage.seeds.get(str(one.number), {})
     ]
     running = list[tuple[Trial, int, FollowedRun]]()
     try:
