@@ -18,7 +18,7 @@ from asyncrl.runs.metrics.metrics_file import read_records
 from asyncrl.runs.remote.fetched import cached
 from asyncrl.runs.remote.folder import is_url
 
-__all__ = ["Group", "PlottedRun", "find_runs", "group_runs", "line_numbers"]
+__all__ = ["Group", "PlottedRun", "find_runs", "flat_settings", "group_runs", "line_numbers"]
 
 _MAX_EPISODES = 20_000
 """Episodes of a run that are read."""
@@ -115,19 +115,19 @@ def _plotted(folder: Path) -> PlottedRun:
     except CheckpointError:
         facts = None
     config = current_settings(facts)
-    return PlottedRun(folder, str(folder), _settings(config) if config else {"env": "?", "algorithm": "?"})
+    return PlottedRun(folder, str(folder), flat_settings(config) if config else {"env": "?", "algorithm": "?"})
 
 
 def _pretrained(folder: Path, name: str) -> PlottedRun:
-    return PlottedRun(folder, name, _settings(read_json(folder / "manifest.json")["config"]))
+    return PlottedRun(folder, name, flat_settings(read_json(folder / "manifest.json")["config"]))
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in the JSON of a configuration by name, without its tables."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            inner = _settings(value)
+            inner = flat_settings(value)
             found |= {"algorithm": inner.pop("name", "?"), **inner} if name == "algorithm" else inner
         else:
             found[name] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from asyncrl.common.signals import handle_stop_signals
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
+from asyncrl.plots.sources import flat_settings
 from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.config.settings_file import located, read_settings_file
+from asyncrl.runs.run import Run
+from asyncrl.studies.comparison import WITHOUT_EFFECT
 from asyncrl.studies.export import check_export, export_scores
 from asyncrl.studies.grid import run_grid
 from asyncrl.studies.launchers import open_launcher
@@ -30,6 +33,8 @@ from asyncrl.studies.suite import Method, Suite, Task, read_suite
 __all__ = ["benchmark"]
 
 _FOLDER = Path("studies")
+_MAY_DIFFER = WITHOUT_EFFECT | {"device", "precision", "learner_threads"}
+"""Settings in which runs of a method may differ: they have no effect, or follow from the machine."""
 
 
 def benchmark(
@@ -78,7 +83,7 @@ def benchmark(
         raise UsageError(f"--jobs must be 1 or more, not {jobs}")
     study = _study(suite, seeds, steps, episodes, folder)
     study.check_names()
-    target = None if export is None else check_export(study.path / export, study.path)
+    target = None if export is None else check_export(study, study.path / export)
     missing = study.unfinished()
     if missing:
         if is_study(study.path) and not Study.load(study.path).is_signed_by_user and not trust:
@@ -87,8 +92,12 @@ def benchmark(
                 "names: continue it with --trust"
             )
         configurations = _configurations(study.suite, trust=trust)
+        _check_begun(study, configurations)
     study.path.mkdir(parents=True, exist_ok=True)
     with study.locked():
+        if is_study(study.path):  # another process may have added results until it gave up the lock
+            study = replace(study, results=Study.load(study.path).results)
+            missing = study.unfinished()
         if missing:
             study.save_suite()
             takes = max((resolve(*one) for one in configurations.values()), key=cores_of)
@@ -149,6 +158,20 @@ def _configurations(suite: Suite, *, trust: bool) -> dict[tuple[str, str], tuple
             except UsageError as problem:
                 raise UsageError(f"{method.name} on {task.env}: {problem}") from None
     return found
+
+
+def _check_begun(study: Study, configurations: Mapping[tuple[str, str], tuple[RunConfig, Contract]]) -> None:
+    """Raise UsageError for a run that was begun with other settings, because a settings file or a preset has changed."""
+    asked = {key: flat_settings(resolve(*one).to_json()) for key, one in configurations.items()}
+    for cell in study.cells():
+        config = Run(study.path / cell.folder).facts().get("config")
+        begun, now = flat_settings(config if isinstance(config, dict) else {}), asked[cell.key[:2]]
+        for name in sorted(begun.keys() & now.keys() - _MAY_DIFFER):
+            if begun[name] != now[name]:
+                raise UsageError(
+                    f"{cell} was begun with {name} {begun[name]}, not {now[name]}: its settings file or preset has "
+                    "changed; choose another --folder"
+                )
 
 
 def _configuration(task: Task, method: Method, *, trust: bool) -> tuple[RunConfig, Contract]:

@@ -31,11 +31,15 @@ def score_arrays(study: Study, *, normalized: bool = True) -> dict[str, np.ndarr
     return found
 
 
-def check_export(path: Path, new: Path) -> Path:
-    """Return the path. Raises UsageError unless it is an .npz file in a folder that exists, or in `new`."""
+def check_export(study: Study, path: Path) -> Path:
+    """Return the path. Raises UsageError unless there can be scores for it, and it is an .npz file in a folder that exists
+    or in the study's, which may not.
+    """
+    if all(task.reference is None for task in study.suite.tasks):
+        raise UsageError(f"--export {path}: no environment of the suite has the scores random and reference")
     if path.suffix != ".npz":
         raise UsageError(f"--export {path}: the file must end in .npz")
-    if path.parent != new and not path.parent.is_dir():
+    if path.parent != study.path and not path.parent.is_dir():
         raise UsageError(f"--export {path}: there is no folder {path.parent}")
     return path
 

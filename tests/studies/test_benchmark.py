@@ -18,6 +18,7 @@ import asyncrl
 from asyncrl.cli import main
 from asyncrl.errors import UsageError
 from asyncrl.runs.run import Run
+from asyncrl.studies import benchmark as benchmarks
 from asyncrl.studies.benchmark import benchmark
 from asyncrl.studies.export import score_arrays
 from asyncrl.studies.study import Cell, Result, Study
@@ -110,6 +111,46 @@ def test_other_settings_of_the_same_runs_are_refused(finished: tuple[Study, list
         benchmark(SUITE, folder=study.path, steps=99)
     with pytest.raises(UsageError, match="has results over 3 episodes, not 4"):
         benchmark(SUITE, folder=study.path, episodes=4)
+
+
+def test_a_method_whose_settings_file_has_changed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[algorithm]\nname = "a3c"\n[optimizer]\nlearning_rate = 0.002\n')
+    suite = replace(SUITE, tasks=(replace(TASK, methods=(Method("mine", "a3c", config=str(file)),)),))
+    study = Study(tmp_path / "study", suite)
+    study.save_suite()
+    run = study.path / study.cells()[0].folder
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(
+        '{"config": {"optimizer": {"learning_rate": 0.001}, "learner_threads": 99, "seed": 9}}'
+    )
+    with pytest.raises(UsageError, match=r"mine on CartPole-v1, seed 1 was begun with learning_rate 0\.001, not 0\.002"):
+        benchmark(study.path)
+
+
+def test_results_that_another_process_has_added_meanwhile_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(tmp_path, SUITE)
+    study.save_suite()
+
+    def slow(*found: object, **trust: bool) -> object:
+        study.with_result(result(1)).with_result(result(2)).with_result(result(3))
+        return configurations(*found, **trust)
+
+    def result(seed: int) -> Result:
+        return Result("CartPole-v1", "a3c", seed, (20.0,), 4_096, 1.0)
+
+    configurations = benchmarks._configurations
+    monkeypatch.setattr(benchmarks, "_configurations", slow)
+    said: list[str] = []
+    assert [one.seed for one in benchmark(tmp_path, say=said.append).results] == [1, 2, 3]
+    assert said == []
+
+
+def test_an_export_without_reference_scores_is_refused_before_a_run_starts(tmp_path: Path) -> None:
+    suite = replace(SUITE, tasks=(replace(TASK, random=None, reference=None),))
+    with pytest.raises(UsageError, match="no environment of the suite has the scores random and reference"):
+        benchmark(suite, folder=tmp_path / "study", export="scores.npz")
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_study_of_someone_else_starts_nothing(finished: tuple[Study, list[str]], tmp_path: Path) -> None:
