@@ -104,8 +104,8 @@ def evaluations(run: PlottedRun, train: Sequence[Record], axis: XAxis) -> Evalua
     """A run's evaluations over `axis`; `train` are its train records, by which episodes are counted."""
     found = run.records("eval")
     if axis is XAxis.EPISODES:
-        steps, episodes = training_curve(train, "step", XAxis.STEPS), training_curve(train, "episodes", XAxis.STEPS)
-        if not len(steps.x):
+        episodes = training_curve(train, "episodes", XAxis.STEPS)
+        if not len(episodes.x):
             found = []
         x = np.array([np.interp(record["step"], episodes.x, episodes.y) for record in found], dtype=np.float64)
     else:

@@ -97,12 +97,12 @@ def dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: str = 
         axes.grid(axis=grid, color=GRID, linewidth=0.6)  # type: ignore[arg-type]
 
 
-def large_numbers(axes: Axes, which: str, *, whole: bool = False) -> None:
-    """Write the ticks of the axis `which` as 500 k and 1 M, at most six of them, and whole numbers only if asked to."""
+def large_numbers(axes: Axes, which: str) -> None:
+    """Write the ticks of the axis `which` as 500 k and 1 M, at most six of them."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole))
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 

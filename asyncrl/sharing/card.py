@@ -22,9 +22,6 @@ __all__ = ["CURVE", "ONNX", "VIDEO", "model_card"]
 VIDEO, CURVE, ONNX = "replay.mp4", "learning_curve.png", "onnx"
 """Files of the folder; the Hub shows a file of the name replay.mp4 above the card."""
 
-_EXTRAS = ("atari", "football", "mario", "minigrid", "vizdoom")
-"""Families of environments that are extras of the package."""
-
 
 def model_card(
     saved: Checkpoint,
@@ -94,7 +91,7 @@ def _usage(source: str, family: str, trust: str) -> str:
     commands = [f"asyncrl play {quoted(source)}{trust}", f"asyncrl evaluate {quoted(source)} --episodes 30{trust}"]
     more = ", trust=True" if trust else ""
     program = ["import asyncrl", "", f'agent = asyncrl.load("{source}"{more})', "action = agent.act(observation)"]
-    extras = [family] * (family in _EXTRAS) + ["share"] * source.startswith(PREFIX)
+    extras = [family] * (family != "gymnasium") + ["share"] * source.startswith(PREFIX)
     install = f"pip install 'asyncrl[{','.join(extras)}]'" if extras else "pip install asyncrl"
     warning = "It names code of its author, which runs only with `--trust`.\n\n" if trust else ""
     return f"## Use\n\n{warning}" + _fenced("\n".join([install, *commands]), "sh") + _fenced("\n".join(program), "python")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from asyncrl.common.counting import counted
 from asyncrl.studies.statistics import MAX_SEEDS, Estimate, mean_with_interval, seeds_to_separate, separated
 
 __all__ = ["ranking"]
@@ -58,4 +59,4 @@ def _more(one: str, other: str, scores: Mapping[str, np.ndarray]) -> str:
     if needed is None:
         return f"{one} and {other} are too close: {MAX_SEEDS:,} seeds would not rank them."
     more = max(1, needed - min(len(x), len(y)))
-    return f"To rank {one} and {other}, about {more:,} more seed{'s' * (more > 1)} each are needed."
+    return f"To rank {one} and {other}, about {counted(more, 'more seed')} each {'is' if more == 1 else 'are'} needed."

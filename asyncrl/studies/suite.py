@@ -85,7 +85,7 @@ def suite_names() -> list[str]:
 def read_suite(name: Path | str) -> Suite:
     """The suite of this name or in this file. Raises UsageError, with the line, for what a suite file cannot hold."""
     if not isinstance(name, str | os.PathLike):
-        raise UsageError(f"a suite is a Suite, a name or the path of a file, not {name!r:.80} (asyncrl list suites)")
+        raise UsageError(f"a suite is a Suite, a name or the path of a file, not {name!r:.80}")
     path = _FOLDER / f"{name}.toml" if str(name) in suite_names() else Path(name)
     if not path.is_file():
         known = [*suite_names(), *map(str, Path().glob("*.toml"))]

@@ -17,7 +17,7 @@ from commands import ran
 import asyncrl
 import asyncrl.plots
 from asyncrl.launch import start
-from asyncrl.plots.curves import Curve, mean_curve, mean_interval
+from asyncrl.plots.curves import Curve, XAxis, evaluations, mean_curve, mean_interval
 from asyncrl.plots.filters import input_names
 from asyncrl.plots.sources import find_runs, group_runs
 from asyncrl.plots.style import short_number
@@ -179,6 +179,15 @@ def test_odd_values_in_files_are_left_out(study: Path, tmp_path: Path) -> None:
     metrics.write_text(metrics.read_text() + f"{train}\n{test}\n")
     for x in ("steps", "episodes", "time"):
         asyncrl.plot(run, what=["returns", "episodes", "lag", "losses"], x=x).savefig(tmp_path / "odd.png")
+
+
+def test_evaluations_without_counted_episodes_are_not_drawn_over_them(tmp_path: Path) -> None:
+    train = {"step": 5, "update": 1, "kind": "train", "mean_return": 1.0}
+    tested = {"step": 5, "update": 1, "kind": "eval", "mean": 1.0}
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(train)}\n{json.dumps(tested)}\n")
+    (run,) = find_runs([tmp_path])
+    assert evaluations(run, run.records("train"), XAxis.EPISODES).x.size == 0
 
 
 def test_nothing_global_is_changed(study: Path) -> None:

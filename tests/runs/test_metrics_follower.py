@@ -100,6 +100,13 @@ def test_of_many_episodes_the_best_the_worst_the_newest_and_a_sample_are_kept(pa
     assert list(follower.series["train"].columns["loss"]) == [1.0]
 
 
+def test_a_video_with_the_return_of_an_episode_does_not_hide_it(path: Path) -> None:
+    append(path, line("video", 9, **{"return": 21.0, "length": 3}), episode(10, 21.0), episode(11, 20.0))
+    follower = MetricsFollower(path)
+    follower.read()
+    assert [one["return"] for one in follower.ranking.best] == [21.0, 20.0]
+
+
 def test_a_sample_is_halved_as_a_file_grows(path: Path) -> None:
     follower = MetricsFollower(path)
     for begin in range(0, 40_000, 2_000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from hub_server import hub
 import asyncrl
 from asyncrl.api import configure
 from asyncrl.cli import main
+from asyncrl.envs.registry import FAMILIES
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.runs.run import Run
+from asyncrl.sharing.card import _usage
 
 SMALL: dict[str, Any] = dict(steps=320, actors=1, envs_per_actor=4, engine="serial", log_every=1)
 
@@ -50,6 +53,12 @@ def test_the_settings_on_the_card_train_such_an_agent(run: Run, tmp_path: Path, 
     (tmp_path / "settings.toml").write_text(card.split("```toml\n")[1].split("```")[0], encoding="utf-8")
     again = asyncrl.train(config=tmp_path / "settings.toml", run_dir=tmp_path / "again", progress=False)
     assert asyncrl.load(again).checkpoint.weights_sha256 == asyncrl.load(run).checkpoint.weights_sha256
+
+
+@pytest.mark.parametrize("family", sorted({family.name for family in FAMILIES} - {"gymnasium"}))
+def test_the_card_names_the_extra_of_the_environments_family(family: str) -> None:
+    assert family in (metadata.metadata("asyncrl").get_all("Provides-Extra") or ())
+    assert f"pip install 'asyncrl[{family}]'" in _usage("agent", family, "")
 
 
 def test_no_path_of_this_machine_is_shared(run: Run, tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ def test_overlap_is_not_ranked_and_the_missing_seeds_are_said() -> None:
     assert "more seeds each are needed" in text
 
 
+def test_one_missing_seed_is_in_the_singular() -> None:
+    text = ranking({"a": around(4.6), "b": around(0)})
+    assert text.endswith("To rank a and b, about 1 more seed each is needed.")
+
+
 def test_methods_that_only_neighbours_keep_together_are_said_to_differ() -> None:
     text = ranking({"a": around(8), "b": around(4), "c": around(0)})
     assert text.startswith("No ranking: a ≈ b ≈ c")

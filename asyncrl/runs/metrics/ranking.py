@@ -12,7 +12,8 @@ from asyncrl.monitor import Record
 
 __all__ = ["Ranking"]
 
-_RETURN = re.compile(rb'"kind": "episode", "return": ([^,}]+)')
+_BEGIN = b'"kind": "episode", "return": '
+_RETURN = re.compile(_BEGIN + b"([^,}]+)")
 _KEPT = 20
 """Episodes of each sort."""
 
@@ -63,7 +64,7 @@ def _highest(chunk: bytes, words: list[bytes], values: np.ndarray, floor: float 
     wanted = [i for i in order.tolist() if known[i] > -math.inf and (floor is False or known[i] > floor)]
     found, positions = [], dict[bytes, int]()
     for word in (words[i] for i in wanted):
-        start = chunk.find(b'"return": ' + word + b",", positions.get(word, 0))
+        start = chunk.find(_BEGIN + word + b",", positions.get(word, 0))
         positions[word] = start + 1
         if start < 0:
             continue
