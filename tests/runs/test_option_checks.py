@@ -278,17 +278,19 @@ def test_no_option_is_refused_always(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "context", "option"),
+    ("algorithm", "context", "option", "value"),
     [
-        ("a3c", dict(normalize_return=True, reward_clip=0.015), "reward_scale"),
-        ("ppo", dict(lag=0, epochs=1, minibatches=1, publish_every=2), "clip_range"),
-        ("ppo", dict(lag=0, epochs=1, minibatches=1, publish_every=2), "max_kl"),
+        ("a3c", dict(normalize_return=True, reward_clip=0.015), "reward_scale", OTHER["reward_scale"]),
+        ("ppo", dict(lag=0, epochs=1, minibatches=1, publish_every=2), "clip_range", OTHER["clip_range"]),
+        ("ppo", dict(lag=0, epochs=1, minibatches=1, publish_every=2), "max_kl", OTHER["max_kl"]),
+        ("sac", dict(network="radial"), "layer_norm", True),
+        ("td3", dict(network="radial"), "precision", "bf16"),
     ],
 )
 def test_an_option_is_taken_where_another_one_gives_it_an_effect(
-    algorithm: str, context: dict[str, Any], option: str
+    algorithm: str, context: dict[str, Any], option: str, value: Any
 ) -> None:
-    before, after = asked(algorithm, context), asked(algorithm, {**context, option: OTHER[option]})
+    before, after = asked(algorithm, context), asked(algorithm, {**context, option: value})
     assert refusal(after, option) is None
     assert _outcome(after)[1] != _outcome(before)[1]
 

@@ -14,6 +14,7 @@ from asyncrl.errors import UsageError
 from asyncrl.networks import NetworkConfig
 from asyncrl.runs.config import foreign_names, resolution
 from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.config.run_config import Precision
 from asyncrl.runs.config.settings import configure, leaves, setting_places, settings_of, tailor
 from asyncrl.runs.config.summary import summary_lines
 
@@ -109,6 +110,7 @@ def test_the_header_says_how_long_a_run_will_be(settings: dict[str, Any], row: s
         ("ppo", "ALE/Pong-v5", dict(epochs=2), 8),
         ("dqn", "ALE/Pong-v5", {}, 8),
         ("ppo", ENV, dict(epochs=2), 4),
+        ("dqn", ENV, dict(network="radial"), 4),
         ("ppo", "ALE/Pong-v5", dict(epochs=2, learner_threads=3), 3),
     ],
 )
@@ -118,6 +120,22 @@ def test_convolutions_learn_on_all_cores_where_learning_takes_longer_than_acting
     monkeypatch.setattr(resolution, "cores", lambda: 8)
     config = configure(env, algorithm, **settings)
     assert resolve(config, describe(env, config.environment)).learner_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "network", "precision"),
+    [
+        ("dqn", "ALE/Pong-v5", "auto", Precision.BF16),
+        ("dqn", ENV, "auto", Precision.FP32),
+        ("sac", "Pendulum-v1", "radial", Precision.FP32),
+    ],
+)
+def test_networks_with_convolutions_compute_in_bfloat16_where_it_is_fast(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str, env: str, network: str, precision: Precision
+) -> None:
+    monkeypatch.setattr(resolution, "has_bfloat16", lambda: True)
+    config = configure(env, algorithm, network=network)
+    assert resolve(config, describe(env, config.environment)).precision is precision
 
 
 def test_of_two_scalings_of_observations_the_one_that_is_asked_for_stays() -> None:

@@ -213,7 +213,7 @@ def _of_network(network: NetworkConfig, config: RunConfig, contract: Contract) -
         yield IneffectiveOptions(("resnet_width",), f"on --network {kind}; use --network impala-resnet")
     if kind != "radial":
         yield IneffectiveOptions(_RADIAL, f"on --network {kind}; use --network radial")
-    else:
+    elif not has_critics:
         yield IneffectiveOptions(
             ("precision",) if config.precision is Precision.BF16 else (), "on --network radial, which computes in float32"
         )

@@ -301,4 +301,4 @@ def _default_threads(config: RunConfig, network: str, spaces: Spaces) -> int:
 
 def _has_convolutions(network: str, spaces: Spaces) -> bool:
     """Whether a network is worth bfloat16 and every core; a custom one counts if it sees images."""
-    return spaces.has_images if is_custom(network) else network != "mlp"
+    return spaces.has_images if is_custom(network) else network not in ("mlp", "radial")
