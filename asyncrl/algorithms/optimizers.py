@@ -94,7 +94,8 @@ class OptimizerConfig:
     """Decay of the moving average of squared gradients: α of RMSProp, β₂ of adam and radam. The default does not depend
     on --optimizer; 0.999 is usual for adam."""
     optimizer_epsilon: float = 1e-5
-    """ε added to the squared gradients. The 0.1 usual with the paper is for gradients summed over steps, not averaged."""
+    """ε added to the average of squared gradients (rmsprop), or to its root (the others). The 0.1 usual with the paper is
+    for gradients summed over steps, not averaged."""
     optimizer_statistics: StatisticsSharing = StatisticsSharing.SHARED
     """Hogwild: whether workers share the moving averages of the optimizer."""
     gradient_clipping: GradientClipping = GradientClipping.GLOBAL
