@@ -1,7 +1,7 @@
 """The commands as functions: train, resume, evaluate, play, record, pretrain, export, share.
 
-They take the options of the command line as keyword arguments, with underscores for hyphens, and raise the sentences
-that the command line prints as `UsageError` and other `AsyncRLError`s.
+They take the options of the command line as keyword arguments, with underscores for hyphens. Errors that the command
+line prints are raised as `UsageError` and other `AsyncRLError`s.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def train(
             or resume the run only if they find it too: as an id, or in a module. None is the one that `config` names.
         algorithm: Name of the algorithm (`asyncrl list algorithms`; `module:Name` for your own), its class, or an instance
             with the hyperparameters to use; None is the preset's, or a3c.
-        config: A TOML file of settings (docs/settings.md); arguments of this function go before its values.
+        config: A TOML file of settings (docs/settings.md); arguments of this function override its values.
         preset: Name of a preset (`asyncrl list presets`); None chooses the one tuned for algorithm and environment.
         run_dir: Folder of the run; None makes one in `runs/`.
         progress: Whether to print progress; None prints it in a terminal or a notebook.

@@ -51,7 +51,7 @@ from asyncrl.training import TrainingResult, memory_plan
 __all__ = ["check", "imitate", "newest_checkpoint", "resume", "start"]
 
 Beside = Callable[[Run], AbstractContextManager[object]]
-"""Something that goes on while a run trains, such as its live page."""
+"""Makes a context manager that is entered while a run trains, such as its live page."""
 
 _STORAGE = {ReplayStorage.RAM: "in memory", ReplayStorage.DISK: "on disk", ReplayStorage.GPU: "with frames on the GPU"}
 _NOT_SIGNED = (

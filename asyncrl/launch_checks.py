@@ -1,4 +1,4 @@
-"""Refuses what a run could not begin or go on with, before anything is made for it."""
+"""Refuses a run that could not start or continue, before anything is made for it."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def is_complete(config: RunConfig, contract: Contract, run: Run, saved: Checkpoi
 
 
 class Session:
-    """What happens around the learning, by whom: `recorder`, `evaluator`, `videos`, `checkpointer`, viewers, callbacks."""
+    """What a run does besides learning: records, evaluations, videos, checkpoints, viewers' weights and callbacks."""
 
     def __init__(
         self,

@@ -92,7 +92,7 @@ class Evaluator:
         self._means: list[float] = []
         self._reported_cut_off = False
         self.found_best = False
-        """The newest call of `evaluate` found the best mean return so far."""
+        """Whether the newest call of `evaluate` found the best mean return so far."""
 
     @property
     def newest(self) -> Evaluation | None:

@@ -1,4 +1,4 @@
-"""Algorithms of the user: their names, and what is asked of their classes."""
+"""The user's own algorithms: their names, and checks of their classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--actors auto`: the number of actors from a short look at this machine and the environment."""
+"""`--actors auto`: the number of actors, from a short training in the environment on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asyncrl.runs.config.settings import AUTO, tailor, without_auto
 __all__ = ["fewest_of_the_fastest", "found_actors"]
 
 _SECONDS = 1.5
-"""Duration of the look, after the first update."""
+"""Duration of that training, after the first update."""
 _MIN_GAIN = 1.05
 """Expected gains below this do not change the number."""
 _AN_ACTOR_EACH = "so that each has an actor"
@@ -35,14 +35,14 @@ def found_actors(
     actor, or rollouts per update, that are among `settings` stay as they are, too. Several environments (`extra_envs`) get
     an actor each, even where that enlarges the batch.
 
-    Raises UsageError where a look at this machine says nothing.
+    Raises UsageError where a training on this machine says nothing.
     """
     if settings.get("actors") != AUTO:
         return {}, []
     others = without_auto(settings)
     config = tailor(env, algorithm, preset, **others)
     needed = _needed(config, others)
-    changes, sentence = _look(replace(config, **needed), others, "as without it" if not needed else _AN_ACTOR_EACH)
+    changes, sentence = _measured(replace(config, **needed), others, "as without it" if not needed else _AN_ACTOR_EACH)
     return {"actors": config.actors, **needed, **changes}, [f"--actors auto: {sentence}."]
 
 
@@ -64,15 +64,15 @@ def _needed(config: RunConfig, held: Collection[str]) -> dict[str, Any]:
     return {"actors": actors} if stays else {"actors": actors, "envs_per_actor": max(1, envs // actors)}
 
 
-def _look(config: RunConfig, held: Collection[str], present_is: str) -> tuple[dict[str, int], str]:
-    """The settings that change, and what was found; `present_is` says why the present ones are as they are."""
+def _measured(config: RunConfig, held: Collection[str], present_is: str) -> tuple[dict[str, int], str]:
+    """The settings that change, and what was found; `present_is` says why the current ones are as they are."""
     contract = describe_all(config.env_ids, config.environment)
     resolved = resolve(config, contract)
     present = SpeedSettings.of(config, resolved)
     if resolved.engine is EngineKind.RAY:
-        raise UsageError("--actors auto looks at this machine, which says nothing about a Ray cluster: give a number")
+        raise UsageError("--actors auto measures this machine, which says nothing about a Ray cluster: give a number")
     if resolved.offline is not None:
-        raise UsageError("--actors auto has nothing to look at with --offline, which learns without playing: give a number")
+        raise UsageError("--actors auto has nothing to measure with --offline, which learns without playing: give a number")
     if resolved.engine is EngineKind.HOGWILD:
         workers = max(cores(), len(config.env_ids))
         return {"actors": workers}, f"{workers} workers on {cores()} cores"

@@ -76,7 +76,7 @@ class Bounds:
 
     cores: int
     lag: int | None
-    """Lockstep: lag of the run. It bounds the rollouts that are under way; None for the schedule free."""
+    """Lockstep: lag of the run. It bounds the rollouts that are in flight; None for the schedule free."""
     envs: int = 1
     """Environments that the agent is trained in, each of which needs an actor (`extra_envs`)."""
     has_env_threads: bool = False
@@ -92,7 +92,7 @@ class Bounds:
 
 
 def divisions(present: SpeedSettings, bounds: Bounds, held: Collection[str]) -> list[SpeedSettings]:
-    """Ways to divide the present environments among other numbers of actors, the present one first.
+    """Ways to divide the current environments among other numbers of actors, the current one first.
 
     A actors with B environments each and M rollouts per update become A·f, B/f and M·f: the batch stays, and so do the
     number of environments, the order of updates and the share of actors that are busy at a time. Where B or M is held,
@@ -125,7 +125,7 @@ def _other_numbers(present: SpeedSettings, bounds: Bounds) -> Iterator[SpeedSett
 
 
 def placements(present: SpeedSettings, bounds: Bounds, held: Collection[str]) -> list[SpeedSettings]:
-    """Engines, each with the divisions that suit it; the present settings are the first."""
+    """Engines, each with the divisions that suit it; the current settings are the first."""
     engines = [present.engine]
     if "engine" not in held and present.engine not in (EngineKind.HOGWILD, EngineKind.RAY):
         engines += [EngineKind.SERIAL, EngineKind.THREADS, *([EngineKind.PROCESSES] if HAS_WORKERS else [])]
@@ -162,18 +162,18 @@ def _lengths(settings: SpeedSettings, held: Collection[str]) -> Iterator[SpeedSe
 
 
 def finalists(rates: Mapping[SpeedSettings, float], present: SpeedSettings, count: int) -> list[SpeedSettings]:
-    """The present settings and the `count` fastest others, the fastest first. `rates`: steps per second."""
+    """The current settings and the `count` fastest others, the fastest first. `rates`: steps per second."""
     others = sorted((one for one in rates if one != present), key=lambda one: -rates[one])
     return [present, *others[:count]]
 
 
 def choose(rates: Mapping[SpeedSettings, Sequence[float]], present: SpeedSettings, noise: float) -> SpeedSettings:
-    """The fastest settings, or the present ones if none is faster by more than the noise.
+    """The fastest settings, or the current ones if none is faster by more than the noise.
 
     Args:
         rates: Steps per second, one or more measurements of each.
         present: Settings that are kept unless others are faster.
-        noise: Relative difference that is not significant. If the measurements of the present settings differ by more,
+        noise: Relative difference that is not significant. If the measurements of the current settings differ by more,
             that is the noise.
     """
     mean = {one: sum(found) / len(found) for one, found in rates.items()}

@@ -35,7 +35,7 @@ _TRIALS = 40
 _PLACED, _REFINED = 0.45, 0.65
 """Shares of the budget after which the first and the second round end."""
 _FINALISTS, _PASSES = 2, 2
-"""Settings measured again beside the present ones, and how often."""
+"""Settings measured again in addition to the current ones, and how often."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Tuning:
     """The result of `tune`."""
 
     config: RunConfig
-    """The present configuration, resolved."""
+    """The current configuration, resolved."""
     present: SpeedSettings
     best: SpeedSettings
     """The chosen settings; `present` if nothing was faster by more than the noise."""
@@ -77,7 +77,7 @@ class Tuning:
 
     @property
     def gain(self) -> float:
-        """The speed with the chosen settings, divided by that with the present ones."""
+        """The speed with the chosen settings, divided by that with the current ones."""
         best, present = (
             sum(one.rates) / len(one.rates) for one in map(self.measured.__getitem__, (self.best, self.present))
         )
@@ -109,13 +109,13 @@ def tune(
     """Find settings that train faster than those of `config`.
 
     Args:
-        config: The present configuration, not yet resolved.
+        config: The current configuration, not yet resolved.
         seconds: Duration of all of it. An update that has begun is finished; without two updates nothing is measured.
         held: Names of settings that must not change.
         say: Called with a line about each round.
 
     Raises:
-        AsyncRLError: If the present configuration cannot be trained.
+        AsyncRLError: If the current configuration cannot be trained.
         KeyboardInterrupt: After a signal.
     """
     return _Search(config, seconds, frozenset(held), say).run()
@@ -153,14 +153,14 @@ class _Search:
         self._skipped: dict[SpeedSettings, str] = {}
         self._untried: set[SpeedSettings] = set()
         self._starting: list[float] = []
-        """Of each trial: seconds beside those that were asked for."""
+        """By trial: seconds in addition to those that were asked for."""
 
     def run(self) -> Tuning:
         first = train_briefly(self._config, self._short / 2)  # it also imports what trainings need
         self._rate = first.rate
         self._measure(self._present)
         if self._present not in self._measured:
-            raise AsyncRLError(f"the present settings cannot be measured: {self._skipped[self._present]}")
+            raise AsyncRLError(f"the current settings cannot be measured: {self._skipped[self._present]}")
         candidates = placements(self._present, self._bounds, self._held)
         if any(one.engine is EngineKind.PROCESSES for one in candidates):
             prepare()

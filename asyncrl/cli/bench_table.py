@@ -75,7 +75,7 @@ def _line(row: tuple[str, ...], widths: list[int], mark: str) -> str:
 
 
 def _mark(one: SpeedSettings, tuning: Tuning) -> str:
-    marks = ["present"] * (one == tuning.present) + ["chosen"] * (one == tuning.best)
+    marks = ["current"] * (one == tuning.present) + ["chosen"] * (one == tuning.best)
     return ", ".join(marks)
 
 
@@ -90,8 +90,8 @@ def _kept(tuning: Tuning) -> str:
 def _choice(tuning: Tuning) -> str:
     """The sentence on what was chosen."""
     if tuning.best == tuning.present:
-        return f"The present settings are kept: nothing was faster by more than {NOISE:.0%} and their own spread."
-    found = f"The chosen settings train {tuning.gain:.2f} times as fast as the present ones."
+        return f"The current settings are kept: nothing was faster by more than {NOISE:.0%} and their own spread."
+    found = f"The chosen settings train {tuning.gain:.2f} times as fast as the current ones."
     if "t_max" in tuning.changes and tuning.config.algorithm.experience().replay is None:
-        found += f" T is also the length of returns: --t-max {tuning.present.t_max} holds it."
+        found += f" T is also the length of returns: --t-max {tuning.present.t_max} fixes it."
     return found

@@ -1,4 +1,4 @@
-"""Begins, before the imports of `asyncrl train`, what would otherwise wait for them."""
+"""Starts the fork server before the imports of `asyncrl train`, for which it would otherwise wait."""
 
 from __future__ import annotations
 

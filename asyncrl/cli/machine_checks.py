@@ -21,7 +21,7 @@ __all__ = ["Facts", "Remedy", "facts", "remedies"]
 
 _GIB = 2**30
 _MIN_MEMORY, _MIN_DISK = 2.0, 5.0
-"""GiB below which something is said."""
+"""Free GiB below which there is a warning."""
 _MIN_FILES = 1024
 _LOOK = 0.3
 """Seconds in which busy cores are counted."""

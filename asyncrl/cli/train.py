@@ -185,7 +185,7 @@ def _has_video(trained: Run) -> bool:
 
 
 class NamedCommand(NamedTuple):
-    """A command line without what the other options depend on."""
+    """A command line: the names that its other options depend on, and these options."""
 
     algorithm: str | None
     env: str | None

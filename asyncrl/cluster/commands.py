@@ -24,7 +24,7 @@ from asyncrl.common.serialization import write_atomically
 __all__ = ["Command", "FolderChanges", "RemoteProcess"]
 
 _LOOK = 1.0
-"""Seconds that a look at a command waits for its end."""
+"""Seconds that a poll of a command waits for its end."""
 _SILENCE = 120.0
 """Seconds after which a node that does not answer is given up."""
 _MAX_RESTARTS = 3
@@ -57,7 +57,7 @@ class _Piece(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """What has happened since the last look."""
+    """What has happened since the last poll."""
 
     code: int | None
     """The exit code, once every file has been copied"""
@@ -78,7 +78,7 @@ class _Known(NamedTuple):
 
 @dataclass
 class FolderChanges:
-    """What has changed in a folder since it was looked at last, to be copied elsewhere."""
+    """What has changed in a folder since it was last checked, to be copied elsewhere."""
 
     root: Path
     known: dict[str, _Known] = field(default_factory=dict)

@@ -21,9 +21,9 @@ __all__ = ["run_on_a_node"]
 _MAX_RESTARTS = 10
 """A command that is lost more often ends."""
 _SLOW_START = 10.0
-"""A command without a place after so many seconds is reported."""
+"""Seconds without a place on the cluster after which a command is reported."""
 _EVERY = 0.3
-"""Seconds between looks at a command."""
+"""Seconds between polls of a command."""
 _DEADLINE = 120.0
 """Seconds in which a node must answer."""
 _BOOT = (

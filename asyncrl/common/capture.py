@@ -22,7 +22,7 @@ The function must be a fixed sequence of operations on tensors. It may change te
 once.
 """
 _MAX_SHAPES = 16
-"""Captures of a function at most. A function whose argument keeps changing its shape would fill the memory with them."""
+"""Most captures of one function. If its argument kept changing its shape, they would fill the memory."""
 
 
 class CaptureError(Exception):

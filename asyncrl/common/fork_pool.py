@@ -41,7 +41,7 @@ def shutdown_idle() -> None:
 
 @contextlib.contextmanager
 def kept_idle() -> Iterator[None]:
-    """Keep the fork servers without workers for after the block, even if it calls `shutdown_idle`."""
+    """Keep the fork servers without workers until after the block, even if it calls `shutdown_idle`."""
     with _lock:
         kept, _idle[:] = [*_idle], []
     try:

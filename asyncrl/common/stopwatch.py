@@ -34,7 +34,7 @@ class Processor(NamedTuple):
 
 
 class _Statistics:
-    """Linux's statistics of the thread that makes it: an open file, which this object closes."""
+    """Linux's statistics of the thread that creates it: an open file, which this object closes."""
 
     def __init__(self) -> None:
         self._file: int | None = None

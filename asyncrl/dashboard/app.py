@@ -24,9 +24,9 @@ __all__ = ["make_app"]
 
 PAGE = Path(__file__).parent / "page"
 _SECONDS = 1.0
-"""Time between two looks at the runs that a page shows."""
+"""Seconds between checks of the runs that a page shows."""
 _QUIET = 15
-"""Looks without news after which a comment keeps the connection open."""
+"""Checks without news after which a comment keeps the connection open."""
 
 
 def make_app(

@@ -43,7 +43,7 @@ _CONNECT_TIMEOUT = 60.0
 """Seconds that learners have to connect to each other."""
 
 _CAUSE_TIMEOUT = 5.0
-"""Seconds to wait for the reason why another learner broke off."""
+"""Seconds to wait for the reason why another learner disconnected."""
 
 
 @contextlib.contextmanager

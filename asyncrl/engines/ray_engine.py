@@ -256,7 +256,7 @@ class RayEngine:
         return actor.requests
 
     def _report_waiting(self, has_progress: bool) -> None:
-        """Tell which actors have no place on the cluster. Raises ActorDied if no rollout was completed for too long."""
+        """Report actors that have no place on the cluster. Raises ActorDied if no rollout was completed for too long."""
         now = time.monotonic()
         if has_progress:
             self._progress = now

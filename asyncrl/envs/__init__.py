@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _LEARNING = ("reward_clip", "reward_scale", "final_reward", "standardize")
-"""Options that change what agents learn from, and nothing about the environment."""
+"""Options that change what agents learn from, but nothing about the environment."""
 
 
 def describe(env_id: EnvSource, options: EnvOptions | None = None) -> Contract:

@@ -99,7 +99,7 @@ class PreparedBatch(_Sequences):
         ]
 
     def _select(self, index: Tensor, of_steps: _Selection, of_states: _Selection) -> PreparedBatch:
-        """Return what is at `index` into the whole batch. Without anything of this learner's, one step that is masked."""
+        """Return this learner's part of `index` into the whole batch; a single masked step if it has none of it."""
         own = _own(index)
         shown = (own if len(own) else torch.zeros(1, dtype=torch.int64)).to(self.reward.device)
         part = PreparedBatch(**self._map(of_steps(shown), of_states(shown)))
@@ -116,7 +116,7 @@ class PreparedBatch(_Sequences):
 
 
 _Selection = Callable[[Tensor], Callable[[Tensor], Tensor]]
-"""From an index to a function that returns what is at the index in a tensor."""
+"""Maps an index to a function that selects its entries of a tensor."""
 
 
 def _whole(sequences: int) -> int:
@@ -126,7 +126,7 @@ def _whole(sequences: int) -> int:
 
 
 def _own(index: Tensor) -> Tensor:
-    """Of an `index` into the steps T·N or the sequences N of the whole batch, this learner's, as index into its own."""
+    """From an `index` into the whole batch's T·N steps or N sequences, return this learner's, as an index into its own."""
     shard = current_shard()
     if shard is None:
         return index

@@ -43,10 +43,10 @@ class SampleSource(Protocol):
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """What one update brings to the batches that it learns from."""
+    """What the batches of one update are made with."""
 
     rewards: Rewards
-    """From the environment's rewards to those that are learned from."""
+    """Converts the environment's rewards to those that are learned from."""
     device: torch.device
     random: torch.Generator
     prepare: Callable[[Any], Any]

@@ -25,7 +25,7 @@ _MAX_POINTS = 2_000
 """Points of a curve that are kept."""
 _CHART_ROWS, _VERDICT_ROWS = 6, 3
 _WITH_CHART, _WITH_VERDICT = 20, 12
-"""Rows of the display from which on the panel has them."""
+"""Rows that a display needs for the panel to have them."""
 _TRAINING, _EVALUATION = "cyan", "bold yellow"
 
 

@@ -1,4 +1,4 @@
-"""Networks of the user: encoders to which the heads are added, and complete networks."""
+"""The user's own networks: encoders to which the heads are added, and complete networks."""
 
 from __future__ import annotations
 

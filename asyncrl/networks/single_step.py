@@ -16,7 +16,7 @@ __all__ = ["StepBody", "StepObservation", "for_single_steps"]
 
 @dataclass(frozen=True)
 class StepObservation:
-    """Observations of N environments, as the parts that encoders decode from bytes; the mask is no part."""
+    """Observations of N environments, as the parts that encoders decode from bytes, without the mask."""
 
     parts: Sequence[Tensor]
     """[N, …] each."""

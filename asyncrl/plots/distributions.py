@@ -15,7 +15,7 @@ __all__ = ["draw_episodes", "draw_lags", "draw_scores", "scores_of"]
 
 _BINS = 30
 _TICKED = 8
-"""Bins up to which each has a number of its own."""
+"""Bins up to which each is numbered."""
 _RECENT = 0.2
 """Share of a run's steps whose episodes are in the histograms: its end."""
 

@@ -41,7 +41,7 @@ def check_output(path: Path) -> Path:
 
 
 def write(pictures: Sequence[_Picture], figure: Drawing, path: Path) -> None:
-    """Write a figure; an HTML page has each of its pictures as an SVG of its own."""
+    """Write a figure; an HTML page has each of its pictures as a separate SVG."""
     suffix = path.suffix.lower()
     if suffix == ".html":
         title = ", ".join(picture.title for picture in pictures) if len(pictures) < 3 else "Training runs"

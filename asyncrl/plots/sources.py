@@ -135,7 +135,7 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def group_runs(runs: Sequence[PlottedRun]) -> list[Group]:
-    """The runs in groups that differ in nothing but the seed, each with a label that tells it from the others."""
+    """The runs in groups that differ in nothing but the seed, each with a label that distinguishes it from the others."""
     members: dict[str, list[PlottedRun]] = {}
     for run in runs:
         kept = {name: value for name, value in run.settings.items() if name not in _WITHOUT_EFFECT}

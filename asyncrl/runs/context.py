@@ -15,7 +15,7 @@ __all__ = ["RunContext"]
 
 @dataclass(frozen=True)
 class RunContext:
-    """A run's configuration and contract, the folder it is saved in, who watches it, and the user's callbacks."""
+    """A run's configuration and contract, the folder it is saved in, its monitor, and the user's callbacks."""
 
     config: RunConfig
     """Resolved: nothing is `auto` any more."""

@@ -1,6 +1,6 @@
-"""The newest weights of a running run, which it writes while somebody watches it.
+"""The newest weights of a run in progress, which it writes while someone watches it.
 
-A viewer touches `live/viewer` in the run folder. The run looks at that file's time every two seconds, and only while it
+A viewer touches `live/viewer` in the run folder. The run checks that file's time every two seconds, and only while it
 is fresh writes its weights to `live/weights.safetensors`. Nothing else passes between the two.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["FRESH", "LiveWeights", "LiveWriter", "announce_viewer", "live_weight
 FRESH = 10.0
 """Seconds after its last touch for which a viewer counts as present."""
 _INTERVAL = 2.0
-"""Least number of seconds between two looks at the viewer's file, and so between two writes."""
+"""Least number of seconds between checks of the viewer's file, and so between writes."""
 _LARGEST_SHARE = 0.01
 """Share of its time that the run may spend on copying weights."""
 
@@ -58,7 +58,7 @@ class LiveWriter:
         self._writing: threading.Thread | None = None
 
     def offer(self) -> None:
-        """Write the weights of the update that has just been made, if somebody watches and it is time.
+        """Write the weights of the update that has just been made, if someone watches and it is time.
 
         The file is written in another thread. A failure leaves viewers with the weights they have: it is not the run's.
         """
@@ -111,7 +111,7 @@ def _write(run: Path, newest: LiveWeights) -> None:
 
 
 def announce_viewer(run: Path) -> bool:
-    """Tell the run that somebody watches it. Returns False if its folder cannot be written to."""
+    """Tell the run that someone watches it. Returns False if its folder cannot be written to."""
     file = _viewer_file(run)
     if _has_links(run):
         return False

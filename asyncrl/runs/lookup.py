@@ -51,7 +51,7 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
 
 
 def open_to_resume(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
-    """As `open_run`, for a run that is to go on. Raises UsageError for a checkpoint or a pretrained agent too."""
+    """As `open_run`, for a run that is to be continued. Raises UsageError for a checkpoint or a pretrained agent too."""
     path = _path(name)
     if str(name) in pretrained_names() and not path.exists():
         raise UsageError(f"a pretrained agent cannot be resumed; --init-from {name} starts from its weights")

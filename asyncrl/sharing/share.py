@@ -113,7 +113,7 @@ def share(
 def upload(shared: Shared, name: str, *, private: bool = False) -> str:
     """Upload a shared agent to the repository USER/NAME on the Hugging Face Hub, which is created. Returns its address.
 
-    Raises UsageError if huggingface_hub is missing, nobody is logged in, or the Hub refuses.
+    Raises UsageError if huggingface_hub is missing, the user is not logged in, or the Hub refuses.
     """
     check_repository_name(name, name)
     hub = import_hub()

@@ -149,7 +149,7 @@ def _shortened(task: Task, steps: int) -> Task:
 
 
 def _configurations(suite: Suite, *, trust: bool) -> dict[tuple[str, str], tuple[RunConfig, Contract]]:
-    """The configuration, not yet resolved, by environment and method. Raises UsageError for settings that fit not."""
+    """The configuration, not yet resolved, by environment and method. Raises UsageError for settings that do not fit."""
     found = {}
     for task in suite.tasks:
         for method in task.methods:

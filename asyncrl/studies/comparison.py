@@ -1,4 +1,4 @@
-"""Comparing two runs: their settings, their scores, and where their metrics part if they were meant to be equal."""
+"""Comparing two runs: settings, scores, and the first metric that differs if they were meant to be equal."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Comparison:
     meant_to_be_equal: bool
     """Whether both have the same seed and the same settings that affect the weights."""
     divergence: Divergence | None
-    """Where the metrics of runs that were meant to be equal part."""
+    """Where the metrics of runs that were meant to be equal first differ."""
     equal_records: int
     """Records that are equal in both, from the first on."""
     repeatable: bool
@@ -115,7 +115,7 @@ def compare(
 
     Returns:
         The mean returns and their difference with 95 % intervals, the settings that differ, and, for runs that were
-        meant to be equal, where their metrics part.
+        meant to be equal, where their metrics first differ.
 
     Raises:
         UsageError: If the environments differ, or a folder holds runs with different settings.

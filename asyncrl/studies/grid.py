@@ -1,4 +1,4 @@
-"""Runs the commands of a study, several at once. Each is a process of its own, as if it were typed."""
+"""Runs the commands of a study, several at once. Each is a separate process, as if it were typed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["HELD_OUT", "command_of", "run_grid"]
 HELD_OUT = 1_000_003
 """Seed of the evaluation environments. Runs have small seeds, so it is the seed of no training."""
 _POLL = 0.1
-"""Seconds between looks at the processes."""
+"""Seconds between polls of the processes."""
 
 
 def run_grid(

@@ -25,7 +25,7 @@ from asyncrl.studies.processes import cores_of
 __all__ = ["Command", "Launcher", "LocalLauncher", "Process", "RayLauncher", "open_launcher"]
 
 _RECOUNT = 5.0
-"""Seconds between looks at the nodes of a cluster."""
+"""Seconds between counts of a cluster's nodes."""
 
 
 class Process(Protocol):

@@ -67,7 +67,7 @@ def test_the_command_prints_one_json_object_or_a_table(capsys: pytest.CaptureFix
     assert {one["actors"] for one in found["tried"]} == {2}, "what is given is held"
     assert ran(*line) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "present" in "".join(lines)
+    assert "current" in "".join(lines)
     assert lines[-1].startswith(f"asyncrl train a3c {CORRIDOR} --actors 2 --engine serial")
 
 
@@ -132,7 +132,7 @@ def test_a_worker_of_hogwild_is_one_per_core() -> None:
 
 
 def test_auto_is_refused_where_the_machine_is_not_looked_at() -> None:
-    with pytest.raises(UsageError, match=r"only `asyncrl train` looks at the machine; give a number"):
+    with pytest.raises(UsageError, match=r"only `asyncrl train` measures the machine; give a number"):
         asyncrl.tune(CORRIDOR, "a3c", actors="auto", trials=1)
     with pytest.raises(UsageError, match="says nothing about a Ray cluster: give a number"):
         automatic.found_actors(CORRIDOR, "a3c", None, {"actors": "auto", "engine": "ray"})

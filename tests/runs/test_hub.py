@@ -108,7 +108,7 @@ def test_a_hostile_repository_runs_nothing(
     ("name", "sentence"),
     [
         ("hf:me/other", "there is no hf:me/other on the Hub, or it is private"),
-        ("hf:me/empty", r"hf:me/empty is no agent of asyncrl: the repository has no manifest\.json"),
+        ("hf:me/empty", r"hf:me/empty is not an agent of asyncrl: the repository has no manifest\.json"),
         ("hf:me/agent@other", "the repository has no such revision"),
         ("hf:agent", "hf:agent does not name a repository of the Hugging Face Hub; expected USER/NAME"),
         ("hf:../../etc", "does not name a repository"),

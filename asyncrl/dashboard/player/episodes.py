@@ -1,4 +1,4 @@
-"""What of a run can be watched: its checkpoints, the episodes of their evaluations, and its crash capsules.
+"""The parts of a run that can be watched: its checkpoints, the episodes of their evaluations, and its crash capsules.
 
 A run records neither seed nor actions of its training episodes, so these cannot be played again. An evaluation's
 episode can: its environment's seed follows from the run's, and the weights are in the checkpoint.

@@ -32,7 +32,7 @@ MAX_PLAYERS = 4
 _LINGER = 5.0
 """Seconds for which a player goes on without a page, which may be reloading."""
 _LOOK = 1.0
-"""Seconds between two looks whether the server is about to stop."""
+"""Seconds between checks whether the server is about to stop."""
 _LARGEST_COMMAND = 4096
 """Bytes."""
 

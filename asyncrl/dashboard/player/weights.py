@@ -18,7 +18,7 @@ from asyncrl.runs.run import Run
 __all__ = ["AgentSource", "Played"]
 
 _REFRESH = 1.0
-"""Seconds between two looks for newer weights."""
+"""Seconds between checks for newer weights."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def check_length(before: int, after: int, step: int) -> None:
 
 
 def annealed_anew(before: RunConfig, config: RunConfig, step: int) -> list[str]:
-    """A sentence about the learning rate if a run that goes on at `step` with another length anneals it differently."""
+    """A sentence about the learning rate if a run that continues at `step` with another length anneals it differently."""
     if config.steps == before.steps or config.optimizer.learning_rate != before.optimizer.learning_rate:
         return []
     old, new = LearningRate(before.optimizer, before.steps), LearningRate(config.optimizer, config.steps)

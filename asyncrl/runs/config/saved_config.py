@@ -1,4 +1,4 @@
-"""What config.json says of a run, read as data: without torch, and without importing what it names."""
+"""The contents of a run's config.json, read as data: without torch, and without importing what it names."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def configure(
         UsageError: For an unknown name or a value of the wrong type.
     """
     if settings.get("actors") == AUTO:
-        raise UsageError("--actors auto: only `asyncrl train` looks at the machine; give a number")
+        raise UsageError("--actors auto: only `asyncrl train` measures the machine; give a number")
     env, settings = env_id_of(env), {**_hyperparameters(algorithm), **settings}
     algorithm = None if algorithm is None else algorithm_name_of(algorithm)
     name = preset or automatic(algorithm or "a3c", env)

@@ -106,7 +106,7 @@ class MetricsFollower:
         return changed
 
     def _look_at(self, file: BinaryIO) -> bool:
-        """Note the file's size. Returns whether it is another file, or has become shorter, and so begins anew."""
+        """Note the file's size. Returns whether it is another file, or has become shorter, and so is read again."""
         status = os.fstat(file.fileno())
         identity = status.st_dev, status.st_ino
         is_new = self._identity is not None and (identity != self._identity or status.st_size < self.position)

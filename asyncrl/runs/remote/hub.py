@@ -47,7 +47,7 @@ def downloaded(name: str | os.PathLike[str]) -> Path:
     with hub_errors(os.fspath(name)):
         manifest = _fetched(hub, repository, revision or None, MANIFEST, MAX_BYTES)
         if manifest is None:
-            raise UsageError(f"{name} is no agent of asyncrl: the repository has no {MANIFEST}")
+            raise UsageError(f"{name} is not an agent of asyncrl: the repository has no {MANIFEST}")
         folder, commit = manifest.parent, manifest.parent.name
         expected = Manifest.of(folder, read_manifest(folder)).files[WEIGHTS].bytes
         if _fetched(hub, repository, commit, WEIGHTS, expected) is None:

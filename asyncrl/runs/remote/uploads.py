@@ -26,7 +26,7 @@ __all__ = ["Uploads", "uploads_of"]
 _TIMEOUT = 600.0
 """Seconds that the end of a run waits for the last upload."""
 _SILENCE = 2.0
-"""Seconds of waiting after which the user is told."""
+"""Seconds of waiting after which there is a message."""
 _FOLDER = ".upload"
 """Folder in the run folder with links to what is waiting to be copied."""
 
@@ -102,7 +102,7 @@ class Uploads:
             )
 
     def offer(self) -> None:
-        """Let the run folder be copied as it is now. It may change while that is going on."""
+        """Let the run folder be copied as it is now. It may change meanwhile."""
         try:
             state = self._linked()
         except OSError as problem:

@@ -90,7 +90,7 @@ def _duration(times: StageTimes, config: RunConfig, costs: _Costs, usable: float
 
 
 def _acting_at_once(config: RunConfig) -> int:
-    """How many actors collect rollouts at once: in lockstep, (lag + 1)·M rollouts are under way (`Lockstep`)."""
+    """How many actors collect rollouts at once: in lockstep, (lag + 1)·M rollouts are in flight (`Lockstep`)."""
     if config.schedule is not ScheduleKind.LOCKSTEP or config.engine is EngineKind.HOGWILD:
         return config.actors
     return min(config.actors, (config.lag + 1) * (config.rollouts_per_update or config.actors))

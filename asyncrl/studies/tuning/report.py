@@ -36,7 +36,7 @@ class TuningResult:
     front: Sequence[Trial]
     """The best trials, the best first: with two objectives those of the Pareto front, by score."""
     seeds: Mapping[int, Mapping[int, float]]
-    """What the best trials' settings have with other seeds, scores or seconds (`ranked_by`): by trial and seed."""
+    """The results of the best trials' settings with other seeds, scores or seconds (`ranked_by`), by trial and seed."""
     importances: Mapping[str, float]
     """How much each setting decides whether a trial is good, adding up to 1, the largest first; empty for few trials."""
 

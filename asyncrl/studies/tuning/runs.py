@@ -55,7 +55,7 @@ class Recipe:
 
 
 class FollowedRun:
-    """A run in a process of its own, begun or continued, and its evaluations so far."""
+    """A run in a separate process, new or continued, and its evaluations so far."""
 
     def __init__(self, folder: Path, launcher: Launcher, options: Sequence[str], *, trust: bool) -> None:
         """`folder`.toml holds the settings of the run in `folder`; `options` are given to a new run in addition."""

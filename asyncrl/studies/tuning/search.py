@@ -32,7 +32,7 @@ __all__ = ["tune"]
 
 _FOLDER = Path("studies")
 _POLL = 0.1
-"""Seconds between looks at the runs."""
+"""Seconds between polls of the runs."""
 _EVALUATIONS = 5
 """Evaluations of a trial, unless --eval-every says otherwise."""
 _FINALISTS, _PER_FINALIST = 3, 10

@@ -223,11 +223,11 @@ class Storage:
 
     @property
     def seeds(self) -> dict[str, dict[str, float]]:
-        """What the best trials have with other seeds (`ranked_by`): by trial and seed."""
+        """The results of the best trials with other seeds (`ranked_by`), by trial and seed."""
         return dict(self._study.user_attrs.get(_SEEDS, {}))
 
     def note_seed(self, number: int, seed: int, value: float) -> None:
-        """Keep what a trial's settings have with another seed (`ranked_by`)."""
+        """Store the result of a trial's settings with another seed (`ranked_by`)."""
         seeds = self.seeds
         self._study.set_user_attr(_SEEDS, {**seeds, str(number): {**seeds.get(str(number), {}), str(seed): value}})
 
