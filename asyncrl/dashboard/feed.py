@@ -55,7 +55,6 @@ def notes(run: WatchedRun) -> dict[str, Any]:
         means = series["eval"].known("mean") if "eval" in series else []
         return {
             "newest": {kind: series[kind].last for kind in series},
-            "rare": {kind: list(found) for kind, found in run.metrics.rare.items() if kind not in _KINDS},
             "evaluations": {"best": max(means, default=None), "count": len(means)},
         }
 

@@ -38,15 +38,16 @@ class Page:
         """The address, with its token."""
         request, write = os.pipe()
         with address.socket, open(write, "w", encoding="utf-8") as file:
-            json.dump({"names": [str(name) for name in names], "token": address.token, "trust": trust}, file)
             self._child = ChildProcess(__name__, [address.socket.fileno(), request])
-        os.close(request)
+            os.close(request)
+            json.dump({"names": [str(name) for name in names], "token": address.token, "trust": trust}, file)
 
     def close(self) -> None:
         """End the server, after it has sent what the runs recorded last."""
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        if self._child.poll() is None:
             os.kill(self._child.pid, signal.SIGTERM)
-            self._child.wait(_TIMEOUT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(_TIMEOUT)
         self._child.kill()
 
     def __enter__(self) -> Page:

@@ -116,14 +116,11 @@ class WatchedRun:
         """The contents of config.json, or of the manifest; {} if it cannot be read."""
         files = [self.path / name for name in _SETTINGS]
         times = tuple(_modified(file) for file in files)
-        if times != self._settings[0]:
-            self._settings = (times, {})
-            for file in files:
-                with contextlib.suppress(CheckpointError):
-                    if isinstance(found := read_json(file), dict):
-                        self._settings = (times, found)
-                        break
-        return self._settings[1]
+        known, settings = self._settings
+        if times != known:
+            settings = next(filter(None, map(_table_in, files)), {})
+            self._settings = times, settings
+        return settings
 
     def summary(self) -> dict[str, Any]:
         """The run in one line of a list."""
@@ -165,9 +162,9 @@ class WatchedRun:
         """Name, step and size of each checkpoint, oldest first, and whether it is marked `best` or `latest`."""
         marks = {mark: self._mark(mark) for mark in ("best", "latest")}
         found = []
-        with contextlib.suppress(OSError):
-            for path in sorted((self.path / "checkpoints").iterdir()):
-                if path.name.isascii() and path.name.isdigit() and (path / "manifest.json").is_file():
+        for path in sorted((self.path / "checkpoints").glob("*")):
+            if path.name.isascii() and path.name.isdigit() and (path / "manifest.json").is_file():
+                with contextlib.suppress(OSError):  # the run is removing it
                     size = sum(file.stat().st_size for file in path.iterdir())
                     held = [mark for mark, name in marks.items() if name == path.name]
                     found.append({"name": path.name, "step": int(path.name), "bytes": size, "marks": held})
@@ -302,6 +299,12 @@ def _lives(process: int) -> bool:
     import psutil
 
     return bool(psutil.pid_exists(process))
+
+
+def _table_in(file: Path) -> dict[str, Any]:
+    with contextlib.suppress(CheckpointError):
+        return _table(read_json(file))
+    return {}
 
 
 def _table(value: Any) -> dict[str, Any]:

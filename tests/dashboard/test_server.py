@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from typing import Any
 import pytest
 
 from asyncrl.common.file_lock import file_lock
-from asyncrl.dashboard import server
+from asyncrl.common.serialization import read_json
+from asyncrl.dashboard import Page, server
 from asyncrl.dashboard.feed import Feed
 from asyncrl.dashboard.server import open_address
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
@@ -90,6 +94,14 @@ def test_a_run_is_told_as_json_without_nan(client: Any, run: Path) -> None:
     assert client.get(f"/{TOKEN}/api/runs/0").json()["settings"]["seed"] == 3
     assert client.get(f"/{TOKEN}/api/runs/0/curves").json()["kinds"]["train"]["mean"]["loss"] == [None, 0.5]
     assert client.get(f"/{TOKEN}/api/runs/7").status_code == 404
+
+
+def test_episodes_without_a_finite_return_are_told_as_json(client: Any, run: Path) -> None:
+    (run / "checkpoints" / "000000000020").mkdir(parents=True)
+    (run / "checkpoints" / "000000000020" / "manifest.json").touch()
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(record("eval", 20, mean=float("nan"), returns=[float("nan")]))
+    assert client.get(f"/{TOKEN}/api/player/0/episodes").json()["best"][0]["return"] is None
 
 
 def news(feed: Feed) -> dict[str, Any]:
@@ -212,6 +224,42 @@ def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None
     assert state() == ("missing", f"The folder {run} was moved or removed.")
     assert Feed(runs, ["0"])
     assert news(Feed(runs, ["0"]))["curves"]["kinds"] == {}
+
+
+def test_a_run_is_not_damaged_while_another_page_reads_its_settings(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (watched,) = WatchedRuns([run])
+    states: list[str] = []
+
+    def read(file: Path) -> Any:
+        monkeypatch.undo()
+        states.append(watched.summary()["state"])  # as another thread may ask meanwhile
+        return read_json(file)
+
+    monkeypatch.setattr("asyncrl.dashboard.watched.read_json", read)
+    states.append(watched.summary()["state"])
+    assert states == ["crashed", "crashed"]
+
+
+def test_a_checkpoint_that_is_being_removed_does_not_hide_the_others(run: Path) -> None:
+    for name in ("000000000010", "000000000020"):
+        (run / "checkpoints" / name).mkdir(parents=True)
+        (run / "checkpoints" / name / "manifest.json").touch()
+    (run / "checkpoints" / "000000000010" / "network.safetensors").symlink_to("gone")  # a file that is no longer there
+    assert [one["step"] for one in WatchedRun("0", run, is_named=True).checkpoints()] == [20]
+
+
+def test_a_page_of_very_many_runs_begins_and_ends_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[Page] = []
+    begins = threading.Thread(target=lambda: pages.append(Page([run] * 2_000, port=0)), daemon=True)
+    begins.start()
+    begins.join(30)
+    assert pages
+    signals: list[int] = []
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", lambda process, number: (signals.append(number), kill(process, number)))
+    pages[0].close()
+    pages[0].close()  # its number may be another process's by now
+    assert signals == [signal.SIGTERM]
 
 
 def test_runs_that_start_while_a_folder_is_watched_are_found(tmp_path: Path) -> None:

@@ -90,6 +90,5 @@ def _episodes(checkpoint: str, record: dict[str, Any], environments: list[str]) 
                 "environment": environment,
                 "number": number,
                 "return": returns[index * count + first],
-                "mode": record.get("mode"),
             }
             first += count // streams + (number < count % streams)

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from asyncrl.dashboard.feed import encoded
+
 __all__ = ["HEADER", "pack", "unpack"]
 
 HEADER = struct.Struct(">II")
@@ -19,11 +21,7 @@ LARGEST = 64 * 2**20
 
 def pack(content: dict[str, Any], attachment: bytes = b"") -> bytes:
     """Return a message. Numbers that are not finite become null."""
-    try:
-        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(content), separators=(",", ":"))
-    body = text.encode()
+    body = encoded(content).encode()
     return HEADER.pack(len(body), len(attachment)) + body + attachment
 
 
@@ -38,13 +36,3 @@ def unpack(read: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes] | None:
     content = json.loads(read(length))
     assert isinstance(content, dict)
     return content, read(attached) if attached else b""
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not (-1e308 < value < 1e308):
-        return None
-    return value

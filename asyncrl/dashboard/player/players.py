@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncrl.common.child_process import ChildProcess, describe_exit_code
+from asyncrl.dashboard.feed import encoded
 from asyncrl.dashboard.player.episodes import recorded_episodes
 from asyncrl.dashboard.player.messages import HEADER, LARGEST, pack
 from asyncrl.errors import CheckpointError, UsageError
@@ -213,7 +214,7 @@ class Players:
         return Response(status_code=204)
 
     async def _episodes(self, request: Request) -> Response:
-        from starlette.responses import JSONResponse
+        from starlette.responses import Response
 
         name = request.path_params["run"]
         folder = self._find(name)
@@ -223,7 +224,7 @@ class Players:
             found = await asyncio.to_thread(recorded_episodes, Path(folder))
         except (CheckpointError, OSError) as problem:
             return _refusal(404, str(problem))
-        return JSONResponse(found, headers=_NO_CACHE)
+        return Response(encoded(found), media_type="application/json", headers=_NO_CACHE)
 
 
 _NO_CACHE = {"Cache-Control": "no-store"}

@@ -27,7 +27,7 @@ _SAMPLE = 4096
 _BYTES_PER_EPISODE = 160
 """An estimate, from above."""
 _LATEST = 20
-"""Newest episodes and newest records of the rare kinds that are kept."""
+"""Newest episodes that are kept."""
 
 
 class MetricsFollower:
@@ -46,8 +46,6 @@ class MetricsFollower:
     def _begin(self, identity: tuple[int, int] | None) -> None:
         self.series: dict[str, Series] = {}
         """By kind, episodes excepted."""
-        self.rare: dict[str, deque[Record]] = {}
-        """The newest records by kind, episodes excepted."""
         self.sample = Series()
         """Episodes at equal distances."""
         self.latest: deque[Record] = deque(maxlen=_LATEST)
@@ -131,7 +129,6 @@ class MetricsFollower:
             record = _parse(_line_at(chunk, match.start()))
             if record is not None and record["kind"] != "episode":
                 self.series.setdefault(record["kind"], Series()).add(record)
-                self.rare.setdefault(record["kind"], deque(maxlen=_LATEST)).append(record)
         self._take_sample(chunk)
         self._take_latest(chunk)
         return end
