@@ -26,12 +26,18 @@ from asyncrl.common.child_process import ChildProcess
 from asyncrl.common.serialization import to_json
 from asyncrl.dashboard.player.episodes import recorded_episodes
 from asyncrl.dashboard.player.messages import pack, unpack
+from asyncrl.dashboard.player.outputs import bars
 from asyncrl.dashboard.player.saliency import Spread, join, saliency, split
-from asyncrl.envs import View, describe
+from asyncrl.dashboard.player.stage import Stage, input_picture
+from asyncrl.envs import Contract, EnvOptions, View, describe
+from asyncrl.envs.actions import Actions
+from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
+from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import Record, Stop
+from asyncrl.networks import ActionValues
 from asyncrl.runs.components import make_learner
 from asyncrl.runs.live_weights import LiveWriter
 from asyncrl.runs.run import Run
@@ -103,6 +109,50 @@ def test_every_kind_of_policy_has_bars(
         frame = player.first_step()
     assert frame["bars"][-1]["title"] == title
     assert frame["value_name"] == value
+
+
+def test_of_many_choices_the_best_that_are_allowed_are_shown() -> None:
+    q = torch.arange(40.0)
+    q[30:] = torch.finfo(q.dtype).min  # as a mask does
+    outputs = ActionValues(q[None, None], q[None, None, :, None], torch.zeros(1, 0))
+    names = [[str(i) for i in range(40)]]
+    (shown,) = bars(outputs, Actions((40,)), names, np.array([2]))
+    assert shown.names == ("2", *(str(i) for i in range(7, 30)))
+    assert shown.chosen == (0,)
+
+
+def test_three_gray_frames_are_no_colours() -> None:
+    contract = describe("ALE/Pong-v5", AtariOptions(frame_stack=3))
+    observation = np.random.default_rng(1).integers(0, 256, (1, *contract.spaces.observation_shape), dtype=np.uint8)
+    picture = input_picture(contract, observation)
+    assert picture is not None
+    for channel in range(3):
+        assert np.array_equal(picture[:, :, channel], observation[0, -1])
+
+
+def test_an_environment_whose_pictures_fail_says_why(cartpole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(view: View) -> np.ndarray:
+        raise UsageError("CartPole-v1 cannot be drawn: its render raised an error")
+
+    monkeypatch.setattr(View, "picture", fail)
+    with viewing(cartpole.path) as player:
+        ready = player.until(lambda message: message["kind"] == "ready" and message["not_drawn"])
+        assert ready["not_drawn"] == "CartPole-v1 cannot be drawn: its render raised an error"
+        assert player.frame()["numbers"]
+
+
+def test_an_environment_that_cannot_be_made_leaves_the_one_before(cartpole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(contract: Contract) -> None:
+        raise UsageError(f"{contract.env} cannot be made")
+
+    with viewing(cartpole.path) as player:
+        player.frame()
+        closed: list[Stage] = []
+        monkeypatch.setattr(Stage, "close", lambda stage: closed.append(stage))
+        monkeypatch.setattr("asyncrl.dashboard.player.viewer.Stage", fail)
+        player.tell(environment="CartPole-v1")
+        assert player.notice() == "CartPole-v1 cannot be made"
+    assert not closed
 
 
 def test_an_environment_that_is_not_drawn_shows_its_numbers(tmp_path: Path) -> None:
@@ -199,6 +249,19 @@ def test_an_evaluations_episode_is_played_again(run: Run) -> None:
         assert player.notice() == f"Return {worst['return']:g}, as in the evaluation."
 
 
+def test_an_evaluations_episode_that_was_changed_is_not_blamed_on_the_environment(run: Run) -> None:
+    worst = recorded_episodes(run.path)["worst"][0]
+    asked = {name: worst[name] for name in ("checkpoint", "number", "environment")}
+    with viewing(run.path) as player:
+        player.tell(pause=True)
+        player.tell(evaluation=asked | {"return": 12_345.0}, epsilon=0.5)
+        assert player.notice().endswith("the evaluation recorded 12345, but its environments were made in another way.")
+        player.tell(evaluation=asked | {"return": 12_345.0}, step=True)
+        player.frame(lambda frame: frame["step"] == 0)
+        player.tell(epsilon=1, pause=False)
+        assert player.notice().endswith("the evaluation recorded 12345, but its actions or its weights were changed here.")
+
+
 def test_what_is_recorded_is_listed_by_its_return(run: Run) -> None:
     found = recorded_episodes(run.path)
     returns = [episode["return"] for episode in found["best"]]
@@ -231,14 +294,14 @@ def test_a_command_that_is_impossible_gets_a_sentence(cartpole: Run, command: di
         assert sentence in player.notice()
 
 
-def crash(run: Run) -> Path:
-    """A crash capsule in the run's folder, of an environment that raises in its fifth step."""
+def crash(run: Run, at: int = 5) -> Path:
+    """A crash capsule in the run's folder, of an environment that raises in its step `at`, or with 0 in its reset."""
     return capsule.write(
         run.path / "capsules",
-        to_json(describe("failing_envs:Raising")),
+        to_json(describe("failing_envs:Raising", EnvOptions(env_kwargs=json.dumps({"at": at})))),
         seed=1,
         options=None,
-        actions=[np.int64(1)] * 5,
+        actions=[np.int64(1)] * at,
         action_space=gymnasium.spaces.Discrete(3),
         failure=Failure(FailureKind.RAISED, "raised RuntimeError: the walk collapsed"),
     )
@@ -250,6 +313,17 @@ def test_a_crash_capsule_is_replayed_until_it_fails(run: Run) -> None:
     with viewing(run.path) as player:
         player.tell(capsule=name)
         assert player.notice() == "Its step raised RuntimeError: the walk collapsed (step 5)."
+
+
+def test_a_crash_in_the_reset_is_told_before_another_episode_begins(run: Run) -> None:
+    name = crash(run, at=0).name
+    with viewing(run.path) as player:
+        player.tell(capsule=name)
+        shown = player.until(lambda message: message.get("capsule") or (message["kind"] == "notice" and message["message"]))
+        assert shown["capsule"]
+        assert player.notice() == "Its reset raised RuntimeError: the walk collapsed."
+        player.tell(pause=False)
+        assert player.frame(lambda frame: "capsule" not in frame)
 
 
 def test_a_strangers_capsule_in_ones_own_run_is_refused(run: Run) -> None:

@@ -76,10 +76,9 @@ class PolicyEpisode:
         config = agent.checkpoint.config
         self._policy, self._stage, self._spread = agent.policy, stage, spread
         self.request = request
-        self.greedy = agent.resolve_greedy(request.greedy)
         self._context = ActContext.evaluation(
             generator(config.seed if request.number is not None else request.seed, Stream.EVALUATION),
-            greedy=self.greedy,
+            greedy=agent.resolve_greedy(request.greedy),
             epsilon=request.epsilon,
         )
         self.score, self.length, self.done = 0.0, 0, False
@@ -91,6 +90,8 @@ class PolicyEpisode:
         self.state = agent.policy.initial_state(1)
         """[1, S]: the recurrent state before the current observation."""
         self._acted: tuple[np.ndarray, torch.Tensor, dict[str, Any]] | None = None
+        self._is_altered = False
+        """Whether its actions or weights were chosen in another way since it began."""
         self._actions = stage.contract.spaces.actions
         self._names = action_names(self._actions, stage.meanings())
         spread.add(np.array(list(numbers(stage.contract.spaces, self._observation).values())))
@@ -102,11 +103,12 @@ class PolicyEpisode:
 
     def change(self, greedy: bool | None, epsilon: float, agent: Agent) -> None:
         """Choose actions in another way from the next one on."""
-        self.greedy = agent.resolve_greedy(greedy)
-        self._context = self._context._replace(greedy=self.greedy, epsilon=epsilon)
+        self._is_altered = True
+        self._context = self._context._replace(greedy=agent.resolve_greedy(greedy), epsilon=epsilon)
 
     def forget(self) -> None:
         """Choose the next action again: the policy's weights have changed."""
+        self._is_altered = True
         self._acted = None
 
     def content(self) -> dict[str, Any]:
@@ -140,7 +142,10 @@ class PolicyEpisode:
             return ""
         if math.isclose(self.score, self.request.recorded, rel_tol=1e-5, abs_tol=1e-5):
             return f"Return {self.score:g}, as in the evaluation."
-        why = "it sampled its actions" if not self.greedy else "its environments were made in another way"
+        if self._is_altered:
+            why = "its actions or its weights were changed here"
+        else:
+            why = "its environments were made in another way" if self._context.greedy else "it sampled its actions"
         return f"Return {self.score:g}; the evaluation recorded {self.request.recorded:g}, but {why}."
 
     def _act(self) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]]:
@@ -230,5 +235,6 @@ class CapsuleEpisode:
             return call()
         except BaseException as problem:  # from the environment's code
             self.done = True
-            self._ending = f"Its {verb} raised {type(problem).__name__}: {problem} (step {self.length + 1})."
+            where = "" if verb == "reset" else f" (step {self.length + 1})"
+            self._ending = f"Its {verb} raised {type(problem).__name__}: {problem}{where}."
             return None

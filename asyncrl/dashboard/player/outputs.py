@@ -132,7 +132,7 @@ def _choices(
 ) -> Bars:
     order = list(range(len(values)))
     if len(order) > _MAX_BARS:
-        ranked = sorted(order, key=lambda i: (i != taken, -(values[i] if values[i] is not None else np.inf)))  # type: ignore[operator]
+        ranked = sorted(order, key=lambda i: (i != taken, -(values[i] if values[i] is not None else -np.inf)))  # type: ignore[operator]
         order = sorted(ranked[:_MAX_BARS])
     shown = tuple(values[i] for i in order)
     return Bars(title, tuple(names[i] for i in order), shown, (float(order.index(taken)),), low, high)

@@ -75,7 +75,7 @@ def input_picture(contract: Contract, observation: np.ndarray) -> np.ndarray | N
     for entry, x in split(contract.spaces, observation):
         if is_picture(entry):
             image = x[0].reshape(-1, *entry.shape[-2:])
-            colored = len(image) % 3 == 0 and ((len(entry.shape) == 3 and entry.shape[0] == 3) or len(entry.shape) == 4)
+            colored = entry.shape[-3] == 3 and len(image) >= 3 * contract.frame_stack  # not three gray frames
             newest = np.moveaxis(image[-3:], 0, -1) if colored else np.repeat(image[-1][:, :, None], 3, 2)
             return _brightened(newest)
     return None

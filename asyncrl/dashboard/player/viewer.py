@@ -207,9 +207,10 @@ class Viewer:
 
     def _set_environment(self, given: Any) -> None:
         contract = self._source.agent.contract.named(str(given))
+        stage = Stage(contract)
         self._end_episode()
         self._stage.close()
-        self._stage = Stage(contract)
+        self._stage = stage
         self._controls.environment = contract.env
         self._describe()
 
@@ -236,6 +237,8 @@ class Viewer:
         self._episode = CapsuleEpisode(run.path / "capsules" / name, trust=self._trust)
         self._begin()
         self._pause(False)
+        if self._episode.done:  # its reset failed
+            self._finish(self._episode)
 
     # Playing
 
@@ -298,8 +301,6 @@ class Viewer:
         content = {
             "environment": stage.contract.env,
             "environments": [contract.env for contract in agent.contract.contracts],
-            "algorithm": algorithm.name,
-            "steps_per_second": stage.steps_per_second,
             "not_drawn": stage.not_drawn,
             "can_sample": algorithm.is_stochastic,
             "can_be_greedy": not isinstance(algorithm, Random),
@@ -328,11 +329,12 @@ class Viewer:
             "done": episode.done,
             **episode.content(),
             "weights": dataclasses.asdict(self._source.played),
-            "live": self._source.wanted == "newest",
         }
+        not_drawn = self._stage.not_drawn
         picture = episode.picture(of_input=self._controls.view == "input")
+        if self._stage.not_drawn != not_drawn:  # drawing it has failed
+            self._describe()
         if isinstance(episode, PolicyEpisode):
-            content["mode"] = "greedy" if episode.greedy else "sample"
             if picture is None or self._controls.saliency:
                 content["numbers"] = episode.numbers()
             if self._controls.saliency and not episode.done:
