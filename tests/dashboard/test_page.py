@@ -205,6 +205,70 @@ def test_a_step_that_is_shown_again_keeps_the_values_before_it(browse: Any, page
         assert page.evaluate(points) == [[1, 0.1], [2, 0.5]]
 
 
+def test_an_action_between_zero_and_one_is_no_percentage(browse: Any, page_of_runs: Page) -> None:
+    shown = """async () => {
+        const { Bars } = await import(`${location.pathname}player-drawing.js`);
+        const drawn = new Bars();
+        const one = { names: ["x"], values: [0.25], chosen: [0.25], spreads: [], low: 0, high: 1 };
+        drawn.show([{ ...one, title: "an action", is_continuous: true }, { ...one, title: "probabilities", chosen: [0] }]);
+        return drawn.rows.map(([{ value }]) => value.textContent);
+    }"""
+    with browse(page_of_runs.url) as page:
+        assert page.evaluate(shown) == ["0.25", "25 %"]
+
+
+def test_messages_of_a_player_are_drawn_in_their_order(browse: Any, page_of_runs: Page) -> None:
+    drawn = """async () => {
+        const { openStream } = await import(`${location.pathname}player-stream.js`);
+        const message = (step) => {
+            const body = new TextEncoder().encode(JSON.stringify({ step }));
+            return new Uint8Array([0, 0, 0, body.length, 0, 0, 0, 0, ...body]);
+        };
+        window.fetch = async () => new Response(new Blob([message(1), message(2)]));
+        const steps = [];
+        const draw = async ({ step }) => {
+            await new Promise((done) => setTimeout(done, step === 1 ? 100 : 0));  // as decoding a picture takes
+            steps.push(step);
+        };
+        await new Promise((ended) => openStream("0", draw, ended));
+        return steps;
+    }"""
+    with browse(page_of_runs.url) as page:
+        assert page.evaluate(drawn) == [1, 2]
+
+
+def test_a_player_that_is_refused_again_says_the_new_reason(browse: Any, until: Any, page_of_runs: Page) -> None:
+    refuse_twice = """async () => {
+        const { mountPlayer } = await import(`${location.pathname}player.js`);
+        const body = new TextEncoder().encode(JSON.stringify({ kind: "refused", message: "the first reason" }));
+        const answers = [new Response(new Blob([new Uint8Array([0, 0, 0, body.length, 0, 0, 0, 0]), body]))];
+        window.fetch = async (path) => (path.endsWith("/stream") && answers.pop())
+            || new Response(JSON.stringify({ error: "the second reason" }), { status: 409 });
+        const section = document.createElement("section");
+        section.id = "refused";
+        document.querySelector("main").prepend(section);
+        mountPlayer(section).show([{ id: "0", name: "run" }]);
+    }"""
+    notice = "document.querySelector('#refused .notice').textContent"
+    with browse(page_of_runs.url) as page:
+        page.evaluate(refuse_twice)
+        until(page, f"{notice} === 'the first reason'")
+        page.click("#refused .start")
+        until(page, f"{notice} === 'the second reason'")
+
+
+def test_that_the_server_has_ended_stays_on_the_page(browse: Any, until: Any, page_of_copy: tuple[Page, Path]) -> None:
+    served, _ = page_of_copy
+    with browse(served.url) as page:
+        until(page, "document.querySelector('#state').textContent === 'finished'")
+        page.locator("#player button", has_text="Stop").dispatch_event("click")  # its stream would break
+        served.close()
+        until(page, "document.querySelector('#note').textContent.startsWith('The server has ended')")
+        page.click("#theme")  # draws the page again
+        page.wait_for_timeout(200)
+        assert page.locator("#note").is_visible()
+
+
 def test_two_runs_are_drawn_over_one_another(browse: Any, until: Any, page_of_runs: Page) -> None:
     with browse(page_of_runs.url) as page:
         page.click("#runs summary")

@@ -14,6 +14,8 @@ let shown = [];
 let focus = null;
 let source = null;
 let lost = 0;
+let gone = ""; // that the server has ended, or does not answer
+const ENDED = "The server has ended. The page shows what it had; `asyncrl watch` opens a new one.";
 
 const curves = mountCurves(find("score"), find("curves"));
 const details = mountDetails(find("details"));
@@ -24,11 +26,12 @@ const list = mountRuns({ box: find("runs"), legend: find("legend") }, { show, se
 function connect() {
   source?.close();
   source = new EventSource(`api/events?runs=${shown.join(",")}`);
-  source.onmessage = (event) => { lost = 0; take(JSON.parse(event.data)); };
+  source.onmessage = (event) => { lost = 0; gone = ""; take(JSON.parse(event.data)); };
   source.onerror = () => {
     lost += 1;
     if (lost > 2) source.close();
-    say(lost > 2 ? "The server has ended. The page shows what it had; `asyncrl watch` opens a new one." : "The server does not answer …");
+    gone = source.readyState === EventSource.CLOSED ? ENDED : "The server does not answer …";
+    say(null);
   };
 }
 
@@ -36,7 +39,8 @@ function take(message) {
   if (message.runs) return takeList(message);
   if (message.end) {
     source.close();
-    return say("The server has ended. The page shows what it had; `asyncrl watch` opens a new one.");
+    gone = ENDED;
+    return say(null);
   }
   const run = runs.get(message.id);
   if (!run) return;
@@ -157,9 +161,10 @@ function tiles(run) {
 
 function say(sentence, calm = false) {
   const note = find("note");
-  note.hidden = !sentence;
-  note.classList.toggle("calm", calm);
-  if (note.textContent !== (sentence ?? "")) note.textContent = sentence ?? "";
+  const text = gone || sentence || "";
+  note.hidden = !text;
+  note.classList.toggle("calm", calm && !gone);
+  if (note.textContent !== text) note.textContent = text;
 }
 
 const THEMES = { auto: ["◐", "as the system"], light: ["☀", "light"], dark: ["☾", "dark"] };

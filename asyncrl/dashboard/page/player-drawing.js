@@ -95,7 +95,7 @@ export class Bars {
       }
       one.spread.hidden = !centered || !group.spreads.length;
       one.taken.hidden = !centered || group.chosen[i] == null;
-      one.value.textContent = value == null ? "not allowed" : group.low === 0 && group.high === 1 ? percent(value) : number(value);
+      one.value.textContent = value == null ? "not allowed" : !centered && group.high === 1 ? percent(value) : number(value);
     });
   }
 }

@@ -1,8 +1,8 @@
 /** The stream of a player: messages of two lengths, a JSON object and bytes (asyncrl/dashboard/player/messages.py). */
 
 /**
- * Open the stream of a run's player. `on(message, bytes)` is called for each message and `ended(sentence)` once at its end,
- * with "" if `close` ended it.
+ * Open the stream of a run's player. `on(message, bytes)` is called for each message, when it is done with the one before,
+ * and `ended(sentence)` once at its end, with "" if `close` ended it.
  */
 export function openStream(run, on, ended) {
   const stop = new AbortController();
@@ -31,7 +31,7 @@ async function read(run, on, signal) {
     for (let size; (size = sizeOf(data)) <= data.length; data = data.slice(size)) {
       const length = new DataView(data.buffer, data.byteOffset).getUint32(0);
       const message = JSON.parse(new TextDecoder().decode(data.subarray(8, 8 + length)));
-      on(message, data.slice(8 + length, size));
+      await on(message, data.slice(8 + length, size));
     }
   }
 }

@@ -64,6 +64,7 @@ class Panel {
 
   open() {
     this.wanted = true;
+    this.refused = "";
     this.start.hidden = true;
     this.#say("Starting …");
     this.stream?.close();
@@ -104,13 +105,13 @@ class Panel {
     if (problem) this.wanted = false;
   }
 
-  #take(message, data) {
+  async #take(message, data) {
     if (message.kind === "refused") this.refused = message.message;
     else this.refused = "";
     if (message.kind === "ready") this.#meet(message);
     if (message.kind === "state") this.#reflect(message);
     if (message.kind === "notice") this.#say(message.message, message.error);
-    if (message.kind === "frame") this.#draw(message, data);
+    if (message.kind === "frame") await this.#draw(message, data);
   }
 
   #meet(ready) {
