@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import failing_envs
+import own_networks
 import psutil
 import pytest
 import torch
 
 import asyncrl
 from asyncrl.api import configure
+from asyncrl.cli import main
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import describe
 from asyncrl.errors import ActorDied, CheckpointError, DivergenceError, EnvironmentFault, SystemFault
@@ -201,6 +203,21 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_
         resume(tmp_path / "run", steps=config.steps)
     assert newest_checkpoint(open_run(tmp_path / "run")).step == before.step
     assert [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"] == []
+
+
+def test_an_error_of_the_system_in_the_users_network_is_not_one_of_the_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def update(learner: Learner, rollouts: Any) -> Any:
+        monkeypatch.setattr(own_networks.Encoder, "forward", lambda *inputs: os.stat(tmp_path / "table.bin"))
+        return original(learner, rollouts)
+
+    original = Learner.update
+    monkeypatch.setattr(Learner, "update", update)
+    words = "train a3c worlds:Corridor-v0 --network own_networks:Encoder --engine serial --eval-episodes 0 --run-dir"
+    with pytest.raises(FileNotFoundError, match=r"table\.bin") as caught:
+        main([*words.split(), str(tmp_path / "run")])
+    assert caught.traceback[-1].name == "<lambda>"
 
 
 def test_a_run_whose_folder_is_moved_away_is_saved_where_it_was(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from asyncrl.cli import streams
 from asyncrl.cli.options import HELP, HelpShown, note_working_directory
 from asyncrl.common.child_process import report_crashes
-from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.os_errors import describe_os_error, is_of_users_code
 from asyncrl.common.signals import defer_interrupts, raise_interrupts
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, SinkWarning, UsageError, suggestions
 from asyncrl.version import __version__
@@ -62,10 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain("stopped", 130)
         except SystemExit as end:
             return _ended(end)
-        except BrokenPipeError as problem:  # the reader closed the pipe, as in `asyncrl list envs | head`
-            streams.silence()
-            return _complain(describe_os_error(problem), 1) if _trains(arguments) else 0
         except OSError as problem:
+            if is_of_users_code(problem):
+                raise
+            if isinstance(problem, BrokenPipeError):  # the reader closed the pipe, as in `asyncrl list envs | head`
+                streams.silence()
+                return _complain(describe_os_error(problem), 1) if _trains(arguments) else 0
             return _complain(describe_os_error(problem), 1)
 
 

@@ -33,7 +33,7 @@ from asyncrl.cli.words import algorithm_and_env
 from asyncrl.common.child_process import HAS_WORKERS
 from asyncrl.common.counting import counted
 from asyncrl.common.fork_pool import prepare
-from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.os_errors import describe_os_error, is_of_users_code
 from asyncrl.common.quoting import quoted
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.validation import check_numbers
@@ -283,6 +283,8 @@ def _record(trained: Run, *, quiet: bool) -> int:
         except (AsyncRLError, Interrupted) as problem:
             print(f"no video: {problem}", file=sys.stderr)
         except OSError as problem:
+            if is_of_users_code(problem):
+                raise
             code = 1
             print(f"no video: {describe_os_error(problem)}", file=sys.stderr)
         else:

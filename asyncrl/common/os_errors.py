@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["attach_path", "describe_os_error", "is_path_error"]
+__all__ = ["attach_path", "describe_os_error", "is_of_users_code", "is_path_error"]
 
 _NOT_A_FOLDER = "a file stands where a folder must be; move it away"
 _REMEDIES = {
@@ -48,6 +49,8 @@ _PATH_ERRORS = {
 }
 _RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _OUTPUT_ERRORS = {errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EBADF}
+_CALLERS = ("asyncrl.algorithms", "asyncrl.gradients", "asyncrl.monitor.callbacks", "asyncrl.networks")
+"""Modules that call the user's networks, algorithms and callbacks, and use no files themselves."""
 
 
 def describe_os_error(error: OSError) -> str:
@@ -70,6 +73,12 @@ def describe_os_error(error: OSError) -> str:
 def is_path_error(error: OSError) -> bool:
     """Return whether the requested path is at fault, rather than the machine's resources."""
     return error.errno in _PATH_ERRORS
+
+
+def is_of_users_code(error: OSError) -> bool:
+    """Return whether the user's network, algorithm or callback raised it: then it is the user's to handle."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith(_CALLERS) for frame, _ in frames)
 
 
 @contextmanager

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from asyncrl.errors import UsageError
 from asyncrl.monitor.sink import Record
 
-__all__ = ["Callback", "Callbacks", "Evaluate", "Request", "Save", "Stop", "is_of_callback", "name_of"]
-
-_RAISED_BY = "raised by the callback"
+__all__ = ["Callback", "Callbacks", "Evaluate", "Request", "Save", "Stop", "name_of"]
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,13 @@ class Callbacks:
                 try:
                     request = function(copy.deepcopy(record))
                 except Exception as problem:
-                    problem.add_note(f"{_RAISED_BY} {name_of(function)} at step {record['step']:,}")
+                    problem.add_note(f"raised by the callback {name_of(function)} at step {record['step']:,}")
                     raise
                 if isinstance(request, Request):
                     yield request
                 elif request is not None:
                     answers = 'None, Stop("reason"), Evaluate() or Save()'
                     raise UsageError(f"the callback {name_of(function)} must return {answers}, not {request!r:.80}")
-
-
-def is_of_callback(problem: BaseException) -> bool:
-    """Whether a callback raised this, as its note says. Then it is the user's to handle, whatever its type."""
-    return any(note.startswith(_RAISED_BY) for note in getattr(problem, "__notes__", ()))
 
 
 def name_of(code: object) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 
 from asyncrl.common import signing
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
-from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.os_errors import describe_os_error, is_of_users_code
 from asyncrl.common.packages import version_of
 from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import read_json, read_text, to_json, write_atomically
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, SystemFault, UsageError, suggestions
 from asyncrl.monitor import Record
-from asyncrl.monitor.callbacks import is_of_callback
 from asyncrl.monitor.table import columns
 from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.checkpoints.manifest import REPLAY_FILE, Manifest, read_manifest
@@ -87,7 +86,8 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the run's lock during the block. Raises UsageError if another process holds it.
 
-        An OSError in the block becomes a SystemFault that says where the run can be resumed, unless a callback raised it.
+        An OSError in the block becomes a SystemFault that says where the run can be resumed, unless the user's code
+        raised it.
         """
         is_held = False
         try:
@@ -97,7 +97,7 @@ class Run:
         except AlreadyLocked as lock:
             raise UsageError(f"{self.path} is being trained by {lock}; wait for it or stop it") from None
         except OSError as problem:
-            if is_of_callback(problem):
+            if is_of_users_code(problem):
                 raise
             if not is_held:  # resuming would fail in the same way
                 raise SystemFault(describe_os_error(problem)) from problem
