@@ -29,7 +29,7 @@ from asyncrl.engines.completed import TIMEOUT
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
-from asyncrl.errors import ActorDied, closing
+from asyncrl.errors import ActorDied, AsyncRLError, closing
 from asyncrl.experience.rollout import Field, Rollout, Ticket
 from asyncrl.learner import Learner
 from asyncrl.networks import copy_into, named_views
@@ -73,30 +73,37 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
         pending: list[WorkerReport] = []
         metrics: Mapping[str, float] = {}
         recorded = coordinator.updates
-        for reports in _reports(workers, config.actors, stop):
-            pending += reports
-            metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
+        try:
+            for reports in _reports(workers, config.actors, stop):
+                pending += reports
+                metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
+                coordinator.pull()
+                is_last = stop or coordinator.step >= config.steps
+                # The records of a version precede its checkpoint, so later reports wait for the next version; the last
+                # records wait for every worker's final report.
+                if pending and not is_last and coordinator.updates > recorded:
+                    due, pending, recorded = pending, [], coordinator.updates
+                    session.on_update(metrics, _add(session, due), stop)
+                stop.install_handlers()
+                if session.ends_early:
+                    break
+        except Exception:
+            pending += _last_reports(workers, pending)
             coordinator.pull()
-            is_last = stop or coordinator.step >= config.steps
-            # The records of a version precede its checkpoint, so later reports wait for the next version; the last records
-            # wait for every worker's final report.
-            if pending and not is_last and coordinator.updates > recorded:
-                _on_reports(session, pending, metrics, stop)
-                pending, recorded = [], coordinator.updates
-            stop.install_handlers()
-            if session.ends_early:
-                break
+            session.recorder.record_update(coordinator, metrics, _add(session, pending))
+            raise
         if pending:
-            _on_reports(session, pending, metrics, stop)
+            session.on_update(metrics, _add(session, pending), stop)
 
 
-def _on_reports(session: Session, reports: Sequence[WorkerReport], metrics: Mapping[str, float], stop: StopRequest) -> None:
+def _add(session: Session, reports: Sequence[WorkerReport]) -> list[Episode]:
+    """Add reports to the statistics. Returns the episodes that ended."""
     episodes = [episode for report in reports for episode in report.episodes]
     session.statistics.add_episodes(episodes, [lag for report in reports for lag in report.lags])
     for report in reports:
         session.statistics.stages.add_worker(report.worker, report.work)
         session.statistics.stages.begin(report.work.completed)
-    session.on_update(metrics, episodes, stop)
+    return episodes
 
 
 class WorkerReport(NamedTuple):
@@ -293,6 +300,21 @@ def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[W
         yield reports
 
 
+def _last_reports(workers: Workers, reports: Sequence[WorkerReport]) -> list[WorkerReport]:
+    """Ask the workers to end, except those that have in `reports`, and return what they report until then.
+
+    One that fails, or takes longer than `_END_TIMEOUT`, is left out.
+    """
+    found = [*reports]
+    deadline = time.monotonic() + _END_TIMEOUT
+    for worker in workers.running:
+        workers.send(worker, None)
+    while workers.running - {report.worker for report in found if report.final} and time.monotonic() < deadline:
+        with contextlib.suppress(AsyncRLError):  # another failure has been raised
+            found += workers.receive(0.1)
+    return found[len(reports) :]
+
+
 def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, shared: SharedState, first: int) -> None:
     """One worker: copy the weights, collect a rollout, take a gradient step, until the run is over or asked to end."""
     seed_process(config.seed, index, first)
@@ -309,23 +331,27 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
         meter = WorkMeter(learner.stopwatch)
         actor.stopwatch = learner.stopwatch
         learner.pull()
-        while learner.step < config.steps and not pipe.poll():
-            version = learner.updates
-            actor.policy.load(learner.weights)
-            learner.stopwatch.lap("publish")
-            actor.collect(Ticket(number, index, version, 0, learner.step), slot)
-            slot.stamp.copy_(torch.tensor([number, index, version]))
-            learner.stopwatch.lap("other")
-            metrics = learner.update([slot])
-            number += config.actors
-            episodes += counter.finished(experience.without_overlap(slot))
-            lags.append(learner.updates - version - 1)
-            meter.add(experience.count(slot), int(slot.restarts))
-            if time.monotonic() - reported > _REPORT_EVERY:
-                pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take()))
-                episodes, lags, reported = [], [], time.monotonic()
-            learner.pull()
-        pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take(), final=True))
+        has_ended = False
+        try:
+            while learner.step < config.steps and not pipe.poll():
+                version = learner.updates
+                actor.policy.load(learner.weights)
+                learner.stopwatch.lap("publish")
+                actor.collect(Ticket(number, index, version, 0, learner.step), slot)
+                slot.stamp.copy_(torch.tensor([number, index, version]))
+                learner.stopwatch.lap("other")
+                metrics = learner.update([slot])
+                number += config.actors
+                episodes += counter.finished(experience.without_overlap(slot))
+                lags.append(learner.updates - version - 1)
+                meter.add(experience.count(slot), int(slot.restarts))
+                if time.monotonic() - reported > _REPORT_EVERY:
+                    pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take()))
+                    episodes, lags, reported = [], [], time.monotonic()
+                learner.pull()
+            has_ended = True
+        finally:  # an error follows
+            pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take(), final=has_ended))
         with contextlib.suppress(EOFError, ConnectionResetError):
             while True:  # until the pipe is closed: ending before the run does would be taken for a crash
                 pipe.recv()

@@ -39,6 +39,7 @@ from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.config.summary import summary_lines
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.metrics.statistics import RunStatistics
+from asyncrl.runs.run import Run
 from asyncrl.runs.speed.stage_times import Work
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
@@ -207,6 +208,13 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, optimizer_s
     assert again.update > outcome.update
 
 
+def assert_every_episode_is_recorded(run: Run, step: int) -> None:
+    """Those of a run of `SMALL` that ended in its first `step` steps."""
+    recorded = sum(one["length"] + 1 for one in run.records() if one["kind"] == "episode")  # a reset is a step, too
+    unfinished = 10 * SMALL["actors"] * SMALL["envs_per_actor"]  # steps of one episode in each environment
+    assert abs(step - recorded) <= unfinished
+
+
 def test_a_run_that_is_stopped_records_every_episode_of_its_steps(tmp_path: Path) -> None:
     """The signal comes when the workers have learned for some seconds without being heard."""
 
@@ -222,11 +230,8 @@ def test_a_run_that_is_stopped_records_every_episode_of_its_steps(tmp_path: Path
     assert outcome.signal == signal.SIGTERM
     assert outcome.step > stopped[0] + 500
     assert newest_checkpoint(run).step == outcome.step
-    records = run.records()
-    recorded = sum(record["length"] + 1 for record in records if record["kind"] == "episode")  # a reset is a step, too
-    unfinished = 10 * SMALL["actors"] * SMALL["envs_per_actor"]  # steps of one episode in each environment
-    assert abs(outcome.step - recorded) <= unfinished
-    trained = [record for record in records if record["kind"] == "train"]
+    assert_every_episode_is_recorded(run, outcome.step)
+    trained = [record for record in run.records() if record["kind"] == "train"]
     assert (trained[-1]["step"], trained[-1]["update"]) == (outcome.step, outcome.update), "the end is recorded"
     assert workers_of(psutil.Process()) == []
 
@@ -271,9 +276,12 @@ def test_what_a_worker_ends_with_is_raised_and_what_was_learned_is_saved(
 ) -> None:
     with pytest.raises(fault, match=sentence):
         start(configure(env, "a3c", **SMALL | dict(t_max=8)), tmp_path / "run")
-    saved = newest_checkpoint(open_run(tmp_path / "run"))
+    run = open_run(tmp_path / "run")
+    saved = newest_checkpoint(run)
     assert torch.isfinite(saved.weights()).all()
     assert saved.update >= (0 if fault is DivergenceError else 4)
+    if fault is EnvironmentFault:
+        assert_every_episode_is_recorded(run, saved.step)
     assert workers_of(psutil.Process()) == []
 
 

@@ -83,6 +83,9 @@ class Workers:
         )
         self._server = fork_pool.acquire()
         self._pipes: list[Connection] = []
+        self._arrived: list[Any] = []
+        self.running = set(range(count))
+        """Numbers of the workers whose end was not received."""
         try:
             for index in range(count):
                 own_end, worker_end = multiprocessing.Pipe()
@@ -117,18 +120,25 @@ class Workers:
     def receive(self, seconds: float) -> list[Any]:
         """Return the messages that have arrived; wait up to `seconds` for the first.
 
-        Raises the AsyncRLError that a worker ended with, or the error of its role if its process died.
+        Raises the AsyncRLError that a worker ended with, or the error of its role if its process died. The messages of the
+        others can be received after that.
         """
-        messages = []
-        for pipe in wait(self._pipes, timeout=seconds):
+        failure = None
+        open_pipes = {self._pipes[index]: index for index in sorted(self.running)}
+        for pipe in wait(list(open_pipes), timeout=0 if self._arrived else seconds):
             assert isinstance(pipe, Connection)
             try:
                 message = pipe.recv()
             except (EOFError, ConnectionResetError):
-                raise self._death(self._pipes.index(pipe)) from None
+                message = self._death(open_pipes[pipe])
             if isinstance(message, AsyncRLError):
-                raise message
-            messages.append(message)
+                self.running.remove(open_pipes[pipe])
+                failure = failure or message
+            else:
+                self._arrived.append(message)
+        if failure is not None:
+            raise failure
+        messages, self._arrived = self._arrived, []
         return messages
 
     def close(self) -> None:

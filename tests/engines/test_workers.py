@@ -61,6 +61,23 @@ def test_workers_have_their_owners_folder_search_path_and_environment_as_they_ar
         workers.close()
 
 
+def fail_or_answer(index: int, pipe: Connection) -> None:
+    if index == 0:
+        raise UsageError("the first one fails")
+    pipe.send(index)
+    pipe.poll(None)
+
+
+def test_what_others_sent_is_received_after_the_failure_of_one(contract: Contract) -> None:
+    with closing(Workers(fail_or_answer, 3, contract)) as workers:
+        for pipe in workers._pipes:
+            assert pipe.poll(60.0)
+        with pytest.raises(UsageError, match="the first one fails"):
+            workers.receive(1.0)
+        assert workers.running == {1, 2}
+        assert workers.receive(1.0) == [1, 2]
+
+
 def die(index: int, pipe: Connection, how: str) -> None:
     """A worker that ends without a word."""
     if how == "exits":
