@@ -108,6 +108,7 @@ def _learn(session: Session, schedule: Lockstep | Free, stop: StopRequest) -> No
             stopwatch.lap("publish")
             engine.request(schedule.next_requests(update, list(rollouts)))
             session.on_update(metrics, episodes, stop)
+            stopwatch.lap("other")
 
 
 def _open_engine(session: Session) -> Engine:

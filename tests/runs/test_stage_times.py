@@ -16,6 +16,7 @@ from gymnasium import spaces
 from asyncrl.api import configure
 from asyncrl.common.stopwatch import ACTOR_STAGES, LEARNER_STAGES, Stopwatch, processor_times
 from asyncrl.launch import start
+from asyncrl.monitor import Callback
 from asyncrl.runs.speed.verdict import Verdict
 
 
@@ -34,9 +35,9 @@ class Sleeper(gymnasium.Env[np.ndarray, int]):
         return np.zeros(2, np.float32), 0.0, False, False, {}
 
 
-def records(folder: Path, **settings: Any) -> list[dict[str, Any]]:
+def records(folder: Path, *callbacks: Callback, **settings: Any) -> list[dict[str, Any]]:
     config = configure(settings.pop("env"), "a3c", **{"actors": 2, "envs_per_actor": 2, "t_max": 4, "seed": 1} | settings)
-    return start(config, folder)[0].records()
+    return start(config, folder, callbacks=callbacks)[0].records()
 
 
 @pytest.mark.parametrize("engine", ["serial", "threads", "processes", "hogwild"])
@@ -66,6 +67,13 @@ def test_slow_environments_are_found_in_a_real_run(tmp_path: Path) -> None:
     assert last["learner"]["waiting"] > 0.5
     assert isinstance(last["flag"], str)
     assert last["gain"] > 1.5
+
+
+def test_the_time_of_callbacks_is_not_waiting_for_rollouts(tmp_path: Path) -> None:
+    settings: dict[str, Any] = dict(engine="serial", steps=320, eval_episodes=0, log_every=1)
+    found = records(tmp_path / "run", lambda record: time.sleep(0.05), env="worlds:Corridor-v0", **settings)
+    (last,) = (record for record in found if record["kind"] == "verdict")
+    assert last["learner"]["other"] > 0.5 > last["learner"]["waiting"]
 
 
 def test_a_stopwatch_divides_all_of_the_time() -> None:
