@@ -24,7 +24,7 @@ from asyncrl.engines import connected
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, ReplayStorage
-from asyncrl.launch_checks import check_beginning, check_memory, check_normalization, check_recording, preset_blamed
+from asyncrl.launch_checks import check_beginning, check_memory, check_recording, preset_blamed
 from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
 from asyncrl.monitor.trackers import TrackedRun, describe_trackers
 from asyncrl.networks import Recurrent, is_custom, unconvolved
@@ -98,12 +98,8 @@ def start(
     init_from = config.init_from
     given, contract = check(config, asked=asked, home=home)
     config = resolve(given, contract)
-    check_recording(config, contract)
-    check_normalization(config, contract)
     check_memory(config, contract)
     check_beginning(config, contract, init_from)
-    if config.offline is not None:
-        datasets.check(config.offline, contract)
     if config.storage is not None:
         check_storage(config.storage, None if run_dir is None else path)
     with _prepared_engine(config, contract):

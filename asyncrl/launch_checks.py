@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from asyncrl.acting import datasets
 from asyncrl.acting.bots import open_bot
 from asyncrl.agents.evaluation_videos import check_pictures
 from asyncrl.algorithms import network_outline
@@ -26,7 +27,7 @@ from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.config.settings import configure
 
-__all__ = ["check_beginning", "check_memory", "check_normalization", "check_recording", "preset_blamed"]
+__all__ = ["check_beginning", "check_memory", "check_recording", "preset_blamed"]
 
 _ENVIRONMENT_BYTES = 4096
 """Memory that any environment takes, at least."""
@@ -35,10 +36,13 @@ _LONGEST_UPDATE = 100
 
 
 def check_beginning(config: RunConfig, contract: Contract, init_from: str | None) -> None:
-    """Raise UsageError if a new run is far too short, has a bot that cannot be made, or cannot start from its weights.
+    """Raise UsageError for what a new run of a resolved configuration cannot begin with, its memory apart.
 
+    It is far too short, or has trackers, videos, statistics, a bot, a dataset or initial weights that cannot be had.
     `init_from` is the name of the weights as the user gave it.
     """
+    check_recording(config, contract)
+    _check_normalization(config, contract)
     if config.updates is not None and config.batch_steps > _LONGEST_UPDATE * config.steps:
         raise UsageError(
             f"--steps {config.steps}: one update is {config.batch_steps:,} steps; lower --actors, --envs-per-actor or "
@@ -46,6 +50,8 @@ def check_beginning(config: RunConfig, contract: Contract, init_from: str | None
         )
     if config.bots.bot is not None:
         open_bot(config.bots.bot)()
+    if config.offline is not None:
+        datasets.check(config.offline, contract)
     if init_from is not None:
         network = network_outline(config.algorithm, config.network, contract.spaces, config.precision.dtype)
         try:
@@ -94,7 +100,7 @@ def check_recording(config: RunConfig, contract: Contract) -> None:
         check_pictures(contract.contracts[0], config.seed)
 
 
-def check_normalization(config: RunConfig, contract: Contract) -> None:
+def _check_normalization(config: RunConfig, contract: Contract) -> None:
     """Raise UsageError if the network has no layer for statistics that the run keeps."""
     normalization = normalization_of(config, contract)
     if normalization is not None:

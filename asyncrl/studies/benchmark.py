@@ -15,6 +15,7 @@ from asyncrl.common.signals import handle_stop_signals
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
+from asyncrl.launch_checks import check_beginning
 from asyncrl.plots.sources import flat_settings
 from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.config.run_config import RunConfig
@@ -185,5 +186,5 @@ def _configuration(task: Task, method: Method, *, trust: bool) -> tuple[RunConfi
         merged = {**({} if file is None else file.settings), **settings}
         config = tailor(task.env, method.algorithm, preset, **merged)
         checked = check(config, asked=settings, home=Path.cwd())
-        resolve(*checked)
+        check_beginning(resolve(*checked), checked[1], config.init_from)
         return checked

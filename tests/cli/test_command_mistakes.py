@@ -56,6 +56,8 @@ MISTAKES = {
     f"{CORRIDOR} --queue-size 3": "takes exactly 2",
     f"{CORRIDOR} --sticky 0.25": "takes no --sticky",
     f"{CORRIDOR} --init-from nowhere --run-dir new": "--init-from nowhere: run folder nowhere does not exist",
+    f"{CORRIDOR} --init-from nowhere --run-dir new --seeds 2": "--init-from nowhere: run folder nowhere does not exist",
+    "tune a3c worlds:Corridor-v0 --init-from nowhere": "--init-from nowhere: run folder nowhere does not exist",
     f"{CORRIDOR} --init-from damaged --run-dir new": "--init-from damaged: /",
     f"{CORRIDOR} --init-from pretrained/pong-ppo": "--init-from pretrained/pong-ppo: initial weights of a different",
     "train --resume nowhere": "run folder nowhere does not exist",

@@ -17,6 +17,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.common.signals import StopRequest, handle_stop_signals
 from asyncrl.envs import EnvSource
 from asyncrl.errors import UsageError, suggestions
+from asyncrl.launch_checks import check_beginning
 from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.config.settings import leaves
@@ -199,8 +200,9 @@ def _prepare(
             )
         if not base.eval_every:
             fixed["eval_every"] = max(1, base.steps // _EVALUATIONS)
-        recipe = Recipe.of(base, fixed, Path.cwd())
+        recipe, init_from = Recipe.of(base, fixed, Path.cwd()), base.init_from
         base, contract = recipe.configuration({})
+        check_beginning(resolve(base, contract), contract, init_from)
         return recipe, base, search_space(base, contract, fixed=fixed.keys() - {"eval_every"}, names=search)
 
 
