@@ -17,6 +17,8 @@ from asyncrl.errors import UsageError
 
 __all__ = ["SharedMemory", "available_memory"]
 
+_GROUP = Path("/sys/fs/cgroup")
+
 
 class SharedMemory:
     """Memory behind the descriptor `file` of an anonymous file, which this object owns and closes."""
@@ -51,7 +53,10 @@ def available_memory() -> int:
     """Return the bytes that this process can still allocate, within the machine and its container's limit."""
     available = int(psutil.virtual_memory().available)
     with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        available = min(available, limit - used)
+        limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        of_kind = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        cached = sum(
+            int(of_kind.get(name, 0)) for name in ("active_file", "inactive_file")
+        )  # the kernel frees it on demand
+        available = min(available, limit - used + cached)
     return max(0, available)

@@ -19,7 +19,8 @@ import failing_envs
 import pytest
 
 from asyncrl.common import fork_pool
-from asyncrl.engines.shared_memory import SharedMemory
+from asyncrl.engines import shared_memory
+from asyncrl.engines.shared_memory import SharedMemory, available_memory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Backend, Contract, describe, make
 from asyncrl.errors import ActorDied, UsageError
@@ -127,6 +128,16 @@ def test_more_workers_than_the_system_allows_are_refused_in_a_sentence(contract:
             Workers(failing_envs.hang, 64, contract)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_files_that_the_system_caches_take_no_memory_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "_GROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 300000\nfile 600000\ninactive_file 400000\nactive_file 100000\n")
+    assert available_memory() == 600_000
 
 
 def test_memory_that_cannot_be_had_is_a_sentence() -> None:
