@@ -26,6 +26,7 @@ from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
 from asyncrl.monitor import Callback, Sink
 from asyncrl.monitor.progress import training_view
+from asyncrl.runs.config.saved_config import current_settings
 from asyncrl.runs.config.settings import configure, leaves, tailor, without_auto
 from asyncrl.runs.config.settings_file import located, read_settings_file
 from asyncrl.runs.lookup import open_to_resume
@@ -151,7 +152,7 @@ def resume(
     view: Sink | None = None
     with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
         config, _ = run.beginning()
-        steps = int(settings.get("steps", config.steps))
+        steps = int(settings.get("steps") or current_settings(run.facts()).get("steps", config.steps))
         view = training_view(f"{config.algorithm.name} on {config.env}", steps, progress)
     resumed, result = launch.resume(run, view, callbacks=callbacks, sinks=sinks, trust=trust, **settings)
     _raise_interrupt(resumed, result)

@@ -79,6 +79,18 @@ def test_a_run_stopped_by_a_signal_is_marked_until_it_continues(tmp_path: Path, 
     assert not again.interrupted
 
 
+def test_the_progress_of_a_run_that_was_lengthened_is_of_its_whole_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(asyncrl.api, "training_view", lambda title, steps, progress: shown.append(steps))
+    settings = dict(steps=96, actors=1, envs_per_actor=2, t_max=8, engine="serial", eval_episodes=0)
+    run = asyncrl.train("worlds:Corridor-v0", "a3c", run_dir=tmp_path / "run", **settings)
+    asyncrl.resume(run, steps=192)
+    asyncrl.resume(run)
+    assert shown == [96, 192, 192]
+
+
 def test_an_environment_that_changes_the_working_directory_changes_no_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
