@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from asyncrl.cluster.connection import import_ray
 from asyncrl.common.command_process import CommandProcess
+from asyncrl.common.counting import counted
 from asyncrl.common.serialization import write_atomically
 
 __all__ = ["Command", "FolderChanges", "RemoteProcess"]
@@ -297,7 +298,7 @@ class RemoteProcess:
         self._losses += 1
         ray.kill(self._actor)
         if self._is_interrupted or self._losses > _MAX_RESTARTS:
-            self._note(f"asyncrl: {why}, {self._losses} times")
+            self._note(f"asyncrl: {why}, {counted(self._losses, 'time')}")
             self._code = 1
             return
         self._say(f"{self._place.errors}: {why}; restarting it from the files copied back so far")
