@@ -91,6 +91,8 @@ def make(env_id: EnvSource, num_envs: int, seed: int | None = None, **options: A
     check_whole("num_envs", num_envs)
     if seed is not None:
         check_whole("seed", seed, 0)
+        if seed + num_envs > 2**31:
+            raise UsageError(f"--seed must be at most {2**31 - num_envs} for {num_envs} environments, not {seed}")
     for name in options:
         if name not in option_names():
             raise UsageError(f"{name} is not an environment option{suggestions(name, option_names())}")

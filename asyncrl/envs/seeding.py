@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import gymnasium
+import numpy as np
 
-__all__ = ["EpisodeSeeding", "next_seed"]
+__all__ = ["EpisodeSeeding", "each_seed", "next_seed", "unpredictable_seeds"]
 
 _STRIDE = 2 * 663_608_941
 """Twice an odd number near 2^30 / φ: seeds repeat after 2^30 episodes, and consecutive ones are far apart."""
@@ -18,6 +20,26 @@ def next_seed(seed: int) -> int:
     It has 31 bits and the parity of `seed`, so seeds for training and for evaluation never coincide.
     """
     return (seed + _STRIDE) % 2**31
+
+
+def each_seed(seed: Any, num_envs: int) -> list[Any] | None:
+    """Return the seed of each environment that `reset` of a vector environment is given: an int counts up; None is None.
+
+    Raises ValueError for another number of seeds.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, Integral):
+        return [int(seed) + i for i in range(num_envs)]
+    if len(seed) != num_envs:
+        raise ValueError(f"{num_envs} environments need as many seeds, not {len(seed)}")
+    return [None if one is None else int(one) for one in seed]
+
+
+def unpredictable_seeds(count: int) -> list[int]:
+    """Return seeds of 31 bits from the operating system."""
+    drawn: list[int] = np.random.default_rng().integers(2**31, size=count).tolist()
+    return drawn
 
 
 class EpisodeSeeding(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from gymnasium.vector.utils import iterate
 from asyncrl.envs.checked import CheckedEnv
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.infos import batched
-from asyncrl.envs.seeding import EpisodeSeeding
+from asyncrl.envs.seeding import EpisodeSeeding, each_seed
 from asyncrl.errors import EnvironmentFault, UsageError
 
 __all__ = ["SyncEnvs"]
@@ -52,14 +52,15 @@ class SyncEnvs(SyncVectorEnv):
             envs = [partial(EpisodeSeeding, env) for env in self._checked]
             super().__init__(envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         except BaseException:
+            for env in self._checked:
+                with suppress(Exception):
+                    env.close()
             self._release()
             raise
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset as SyncVectorEnv does; environments outside the option `reset_mask`, [B] bool, keep their state."""
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{self.num_envs} environments need as many seeds, not {len(seeds)}")
+        seeds = each_seed(seed, self.num_envs) or [None] * self.num_envs
         env_options = dict(options or {})
         chosen = np.flatnonzero(env_options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
         infos: dict[int, dict[str, Any]] = {}

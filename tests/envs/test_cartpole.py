@@ -10,6 +10,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncrl.envs import Environments, describe
 from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.seeding import next_seed
 
@@ -53,6 +54,10 @@ def test_invalid_actions_are_refused(action: Any) -> None:
     environment.reset(seed=1)
     with pytest.raises(AssertionError, match="invalid"):
         environment.step(action)
+
+
+def test_poles_can_be_restarted_one_by_one_also_before_the_first_reset() -> None:
+    assert Environments(describe("CartPole-v1"), 2).can_restart
 
 
 def test_narrow_integers_and_another_integrator_are_left_to_gymnasium() -> None:

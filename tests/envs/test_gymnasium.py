@@ -63,6 +63,39 @@ def test_impossible_requests_are_refused_with_a_reason(env: str, options: EnvOpt
         describe(env, options)
 
 
+@pytest.mark.parametrize(
+    ("env", "backend"),
+    [
+        ("CartPole-v1", Backend.NATIVE),
+        ("CartPole-v1", Backend.SYNC),
+        ("CartPole-v1", Backend.ASYNC),
+        ("ALE/Freeway-v5", Backend.NATIVE),
+    ],
+)
+def test_a_reset_takes_seeds_in_every_form_and_without_any_continues_those_before(env: str, backend: Backend) -> None:
+    one, other = (make(env, 2, env_backend=backend) for _ in range(2))
+    try:
+        one.reset()
+        first = one.reset(seed=3)[0]
+        assert np.array_equal(first, other.reset(seed=np.array([3, 4]))[0])
+        assert np.array_equal(first, one.reset(seed=np.int64(3))[0])
+        following = [vector.reset()[0] for vector in (one, other)]
+        assert np.array_equal(*following)
+        assert not np.array_equal(first, following[0])
+        with pytest.raises(ValueError, match="2 environments need as many seeds, not 1"):
+            one.reset(seed=[1])
+    finally:
+        one.close()
+        other.close()
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Pong-v5"])
+def test_seeds_have_31_bits(env: str) -> None:
+    make(env, 2, seed=2**31 - 2).close()
+    with pytest.raises(UsageError, match="--seed must be at most 2147483646 for 2 environments, not 2147483647"):
+        make(env, 2, seed=2**31 - 1)
+
+
 def test_continuous_actions_are_described() -> None:
     actions = describe("Pendulum-v1").spaces.actions
     assert (actions.is_continuous, actions.low, actions.high, actions.dtype) == (True, (-2.0,), (2.0,), "float32")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from asyncrl.envs.seeding import next_seed
+from asyncrl.envs.seeding import each_seed, next_seed, unpredictable_seeds
 
 __all__ = ["PeriodicSeeding", "TruncateLivesAtCap"]
 
@@ -30,11 +30,16 @@ class PeriodicSeeding(VectorWrapper):
         self._resets_next: np.ndarray = np.zeros(env.num_envs, dtype=bool)
         self.seeds_and_steps: np.ndarray = np.zeros((2, env.num_envs), dtype=np.int64)
         """[2, B] each game's last seed and the steps since"""
+        self.seeds_and_steps[0] = unpredictable_seeds(env.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset with one seed per game; games outside the option `reset_mask`, [B] bool, keep their state."""
+        """Reset with one seed per game; an int counts up, None takes the seeds that follow from the last ones.
+
+        Games outside the option `reset_mask`, [B] bool, keep their state.
+        """
         mask: np.ndarray = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        seeds: Any = np.asarray(seed, dtype=np.int32)[mask]
+        each = each_seed(seed, self.num_envs) or list(map(next_seed, self.seeds_and_steps[0].tolist()))
+        seeds: Any = np.array(each, dtype=np.int32)[mask]
         self.seeds_and_steps[0, mask] = seeds
         self.seeds_and_steps[1, mask] = 0
         self._resets_next = self._resets_next & ~mask

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
-from asyncrl.envs.seeding import next_seed
+from asyncrl.envs.seeding import each_seed, next_seed, unpredictable_seeds
 
 __all__ = ["SeededCartPole"]
 
@@ -24,8 +24,11 @@ class SeededCartPole(CartPoleVectorEnv):
 
     state: Any
     """[4, B] float64"""
-    _seeds: list[int]
-    """[B] seeds of the current episodes"""
+
+    def __init__(self, num_envs: int = 1, **kwargs: Any) -> None:
+        super().__init__(num_envs, **kwargs)
+        self._seeds = unpredictable_seeds(num_envs)
+        """[B] seeds of the current episodes"""
 
     @property
     def seeds_and_steps(self) -> np.ndarray:
@@ -35,21 +38,18 @@ class SeededCartPole(CartPoleVectorEnv):
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin new episodes; an int seeds environment i with ``seed + i``.
+        """Begin new episodes; an int seeds environment i with ``seed + i``, None takes the next episodes' seeds.
 
         Environments outside the option `reset_mask`, [B] bool, keep their state.
         """
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        seeds = each_seed(seed, self.num_envs) or list(map(next_seed, self._seeds))
         if mask.all():
             super().reset(seed=0)
-            self._seeds = list(seeds)
         self.prev_done[mask] = False
         self.steps[mask] = 0
         for i in np.flatnonzero(mask).tolist():
-            self._begin(i, int(seeds[i]))
+            self._begin(i, seeds[i])
         return self.state.T.astype(np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

@@ -29,6 +29,7 @@ from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.pixels import StackOptions
 from asyncrl.envs.family import Family
 from asyncrl.envs.options import Backend, EnvOptions
+from asyncrl.envs.seeding import each_seed, unpredictable_seeds
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.errors import UsageError, suggestions
 
@@ -201,9 +202,7 @@ class Pool(VectorEnv):
         self._pool = None
 
     def _seeds(self, seed: Any) -> list[int]:
-        if seed is None:
-            return [int(one) for one in np.random.default_rng().integers(2**31, size=self.num_envs)]
-        return [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else [int(one) for one in seed]
+        return each_seed(seed, self.num_envs) or unpredictable_seeds(self.num_envs)
 
     def _known_parts(self, observation: Any) -> Any:
         if not isinstance(self.single_observation_space, spaces.Dict):

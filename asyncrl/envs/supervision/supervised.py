@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from asyncrl.common.quoting import quoted
 from asyncrl.envs.infos import batched
 from asyncrl.envs.options import Supervision
-from asyncrl.envs.seeding import next_seed
+from asyncrl.envs.seeding import each_seed, next_seed, unpredictable_seeds
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
 from asyncrl.envs.supervision.worker_process import Failed, WorkerPool
@@ -113,9 +113,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         Environments outside the option `reset_mask`, [B] bool, keep their state. Returns observations [B, *O] and
         infos, one array per name.
         """
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        if seeds is not None and len(seeds) != self.num_envs:
-            raise ValueError(f"{self.num_envs} environments need as many seeds, not {len(seeds)}")
+        seeds = each_seed(seed, self.num_envs)
         env_options = dict(options or {})
         mask = env_options.pop("reset_mask", None)
         chosen = range(self.num_envs) if mask is None else [int(i) for i in np.flatnonzero(mask)]
@@ -191,7 +189,7 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         elif self._episodes:
             episode = self._episodes[i].next()
         else:
-            episode = _Episode(int(np.random.SeedSequence().generate_state(1)[0]) >> 1)
+            episode = _Episode(unpredictable_seeds(1)[0])
         episode.options = options
         return episode
 
