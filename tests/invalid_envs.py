@@ -96,6 +96,16 @@ class FourTuple(Right):
         return np.zeros(2, np.float32), 0.0, True, {}
 
 
+class NoObservation(Right):
+    def step(self, action: int) -> Any:
+        return None, 0.0, True, False, {}
+
+
+class UnevenLists(Right):
+    def step(self, action: int) -> Any:
+        return [[0.0], [0.0, 1.0]], 0.0, True, False, {}
+
+
 class BareReset(Right):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         return np.zeros(2, np.float32)

@@ -61,9 +61,13 @@ class ObservationCheck:
         return _in_dtype(space, observation, name)
 
     def _array(self, space: gymnasium.Space[Any], observation: Any, name: str) -> np.ndarray:
-        values = np.asarray(observation)
+        try:
+            values = np.asarray(observation)
+        except ValueError:  # lists of different lengths
+            values = np.array(None)
         if values.shape != space.shape:
-            raise EnvironmentFault(f"returned {name} of shape {values.shape}; its space has {space.shape}")
+            found = f"that is {described(observation)}" if values.dtype.kind == "O" else f"of shape {values.shape}"
+            raise EnvironmentFault(f"returned {name} {found}; its space has {space.shape}")
         if not _is_ordinary(values):
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 where = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))

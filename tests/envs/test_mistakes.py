@@ -37,6 +37,8 @@ MADE = {
 STEPPED = {
     "FourTuple": "a tuple of 4 from step, not the five .* replace the old gym's done by terminated and truncated",
     "BareReset": "from reset, not a pair of observation and info; return observation, {}",
+    "NoObservation": r"returned an observation that is None \(NoneType\); its space has \(2,\)",
+    "UnevenLists": r"returned an observation that is \[\[0.0\], \[0.0, 1.0\]\] \(list\); its space has \(2,\)",
     "WordFlag": "returned terminated = None .*, which is neither true nor false",
     "LargeReward": r"returned the reward -1e\+39, which is beyond ±3.4e\+38, the range of float32",
 }
@@ -49,11 +51,13 @@ def test_what_cannot_be_made_is_named(name: str) -> None:
         describe(f"invalid_envs:{name}")
 
 
+@pytest.mark.parametrize("cap", [None, 10])
 @pytest.mark.parametrize("name", STEPPED)
-def test_what_breaks_gymnasiums_interface_is_named(name: str) -> None:
-    environments = Environments(describe(f"invalid_envs:{name}"), 1)
-    with pytest.raises(EnvironmentFault, match=STEPPED[name]):
+def test_what_breaks_gymnasiums_interface_is_named(name: str, cap: int | None) -> None:
+    environments = Environments(describe(f"invalid_envs:{name}", EnvOptions(episode_steps=cap)), 1)
+    with pytest.raises(EnvironmentFault, match=STEPPED[name]) as caught:
         play(environments)
+    assert caught.value.traceback == ""  # so that a worker does not try again
 
 
 def play(environments: Environments) -> None:

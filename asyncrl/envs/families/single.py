@@ -72,7 +72,7 @@ class SingleFamily(Family):
     def with_time_limit(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
         """Return `make_one`, truncated at the contract's episode cap, with its action mask if it has one."""
         env = self.make_one(contract, render=render)
-        env = env if contract.episode_cap is None else gymnasium.wrappers.TimeLimit(env, contract.episode_cap)
+        env = env if contract.episode_cap is None else _TimeLimit(env, contract.episode_cap)
         return MaskedEnv(env, contract.spaces.action_mask) if contract.spaces.is_masked else env
 
     def seeds_and_steps(self, vector: VectorEnv) -> np.ndarray | None:
@@ -140,6 +140,27 @@ class SingleFamily(Family):
             return first_info(in_worker, contract.supervision.step_timeout)
 
         return mask_source(env, reset)
+
+
+class _TimeLimit(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Truncates episodes after `cap` steps. A result that is not a five-tuple is left to `CheckedEnv`."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], cap: int) -> None:
+        super().__init__(env)
+        self._cap = cap
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self._steps = 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        result: Any = self.env.step(action)
+        if not isinstance(result, tuple) or len(result) != 5:
+            return result
+        observation, reward, terminated, truncated, info = result
+        self._steps += 1
+        return observation, reward, terminated, self._steps >= self._cap or truncated, info
 
 
 def _install_and_make(data: bytes, env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
