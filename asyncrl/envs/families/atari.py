@@ -284,7 +284,7 @@ def _vector(game: str, num_envs: int, **settings: Any) -> VectorEnv:
 
 
 def _frame_skip(env_id: str, own: Any, asked: int | None, protocol: int | None) -> int:
-    """Return the frame skip. Raises UsageError for an id with a random one, and for an id that would skip twice."""
+    """Return the frame skip. Raises UsageError for a random one, and where another id is for choosing it."""
     if asked is None and protocol is not None:
         return protocol
     if not isinstance(own, int):
@@ -293,12 +293,13 @@ def _frame_skip(env_id: str, own: Any, asked: int | None, protocol: int | None) 
         raise UsageError(
             f"{env_id} skips a random number of frames {own}; use {_v5(env_id)} or a …NoFrameskip-v4 id, or --frame-skip N"
         )
-    if own > 1 and asked is not None:
+    plain = f"{_v5(env_id)[4:-3]}NoFrameskip-v4"
+    if own > 1 and asked is not None and plain in _registry():
         raise UsageError(
             f"{env_id} already skips {own} frames; --frame-skip {asked} would skip twice. "
-            f"Use {_v5(env_id)[4:-3]}NoFrameskip-v4 to choose the frame skip yourself."
+            f"Use {plain} to choose the frame skip yourself."
         )
-    return own if own > 1 else _or(asked, 4)
+    return asked or (own if own > 1 else 4)
 
 
 def _v5(env_id: str) -> str:
