@@ -22,7 +22,7 @@ from asyncrl.common.statistics import iqm, summarize
 from asyncrl.envs import Backend, Contract, Environments, View
 from asyncrl.errors import closing
 
-__all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off_message", "evaluate", "watch"]
+__all__ = ["Evaluation", "Interrupted", "WatchedStep", "cut_off_message", "evaluate", "step_limit", "watch"]
 
 
 _MAX_STREAMS = 64
@@ -103,7 +103,7 @@ def _ignore(episodes: int) -> None:
 
 
 class _EpisodeAssignment:
-    """Assigns episodes to environments such that results do not depend on the number of environments.
+    """Assigns episodes to environments such that results depend on the number of streams, not of environments.
 
     Episodes are split into streams. A stream has an initial seed and a fixed number of episodes, so that short episodes
     cannot crowd out long ones. An environment that has finished its stream takes the next waiting one.
@@ -147,10 +147,12 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` episodes in `envs` environments side by side, each cut off after `limit` steps.
 
-    The result is a pure function of the policy's weights, `seed` and `limit`, and of `envs` if actions are sampled.
+    The result is a pure function of the policy's weights, `seed` and `limit`, and of `envs` if actions are sampled or
+    environments cannot be reset one by one (`Environments.can_restart`).
     `progress` is called before every step with the number of finished episodes; it may raise `Interrupted`.
     """
     num_envs = min(episodes, envs, _MAX_STREAMS)
+    limit = step_limit(contract, limit)
     max_length = math.inf if limit is None else limit
     environments = Environments(
         _with_step_limit(contract, limit), num_envs, threads=cores(), training=False, seed=constructor_seed(seed)
@@ -184,20 +186,25 @@ def evaluate(
     return Evaluation.merge(itertools.chain.from_iterable(assignment.results))
 
 
+def step_limit(contract: Contract, limit: int | None) -> int | None:
+    """Return `limit`; None if the environment's own cap ends episodes no later, so that none is cut off."""
+    return None if limit is not None and contract.episode_cap is not None and contract.episode_cap <= limit else limit
+
+
 def _context(seed: int, greedy: bool, epsilon: float) -> ActContext:
     random = generator(seed, Stream.EVALUATION)
     return ActContext.evaluation(random, greedy=greedy, epsilon=epsilon)
 
 
 def _with_step_limit(contract: Contract, limit: int | None) -> Contract:
-    """Return the contract with an episode cap of at most `limit` steps, after which an environment resets itself.
+    """Return the contract with an episode cap of `limit` steps, after which an environment resets itself.
 
     A third-party vector environment without a cap may not support one. Its episodes are then cut off without a reset:
     the next one starts in the state where the last was cut off.
     """
     if limit is None or (contract.backend is Backend.NATIVE and contract.episode_cap is None):
         return contract
-    return replace(contract, episode_cap=min(limit, contract.episode_cap or limit))
+    return replace(contract, episode_cap=limit)
 
 
 class WatchedStep(NamedTuple):

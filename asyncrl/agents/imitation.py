@@ -34,7 +34,7 @@ class CloningOptions:
     imitation_rate: float = 1e-3
     """Learning rate of Adam."""
     validation: float = 0.1
-    """Fraction of the episodes held out for validation; at least one episode."""
+    """Fraction of the episodes held out for validation; at least one episode, and not all."""
     patience: int = 5
     """Stop after this many epochs without a better validation loss."""
 
@@ -79,7 +79,7 @@ def clone(
         raise UsageError("imitation needs at least two episodes: one is held out for early stopping")
     random = generator(seed, Stream.LEARNER)
     order = torch.randperm(len(episodes), generator=random).tolist()
-    held_out = max(1, round(options.validation * len(episodes)))
+    held_out = min(max(1, round(options.validation * len(episodes))), len(episodes) - 1)
     validation = _steps([episodes[i] for i in order[:held_out]], contract)
     training = _steps([episodes[i] for i in order[held_out:]], contract)
     learner.observe(training.observation.numpy())

@@ -12,7 +12,7 @@ from asyncrl.acting import datasets
 from asyncrl.acting.bots import BotPlayer
 from asyncrl.acting.episodes import Player
 from asyncrl.agents.agent import Agent, load
-from asyncrl.agents.evaluation import Evaluation, watch
+from asyncrl.agents.evaluation import Evaluation, step_limit, watch
 from asyncrl.agents.evaluation import evaluate as evaluate_policy
 from asyncrl.agents.human import HumanPlayer, action_count
 from asyncrl.agents.video import Screen, Window, open_screen, open_video
@@ -218,6 +218,7 @@ def record(
         contract = dataclasses.replace(agent.contract, observation_mean=(), observation_spread=())
         limit = max_steps or agent.checkpoint.config.episode_limit(contract)
         playing = agent.player(greedy=_resolve_greedy(agent, greedy), epsilon=epsilon)
+    limit = step_limit(contract, limit)
     recorded = list(datasets.record(playing, contract, episodes, seed, limit=limit))
     datasets.write(out, contract, recorded, author)
     return _evaluation(recorded, limit)

@@ -144,6 +144,12 @@ def test_episodes_that_nothing_ends_are_recorded_up_to_a_limit(tmp_path: Path) -
     assert (recorded.lengths, recorded.cut_off) == ((5, 5), 2)
 
 
+def test_a_recorded_episode_that_the_environment_truncates_is_not_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "bots.py").write_text("def idle():\n    return lambda observation, info: [0.0]\n")
+    recorded = record("Pendulum-v1", "pendulum/idle-v0", 1, bot=f"{tmp_path / 'bots.py'}:idle", max_steps=200)
+    assert (recorded.lengths, recorded.cut_off) == ((200,), 0)
+
+
 @pytest.mark.parametrize("algorithm", ["a3c", "dqn", "c51"])
 def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: str) -> None:
     epochs = []
@@ -167,6 +173,12 @@ def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path
     for episode in datasets.read("pendulum/brake-v0", agent.contract):
         done = np.concatenate([agent.act(one) for one in episode.observation[:-1:20]])
         assert done == pytest.approx(-episode.observation[:-1:20, 2] / 4, abs=0.3)
+
+
+def test_some_episodes_are_left_to_learn_from_however_many_are_held_out(tmp_path: Path, walked: str) -> None:
+    options = CloningOptions(imitation_epochs=1, validation=0.99)
+    _, best = imitate(configure(CORRIDOR, "a3c", eval_episodes=0), walked, options, tmp_path / "run")
+    assert best.number == 1
 
 
 def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str) -> None:

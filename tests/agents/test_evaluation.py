@@ -78,6 +78,15 @@ def test_the_same_episodes_are_played_however_many_environments_are_stepped(agen
     assert evaluate(agent, 69, 7, greedy=True, envs=envs, env_options=other_backend) == evaluate(agent, 69, 7, greedy=True)
 
 
+def test_native_cartpole_plays_the_episodes_of_other_backends(tmp_path: Path) -> None:
+    pole = load(start(configure("CartPole-v1", "a3c", engine="serial", **SMALL), tmp_path / "run")[0].path)
+    alone, three, sync = (
+        evaluate(pole, 7, 7, greedy=True, envs=envs, env_options=EnvOptions(env_backend=Backend(backend)))
+        for envs, backend in ((1, "auto"), (3, "auto"), (2, "sync"))
+    )
+    assert alone == three == sync
+
+
 def test_no_episode_is_asked_for_in_vain(agent: Agent) -> None:
     with pytest.raises(UsageError, match="--episodes must be 1 or more, not 0"):
         evaluate(agent, 0)
@@ -120,6 +129,16 @@ def test_after_an_episode_that_was_cut_off_the_next_one_begins_with_its_own_seed
 def test_a_vector_environment_of_another_package_is_not_given_a_cap_that_it_may_not_know(tmp_path: Path) -> None:
     run = train("worlds:Endless-v0", "a3c", **ONE, env_backend="native", run_dir=tmp_path / "run")
     assert evaluate(run.path, 3, max_steps=7).lengths == (7, 7, 7)
+
+
+def test_an_episode_that_ends_at_the_environments_own_cap_is_not_cut_off(agent: Agent) -> None:
+    lengths = {}
+    for limit in (2, 3, 4):
+        rules = EnvOptions(episode_steps=3)
+        result = evaluate(agent, 64, 7, greedy=True, max_steps=limit, env_options=rules, force=True)
+        lengths[limit] = max(result.lengths)
+        assert (result.cut_off > 0) == (limit < 3)
+    assert lengths == {2: 2, 3: 3, 4: 3}
 
 
 @pytest.mark.parametrize(("steps", "limit"), [(200, 1_000), (5_000, 5_000), (1_000_000, 27_000)])
