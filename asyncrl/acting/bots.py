@@ -27,6 +27,7 @@ import numpy as np
 from asyncrl.common.randomness import Stream, uniform
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.common.validation import within
+from asyncrl.envs.infos import info_of
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import BotFault, UsageError, suggestions
 
@@ -204,7 +205,7 @@ def _action_of(
     bot: Bot, place: str, spaces: Spaces, observation: np.ndarray, infos: dict[str, Any], *, env: int
 ) -> np.ndarray:
     """Return the action of `bot` in one of B environments, in the policy's format. Raises BotFault if it is invalid."""
-    info = {name: rows[env] for name, rows in infos.items() if _has_rows(rows, len(observation))}
+    info = info_of(infos, env, len(observation))
     if spaces.is_masked:
         info["action_mask"] = spaces.legal(observation[env : env + 1])[0].astype(np.int8)
     try:
@@ -221,7 +222,3 @@ def _action_of(
             f"--bot {place} returned {answer!r}, which is not a valid action; the environment has {actions.in_words}"
         )
     return choice
-
-
-def _has_rows(value: Any, count: int) -> bool:
-    return isinstance(value, np.ndarray | list) and len(value) == count

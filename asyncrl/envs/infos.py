@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["batched"]
+__all__ = ["batched", "info_of"]
 
 
 def batched(infos: Mapping[int, Mapping[Any, Any]], num_envs: int) -> dict[Any, Any]:
@@ -24,6 +24,24 @@ def batched(infos: Mapping[int, Mapping[Any, Any]], num_envs: int) -> dict[Any, 
         masks[f"_{name}"] = mask = np.zeros(num_envs, dtype=bool)
         mask[list(given)] = True
     return masks | rows
+
+
+def info_of(infos: Mapping[Any, Any], env: int, num_envs: int) -> dict[Any, Any]:
+    """Return the info of one environment, the inverse of `batched`; what has no row per environment is left out."""
+    masks = {mask for name in infos if _is_mask(infos.get(mask := f"_{name}")) and f"_{mask}" not in infos}
+    info: dict[Any, Any] = {}
+    for name, rows in infos.items():
+        if name in masks or (f"_{name}" in masks and not infos[f"_{name}"][env]):
+            continue
+        if isinstance(rows, dict):
+            info[name] = info_of(rows, env, num_envs)
+        elif (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)) and len(rows) == num_envs:
+            info[name] = rows[env]
+    return info
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.bool_ and value.ndim == 1
 
 
 def _rows(given: Mapping[int, Any], num_envs: int) -> Any:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncrl.envs import Supervision
-from asyncrl.envs.infos import batched
+from asyncrl.envs.infos import batched, info_of
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.envs.sync_vector import SyncEnvs
 from asyncrl.errors import UsageError
@@ -70,6 +70,23 @@ def test_infos_of_any_kind_become_rows(infos: list[dict[Any, Any]]) -> None:
                 assert _same(rows[i], value)
 
 
+@given(st.lists(st.dictionaries(st.sampled_from(["x", "y", 5]), INFO), min_size=1, max_size=4))
+def test_every_environment_gets_its_own_info_back(infos: list[dict[Any, Any]]) -> None:
+    together = batched(dict(enumerate(infos)), len(infos))
+    for i, info in enumerate(infos):
+        back = info_of(together, i, len(infos))
+        assert back.keys() == info.keys()
+        for name, value in info.items():
+            if isinstance(value, dict):
+                assert back[name] == value
+            else:
+                assert _same(back[name], value)
+
+
+def test_what_has_no_row_for_an_environment_is_not_in_its_info() -> None:
+    assert info_of({"time": np.array(3.0), "word": "ab", "n": np.arange(2)}, 1, 2) == {"n": 1}
+
+
 def _same(row: Any, value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return np.array_equal(row, value)
@@ -100,6 +117,19 @@ def test_odd_infos_and_shared_buffers_do_no_harm(open_vector: Callable[[], Any])
             observation, *_ = vector.step(np.zeros(3, dtype=np.int64))
     finally:
         vector.close()
+
+
+def test_environments_are_closed_if_one_of_them_cannot_be_made() -> None:
+    closed = []
+
+    class Closing(Telling):
+        def close(self) -> None:
+            closed.append(self)
+
+    makers = iter([Closing, Closing])
+    with pytest.raises(StopIteration):
+        SyncEnvs("Closing", lambda: next(makers)(), [0, 1, 2])
+    assert len(closed) == 2
 
 
 def shared(wrap: Callable[[Any], Any]) -> Callable[[], Any]:
