@@ -196,6 +196,7 @@ def pretrain(
 
     Raises:
         UsageError: If the dataset is missing or does not fit the environment; for settings without effect.
+        KeyboardInterrupt: After Ctrl-C; the best epoch is saved.
     """
     check_order("pretrain", env, algorithm)
     names = {field.name for field in dataclasses.fields(CloningOptions)}
@@ -203,4 +204,6 @@ def pretrain(
     others = {name: value for name, value in settings.items() if name not in names}
     config = tailor(env, algorithm, preset, **others)
     run, _ = launch.imitate(config, data, options, run_dir, asked=others)
+    if run.interruption == signal.SIGINT.name:
+        raise KeyboardInterrupt(f"stopped early; the best epoch is saved in {run.path}")
     return run

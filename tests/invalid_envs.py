@@ -34,6 +34,13 @@ class ArrayFlags(Right):
         return np.zeros(2, np.float32), np.array(0.0), np.array(True), np.array(False), {}
 
 
+class Tensors(Right):
+    def step(self, action: int) -> Any:
+        import torch
+
+        return torch.zeros(2), torch.tensor(0.5), torch.tensor(True), torch.tensor(False), {}
+
+
 class WordFlag(Right):
     def step(self, action: int) -> Any:
         return np.zeros(2, np.float32), 0.0, None, False, {}

@@ -92,4 +92,4 @@ def run(arguments: Sequence[str]) -> int:
     network = f" --network {quoted(settings['network'])}" if "network" in settings else ""
     further = f"{quoted(name)} {quoted(base.env)}{network} --init-from {quoted(relative(trained.path))}"
     print(f"train it further: asyncrl train {further}")
-    return 130 if trained.interrupted else 0
+    return 130 if trained.interruption == "SIGINT" else 0

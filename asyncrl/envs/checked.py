@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gymnasium
@@ -114,7 +114,7 @@ def _check_info(info: Any) -> None:
 
 def _reward(reward: Any) -> float:
     if type(reward) is not float:
-        values = np.asarray(reward) if isinstance(reward, int | float | np.generic | np.ndarray) else None
+        values = _array(reward)
         if values is None or values.size != 1 or values.dtype.kind not in "biuf":
             raise EnvironmentFault(f"returned the reward {described(reward)}, which is not one number")
         reward = float(values.item())
@@ -125,8 +125,17 @@ def _reward(reward: Any) -> float:
 
 
 def _flag(name: str, value: Any) -> bool:
-    if isinstance(value, np.ndarray) and value.shape == ():
-        value = value[()]
-    if not isinstance(value, bool | int | np.bool_ | np.integer):
+    if type(value) is bool:
+        return value
+    array = _array(value)
+    if array is None or array.shape != () or array.dtype.kind not in "biu":
         raise EnvironmentFault(f"returned {name} = {described(value)}, which is neither true nor false")
-    return bool(value)
+    return bool(array)
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """Return a number, or an array or tensor of any library, as an array; None for anything else."""
+    if isinstance(value, int | float | np.generic) or hasattr(value, "__array__"):
+        with suppress(RuntimeError, TypeError):  # a tensor with a gradient, or on a GPU
+            return np.asarray(value)
+    return None

@@ -159,7 +159,14 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether a signal stopped the run; `asyncrl train --resume` continues it."""
-        return (self.path / _INTERRUPTED).exists()
+        return self.interruption is not None
+
+    @property
+    def interruption(self) -> str | None:
+        """The signal that stopped the run, such as "SIGTERM"; None if none did."""
+        with contextlib.suppress(OSError):
+            return (self.path / _INTERRUPTED).read_text(encoding="utf-8", errors="replace").strip()
+        return None
 
     @property
     def stopped_because(self) -> str | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 from space_envs import KINDS
 
+import asyncrl
 from asyncrl.acting import datasets
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.datasets import Demonstration
@@ -23,6 +27,7 @@ from asyncrl.acting.episodes import Player
 from asyncrl.acting.playback import Playback
 from asyncrl.agents.imitation import CloningOptions
 from asyncrl.api import configure, evaluate, load, record
+from asyncrl.cli import main
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.spaces import pack
@@ -32,6 +37,7 @@ from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import imitate, resume, start
 from asyncrl.runs.components import actor_spec
 from asyncrl.runs.config.resolution import resolve
+from asyncrl.runs.run import Run
 
 minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
 CORRIDOR = "worlds:Corridor-v0"
@@ -160,6 +166,21 @@ def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: st
     score = evaluate(run, 10)
     assert score.mean == pytest.approx(np.mean([one.score for one in datasets.read(walked, describe(CORRIDOR))]), abs=0.02)
     assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_imitation_that_a_signal_stops_ends_as_training_does(
+    tmp_path: Path, walked: str, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        return imitate(*arguments[:4], lambda epoch: os.kill(os.getpid(), number), **options)
+
+    monkeypatch.setattr("asyncrl.cli.pretrain.imitate", stopped)
+    assert main(["pretrain", "a3c", CORRIDOR, "--data", walked, "--run-dir", str(tmp_path / "run")]) == code
+    monkeypatch.setattr("asyncrl.launch.imitate", stopped)
+    with pytest.raises(KeyboardInterrupt) if code else nullcontext():
+        asyncrl.pretrain(CORRIDOR, "a3c", walked, run_dir=tmp_path / "again")
+    assert Run(tmp_path / "again").interruption == signal.Signals(number).name
 
 
 def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path) -> None:

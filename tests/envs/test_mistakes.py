@@ -65,7 +65,7 @@ def play(environments: Environments) -> None:
     environments.step(np.zeros(1, dtype=np.int64))
 
 
-@pytest.mark.parametrize("name", ["WantsMode", "ArrayFlags", "WithoutGradients"])
+@pytest.mark.parametrize("name", ["WantsMode", "ArrayFlags", "Tensors", "WithoutGradients"])
 def test_unusual_environments_train(name: str, tmp_path: Path) -> None:
     try:
         asyncrl.train(f"invalid_envs:{name}", "a3c", steps=80, engine="serial", eval_episodes=0, run_dir=tmp_path / "run")
