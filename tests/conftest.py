@@ -48,6 +48,7 @@ _state = tempfile.TemporaryDirectory(prefix="asyncrl-tests-")  # for the key tha
 atexit.register(_state.cleanup)
 os.environ["XDG_STATE_HOME"] = _state.name
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+os.environ |= {"RAY_worker_niceness": "0"}  # with Ray's 15 its nodes hardly run beside other tests
 settings.register_profile("asyncrl", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("asyncrl")
 

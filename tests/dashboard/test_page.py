@@ -99,10 +99,15 @@ def test_a_chosen_part_is_forgotten_with_its_axis_and_with_its_runs(browse: Any,
     with browse(page_of_runs.url) as page:
         until(page, "document.querySelector('#score canvas').getAttribute('aria-label').includes('seed')")
 
+        def settled() -> str:
+            picture = ""
+            while picture != (picture := page.evaluate(drawn)):
+                page.wait_for_timeout(300)
+            return picture
+
         def is_drawn(unlike: str) -> str:
             until(page, f"{drawn} !== {unlike!r}")
-            page.wait_for_timeout(200)
-            return str(page.evaluate(drawn))
+            return settled()
 
         def drag() -> str:
             before, box = page.evaluate(drawn), page.locator("#score canvas").first.bounding_box()
@@ -113,8 +118,7 @@ def test_a_chosen_part_is_forgotten_with_its_axis_and_with_its_runs(browse: Any,
             page.mouse.move(0, 0)
             return is_drawn(unlike=before)
 
-        page.wait_for_timeout(500)
-        over_steps = page.evaluate(drawn)
+        over_steps = settled()
         page.select_option("#axis", "time")
         over_time = is_drawn(unlike=over_steps)
         page.select_option("#axis", "step")
@@ -259,9 +263,8 @@ def test_a_player_that_is_refused_again_says_the_new_reason(browse: Any, until: 
 
 def test_that_the_server_has_ended_stays_on_the_page(browse: Any, until: Any, page_of_copy: tuple[Page, Path]) -> None:
     served, _ = page_of_copy
-    with browse(served.url) as page:
+    with browse(served.url, server_ends=True) as page:
         until(page, "document.querySelector('#state').textContent === 'finished'")
-        page.locator("#player button", has_text="Stop").dispatch_event("click")  # its stream would break
         served.close()
         until(page, "document.querySelector('#note').textContent.startsWith('The server has ended')")
         page.click("#theme")  # draws the page again
