@@ -350,7 +350,7 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
                     episodes, lags, reported = [], [], time.monotonic()
                 learner.pull()
             has_ended = True
-        finally:  # an error follows
+        finally:  # a worker that fails reports before its error is sent
             pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take(), final=has_ended))
         with contextlib.suppress(EOFError, ConnectionResetError):
             while True:  # until the pipe is closed: ending before the run does would be taken for a crash

@@ -158,7 +158,7 @@ def is_complete(config: RunConfig, contract: Contract, run: Run, saved: Checkpoi
 
 
 class Session:
-    """What a run does besides learning: records, evaluations, videos, checkpoints, viewers' weights and callbacks."""
+    """The work around learning: records, evaluations, videos, checkpoints, viewers' weights and callbacks."""
 
     def __init__(
         self,

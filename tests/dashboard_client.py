@@ -48,9 +48,9 @@ class Watcher:
         At the highest speed, an episode of a few steps may have no other picture than its first and its last.
         """
         self.frame()
-        self.tell(pause=True)
+        self.command(pause=True)
         self.until(lambda message: message["kind"] == "state" and message["paused"])
-        self.tell(new=True, step=True)
+        self.command(new=True, step=True)
         assert self.frame()["step"] == 0
         return self.frame()
 
@@ -59,7 +59,7 @@ class Watcher:
         found = self.until(lambda message: message["kind"] == "notice" and message["message"])
         return str(found["message"])
 
-    def tell(self, **command: Any) -> None:
+    def command(self, **command: Any) -> None:
         """Send a command."""
         self._send(command)
 

@@ -24,7 +24,7 @@ from asyncrl.common.serialization import write_atomically
 
 __all__ = ["Command", "FolderChanges", "RemoteProcess"]
 
-_LOOK = 1.0
+_POLL = 1.0
 """Seconds that a poll of a command waits for its end."""
 _SILENCE = 120.0
 """Seconds after which a node that does not answer is given up."""
@@ -155,7 +155,7 @@ class _Node:
 
     def look(self) -> _Answer:
         """What is new. Returns at the command's end, or after about a second."""
-        end = time.monotonic() + _LOOK
+        end = time.monotonic() + _POLL
         while (code := self._process.poll()) is None and time.monotonic() < end:
             time.sleep(0.05)
         pieces, gone, is_more = self._folder.take()
@@ -314,7 +314,7 @@ class RemoteProcess:
         self._code = code
         with contextlib.suppress(ray.exceptions.RayError):
             if self._heard is not None:
-                ray.get(self._actor.close.remote(), timeout=_LOOK + 10)
+                ray.get(self._actor.close.remote(), timeout=_POLL + 10)
         ray.kill(self._actor)
 
     def _store(self, answer: _Answer) -> None:

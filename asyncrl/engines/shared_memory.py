@@ -55,8 +55,7 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
         limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         of_kind = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
-        cached = sum(
-            int(of_kind.get(name, 0)) for name in ("active_file", "inactive_file")
-        )  # the kernel frees it on demand
+        files = ("active_file", "inactive_file")  # the kernel frees their pages on demand
+        cached = sum(int(of_kind.get(name, 0)) for name in files)
         available = min(available, limit - used + cached)
     return max(0, available)

@@ -75,7 +75,7 @@ def test_an_episode_is_the_one_that_play_shows(cartpole: Run) -> None:
     *_, last = watch(agent.policy, view, 7, greedy=True)
     view.close()
     with viewing(cartpole.path) as player:
-        player.tell(seed=7)
+        player.command(seed=7)
         assert player.frame(lambda frame: frame["seed"] == 7 and frame["done"])["return"] == last.score
 
 
@@ -150,7 +150,7 @@ def test_an_environment_that_cannot_be_made_leaves_the_one_before(cartpole: Run,
         closed: list[Stage] = []
         monkeypatch.setattr(Stage, "close", lambda stage: closed.append(stage))
         monkeypatch.setattr("asyncrl.dashboard.player.viewer.Stage", fail)
-        player.tell(environment="CartPole-v1")
+        player.command(environment="CartPole-v1")
         assert player.notice() == "CartPole-v1 cannot be made"
     assert not closed
 
@@ -167,7 +167,7 @@ def test_an_environment_that_is_not_drawn_shows_its_numbers(tmp_path: Path) -> N
 def test_a_network_that_sees_images_shows_them_where_nothing_is_drawn(tmp_path: Path) -> None:
     found = trained(tmp_path / "run", "worlds:Toolbox-v0")
     with viewing(found.path) as player:
-        player.tell(saliency=True)
+        player.command(saliency=True)
         frame = player.frame(lambda frame: frame.get("saliency"))
         assert Image.open(io.BytesIO(player.picture)).size == (44, 40)
     assert frame["saliency"]["maps"].keys() == {"policy", "value"}
@@ -175,8 +175,8 @@ def test_a_network_that_sees_images_shows_them_where_nothing_is_drawn(tmp_path: 
 
 def test_pong_is_drawn_with_saliency() -> None:
     with viewing("pretrained/pong-ppo") as player:
-        player.tell(pause=True)
-        player.tell(saliency=True)
+        player.command(pause=True)
+        player.command(saliency=True)
         frame = player.frame(lambda frame: frame.get("saliency"))
         assert Image.open(io.BytesIO(player.picture)).size == (160, 210)
     assert len(frame["bars"][0]["names"]) == 6
@@ -213,9 +213,9 @@ def test_the_weights_of_a_checkpoint_can_be_chosen(run: Run) -> None:
         player.frame()
         LiveWriter(run.path, learner).offer()
         assert player.frame(lambda frame: frame["weights"]["checkpoint"] is None)["weights"]["update"] == 99
-        player.tell(weights=beginning)
+        player.command(weights=beginning)
         assert player.frame(lambda frame: frame["weights"]["checkpoint"] == beginning)
-        player.tell(weights="000000000007")
+        player.command(weights="000000000007")
         assert "has no checkpoint '000000000007'" in player.notice()
 
 
@@ -226,12 +226,12 @@ def test_a_paused_player_shows_what_other_weights_compute(run: Run) -> None:
     learner.weights.copy_(torch.randn(learner.weights.shape, generator=torch.Generator().manual_seed(1)))
     with viewing(run.path) as player:
         step = player.first_step()["step"]
-        player.tell(weights=beginning)
+        player.command(weights=beginning)
         old = player.frame(lambda frame: frame["weights"]["checkpoint"] == beginning)
-        player.tell(weights="newest")
+        player.command(weights="newest")
         LiveWriter(run.path, learner).offer()
         new = player.frame(lambda frame: frame["weights"]["update"] == 99)
-        player.tell(weights=beginning)
+        player.command(weights=beginning)
         again = player.frame(lambda frame: frame["weights"]["checkpoint"] == beginning)
     assert old["step"] == new["step"] == again["step"] == step
     assert new["bars"] != old["bars"]
@@ -245,7 +245,7 @@ def test_an_evaluations_episode_is_played_again(run: Run) -> None:
     assert worst["return"] == min(run.metrics("eval")["returns"][-1])
     asked = {name: worst[name] for name in ("checkpoint", "number", "environment", "return")}
     with viewing(run.path) as player:
-        player.tell(evaluation=asked)
+        player.command(evaluation=asked)
         assert player.notice() == f"Return {worst['return']:g}, as in the evaluation."
 
 
@@ -253,12 +253,12 @@ def test_an_evaluations_episode_that_was_changed_is_not_blamed_on_the_environmen
     worst = recorded_episodes(run.path)["worst"][0]
     asked = {name: worst[name] for name in ("checkpoint", "number", "environment")}
     with viewing(run.path) as player:
-        player.tell(pause=True)
-        player.tell(evaluation=asked | {"return": 12_345.0}, epsilon=0.5)
+        player.command(pause=True)
+        player.command(evaluation=asked | {"return": 12_345.0}, epsilon=0.5)
         assert player.notice().endswith("the evaluation recorded 12345, but its environments were made in another way.")
-        player.tell(evaluation=asked | {"return": 12_345.0}, step=True)
+        player.command(evaluation=asked | {"return": 12_345.0}, step=True)
         player.frame(lambda frame: frame["step"] == 0)
-        player.tell(epsilon=1, pause=False)
+        player.command(epsilon=1, pause=False)
         assert player.notice().endswith("the evaluation recorded 12345, but its actions or its weights were changed here.")
 
 
@@ -273,7 +273,7 @@ def test_what_is_recorded_is_listed_by_its_return(run: Run) -> None:
 def test_pausing_stops_and_one_step_makes_one(cartpole: Run) -> None:
     with viewing(cartpole.path) as player:
         assert player.first_step()["step"] == 1
-        player.tell(step=True)
+        player.command(step=True)
         assert player.frame()["step"] == 2
 
 
@@ -290,7 +290,7 @@ def test_pausing_stops_and_one_step_makes_one(cartpole: Run) -> None:
 )
 def test_a_command_that_is_impossible_gets_a_sentence(cartpole: Run, command: dict[str, Any], sentence: str) -> None:
     with viewing(cartpole.path) as player:
-        player.tell(**command)
+        player.command(**command)
         assert sentence in player.notice()
 
 
@@ -311,18 +311,18 @@ def test_a_crash_capsule_is_replayed_until_it_fails(run: Run) -> None:
     name = crash(run).name
     assert recorded_episodes(run.path)["capsules"] == [name]
     with viewing(run.path) as player:
-        player.tell(capsule=name)
+        player.command(capsule=name)
         assert player.notice() == "Its step raised RuntimeError: the walk collapsed (step 5)."
 
 
 def test_a_crash_in_the_reset_is_told_before_another_episode_begins(run: Run) -> None:
     name = crash(run, at=0).name
     with viewing(run.path) as player:
-        player.tell(capsule=name)
+        player.command(capsule=name)
         shown = player.until(lambda message: message.get("capsule") or (message["kind"] == "notice" and message["message"]))
         assert shown["capsule"]
         assert player.notice() == "Its reset raised RuntimeError: the walk collapsed."
-        player.tell(pause=False)
+        player.command(pause=False)
         assert player.frame(lambda frame: "capsule" not in frame)
 
 
@@ -331,7 +331,7 @@ def test_a_strangers_capsule_in_ones_own_run_is_refused(run: Run) -> None:
     facts = json.loads(file.read_text())
     file.write_text(json.dumps({**facts, "signature": None}))
     with viewing(run.path) as player:
-        player.tell(capsule=file.name)
+        player.command(capsule=file.name)
         assert "was not made by you" in player.notice()
 
 

@@ -244,7 +244,7 @@ def test_a_checkpoint_that_is_being_removed_does_not_hide_the_others(run: Path) 
     for name in ("000000000010", "000000000020"):
         (run / "checkpoints" / name).mkdir(parents=True)
         (run / "checkpoints" / name / "manifest.json").touch()
-    (run / "checkpoints" / "000000000010" / "network.safetensors").symlink_to("gone")  # a file that is no longer there
+    (run / "checkpoints" / "000000000010" / "network.safetensors").symlink_to("gone")  # a file that was deleted
     assert [one["step"] for one in WatchedRun("0", run, is_named=True).checkpoints()] == [20]
 
 

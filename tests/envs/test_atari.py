@@ -128,7 +128,7 @@ def test_the_raw_protocol_shows_every_frame_of_the_screen() -> None:
         ("PongDeterministic-v4", EnvOptions(), (4, 0.0, 30, True)),
         ("SpaceInvadersDeterministic-v0", EnvOptions(), (3, 0.25, 30, True)),
         ("Pong-v0", AtariOptions(frame_skip=3), (3, 0.25, 30, True)),
-        ("ALE/Tetris-v5", AtariOptions(frame_skip=3), (3, 0.25, 30, True)),  # there is no TetrisNoFrameskip-v4
+        ("ALE/Tetris-v5", AtariOptions(frame_skip=3), (3, 0.25, 30, True)),  # TetrisNoFrameskip-v4 does not exist
     ],
 )
 def test_ids_and_protocols_set_the_documented_rules(env: str, options: EnvOptions, rules: tuple[Any, ...]) -> None:

@@ -32,7 +32,7 @@ MAX_PLAYERS = 4
 """Players at the same time."""
 _LINGER = 5.0
 """Seconds for which a player goes on without a page, which may be reloading."""
-_LOOK = 1.0
+_POLL = 1.0
 """Seconds between checks whether the server is about to stop."""
 _LARGEST_COMMAND = 4096
 """Bytes."""
@@ -83,7 +83,7 @@ class Player:
                 if not page.waiting and not page.ended:
                     page.news.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(page.news.wait(), _LOOK)
+                        await asyncio.wait_for(page.news.wait(), _POLL)
         finally:
             self._pages.discard(page)
 

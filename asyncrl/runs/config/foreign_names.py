@@ -99,8 +99,8 @@ def explain_foreign(word: str, known: Iterable[str]) -> str:
         return f"; use {' or '.join(map(write, here))}"
     if "learning_rate" not in names:  # a command that does not train
         return ""
-    if named_by_place(name):
-        return explain_place(word)
+    if place := explain_place(word):
+        return place
     for other in (name, *others):
         if owners := _owners(other):
             subject, kind = "it" if other == name else write(other), "an option" if write is flag else "a setting"

@@ -24,8 +24,8 @@ def fetched(
     """Copy the run with the URL `name` into the folder of its name in `runs/`, to be resumed there.
 
     Returns the folder, and the settings that follow: its storage stays the one it came from. Other names are returned as
-    they are. `say` gets a sentence on where the run is. Raises UsageError if there is no such run, or if another one is in
-    the folder.
+    they are. `say` is called with a sentence that names the folder. Raises UsageError if the run does not exist, or if
+    the folder holds another one.
     """
     if not isinstance(name, str | os.PathLike) or not is_url(name):  # other types are refused where it is opened
         return name, {}
