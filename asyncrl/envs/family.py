@@ -84,6 +84,10 @@ class Family(ABC):
         Draws of constructors from the process's random generators depend on `seed` alone.
         """
 
+    def extras(self, contract: Contract) -> list[str]:
+        """Return asyncrl's optional dependencies that the environment needs, as in ``pip install asyncrl[EXTRA]``."""
+        return [self.name]
+
     def is_batched(self, contract: Contract) -> bool:
         """Return whether native code steps its environments together, any number of them in one process."""
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,11 +18,14 @@ __all__ = ["CsvFiles"]
 class CsvFiles:
     """`train.csv`, `eval.csv`, … with a column for each field; lists, such as the returns of an evaluation, are left out.
 
-    Files of an earlier part of the run are written again from `earlier`, its records.
+    Files of an earlier part of the run are written again from `earlier`, its records. Rows after the step of a rewind are
+    dropped, as they are in `metrics.jsonl`.
     """
 
     def __init__(self, folder: Path, earlier: Iterable[Record] = ()) -> None:
         folder.mkdir(exist_ok=True)
+        for file in folder.glob("*.csv"):
+            file.unlink()
         self._folder = folder
         self._names: dict[str, list[str]] = {}
         self._files: dict[str, TextIO] = {}
@@ -30,6 +34,9 @@ class CsvFiles:
 
     def write(self, record: Record) -> None:
         kind = record["kind"]
+        if kind == "rewind":
+            for other in list(self._files):
+                self._rewrite(other, self._names[other], record["step"])
         values = {name: x for name, x in row(record).items() if name != "kind" and not isinstance(x, list)}
         names = self._names.get(kind, [])
         new = [name for name in values if name not in names]
@@ -42,12 +49,13 @@ class CsvFiles:
         for file in self._files.values():
             file.flush()
 
-    def _rewrite(self, kind: str, names: list[str]) -> None:
-        """Begin the file of a kind, with the rows that it has and the columns `names`."""
+    def _rewrite(self, kind: str, names: list[str], last_step: float = math.inf) -> None:
+        """Begin the file of a kind, with the columns `names` and the rows that it has up to `last_step`."""
         path, rows = self._folder / f"{kind}.csv", list[dict[str, Any]]()
         if kind in self._files:
             self._files.pop(kind).close()
-            rows += csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+            found = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+            rows = [one for one in found if int(one["step"]) <= last_step]
         path.unlink(missing_ok=True)  # may be a link, which is not followed
         self._files[kind] = file = open(path, "x", encoding="utf-8", newline="")
         _writer(file, names).writeheader()

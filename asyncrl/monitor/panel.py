@@ -48,8 +48,6 @@ class Progress:
         if record["kind"] == "train":
             self.train = record
             now = record["step"], record["time"]
-            if self._recent and now[1] < self._recent[-1][1]:
-                self._go_back(now[0])
             self._began = self._began or now
             self._recent.append(now)
             while len(self._recent) > 2 and now[1] - self._recent[1][1] >= _SPAN:
@@ -63,6 +61,8 @@ class Progress:
             self.evaluations.append((record["step"], record["mean"]))
         elif record["kind"] in ("stages", "verdict"):
             self.verdict = record["verdict"]
+        elif record["kind"] == "rewind":
+            self._go_back(record["step"])
 
     def _go_back(self, step: int) -> None:
         """Forget what came after `step`: training diverged and was rewound to it."""
@@ -70,6 +70,8 @@ class Progress:
         self._recent.clear()
         for points in (self.returns, self.evaluations):
             points[:] = [point for point in points if point[0] <= step]
+        if self.evaluation and self.evaluation["step"] > step:
+            self.evaluation = dict(zip(("step", "mean"), self.evaluations[-1], strict=True)) if self.evaluations else {}
 
     @property
     def steps_per_second(self) -> float:

@@ -11,6 +11,7 @@ from asyncrl.common.quoting import quoted
 from asyncrl.common.statistics import summarize
 from asyncrl.envs import Contract, contract_lines
 from asyncrl.envs.contract import named_outside
+from asyncrl.envs.registry import family_named
 from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.config.settings_file import settings_text
@@ -56,7 +57,7 @@ def model_card(
         parts.append(f'<video controls src="{VIDEO}" width="480"></video>\n')
     if CURVE in files:
         parts.append(f"![Learning curve]({CURVE})\n")
-    parts.append(_usage(source, contract.family, _trust(config.named_outside(), contract)))
+    parts.append(_usage(source, contract, _trust(config.named_outside(), contract)))
     if f"{ONNX}/policy.onnx" in files:
         parts.append(
             f"`{ONNX}/policy.onnx` is the same agent for onnxruntime; `{ONNX}/contract.json` says how to use it.\n"
@@ -87,11 +88,12 @@ def _front_matter(algorithm: str, env: str, facts: Mapping[str, Any]) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _usage(source: str, family: str, trust: str) -> str:
+def _usage(source: str, contract: Contract, trust: str) -> str:
     commands = [f"asyncrl play {quoted(source)}{trust}", f"asyncrl evaluate {quoted(source)} --episodes 30{trust}"]
     more = ", trust=True" if trust else ""
     program = ["import asyncrl", "", f'agent = asyncrl.load("{source}"{more})', "action = agent.act(observation)"]
-    extras = [family] * (family != "gymnasium") + ["share"] * source.startswith(PREFIX)
+    needed = [extra for one in contract.contracts for extra in family_named(one.family).extras(one)]
+    extras = [*dict.fromkeys(needed), *["share"] * source.startswith(PREFIX)]
     install = f"pip install 'asyncrl[{','.join(extras)}]'" if extras else "pip install asyncrl"
     warning = "It names code of its author, which runs only with `--trust`.\n\n" if trust else ""
     return f"## Use\n\n{warning}" + _fenced("\n".join([install, *commands]), "sh") + _fenced("\n".join(program), "python")

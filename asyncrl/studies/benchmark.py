@@ -99,8 +99,9 @@ def benchmark(
         if is_study(study.path):  # another process may have added results until it gave up the lock
             study = replace(study, results=Study.load(study.path).results)
             missing = study.unfinished()
-        if missing:
+        if missing or Study.load(study.path).is_signed_by_user:
             study.save_suite()
+        if missing:
             takes = max((resolve(*one) for one in configurations.values()), key=cores_of)
             with open_launcher(on_ray, study.path, takes, say) as launcher, handle_stop_signals() as stop:
                 at_once = min(len(missing), jobs or launcher.jobs(cores_of(takes)))

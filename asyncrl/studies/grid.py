@@ -166,12 +166,15 @@ class _Job:
             seconds=float(max(times, default=0.0)),
             rules=rules(facts["contract"]),
             weights_sha256=str(manifest.get("weights_sha256", "")),
+            options=tuple(words(self.cell.method, self.cell.task)),
         )
 
     def problem(self) -> str:
         """Why the job has no result, in a sentence."""
+        if self.run.interrupted:
+            return f"it was stopped by {self.run.interruption}; the same command continues it ({self.log})"
         if self.process.poll() == 0:
-            return f"it was stopped by a signal; the same command continues it ({self.log})"
+            return f"its evaluation gave no scores ({self.log})"
         return f"{last_line(self.log, self.process.poll())} ({self.log})"
 
     def interrupt(self) -> None:

@@ -74,6 +74,8 @@ class Result:
     rules: str = ""
     """What scores depend on in the environment, such as sticky actions."""
     weights_sha256: str = ""
+    options: tuple[str, ...] | None = None
+    """Command-line options of the run's settings; None for results from before they were kept."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -177,7 +179,8 @@ class Study:
 
         Raises UsageError if runs of this study would have been other runs.
         """
-        before = {(task.env, method.name): words(method, task) for task in self.suite.tasks for method in task.methods}
+        before = {(one.env, one.method): list(one.options) for one in self.results if one.options is not None}
+        before |= {(task.env, method.name): words(method, task) for task in self.suite.tasks for method in task.methods}
         for task in suite.tasks:
             for method in task.methods:
                 old, new = before.get((task.env, method.name)), words(method, task)

@@ -22,6 +22,7 @@ from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
+from asyncrl.monitor.panel import Progress
 
 FINITE = st.floats(-1e9, 1e9)
 
@@ -178,9 +179,24 @@ def test_returns_that_differ_by_rounding_only_are_drawn(tmp_path: Path) -> None:
 
 def test_lines_go_on_after_a_rewind(capsys: pytest.CaptureFixture[str]) -> None:
     view = Plain(1_000)
-    for step, seconds in ((100, 3_600.0), (50, 600.0), (60, 605.0), (70, 612.0)):
+    view.write(train_record(100, 3_600.0))
+    view.write({"kind": "rewind", "step": 40})
+    for step, seconds in ((50, 600.0), (60, 605.0), (70, 612.0)):
         view.write(train_record(step, seconds))
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["100", "50", "70"]
+
+
+def test_the_panel_shows_no_evaluation_that_a_rewind_has_dropped() -> None:
+    progress = Progress(1_000)
+    for record in (train_record(100, 1.0), train_record(200, 2.0)):
+        progress.take(record)
+        progress.take({"kind": "eval", "step": record["step"], "mean": record["step"] / 10})
+    progress.take({"kind": "rewind", "step": 150})
+    assert progress.evaluations == [(100, 10.0)]
+    assert progress.evaluation == {"step": 100, "mean": 10.0}
+    progress.take({"kind": "rewind", "step": 50})
+    assert progress.evaluations == []
+    assert progress.evaluation == {}
 
 
 def test_every_sink_is_closed_even_if_the_run_breaks(tmp_path: Path) -> None:

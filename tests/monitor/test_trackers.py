@@ -16,6 +16,7 @@ import asyncrl
 from asyncrl import SinkWarning, Stop, UsageError
 from asyncrl.cli import main
 from asyncrl.monitor.background import Background
+from asyncrl.monitor.csv_files import CsvFiles
 from asyncrl.monitor.trackers import Tracker, check_installed, describe_trackers
 
 ENV = "worlds:Corridor-v0"
@@ -137,6 +138,20 @@ def test_csv_has_the_records_of_every_kind_across_a_resumption(tmp_path: Path) -
         table = rows(run, kind)
         assert [int(row["step"]) for row in table] == run.metrics(kind)["step"]
     assert [float(row["mean"]) for row in rows(run, "eval")] == run.metrics("eval")["mean"]
+
+
+def test_csv_has_no_records_that_a_resumption_or_a_rewind_has_dropped(tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "eval.csv").write_text("step,mean\n90,1\n")
+    files = CsvFiles(tmp_path / "csv", [{"kind": "train", "step": 30}])
+    assert not (tmp_path / "csv" / "eval.csv").exists()
+    for record in ({"kind": "train", "step": 60}, {"kind": "eval", "step": 60, "mean": 3.5}):
+        files.write(record)
+    files.write({"kind": "rewind", "step": 30, "number": 1})
+    files.write({"kind": "train", "step": 45})
+    files.close()
+    written = {file.name: file.read_text() for file in (tmp_path / "csv").iterdir()}
+    assert written == {"train.csv": "step\n30\n45\n", "eval.csv": "step,mean\n", "rewind.csv": "step,number\n30,1\n"}
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_the_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from hub_server import hub
 import asyncrl
 from asyncrl.api import configure
 from asyncrl.cli import main
+from asyncrl.envs import describe
 from asyncrl.envs.registry import FAMILIES
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.runs.run import Run
 from asyncrl.sharing.card import _usage
 
+NEED_MORE = {"gymnasium", "envpool"}
+"""Families whose environments have different extras."""
 SMALL: dict[str, Any] = dict(steps=320, actors=1, envs_per_actor=4, engine="serial", log_every=1)
 
 
@@ -55,10 +59,30 @@ def test_the_settings_on_the_card_train_such_an_agent(run: Run, tmp_path: Path, 
     assert asyncrl.load(again).checkpoint.weights_sha256 == asyncrl.load(run).checkpoint.weights_sha256
 
 
-@pytest.mark.parametrize("family", sorted({family.name for family in FAMILIES} - {"gymnasium"}))
-def test_the_card_names_the_extra_of_the_environments_family(family: str) -> None:
-    assert family in (metadata.metadata("asyncrl").get_all("Provides-Extra") or ())
-    assert f"pip install 'asyncrl[{family}]'" in _usage("agent", family, "")
+@pytest.mark.parametrize(
+    ("env", "family", "versions", "extra"),
+    [
+        *((family.examples[0], family.name, {}, family.name) for family in FAMILIES if family.name not in NEED_MORE),
+        ("CartPole-v1", "gymnasium", {}, None),
+        ("Hopper-v5", "gymnasium", {"mujoco": "3"}, "mujoco"),
+        ("LunarLander-v3", "gymnasium", {"box2d": "2"}, "box2d"),
+        ("CoinrunEasy-v0", "envpool", {}, "procgen"),
+        ("AntBulletEnv-v0", "envpool", {}, "envpool"),
+    ],
+)
+def test_the_card_names_the_extra_that_the_environment_needs(
+    run: Run, env: str, family: str, versions: dict[str, str], extra: str | None
+) -> None:
+    contract = replace(asyncrl.load(run).contract, env=env, family=family, versions=versions)
+    assert extra is None or extra in (metadata.metadata("asyncrl").get_all("Provides-Extra") or ())
+    command = "pip install asyncrl\n" if extra is None else f"pip install 'asyncrl[{extra}]'"
+    assert command in _usage("agent", contract, "")
+
+
+@pytest.mark.parametrize(("env", "simulator"), [("Hopper-v5", "mujoco"), ("LunarLander-v3", "box2d")])
+def test_contracts_have_the_version_of_the_simulator(env: str, simulator: str) -> None:
+    pytest.importorskip(simulator if simulator == "mujoco" else "Box2D")
+    assert describe(env).versions[simulator] == metadata.version(simulator)
 
 
 def test_no_path_of_this_machine_is_shared(run: Run, tmp_path: Path) -> None:

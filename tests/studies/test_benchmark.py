@@ -113,6 +113,20 @@ def test_other_settings_of_the_same_runs_are_refused(finished: tuple[Study, list
         benchmark(SUITE, folder=study.path, episodes=4)
 
 
+def test_a_method_that_comes_back_with_other_settings_does_not_get_the_results_of_the_removed_one(tmp_path: Path) -> None:
+    options = tuple(words(TASK.methods[0], TASK))
+    Study(tmp_path, SUITE).save_suite()
+    study = Study.load(tmp_path)
+    for seed in (1, 2):
+        study = study.with_result(Result("CartPole-v1", "a3c", seed, (20.0, 30.0, 40.0), 4_096, 1.0, options=options))
+    without = replace(SUITE, tasks=(replace(TASK, methods=()), replace(TASK, env="Acrobot-v1", methods=())))
+    benchmark(without, folder=tmp_path)
+    assert Study.load(tmp_path).suite == without
+    with pytest.raises(UsageError, match="has runs of a3c on CartPole-v1 with other settings"):
+        benchmark(SUITE, folder=tmp_path, steps=99)
+    assert len(benchmark(SUITE, folder=tmp_path).results) == 2
+
+
 def test_a_method_whose_settings_file_has_changed_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('[algorithm]\nname = "a3c"\n[optimizer]\nlearning_rate = 0.002\n')

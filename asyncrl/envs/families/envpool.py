@@ -82,13 +82,20 @@ class EnvPool(Family):
     def task(self, env_id: str) -> str:
         """Return EnvPool's name of an id. Raises UsageError for ids that EnvPool lacks, and for Atari."""
         if not _tasks():
-            extra = "procgen" if _PROCGEN.match(env_id) else "envpool"
-            raise UsageError(f"{env_id} needs a package that is not installed: pip install 'asyncrl[{extra}]'")
+            raise UsageError(
+                f"{env_id} needs a package that is not installed: pip install 'asyncrl[{self._extra(env_id)}]'"
+            )
         if env_id not in _tasks():
             raise UsageError(f"--env-backend envpool: EnvPool has no environment {env_id!r}{suggestions(env_id, _tasks())}")
         if _module(env_id) == "envpool.atari":
             raise UsageError(f"{env_id} is an Atari game, which ale-py steps as fast; use ALE/{env_id}")
         return env_id
+
+    def extras(self, contract: Contract) -> list[str]:
+        return [self._extra(contract.env)]
+
+    def _extra(self, env_id: str) -> str:
+        return "procgen" if _PROCGEN.match(env_id) else self.name
 
     def describe(self, env_id: str, options: EnvOptions) -> Contract:
         if options.env_backend not in (Backend.AUTO, Backend.ENVPOOL):

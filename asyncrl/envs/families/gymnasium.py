@@ -32,6 +32,8 @@ __all__ = ["Gymnasium"]
 
 _OTHER_FAMILIES = ("ale_py", "vizdoom.")
 """Packages whose ids other families list."""
+_SIMULATORS = ("box2d", "mujoco")
+"""Packages behind environments of Gymnasium, which have modules and extras of the same names."""
 
 
 class Gymnasium(SingleFamily):
@@ -66,7 +68,10 @@ class Gymnasium(SingleFamily):
         if backend is Backend.NATIVE and not settings:
             fields["shared_generators"] = "as they are" if _is_cartpole(spec) else "own per actor"
         contract = self.contract(env_id, options, **fields)
-        return replace(contract, versions=contract.versions | _package(spec))
+        return replace(contract, versions=contract.versions | _packages(spec))
+
+    def extras(self, contract: Contract) -> list[str]:
+        return [name for name in _SIMULATORS if name in contract.versions]
 
     def is_batched(self, contract: Contract) -> bool:
         return contract.backend is Backend.NATIVE and contract.env in ("CartPole-v0", "CartPole-v1")
@@ -158,13 +163,16 @@ def _has_no_constructor(found: Any) -> bool:
     return isinstance(make, type) and all(getattr(make, name) is getattr(object, name) for name in ("__init__", "__new__"))
 
 
-def _package(spec: Any) -> dict[str, str]:
-    """Return the version of the package that registered an environment, by name; {} if unknown."""
+def _packages(spec: Any) -> dict[str, str]:
+    """Return the versions of the package that registered an environment and of its simulator, as far as they are known."""
     entry = getattr(spec, "entry_point", None) or getattr(spec, "vector_entry_point", None)
-    package = (entry if isinstance(entry, str) else getattr(entry, "__module__", "")).partition(":")[0].partition(".")[0]
-    with contextlib.suppress(PackageNotFoundError, ValueError):
-        return {package: version_of(package)}
-    return {}
+    module = (entry if isinstance(entry, str) else getattr(entry, "__module__", "")).partition(":")[0]
+    names = [module.partition(".")[0], *(name for name in _SIMULATORS if module.startswith(f"gymnasium.envs.{name}."))]
+    found = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError, ValueError):
+            found[name] = version_of(name)
+    return found
 
 
 def _made(env_id: str, make: Callable[..., Any], kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:

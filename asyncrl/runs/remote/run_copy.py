@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _RECORDS = ("config.json", "config.toml", "log.txt", "metrics.jsonl")
+_GROWING = ("log.txt", "metrics.jsonl")
 _MARKS = ("best", "latest", "interrupted")
 TOP_FILES = (*_RECORDS, *_MARKS)
 """Files in the run folder itself that are copied."""
@@ -179,7 +180,7 @@ def pull(remote: RemoteFolder, run: Run, *, replay: bool, say: Callable[[str], N
             path = run.path / name
             if name in _MARKS and name not in sizes and not replay:
                 path.unlink(missing_ok=True)
-            if name in sizes and (name in _MARKS or not path.is_file() or path.stat().st_size != sizes[name]):
+            if name in sizes and not (name in _GROWING and path.is_file() and path.stat().st_size == sizes[name]):
                 _fetch(remote, name, path)
         for step, content, manifest in reversed(kept):  # the newest last
             try:
