@@ -255,6 +255,16 @@ class Spaces:
             return self
         return replace(self, observation_shape=(frames, *(shape[1:] if self._is_gray else shape)))
 
+    def split(self, observation: np.ndarray) -> list[np.ndarray]:
+        """Return the values […, *shape] of the parts of observations […, *O] as `pack` returns them."""
+        if not self.entries:
+            return [observation]
+        borders = np.cumsum([entry.nbytes for entry in self.entries])[:-1]
+        return [
+            np.ascontiguousarray(x).view(entry.dtype).reshape(*x.shape[:-1], *entry.shape)
+            for entry, x in zip(self.entries, np.split(observation, borders, -1), strict=True)
+        ]
+
     def unpacked(self, observation: np.ndarray) -> Any:
         """Return the values of one observation's parts by name; for an observation that is one array, the array.
 
@@ -262,11 +272,8 @@ class Spaces:
         """
         if not self.entries:
             return observation
-        values: dict[str, Any] = {}
-        borders = np.cumsum([entry.nbytes for entry in self.entries])[:-1]
-        for entry, part in zip(self.entries, np.split(observation, borders, -1), strict=True):
-            value = np.ascontiguousarray(part).view(entry.dtype).reshape((*part.shape[:-1], *entry.shape))
-            values[entry.name] = value + entry.first if entry.choices else value
+        parts = zip(self.entries, self.split(observation), strict=True)
+        values = {entry.name: value + entry.first if entry.choices else value for entry, value in parts}
         if self.action_mask in (MaskSource.METHOD, MaskSource.INFO):
             del values[self.entries[-1].name]
         return values[""] if [*values] == [""] else values

@@ -18,7 +18,7 @@ from asyncrl.common.signals import is_from_keyboard
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
-from asyncrl.networks.encoders import decode, entry_spaces
+from asyncrl.networks.encoders import entry_spaces, split
 from asyncrl.networks.names import factory_named, is_custom
 from asyncrl.networks.normalization import Normalizer
 
@@ -77,8 +77,7 @@ class CustomEncoder(nn.Module):
 
     def of_parts(self, values: Sequence[Tensor]) -> Tensor:
         """Return the features [N, F] in float32, given the parts' values [N, …] instead of their bytes."""
-        named = {entry.name: value for entry, value in zip(self._spaces.entries, values, strict=True)}
-        return self.module(_normalized(self._spaces, named, self.normalizers))  # type: ignore[no-any-return]
+        return self.module(_normalized(self._spaces, values, self.normalizers))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def keep_in_compute_dtype(self) -> None:
@@ -121,17 +120,16 @@ def unpack(spaces: Spaces, observation: Tensor, normalizers: Iterable[Any] = ())
     """
     if not spaces.entries:
         return observation
-    sizes = [entry.nbytes for entry in spaces.entries]
-    parts = zip(spaces.entries, torch.split(observation, sizes, -1), strict=True)
-    return _normalized(spaces, {entry.name: decode(entry, x) for entry, x in parts}, normalizers)
+    return _normalized(spaces, split(spaces.entries, observation), normalizers)
 
 
-def _normalized(spaces: Spaces, values: dict[str, Tensor], normalizers: Iterable[Any]) -> Any:
+def _normalized(spaces: Spaces, values: Sequence[Tensor], normalizers: Iterable[Any]) -> Any:
     """Return the values of an observation's parts by name, or the only one, after the `normalizers` of some of them."""
+    named = {entry.name: value for entry, value in zip(spaces.entries, values, strict=True)}
     for normalizer in normalizers:
         name = spaces.entries[normalizer.part].name
-        values[name] = normalizer(values[name])
-    return values[""] if [*values] == [""] else values
+        named[name] = normalizer(named[name])
+    return named[""] if [*named] == [""] else named
 
 
 def make_module(name: str, spaces: Spaces) -> nn.Module:

@@ -29,8 +29,8 @@ __all__ = [
     "RadialEncoder",
     "channel_count",
     "channels",
-    "decode",
     "entry_spaces",
+    "split",
     "white_of",
 ]
 
@@ -228,12 +228,10 @@ class CompositeEncoder(nn.Module):
         self.features: int = sum(part.features for part in parts)
 
     def forward(self, observation: Tensor) -> Tensor:
-        sizes = [entry.nbytes for entry in self._entries]
-        parts = zip(self._entries, torch.split(observation, sizes, -1), strict=True)
-        return self.of_parts([decode(entry, x) for entry, x in parts])
+        return self.of_parts(split(self._entries, observation))
 
     def of_parts(self, values: Sequence[Tensor]) -> Tensor:
-        """Return the features [N, F] of the entries' `values` as `decode` returns them."""
+        """Return the features [N, F] of the entries' `values` as `split` returns them."""
         parts = zip(self.parts, self._entries, values, strict=True)
         return torch.cat([part(_input(entry, value)) for part, entry, value in parts], -1)
 
@@ -251,7 +249,13 @@ def entry_spaces(entry: Entry, spaces: Spaces) -> Spaces:
     return Spaces(entry.shape, entry.dtype, spaces.actions, image_max=entry.image_max).stacked(stack)
 
 
-def decode(entry: Entry, x: Tensor) -> Tensor:
+def split(entries: Sequence[Entry], observation: Tensor) -> list[Tensor]:
+    """Return the values […, *shape] of the parts of observations […, bytes] uint8."""
+    parts = torch.split(observation, [entry.nbytes for entry in entries], -1)
+    return [_decoded(entry, x) for entry, x in zip(entries, parts, strict=True)]
+
+
+def _decoded(entry: Entry, x: Tensor) -> Tensor:
     """Return the values […, *shape] of a part of an observation from its bytes `x` […, bytes] uint8."""
     value = x if entry.dtype == "uint8" else x.clone(memory_format=torch.contiguous_format)  # aligned
     return value.view(getattr(torch, entry.dtype)).reshape(*x.shape[:-1], *entry.shape)

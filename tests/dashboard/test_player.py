@@ -27,7 +27,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.dashboard.player.episodes import recorded_episodes
 from asyncrl.dashboard.player.messages import pack, unpack
 from asyncrl.dashboard.player.outputs import bars
-from asyncrl.dashboard.player.saliency import Spread, join, saliency, split
+from asyncrl.dashboard.player.saliency import Spread, join, saliency
 from asyncrl.dashboard.player.stage import Stage, input_picture
 from asyncrl.envs import Contract, EnvOptions, View, describe
 from asyncrl.envs.actions import Actions
@@ -392,6 +392,6 @@ def test_sensitivity_finds_the_number_that_the_network_looks_at(cartpole: Run) -
 def test_parts_of_an_observation_are_joined_as_they_were_split() -> None:
     contract = describe("worlds:Toolbox-v0")
     observation = np.random.default_rng(1).integers(0, 3, (2, *contract.spaces.observation_shape), dtype=np.uint8)
-    parts = split(contract.spaces, observation)
-    assert [entry.name for entry, _ in parts] == [entry.name for entry in contract.spaces.entries]
-    assert np.array_equal(join(contract.spaces, [x for _, x in parts]), observation)
+    parts = contract.spaces.split(observation)
+    assert [(x.shape[1:], x.dtype) for x in parts] == [(entry.shape, entry.dtype) for entry in contract.spaces.entries]
+    assert np.array_equal(join(contract.spaces, parts), observation)

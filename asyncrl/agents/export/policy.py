@@ -54,16 +54,8 @@ def policy_inputs(spaces: Spaces, frame_stack: int) -> list[PolicyInput]:
 
 def inputs_of(spaces: Spaces, inputs: Sequence[PolicyInput], observation: np.ndarray) -> dict[str, np.ndarray]:
     """Return observations [B, *O] in the form of rollouts, before standardization, as the arrays of `inputs`."""
-    if not spaces.entries:
-        values = [observation]
-    else:
-        borders = np.cumsum([entry.nbytes for entry in spaces.entries])[:-1]
-        values = [
-            np.ascontiguousarray(x).view(entry.dtype).reshape(*x.shape[:-1], *entry.shape)
-            for entry, x in zip(spaces.entries, np.split(observation, borders, -1), strict=True)
-        ]
     arrays = {}
-    for one, value in zip(inputs, values, strict=True):
+    for one, value in zip(inputs, spaces.split(observation), strict=True):
         if one.name == "action_mask" and value.ndim > 2:
             value = value[:, -1]  # the newest of a stack
         arrays[one.name] = np.ascontiguousarray(_as_given(one, value))

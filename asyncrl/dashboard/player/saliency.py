@@ -22,7 +22,7 @@ from asyncrl.dashboard.player.outputs import compared
 from asyncrl.envs.spaces import Entry, Spaces
 from asyncrl.networks import PolicyValue
 
-__all__ = ["Saliency", "Spread", "is_picture", "join", "numbers", "saliency", "split"]
+__all__ = ["Saliency", "Spread", "is_picture", "join", "numbers", "saliency"]
 
 _PLACES = 14
 """Places per side at which an image is perturbed."""
@@ -68,20 +68,8 @@ class Spread:
         return np.where(deviation > 0, deviation, 0.01 * np.maximum(1.0, np.abs(numbers)))
 
 
-def split(spaces: Spaces, observation: np.ndarray) -> list[tuple[Entry, np.ndarray]]:
-    """Return the parts of observations [N, *O], each [N, …, *shape]."""
-    if not spaces.entries:
-        return [(spaces.parts[0], observation)]
-    borders = np.cumsum([entry.nbytes for entry in spaces.entries])[:-1]
-    parts = []
-    for entry, values in zip(spaces.entries, np.split(observation, borders, -1), strict=True):
-        typed = np.ascontiguousarray(values).view(entry.dtype)
-        parts.append((entry, typed.reshape(*values.shape[:-1], *entry.shape)))
-    return parts
-
-
 def join(spaces: Spaces, parts: list[np.ndarray]) -> np.ndarray:
-    """Return the observations [N, *O] with these parts; the inverse of `split`."""
+    """Return the observations [N, *O] with these parts; the inverse of `Spaces.split`."""
     if not spaces.entries:
         return parts[0]
     leading = len(spaces.observation_shape)  # the bytes are the last axis
@@ -113,7 +101,7 @@ def saliency(policy: Policy, spaces: Spaces, observation: np.ndarray, state: Ten
     An observation with images gets a map of its first one, others get sensitivities; `spread` is that of `numbers`.
     Returns None for a network whose outputs have no form to compare.
     """
-    probe = _Probe(policy, spaces, [x for _, x in split(spaces, observation)], state)
+    probe = _Probe(policy, spaces, spaces.split(observation), state)
     if compared(probe.before) is None:
         return None
     parts = _unmasked(spaces, observation)
@@ -131,7 +119,7 @@ def saliency(policy: Policy, spaces: Spaces, observation: np.ndarray, state: Ten
 
 
 def _unmasked(spaces: Spaces, observation: np.ndarray) -> list[tuple[Entry, np.ndarray]]:
-    parts = split(spaces, observation)
+    parts = list(zip(spaces.parts, spaces.split(observation), strict=True))
     return parts[:-1] if spaces.is_masked else parts
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from asyncrl.acting.episodes import SingleEnv
-from asyncrl.dashboard.player.saliency import is_picture, split
+from asyncrl.dashboard.player.saliency import is_picture
 from asyncrl.envs import Contract, Step, View
 from asyncrl.errors import EnvironmentFault, UsageError
 
@@ -72,7 +72,7 @@ class Stage:
 
 def input_picture(contract: Contract, observation: np.ndarray) -> np.ndarray | None:
     """Return the newest frame of `observation` [1, *O] as a picture [H, W, 3]; None if the network sees no images."""
-    for entry, x in split(contract.spaces, observation):
+    for entry, x in zip(contract.spaces.parts, contract.spaces.split(observation), strict=True):
         if is_picture(entry):
             image = x[0].reshape(-1, *entry.shape[-2:])
             colored = entry.shape[-3] == 3 and len(image) >= 3 * contract.frame_stack  # not three gray frames
