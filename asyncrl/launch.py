@@ -135,6 +135,7 @@ def resume(
     steps: int | None = None,
     trust: bool = False,
     beside: Beside = contextlib.nullcontext,
+    intact: Checkpoint | None = None,
     **changes: Any,
 ) -> tuple[Run, TrainingResult | None]:
     """Continue a run from its newest valid checkpoint. The result is None if the run is complete.
@@ -147,16 +148,19 @@ def resume(
         steps: New length of the run; None keeps it.
         trust: Run code that the run folder names even if someone else made the folder.
         beside: As for `start`.
+        intact: As for `newest_checkpoint`.
         changes: New values of settings in `RunConfig.CHANGEABLE`, and of `learning_rate` if the run diverged.
     """
     observers = Observers(view, sinks, callbacks)
     run = Run(open_to_resume(run_dir).path.absolute(), trusted=trust)
     with run.locked():
-        return _resume(run, observers, beside, changes | ({} if steps is None else {"steps": steps}))
+        newest = newest_checkpoint(run, observers.view, intact) if run.checkpoints() else None
+        return _resume(run, newest, observers, beside, changes | ({} if steps is None else {"steps": steps}))
 
 
-def _resume(run: Run, observers: Observers, beside: Beside, changes: dict[str, Any]) -> tuple[Run, TrainingResult | None]:
-    newest = newest_checkpoint(run, observers.view) if run.checkpoints() else None
+def _resume(
+    run: Run, newest: Checkpoint | None, observers: Observers, beside: Beside, changes: dict[str, Any]
+) -> tuple[Run, TrainingResult | None]:
     before, contract_before = run.beginning() if newest is None else (newest.config, newest.contract)
     checkpoint.check_trust(before, contract_before)
     config = changed(before, changes, diverged=newest is not None and newest.diverged).anchored(Path.cwd())
@@ -205,14 +209,19 @@ def _with_copy(result: TrainingResult, uploads: Uploads | None) -> TrainingResul
     return result if uploads is None else replace(result, is_copied=uploads.is_complete)
 
 
-def newest_checkpoint(run: Run, view: Sink | None = None) -> Checkpoint:
-    """The newest checkpoint that is not damaged. `view` shows why newer ones are skipped."""
+def newest_checkpoint(run: Run, view: Sink | None = None, intact: Checkpoint | None = None) -> Checkpoint:
+    """The newest checkpoint that is not damaged. `view` shows why newer ones are skipped.
+
+    `intact` is one that this function has just returned: its files are not read again if it is still the newest.
+    """
     problems = []
     for path in reversed(run.checkpoints()):
         try:
-            found = checkpoint.load(path, trust=run.trusted)
-            found.weights()
-            Archive.verify(run.replay_folder, found.replay)
+            found = checkpoint.read(path, trust=run.trusted)
+            if intact is None or found != replace(intact, path=path):
+                checkpoint.verify(found)
+                found.weights()
+                Archive.verify(run.replay_folder, found.replay)
             return found
         except CheckpointError as problem:
             problems.append(str(problem))

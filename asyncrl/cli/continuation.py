@@ -14,6 +14,7 @@ from asyncrl.common.quoting import quoted
 from asyncrl.common.validation import flag
 from asyncrl.errors import UsageError
 from asyncrl.launch import newest_checkpoint
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.config.changes import check_change, may_change
 from asyncrl.runs.config.foreign_names import explain_unknown
 from asyncrl.runs.config.run_config import RunConfig
@@ -64,6 +65,8 @@ class ResumeRequest(NamedTuple):
     """A parsed command line."""
 
     run: Path
+    newest: Checkpoint | None
+    """The run's newest checkpoint that is not damaged."""
     config: RunConfig
     """The run's configuration so far."""
     changes: dict[str, Any]
@@ -101,7 +104,7 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
     before = {option.name: option.default for option in settings}
     changes = {name: value for name, value in values.items() if name in before and value != before[name]}
     follows |= {"storage": values["storage"]} if follows and "storage" in values else {}
-    return ResumeRequest(run.path, config, {**changes, **follows}, output)
+    return ResumeRequest(run.path, newest, config, {**changes, **follows}, output)
 
 
 def _settings(config: Any, names: Sequence[str]) -> list[Option]:

@@ -153,11 +153,11 @@ def _continue(arguments: Sequence[str]) -> int:
     steps = changes.get("steps", config.steps)
     view = terminal_view(f"{config.algorithm.name} on {config.env}", steps, quiet=output.quiet)
     beside = _live_page if output.watch else contextlib.nullcontext
-    trained, result = resume(request.run, view, trust=output.trust, beside=beside, **changes)
+    trained, result = resume(request.run, view, trust=output.trust, beside=beside, intact=request.newest, **changes)
     if result is not None:
         return _report(trained, result, quiet=output.quiet, video=output.video)
     code = _record(trained, quiet=output.quiet) if output.video and not _has_video(trained) else 0
-    saved = newest_checkpoint(trained)
+    saved = newest_checkpoint(trained, intact=request.newest)
     patience = changes.get("patience", config.patience)
     if saved.step >= steps:
         why = f"{saved.step:,} steps. --steps N continues it"

@@ -52,8 +52,7 @@ class Archive:
         return dict(self._files)
 
     def read(self, files: Files) -> None:
-        """Load `files` into the buffer. Raises CheckpointError that names the first file that is missing or damaged."""
-        self.verify(self._folder, files)
+        """Load `files`, which `verify` has accepted, into the buffer. Raises CheckpointError if they do not fit it."""
         for name in files:
             path = self._folder / name
             try:

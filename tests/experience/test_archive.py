@@ -120,4 +120,4 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "one.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(CheckpointError, match=r"one\.safetensors is damaged"):
-        Archive(ReplayBuffer(plan(world, prioritized=False)), tmp_path).read(files)
+        Archive.verify(tmp_path, files)

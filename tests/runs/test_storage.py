@@ -19,7 +19,7 @@ from faulty_storage import FaultyStorage
 
 import asyncrl
 from asyncrl.api import configure
-from asyncrl.common import signing
+from asyncrl.common import serialization, signing
 from asyncrl.common.signals import Interrupt
 from asyncrl.errors import SinkWarning, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
@@ -397,6 +397,17 @@ def test_a_copy_for_acting_gets_what_came_after_its_newest_checkpoint(states: li
     assert copy.marked("best") == copy.path / "checkpoints" / last.name
     assert list(copy.records())[-1]["mean"] == 77.0
     assert not copy.interrupted
+
+
+def test_the_files_of_a_run_that_continues_are_hashed_once(
+    states: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
+    newest, hashed, file_sha256 = newest_checkpoint(run), list[Path](), serialization.file_sha256
+    monkeypatch.setattr(serialization, "file_sha256", lambda path: (hashed.append(path), file_sha256(path))[1])
+    assert ran("train", "--resume", run.path, "--steps", 64, "--no-video", "--quiet") == 0
+    for path in (*map(newest.path.joinpath, newest.files), *map(run.replay_folder.joinpath, newest.replay)):
+        assert hashed.count(path) == 1
 
 
 def test_a_damaged_checkpoint_in_the_storage_is_left_out(states: list[Run], tmp_path: Path) -> None:
