@@ -399,6 +399,14 @@ def test_a_copy_for_acting_gets_what_came_after_its_newest_checkpoint(states: li
     assert not copy.interrupted
 
 
+def test_a_run_that_went_on_elsewhere_is_no_longer_interrupted_here(states: list[Run], tmp_path: Path) -> None:
+    run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
+    (run.path / "interrupted").write_text("SIGTERM")
+    pull(RemoteFolder(str(states[2].path)), run, replay=True)
+    assert sha256(run) == sha256(states[2])
+    assert not run.interrupted
+
+
 def test_the_files_of_a_run_that_continues_are_hashed_once(
     states: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,7 +178,7 @@ def pull(remote: RemoteFolder, run: Run, *, replay: bool, say: Callable[[str], N
         (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         for name in TOP_FILES:
             path = run.path / name
-            if name in _MARKS and name not in sizes and not replay:
+            if name in _MARKS and name not in sizes:
                 path.unlink(missing_ok=True)
             if name in sizes and not (name in _GROWING and path.is_file() and path.stat().st_size == sizes[name]):
                 _fetch(remote, name, path)
