@@ -21,6 +21,7 @@ from asyncrl.agents.playing import evaluate, play, play_episode, play_yourself, 
 from asyncrl.algorithms import ALGORITHMS, Algorithm, AlgorithmSource, algorithm_name_of
 from asyncrl.bench.automatic import found_actors
 from asyncrl.common.quoting import quoted
+from asyncrl.common.serialization import from_json
 from asyncrl.envs import EnvSource
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
@@ -150,7 +151,8 @@ def resume(
     run = open_to_resume(place, trust=trust)
     settings: dict[str, Any] = {**follows, **changes}
     view: Sink | None = None
-    with contextlib.suppress(CheckpointError):  # a damaged config.json: the checkpoints decide whether the run can continue
+    # A damaged config.json: the checkpoints decide whether the run can continue. Steps that are no number: refused below.
+    with contextlib.suppress(CheckpointError, TypeError, ValueError):
         config, _ = run.beginning()
         steps = int(settings.get("steps") or current_settings(run.facts()).get("steps", config.steps))
         view = training_view(f"{config.algorithm.name} on {config.env}", steps, progress)
@@ -200,7 +202,7 @@ def pretrain(
     """
     check_order("pretrain", env, algorithm)
     names = {field.name for field in dataclasses.fields(CloningOptions)}
-    options = CloningOptions(**{name: value for name, value in settings.items() if name in names})
+    options = from_json(CloningOptions, {name: value for name, value in settings.items() if name in names})
     others = {name: value for name, value in settings.items() if name not in names}
     config = tailor(env, algorithm, preset, **others)
     run, _ = launch.imitate(config, data, options, run_dir, asked=others)

@@ -251,12 +251,16 @@ def imitate(
         asked: Names of the settings that the user gave.
     """
     path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
+    options = options or CloningOptions()
+    options.check()
     contract = describe(config.env, config.environment)
     reject_unused_by_imitation(settings_of(config, asked))
     config = resolve(config, contract)
     if config.network.recurrent is not Recurrent.NONE:
         raise UsageError("pretrain imitates single steps and cannot train a recurrent network; leave out --recurrent")
     episodes = datasets.read(data, contract)
+    if len(episodes) < 2:
+        raise UsageError(f"imitation needs at least two episodes, and {data} has one: one is held out for early stopping")
     learner = make_learner(config, contract, with_replay=False)
     run = (create_run_in if run_dir is None else create_run)(path, config, contract)
     with run.locked(), handle_stop_signals() as stop, Monitor([JsonLines(run.path)]).open() as monitor:
@@ -267,7 +271,7 @@ def imitate(
             monitor.write({**facts, **epoch._asdict()})
             on_epoch(epoch)
 
-        best = clone(learner, contract, episodes, options or CloningOptions(), config.seed, write, lambda: bool(stop))
+        best = clone(learner, contract, episodes, options, config.seed, write, lambda: bool(stop))
         path = run.checkpoint_path(0)
         seconds = time.monotonic() - began
         checkpoint.save(path, learner.state(), step=0, update=0, seconds=seconds, contract=contract, config=config)

@@ -89,6 +89,8 @@ def test_the_progress_of_a_run_that_was_lengthened_is_of_its_whole_length(
     asyncrl.resume(run, steps=192)
     asyncrl.resume(run)
     assert shown == [96, 192, 192]
+    with pytest.raises(UsageError, match="steps: expected a whole number, got 'many'"):
+        asyncrl.resume(run, steps="many")
 
 
 def test_an_environment_that_changes_the_working_directory_changes_no_path(
@@ -113,7 +115,14 @@ def test_an_environment_that_changes_the_working_directory_changes_no_path(
 
 
 @pytest.mark.parametrize("given", [None, 3, ["run"], object()])
-@pytest.mark.parametrize("opens", [asyncrl.load, asyncrl.resume])
+@pytest.mark.parametrize(
+    "opens",
+    [
+        *(asyncrl.load, asyncrl.resume),
+        *(lambda given: asyncrl.export(given, "onnx"), lambda given: asyncrl.share(given, "shared")),
+    ],
+    ids=["load", "resume", "export", "share"],
+)
 def test_what_is_not_a_path_is_refused(opens: Callable[[Any], object], given: Any) -> None:
     named = r"a run or an agent is named by the path of its run folder \(run\.path\), not by "
     with pytest.raises(UsageError, match=named):

@@ -72,11 +72,8 @@ def clone(
 
     Action values are treated as logits. The network ends with the weights of the epoch with the least validation loss,
     which is returned. After each epoch `on_epoch` is called with it; then a true `should_stop()` ends the training.
-    Raises UsageError for fewer than two episodes, and DivergenceError if the loss is not finite.
+    There are two `episodes` or more. Raises DivergenceError if the loss is not finite.
     """
-    options.check()
-    if len(episodes) < 2:
-        raise UsageError("imitation needs at least two episodes: one is held out for early stopping")
     random = generator(seed, Stream.LEARNER)
     order = torch.randperm(len(episodes), generator=random).tolist()
     held_out = min(max(1, round(options.validation * len(episodes))), len(episodes) - 1)

@@ -311,6 +311,22 @@ def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
     datasets.write("corridor/one-v0", contract, [one], "chance")
     with pytest.raises(UsageError, match="at least two episodes"):
         imitate(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"imitation_epochs": 0}, "--imitation-epochs must be 1 or more"),
+        ({"imitation_epochs": 2.5}, "imitation_epochs: expected a whole number"),
+    ],
+)
+def test_impossible_options_of_imitation_leave_no_run(
+    tmp_path: Path, walked: str, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        asyncrl.pretrain(CORRIDOR, "a3c", walked, run_dir=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
