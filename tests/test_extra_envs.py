@@ -10,7 +10,7 @@ import gymnasium
 import pytest
 from worlds import Corridor
 
-from asyncrl.api import configure, evaluate
+from asyncrl.api import configure, evaluate, share
 from asyncrl.cli import main
 from asyncrl.envs import describe_all
 from asyncrl.errors import UsageError
@@ -68,10 +68,11 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--actors 1: 2 environments need an actor each"):
         start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL | dict(actors=1)), tmp_path / "run")
     start(configure(HERE, "a3c", extra_envs=(THERE,), **SMALL), tmp_path / "run")
-    with pytest.raises(
-        UsageError, match="the agent was trained in worlds:Corridor-v0, Backwards-v0, not in 'Backward-v0'; did you mean"
-    ):
+    unknown = "the agent was trained in worlds:Corridor-v0, Backwards-v0, not in 'Backward-v0'; did you mean 'Backwards-v0'"
+    with pytest.raises(UsageError, match=rf"{unknown}\? Use --force \(force=True\) to accept it$"):
         evaluate(tmp_path / "run", 3, env="Backward-v0")
+    with pytest.raises(UsageError, match=rf"{unknown}\?$"):
+        share(tmp_path / "run", tmp_path / "shared", env="Backward-v0")
 
 
 def test_the_command_line_takes_them_one_after_the_other(tmp_path: Path) -> None:

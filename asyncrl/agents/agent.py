@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from asyncrl.envs import Contract, EnvOptions, describe
 from asyncrl.envs.action_masks import as_mask
 from asyncrl.envs.family_options import merge
 from asyncrl.envs.spaces import MaskSource, Spaces, pack
-from asyncrl.errors import UsageError
+from asyncrl.errors import UsageError, continued
 from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.lookup import checkpoint_folder
 
@@ -50,10 +50,16 @@ class Agent:
         `env` defaults to the first environment it was trained in. Raises UsageError if the contract differs from the one
         it was trained under, unless `force`; and always if the spaces differ.
         """
-        known = {contract.env: contract for contract in self.contract.contracts}
-        own = self.contract.named(env if env in known or not force else None)
+        try:
+            own = self.contract.named(env)
+        except UsageError as problem:
+            if not force:
+                raise UsageError(continued(str(problem), "use --force (force=True) to accept it")) from None
+            own = self.contract.named(None)
         trained_options = self.checkpoint.config.environment
         env_options = merge(trained_options, env_options or EnvOptions())
+        if env_options.standardize != trained_options.standardize:
+            raise UsageError("--standardize has no effect on a trained agent, which keeps the statistics of its training")
         if env in (None, own.env) and env_options == trained_options:
             return own
         self.checkpoint.check_trust()
@@ -181,15 +187,15 @@ def _is_packed(spaces: Spaces, observation: Any) -> bool:
 
 
 @standard_modes()
-def load(name: Path | str, *, trust: bool = False) -> Agent:
+def load(name: str | os.PathLike[str], *, trust: bool = False) -> Agent:
     """Return a trained agent that is ready to act.
 
     A custom algorithm or network is imported here, a custom environment only when the agent is evaluated or played.
     If someone else made the folder, both need `trust`.
 
     Args:
-        name: A run folder, a checkpoint folder, the name of a pretrained agent, hf:USER/NAME, or the URL of a run in a
-            storage. Of a run: the best checkpoint, or the latest without evaluations.
+        name: A run, the folder of a run or a checkpoint, the name of a pretrained agent, hf:USER/NAME, or the URL of a run
+            in a storage. Of a run: the best checkpoint, or the latest without evaluations.
         trust: Run code that the folder names even if someone else made the folder.
 
     Raises:

@@ -46,7 +46,8 @@ class Arguments:
     max_steps: int | None = None
     """Steps after which an episode is cut off. Default: as in the run's evaluations."""
     env: str | None = None
-    """One of the environments that the agent was trained in. Default: the first."""
+    """One of the environments that the agent was trained in, or with --force another with the same spaces. Default: the
+    first."""
     env_options: EnvOptions = field(default_factory=combined_options())
     """Settings of the environment that differ from the run's."""
     force: bool = False

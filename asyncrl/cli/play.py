@@ -45,7 +45,8 @@ class Arguments:
     epsilon: float = 0.0
     """Probability of a random action instead of the policy's."""
     env: str | None = None
-    """One of the environments that the agent was trained in. Default: the first."""
+    """One of the environments that the agent was trained in, or with --force another with the same spaces. Default: the
+    first."""
     env_options: EnvOptions = field(default_factory=combined_options())
     """Settings of the environment that differ from the run's."""
     force: bool = False

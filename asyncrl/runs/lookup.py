@@ -78,7 +78,7 @@ def _near(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def checkpoint_folder(name: str | Path, prefer: str = "best", *, trust: bool = False) -> Path:
+def checkpoint_folder(name: str | os.PathLike[str], prefer: str = "best", *, trust: bool = False) -> Path:
     """The checkpoint of a run (its folder or the URL of its copy in a storage), checkpoint folder, or agent (pretrained, or
     hf:USER/NAME on the Hugging Face Hub).
 

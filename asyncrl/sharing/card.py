@@ -68,7 +68,7 @@ def model_card(
         "## Training\n",
         "Save this as `settings.toml` to train such an agent: `asyncrl train --config settings.toml`.\n",
     ]
-    parts.append(_fenced(settings_text(config, saved.contract), "toml"))
+    parts.append(_fenced(settings_text(config, saved.contract, config), "toml"))
     parts.append(f"`weights_sha256` {saved.weights_sha256}; card written by asyncrl {__version__}.\n")
     return "\n".join(parts)
 

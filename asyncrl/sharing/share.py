@@ -84,8 +84,8 @@ def share(
     target = Path(folder).absolute()  # an environment may change the working directory
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{folder} is not empty; name a new folder")
-    agent = load(os.fspath(run), trust=trust)
-    chosen = agent.contract_of(None if env is None else env_id_of(env))
+    agent = load(run, trust=trust)
+    chosen = agent.contract.named(None if env is None else env_id_of(env))
     with _built(target) as inside:
         _copy_checkpoint(agent, inside)
         played = evaluate(agent, episodes, seed, greedy=greedy, env=chosen.env, progress=progress)
@@ -155,12 +155,14 @@ def _copy_checkpoint(agent: Agent, folder: Path) -> None:
 
 
 def _without_paths(config: RunConfig) -> RunConfig:
-    """Return the configuration with the names of files and folders instead of their paths on this machine."""
+    """Return the configuration without places of its author: names instead of paths, no storage and no cluster."""
     start, bot = config.init_from, config.bots.bot
     supervision = replace(config.environment.supervision, capsules=None)
     return replace(
         config,
         init_from=start and _name_of(start),
+        storage=None,
+        ray_address=None,
         bots=replace(config.bots, bot=bot and _name_of(bot)),
         environment=replace(config.environment, supervision=supervision),
     )

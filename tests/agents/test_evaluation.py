@@ -131,6 +131,11 @@ def test_a_vector_environment_of_another_package_is_not_given_a_cap_that_it_may_
     assert evaluate(run.path, 3, max_steps=7).lengths == (7, 7, 7)
 
 
+def test_a_setting_without_effect_on_a_trained_agent_is_refused(agent: Agent) -> None:
+    with pytest.raises(UsageError, match="--standardize has no effect on a trained agent"):
+        evaluate(agent, 1, env_options=EnvOptions(standardize=100))
+
+
 def test_an_episode_that_ends_at_the_environments_own_cap_is_not_cut_off(agent: Agent) -> None:
     lengths = {}
     for limit in (2, 3, 4):

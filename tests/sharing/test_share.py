@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,8 @@ from asyncrl.envs import describe
 from asyncrl.envs.registry import FAMILIES
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.config.run_config import Device
 from asyncrl.runs.run import Run
 from asyncrl.sharing.card import _usage
 
@@ -86,12 +89,21 @@ def test_contracts_have_the_version_of_the_simulator(env: str, simulator: str) -
 
 
 def test_no_path_of_this_machine_is_shared(run: Run, tmp_path: Path) -> None:
-    config = configure("CartPole-v1", "a3c", eval_episodes=0, init_from=str(run.path), **SMALL)
+    config = configure(
+        "CartPole-v1", "a3c", eval_episodes=0, init_from=str(run.path), storage=str(tmp_path / "store"), **SMALL
+    )
     second, _ = start(config, tmp_path / "second")
     asyncrl.share(second, tmp_path / "agent", episodes=1, video=False)
     texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "agent").iterdir() if path.suffix in (".md", ".json")]
-    assert not [text for text in texts if str(run.path.parent) in text]
+    assert not [text for text in texts if str(run.path.parent) in text or str(tmp_path) in text]
     assert asyncrl.load(tmp_path / "agent").checkpoint.contract.untrusted_source is None
+
+
+def test_an_agent_of_a_gpu_is_shared_from_a_machine_without_one(run: Run, tmp_path: Path) -> None:
+    saved = asyncrl.load(shutil.copytree(run.path, tmp_path / "run")).checkpoint
+    checkpoint.amend(saved, config=replace(saved.config, device=Device.CUDA).to_json())
+    asyncrl.share(tmp_path / "run", tmp_path / "agent", episodes=1, video=False)
+    assert 'device = "cuda"' in (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_agent_that_names_code_says_so_on_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

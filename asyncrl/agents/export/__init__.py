@@ -75,11 +75,11 @@ def export(
     folder = Path(onnx).absolute()  # an environment may change the working directory
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--onnx {onnx} is a file; name a folder")
-    agent = agent if isinstance(agent, Agent) else load(os.fspath(agent), trust=trust)
+    agent = agent if isinstance(agent, Agent) else load(agent, trust=trust)
     saved = agent.checkpoint
     if isinstance(saved.config.algorithm, Random):
         raise UsageError("random has no policy to export: all of its actions have the same probability")
-    contract = agent.contract_of(None if env is None else env_id_of(env))
+    contract = agent.contract.named(None if env is None else env_id_of(env))
     contract.check_trust()
     policy = ExportedPolicy(saved, contract, saved.weights())
     model = to_onnx(policy, {"asyncrl": __version__, "environment": contract.env, "weights_sha256": saved.weights_sha256})

@@ -182,13 +182,13 @@ def _unknown(key: tuple[str, ...], known: Mapping[tuple[str, ...], str]) -> str:
     return f"unknown setting {name!r} in [{where}]{near}"
 
 
-def settings_text(config: RunConfig, contract: Contract) -> str:
+def settings_text(config: RunConfig, contract: Contract, resolved: RunConfig | None = None) -> str:
     """A settings file that starts a run of `config` again.
 
     Settings that `resolve` chooses for this machine and that affect the weights are written as it chose them; settings
-    without effect are left out.
+    without effect are left out. `resolved`: what it chose on another machine; None resolves `config` here.
     """
-    resolved = resolve(config, contract)
+    resolved = resolved or resolve(config, contract)
     config = replace(
         config,
         device=resolved.device,
