@@ -132,9 +132,12 @@ def _pretrained() -> dict[str, str]:
 
 def _preset(name: str, preset: dict[str, Any]) -> Iterator[str]:
     """The description and the settings of a preset."""
+    from asyncrl.presets import purpose
+
     yield name
     notes: dict[str, str] = {key: preset[key] for key in ("description", "source", "deviations") if key in preset}
-    notes["environments"] = ", ".join(preset["environments"]) or "any, if named by --preset"
+    chosen_for = [*preset["environments"], *filter(None, [purpose(name, "").removeprefix("for ")])]
+    notes["environments"] = ", ".join(chosen_for) or "any, if named by --preset"
     yield from wrapped(notes)
     for key, table in preset.items():
         if isinstance(table, dict):

@@ -255,6 +255,18 @@ def test_the_name_of_a_preset_shows_all_of_it(capsys: pytest.CaptureFixture[str]
     assert "sixteen environments step together" in " ".join(shown.split())
 
 
+def test_a_preset_says_for_which_environments_it_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    for preset, chosen in (
+        ("ppo/images", "any environment with images"),
+        ("a3c/atari", "ALE/*, *NoFrameskip-v*, any environment with images"),
+        ("ppo/cartpole", "CartPole-v*"),
+        ("rainbow/atari", "any, if named by --preset"),
+    ):
+        assert ran("list", "presets", preset) == 0
+        shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("env"))
+        assert shown["environments"] == chosen
+
+
 def test_commands_take_the_best_agent_of_a_run_and_name_the_latest(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     shutil.copytree(run / "checkpoints" / "000000002000", run / "checkpoints" / "000000003000")
