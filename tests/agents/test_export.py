@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +23,16 @@ from hypothesis import given, settings
 
 import asyncrl
 from asyncrl.agents.agent import Agent
+from asyncrl.agents.export.contract import _before, _input_facts
 from asyncrl.agents.export.model import open_session, to_onnx
 from asyncrl.agents.export.parity import check_parity
-from asyncrl.agents.export.policy import ExportedPolicy
+from asyncrl.agents.export.policy import ExportedPolicy, policy_inputs
 from asyncrl.algorithms import A3C, ALGORITHMS, Policy
 from asyncrl.api import configure
 from asyncrl.cli import main
-from asyncrl.envs import Backend, Contract, describe
+from asyncrl.common.serialization import to_json
+from asyncrl.envs import Backend, Contract, Environments, EnvOptions, describe
+from asyncrl.envs.families.atari import AtariOptions, Protocol
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import MaskSource
 from asyncrl.errors import AsyncRLError, UsageError
@@ -216,6 +222,57 @@ sys.path.insert(0, sys.argv[1])
 import play_onnx
 print(play_onnx.play(sys.argv[2], steps=int(sys.argv[3])))
 """
+
+
+@pytest.fixture
+def play_onnx(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("play_onnx")
+
+
+def facts_of(contract: Contract) -> dict[str, Any]:
+    """What contract.json says about an environment."""
+    inputs = [_input_facts(one, contract.frame_stack) for one in policy_inputs(contract.spaces, contract.frame_stack)]
+    before = {"before": _before(contract)}
+    return {"environment": contract.env, "inputs": inputs, "preprocessing": before, "contract": to_json(contract)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(sticky=0.0, noop_max=0),
+        dict(frame_skip=3, frame_stack=2, gray=False, screen_size=60, full_actions=True, episode_frames=30, noop_max=1),
+        dict(protocol=Protocol.RAW, episode_frames=10),
+    ],
+    ids=["default", "other", "raw"],
+)
+def test_the_example_makes_atari_games_as_the_contract_says(options: dict[str, Any], play_onnx: Any) -> None:
+    contract = describe("PongNoFrameskip-v4", AtariOptions(**options))
+    facts = facts_of(contract)
+    ours, theirs = Environments(contract, 1, threads=1, training=False, seed=1), play_onnx.make(facts)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        expected, (found, _), ended = ours.reset([1]), theirs.reset(seed=1), False
+        assert theirs.action_space.n == contract.spaces.actions.count
+        for action in range(contract.episode_cap if "episode_frames" in options else 8):
+            shown = np.moveaxis(expected, -3, -1) if contract.spaces.channels_last else expected
+            assert (1, *facts["inputs"][0]["shape"][1:]) == shown.shape
+            assert np.array_equal(np.reshape(found, shown.shape), shown)
+            expected, *_ = ours.step(np.array([action % 6]))
+            found, _, _, ended, _ = theirs.step(action % 6)
+        assert ended == ("episode_frames" in options)
+
+
+def test_the_example_makes_an_environment_with_its_arguments_or_says_what_it_lacks(play_onnx: Any) -> None:
+    with_arguments = describe("Pendulum-v1", EnvOptions(env_kwargs='{"g": 5.0}', episode_steps=7))
+    env = play_onnx.make(facts_of(with_arguments))
+    assert (env.unwrapped.g, env.spec.max_episode_steps) == (5.0, 7)
+    for contract, missing in (
+        (describe("masked_envs:Moves"), "the input action_mask"),
+        (describe("CartPole-v1", EnvOptions(imports=("worlds",))), "import worlds"),
+        (replace(describe("CartPole-v1"), family="mario"), "environments of mario"),
+    ):
+        with pytest.raises(SystemExit, match=rf"needs what `make` in play_onnx\.py does not do: .*{missing}"):
+            play_onnx.make(facts_of(contract))
 
 
 def test_an_exported_agent_plays_without_torch(tmp_path: Path) -> None:
