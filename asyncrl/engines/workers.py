@@ -83,7 +83,7 @@ class Workers:
         )
         self._server = fork_pool.acquire()
         self._pipes: list[Connection] = []
-        self._arrived: list[Any] = []
+        self._failures: list[AsyncRLError] = []
         self.running = set(range(count))
         """Numbers of the workers whose end was not received."""
         try:
@@ -93,7 +93,7 @@ class Workers:
                 with worker_end:
                     self._server.fork(index, [worker_end.fileno(), *descriptors])
             for pipe in self._pipes:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker died: `receive` raises
+                with contextlib.suppress(*_PIPE_CLOSED):  # the worker died: `receive` raises
                     pipe.send(tuple(setup))
                     pipe.send_bytes(task)
         except BaseException as error:
@@ -109,36 +109,38 @@ class Workers:
 
     def send(self, index: int, message: Any) -> None:
         """Send a message to worker `index`. If it died, the next `receive` raises."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(*_PIPE_CLOSED):
             self._pipes[index].send(message)
 
     def send_bytes(self, index: int, message: bytes) -> None:
         """Send bytes to worker `index`, as `send`."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(*_PIPE_CLOSED):
             self._pipes[index].send_bytes(message)
 
     def receive(self, seconds: float) -> list[Any]:
-        """Return the messages that have arrived; wait up to `seconds` for the first.
+        """Return all messages that have arrived; wait up to `seconds` for the first.
 
-        Raises the AsyncRLError that a worker ended with, or the error of its role if its process died. The messages of the
-        others can be received after that.
+        Raises the AsyncRLError that a worker ended with, or the error of its role if its process died: at once, or in the
+        next call if there are messages.
         """
-        failure = None
+        messages: list[Any] = []
         open_pipes = {self._pipes[index]: index for index in sorted(self.running)}
-        for pipe in wait(list(open_pipes), timeout=0 if self._arrived else seconds):
-            assert isinstance(pipe, Connection)
-            try:
-                message = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                message = self._death(open_pipes[pipe])
-            if isinstance(message, AsyncRLError):
-                self.running.remove(open_pipes[pipe])
-                failure = failure or message
-            else:
-                self._arrived.append(message)
-        if failure is not None:
-            raise failure
-        messages, self._arrived = self._arrived, []
+        ready = [] if self._failures else wait(list(open_pipes), timeout=seconds)
+        while ready:
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                try:
+                    message = pipe.recv()
+                except (EOFError, OSError):  # in the middle of a message it is an OSError
+                    message = self._death(open_pipes[pipe])
+                if isinstance(message, AsyncRLError):
+                    self.running.remove(open_pipes.pop(pipe))
+                    self._failures.append(message)
+                else:
+                    messages.append(message)
+            ready = wait([pipe for pipe in ready if pipe in open_pipes], timeout=0)
+        if self._failures and not messages:
+            raise self._failures.pop(0)
         return messages
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import resource
 import signal
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -69,21 +70,42 @@ def fail_or_answer(index: int, pipe: Connection) -> None:
     pipe.poll(None)
 
 
-def test_what_others_sent_is_received_after_the_failure_of_one(contract: Contract) -> None:
+def test_what_others_sent_is_received_before_the_failure_of_one(contract: Contract) -> None:
     with closing(Workers(fail_or_answer, 3, contract)) as workers:
         for pipe in workers._pipes:
             assert pipe.poll(60.0)
+        assert workers.receive(1.0) == [1, 2]
+        assert workers.running == {1, 2}
         with pytest.raises(UsageError, match="the first one fails"):
             workers.receive(1.0)
-        assert workers.running == {1, 2}
-        assert workers.receive(1.0) == [1, 2]
+
+
+def answer_thrice(index: int, pipe: Connection, memory: SharedMemory) -> None:
+    for answer in range(3):
+        pipe.send(answer)
+    memory.tensor[0] = 1
+    pipe.poll(None)
+
+
+def test_all_that_one_worker_sent_is_received_at_once(contract: Contract) -> None:
+    memory = SharedMemory.allocate(1)
+    with closing(Workers(answer_thrice, 1, contract, memory)) as workers:
+        deadline = time.monotonic() + 60
+        while not memory.tensor[0] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert workers.receive(1.0) == [0, 1, 2]
 
 
 def die(index: int, pipe: Connection, how: str) -> None:
     """A worker that ends without a word."""
     if how == "exits":
         os._exit(7)
+    if how == "is killed in the middle of a message":
+        os.write(pipe.fileno(), struct.pack("!i", 100) + b"half of it")
     os.kill(os.getpid(), signal.SIGSEGV if how == "crashes" else signal.SIGKILL)
+
+
+KILLED = r"^actor 0 died \(killed by SIGKILL\) in worlds:Corridor-v0; the machine may be out of memory$"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +113,8 @@ def die(index: int, pipe: Connection, how: str) -> None:
     [
         ("exits", r"^actor 0 died \(exit code 7\) in worlds:Corridor-v0; --env-backend async survives"),
         ("crashes", r"^actor 0 died \(killed by SIGSEGV\) in worlds:Corridor-v0; --env-backend async survives"),
-        ("is killed", r"^actor 0 died \(killed by SIGKILL\) in worlds:Corridor-v0; the machine may be out of memory$"),
+        ("is killed", KILLED),
+        ("is killed in the middle of a message", KILLED),
     ],
 )
 def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
