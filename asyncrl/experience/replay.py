@@ -327,6 +327,8 @@ class ReplayBuffer:
         if self._tree is not None:
             self._drop_priorities(actor, newest, newest + 1)
         self._views["reset"][actor, newest % self._shape[1]] = True
+        for name in ("action", "reward", "terminated"):  # of the reset step, which no rollout has: sequences contain it
+            self._views[name][actor, newest % self._shape[1]] = 0
         self.newest[actor] = newest + 1
         if self._tree is not None:
             self._add_priorities(actor, newest, newest + 1)
