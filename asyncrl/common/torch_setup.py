@@ -78,7 +78,11 @@ def configure_gpu(device: torch.device | str) -> None:
 def pin(memory: Tensor) -> bool:
     """Pin memory that other processes may share, from which GPUs then copy faster. Returns whether the system allows it."""
     runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    return int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0
+    is_pinned = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0
+    if not is_pinned:
+        with contextlib.suppress(RuntimeError):  # CUDA reports the failure with the next kernel
+            torch.ones(1, dtype=torch.float32, device="cuda")
+    return is_pinned
 
 
 def unpin(memory: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -18,6 +20,10 @@ from asyncrl.experience.rollout import Ticket
 
 __all__ = ["Processes"]
 
+_MAX_SENT = 100
+"""Tickets that an actor has at once: so few that they fit into its pipe, on the way there and back. Where learner and actor
+both waited for room in it, neither would read."""
+
 
 class Processes(LocalEngine):
     """Sends tickets to worker processes and receives them back when their rollouts are completed."""
@@ -25,21 +31,35 @@ class Processes(LocalEngine):
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan) -> None:
         memory = SharedMemory.allocate(plan.nbytes)
         super().__init__(Memory(plan, memory.tensor))
-        self._pinned = memory.tensor if plan.is_pinned and pin(memory.tensor) else None
-        self._workers = Workers(_serve, actors, spec.contract, spec, plan, memory, code=spec.code)
+        self._waiting = [deque[Ticket]() for _ in range(actors)]
+        self._sent = [0] * actors
+        with contextlib.ExitStack() as stack:
+            if plan.is_pinned and pin(memory.tensor):
+                stack.callback(unpin, memory.tensor)
+            self._workers = Workers(_serve, actors, spec.contract, spec, plan, memory, code=spec.code)
+            stack.callback(self._workers.close)
+            self._stack = stack.pop_all()
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
-            self._workers.send(ticket.actor, ticket)
+            self._waiting[ticket.actor].append(ticket)
+            self._send(ticket.actor)
 
     def close(self) -> None:
-        self._workers.close()
-        if self._pinned is not None:
-            unpin(self._pinned)
-            self._pinned = None
+        self._stack.close()
+
+    def _send(self, actor: int) -> None:
+        """Send the actor the tickets that it may have."""
+        while self._waiting[actor] and self._sent[actor] < _MAX_SENT:
+            self._workers.send(actor, self._waiting[actor].popleft())
+            self._sent[actor] += 1
 
     def _receive(self, seconds: float) -> list[Ticket]:
-        return self._workers.receive(seconds)
+        tickets: list[Ticket] = self._workers.receive(seconds)
+        for ticket in tickets:
+            self._sent[ticket.actor] -= 1
+            self._send(ticket.actor)
+        return tickets
 
 
 def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, shared: SharedMemory) -> None:

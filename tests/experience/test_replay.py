@@ -254,7 +254,9 @@ def test_sequences_equal_the_recorded_history(
         assert set(places(np.flatnonzero(replay._tree.priorities), plan, world)) == wanted
 
 
-def test_the_reset_step_between_interrupted_episodes_has_no_numbers_of_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reset_step_between_interrupted_episodes_has_no_numbers_of_freed_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A weight of 0 would not keep a reward that is not a number out of the loss, nor an action that does not exist."""
     monkeypatch.setattr(ReplayPlan, "allocate", lambda plan: torch.full((plan.nbytes,), 255, dtype=torch.uint8))
     world, options = World(1, 3, 1, 1, state=2), ReplayOptions(90, batch_size=200, learning_starts=50)
