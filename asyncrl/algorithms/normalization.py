@@ -325,9 +325,9 @@ class Normalization:
 
     def metrics(self) -> dict[str, Tensor]:
         """Return the statistics that are single numbers."""
-        found = {} if self.returns is None else {"return_spread": self.returns.spread}
+        found = {} if self.returns is None else {"return_std": self.returns.spread}
         if self.value is not None:
-            found |= {"value_mean": self.value.mean, "value_spread": self.value.spread}
+            found |= {"value_mean": self.value.mean, "value_std": self.value.spread}
         return {name: torch.tensor(value, dtype=torch.float32) for name, value in found.items()}
 
     def state(self) -> dict[str, Tensor]:

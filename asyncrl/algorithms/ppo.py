@@ -17,7 +17,7 @@ from asyncrl.common.search_space import DISCOUNTS, ENTROPY_COSTS, TRACES, Choice
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.experience import Batch, OnPolicy, PreparedBatch
-from asyncrl.networks import ActorCritic, NetworkConfig, standardized, value_spread
+from asyncrl.networks import ActorCritic, NetworkConfig, standardized, value_std
 
 __all__ = ["PPO"]
 
@@ -95,7 +95,7 @@ class PPO(Algorithm):
         policy_loss = masked_mean(-torch.min(ratio * advantage, clipped_ratio * advantage), valid)
         error = standardized(returns - value, network).square()
         if self.value_clip_range:
-            limit = self.value_clip_range * value_spread(network)
+            limit = self.value_clip_range * value_std(network)
             clipped_value = old_value + (value - old_value).clamp(-limit, limit)
             error = torch.max(error, standardized(returns - clipped_value, network).square())
         value_loss, entropy = masked_mean(error, valid), masked_mean(policy.entropy(), valid)
@@ -103,7 +103,8 @@ class PPO(Algorithm):
 
         with torch.no_grad():
             kl = masked_mean(ratio - 1 - log_ratio, valid)  # the non-negative estimator k3 of Schulman 2020
-            clipped = masked_mean((ratio != clipped_ratio).float(), valid)
-        loss = Loss.of(total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clipped=clipped)
+            clip_fraction = masked_mean((ratio != clipped_ratio).float(), valid)
+        metrics = dict(policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, kl=kl, clip_fraction=clip_fraction)
+        loss = Loss.of(total, **metrics)
         stops = kl > self.max_kl if self.max_kl else False
         return loss._replace(early_stop=stops, value_targets=(returns, valid))

@@ -17,7 +17,7 @@ from asyncrl.networks.normalization import (
     PopArt,
     RunningStatistics,
     standardized,
-    value_spread,
+    value_std,
 )
 from asyncrl.networks.quantiles import ImplicitQuantileNetwork
 from asyncrl.networks.recurrent import Recurrent
@@ -74,6 +74,6 @@ __all__ = [
     "unconvolved",
     "unpack",
     "use_dense_bodies",
-    "value_spread",
+    "value_std",
     "without_initialization",
 ]

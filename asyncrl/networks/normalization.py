@@ -23,7 +23,7 @@ __all__ = [
     "RunningStatistics",
     "normalized_spaces",
     "standardized",
-    "value_spread",
+    "value_std",
 ]
 
 MAX_NORMALIZED = 10.0
@@ -103,13 +103,13 @@ class PopArt(Linear):
         self.bias.copy_((old_spread * self.bias.double() + old_mean - mean) / spread)
 
 
-def value_spread(network: Any) -> Tensor | float:
+def value_std(network: Any) -> Tensor | float:
     """Return σ of the network's value head, a scalar; 1 without `--normalize-value`."""
     head = getattr(network, "value", None)
     return head.statistics.spread if isinstance(head, PopArt) else 1.0
 
 
 def standardized(difference: Tensor, network: Any) -> Tensor:
-    """Return a difference of values in units of `value_spread`; without `--normalize-value`, `difference` itself."""
-    spread = value_spread(network)
+    """Return a difference of values in units of `value_std`; without `--normalize-value`, `difference` itself."""
+    spread = value_std(network)
     return difference / spread if isinstance(spread, Tensor) else difference

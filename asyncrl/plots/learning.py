@@ -38,7 +38,7 @@ _MARKED = 25
 """Evaluations of a run that are drawn as points; more of them are a dashed line."""
 _GENERAL = {
     *("step", "update", "time", "kind", "episodes", "mean_return", "means", "actions", "policy_lag", "policy_lag_max"),
-    *("frames_per_second", "worker_restarts", "return_spread"),
+    *("frames_per_second", "worker_restarts", "return_std"),
 }
 """Fields of train records that other plots show, or that are not curves."""
 _OF_SPEED = ("steps_per_second", "queue_fill", "waiting_share", "learning_share")
@@ -52,7 +52,7 @@ _UNITS = {
     "queue_fill": "share",
     "waiting_share": "share of the time",
     "learning_share": "share of the time",
-    "clipped": "share of the steps",
+    "clip_fraction": "share of the steps",
 }
 _SECONDS = ((1, "s"), (60, "min"), (3_600, "h"))
 

@@ -166,7 +166,7 @@ def test_the_contract_says_what_the_numbers_mean(tmp_path: Path, capsys: pytest.
     assert [output["name"] for output in facts["outputs"]] == ["action", "mean", "scale"]
     assert (facts["actions"]["low"], facts["actions"]["high"]) == ([-2.0], [2.0])
     (normalized,) = facts["preprocessing"]["inside"]["normalized"]
-    assert (normalized["input"], len(normalized["mean"]), min(normalized["spread"]) > 0) == ("observation", 3, True)
+    assert (normalized["input"], len(normalized["mean"]), min(normalized["std"]) > 0) == ("observation", 3, True)
     assert facts["score"]["episodes"] == 2
     assert facts["opset"] == 18
     assert facts["contract"]["env"] == "Pendulum-v1"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from test_environment_faults import files_of_at_most
 
+from asyncrl.runs.metrics.follower import MetricsFollower
 from asyncrl.runs.metrics.metrics_file import read_records, truncate
 
 
@@ -19,6 +20,19 @@ def test_records_of_a_kind_are_read_without_the_others_and_thinned_out(tmp_path:
     some = [record["step"] for record in read_records(file, ["video"], most=50)]
     assert 50 <= len(some) <= 150
     assert some[-1] > 980
+
+
+def test_fields_of_earlier_runs_have_todays_names(tmp_path: Path) -> None:
+    now = {"step": 1, "update": 1, "kind": "train", "clip_fraction": 0.1, "return_std": 2.0, "loss": 0.5, "value_std": 3.0}
+    before = {"clip_fraction": "clipped", "return_std": "return_spread", "value_std": "value_spread"}
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(json.dumps({before.get(name, name): value for name, value in now.items()}) + "\n")
+    assert [[*record.items()] for record in read_records(file)] == [[*now.items()]]
+    follower = MetricsFollower(file)
+    follower.read()
+    assert follower.series["train"].last == now
+    truncate(file, 1)
+    assert '"clipped"' in file.read_text()
 
 
 def test_few_records_among_many_of_other_kinds_are_all_read(tmp_path: Path) -> None:

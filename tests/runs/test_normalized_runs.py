@@ -67,13 +67,13 @@ def test_inspect_shows_every_statistic(run: Run, capsys: pytest.CaptureFixture[s
     facts = json.loads(capsys.readouterr().out)["normalization"]
     (observation,) = facts["observation"]
     assert 600 < observation["count"] == facts["return"]["count"] <= 640
-    assert 0 < observation["spread"][0] < observation["spread"][1] < 3
+    assert 0 < observation["std"][0] < observation["std"][1] < 3
     assert facts["value"]["count"] == 20  # updates
     assert main(["inspect", str(run.path)]) == 0
     text = capsys.readouterr().out
     assert f"{observation['count']:,} steps" in text
     assert "value mean" in text
-    assert "return spread" in text
+    assert "return std" in text
 
 
 def test_a_run_from_these_weights_continues_their_statistics(run: Run, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_run_from_these_weights_continues_their_statistics(run: Run, tmp_path:
     again, _ = start(configure("CartPole-v1", "a3c", init_from=str(run.path), **settings, **ALL), tmp_path / "again")
     before, after = (normalization_facts(checkpoint.load(one.checkpoints()[-1])) for one in (run, again))
     assert after["observation"][0]["count"] == pytest.approx(before["observation"][0]["count"] + 32, abs=4)
-    assert after["observation"][0]["spread"] == pytest.approx(before["observation"][0]["spread"], rel=0.2)
+    assert after["observation"][0]["std"] == pytest.approx(before["observation"][0]["std"], rel=0.2)
     assert after["value"]["count"] == before["value"]["count"] + 1
 
 

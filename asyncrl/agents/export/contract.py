@@ -139,11 +139,11 @@ def _inside(policy: ExportedPolicy, contract: Contract) -> dict[str, Any]:
         }
         facts["pixels_divided_by"] = white
     if contract.observation_mean:
-        facts["mean"], facts["spread"] = list(contract.observation_mean), list(contract.observation_spread)
+        facts["mean"], facts["std"] = list(contract.observation_mean), list(contract.observation_spread)
     normalizers = {module.part: module.statistics for module in policy.network.modules() if isinstance(module, Normalizer)}
     if normalizers:
         facts["normalized"] = [
-            {"input": policy.inputs[part].name, "mean": one.mean.tolist(), "spread": one.spread.tolist()}
+            {"input": policy.inputs[part].name, "mean": one.mean.tolist(), "std": one.spread.tolist()}
             for part, one in sorted(normalizers.items())
         ]
         facts["normalized_clipped_to"] = MAX_NORMALIZED

@@ -6,7 +6,7 @@ const KNOWN = [
   ["Learning", [
     ["value_loss", "Value loss", "reward²"], ["policy_loss", "Policy loss"], ["critic_loss", "Critic loss", "reward²"],
     ["loss", "Loss"], ["entropy", "Entropy", "nats"], ["q", "Action value", "reward"], ["target", "Target", "reward"],
-    ["value", "Value", "reward"], ["kl", "KL divergence", "nats"], ["clipped", "Clipped", "share"],
+    ["value", "Value", "reward"], ["kl", "KL divergence", "nats"], ["clip_fraction", "Clip fraction", "share"],
     ["importance", "Importance ratio"], ["temperature", "Temperature", "reward / nat"],
     ["gradient_norm", "Gradient norm"], ["learning_rate", "Learning rate"],
   ]],

@@ -34,7 +34,7 @@ def normalization_facts(saved: Checkpoint) -> dict[str, Any]:
         kept = saved.tensors("normalization")
         count = float(kept["return.count"])
         variance = float(kept["return.squares"]) / max(1.0, count)
-        facts["return"] = {"count": round(count), "spread": variance**0.5}
+        facts["return"] = {"count": round(count), "std": variance**0.5}
     return facts
 
 
@@ -42,20 +42,20 @@ def describe_normalization(facts: Mapping[str, Any]) -> list[str]:
     """Return a line for each of the `facts` of `normalization_facts`."""
     lines = [
         f"{'observation mean':<20}{one['part'] and one['part'] + ': '}{_range(one['mean'])}, standard deviation "
-        f"{_range(one['spread'])}, {one['count']:,} steps"
+        f"{_range(one['std'])}, {one['count']:,} steps"
         for one in facts.get("observation", [])
     ]
     if one := facts.get("value"):
-        lines.append(f"{'value mean':<20}{_range(one['mean'])}, standard deviation {_range(one['spread'])}")
+        lines.append(f"{'value mean':<20}{_range(one['mean'])}, standard deviation {_range(one['std'])}")
     if one := facts.get("return"):
-        lines.append(f"{'return spread':<20}{one['spread']:.3g}, {one['count']:,} steps")
+        lines.append(f"{'return std':<20}{one['std']:.3g}, {one['count']:,} steps")
     return lines
 
 
 def _facts(name: str, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the count of the module `name`'s statistics, and the smallest and largest mean and spread."""
-    count, mean, spread = (weights[f"{name}.statistics.{one}"] for one in ("count", "mean", "spread"))
-    return {"count": round(float(count)), **{key: _ends(x) for key, x in (("mean", mean), ("spread", spread))}}
+    """Return the count of the module `name`'s statistics, and the smallest and largest mean and standard deviation."""
+    count, mean, std = (weights[f"{name}.statistics.{one}"] for one in ("count", "mean", "spread"))
+    return {"count": round(float(count)), **{key: _ends(x) for key, x in (("mean", mean), ("std", std))}}
 
 
 def _ends(x: Tensor) -> list[float]:

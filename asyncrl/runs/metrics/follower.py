@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asyncrl.monitor import Record
+from asyncrl.runs.metrics.former_names import with_current_names
 from asyncrl.runs.metrics.ranking import Ranking
 from asyncrl.runs.metrics.series import Series
 
@@ -186,4 +187,5 @@ def _parse(line: bytes) -> Record | None:
     except (ValueError, RecursionError):
         return None
     fits = isinstance(record, dict) and isinstance(record.get("kind"), str)
-    return record if fits and all(isinstance(record.get(name), int) for name in ("step", "update")) else None
+    fits = fits and all(isinstance(record.get(name), int) for name in ("step", "update"))
+    return with_current_names(record) if fits else None

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from asyncrl.common.serialization import sync_folder
 from asyncrl.errors import DamageWarning
 from asyncrl.monitor import Record
+from asyncrl.runs.metrics.former_names import with_current_names
 
 __all__ = ["read_records", "truncate"]
 
@@ -107,7 +108,7 @@ def _parse(line: bytes) -> Record | None:
     if not isinstance(found, dict):
         return None
     fields: dict[str, type] = {"step": int, "update": int, "kind": str} | _REQUIRED.get(str(found.get("kind")), {})
-    return found if all(_is_a(kind, found.get(name)) for name, kind in fields.items()) else None
+    return with_current_names(found) if all(_is_a(kind, found.get(name)) for name, kind in fields.items()) else None
 
 
 def _is_a(kind: type, value: object) -> bool:
