@@ -213,7 +213,7 @@ class Actor:
         """Replace the policy's actions by those of bots where bots play."""
         bots.begin_episodes(self._is_first_step, ticket.step, (ticket.number, t))
         explored = np.zeros(self.spec.envs, dtype=bool) if output.explored is None else output.explored.numpy()
-        action = bots.act(output.action.numpy(), explored, self.environments.shown, self.environments.infos)
+        action = bots.act(output.action.numpy(), explored, self.environments.raw_observation, self.environments.infos)
         return output._replace(action=torch.from_numpy(action))
 
     def _newest_frames(self) -> Tensor:

@@ -126,7 +126,7 @@ def _environment(config: RunConfig, contract: Contract) -> tuple[Callable[[], ob
     environments.reset(environment_seeds(config.seed, Stream.ENVIRONMENT, config.envs_per_actor))
     random = np.random.default_rng(config.seed)
     count, spaces = config.envs_per_actor, contract.spaces
-    return lambda: environments.step(spaces.random_actions(random, environments.shown)), count
+    return lambda: environments.step(spaces.random_actions(random, environments.raw_observation)), count
 
 
 def _acting(config: RunConfig, contract: Contract) -> tuple[Callable[[], object], int]:

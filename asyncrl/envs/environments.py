@@ -65,7 +65,7 @@ class Environments:
         self._seeds: list[int] = []
         self.infos: dict[str, Any] = {}
         """Infos of the last reset or step, one array per name."""
-        self.shown: np.ndarray = np.zeros(0)
+        self.raw_observation: np.ndarray = np.zeros(0)
         """[B, *O] the last observations before standardization"""
         self._resets = np.zeros(num_envs, dtype=bool)
         """[B] whether the next step resets, whatever the action"""
@@ -120,7 +120,7 @@ class Environments:
                 action = np.stack([_action(sequence, remaining) for sequence in actions])
                 if self.contract.spaces.is_masked:
                     waits = lengths < remaining
-                    action[waits] = self.contract.spaces.first_legal(self.shown[waits])
+                    action[waits] = self.contract.spaces.first_legal(self.raw_observation[waits])
                 observation, _, _, done = self.step(action)
         return observation, done
 
@@ -175,13 +175,13 @@ class Environments:
         if dtype.kind == "f" and not _is_finite(observation):
             bad = int(np.argwhere(~np.isfinite(observation))[0, 0])
             raise self._fault(f"returned an observation that is not finite (environment {bad} of {self.num_envs})")
-        self.shown = observation
+        self.raw_observation = observation
         return self.contract.standardized(observation)
 
     def _check_legal(self, action: np.ndarray) -> None:
         """Raise UsageError for an action that the mask of the last observation forbids."""
         spaces = self.contract.spaces
-        forbidden = np.flatnonzero(~(spaces.allows(action, self.shown) | self._resets))
+        forbidden = np.flatnonzero(~(spaces.allows(action, self.raw_observation) | self._resets))
         if forbidden.size:
             chosen = spaces.actions.for_environment(action[forbidden[:1]])[0]
             raise UsageError(

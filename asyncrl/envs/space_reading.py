@@ -107,11 +107,11 @@ def _box(space: spaces.Box, name: str, keys: tuple[str | int, ...]) -> Entry:
         ordered = (*shape[:-3], shape[-1], *shape[-3:-1])
     elif given:
         ordered = (1, *shape) if len(shape) == 2 else (shape[3], shape[2], *shape[:2])
-    brightest = 255.0 if space.dtype == np.uint8 else _brightest(space)
+    largest = 255.0 if space.dtype == np.uint8 else _pixel_max(space)
     image = Entry(name, ordered, "uint8", channels_last=channels_last, keys=keys, given=given)
-    if brightest is not None and image.is_image:
+    if largest is not None and image.is_image:
         dtype = "float32" if np.dtype(space.dtype).kind == "f" else "uint8"
-        return replace(image, dtype=dtype, image_max=None if dtype == "uint8" and brightest == 255 else brightest)
+        return replace(image, dtype=dtype, image_max=None if dtype == "uint8" and largest == 255 else largest)
     if is_small:
         return image
     return Entry(name, shape, "uint8" if space.dtype == np.uint8 else "float32", keys=keys)
@@ -128,8 +128,8 @@ def _shape_without_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if is_large and not _has_channels_last(shape) else ()
 
 
-def _brightest(space: spaces.Box) -> float | None:
-    """Return the value of white, 1 or 255, of numbers with the bounds of pixels; None for others."""
+def _pixel_max(space: spaces.Box) -> float | None:
+    """Return the largest pixel value, 1 or 255, of numbers with the bounds of pixels; None for others."""
     low = float(space.low.min(initial=0))
     high = float(space.high.max(initial=0))
     if low < 0 or not 0 < high <= 255:

@@ -50,7 +50,7 @@ class Entry:
     given: tuple[int, ...] = ()
     """The environment's shape for images without channels, [H, W], or with frames last, [H, W, C, S]; else ()."""
     image_max: float | None = None
-    """Value of the brightest pixel. None means 255 for uint8, and not an image for floating-point numbers."""
+    """Largest value of a pixel. None means 255 for uint8, and not an image for floating-point numbers."""
 
     @property
     def is_image(self) -> bool:

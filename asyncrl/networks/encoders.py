@@ -30,8 +30,8 @@ __all__ = [
     "channel_count",
     "channels",
     "entry_spaces",
+    "pixel_max",
     "split",
-    "white_of",
 ]
 
 
@@ -85,8 +85,9 @@ class ConvolutionalEncoder(nn.Module):
         super().__init__()
         self.dtype, self.features = dtype, features
         self._difference = difference
-        count, white = channel_count(spaces, difference=difference), white_of(spaces)
-        self.convolutions = nn.ModuleList([FrameConv2d(count, *convolutions[0], centered=centered, white=white)])
+        count = channel_count(spaces, difference=difference)
+        first = FrameConv2d(count, *convolutions[0], centered=centered, pixel_max=pixel_max(spaces))
+        self.convolutions = nn.ModuleList([first])
         for before, layer in itertools.pairwise(convolutions):
             self.convolutions.append(Conv2d(before.channels, *layer))
         shapes = _output_shapes(convolutions, spaces.observation_shape[-2:])
@@ -147,8 +148,8 @@ def channel_count(spaces: Spaces, *, difference: bool) -> int:
     return math.prod(leading) - difference * math.prod(leading[1:])
 
 
-def white_of(spaces: Spaces) -> float:
-    """Return the value of the brightest pixel."""
+def pixel_max(spaces: Spaces) -> float:
+    """Return the largest value that a pixel can have."""
     return 255.0 if spaces.image_max is None else spaces.image_max
 
 

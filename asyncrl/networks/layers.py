@@ -108,7 +108,7 @@ class Conv2d(nn.Conv2d):
 
 
 class FrameConv2d(nn.Conv2d):
-    """The first convolution: scales pixels from 0 … `white` to 0 … 1 and, if `centered`, subtracts each kernel's mean.
+    """The first convolution: scales pixels from 0 … `pixel_max` to 0 … 1 and, if `centered`, subtracts each kernel's mean.
 
     Centered kernels respond to contrast and ignore a uniform background of any brightness. Without centering, the
     background dominates the gradient and moving objects are learned late. Scaling and centering are applied to the
@@ -125,10 +125,10 @@ class FrameConv2d(nn.Conv2d):
         padding: int = 0,
         *,
         centered: bool = True,
-        white: float = 255.0,
+        pixel_max: float = 255.0,
     ) -> None:
         super().__init__(channels, out_channels, kernel, stride, padding, dtype=torch.float32)
-        self.centered, self.white = centered, white
+        self.centered, self.pixel_max = centered, pixel_max
 
     def kernels(self) -> Tensor:
         """Return the kernels for pixels in 0 … 1, [out, in, k, k] float32."""
@@ -139,4 +139,4 @@ class FrameConv2d(nn.Conv2d):
         if not x.is_floating_point():
             kind = x.device.type
             x = x.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
-        return F.conv2d(x, (self.kernels() / self.white).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
+        return F.conv2d(x, (self.kernels() / self.pixel_max).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asyncrl.envs.spaces import Spaces
-from asyncrl.networks.encoders import channel_count, channels, white_of
+from asyncrl.networks.encoders import channel_count, channels, pixel_max
 from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, norm_layer
 
 __all__ = ["ResidualEncoder"]
@@ -46,7 +46,7 @@ class ResidualEncoder(nn.Module):
             outputs = width * base
             if index == 0:
                 first: FrameConv2d | Conv2d = FrameConv2d(
-                    inputs, outputs, 3, 1, 1, centered=centered, white=white_of(spaces)
+                    inputs, outputs, 3, 1, 1, centered=centered, pixel_max=pixel_max(spaces)
                 )
             else:
                 first = Conv2d(inputs, outputs, 3, 1, 1)

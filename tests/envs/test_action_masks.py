@@ -36,8 +36,8 @@ def played(contract: Contract, steps: int = 60, seeds: Sequence[int] = (2, 4, 6)
         environments.reset(seeds)
         seen = []
         for _ in range(steps):
-            seen.append(contract.spaces.legal(environments.shown))
-            environments.step(contract.spaces.random_actions(random, environments.shown))
+            seen.append(contract.spaces.legal(environments.raw_observation))
+            environments.step(contract.spaces.random_actions(random, environments.raw_observation))
         return seen
 
 
@@ -138,7 +138,7 @@ def test_a_forbidden_action_is_refused_before_the_environment_sees_it() -> None:
     contract = described("Moves")
     with contextlib.closing(Environments(contract, 1)) as environments:
         environments.reset([2])
-        forbidden = np.flatnonzero(~contract.spaces.legal(environments.shown)[0])[:1]
+        forbidden = np.flatnonzero(~contract.spaces.legal(environments.raw_observation)[0])[:1]
         with pytest.raises(UsageError, match=f"the action {forbidden[0]} was chosen in step 1"):
             environments.step(forbidden)
 

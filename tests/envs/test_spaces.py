@@ -247,7 +247,7 @@ def test_images_are_convolved_with_their_height_and_width_last(shape: tuple, bou
     assert pack(seen, picture).sum() == picture.sum()
 
 
-def test_the_brightest_pixel_is_one_in_every_dtype() -> None:
+def test_the_largest_pixel_is_one_in_every_dtype() -> None:
     answers = []
     for high, dtype in [(255, np.uint8), (255, np.float32), (1, np.float32), (1, np.bool_), (255, np.int16)]:
         seen = observed(spaces.Box(0, high, (40, 40), dtype))

@@ -14,7 +14,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.envs import Contract
 from asyncrl.envs.registry import family_named
 from asyncrl.networks import SoftActorCritic
-from asyncrl.networks.encoders import white_of
+from asyncrl.networks.encoders import pixel_max
 from asyncrl.networks.normalization import MAX_NORMALIZED, Normalizer
 from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.metrics.metrics_file import read_records
@@ -134,10 +134,10 @@ def _inside(policy: ExportedPolicy, contract: Contract) -> dict[str, Any]:
     features = contract.spaces.features
     images = {one.name: one for one, part in zip(policy.inputs, features.parts, strict=False) if part.is_image}
     if images:
-        white = {
-            name: white_of(dataclasses.replace(features, image_max=one.part.image_max)) for name, one in images.items()
+        divisors = {
+            name: pixel_max(dataclasses.replace(features, image_max=one.part.image_max)) for name, one in images.items()
         }
-        facts["pixels_divided_by"] = white
+        facts["pixels_divided_by"] = divisors
     if contract.observation_mean:
         facts["mean"], facts["std"] = list(contract.observation_mean), list(contract.observation_spread)
     normalizers = {module.part: module.statistics for module in policy.network.modules() if isinstance(module, Normalizer)}

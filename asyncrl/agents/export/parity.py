@@ -111,7 +111,7 @@ def _steps(
         )
         for remaining in range(observations, 0, -num_envs):
             seen = torch.from_numpy(observation)
-            yield environments.shown[:remaining], seen[:remaining], state[:remaining]
+            yield environments.raw_observation[:remaining], seen[:remaining], state[:remaining]
             action, state = reference.play(seen, state, random)
             state = torch.where(torch.from_numpy(resets)[:, None], 0.0, state)
             observation, _, _, resets = environments.step(action)
