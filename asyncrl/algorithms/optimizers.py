@@ -171,17 +171,17 @@ class LearningRate:
 
 
 def clip_(config: OptimizerConfig, gradient: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """Clip `gradient` [P] in place and return its norm before, a scalar.
+    """Clip `gradient` [P] in place and return its norm before, a scalar. One that is not finite stays, to be reported.
 
     `tensors` are the views of `gradient` that belong to the single parameters.
     """
     norm: Tensor = torch.linalg.vector_norm(gradient)
-    max_norm = config.max_gradient_norm
+    max_norm, is_finite = config.max_gradient_norm, norm.isfinite()
     match config.gradient_clipping:
         case GradientClipping.GLOBAL:
-            gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+            gradient.mul_(torch.where(is_finite, (max_norm / (norm + 1e-6)).clamp(max=1.0), 1.0))
         case GradientClipping.TENSOR | GradientClipping.AVERAGE as kind:
             for tensor in tensors:
                 own_norm = tensor.norm() / (tensor.numel() if kind is GradientClipping.AVERAGE else 1)
-                tensor.mul_((max_norm / (own_norm + 1e-12)).clamp(max=1.0))
+                tensor.mul_(torch.where(is_finite, (max_norm / (own_norm + 1e-12)).clamp(max=1.0), 1.0))
     return norm

@@ -164,6 +164,15 @@ def test_gradients_are_clipped(kind: GradientClipping, expected: list[list[float
     assert gradient.tolist() == pytest.approx([x for tensor in expected for x in tensor], abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", GradientClipping)
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_a_gradient_without_a_finite_norm_shows_which_parameter_is_to_blame(kind: GradientClipping, value: float) -> None:
+    gradient = torch.tensor([3.0, 0.0, value])
+    norm = clip_(OptimizerConfig(gradient_clipping=kind), gradient, [gradient[:2], gradient[2:]])
+    assert not norm.isfinite()
+    assert torch.equal(gradient.nan_to_num(-1.0), torch.tensor([3.0, 0.0, value]).nan_to_num(-1.0))
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
