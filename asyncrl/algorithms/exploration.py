@@ -119,7 +119,8 @@ class Exploration:
     @property
     def decays(self) -> bool:
         """Whether ε decays in any environment."""
-        return self.epsilon_start > min(self.final_epsilons)
+        is_ladder = self.epsilon_assignment is Assignment.LADDER
+        return self.epsilon_start > (self.final_epsilons[0] ** 8 if is_ladder else min(self.final_epsilons))
 
     def finals(self, slots: EnvSlots) -> Tensor:
         """Return the final ε of each environment, [B] float64."""

@@ -49,5 +49,5 @@ class LinearQ(OneStepQ):
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
         super().check(spaces, network)
-        if network.network not in ("auto", "radial"):
+        if network.network != "radial":
             raise UsageError(f"linear-q needs fixed features: use --network radial, not {network.network}")

@@ -45,6 +45,21 @@ def test_epsilon_decays_linearly_and_then_stays(step: int) -> None:
     assert exploration.epsilon(step, EnvSlots.of(1, 0, 3)).tolist() == pytest.approx([expected] * 3)
 
 
+@pytest.mark.parametrize("assignment", Assignment)
+@pytest.mark.parametrize("start", [0.3, 0.4, 0.5])
+@pytest.mark.parametrize("finals", [(0.4,), (0.4, 0.45), (0.45, 0.2)])
+def test_epsilon_is_known_to_decay(assignment: Assignment, start: float, finals: tuple[float, ...]) -> None:
+    exploration = Exploration(
+        epsilon_start=start,
+        final_epsilons=finals,
+        final_epsilon_probabilities=(1 / len(finals),) * len(finals),
+        epsilon_assignment=assignment,
+    )
+    slots = EnvSlots.of(1, 0, 20)
+    falls = (exploration.epsilon(0, slots) > exploration.epsilon(exploration.epsilon_steps, slots)).any()
+    assert exploration.decays == bool(falls)
+
+
 def test_each_environment_explores_with_its_own_epsilon() -> None:
     best, epsilon = torch.full((3, 10_000), 2).flatten(), torch.tensor([0.0, 0.4, 1.0]).repeat_interleave(10_000)
     action, random = (x.view(3, 10_000) for x in explore(best, 4, epsilon, torch.Generator().manual_seed(1)))

@@ -42,6 +42,10 @@ MISTAKES = {
     "train --preset a3c/atary": "there is no preset 'a3c/atary'; did you mean 'a3c/atari'",
     "train a3c": "the environment is missing",
     "train one-step-q Pendulum-v1": "Pendulum-v1: one-step-q needs one discrete action per step",
+    **{
+        f"train linear-q CartPole-v1 --network {name}": f"linear-q needs fixed features: use --network radial, not {name}"
+        for name in ("mlp", "auto")
+    },
     f"{CORRIDOR} --optimizer-epsilon 0": "--optimizer-epsilon must be positive, not 0",
     f"{CORRIDOR} --actors 0": "--actors must be 1 or more, not 0",
     f"{CORRIDOR} --steps -5": "--steps must be 1 or more, not -5",
