@@ -102,6 +102,7 @@ def test_a_queue_that_cannot_work_is_refused(settings: dict[str, Any], reason: s
     [
         ("a3c", {}, "a3c does not measure how far an update moves its policy; ppo does"),
         ("ppo", dict(engine="hogwild"), "choose constant or linear"),
+        ("ppo", dict(lag=0, epochs=1, minibatches=1), "with --epochs 1 --minibatches 1 --lag 0 .* it is always 0"),
         ("ppo", dict(target_kl=0.0), "--target-kl must be positive, not 0"),
     ],
 )

@@ -152,6 +152,15 @@ def test_hogwild_does_without_the_averages_of_a_preset() -> None:
     assert schedule is LearningRateSchedule.CONSTANT
 
 
+def test_without_a_kl_to_measure_the_rate_of_a_preset_is_constant() -> None:
+    single = tailor("ALE/Pong-v5", "ppo", epochs=1, minibatches=1)
+    assert single.optimizer.learning_rate_schedule is LearningRateSchedule.CONSTANT
+    assert (
+        tailor("ALE/Pong-v5", "ppo", epochs=1, minibatches=1, lag=1).optimizer.learning_rate_schedule
+        is LearningRateSchedule.KL
+    )
+
+
 def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
     config = configure("CartPole-v1", "a3c", lag=3, t_max=16)
     assert settings_of(config) == {"lag"}  # t_max is the preset's

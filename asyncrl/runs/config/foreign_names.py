@@ -44,6 +44,7 @@ _OTHERS = {
     "max_kl": "kl_target",
     "minibatches": "batch_size minibatch_size n_minibatches nminibatches num_minibatches sgd_minibatch_size",
     "n_step": "n_steps num_steps nstep",
+    "network": "policy policy_type",
     "noisy": "noisy_net noisy_nets",
     "normalize_advantage": "norm_adv normalize_advantages",
     "optimizer_epsilon": "adam_eps adam_epsilon eps",

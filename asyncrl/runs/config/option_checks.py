@@ -263,7 +263,7 @@ def _of_algorithm(config: RunConfig, contract: Contract) -> Iterator[Ineffective
     if experience.epochs == experience.minibatches == 1:
         one = "with --epochs 1 --minibatches 1, where an update is a single step from the old policy"
         yield IneffectiveOptions(("value_clip_range",), one)
-        if config.schedule is ScheduleKind.LOCKSTEP and config.lag == 0 and config.publish_every == 1:
+        if config.takes_single_steps:
             yield IneffectiveOptions(("clip_range", "max_kl"), f"{one}, and --lag 0, where that policy acted")
     if experience.replay is not None:
         yield from _of_replay(experience.replay)

@@ -143,6 +143,11 @@ def _check_learning_rate(config: RunConfig) -> None:
             "--learning-rate-schedule kl adapts one learner's rate, and with --engine hogwild every worker learns; "
             "choose constant or linear"
         )
+    if config.takes_single_steps:
+        raise UsageError(
+            "--learning-rate-schedule kl: with --epochs 1 --minibatches 1 --lag 0 the KL is measured before the policy has "
+            "moved, so it is always 0; raise --epochs or --minibatches, or choose constant or linear"
+        )
 
 
 def _check_normalization(config: RunConfig) -> None:

@@ -249,6 +249,13 @@ class RunConfig:
         """Updates of the whole run; None if that depends on the length of episodes."""
         return None if self.algorithm.experience().full_episodes else math.ceil(self.steps / self.batch_steps)
 
+    @property
+    def takes_single_steps(self) -> bool:
+        """Whether an update is a single gradient step from the policy that acted."""
+        experience = self.algorithm.experience()
+        is_fresh = self.schedule is not ScheduleKind.FREE and self.lag == 0 and self.publish_every == 1
+        return is_fresh and experience.epochs == experience.minibatches == 1
+
     def acting_device(self, contract: Contract) -> str:
         """Where the network acts: networks that see images do on the learner's GPU, if it is in this machine."""
         is_elsewhere = self.engine in (EngineKind.HOGWILD, EngineKind.RAY)

@@ -133,7 +133,7 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     """New values of settings that were not given and do not suit those that were.
 
     A run shorter than the preset's would otherwise end before a replay method learns, before the target network is
-    copied, or while nearly all actions are random. Hogwild would refuse a preset's normalization.
+    copied, or while nearly all actions are random. Hogwild would refuse a preset's normalization and its KL schedule.
     """
     algorithm, steps = config.algorithm, config.steps
     adapted: dict[str, Any] = {}
@@ -149,8 +149,10 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
             adapted["normalize_observation"] = False
     if config.engine is EngineKind.HOGWILD:  # its workers have no common order to average or adapt in
         adapted |= {name: False for name in _AVERAGES if name not in given}
-        if config.optimizer.learning_rate_schedule is LearningRateSchedule.KL and "learning_rate_schedule" not in given:
-            adapted["learning_rate_schedule"] = LearningRateSchedule.CONSTANT.value
+    follows_kl = config.optimizer.learning_rate_schedule is LearningRateSchedule.KL
+    has_no_kl = config.engine is EngineKind.HOGWILD or config.takes_single_steps
+    if follows_kl and has_no_kl and "learning_rate_schedule" not in given:
+        adapted["learning_rate_schedule"] = LearningRateSchedule.CONSTANT.value
     experience = algorithm.experience()
     if experience.replay is not None:
         starts = experience.replay.learning_starts
