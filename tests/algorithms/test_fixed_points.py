@@ -6,6 +6,7 @@ probable, so that what they converge to can be computed beforehand.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import pytest
@@ -42,9 +43,8 @@ def walk(state: tuple[int, int], action: int) -> Outcome:
     return Outcome(-1.0, NUMBER[row, column], False)
 
 
-def next_actions(q: Tensor, state: int) -> list[int]:
+def next_actions(best: int) -> list[int]:
     """Ten actions, as often as an ε-greedy policy takes them."""
-    best = int(q[state].argmax())
     others = [a for a in range(4) if a != best]
     return [best] * TENTHS[0] + others
 
@@ -52,18 +52,19 @@ def next_actions(q: Tensor, state: int) -> list[int]:
 def computed(*, greedy: bool) -> Tensor:
     """The fixed point by dynamic programming: Q* or the Q of the ε-greedy policy that it defines itself."""
     q = torch.zeros(len(STATES), 4, dtype=torch.float64)
-    for _ in range(400):
+    for _ in range(200):
         new = q.clone()
         for i, state in enumerate(STATES):
             for action in range(4):
                 reward, then, terminated = walk(state, action)
-                future = q[then].max() if greedy else q[then, next_actions(q, then)].mean()
+                future = q[then].max() if greedy else q[then, next_actions(int(q[then].argmax()))].mean()
                 new[i, action] = reward + GAMMA * (0.0 if terminated else float(future))
         q = new
     return q.float()
 
 
-def once_each(q: Tensor) -> Batch:
+@functools.cache
+def once_each() -> Batch:
     """Every state and action, one step."""
     columns = []
     for i, state in enumerate(STATES):
@@ -73,25 +74,30 @@ def once_each(q: Tensor) -> Batch:
     return side_by_side(columns)
 
 
-def with_what_was_done_next(q: Tensor) -> Batch:
-    """Every state and action ten times, with a second step that holds the policy's next action."""
+@functools.cache
+def with_what_is_done_next(best: tuple[int, ...]) -> Batch:
+    """Every state and action ten times, with a second step that holds the next action of a policy.
+
+    `best` holds the action of each state that the policy prefers.
+    """
     columns = []
     for i, state in enumerate(STATES):
         for action in range(4):
             reward, then, terminated = walk(state, action)
             columns += [
                 batch([i, then, 0], [action, other], [reward, 0.0], [terminated, False], [True, not terminated])
-                for other in next_actions(q, then)
+                for other in next_actions(best[then])
             ]
     return side_by_side(columns)
 
 
 def learned(algorithm: OneStepQ | OneStepSarsa) -> Tensor:
-    make = once_each if isinstance(algorithm, OneStepQ) else with_what_was_done_next
     table = QTable(torch.zeros(len(STATES), 4))
     for _ in range(150):
         table.q.grad = None
-        algorithm.loss(table, table, make(table.q.detach())).total.backward()
+        best = tuple(table.q.detach().argmax(1).tolist())
+        steps = once_each() if isinstance(algorithm, OneStepQ) else with_what_is_done_next(best)
+        algorithm.loss(table, table, steps).total.backward()
         assert table.q.grad is not None
         with torch.no_grad():  # the loss is a mean over all entries: this moves each of them the whole way
             table.q -= 0.5 * table.q.numel() * table.q.grad
