@@ -119,7 +119,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("dqn", dict(double=True, dueling=True, noisy=True, prioritized=True, n_step=3)),
     ("dqn", dict(recurrent="gru", recurrent_size=8, sequence_length=3, burn_in=1)),
     ("iqn", dict(munchausen=True)),
-    ("a3c", dict(env="ALE/Pong-v5", actors=1, envs_per_actor=2)),
+    ("a3c", dict(env="ALE/Pong-v5", actors=1, envs_per_actor=2, steps=60)),
     ("sac", dict(network="own_networks:Encoder")),
 ]
 
@@ -138,7 +138,7 @@ def test_losses_that_differ_from_update_to_update_or_always_have_new_shapes_are_
 def test_captured_gradients_train_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: Capture, algorithm: str, more: dict[str, Any]
 ) -> None:
-    settings = dict(steps=480, actors=2, envs_per_actor=4, lag=1, seed=3, engine="serial", eval_episodes=0)
+    settings = dict(steps=240, actors=2, envs_per_actor=4, lag=1, seed=3, engine="serial", eval_episodes=0)
     asked = {"env": world_of(algorithm), **settings, **OWN.get(algorithm, {}), **more}
     config = configure(asked.pop("env"), algorithm, **asked)
     captures: list[Any] = []
