@@ -62,11 +62,11 @@ def train(name, env, **how):
     found[name] = asyncrl.load(run.path).checkpoint.weights_sha256
 
 train("over another", "CartPole-v1", engine="serial")
-train("over another, processes", "CartPole-v1", engine="processes")
 train("class", Small, engine="serial")
+train("partial, async", functools.partial(Small, length=5), engine="serial", env_backend="async")
+train("over another, processes", "CartPole-v1", engine="processes")  # the first of these, which share a fork server
 train("class, processes", Small, engine="processes")
 train("lambda, processes", lambda **kwargs: Small(**kwargs), engine="processes")
-train("partial, async", functools.partial(Small, length=5), engine="serial", env_backend="async")
 train("registered, processes", "Here-v0", engine="processes")
 train("registered by name, async", "Named-v0", engine="processes", env_backend="async")
 asyncrl.train(Small, "dqn", run_dir="bot", engine="processes", bot="__main__:make_bot", bot_share=0.5, learning_starts=20,
