@@ -107,10 +107,10 @@ def test_an_agent_of_a_gpu_is_shared_from_a_machine_without_one(run: Run, tmp_pa
 
 
 def test_an_agent_that_names_code_says_so_on_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, _ = start(configure("worlds:Toolbox", "a3c", eval_episodes=0, **SMALL), tmp_path / "run")
+    run, _ = start(configure("failing_envs:Counting", "a3c", eval_episodes=0, **SMALL), tmp_path / "run")
     assert main(["share", str(run.path), str(tmp_path / "agent"), "--episodes", "1", "--onnx"]) == 0
     said = capsys.readouterr().out
-    assert "there is no video: worlds:Toolbox cannot be drawn" in said
+    assert "there is no video: failing_envs:Counting cannot be drawn" in said
     assert "onnx/policy.onnx" in said
     card = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
     assert "It names code of its author" in card
