@@ -68,7 +68,7 @@ def test_other_families(env: str, steps: int, options: dict[str, Any]) -> None:
     come_back(env, steps, **options)
 
 
-@pytest.mark.parametrize(("seeded_every", "steps"), [(60, 601), (20_000, 250)])
+@pytest.mark.parametrize(("seeded_every", "steps"), [(60, 401), (20_000, 250)])
 def test_atari_is_restored_across_many_games(monkeypatch: pytest.MonkeyPatch, seeded_every: int, steps: int) -> None:
     monkeypatch.setattr(atari_wrappers, "RESEED_AFTER", seeded_every)
     come_back("ALE/Breakout-v5", steps, life_loss=True)
