@@ -12,7 +12,7 @@ from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure, evaluate
 from asyncrl.launch import start
 
-SMALL: dict[str, Any] = dict(steps=640, actors=2, envs_per_actor=4, eval_episodes=4, engine="serial", seed=5)
+SMALL: dict[str, Any] = dict(steps=400, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
 SEQUENCES: dict[str, Any] = MEMORY | dict(recurrent="lstm", recurrent_size=8, sequence_length=6, burn_in=2, n_step=2)
 CONTINUOUS = ("sac", "td3")
 DQN_SWITCHES: dict[str, Any] = MEMORY | dict(
