@@ -35,7 +35,7 @@ from asyncrl.runs.lookup import open_run
 
 ENGINES = ["serial", "threads", "processes"]
 REPLAYED: dict[str, Any] = dict(learning_starts=96, capacity=2_000, batch_size=16)
-SMALL: dict[str, Any] = dict(steps=1_920, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, log_every=96)
+SMALL: dict[str, Any] = dict(steps=960, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5, log_every=96)
 
 
 def children_of_ours() -> list[psutil.Process]:
@@ -120,7 +120,8 @@ def test_an_environment_that_wants_to_leave_has_failed(tmp_path: Path, engine: s
 
 
 def test_a_worker_whose_environment_wants_to_leave_has_failed(tmp_path: Path) -> None:
-    config = configure("worlds:Leaving-v0", "a3c", engine="serial", env_backend="async", restarts=0, **SMALL)
+    small = SMALL | dict(actors=1, envs_per_actor=2)
+    config = configure("worlds:Leaving-v0", "a3c", engine="serial", env_backend="async", restarts=0, **small)
     with pytest.raises(EnvironmentFault, match="raised SystemExit in step: the window was closed"):
         start(config, tmp_path / "run")
     assert saved_in(tmp_path / "run").update >= 4
@@ -178,7 +179,8 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def test_records_that_cannot_be_written_end_a_run_which_is_saved_and_goes_on_exactly(tmp_path: Path) -> None:
-    config = configure("worlds:Corridor-v0", "a3c", engine="serial", **SMALL | {"log_every": 1, "steps": 4_800})
+    settings = SMALL | dict(steps=1_920, log_every=1, hidden=(8,))  # a checkpoint smaller than the records
+    config = configure("worlds:Corridor-v0", "a3c", engine="serial", **settings)
     start(config, tmp_path / "whole")
     size = {path: path.stat().st_size for path in (tmp_path / "whole").rglob("*")}
     largest = max(size[path] for path in size if path.suffix == ".safetensors")
@@ -279,7 +281,7 @@ def test_a_gradient_too_long_for_its_norm_ends_the_run_the_same_way(tmp_path: Pa
 def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_path: Path) -> None:
     """They are restarted, replay the episode, and are counted."""
     settings: dict[str, Any] = dict(
-        env_backend="async", restarts=100, actors=1, envs_per_actor=2, steps=80, t_max=5, eval_episodes=0
+        env_backend="async", restarts=100, actors=1, envs_per_actor=2, steps=40, t_max=5, eval_episodes=0
     )
     crumbs = tmp_path / "crumbs"
     crumbs.mkdir()
@@ -289,7 +291,7 @@ def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_p
     one, other = (asyncrl.load(run.path).checkpoint.weights() for run in (calm, crashing))
     assert one.equal(other)
     crashes = len(list(crumbs.iterdir()))
-    assert crashes >= 6
+    assert crashes >= 3
     records = [json.loads(line) for line in (crashing.path / "metrics.jsonl").read_text().splitlines()]
     assert max(record.get("worker_restarts", 0) for record in records) == crashes
     assert len(list((crashing.path / "capsules").iterdir())) == crashes
