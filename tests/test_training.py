@@ -154,6 +154,6 @@ def test_a_setting_overrides_the_preset_and_an_unknown_one_is_refused() -> None:
 
 
 def test_the_corridor_is_learned(tmp_path: Path) -> None:
-    settings = dict(steps=24_000, actors=2, envs_per_actor=8, t_max=10, learning_rate=5e-3, eval_episodes=0, seed=5)
+    settings = dict(steps=12_000, actors=2, envs_per_actor=8, t_max=10, learning_rate=5e-3, eval_episodes=0, seed=5)
     run, _ = start(configure("worlds:Corridor-v0", "a3c", engine="serial", **settings), tmp_path / "run")
     assert evaluate(run.path, 50, greedy=False).mean > 0.9

@@ -131,7 +131,7 @@ def test_bots_play_their_share_of_the_episodes(
     monkeypatch.setattr(
         DQN, "act", lambda self, network, observation, state, context: ActionOutput(zeros(observation), state, {})
     )
-    asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=6_000, learning_starts=5_900, capacity=6_000)
+    asked = dict(bot=f"{bots}:to_the_right", bot_share=share, steps=3_000, learning_starts=2_900, capacity=3_000)
     start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
     played = everything(memories[0])
     bots_steps, others = (played.action == 1).sum().item(), (played.action == 0).sum().item()
@@ -151,6 +151,7 @@ def test_the_bot_plays_the_whole_prefill(tmp_path: Path, bots: Path, memories: l
 
 def test_a_run_with_a_bot_is_the_same_on_every_engine(tmp_path: Path, bots: Path) -> None:
     asked = dict(bot=f"{bots}:to_the_right", bot_share=0.3, bot_explores=True, final_epsilons=(0.4,))
+    asked |= dict(steps=400, learning_starts=100)
     hashes = set()
     for engine in ("serial", "threads", "processes"):
         run, _ = start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked | dict(engine=engine)), tmp_path / engine)
@@ -178,10 +179,14 @@ def test_every_episode_has_a_new_bot(bots: Path) -> None:
         ("leaving", r"raised SystemExit \(.*bots.py, line 29\)"),
     ],
 )
-@pytest.mark.parametrize("engine", ["serial", "processes"])
-def test_a_bots_error_names_its_file(tmp_path: Path, bots: Path, name: str, sentence: str, engine: str) -> None:
-    asked = dict(bot=f"{bots}:{name}", bot_share=0.9, engine=engine)
+def test_a_bots_error_names_its_file(tmp_path: Path, bots: Path, name: str, sentence: str) -> None:
     with pytest.raises(BotFault, match=sentence):
+        start(configure("worlds:Corridor-v0", "dqn", **SMALL | dict(bot=f"{bots}:{name}", bot_share=0.9)), tmp_path / "run")
+
+
+def test_it_does_from_another_process_too(tmp_path: Path, bots: Path) -> None:
+    asked = dict(bot=f"{bots}:confused", bot_share=0.9, engine="processes")
+    with pytest.raises(BotFault, match=r"raised ValueError: which way\? \(.*bots.py, line 18\)"):
         start(configure("worlds:Corridor-v0", "dqn", **SMALL | asked), tmp_path / "run")
 
 
