@@ -20,7 +20,7 @@ from asyncrl.launch import start
 from asyncrl.runs.run import RECORD_KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-SMALL: dict[str, Any] = dict(steps=320, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
+SMALL: dict[str, Any] = dict(steps=160, actors=2, envs_per_actor=4, eval_episodes=2, engine="serial", seed=5)
 REPLAY = dict(learning_starts=100, capacity=600, batch_size=16, replay_ratio=0.05)
 OWN: dict[str, dict[str, Any]] = {
     "dqn": REPLAY,
@@ -75,7 +75,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     monkeypatch.setattr(Gymnasium, "measures", lambda self, contract: ("distance",))
     (tmp_path / "crumbs").mkdir()
     crashing = dict(
-        steps=20,
+        steps=12,
         actors=1,
         envs_per_actor=2,
         t_max=5,
