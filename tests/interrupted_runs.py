@@ -16,8 +16,8 @@ from asyncrl.monitor import JsonLines
 from asyncrl.runs.config.run_config import RunConfig
 from asyncrl.runs.lookup import open_run
 
-BATCH, UPDATES = 96, 20
-SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=8, eval_episodes=0, seed=5)
+BATCH, UPDATES = 48, 20
+SMALL: dict[str, Any] = dict(steps=BATCH * UPDATES, actors=3, envs_per_actor=4, t_max=4, eval_episodes=0, seed=5)
 SMALL |= dict(engine="serial", log_every=BATCH, checkpoint_every=2 * BATCH)
 
 

@@ -55,42 +55,42 @@ def save(path: Path, tensors: dict[str, dict[str, torch.Tensor]], like: checkpoi
     checkpoint.save(path, {**tensors, "weights": {n: tensors["weights"][n] for n in like.parameters}}, **facts)
 
 
-SHORT = {**SMALL, "steps": 1440, "log_every": 1}
+SHORT = {**SMALL, "steps": 768, "log_every": 1}
 del SHORT["t_max"]
-TRANSITIONS: dict[str, Any] = dict(learning_starts=100, capacity=700, batch_size=16, replay_ratio=0.1)
+TRANSITIONS: dict[str, Any] = dict(learning_starts=100, capacity=240, batch_size=16, replay_ratio=0.1)
 SEQUENCES: dict[str, Any] = dict(recurrent="lstm", recurrent_size=8, sequence_length=4, burn_in=2)
 STORED: dict[str, Any] = dict(TRANSITIONS, n_step=3)
 NORMALIZED: dict[str, Any] = dict(normalize_observation=True, normalize_return=True)
-PIXELS: dict[str, Any] = dict(STORED, replay_ratio=0.05, network="a3c-cnn", learner_threads=1, actors=1)
+PIXELS: dict[str, Any] = dict(STORED, steps=120, learning_starts=20, network="a3c-cnn", learner_threads=1, actors=1)
 
 
 @pytest.mark.parametrize(
     ("env", "algorithm", "settings"),
     [
-        ("worlds:Corridor-v0", "a3c", dict(lag=2, publish_every=2)),
-        ("CartPole-v1", "a3c", dict(recurrent="lstm", engine="processes")),
-        ("CartPole-v1", "one-step-sarsa", {}),
+        ("worlds:Corridor-v0", "a3c", dict(steps=480, lag=2, publish_every=2)),
+        ("CartPole-v1", "a3c", dict(t_max=8, recurrent="lstm", recurrent_size=8, engine="processes")),
+        ("CartPole-v1", "one-step-sarsa", dict(steps=480)),
         ("CartPole-v1", "reinforce", dict(steps=2000, longest_episode=50)),
         ("CartPole-v1", "pqn", dict(recurrent="gru", recurrent_size=8, t_max=8, minibatches=2)),
-        ("CartPole-v1", "dqn", dict(STORED, steps=1200, prioritized=True, noisy=True)),
+        ("CartPole-v1", "dqn", dict(STORED, steps=400, prioritized=True, noisy=True)),
         (
             "CartPole-v1",
             "c51",
-            dict(STORED, steps=200, env_backend="async", envs_per_actor=1, actors=1, learning_starts=40),
+            dict(STORED, steps=60, env_backend="async", envs_per_actor=1, actors=1, learning_starts=20),
         ),
         ("Pendulum-v1", "ppo", dict(epochs=2, t_max=8)),
-        ("CartPole-v1", "iqn", dict(STORED, steps=700, quantile_samples=8, target_samples=8, munchausen=True)),
-        ("CartPole-v1", "dqn", dict(TRANSITIONS, **SEQUENCES, steps=1000, prioritized=True)),
-        ("Pendulum-v1", "td3", dict(TRANSITIONS, steps=1200, policy_delay=3)),
-        ("Pendulum-v1", "sac", dict(TRANSITIONS, steps=1200, prioritized=True)),
+        ("CartPole-v1", "iqn", dict(STORED, steps=400, quantile_samples=8, target_samples=8, munchausen=True)),
+        ("CartPole-v1", "dqn", dict(TRANSITIONS, **SEQUENCES, steps=400, prioritized=True)),
+        ("Pendulum-v1", "td3", dict(TRANSITIONS, steps=400, policy_delay=3)),
+        ("Pendulum-v1", "sac", dict(TRANSITIONS, steps=400, prioritized=True)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),
         ("masked_envs:Moves", "ppo", dict(epochs=2, t_max=7, recurrent="lstm", recurrent_size=8)),
-        ("masked_envs:ByObservation", "dqn", dict(STORED, steps=1200, prioritized=True)),
+        ("masked_envs:ByObservation", "dqn", dict(STORED, steps=400, prioritized=True)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, normalize_value=True, **NORMALIZED)),
-        ("CartPole-v1", "one-step-sarsa", dict(lag=2, **NORMALIZED)),
-        ("CartPole-v1", "dqn", dict(STORED, steps=1200, target_every=0, tau=0.1, **NORMALIZED)),
-        ("VizdoomBasic-v1", "dqn", dict(PIXELS, steps=200, envs_per_actor=1, learning_starts=40)),
-        ("ALE/Breakout-v5", "dqn", dict(PIXELS, steps=300, envs_per_actor=2, life_loss=True, noop_max=5)),
+        ("CartPole-v1", "one-step-sarsa", dict(steps=480, lag=2, **NORMALIZED)),
+        ("CartPole-v1", "dqn", dict(STORED, steps=400, target_every=0, tau=0.1, **NORMALIZED)),
+        ("VizdoomBasic-v1", "dqn", dict(PIXELS, envs_per_actor=1)),
+        ("ALE/Breakout-v5", "dqn", dict(PIXELS, t_max=8, envs_per_actor=2, life_loss=True, noop_max=5)),
     ],
 )
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(
@@ -99,9 +99,11 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
     """The same weights and the same episodes with the same returns, after two stops in mid-episode."""
     config = configure(env, algorithm, **{**SHORT, **settings})
     start(config, tmp_path / "whole")
-    run, outcome = start(config, tmp_path / "stopped", Listener(STOPPED))
+    run, outcome = start(config, tmp_path / "stopped", Listener(3))
     assert outcome.signal == signal.SIGTERM
-    resume(run.path, Listener(2 * STOPPED))
+    _, outcome = resume(run.path, Listener(6))
+    assert outcome is not None
+    assert outcome.signal == signal.SIGTERM
     resume(run.path)
     assert weights_of(run.path) == weights_of(tmp_path / "whole")
     played, whole = (
@@ -114,17 +116,17 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
 def test_a_run_whose_checkpoint_failed_halfway_is_saved_again_and_resumes_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configure("CartPole-v1", "dqn", **{**SHORT, **STORED, "steps": 1200})
+    config = configure("CartPole-v1", "dqn", **{**SHORT, **STORED, "steps": 400})
     start(config, tmp_path / "whole")
     mark, full = Run.mark, [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
 
     def mark_once_full(self: Run, name: str, path: Path) -> None:
-        if path.name == "000000000960" and full:
+        if path.name == "000000000192" and full:
             raise full.pop()
         mark(self, name, path)
 
     monkeypatch.setattr(Run, "mark", mark_once_full)
-    with pytest.raises(SystemFault, match="resume from step 960"):
+    with pytest.raises(SystemFault, match="resume from step 192"):
         start(config, tmp_path / "failed")
     assert not full
     resume(tmp_path / "failed")
@@ -315,7 +317,7 @@ def test_a_run_is_not_continued_under_another_contract(tmp_path: Path, monkeypat
     [
         ("n-step-q", dict(target_every=5 * BATCH), "target"),
         ("ppo", dict(epochs=2, minibatches=2), "optimizer"),
-        ("a3c", dict(publish_every=3, lag=2), "recent"),
+        ("a3c", dict(publish_every=3, lag=2, t_max=8), "recent"),
         ("dqn", dict(TRANSITIONS, n_step=2, prioritized=True), "replay"),
     ],
 )

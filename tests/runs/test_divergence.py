@@ -29,7 +29,7 @@ BATCH = 96
 SMALL: dict[str, Any] = dict(actors=3, envs_per_actor=4, eval_episodes=0, seed=5, engine="serial")
 DIVERGING = SMALL | dict(steps=12 * BATCH, t_max=8, eval_episodes=2, log_every=BATCH, eval_every=3 * BATCH)
 DIVERGING |= dict(checkpoint_every=2 * BATCH)
-DIVERGING |= dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=64.0)
+DIVERGING |= dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=16.0)
 
 
 def diverging(**settings: Any) -> RunConfig:
@@ -79,7 +79,7 @@ def test_a_run_that_diverged_may_go_on_with_another_learning_rate_and_only_it(di
     _, outcome = resume(run.path, view, learning_rate=0.5)
     assert outcome is not None
     assert outcome.step == DIVERGING["steps"]
-    said = "The learning rate changes from 64 to 0.5: results differ from the original run."
+    said = "The learning rate changes from 16 to 0.5: results differ from the original run."
     assert said in view.said
     assert said in (run.path / "log.txt").read_text()
     assert newest_checkpoint(run).config.optimizer.learning_rate == 0.5
@@ -103,7 +103,7 @@ def test_a_run_goes_back_and_on_with_half_the_rate_the_same_on_every_engine(tmp_
         assert weights_of(tmp_path / engine) == weights_of(tmp_path / "serial")
     back = rewinds(tmp_path / "serial")
     assert [record["number"] for record in back] == list(range(1, len(back) + 1))
-    assert [record["learning_rate"] for record in back] == [64 / 2**n for n in range(1, len(back) + 1)]
+    assert [record["learning_rate"] for record in back] == [16 / 2**n for n in range(1, len(back) + 1)]
     assert all(record["step"] < record["diverged"] for record in back)
     assert newest_checkpoint(open_run(tmp_path / "serial")).config.optimizer.learning_rate == back[-1]["learning_rate"]
     log = (tmp_path / "serial" / "log.txt").read_text()
