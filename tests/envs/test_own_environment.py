@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command_here
 
 import asyncrl
 from asyncrl.api import configure
@@ -25,10 +24,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     code, *_ = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.S)
     (folder / "room.py").write_text(code)
-    command = ["train", "a3c", "room:Room", "--env-kwargs", '{"size": 7}', "--episode-steps", "50", "--steps", "20000"]
-    done = subprocess.run(
-        [sys.executable, "-m", "asyncrl", *command, "--run-dir", "run"], cwd=folder, capture_output=True, text=True
-    )
+    command = ["train", "a3c", "room:Room", "--env-kwargs", '{"size": 7}', "--episode-steps", "50", "--steps", "6000"]
+    done = command_here(*command, "--engine", "serial", "--run-dir", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "goal: 1 float32, here: one of 7" in done.stdout
     return folder
@@ -81,12 +78,13 @@ def test_mistakes_are_named(
 @pytest.mark.parametrize("algorithm", ["a3c", "ppo", "reinforce"])
 def test_parts_inside_of_parts_and_several_choices_train(algorithm: str, tmp_path: Path) -> None:
     """Dict of Discrete and a Tuple of images, bits and numbers; MultiDiscrete actions."""
-    run = asyncrl.train("worlds:Toolbox-v0", algorithm, steps=800, run_dir=tmp_path / "run", eval_episodes=2)
+    settings = dict(steps=320, engine="serial", eval_episodes=2)
+    run = asyncrl.train("worlds:Toolbox-v0", algorithm, run_dir=tmp_path / "run", **settings)
     assert 0 <= asyncrl.evaluate(run.path, episodes=2).mean <= 5
 
 
 def test_packed_observations_are_stored_and_every_engine_gives_the_same_weights(tmp_path: Path) -> None:
-    settings = dict(steps=1_500, learning_starts=200, replay_ratio=0.1, eval_episodes=2)
+    settings = dict(steps=400, learning_starts=200, replay_ratio=0.1, eval_episodes=2)
     for engine in ("serial", "processes"):
         asyncrl.train("FrozenLake-v1", "dqn", run_dir=tmp_path / engine, engine=engine, seed=3, **settings)
     one, other = (asyncrl.load(tmp_path / engine).checkpoint.weights() for engine in ("serial", "processes"))
