@@ -32,7 +32,7 @@ OWN: dict[str, dict[str, Any]] = {
     "iqn": STORED | dict(munchausen=True, noisy=True),
     "sac": REPLAY,
     "td3": REPLAY,
-    "ppo": dict(t_max=8, minibatches=2, recurrent="gru", recurrent_size=4),
+    "ppo": dict(t_max=8, minibatches=2, epochs=2, recurrent="gru", recurrent_size=4),
     "a3c": dict(recurrent="lstm", recurrent_size=4),
     "reinforce": dict(longest_episode=10),
     "actor-critic": dict(longest_episode=10),
@@ -103,11 +103,15 @@ def test_every_algorithm_learns_the_same_where_the_default_dtype_is_float64(algo
     assert torch.equal(found, expected)
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    return weights(tmp_path_factory.mktemp("defaults") / "run")
+
+
 @pytest.mark.parametrize("defaults", [another_device, no_gradients, torch.inference_mode, strict_numpy])
 def test_other_defaults_of_torch_and_numpy_change_no_run(
-    defaults: Callable[[], AbstractContextManager[None]], tmp_path: Path
+    defaults: Callable[[], AbstractContextManager[None]], expected: torch.Tensor, tmp_path: Path
 ) -> None:
-    expected = weights(tmp_path / "expected")
     with defaults():
         found = weights(tmp_path / "found")
     assert torch.equal(found, expected)
@@ -115,7 +119,8 @@ def test_other_defaults_of_torch_and_numpy_change_no_run(
 
 def weights(folder: Path) -> torch.Tensor:
     """The weights of a run that was evaluated, loaded and used to act."""
-    run = asyncrl.train("worlds:Corridor-v0", "ppo", run_dir=folder, steps=160, engine="serial", eval_episodes=1)
+    small = dict(steps=160, actors=1, envs_per_actor=4, t_max=8, epochs=2, engine="serial", eval_episodes=1)
+    run = asyncrl.train("worlds:Corridor-v0", "ppo", run_dir=folder, **small)
     agent = asyncrl.load(run.path)
     agent.act(np.zeros(6, np.float32))
     return agent.checkpoint.weights()
