@@ -223,7 +223,7 @@ def test_keys_run_and_jump() -> None:
 
 def test_evaluations_report_how_far_mario_came(tmp_path: Path) -> None:
     small = dict(actors=1, envs_per_actor=2, engine="serial", t_max=10, episode_steps=40)
-    run = train(LEVEL, "a3c", run_dir=tmp_path / "run", steps=200, eval_episodes=2, **small)
+    run = train(LEVEL, "a3c", run_dir=tmp_path / "run", steps=40, eval_episodes=2, **small)
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     (record,) = (record for record in records if record["kind"] == "eval")
     assert record["measures"].keys() == {"distance", "flags"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -115,6 +115,7 @@ def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
     assert shown.startswith("before anything")
 
 
+@settings(max_examples=40)
 @given(st.integers(20, 200), st.text(st.characters(exclude_categories=["C", "Z"]), max_size=90))
 @example(80, "evaluating: 3 of 30 episodes in an_environment_with_a_long_name:AndAClassWithALongerOne")
 def test_the_panel_is_as_wide_as_the_terminal_and_never_wraps(width: int, text: str) -> None:

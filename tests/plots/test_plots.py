@@ -178,7 +178,7 @@ def test_odd_values_in_files_are_left_out(study: Path, tmp_path: Path) -> None:
     test = '{"step": 500, "update": 99, "kind": "eval", "time": 1e999, "mean": 1, "std": NaN, "episodes": 3, "returns": 5}'
     metrics.write_text(metrics.read_text() + f"{train}\n{test}\n")
     for x in ("steps", "episodes", "time"):
-        asyncrl.plot(run, what=["returns", "episodes", "lag", "losses"], x=x).savefig(tmp_path / "odd.png")
+        asyncrl.plot(run, what=["returns", "episodes", "lag", "losses"], x=x).savefig(tmp_path / "odd.png", dpi=20)
 
 
 def test_evaluations_without_counted_episodes_are_not_drawn_over_them(tmp_path: Path) -> None:
