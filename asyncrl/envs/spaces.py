@@ -261,7 +261,7 @@ class Spaces:
             return [observation]
         borders = np.cumsum([entry.nbytes for entry in self.entries])[:-1]
         return [
-            np.ascontiguousarray(x).view(entry.dtype).reshape(*x.shape[:-1], *entry.shape)
+            np.ascontiguousarray(x).view(entry.dtype).reshape((*x.shape[:-1], *entry.shape))
             for entry, x in zip(self.entries, np.split(observation, borders, -1), strict=True)
         ]
 
