@@ -19,7 +19,8 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 def browse() -> Iterator[Callable[..., AbstractContextManager[Any]]]:
     """Opens an address as a page. When it is closed there must have been no error, and no request to another machine.
 
-    With `server_ends`, requests may fail for want of a server.
+    With `server_ends`, requests may fail for want of a server. An agent plays only with `plays`: its process imports torch
+    and draws for as long as the page is open.
     """
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     if not CHROMIUM.exists():
@@ -28,12 +29,14 @@ def browse() -> Iterator[Callable[..., AbstractContextManager[Any]]]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
 
         @contextmanager
-        def opened(url: str, *, server_ends: bool = False, **context: Any) -> Iterator[Any]:
+        def opened(url: str, *, plays: bool = False, server_ends: bool = False, **context: Any) -> Iterator[Any]:
             problems, hosts = list[str](), set[str]()
             page = browser.new_context(**context).new_page()
             page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.on("request", lambda asked: hosts.add(urlsplit(asked.url).netloc))
+            if not plays:
+                page.route("**/api/player/*/stream", lambda route: None)  # it gets no answer
             page.goto(url)
             yield page
             page.context.close()

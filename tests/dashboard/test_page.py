@@ -53,7 +53,8 @@ def test_curves_grow_while_a_run_trains(browse: Any, until: Any, tmp_path: Path)
     stops = threading.Event()
 
     def go_on(record: dict[str, Any]) -> asyncrl.Stop | None:
-        return asyncrl.Stop("seen enough") if stops.is_set() else None
+        is_over = record["kind"] == "train" and stops.wait(0.2)  # the browser needs the processor
+        return asyncrl.Stop("seen enough") if is_over else None
 
     def train() -> None:
         asyncrl.train(
@@ -174,7 +175,7 @@ def test_the_player_does_not_offer_a_checkpoint_that_was_removed(
     served, run = page_of_copy
     first = min((run / "checkpoints").iterdir())
     offered = f"[...document.querySelectorAll('#player option')].some((one) => one.value === {first.name!r})"
-    with browse(served.url) as page:
+    with browse(served.url, plays=True) as page:
         page.locator("#player .bar").first.wait_for(timeout=60_000)
         page.wait_for_timeout(500)
         assert page.evaluate(offered)

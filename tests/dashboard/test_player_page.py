@@ -21,7 +21,7 @@ def test_the_agent_plays_on_the_page_and_obeys_the_keyboard(
 ) -> None:
     settings: dict[str, Any] = dict(steps=80, actors=1, envs_per_actor=2, t_max=5, engine="serial", eval_episodes=2)
     run, _ = start(configure("CartPole-v1", "a3c", **settings), tmp_path / "run")
-    with asyncrl.watch(run.path, port=0, wait=False) as page, browse(page.url) as seen:
+    with asyncrl.watch(run.path, port=0, wait=False) as page, browse(page.url, plays=True) as seen:
         panel = seen.locator("#player .panel")
         facts = panel.locator(".facts")
         panel.locator(".bar").first.wait_for(timeout=60_000)
