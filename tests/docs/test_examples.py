@@ -54,14 +54,14 @@ def test_the_environments_keep_to_gymnasiums_interface(module: str, example: Any
 
 @pytest.mark.slow
 def test_an_environment_of_ones_own_is_learned_and_recorded(example: Any, tmp_path: Path) -> None:
-    assert example("own_environment").main(steps=6_000, video=tmp_path / "room.gif") > 0.5
+    assert example("own_environment").main(steps=4_000, video=tmp_path / "room.gif") > 0.5
     assert (tmp_path / "room.gif").stat().st_size > 1_000
 
 
 @pytest.mark.slow
 def test_an_agent_learns_from_the_games_of_a_scripted_player(example: Any) -> None:
     pytest.importorskip("minari", reason="pip install 'asyncrl[data]'")
-    scores = example("offline").main(steps=2_000, episodes=10)
+    scores = example("offline").main(steps=1_000, episodes=10)
     assert scores["scripted"] == 500
     assert scores["imitation"] > 100
     assert scores["dqn, offline"] > 50
@@ -69,7 +69,7 @@ def test_an_agent_learns_from_the_games_of_a_scripted_player(example: Any) -> No
 
 @pytest.mark.slow
 def test_a_network_of_ones_own_is_trained(example: Any) -> None:
-    assert example("own_network").main(steps=12_000) > 50
+    assert example("own_network").main(steps=6_000) > 50
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_a_callback_stops_a_run_that_is_good_enough(example: Any) -> None:
 
 @pytest.mark.slow
 def test_an_agent_learns_to_sort_with_allowed_swaps_alone(example: Any) -> None:
-    assert example("action_masks").main(steps=16_000) > 0.5  # the environment raises at a forbidden action
+    assert example("action_masks").main(steps=6_000) > 0.5  # the environment raises at a forbidden action
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_the_quickstart_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
     pytest.importorskip("ipykernel", reason="pip install nbclient ipykernel")
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
-    shorter = {"100_000": "8_192", "20_000": "8_192", "episodes=50": "episodes=5", "max_steps=200": "max_steps=20"}
+    shorter = {"100_000": "4_096", "20_000": "4_096", "episodes=50": "episodes=5", "max_steps=200": "max_steps=20"}
     for cell in notebook.cells:
         for value, replacement in shorter.items():
             cell.source = cell.source.replace(value, replacement)
@@ -104,6 +104,6 @@ def test_the_quickstart_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
     displays = [output.data for output in shown if output.output_type == "display_data"]
     panels = [data["text/html"] for data in displays if "text/html" in data]
     assert len(panels) == 2  # one for each run, redrawn in place
-    assert "8,192 / 8,192" in panels[0]
+    assert "4,096 / 4,096" in panels[0]
     assert "ppo on __main__:Corridor" in panels[1]
     assert sum("image/jpeg" in data for data in displays) == 1  # the game
