@@ -39,7 +39,7 @@ class Idle(own_algorithms.Plain):
     ("algorithm", "settings"),
     [
         (own_algorithms.Plain, {}),
-        (own_algorithms.Replaying, dict(capacity=600, learning_starts=100, batch_size=8, replay_ratio=0.1)),
+        (own_algorithms.Replaying, dict(steps=400, capacity=240, learning_starts=100, batch_size=8, replay_ratio=0.1)),
     ],
 )
 def test_an_algorithm_of_ones_own_is_the_same_on_every_engine_and_after_an_interruption(

@@ -25,7 +25,7 @@ from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.lookup import open_run
 
 SMALL: dict[str, Any] = dict(actors=3, envs_per_actor=4, eval_episodes=0, seed=5, engine="serial", learner_threads=1)
-EPOCHS: dict[str, Any] = dict(SMALL, steps=480, t_max=8, epochs=2, minibatches=3)
+EPOCHS: dict[str, Any] = dict(SMALL, steps=288, t_max=8, epochs=2, minibatches=3)
 REPLAY: dict[str, Any] = dict(SMALL, steps=240, learning_starts=96, capacity=700, batch_size=16, t_max=4)
 UNROLLED: dict[str, Any] = dict(recurrent="lstm", recurrent_size=8)
 
@@ -40,7 +40,7 @@ def weights_after(folder: Path, env: str, algorithm: str, **settings: Any) -> Ch
     [
         ("ppo", dict(EPOCHS, normalize_value=True, normalize_observation=True, learning_rate_schedule="kl"), 2),
         ("ppo", dict(EPOCHS, **UNROLLED, minibatches=6), 3),  # learners without a sequence in a minibatch
-        ("a3c", dict(SMALL, steps=480, t_max=8, **UNROLLED), 2),
+        ("a3c", dict(SMALL, steps=288, t_max=8, **UNROLLED), 2),
         ("dqn", dict(REPLAY, **UNROLLED, sequence_length=3, burn_in=1, prioritized=True, noisy=True, n_step=2), 2),
         ("sac", dict(REPLAY, batch_size=17, replay_ratio=0.25), 2),
     ],
