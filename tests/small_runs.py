@@ -24,7 +24,7 @@ BASE: dict[str, Any] = dict(
 )
 BASE |= dict(t_max=4, longest_episode=6, epochs=2, minibatches=2, target_every=40)
 BASE |= dict(epsilon_steps=50, epsilon_start=0.9)
-BASE |= dict(burn_in=1, capacity=64, batch_size=4, replay_ratio=1.0, learning_starts=24)
+BASE |= dict(burn_in=1, capacity=64, batch_size=4, replay_ratio=0.5, learning_starts=24)
 
 
 _asked: dict[tuple[str, ...], RunConfig] = {}

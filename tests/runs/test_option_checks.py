@@ -49,9 +49,9 @@ OTHER: dict[str, Any] = dict(
     max_kl=1e-9, longest_episode=3, target_every=16, epsilon_start=0.5, final_epsilons=(0.3, 0.2, 0.1),
     final_epsilon_probabilities=(0.0, 0.0, 1.0),
     epsilon_steps=30, epsilon_perturbation=0.5, epsilon_perturbation_every=30, n_step=3,
-    tau=0.1, capacity=48, batch_size=6, replay_ratio=0.5, learning_starts=36, priority_exponent=0.2,
+    tau=0.1, capacity=48, batch_size=6, replay_ratio=1.0, learning_starts=36, priority_exponent=0.2,
     importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3,
-    quantile_samples=5, target_samples=6, acting_quantiles=4, cosines=3,
+    quantile_samples=5, target_samples=6, acting_quantiles=1, cosines=3,
     munchausen_scale=0.1, munchausen_temperature=2.0, munchausen_clip=-0.01,
     sequence_length=3, burn_in=2, critics=3, temperature=0.3, target_entropy=1.0, action_noise=0.5, policy_delay=3,
     target_noise=1.0, target_noise_clip=0.01, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
@@ -263,7 +263,7 @@ def test_no_option_is_refused_always(option: str) -> None:
     if option in OF_FAMILIES:
         env, value = OF_FAMILIES[option]
         small: dict[str, Any] = dict(steps=32, actors=1, envs_per_actor=2, t_max=4, rollouts_per_update=2)
-        small |= dict(network="impala-resnet") if option == "resnet_width" else {}
+        small |= dict(network="impala-resnet", screen_size=42) if option == "resnet_width" else {}
         before, after = (configure(env, "a3c", **small, **settings) for settings in ({}, {option: value}))
         assert refusal(after, option) is None
         assert contract_of(before) != contract_of(after) or _outcome(before) != _outcome(after)
