@@ -143,7 +143,7 @@ def test_every_algorithm_has_the_same_weights_on_every_engine_and_others_with_an
         ("a3c", LSTM),
         ("ppo", dict(recurrent="gru", recurrent_size=8, t_max=8, epochs=2, minibatches=2)),
         ("ppo", dict(t_max=8, minibatches=1, epochs=1)),
-        ("ppo", dict(t_max=8, minibatches=2, learning_rate_schedule="kl", target_kl=1e-4)),
+        ("ppo", dict(t_max=8, epochs=2, minibatches=2, learning_rate_schedule="kl", target_kl=1e-4)),
         ("a3c", dict(publish_every=3)),
         ("n-step-q", dict(publish_every=4, target_every=100)),
         ("dqn", RECORDED | dict(double=True, dueling=True, n_step=3, prioritized=True, target_every=0, tau=0.01)),

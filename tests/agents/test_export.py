@@ -124,7 +124,7 @@ def trained(folder: Path, algorithm: str, env: str, **more: Any) -> Run:
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "memory and a mask": ("a3c", "masked_envs:Moves", dict(recurrent="lstm", recurrent_size=8, normalize_observation=True)),
-    "images and other parts": ("ppo", "worlds:Toolbox-v0", dict(recurrent="gru", recurrent_size=8)),
+    "images and other parts": ("ppo", "worlds:Toolbox-v0", dict(recurrent="gru", recurrent_size=8, epochs=1)),
     "quantiles, dueling and noise": ("iqn", "CartPole-v1", dict(MEMORY, dueling=True, noisy=True)),
     "continuous actions": ("sac", "Pendulum-v1", dict(MEMORY, standardize=100)),
 }

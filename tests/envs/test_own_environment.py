@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,10 +76,10 @@ def test_mistakes_are_named(
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("algorithm", ["a3c", "ppo", "reinforce"])
-def test_parts_inside_of_parts_and_several_choices_train(algorithm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("algorithm", "more"), [("a3c", {}), ("ppo", dict(epochs=1)), ("reinforce", {})])
+def test_parts_inside_of_parts_and_several_choices_train(algorithm: str, more: dict[str, Any], tmp_path: Path) -> None:
     """Dict of Discrete and a Tuple of images, bits and numbers; MultiDiscrete actions."""
-    settings = dict(steps=320, engine="serial", eval_episodes=2)
+    settings = dict(steps=320, engine="serial", eval_episodes=2) | more
     run = asyncrl.train("worlds:Toolbox-v0", algorithm, run_dir=tmp_path / "run", **settings)
     assert 0 <= asyncrl.evaluate(run.path, episodes=2).mean <= 5
 
