@@ -151,7 +151,7 @@ def resume(
     run = open_to_resume(place, trust=trust)
     settings: dict[str, Any] = {**follows, **changes}
     view: Sink | None = None
-    # A damaged config.json: the checkpoints decide whether the run can continue. Steps that are no number: refused below.
+    # If config.json is damaged, the checkpoints decide whether the run can continue; steps are checked below.
     with contextlib.suppress(CheckpointError, TypeError, ValueError):
         config, _ = run.beginning()
         steps = int(settings.get("steps") or current_settings(run.facts()).get("steps", config.steps))

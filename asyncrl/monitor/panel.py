@@ -35,7 +35,6 @@ class Progress:
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.train: Record = {}
-        self.evaluation: Record = {}
         self.returns: list[tuple[float, float]] = []
         """(step, mean return) while training"""
         self.evaluations: list[tuple[float, float]] = []
@@ -57,7 +56,6 @@ class Progress:
             if len(self.returns) > _MAX_POINTS:
                 del self.returns[::2]
         elif record["kind"] == "eval":
-            self.evaluation = record
             self.evaluations.append((record["step"], record["mean"]))
         elif record["kind"] in ("stages", "verdict"):
             self.verdict = record["verdict"]
@@ -70,14 +68,13 @@ class Progress:
         self._recent.clear()
         for points in (self.returns, self.evaluations):
             points[:] = [point for point in points if point[0] <= step]
-        if self.evaluation and self.evaluation["step"] > step:
-            self.evaluation = dict(zip(("step", "mean"), self.evaluations[-1], strict=True)) if self.evaluations else {}
 
     @property
     def steps_per_second(self) -> float:
-        """Mean rate of the last ten seconds."""
-        (first, began), (last, now) = self._recent[0], self._recent[-1]
-        return (last - first) / (now - began) if now > began else float(self.train["steps_per_second"])
+        """Mean rate of the last ten seconds; the last record's own until there are two since the start or a rewind."""
+        if self._recent and (seconds := self._recent[-1][1] - self._recent[0][1]) > 0:
+            return (self._recent[-1][0] - self._recent[0][0]) / seconds
+        return float(self.train["steps_per_second"])
 
     @property
     def time_left(self) -> str:
@@ -113,7 +110,7 @@ class RunPanel:
         if not train:
             return self._framed(Text(self.status or "waiting for the first rollouts …", **_ONE_LINE))
         mean = "–" if train["mean_return"] is None else f"{train['mean_return']:.2f}"
-        evaluated = f"{p.evaluation['mean']:.2f} at {p.evaluation['step']:,}" if p.evaluation else "–"
+        evaluated = "{1:.2f} at {0:,}".format(*p.evaluations[-1]) if p.evaluations else "–"
         last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
         queue = "none" if train["queue_fill"] is None else f"{train['queue_fill']:.0%} full"
         frames = p.steps_per_second * train["frames_per_second"] / max(train["steps_per_second"], 1e-9)

@@ -87,7 +87,7 @@ def benchmark(
     target = None if export is None else check_export(study, study.path / export)
     missing = study.unfinished()
     if missing:
-        if is_study(study.path) and not Study.load(study.path).is_signed_by_user and not trust:
+        if is_study(study.path) and not study.is_signed_by_user and not trust:
             raise UsageError(
                 f"{study.path} was made by someone else, and its {len(missing)} unfinished runs may run code that it "
                 "names: continue it with --trust"
@@ -99,7 +99,7 @@ def benchmark(
         if is_study(study.path):  # another process may have added results until it gave up the lock
             study = replace(study, results=Study.load(study.path).results)
             missing = study.unfinished()
-        if missing or Study.load(study.path).is_signed_by_user:
+        if missing or (is_study(study.path) and study.is_signed_by_user):
             study.save_suite()
         if missing:
             takes = max((resolve(*one) for one in configurations.values()), key=cores_of)

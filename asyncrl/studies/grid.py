@@ -171,8 +171,8 @@ class _Job:
 
     def problem(self) -> str:
         """Why the job has no result, in a sentence."""
-        if self.run.interrupted:
-            return f"it was stopped by {self.run.interruption}; the same command continues it ({self.log})"
+        if signal := self.run.interruption:
+            return f"it was stopped by {signal}; the same command continues it ({self.log})"
         if self.process.poll() == 0:
             return f"its evaluation gave no scores ({self.log})"
         return f"{last_line(self.log, self.process.poll())} ({self.log})"

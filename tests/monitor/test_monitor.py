@@ -22,7 +22,7 @@ from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
-from asyncrl.monitor.panel import Progress
+from asyncrl.monitor.panel import RunPanel
 
 FINITE = st.floats(-1e9, 1e9)
 
@@ -188,16 +188,16 @@ def test_lines_go_on_after_a_rewind(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_panel_shows_no_evaluation_that_a_rewind_has_dropped() -> None:
-    progress = Progress(1_000)
-    for record in (train_record(100, 1.0), train_record(200, 2.0)):
-        progress.take(record)
-        progress.take({"kind": "eval", "step": record["step"], "mean": record["step"] / 10})
-    progress.take({"kind": "rewind", "step": 150})
-    assert progress.evaluations == [(100, 10.0)]
-    assert progress.evaluation == {"step": 100, "mean": 10.0}
-    progress.take({"kind": "rewind", "step": 50})
-    assert progress.evaluations == []
-    assert progress.evaluation == {}
+    panel, console = RunPanel("a run", 1_000), Console(width=100)
+    for step in (100, 200):
+        panel.take(train_record(step, step / 100))
+        panel.take(eval_record(step) | {"mean": step / 10})
+    for dropped_after, shown in ((None, "20.00 at 200"), (150, "10.00 at 100"), (50, "evaluation +–")):
+        if dropped_after is not None:
+            panel.take({"kind": "rewind", "step": dropped_after})
+        with console.capture() as text:
+            console.print(panel.draw(100))
+        assert re.search(shown, text.get())
 
 
 def test_every_sink_is_closed_even_if_the_run_breaks(tmp_path: Path) -> None:
