@@ -177,9 +177,9 @@ SLOW = {
     "runs/test_settings_file::test_the_file_of_a_run_starts_it_again",
     "runs/test_stage_times::test_every_engine_records_where_the_time_goes",
     "runs/test_stage_times::test_slow_environments_are_found_in_a_real_run",
-    "runs/test_storage::test_a_run_continues_from_its_storage_to_the_same_weights",
-    "runs/test_storage::test_an_upload_that_stops_anywhere_leaves_the_checkpoint_before_or_after",
-    "runs/test_storage::test_the_runs_in_a_storage_are_listed_as_those_of_a_folder",
+    "runs/storage/test_storage::test_a_run_continues_from_its_storage_to_the_same_weights",
+    "runs/storage/test_copies::test_an_upload_that_stops_anywhere_leaves_the_checkpoint_before_or_after",
+    "runs/storage/test_storage::test_the_runs_in_a_storage_are_listed_as_those_of_a_folder",
     "sharing/test_share",
 }
 """Modules, and tests in others, that train, start processes or load emulators: most take more than a second."""

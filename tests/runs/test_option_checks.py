@@ -89,7 +89,7 @@ TRIED_ELSEWHERE = {
     "video_every": "agents/test_evaluation_videos.py",
     "track": "monitor/test_trackers.py",
     "ray_address": "engines/test_ray_engine.py",
-    "storage": "runs/test_storage.py",
+    "storage": "runs/storage/test_storage.py",
     **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -16,117 +15,19 @@ from typing import Any
 import pytest
 from commands import ran
 from faulty_storage import FaultyStorage
+from stored_runs import SMALL, assert_complete, files, sha256, stop_at_update_3, train
 
 import asyncrl
 from asyncrl.api import configure
-from asyncrl.common import serialization, signing
+from asyncrl.common import signing
 from asyncrl.common.signals import Interrupt
 from asyncrl.errors import SinkWarning, UsageError
-from asyncrl.launch import newest_checkpoint, resume, start
+from asyncrl.launch import resume, start
 from asyncrl.runs.overview import overview
 from asyncrl.runs.remote.folder import RemoteFolder
 from asyncrl.runs.remote.run_copy import RemoteRun, pull
 from asyncrl.runs.remote.uploads import uploads_of
 from asyncrl.runs.run import Run
-
-SMALL: dict[str, Any] = dict(
-    actors=2, envs_per_actor=2, hidden=(8,), seed=5, engine="serial", eval_episodes=2, eval_envs=2, steps=96,
-    checkpoint_every=16, keep_checkpoints=1, capacity=40, batch_size=4, learning_starts=16,
-    t_max=4, log_every=8, eval_every=32,
-)  # fmt: skip
-"""A run of dqn of 6 updates, with replay files that checkpoints share and drop."""
-
-
-@pytest.fixture(autouse=True)
-def faults() -> Iterator[type[FaultyStorage]]:
-    yield FaultyStorage
-    FaultyStorage.left = math.inf
-    FaultyStorage.answers.set()
-
-
-def train(folder: Path, **settings: Any) -> Run:
-    return start(configure("CartPole-v1", "dqn", **{**SMALL, **settings}), folder)[0]
-
-
-def stop_at_update_3(record: dict[str, Any]) -> None:
-    if record["kind"] == "train" and record["update"] == 3:
-        signal.raise_signal(signal.SIGTERM)
-
-
-def sha256(run: Run) -> str:
-    return newest_checkpoint(run).weights_sha256
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The undisturbed run."""
-    return train(tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture(scope="module")
-def states(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """A run after each of its checkpoints, in folders of their own."""
-    folder = tmp_path_factory.mktemp("states")
-    found = []
-    for steps in (32, 64, 96):
-        run = train(folder / "run", steps=steps) if not found else resume(folder / "run", steps=steps)[0]
-        found.append(Run(shutil.copytree(run.path, folder / f"after-{steps}" / "run")))
-    return found
-
-
-def assert_complete(url: str, folder: Path, weights: set[str]) -> str:
-    """Open what is in the storage: a checkpoint with one of these weights, and the metrics up to it."""
-    run = Run(folder)
-    pull(RemoteFolder(url), run, replay=True)
-    newest = newest_checkpoint(run)
-    assert newest.weights_sha256 in weights
-    trained = [record["update"] for record in run.records() if record["kind"] == "train"]
-    assert newest.update in trained
-    return newest.weights_sha256
-
-
-@pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
-def test_an_upload_that_stops_anywhere_leaves_the_checkpoint_before_or_after(
-    back: bool, states: list[Run], tmp_path: Path, faults: type[FaultyStorage]
-) -> None:
-    """`back`: the run went back to an earlier checkpoint, as after a divergence."""
-    before, after = (states[2], states[1]) if back else (states[0], states[2])
-    both = {sha256(before), sha256(after)}
-    RemoteRun(RemoteFolder(f"faulty://{tmp_path}/first/run")).push(before)
-    number, done = 0, False
-    while not done:
-        place = tmp_path / f"{number}"
-        shutil.copytree(tmp_path / "first", place)
-        url = f"faulty://{place}/run"
-        copy = RemoteRun(RemoteFolder(url))
-        faults.left = number
-        try:
-            copy.push(after)
-            done = True
-        except OSError:
-            number += 1
-        faults.left = math.inf
-        found = assert_complete(url, tmp_path / "opened" / f"{number}{done}", both)
-        RemoteRun(RemoteFolder(url)).push(after)  # a new process continues
-        assert files(place / "run") == files(after.path)
-        shutil.rmtree(place)
-    assert (number > 10, found) == (True, sha256(after))
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """What a storage has of a run."""
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith((".lock", "tensorboard"))}
-
-
-def test_nothing_is_sent_twice(states: list[Run], tmp_path: Path, faults: type[FaultyStorage]) -> None:
-    remote = RemoteFolder(f"faulty://{tmp_path}/run")
-    RemoteRun(remote).push(states[0])
-    faults.left = 2 * 6  # two files of settings, messages, metrics and two marks, whose hashes are in no manifest
-    again = RemoteRun(remote)
-    again.push(Run(shutil.copytree(states[0].path, tmp_path / "same")))
-    faults.left = 0
-    again.push(states[0])
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "path", "s3"])
@@ -152,36 +53,6 @@ def test_a_run_continues_from_its_storage_to_the_same_weights(
     ]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert asyncrl.load(f"{url}/latest").checkpoint.weights_sha256 == sha256(whole)
-
-
-def test_a_run_that_was_killed_while_it_removed_an_old_checkpoint_continues_with_its_storage(
-    whole: Run, tmp_path: Path
-) -> None:
-    config = configure("CartPole-v1", "dqn", **SMALL, storage=str(tmp_path / "store"))
-    run, _ = start(config, tmp_path / "run", callbacks=[stop_at_update_3])
-    newest = newest_checkpoint(run).path
-    (rest := newest.with_name("000000000008")).mkdir()
-    shutil.copy(newest / "weights.safetensors", rest)
-    resume(run)
-    assert sha256(run) == sha256(whole)
-    assert not rest.exists()
-    assert files(tmp_path / "store" / "run") == files(run.path)
-
-
-def test_a_checkpoint_that_is_damaged_here_stays_in_the_storage_as_long_as_it_is_one_of_the_run(
-    states: list[Run], tmp_path: Path
-) -> None:
-    run, store = Run(shutil.copytree(states[2].path, tmp_path / "run")), tmp_path / "store"
-    RemoteRun(RemoteFolder(str(store))).push(run)
-    copied = files(store)
-    old = run.checkpoints()[0]
-    assert old != newest_checkpoint(run).path
-    (old / "manifest.json").write_text("{")
-    RemoteRun(RemoteFolder(str(store))).push(run)
-    assert files(store) == copied
-    shutil.rmtree(old)
-    RemoteRun(RemoteFolder(str(store))).push(run)
-    assert files(store) == files(run.path)
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "s3"])
@@ -360,74 +231,6 @@ def test_a_storage_that_cannot_be_used_is_refused_before_the_run_starts(
     with pytest.raises(UsageError, match=sentence):
         train(tmp_path / "runs" / "run", storage=storage.format(**places))
     assert not (tmp_path / "runs" / "run").exists()
-
-
-def test_a_run_that_is_further_in_its_storage_is_not_continued_from_an_older_folder(
-    states: list[Run], tmp_path: Path
-) -> None:
-    RemoteRun(RemoteFolder(f"{tmp_path}/store/run")).push(states[2])
-    older = shutil.copytree(states[0].path, tmp_path / "run")
-    with pytest.raises(UsageError, match=r"has step 96 of this run, .* --resume .*store/run, .* --storage None"):
-        resume(older, steps=200, storage=str(tmp_path / "store"))
-
-
-def test_another_run_in_the_folder_is_not_touched(
-    states: list[Run], whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(whole.path, tmp_path / "runs" / "run")
-    RemoteRun(RemoteFolder(f"{tmp_path}/store/run")).push(states[0])
-    with pytest.raises(UsageError, match="holds a run other than file://"):
-        asyncrl.resume(f"file://{tmp_path}/store/run")
-
-
-def test_a_copy_for_acting_gets_what_came_after_its_newest_checkpoint(states: list[Run], tmp_path: Path) -> None:
-    """The last evaluation, the best agent and what stopped the run are written after the last checkpoint."""
-    stored, copy = Run(shutil.copytree(states[2].path, tmp_path / "stored")), Run(tmp_path / "copy")
-    remote = RemoteFolder(f"file://{stored.path}")
-    (stored.path / "interrupted").write_text("SIGTERM")
-    before, last = stored.checkpoints()
-    stored.mark("best", before)
-    pull(remote, copy, replay=False)
-    (stored.path / "interrupted").unlink()
-    stored.mark("best", last)
-    with (stored.path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 96, "update": 12, "time": 9.0, "kind": "eval", "mean": 77.0}) + "\n")
-    pull(remote, copy, replay=False)
-    assert copy.marked("best") == copy.path / "checkpoints" / last.name
-    assert list(copy.records())[-1]["mean"] == 77.0
-    assert not copy.interrupted
-
-
-def test_a_run_that_went_on_elsewhere_is_no_longer_interrupted_here(states: list[Run], tmp_path: Path) -> None:
-    run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
-    (run.path / "interrupted").write_text("SIGTERM")
-    pull(RemoteFolder(str(states[2].path)), run, replay=True)
-    assert sha256(run) == sha256(states[2])
-    assert not run.interrupted
-
-
-def test_the_files_of_a_run_that_continues_are_hashed_once(
-    states: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
-    newest, hashed, file_sha256 = newest_checkpoint(run), list[Path](), serialization.file_sha256
-    monkeypatch.setattr(serialization, "file_sha256", lambda path: (hashed.append(path), file_sha256(path))[1])
-    assert ran("train", "--resume", run.path, "--steps", 64, "--no-video", "--quiet") == 0
-    for path in (*map(newest.path.joinpath, newest.files), *map(run.replay_folder.joinpath, newest.replay)):
-        assert hashed.count(path) == 1
-
-
-def test_a_damaged_checkpoint_in_the_storage_is_left_out(states: list[Run], tmp_path: Path) -> None:
-    run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
-    shutil.copytree(newest_checkpoint(states[1]).path, run.path / "checkpoints" / "000000000064")
-    shutil.copytree(states[1].replay_folder, run.replay_folder, dirs_exist_ok=True)
-    weights = run.checkpoints()[-1] / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    said: list[str] = []
-    pull(RemoteFolder(str(run.path)), Run(tmp_path / "opened"), replay=True, say=said.append)
-    assert [path.name for path in Run(tmp_path / "opened").checkpoints()] == [states[0].checkpoints()[-1].name]
-    assert "its sha256 is not the manifest's; it is left out" in said[0]
 
 
 def test_a_strangers_run_in_a_storage_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
