@@ -29,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def states(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """A run after each of its checkpoints, in folders of their own."""
+    """A run after each of its checkpoints, each in a separate folder."""
     folder = tmp_path_factory.mktemp("states")
     found = []
     for steps in (32, 64, 96):
