@@ -47,9 +47,15 @@ def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [record for record in records if record["kind"] == kind]
 
 
+def flipped(data: bytes, place: int = -1, mask: int = 1) -> bytes:
+    """The data with the bits of `mask` inverted in the byte at `place`: always other data."""
+    return data[:place] + bytes([data[place] ^ mask]) + data[place:][1:]
+
+
 def damage(path: Path) -> Path:
-    file = path / "weights.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    """Invert a bit of a file, or of a checkpoint's weights; return the file."""
+    file = path / "weights.safetensors" if path.is_dir() else path
+    file.write_bytes(flipped(file.read_bytes()))
     return file
 
 

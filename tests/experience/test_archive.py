@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interrupted_runs import damage
 from test_replay import ENVS, World
 
 from asyncrl.errors import CheckpointError
@@ -117,7 +118,6 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     replay = ReplayBuffer(plan(world, prioritized=False))
     replay.extend(world.rollout(0))
     files = Archive(replay, tmp_path).write("one")
-    file = tmp_path / "one.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    damage(tmp_path / "one.safetensors")
     with pytest.raises(CheckpointError, match=r"one\.safetensors is damaged"):
         Archive.verify(tmp_path, files)

@@ -15,6 +15,7 @@ import safetensors
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupted_runs import flipped
 
 from asyncrl.api import configure
 from asyncrl.errors import CheckpointError
@@ -69,10 +70,6 @@ def test_a_run_folder_holds_json_text_and_safetensors_and_nothing_that_could_run
             whole = [file.read_text()] if file.suffix == ".json" else file.read_text().splitlines()
             assert all(isinstance(json.loads(text), dict) for text in whole)
     assert all(p.name.startswith("events.out.tfevents") for p in (finished.path / "tensorboard").iterdir())
-
-
-def flipped(data: bytes, place: int = -1, mask: int = 1) -> bytes:
-    return data[:place] + bytes([data[place] ^ mask]) + data[place:][1:]
 
 
 def changed(**facts: Any) -> Callable[[bytes], bytes]:

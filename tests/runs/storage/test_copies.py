@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import ran
 from faulty_storage import FaultyStorage
+from interrupted_runs import damage
 from stored_runs import SMALL, assert_complete, files, sha256, stop_at_update_3
 
 import asyncrl
@@ -150,8 +151,7 @@ def test_a_damaged_checkpoint_in_the_storage_is_left_out(states: list[Run], tmp_
     run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
     shutil.copytree(newest_checkpoint(states[1]).path, run.path / "checkpoints" / "000000000064")
     shutil.copytree(states[1].replay_folder, run.replay_folder, dirs_exist_ok=True)
-    weights = run.checkpoints()[-1] / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    damage(run.checkpoints()[-1])
     said: list[str] = []
     pull(RemoteFolder(str(run.path)), Run(tmp_path / "opened"), replay=True, say=said.append)
     assert [path.name for path in Run(tmp_path / "opened").checkpoints()] == [states[0].checkpoints()[-1].name]
