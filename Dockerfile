@@ -10,10 +10,11 @@ ARG TORCH_INDEX=""
 # The user's id; it should own the folder mounted on /work/runs.
 ARG USER_ID=1000
 
-# nes-py (extra `mario`) is compiled on installation.
+# nes-py (extra `mario`) is compiled on installation; MuJoCo draws with EGL.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 python3-venv \
     $(case ",$EXTRAS," in *,mario,*) echo g++ python3-dev ;; esac) \
+    $(case ",$EXTRAS," in *,mujoco,*) echo libegl1 ;; esac) \
  && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid "$USER_ID" --create-home asyncrl && install -d -o asyncrl /work/runs && python3 -m venv /venv
 ENV PATH="/venv/bin:$PATH"

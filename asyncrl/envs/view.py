@@ -11,6 +11,7 @@ import numpy as np
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.environments import Environments, Step
+from asyncrl.envs.offscreen import MISSING_OPENGL
 from asyncrl.envs.registry import family_named
 from asyncrl.errors import UsageError
 
@@ -70,7 +71,8 @@ class View:
         except BaseException as problem:  # from the environment's code
             if is_from_keyboard(problem):
                 raise
-            raise self._cannot_draw(f"its render raised {type(problem).__name__}: {problem}") from problem
+            remedy = f"; {MISSING_OPENGL}" if "OpenGL" in str(problem) else ""
+            raise self._cannot_draw(f"its render raised {type(problem).__name__}: {problem}{remedy}") from problem
         if rendered is None or rendered[0] is None:
             modes = str((self._environments.vector.metadata or {}).get("render_modes"))  # whatever the user's class has
             why = "its render returned None" if "rgb_array" in modes else "it has no render mode rgb_array"

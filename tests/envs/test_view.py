@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from worlds import Painter
 from asyncrl.agents.video import check_video_file, open_video
 from asyncrl.common.os_errors import describe_os_error
 from asyncrl.envs import View, describe
+from asyncrl.envs.offscreen import choose_opengl
 from asyncrl.errors import UsageError
 
 
@@ -143,3 +146,37 @@ def test_videos_of_every_size_can_be_written(tmp_path: Path, size: tuple[int, in
     with open_video(tmp_path / "game.mp4", 10) as video:
         video.show(np.zeros((*size, 3), np.uint8))
     assert (tmp_path / "game.mp4").stat().st_size > 0
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not ctypes.util.find_library("EGL"), reason="install EGL, in Debian the package libegl1"
+)
+def test_mujoco_is_drawn_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mujoco", reason="install asyncrl[mujoco]")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.setenv(name, "")
+    with contextlib.closing(View(describe("InvertedPendulum-v5"))) as view:
+        view.reset(1)
+        assert view.picture().std() > 10
+
+
+@pytest.mark.parametrize(
+    ("variables", "installed", "chosen"),
+    [
+        ({}, ["EGL", "OSMesa"], "egl"),
+        ({}, ["OSMesa"], "osmesa"),
+        ({}, [], ""),
+        ({"DISPLAY": ":0"}, ["EGL"], ""),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, ["EGL"], ""),
+        ({"MUJOCO_GL": "glfw"}, ["EGL"], "glfw"),
+    ],
+)
+def test_opengl_draws_into_memory_only_without_a_display(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], installed: list[str], chosen: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: name if name in installed else None)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.setenv(name, variables.get(name, ""))
+    choose_opengl()
+    assert os.environ["MUJOCO_GL"] == chosen

@@ -23,6 +23,7 @@ from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.loading import import_module, import_modules, takes_no_render_mode, translate_errors
+from asyncrl.envs.offscreen import choose_opengl
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.envs.vector_adapters import NextStepVectorEnv, SingleFromVector, autoreset_mode
@@ -103,6 +104,7 @@ class Gymnasium(SingleFamily):
             if _has_no_constructor(found):
                 raise takes_no_render_mode(contract.env)
             own["render_mode"] = "rgb_array"
+            choose_opengl()
         if not isinstance(found, EnvSpec):
             return _made(contract.env, found, own)
         if found.entry_point is None or (contract.backend is Backend.NATIVE and not render and not _is_cartpole(found)):
