@@ -130,7 +130,7 @@ SLOW = {
     "envs/test_global_generators",
     "envs/test_gymnasium::test_a_bad_observation_is_a_fault_that_names_environment_step_and_seeds",
     "envs/test_gymnasium::test_an_environment_that_raises_is_a_fault_with_its_own_traceback",
-    "envs/test_gymnasium::test_environment_workers_do_not_import_torch",
+    "envs/test_gymnasium::test_environment_workers_import_neither_torch_nor_what_only_their_parent_needs",
     "envs/test_gymnasium::test_every_environment_has_its_own_seed",
     "envs/test_gymnasium::test_the_step_after_an_episode_ends_only_resets",
     "envs/test_mario",

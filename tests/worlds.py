@@ -234,12 +234,13 @@ class Shapeless(Corridor):
 
 
 class Confessing(Corridor):
-    """Observes the id of its process, and whether that has imported torch."""
+    """Observes the id of its process, and whether that has imported what no worker needs."""
 
     observation_space: ClassVar = spaces.Box(0.0, np.inf, (2,), np.float64)
 
     def _see(self) -> np.ndarray:
-        return np.array([os.getpid(), "torch" in sys.modules], dtype=np.float64)
+        unneeded = {"torch", "psutil", "importlib.metadata"}
+        return np.array([os.getpid(), not unneeded.isdisjoint(sys.modules)], dtype=np.float64)
 
 
 class Toolbox(gymnasium.Env[Any, Any]):

@@ -10,13 +10,15 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asyncrl.common import import_strings
 from asyncrl.common.signals import is_from_keyboard
 from asyncrl.errors import UsageError, suggestions
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["check_module_name", "describe_exception", "describe_missing", "installed", "load"]
 
@@ -89,6 +91,8 @@ def _relative(file: str) -> str:
 
 
 def _points(group: str) -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # environment workers start sooner without it
+
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 

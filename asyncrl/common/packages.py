@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["PackageNotFoundError", "version_of"]
+__all__ = ["version_of"]
 
 
 @functools.cache
 def version_of(package: str) -> str:
-    """Return the installed version of a package; read once. Raises PackageNotFoundError if it is missing."""
+    """Return the installed version of a package; read once. Raises ModuleNotFoundError if it is missing."""
+    from importlib.metadata import version  # environment workers start sooner without it
+
     return version(package)

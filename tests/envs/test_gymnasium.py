@@ -157,11 +157,11 @@ environments = Environments(describe("worlds:Confessing-v0", EnvOptions(env_back
 workers = environments.reset([2, 4])
 environments.close()
 assert os.getpid() not in workers[:, 0] and workers[0, 0] != workers[1, 0], "not separate processes"
-assert not workers[:, 1].any(), "a worker has imported torch"
+assert not workers[:, 1].any(), "a worker has imported what it does not need"
 """
 
 
-def test_environment_workers_do_not_import_torch() -> None:
+def test_environment_workers_import_neither_torch_nor_what_only_their_parent_needs() -> None:
     """From a process that has it, and whose fork server has it too."""
     finished = subprocess.run([sys.executable, "-c", CONFESSION], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec, find_highest_version, load_env_
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.common import import_strings
-from asyncrl.common.packages import PackageNotFoundError, version_of
+from asyncrl.common.packages import version_of
 from asyncrl.envs.action_masks import MaskedVectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
@@ -172,7 +172,7 @@ def _packages(spec: Any) -> dict[str, str]:
     names = [module.partition(".")[0], *(name for name in _SIMULATORS if module.startswith(f"gymnasium.envs.{name}."))]
     found = {}
     for name in names:
-        with contextlib.suppress(PackageNotFoundError, ValueError):
+        with contextlib.suppress(ModuleNotFoundError, ValueError):
             found[name] = version_of(name)
     return found
 

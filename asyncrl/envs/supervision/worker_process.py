@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
-import psutil
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from asyncrl.common.child_process import ChildProcess, anonymous_file, describe_exit_code
@@ -126,6 +125,8 @@ class WorkerProcess:
         """Return a failure if the process occupies more than `limit` MiB of resident memory."""
         if limit is None:
             return None
+        import psutil  # environment workers, which import this module too, start sooner without it
+
         try:
             used = psutil.Process(self.pid).memory_info().rss / _MIB
         except psutil.Error:  # it has just died
