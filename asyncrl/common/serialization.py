@@ -55,6 +55,8 @@ _KINDS = {
 
 MAX_BYTES = 16 * 2**20
 """Default size limit of text and JSON files. Parsed JSON takes some twenty times as much memory."""
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types that JSON has; most values are of these."""
 _MAX_DEPTH = 64
 """Nesting limit of JSON files."""
 
@@ -64,8 +66,10 @@ def to_json(value: Any) -> Any:
 
     Fields with the metadata `saved=False` are left out.
     """
+    if type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if _is_saved(field)}
+        return {name: to_json(getattr(value, name)) for name in _saved_names(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
@@ -127,6 +131,11 @@ def _shorten(data: Any) -> str:
 
 def _is_saved(field: dataclasses.Field[Any]) -> bool:
     return bool(field.metadata.get("saved", True))
+
+
+@functools.cache
+def _saved_names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls) if _is_saved(field))
 
 
 _hints = functools.cache(get_type_hints)
