@@ -224,7 +224,7 @@ class Observed(Corridor):
 def test_actors_compute_with_one_thread_however_many_the_learner_has(tmp_path: Path, engine: str) -> None:
     """Eight add in another order than one in a large layer."""
     Observed.threads.clear()
-    start(configure(Observed, "a3c", **SMALL, engine=engine, learner_threads=2), tmp_path / "run")
+    start(configure(Observed, "a3c", **SMALL | dict(steps=384), engine=engine, learner_threads=2), tmp_path / "run")
     assert Observed.threads == {1}
 
 
