@@ -22,7 +22,8 @@ def cluster(*cpus: int) -> Iterator[Any]:
     ray = import_ray()
     with warnings.catch_warnings(action="ignore"):
         from ray.cluster_utils import Cluster
-    head = {"num_cpus": cpus[0], "include_dashboard": False, "_system_config": HEALTH_CHECKS}
+    head = {"num_cpus": cpus[0], "_system_config": HEALTH_CHECKS}
+    head |= {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # programs that no test uses
     with (
         tempfile.TemporaryDirectory(prefix="asyncrl-nodes-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,

@@ -1,4 +1,4 @@
-"""The Ray engine gives the weights of `serial`, whichever actors and nodes it loses on the way."""
+"""The nodes of a cluster; the Ray engine gives the weights of `serial`, whichever actors and nodes it loses on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engines.ray_clusters import cluster
 from small_runs import contract_of
 
 from asyncrl.api import configure
-from asyncrl.cluster.connection import connect
+from asyncrl.cluster.connection import check_nodes, connect, nodes
 from asyncrl.engines import MemoryPlan, RayEngine, RayOptions, connected
 from asyncrl.errors import ActorDied, UsageError
 from asyncrl.launch import newest_checkpoint, start
@@ -67,6 +67,14 @@ def plan_of(**settings: Any) -> tuple[Any, MemoryPlan]:
 
 def losses(run: Run) -> list[dict[str, Any]]:
     return [record for record in run.records() if record["kind"] == "lost"]
+
+
+def test_the_nodes_of_a_cluster_are_listed_and_need_the_same_version(ray_cluster: Any) -> None:
+    with connect(ray_cluster.address):
+        assert [node.cpus for node in nodes()] == [0, 2]
+        check_nodes()
+        with pytest.raises(UsageError, match=r"has asyncrl 0\.1\.0, but this machine has 99\.0: install the same"):
+            check_nodes("99.0")
 
 
 def test_a_killed_actor_and_a_lost_node_do_not_change_the_weights(ray_cluster: Any, tmp_path: Path) -> None:
