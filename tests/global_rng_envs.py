@@ -51,7 +51,7 @@ class Careless(gymnasium.Env[np.ndarray, int]):
             "space": lambda: float(self.observation_space.sample()[0]),
             "own": lambda: float(self.np_random.random()),
         }
-        return float(np.tanh(sum(draws[name]() for name in self._sources if not making or name not in ("space", "own"))))
+        return float(np.tanh(sum(draws[name]() for name in self._sources if not making or name != "space")))
 
 
 class Together(gymnasium.vector.VectorEnv[Any, Any, Any]):

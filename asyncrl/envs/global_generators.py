@@ -3,7 +3,8 @@
 Environments should draw from `np_random`, but many draw from `np.random`, `random` or torch's default generator, or sample
 a space. Each of these is one stream for the whole process, or for all copies of a class. Here every environment has its own
 state of each. It is installed during the environment's calls only, and seeded with the episode's seed before every reset.
-So an episode is a function of its seed and its actions on every engine, and no two actors play the same one.
+Generators that Gymnasium makes without a seed in these calls are seeded, too. So an episode is a function of its seed and
+its actions on every engine, and no two actors play the same one.
 
 This costs a few microseconds per call. It stops for each generator that an environment has not drawn from in its first
 resets and steps.
@@ -22,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import seeding
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.random import mtrand
 
@@ -78,7 +80,8 @@ class IsolatedGenerators:
     """
 
     def __init__(self) -> None:
-        self._sources: list[_Source] = [_NumPy(), _Python(), _Torch()]
+        self._unseeded = _Unseeded()
+        self._sources: list[_Source] = [_NumPy(), _Python(), _Torch(), self._unseeded]
         self._drawn: list[_Source] = []
         """Generators that the environment has drawn from."""
         self._resets = self._steps = 0
@@ -95,6 +98,7 @@ class IsolatedGenerators:
         if not imported and _has_drawn_from_torch():  # the constructor imported torch, so its seed came too late
             env.close()
             env = self._make(make, seed)
+        self._unseeded.seed(seed)  # a generator that the constructor made says nothing about the calls to come
         self._sources += [_Spaces(env), _OwnGenerator(env)]
         return env
 
@@ -278,13 +282,44 @@ class _Spaces:
         return bool(self._seeded) and [own.bit_generator.state for own in self._own] != self._seeded
 
 
+class _Unseeded:
+    """Generators that Gymnasium makes without a seed: `np_random` before it is seeded, new spaces, FrozenLake's maps."""
+
+    def __init__(self) -> None:
+        self._gymnasiums: Any = None
+        self._seed: int | None = None
+        self._made = 0
+
+    def install(self) -> None:
+        self._gymnasiums = seeding.np_random
+        seeding.np_random = self._np_random
+
+    def remove(self) -> None:
+        seeding.np_random = self._gymnasiums
+
+    def seed(self, seed: int | None) -> None:
+        self._seed, self._made = seed, 0
+
+    def has_drawn(self) -> bool:
+        return self._made > 0
+
+    def _np_random(self, seed: int | None = None) -> tuple[np.random.Generator, int]:
+        if seed is None:
+            self._made += 1
+            if self._seed is not None:
+                seed = int(np.random.SeedSequence((self._seed, self._made)).generate_state(1, np.uint64)[0])
+        made: tuple[np.random.Generator, int] = self._gymnasiums(seed)
+        return made
+
+
 class _OwnGenerator:
     """`np_random` of an environment whose `reset` forgets to seed it (``super().reset(seed=seed)``)."""
 
     def __init__(self, env: Any) -> None:
         self._env = env.unwrapped
-        self._own: Any = None
-        self._seeded: Any = None
+        made = getattr(self._env, "_np_random", None)  # by Gymnasium, when the constructor drew from it
+        self._own: Any = made if isinstance(made, np.random.Generator) and self._env.np_random_seed != -1 else None
+        self._seeded: Any = None if self._own is None else self._own.bit_generator.state
 
     def install(self) -> None: ...
 
