@@ -104,6 +104,14 @@ class Tied(Moves):
         return observation, reward, over and not truncated, truncated, info
 
 
+class Unseeded(Moves):
+    """What is allowed follows from the operating system's entropy, so its episodes cannot be restored."""
+
+    def _draw(self) -> None:
+        self.np_random = np.random.default_rng()
+        super()._draw()
+
+
 def allowed_by(seen: np.ndarray) -> np.ndarray:
     """Which of the six actions of `Tied` are allowed in an observation."""
     numbers = np.concatenate([seen, 1 - seen])

@@ -147,8 +147,9 @@ def test_a_run_that_was_interrupted_before_every_actor_was_heard_is_the_run_that
     assert not [line for line in view.said if line.startswith("New episodes")]
 
 
-def test_environments_that_do_not_come_back_begin_new_episodes_and_it_is_said(tmp_path: Path) -> None:
-    config = configure("worlds:Forgetful", "dqn", **{**SHORT, **STORED})
+@pytest.mark.parametrize("env", ["worlds:Forgetful", "masked_envs:Unseeded"])
+def test_environments_that_do_not_come_back_begin_new_episodes_and_it_is_said(tmp_path: Path, env: str) -> None:
+    config = configure(env, "dqn", **{**SHORT, **STORED})
     run, _ = start(config, tmp_path / "run", Listener(STOPPED))
     view = Listener()
     _, outcome = resume(run.path, view)

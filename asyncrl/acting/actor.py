@@ -157,7 +157,10 @@ class Actor:
         carry = state.carry
         seeds, actions = carry.seed_and_steps[0].tolist(), [played.numpy() for played in state.actions]
         with self._fault_context():
-            observation, done = self.environments.replay_to(seeds, actions)
+            restored = self.environments.replay_to(seeds, actions)
+        if restored is None:
+            return False
+        observation, done = restored
         self._observation = torch.from_numpy(observation)
         self._frames_since_reset, self._state = carry.frames_since_reset[1], carry.state[1]
         self._carry = carry

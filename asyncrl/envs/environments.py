@@ -102,11 +102,12 @@ class Environments:
         """[2, B] int64: each environment's last seed and the steps since; None if `replay_to` cannot restore its state."""
         return self._family.seeds_and_steps(self._of_family)
 
-    def replay_to(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def replay_to(self, seeds: Sequence[int], actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Restore the states that environments with these seeds reach by these actions, B arrays [L, …].
 
         All are replayed side by side; those with fewer actions begin later. Returns the observations [B, *O] and
-        [B] bool: the episode has ended and the next step resets.
+        [B] bool: the episode has ended and the next step resets. None if an environment that is not deterministic now
+        forbids one of the actions.
         """
         observation = self.reset(seeds)
         done = np.zeros(self.num_envs, dtype=bool)
@@ -121,6 +122,8 @@ class Environments:
                 if self.contract.spaces.is_masked:
                     waits = lengths < remaining
                     action[waits] = self.contract.spaces.first_legal(self.raw_observation[waits])
+                    if self._forbidden(action).size:
+                        return None
                 observation, _, _, done = self.step(action)
         return observation, done
 
@@ -180,14 +183,17 @@ class Environments:
 
     def _check_legal(self, action: np.ndarray) -> None:
         """Raise UsageError for an action that the mask of the last observation forbids."""
-        spaces = self.contract.spaces
-        forbidden = np.flatnonzero(~(spaces.allows(action, self.raw_observation) | self._resets))
+        forbidden = self._forbidden(action)
         if forbidden.size:
-            chosen = spaces.actions.for_environment(action[forbidden[:1]])[0]
+            chosen = self.contract.spaces.actions.for_environment(action[forbidden[:1]])[0]
             raise UsageError(
                 f"{self.contract.env}: the action {chosen} was chosen in step {self._steps} of environment {forbidden[0]}, "
                 "where its action mask forbids it; custom algorithms and bots must obey the mask"
             )
+
+    def _forbidden(self, action: np.ndarray) -> np.ndarray:
+        """Return the indices of the environments whose last observation's mask forbids their `action`."""
+        return np.flatnonzero(~(self.contract.spaces.allows(action, self.raw_observation) | self._resets))
 
     def _converted(self, observation: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         if self._may_round and report_rounding(self.contract.env, observation):

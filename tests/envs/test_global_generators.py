@@ -92,7 +92,9 @@ def test_environments_are_restored(steps: int) -> None:
         seen = one.step(action).observation
     assert one.seeds_and_steps is not None
     seeds, since = one.seeds_and_steps.tolist()
-    assert np.array_equal(other.replay_to(seeds, [np.zeros(n, dtype=np.int64) for n in since])[0], seen)
+    restored = other.replay_to(seeds, [np.zeros(n, dtype=np.int64) for n in since])
+    assert restored is not None
+    assert np.array_equal(restored[0], seen)
     for _ in range(30):
         assert np.array_equal(one.step(action).observation, other.step(action).observation)
 

@@ -38,7 +38,9 @@ def come_back(env: str, steps: int, **options: Any) -> None:
         step, past = play(one, steps, np.random.default_rng(steps))
         assert one.seeds_and_steps is not None
         seeds, since = one.seeds_and_steps.tolist()
-        observation, done = other.replay_to(seeds, [own[len(own) - n :] for own, n in zip(past, since, strict=True)])
+        restored = other.replay_to(seeds, [own[len(own) - n :] for own, n in zip(past, since, strict=True)])
+        assert restored is not None
+        observation, done = restored
         assert np.array_equal(observation, step.observation)
         assert np.array_equal(done, step.done)
         for seed in range(60):
