@@ -107,7 +107,7 @@ def _box(space: spaces.Box, name: str, keys: tuple[str | int, ...]) -> Entry:
         ordered = (*shape[:-3], shape[-1], *shape[-3:-1])
     elif given:
         ordered = (1, *shape) if len(shape) == 2 else (shape[3], shape[2], *shape[:2])
-    largest = 255.0 if space.dtype == np.uint8 else _pixel_max(space)
+    largest = _pixel_max(space)
     image = Entry(name, ordered, "uint8", channels_last=channels_last, keys=keys, given=given)
     if largest is not None and image.is_image:
         dtype = "float32" if np.dtype(space.dtype).kind == "f" else "uint8"
