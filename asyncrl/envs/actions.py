@@ -202,4 +202,6 @@ def _outputs(space: gymnasium.Space[Any]) -> int:
             return int(space.n)
         case spaces.MultiDiscrete():
             return int(space.nvec.sum())
+        case spaces.MultiBinary():
+            return 2 * math.prod(space.shape)
     return 0

@@ -114,6 +114,7 @@ def test_unsupported_action_spaces_are_refused(space: spaces.Space) -> None:
     [
         (spaces.Box(-1, 1, (0,)), "nothing to choose"),
         (spaces.Discrete(10_000_000), "gigabytes above 262,144, and these are 10,000,000"),
+        (spaces.MultiBinary((1_000, 200)), "gigabytes above 262,144, and these are 400,000"),
         (spaces.MultiDiscrete([200_000] * 2), "these are 400,000"),
     ],
 )
