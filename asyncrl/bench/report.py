@@ -81,23 +81,25 @@ class Report:
 
 
 def bench(config: RunConfig, seconds: float) -> Report:
-    """Measure each stage for `seconds`, then training for about as long.
+    """Measure each stage for `seconds`, then training for about as long, with a `config` that is not yet resolved.
 
     Methods with a replay buffer start to learn from it early, and are measured from then on. Raises AsyncRLError if the
-    training was too short.
+    training was too short, and KeyboardInterrupt after a signal.
     """
     contract = describe(config.env, config.environment)
-    config = resolve(config, contract)
+    given, config = config, resolve(config, contract)
     capacities = {stage: capacity(stage, config, contract, seconds) for stage in Stage}
     rates = {stage: found.steps_per_second for stage, found in capacities.items()}
     on_gpu = stages_on_gpu(config, contract)
     bound = upper_bound(rates, on_gpu)
-    steps, early = max(20 * config.batch_steps, round(bound * seconds)), with_early_learning(config)
+    steps, early = max(20 * config.batch_steps, round(bound * seconds)), with_early_learning(given)
     skipped = learning_starts(early)
     trial = replace(without_evaluation(early, skipped + steps), log_every=max(1, steps // 100))
     collector = RecordCollector()
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
-        start(trial, Path(folder) / "run", collector)
+        _, result = start(trial, Path(folder) / "run", collector)
+    if result.signal is not None:
+        raise KeyboardInterrupt
     counted = [record for record in collector.records if record["step"] > skipped]
     first, last = counted[round(len(counted) * WARM_UP)], counted[-1]
     if last["time"] <= first["time"]:
