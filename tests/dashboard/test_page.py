@@ -153,6 +153,37 @@ def test_the_y_axis_fits_the_chosen_part(browse: Any, page_of_runs: Page) -> Non
         assert 40 <= page.evaluate(highest) <= 50
 
 
+def test_the_y_axis_of_equal_values_does_not_show_their_rounding(browse: Any, page_of_runs: Page) -> None:
+    marks = """async () => {
+        const { Chart } = await import(`${location.pathname}chart.js`);
+        const chart = new Chart({ title: "Episode length" });
+        chart.set([{ name: "run", color: "red", x: [0, 1, 2], y: [200, 200 + 3e-14, 200 - 6e-14] }], "step");
+        document.querySelector("#score").replaceChildren(chart.element);
+        while (!chart.scale) await new Promise(requestAnimationFrame);
+        return chart.scale.marks;
+    }"""
+    with browse(page_of_runs.url) as page:
+        low, *_, high = page.evaluate(marks)
+        assert high - low > 1
+
+
+def test_the_title_of_a_small_chart_stays_beside_the_values_of_four_runs(browse: Any, page_of_runs: Page) -> None:
+    hidden = """async () => {
+        const { Chart } = await import(`${location.pathname}chart.js`);
+        const chart = new Chart({ title: "KL divergence", unit: "nats" });
+        const series = [1, 2, 3, 4].map((n) => ({ name: `run ${n}`, color: "red", x: [0, 1], y: [0, -n / 7000] }));
+        chart.set(series, "step");
+        const grid = document.querySelector("#curves .grid");
+        grid.style.width = "240px";
+        grid.prepend(chart.element);
+        await new Promise(requestAnimationFrame);
+        const parts = [...chart.element.querySelectorAll("figcaption, .title")];
+        return parts.map((part) => part.scrollWidth - part.clientWidth);
+    }"""
+    with browse(page_of_runs.url) as page:
+        assert page.evaluate(hidden) == [0, 0]
+
+
 def test_the_best_evaluation_and_that_of_a_checkpoint_are_no_means_of_others(
     browse: Any, until: Any, page_of_copy: tuple[Page, Path]
 ) -> None:

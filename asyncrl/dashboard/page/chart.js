@@ -119,6 +119,7 @@ export class Chart {
     if (range) [x0, x1] = range;
     else if (this.axis !== "time" || x0 < x1 / 3) x0 = Math.min(x0, 0);
     if (x1 === x0) x1 = x0 + 1;
+    if (y1 - y0 <= 1e-9 * Math.max(-y0, y1)) y0 = y1; // they differ by rounding, as an average of equal values does
     if (y0 === 0 && y1 === 0) y1 = 1;
     const room = (y1 - y0 || Math.abs(y1)) * 0.06;
     const floor = y0 >= 0 && y0 - room < 0 ? 0 : y0 - room;

@@ -65,7 +65,7 @@ function table(stages, isTraining) {
       const silent = isTraining && idle[actor] > Math.max(10, 10 * (seconds[actor] ?? 0));
       const health = !isTraining ? "ended" : silent ? "silent" : slow ? "slow" : restarts[actor] ? "restarted" : "well";
       const cells = [String(actor), element("span", { class: "pill", "data-state": health }, health), short(count),
-        number(restarts[actor]), idle[actor] == null ? "–" : `${duration(idle[actor])} ago`,
+        number(restarts[actor]), !isTraining || idle[actor] == null ? "–" : `${duration(idle[actor])} ago`,
         seconds[actor] == null ? "–" : seconds[actor] < 1 ? `${(1000 * seconds[actor]).toPrecision(3)} ms` : duration(seconds[actor])];
       return element("tr", {}, ...cells.map((cell) => element("td", {}, cell)));
     })))];
