@@ -125,6 +125,13 @@ def test_small_and_large_numbers_keep_their_digits() -> None:
     assert series.since(0)["learning_rate"] == [2.34567e-7]
 
 
+def test_the_loss_of_a_run_that_diverges_is_kept() -> None:
+    series = Series()
+    for step, loss in enumerate([1.0, 1e30, math.nan, math.inf]):
+        series.add({"step": step, "update": step, "time": 0.0, "kind": "train", "loss": loss})
+    assert series.since(0)["loss"] == [1.0, 1e30, None, None]
+
+
 def test_rows_are_thinned_to_means_with_their_range() -> None:
     series = Series()
     for step in range(1_000):
