@@ -30,10 +30,11 @@ def ranking(scores: Mapping[str, np.ndarray], estimates: Mapping[str, Estimate] 
     pairs = list(itertools.pairwise(names))
     apart = [separated(found[one], found[other]) for one, other in pairs]
     chain = names[0] + "".join(f" {'>' if ranked else '≈'} {name}" for ranked, name in zip(apart, names[1:], strict=True))
+    overlap = "overlap" if all(estimate.has_interval for estimate in found.values()) else "overlap or are missing"
     if not any(apart):
-        sentences = [f"No ranking: {chain}, whose 95 % intervals overlap."]
+        sentences = [f"No ranking: {chain}, whose 95 % intervals {overlap}."]
     else:
-        sentences = [f"Ranking: {chain}."] + ["≈ is no ranking: these intervals overlap."] * (not all(apart))
+        sentences = [f"Ranking: {chain}."] + [f"≈ is no ranking: these intervals {overlap}."] * (not all(apart))
     sentences += [f"But {one} > {other}." for one, other in _separated_across(names, found, apart)]
     if estimates is None:
         sentences += [_more(one, other, scores) for (one, other), ranked in zip(pairs, apart, strict=True) if not ranked]

@@ -42,3 +42,9 @@ def test_equal_means_and_single_runs_are_never_ranked() -> None:
     assert "a single run has no interval" in ranking({"a": np.array([1.0]), "b": np.array([9.0])})
     assert "need two runs each" in ranking({"a": np.array([1.0]), "b": around(9)})
     assert "only one method" in ranking({"a": same})
+
+
+def test_intervals_that_are_missing_are_not_said_to_overlap() -> None:
+    one = np.array([5.0])
+    assert "a ≈ b, whose 95 % intervals overlap or are missing." in ranking({"a": around(9), "b": one})
+    assert "these intervals overlap or are missing." in ranking({"a": around(99), "b": around(9), "c": one})
