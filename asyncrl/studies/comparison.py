@@ -207,8 +207,9 @@ def first_divergence(one: Sequence[Record], two: Sequence[Record]) -> tuple[int,
     count = 0
     for a, b in zip(one, two, strict=False):
         for name in _compared(a, b):
-            if a.get(name) != b.get(name):
-                return count, Divergence(a["step"], a["update"], a["kind"], name, (a.get(name), b.get(name)))
+            values = a.get(name), b.get(name)
+            if values[0] != values[1] and repr(values[0]) != repr(values[1]):  # NaN is equal to NaN here
+                return count, Divergence(a["step"], a["update"], a["kind"], name, values)
         count += 1
     return count, None
 

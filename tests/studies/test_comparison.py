@@ -71,6 +71,15 @@ def test_times_and_rates_are_not_compared() -> None:
     assert first_divergence(one, [*two, {**one[0], "step": 2}]) == (1, None)
 
 
+def test_a_metric_that_is_nan_in_both_runs_is_equal() -> None:
+    record = json.loads('{"step": 1, "update": 1, "kind": "train", "ratio": NaN, "means": {"a": NaN}}')
+    other = json.loads(json.dumps(record))
+    assert first_divergence([record], [other]) == (1, None)
+    _, found = first_divergence([record], [{**other, "ratio": 1.0}])
+    assert found is not None
+    assert found.metric == "ratio"
+
+
 def test_other_settings_are_listed_and_agents_compared_over_episodes(runs: Path) -> None:
     found = compare(runs / "one", runs / "other", episodes=5)
     assert found.settings == {"learning_rate": (pytest.approx(0.002), pytest.approx(1e-4))}
