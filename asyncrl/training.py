@@ -271,7 +271,7 @@ class Session:
 
     def _ask_callbacks(self, stop: StopRequest) -> None:
         """Show the callbacks what was recorded, and do what they ask for."""
-        for request in self.context.callbacks.requests():
+        while (request := self.context.callbacks.next_request()) is not None:
             match request:
                 case Stop(reason):
                     self._end(str(reason))

@@ -87,7 +87,7 @@ def test_an_evaluation_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         asyncrl.train(ENV, "a3c", run_dir=tmp_path / "run", callbacks=[at("train", 0, Evaluate())], **settings)
 
 
-@pytest.mark.parametrize("kind", [LookupError, ConnectionRefusedError])
+@pytest.mark.parametrize("kind", [LookupError, ConnectionRefusedError, StopIteration])
 def test_what_a_callback_raises_is_raised_after_the_run_is_saved(
     tmp_path: Path, plain: asyncrl.Run, kind: type[Exception]
 ) -> None:

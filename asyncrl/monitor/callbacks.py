@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asyncrl.errors import UsageError
@@ -37,18 +37,17 @@ Callback = Callable[[Record], Request | None]
 
 
 class Callbacks:
-    """A sink that keeps the records of an update until `requests` passes them to the callbacks."""
+    """A sink that keeps the records of an update until `next_request` passes them to the callbacks."""
 
     def __init__(self, functions: Sequence[Callback]) -> None:
         for function in functions:
             if not callable(function) or isinstance(function, type):
                 raise UsageError(f"a callback is a function of a record, or an object with __call__, not {function!r:.80}")
         self._functions = tuple(functions)
-        self._records: deque[Record] = deque()
+        self._pending: deque[tuple[Callback, Record]] = deque()
 
     def write(self, record: Record) -> None:
-        if self._functions:
-            self._records.append(record)
+        self._pending.extend((function, record) for function in self._functions)
 
     def say(self, line: str) -> None:
         pass
@@ -56,24 +55,25 @@ class Callbacks:
     def close(self) -> None:
         pass
 
-    def requests(self) -> Iterator[Request]:
-        """Pass the records to the callbacks, those written meanwhile too; yields what they ask for.
+    def next_request(self) -> Request | None:
+        """Pass the records to the callbacks until one asks for something; None if none is left that does.
 
-        An exception of a callback is raised with a note that names the callback.
+        An exception of a callback is raised with a note that names the callback. (A generator could not raise every one:
+        Python replaces a StopIteration.)
         """
-        while self._records:
-            record = self._records.popleft()
-            for function in self._functions:
-                try:
-                    request = function(copy.deepcopy(record))
-                except Exception as problem:
-                    problem.add_note(f"raised by the callback {name_of(function)} at step {record['step']:,}")
-                    raise
-                if isinstance(request, Request):
-                    yield request
-                elif request is not None:
-                    answers = 'None, Stop("reason"), Evaluate() or Save()'
-                    raise UsageError(f"the callback {name_of(function)} must return {answers}, not {request!r:.80}")
+        while self._pending:
+            function, record = self._pending.popleft()
+            try:
+                request = function(copy.deepcopy(record))
+            except Exception as problem:
+                problem.add_note(f"raised by the callback {name_of(function)} at step {record['step']:,}")
+                raise
+            if isinstance(request, Request):
+                return request
+            if request is not None:
+                answers = 'None, Stop("reason"), Evaluate() or Save()'
+                raise UsageError(f"the callback {name_of(function)} must return {answers}, not {request!r:.80}")
+        return None
 
 
 def name_of(code: object) -> str:
