@@ -239,3 +239,9 @@ def test_replay_on_the_gpu_needs_a_learner_there() -> None:
     config = configure(ENV, "dqn", replay_storage="gpu", device="cpu")
     with pytest.raises(UsageError, match="--replay-storage gpu: the learner computes on the CPU here; use ram or disk"):
         resolve(config, describe(ENV, config.environment))
+
+
+def test_more_threads_than_a_process_may_have_are_refused() -> None:
+    config = configure(ENV, "a3c", learner_threads=100_000)
+    with pytest.raises(UsageError, match="--learner-threads must be between 1 and 1024, not 100000"):
+        resolve(config, describe(ENV, config.environment))

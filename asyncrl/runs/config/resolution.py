@@ -22,6 +22,8 @@ from asyncrl.runs.config.run_config import Device, EngineKind, Precision, RunCon
 
 __all__ = ["check", "resolve"]
 
+_MAX_THREADS = 1_024
+
 
 def resolve(config: RunConfig, contract: Contract) -> RunConfig:
     """A copy of `config` with every `auto` and default decided for this machine and environment.
@@ -108,10 +110,11 @@ def _for_hogwild(config: RunConfig) -> RunConfig:
 
 def _check_counts(config: RunConfig) -> None:
     positive = (
-        "steps actors envs_per_actor rollouts_per_update queue_size learners learner_threads env_threads "
+        "steps actors envs_per_actor rollouts_per_update queue_size learners env_threads "
         "checkpoint_every keep_checkpoints log_every publish_every eval_envs eval_episode_steps patience"
     )
     within(config, 1, math.inf, *positive.split())
+    within(config, 1, _MAX_THREADS, "learner_threads")  # OpenMP ends the process if it gets no more threads
     within(config, 0, math.inf, "seed", "lag", "eval_every", "eval_episodes", "video_every")
     check_numbers(config)
     for tracker in config.track:
