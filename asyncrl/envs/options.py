@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from asyncrl.common.serialization import parse_json
 from asyncrl.common.validation import check_numbers, within
 from asyncrl.errors import UsageError
 
@@ -92,7 +92,7 @@ class EnvOptions:
         if self.env_kwargs is None:
             return {}
         try:
-            kwargs = json.loads(self.env_kwargs)
+            kwargs = parse_json(self.env_kwargs)
         except ValueError as problem:
             raise UsageError(f"--env-kwargs {self.env_kwargs!r} is not valid JSON: {problem}") from None
         if not isinstance(kwargs, dict):

@@ -65,6 +65,8 @@ def test_another_contract_takes_force_and_other_spaces_are_refused(
         ("""room:Room --env-kwargs {"sze":5}""", "unexpected keyword argument 'sze'"),
         ("room:Room --env-kwargs [5]", "is not a JSON object"),
         ("room:Room --env-kwargs size=5", "is not valid JSON:"),
+        ("""room:Room --env-kwargs {"size":5,"size":7}""", "is not valid JSON: a key occurs twice"),
+        (f"room:Room --env-kwargs {'[' * 100_000}", "is not valid JSON: it is nested too deep"),
         ("room:Room --import nowhere", "--import nowhere: there is no module 'nowhere'"),
     ],
 )
