@@ -20,6 +20,7 @@ from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import write_atomically
 from asyncrl.common.signals import handle_stop_signals
 from asyncrl.common.torch_setup import standard_modes
+from asyncrl.common.validation import as_path
 from asyncrl.engines import connected
 from asyncrl.envs import Contract, contract_lines, describe, describe_all, sources
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
@@ -94,7 +95,7 @@ def start(
     """
     observers = Observers(view, sinks, callbacks)
     home = home or Path.cwd()
-    path = home / ("runs" if run_dir is None else run_dir)
+    path = home / as_path("run_dir", "runs" if run_dir is None else run_dir)
     init_from = config.init_from
     given, contract = check(config, asked=asked, home=home)
     config = resolve(given, contract)
@@ -250,7 +251,9 @@ def imitate(
         on_epoch: Called after each epoch.
         asked: Names of the settings that the user gave.
     """
-    path = Path("runs" if run_dir is None else run_dir).absolute()  # an environment may change the working directory
+    path = as_path(
+        "run_dir", "runs" if run_dir is None else run_dir
+    ).absolute()  # an environment may change the working directory
     options = options or CloningOptions()
     options.check()
     contract = describe(config.env, config.environment)

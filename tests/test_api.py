@@ -129,6 +129,25 @@ def test_what_is_not_a_path_is_refused(opens: Callable[[Any], object], given: An
         opens(given)
 
 
+@pytest.mark.parametrize("given", [3, ["run"], "a\0b"])
+@pytest.mark.parametrize(
+    ("name", "writes"),
+    [
+        ("run_dir", lambda given: asyncrl.train("worlds:Corridor-v0", "a3c", run_dir=given)),
+        ("run_dir", lambda given: asyncrl.pretrain("worlds:Corridor-v0", "a3c", "corridor/none-v0", run_dir=given)),
+        ("onnx", lambda given: asyncrl.export("run", given)),
+        ("folder", lambda given: asyncrl.share("run", given)),
+        ("video", lambda given: asyncrl.play("run", video=given)),
+        ("video", lambda given: asyncrl.compare("run", "run", video=given)),
+        ("out", lambda given: asyncrl.plot("run", out=given)),
+    ],
+    ids=["train", "pretrain", "export", "share", "play", "compare", "plot"],
+)
+def test_what_is_not_the_path_of_a_result_is_refused(name: str, writes: Callable[[Any], object], given: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{name} is the path of a file or folder, not "):
+        writes(given)
+
+
 def test_the_functions_take_runs_and_environment_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from asyncrl.agents.human import HumanPlayer, action_count
 from asyncrl.agents.video import Screen, Window, open_screen, open_video
 from asyncrl.algorithms import Random
 from asyncrl.common.torch_setup import standard_modes
-from asyncrl.common.validation import check_whole
+from asyncrl.common.validation import as_path, check_whole
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
 from asyncrl.errors import UsageError
 from asyncrl.monitor.progress import episode_progress
@@ -126,7 +126,7 @@ def play(
         UsageError: As `evaluate`; and if the file cannot be written or there is no display.
     """
     _check_options(episodes, seed, epsilon, max_steps)
-    path = None if video is None else Path(video).absolute()  # an environment may change the working directory
+    path = None if video is None else as_path("video", video).absolute()  # an environment may change the working directory
     agent = _agent(agent, trust=trust)
     greedy = _resolve_greedy(agent, greedy)
     contract = agent.contract_of(None if env is None else env_id_of(env), env_options, force=force)

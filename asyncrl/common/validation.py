@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 from asyncrl.errors import UsageError
 
-__all__ = ["MAX_INT", "check_numbers", "check_whole", "flag", "within"]
+__all__ = ["MAX_INT", "as_path", "check_numbers", "check_whole", "flag", "within"]
 
 MAX_INT = 2**63 - 1
 """Counts and seeds are stored as 64-bit integers."""
@@ -36,6 +38,13 @@ def within(options: object, low: float, high: float, *names: str, above: bool = 
             storable = number != number or _is_storable(number)  # NaN is outside of every range
             extra = "" if storable else " and finite" if isinstance(number, float) else f" and at most {MAX_INT}"
             raise UsageError(f"{flag(name)} must be {_range(low, high, above=above)}{extra}, not {number}")
+
+
+def as_path(name: str, value: object) -> Path:
+    """Return the argument `name`, a path. Raises UsageError for anything else, also for what no path can contain."""
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
+        raise UsageError(f"{name} is the path of a file or folder, not {value!r:.80}")
+    return Path(value)
 
 
 def check_whole(name: str, value: Any, least: int = 1) -> None:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asyncrl.common.validation import as_path
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.plots.curves import XAxis
 from asyncrl.plots.distributions import draw_episodes, draw_lags, draw_scores, scores_of
@@ -86,7 +86,7 @@ def plot(
 
     >>> plot("runs/ppo-1", "runs/ppo-2", what=("returns", "scores"), out="learning.pdf")
     """
-    file = None if out is None else check_output(Path(out))
+    file = None if out is None else check_output(as_path("out", out))
     asked = [_member(What, "what", word) for word in ([what] if isinstance(what, str) else what)]
     found = pictures(find_runs(run_names(*runs)), asked, _member(XAxis, "x", x), trust=trust)
     figure = compose(found)

@@ -16,6 +16,7 @@ from asyncrl.agents.agent import Agent, load
 from asyncrl.agents.export import export
 from asyncrl.agents.playing import evaluate, play
 from asyncrl.common.serialization import to_json, write_atomically
+from asyncrl.common.validation import as_path
 from asyncrl.envs import Contract, EnvSource, env_id_of
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.runs.checkpoints import checkpoint
@@ -81,7 +82,7 @@ def share(
     """
     if name is not None:
         check_repository_name(name, name)
-    target = Path(folder).absolute()  # an environment may change the working directory
+    target = as_path("folder", folder).absolute()  # an environment may change the working directory
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{folder} is not empty; name a new folder")
     agent = load(run, trust=trust)

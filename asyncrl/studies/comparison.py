@@ -15,7 +15,7 @@ from asyncrl.agents.video import check_video_file
 from asyncrl.algorithms import algorithm_name_of
 from asyncrl.api import Agent, load
 from asyncrl.common.serialization import to_json
-from asyncrl.common.validation import check_whole
+from asyncrl.common.validation import as_path, check_whole
 from asyncrl.errors import UsageError
 from asyncrl.monitor import Record
 from asyncrl.plots.sources import find_runs, group_runs
@@ -122,7 +122,7 @@ def compare(
 
     >>> compare("runs/ppo", "runs/a3c").difference
     """
-    path = None if video is None else Path(video).absolute()
+    path = None if video is None else as_path("video", video).absolute()
     if path is not None:
         check_video_file(path)
     check_whole("episodes", episodes)

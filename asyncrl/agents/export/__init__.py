@@ -19,6 +19,7 @@ from asyncrl.agents.export.policy import ExportedPolicy
 from asyncrl.algorithms import Random
 from asyncrl.common.serialization import write_atomically
 from asyncrl.common.torch_setup import standard_modes
+from asyncrl.common.validation import as_path
 from asyncrl.envs import EnvSource, env_id_of
 from asyncrl.errors import UsageError
 from asyncrl.runs.run import Run
@@ -72,7 +73,7 @@ def export(
     check_installed()
     if observations < 1:
         raise UsageError(f"--observations must be 1 or more, not {observations}")
-    folder = Path(onnx).absolute()  # an environment may change the working directory
+    folder = as_path("onnx", onnx).absolute()  # an environment may change the working directory
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--onnx {onnx} is a file; name a folder")
     agent = agent if isinstance(agent, Agent) else load(agent, trust=trust)
