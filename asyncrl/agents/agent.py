@@ -140,7 +140,7 @@ class Agent:
                 part = candidate.parts[0]
                 shape = np.shape(candidate.values(observation)[0])
                 single = shape == part.given_shape
-                if single or shape[1:] == part.given_shape:
+                if single or (shape[1:] == part.given_shape and shape[0] > 0):
                     batch = pack(candidate, observation, check=True, single=single)
                     if batch.shape[1:] == expected:
                         return batch, single

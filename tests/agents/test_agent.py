@@ -106,6 +106,8 @@ def test_lists_and_numbers_of_python_are_observations() -> None:
             r"^the observation is a tuple; env.reset\(\) returns \(observation, info\)$",
         ),
         (spaces.Discrete(3), (1, {}), "the observation is a tuple"),
+        (spaces.Box(0, 1, (3,)), np.zeros((0, 3)), r"an observation of shape \(0, 3\); the agent takes what"),
+        (spaces.Discrete(3), [], r"an observation of shape \(0,\); the agent takes what"),
         (spaces.Dict(arm=spaces.Discrete(2)), ({"arm": 1}, {}), "the observation is a tuple"),
         (spaces.Discrete(3, start=5), 2, r"an observation that is 2, outside the choices 5 … 7"),
         (spaces.Dict(arm=spaces.Discrete(2)), {"leg": 1}, "an observation without the part 'arm'"),
