@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -319,10 +318,12 @@ def _check_same(run: Run, config: bytes, remote: RemoteFolder) -> None:
 
 def _is_same(run: Run, config: bytes) -> bool:
     """Whether the run folder holds the run with the config.json `config`, or none."""
-    mine, theirs = run.facts(), {}
+    mine, theirs = run.facts(), None
     with contextlib.suppress(ValueError):
-        theirs = json.loads(config)
-    return not mine or all(mine.get(name) == theirs.get(name) for name in ("date", "config", "command"))
+        theirs = parse_json(config.decode())
+    return not mine or (
+        isinstance(theirs, dict) and all(mine.get(name) == theirs.get(name) for name in ("date", "config", "command"))
+    )
 
 
 def _foreign(path: Path) -> Iterator[str]:

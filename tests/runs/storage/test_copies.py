@@ -110,6 +110,16 @@ def test_another_run_in_the_folder_is_not_touched(
         asyncrl.resume(f"file://{tmp_path}/store/run")
 
 
+@pytest.mark.parametrize("damaged", ["[]", "{", "[" * 100_000])
+def test_a_storage_whose_configuration_is_damaged_is_not_taken_for_the_run(
+    states: list[Run], tmp_path: Path, damaged: str
+) -> None:
+    stored, here = (Run(shutil.copytree(states[0].path, tmp_path / name)) for name in ("stored", "here"))
+    (stored.path / "config.json").write_text(damaged)
+    with pytest.raises(UsageError, match="holds a run other than file://"):
+        pull(RemoteFolder(f"file://{stored.path}"), here, replay=True)
+
+
 def test_a_copy_for_acting_gets_what_came_after_its_newest_checkpoint(states: list[Run], tmp_path: Path) -> None:
     """The last evaluation, the best agent and what stopped the run are written after the last checkpoint."""
     stored, copy = Run(shutil.copytree(states[2].path, tmp_path / "stored")), Run(tmp_path / "copy")
