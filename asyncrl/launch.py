@@ -251,9 +251,8 @@ def imitate(
         on_epoch: Called after each epoch.
         asked: Names of the settings that the user gave.
     """
-    path = as_path(
-        "run_dir", "runs" if run_dir is None else run_dir
-    ).absolute()  # an environment may change the working directory
+    # Absolute, as an environment may change the working directory.
+    path = as_path("run_dir", "runs" if run_dir is None else run_dir).absolute()
     options = options or CloningOptions()
     options.check()
     contract = describe(config.env, config.environment)

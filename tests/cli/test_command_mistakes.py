@@ -77,7 +77,7 @@ MISTAKES = {
     "train --resume run --reward-clip 1": "--reward-clip cannot change when a run is resumed: it belongs to the",
     "train --resume run --config run/config.toml": "--config cannot change when a run is resumed: it has its own",
     "train --config run/config.toml --config x.toml": "--config takes one file, not 2: run/config.toml, x.toml",
-    "train --config run": "there is no file run; did you mean run/config.toml?",
+    "train --config run": "run is not a file; did you mean run/config.toml?",
     "train --resume run --run-dir other": "--run-dir cannot change when a run is resumed: a run stays in its own folder",
     "train --resume run --learning-rate 1": "--learning-rate cannot change unless the run has diverged",
     "train --resume run --log-evry 3": "unknown option --log-evry; did you mean '--log-every'",

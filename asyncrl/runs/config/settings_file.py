@@ -114,7 +114,8 @@ def read_settings_file(
     if not path.is_file():
         inside = path / "config.toml"
         near = f"; did you mean {inside}?" if inside.is_file() else ""
-        raise UsageError(f"--config: there is no file {path}{near}")
+        missing = f"{path} is not a file" if path.exists() else f"there is no file {path}"
+        raise UsageError(f"--config: {missing}{near}")
     text = read_text(path, kind="TOML")
     data, lines = parse_toml(path, text), lines_of(text)
     values = dict(_values({key: value for key, value in data.items() if key not in _OF_PRESETS}))
