@@ -13,15 +13,14 @@ MISSING_OPENGL = "without a display it needs EGL or OSMesa, in Debian the packag
 
 
 def choose_opengl() -> None:
-    """Let MuJoCo draw into memory where there is no display: its own default, GLFW, needs one.
+    """Let MuJoCo draw into memory on machines without a display, which its default, GLFW, needs.
 
     Sets the environment variable MUJOCO_GL to ``egl`` or ``osmesa``, whichever is installed, unless it is set already.
     """
-    environ = os.environ
-    has_display = any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if sys.platform != "linux" or has_display or environ.get("MUJOCO_GL"):
+    has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if sys.platform != "linux" or has_display or os.environ.get("MUJOCO_GL"):
         return
     installed = (name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if ctypes.util.find_library(library))
     backend = next(installed, None)
     if backend:
-        environ["MUJOCO_GL"] = backend
+        os.environ["MUJOCO_GL"] = backend

@@ -34,7 +34,7 @@ def ranking(scores: Mapping[str, np.ndarray], estimates: Mapping[str, Estimate] 
     if not any(apart):
         sentences = [f"No ranking: {chain}, whose 95 % intervals {overlap}."]
     else:
-        sentences = [f"Ranking: {chain}."] + [f"≈ is no ranking: these intervals {overlap}."] * (not all(apart))
+        sentences = [f"Ranking: {chain}."] + [f"≈ does not rank: these intervals {overlap}."] * (not all(apart))
     sentences += [f"But {one} > {other}." for one, other in _separated_across(names, found, apart)]
     if estimates is None:
         sentences += [_more(one, other, scores) for (one, other), ranked in zip(pairs, apart, strict=True) if not ranked]

@@ -1,4 +1,4 @@
-"""Addresses that are no cluster."""
+"""Addresses at which no cluster answers."""
 
 from __future__ import annotations
 

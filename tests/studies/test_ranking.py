@@ -33,7 +33,7 @@ def test_methods_that_only_neighbours_keep_together_are_said_to_differ() -> None
 
 
 def test_a_mixed_ranking_says_which_neighbours_overlap() -> None:
-    assert ranking({"a": around(99), "b": around(1), "c": around(0)}).startswith("Ranking: a > b ≈ c. ≈ is no ranking")
+    assert ranking({"a": around(99), "b": around(1), "c": around(0)}).startswith("Ranking: a > b ≈ c. ≈ does not rank")
 
 
 def test_equal_means_and_single_runs_are_never_ranked() -> None:

@@ -114,7 +114,7 @@ def read_settings_file(
     if not path.is_file():
         inside = path / "config.toml"
         near = f"; did you mean {inside}?" if inside.is_file() else ""
-        missing = f"{path} is not a file" if path.exists() else f"there is no file {path}"
+        missing = f"{path} is not a file" if path.exists() else f"{path} does not exist"
         raise UsageError(f"--config: {missing}{near}")
     text = read_text(path, kind="TOML")
     data, lines = parse_toml(path, text), lines_of(text)
