@@ -49,7 +49,7 @@ class Critic(nn.Module):
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         features, _ = self.body(observation[None], action.new_zeros(len(action), 0))
-        values: Tensor = self.q(self.dense(torch.cat([features[0], action], -1)).float())
+        values: Tensor = self.q(self.dense(torch.cat([features.squeeze(0), action], -1)).float())
         return values.squeeze(-1)
 
 
@@ -83,7 +83,7 @@ class DeterministicActorCritic(nn.Module):
     def policies(self, observation: Tensor) -> Any:
         """Return the policies [N] of a feed-forward network for single steps `observation` [N, *O]."""
         features, _ = self.body(observation[None], self.policy.weight.new_zeros(len(observation), 0))
-        return self.distribution(self.policy(features[0]))
+        return self.distribution(self.policy(features.squeeze(0)))
 
     def action_values(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return every critic's Q(s, a) [C, N] for `observation` [N, *O] and `action` [N, parts]."""

@@ -44,7 +44,7 @@ class DenseBody(Body):
         self.features, self.state_size = body.features, body.state_size
         encoder: Any = body.encoder
         self._layers = [_layer(dense, norm) for dense, norm in zip(encoder.layers, encoder.norms, strict=True)]
-        self._activate_: Callable[[Tensor], Tensor] = torch.tanh_ if encoder.activate is torch.tanh else torch.relu_
+        self._activate_ = encoder.activate_
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self._mask is not None:

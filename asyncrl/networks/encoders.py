@@ -98,8 +98,8 @@ class ConvolutionalEncoder(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         x = self._channels(observation)
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.relu(norm(layer(x)))
-        return F.relu(self.dense_norm(self.dense(x.flatten(1))))
+            x = torch.relu_(norm(layer(x)))
+        return torch.relu_(self.dense_norm(self.dense(x.flatten(1))))
 
     def first(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
@@ -172,7 +172,7 @@ class MlpEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.features = dtype, [spaces.observation_size, *hidden][-1]
-        self.activate: Callable[[Tensor], Tensor] = torch.tanh if activation is Activation.TANH else F.relu
+        self.activate_: Callable[[Tensor], Tensor] = torch.tanh_ if activation is Activation.TANH else torch.relu_
         sizes = [spaces.observation_size, *hidden]
         constructors = [Linear, *[dense] * (len(hidden) - 1)][: len(hidden)]
         self.layers = nn.ModuleList(
@@ -184,7 +184,7 @@ class MlpEncoder(nn.Module):
         x = observation.reshape(observation.shape[0], -1).to(self.dtype)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = layer(x)
-            x = self.activate(x if type(norm) is nn.Identity else norm(x))
+            x = self.activate_(x if type(norm) is nn.Identity else norm(x))
         return x
 
 

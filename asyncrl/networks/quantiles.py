@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.build import NetworkConfig
@@ -54,7 +53,7 @@ class ImplicitQuantileNetwork(QNetwork):
     def quantiles(self, observation: Tensor, state: Tensor, valid: Tensor | None, fractions: Tensor) -> ActionValues:
         """Return the quantiles at `fractions` [T, N, K] as outputs [T, N, A, K], and their mean as Q."""
         features, state = self.body(observation, state, valid)
-        embedded = F.relu(self.embedding(torch.cos(fractions[..., None] * self.frequencies)))  # [T, N, K, F]
-        hidden = F.relu(self.dense(features[..., None, :] * embedded))
+        embedded = torch.relu_(self.embedding(torch.cos(fractions[..., None] * self.frequencies)))  # [T, N, K, F]
+        hidden = torch.relu_(self.dense(features[..., None, :] * embedded))
         value = None if self.value is None else self.value(hidden).transpose(-1, -2)
         return self.combined(observation, self.q(hidden).transpose(-1, -2), value, state)

@@ -62,7 +62,7 @@ class ResidualEncoder(nn.Module):
         x = self._channels(observation)
         for section in self.sections:
             x = section(x)
-        return F.relu(self.dense_norm(self.dense(F.relu(self.norm(x)).flatten(1))))
+        return torch.relu_(self.dense_norm(self.dense(torch.relu_(self.norm(x)).flatten(1))))
 
     def first(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first convolution's kernels [F, C, k, k] and feature maps [F, h, w] of one `observation` [1, *O].
