@@ -13,6 +13,7 @@ from asyncrl.bench import Report, bench, tune
 from asyncrl.cli.bench_table import tuning_text
 from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse
+from asyncrl.cli.words import env_alone
 from asyncrl.common.validation import within
 from asyncrl.envs import describe
 from asyncrl.runs.config.option_checks import reject_ineffective
@@ -63,6 +64,7 @@ class Arguments:
 
 
 def run(arguments: Sequence[str]) -> int:
+    env_alone(arguments, "bench")
     asked = parse(Arguments, "bench", arguments, _ABOUT, BASIC)
     within(asked, 0, math.inf, "seconds", above=True)
     seconds = asked.seconds or _SECONDS[asked.tune]

@@ -69,6 +69,9 @@ def test_the_command_line_trains_evaluates_and_continues_it(
 def test_the_order_of_algorithm_and_environment_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "CartPole-v1", PLAIN]) == 2
     assert f"the algorithm comes first: asyncrl train {PLAIN} CartPole-v1" in capsys.readouterr().err
+    for words in ([PLAIN, "CartPole-v1"], ["CartPole-v1", PLAIN]):
+        assert main(["bench", *words]) == 2
+        assert f"the algorithm is an option of bench: asyncrl bench CartPole-v1 --algo {PLAIN}" in capsys.readouterr().err
 
 
 def test_its_help_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
