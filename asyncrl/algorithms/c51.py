@@ -72,7 +72,7 @@ class C51(ReplayBasedQLearning):
         entropy = -torch.special.xlogy(y, y).sum(-1)
         loss = mean(batch.weight * cross_entropy)
         divergence = (cross_entropy.detach() - entropy).clamp(min=0)
-        metrics = dict(q=mean(output.q.amax(-1)), target=mean(y @ support))
+        metrics = dict(q=batch.mean(output.q.amax(-1)), target=batch.mean(y @ support))
         return Loss.of(loss, **metrics)._replace(td_errors=divergence)
 
 

@@ -67,4 +67,4 @@ class DQN(ReplayBasedQLearning):
         if self.cql_alpha:
             loss = loss + self.cql_alpha * batch.mean(q.logsumexp(-1) - value)
         td_errors = (y - value).detach().abs()
-        return Loss.of(loss, q=mean(q.amax(-1)), target=mean(y))._replace(td_errors=td_errors)
+        return Loss.of(loss, q=batch.mean(q.amax(-1)), target=batch.mean(y))._replace(td_errors=td_errors)

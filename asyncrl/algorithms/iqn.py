@@ -74,7 +74,9 @@ class IQN(ReplayBasedQLearning):
         output = current_outputs(forward, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y, forward.fractions)  # [N]
         loss = mean(batch.weight * losses)
-        return Loss.of(loss, q=mean(output.q.amax(-1)), target=mean(y))._replace(td_errors=losses.detach())
+        return Loss.of(loss, q=batch.mean(output.q.amax(-1)), target=batch.mean(y.mean(-1)))._replace(
+            td_errors=losses.detach()
+        )
 
 
 class _AtRandomFractions:

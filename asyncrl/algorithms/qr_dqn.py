@@ -56,7 +56,9 @@ class QRDQN(ReplayBasedQLearning):
         output = current_outputs(network, batch)
         losses = quantile_loss(gather_action(output.outputs[0], batch.action), y)  # [N]
         loss = mean(batch.weight * losses)
-        return Loss.of(loss, q=mean(output.q.amax(-1)), target=mean(y))._replace(td_errors=losses.detach())
+        return Loss.of(loss, q=batch.mean(output.q.amax(-1)), target=batch.mean(y.mean(-1)))._replace(
+            td_errors=losses.detach()
+        )
 
 
 def quantile_loss(quantiles: Tensor, samples: Tensor, fractions: Tensor | None = None) -> Tensor:

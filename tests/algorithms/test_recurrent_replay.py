@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asyncrl.algorithms import C51, DQN, IQN, QRDQN
 from asyncrl.algorithms.dqn import TDLoss
+from asyncrl.algorithms.replay_based import current_outputs
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.experience import Sample, Unroll
@@ -126,3 +127,19 @@ def test_what_a_recurrent_network_sees_before_an_episode_has_no_effect_on_it(alg
     assert torch.equal(found[0][3, 1], found[1][3, 1])
     assert not torch.equal(found[0][0, 1], found[1][0, 1])
     assert torch.equal(found[0][:, [0, 2]], found[1][:, [0, 2]])
+
+
+@pytest.mark.parametrize("algorithm", [DQN(), C51(atoms=5), QRDQN(quantiles=4), IQN()])
+def test_metrics_leave_out_reset_steps(algorithm: Any) -> None:
+    network, target = networks(algorithm)
+    found = []
+    for offset in (0.0, 1.0):  # in the place of a reset step's reward
+        sample = sequences()
+        assert sample.unroll is not None
+        with torch.no_grad():
+            changed = replace(sample, reward=sample.reward + offset * ~sample.unroll.learned)
+            found.append(algorithm.loss(network, target, algorithm.prepare(network, target, changed)).metrics)
+            largest = current_outputs(network, sequences()).q[0].amax(-1)
+        mean = pytest.approx(float(largest[sample.unroll.learned].mean()))
+        assert algorithm.draws_in_loss or float(found[-1]["q"]) == mean
+    assert torch.equal(found[0]["target"], found[1]["target"])
