@@ -91,13 +91,11 @@ class Reinforce(Algorithm):
                 advantage = standardized(returns - value.detach(), network)
 
         policy_loss = masked_mean(-policy.log_prob(batch.action) * advantage, batch.valid)
-        value_loss = masked_mean(standardized(returns - value, network).square(), batch.valid)
         entropy = masked_mean(policy.entropy(), batch.valid)
         total = policy_loss - self.entropy_cost * entropy
+        metrics = dict(policy_loss=policy_loss, entropy=entropy, discounted_return=masked_mean(returns, batch.valid))
         if self.baseline is Baseline.LEARNED:
-            total = total + self.value_cost * value_loss
-        mean_return = masked_mean(returns, batch.valid)
-        loss = Loss.of(
-            total, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy, discounted_return=mean_return
-        )
+            metrics["value_loss"] = masked_mean(standardized(returns - value, network).square(), batch.valid)
+            total = total + self.value_cost * metrics["value_loss"]
+        loss = Loss.of(total, **metrics)
         return loss._replace(value_targets=(returns, batch.valid))

@@ -326,6 +326,12 @@ def test_the_learned_baseline_learns_the_return() -> None:
     loss.total.backward()
     assert table.value.grad is not None
     assert table.value.grad.tolist() == [(1 - 2) / 2, (2 - 2) / 2, 0, 0]
+    assert float(loss.metrics["value_loss"]) == (1 - 2) ** 2 / 2
+
+
+@pytest.mark.parametrize("baseline", [Baseline.NONE, Baseline.MEAN])
+def test_a_baseline_that_is_not_learned_has_no_loss(baseline: Baseline) -> None:
+    assert "value_loss" not in Reinforce(baseline=baseline).loss(PolicyTable(), PolicyTable(), ONE_EPISODE).metrics
 
 
 @pytest.mark.parametrize(("ended", "future"), [("terminated", 0.0), ("truncated", 4.0)])
