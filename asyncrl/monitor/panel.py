@@ -101,6 +101,9 @@ class RunPanel:
         if record["kind"] == "episode":
             self._last_episodes.append(record)
             return False
+        if record["kind"] == "rewind":
+            kept = [episode for episode in self._last_episodes if episode["step"] <= record["step"]]
+            self._last_episodes = deque(kept, self._last_episodes.maxlen)
         self._progress.take(record)
         return True
 

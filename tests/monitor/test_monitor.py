@@ -187,17 +187,20 @@ def test_lines_go_on_after_a_rewind(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["100", "50", "70"]
 
 
-def test_the_panel_shows_no_evaluation_that_a_rewind_has_dropped() -> None:
+def test_the_panel_shows_no_evaluation_or_episode_that_a_rewind_has_dropped() -> None:
     panel, console = RunPanel("a run", 1_000), Console(width=100)
     for step in (100, 200):
         panel.take(train_record(step, step / 100))
+        panel.take({"kind": "episode", "step": step, "return": step / 10})
         panel.take(eval_record(step) | {"mean": step / 10})
-    for dropped_after, shown in ((None, "20.00 at 200"), (150, "10.00 at 100"), (50, "evaluation +–")):
+    shown = {None: ("20.00 at 200", "10, 20 "), 150: ("10.00 at 100", "10 "), 50: ("–", " ")}
+    for dropped_after, (evaluation, returns) in shown.items():
         if dropped_after is not None:
             panel.take({"kind": "rewind", "step": dropped_after})
         with console.capture() as text:
             console.print(panel.draw(100))
-        assert re.search(shown, text.get())
+        assert re.search(f"evaluation +{evaluation}", text.get())
+        assert re.search(f"last returns +{returns} *│", text.get())
 
 
 def test_every_sink_is_closed_even_if_the_run_breaks(tmp_path: Path) -> None:
