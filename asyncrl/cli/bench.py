@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from asyncrl.cli.bench_table import tuning_text
 from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse
 from asyncrl.cli.words import env_alone
+from asyncrl.common.serialization import json_text
 from asyncrl.common.validation import within
 from asyncrl.envs import describe
 from asyncrl.runs.config.option_checks import reject_ineffective
@@ -74,10 +74,10 @@ def run(arguments: Sequence[str]) -> int:
     if asked.tune:
         preset = {} if asked.preset is None else {"preset": asked.preset}
         tuning = tune(config, seconds, settings, say=(lambda line: None) if asked.json else _say)
-        print(json.dumps(tuning.to_json()) if asked.json else tuning_text(tuning, {**preset, **settings}))
+        print(json_text(tuning.to_json()) if asked.json else tuning_text(tuning, {**preset, **settings}))
         return 0
     report = bench(config, seconds)
-    print(json.dumps(report.to_json()) if asked.json else _text(report))
+    print(json_text(report.to_json()) if asked.json else _text(report))
     return 0
 
 

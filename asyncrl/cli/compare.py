@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from typing import Any
 from asyncrl.cli.help import page_width
 from asyncrl.cli.options import parse, relative
 from asyncrl.common.counting import counted
-from asyncrl.common.serialization import to_json
+from asyncrl.common.serialization import json_text, to_json
 from asyncrl.studies.comparison import Comparison, compare
 from asyncrl.studies.report import interval, shown
-from asyncrl.studies.statistics import Estimate
 
 _ABOUT = (
     "Compare two runs, or two folders of runs that differ in their seeds: settings, scores with intervals, the first "
@@ -51,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     found = compare(
         asked.run_a, asked.run_b, episodes=asked.episodes, seed=asked.seed, video=asked.video, trust=asked.trust
     )
-    print(json.dumps(_facts(found))) if asked.json else print(*_lines(found), sep="\n")
+    print(json_text(_facts(found))) if asked.json else print(*_lines(found), sep="\n")
     return 0
 
 
@@ -59,16 +57,11 @@ def _facts(found: Comparison) -> dict[str, Any]:
     """The object that --json prints."""
     return {
         **to_json(found),
-        "scores": [_estimate(score) for score in found.scores],
-        "difference": _estimate(found.difference),
+        "scores": [score._asdict() for score in found.scores],
+        "difference": found.difference._asdict(),
         "verdict": found.verdict,
         "video": None if found.video is None else str(found.video),
     }
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    ends = (estimate.low, estimate.high) if estimate.has_interval else (None, None)
-    return dict(zip(("value", "low", "high"), (estimate.value, *ends), strict=True))
 
 
 def _lines(found: Comparison) -> Iterator[str]:
@@ -107,7 +100,7 @@ def _settings(found: Comparison) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False).strip('"')
+    text = json_text(value, ensure_ascii=False).strip('"')
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -12,7 +11,7 @@ from asyncrl.agents.evaluation import Evaluation, cut_off_message
 from asyncrl.api import evaluate, load
 from asyncrl.cli.options import greedy_or_sample, parse
 from asyncrl.common.counting import counted
-from asyncrl.common.serialization import to_json
+from asyncrl.common.serialization import json_text, to_json
 from asyncrl.common.statistics import summarize
 from asyncrl.envs import Contract, EnvOptions, contract_lines
 from asyncrl.envs.family_options import combined_options
@@ -75,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         max_steps=asked.max_steps,
     )
     if asked.json:
-        print(json.dumps(_facts(agent.checkpoint, contract, result)))
+        print(json_text(_facts(agent.checkpoint, contract, result)))
         return 0
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from asyncrl.agents.export import Exported
 from asyncrl.api import export, load
 from asyncrl.cli.options import parse
 from asyncrl.common.quoting import quoted
+from asyncrl.common.serialization import json_text
 from asyncrl.errors import UsageError
 from asyncrl.runs.lookup import newer_checkpoint
 
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     agent = load(asked.run, trust=asked.trust)
     exported = export(agent, asked.onnx, env=asked.env, observations=asked.observations)
     if asked.json:
-        print(json.dumps({"model": str(exported.model), "contract": str(exported.contract), **exported.facts}))
+        print(json_text({"model": str(exported.model), "contract": str(exported.contract), **exported.facts}))
         return 0
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from asyncrl.api import load
 from asyncrl.cli.options import parse
-from asyncrl.common.serialization import to_json
+from asyncrl.common.serialization import json_text, to_json
 from asyncrl.envs import contract_lines
 from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.checkpoints.normalization import describe_normalization, normalization_facts
@@ -63,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
         "provenance": {name: origin[name] for name in _ORIGIN if name in origin},
     }
     if asked.json:
-        print(json.dumps(facts))
+        print(json_text(facts))
         return 0
     if newer := newer_checkpoint(asked.run, found.path):
         print(newer)

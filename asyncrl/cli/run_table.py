@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from asyncrl.common.serialization import json_text
 from asyncrl.runs.overview import RunOverview
 
 __all__ = ["run_json", "run_table"]
@@ -43,7 +43,7 @@ def run_json(runs: Mapping[str, RunOverview]) -> str:
     facts = [
         {**vars(run), "path": place, "state": run.state.value, "age": round(run.age, 1)} for place, run in runs.items()
     ]
-    return json.dumps(facts)
+    return json_text(facts)
 
 
 def _row(run: RunOverview, folder: Path) -> tuple[str, ...]:

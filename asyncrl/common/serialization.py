@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ __all__ = [
     "file_checksum",
     "file_sha256",
     "from_json",
+    "json_text",
     "load_tensors",
     "parse_json",
     "read_header",
@@ -77,6 +79,22 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     return value
+
+
+def json_text(value: Any, **layout: Any) -> str:
+    """Return JSON that every parser reads: NaN and infinities become null. `layout`: options of `json.dumps`."""
+    try:
+        return json.dumps(value, allow_nan=False, **layout)
+    except ValueError:
+        return json.dumps(_finite(value), **layout)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(x) for key, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(cls: type[T], data: Any, where: str = "") -> T:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from asyncrl.common.serialization import json_text
 from asyncrl.dashboard.watched import WatchedRun, WatchedRuns
 from asyncrl.runs.metrics.follower import MetricsFollower
 
@@ -60,19 +60,8 @@ def notes(run: WatchedRun) -> dict[str, Any]:
 
 
 def encoded(value: Any) -> str:
-    """JSON that every browser reads: numbers that are not finite become null."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        return json.dumps(_finite(value), separators=(",", ":"))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(x) for key, x in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(x) for x in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Compact JSON, in which numbers that are not finite are null."""
+    return json_text(value, separators=(",", ":"))
 
 
 class Feed:

@@ -17,6 +17,7 @@ __all__ = ["CsvFiles"]
 
 class CsvFiles:
     """`train.csv`, `eval.csv`, … with a column for each field; lists, such as the returns of an evaluation, are left out.
+    Numbers that are not finite are empty, as after a resumption: they are null in `metrics.jsonl`.
 
     Files of an earlier part of the run are written again from `earlier`, its records. Rows after the step of a rewind are
     dropped, as they are in `metrics.jsonl`.
@@ -37,7 +38,7 @@ class CsvFiles:
         if kind == "rewind":
             for other in list(self._files):
                 self._rewrite(other, self._names[other], record["step"])
-        values = {name: x for name, x in row(record).items() if name != "kind" and not isinstance(x, list)}
+        values = {name: _cell(x) for name, x in row(record).items() if name != "kind" and not isinstance(x, list)}
         names = self._names.get(kind, [])
         new = [name for name in values if name not in names]
         if new:
@@ -67,6 +68,10 @@ class CsvFiles:
     def close(self) -> None:
         for file in self._files.values():
             file.close()
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _writer(file: TextIO, names: list[str]) -> csv.DictWriter[str]:

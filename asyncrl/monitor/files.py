@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from pathlib import Path
 
 from asyncrl.common.os_errors import attach_path
+from asyncrl.common.serialization import json_text
 from asyncrl.errors import UsageError
 from asyncrl.monitor.events import EventFile
 from asyncrl.monitor.sink import Record
@@ -34,7 +34,7 @@ class JsonLines:
 
     def write(self, record: Record) -> None:
         with attach_path(self._metrics.name):
-            self._metrics.write(json.dumps(record) + "\n")
+            self._metrics.write(json_text(record) + "\n")
             if record["kind"] != "episode":
                 self._metrics.flush()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 from asyncrl.agents.agent import Agent, load
 from asyncrl.agents.export import export
 from asyncrl.agents.playing import evaluate, play
-from asyncrl.common.serialization import to_json, write_atomically
+from asyncrl.common.serialization import json_text, to_json, write_atomically
 from asyncrl.common.validation import as_path
 from asyncrl.envs import Contract, EnvSource, env_id_of
 from asyncrl.errors import EnvironmentFault, UsageError
@@ -150,7 +149,7 @@ def _copy_checkpoint(agent: Agent, folder: Path) -> None:
     if (config, contract) != (saved.config, saved.contract):
         copied = replace(saved, path=folder)
         checkpoint.amend(copied, config=config.to_json(), contract=to_json(contract))
-    records = [json.dumps(record) for record in _run_of(agent).records() if record["kind"] != "episode"]
+    records = [json_text(record) for record in _run_of(agent).records() if record["kind"] != "episode"]
     if records:
         write_atomically(folder / "metrics.jsonl", "\n".join(records) + "\n")
 

@@ -14,7 +14,7 @@ from asyncrl.agents.playing import evaluate
 from asyncrl.agents.video import check_video_file
 from asyncrl.algorithms import algorithm_name_of
 from asyncrl.api import Agent, load
-from asyncrl.common.serialization import to_json
+from asyncrl.common.serialization import json_text, to_json
 from asyncrl.common.validation import as_path, check_whole
 from asyncrl.errors import UsageError
 from asyncrl.monitor import Record
@@ -208,7 +208,7 @@ def first_divergence(one: Sequence[Record], two: Sequence[Record]) -> tuple[int,
     for a, b in zip(one, two, strict=False):
         for name in _compared(a, b):
             values = a.get(name), b.get(name)
-            if values[0] != values[1] and repr(values[0]) != repr(values[1]):  # NaN is equal to NaN here
+            if values[0] != values[1] and json_text(values[0]) != json_text(values[1]):  # NaN is null in newer files
                 return count, Divergence(a["step"], a["update"], a["kind"], name, values)
         count += 1
     return count, None

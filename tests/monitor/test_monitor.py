@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 from io import StringIO
@@ -22,6 +23,7 @@ from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
+from asyncrl.monitor.csv_files import CsvFiles
 from asyncrl.monitor.panel import RunPanel
 
 FINITE = st.floats(-1e9, 1e9)
@@ -160,6 +162,19 @@ def test_lines_of_json_hold_every_record_and_are_appended_to(tmp_path: Path) -> 
             monitor.say("a sentence")
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == records
     assert (tmp_path / "log.txt").read_text().count("a sentence\n") == 3
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    odd = {"loss": math.nan, "kl": -math.inf, "means": {"a": math.inf}, "actions": [math.nan, 1.0]}
+    with Monitor([JsonLines(tmp_path), CsvFiles(tmp_path / "csv")]).open() as monitor:
+        monitor.write(train_record(100, 1.0, **odd))
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    read = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
+    assert read == train_record(100, 1.0, loss=None, kl=None, means={"a": None}, actions=[None, 1.0])
+    assert (tmp_path / "csv" / "train.csv").read_text().splitlines()[1].endswith(",,,")
 
 
 def test_a_line_can_be_read_as_soon_as_it_is_written(tmp_path: Path) -> None:

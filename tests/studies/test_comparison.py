@@ -71,9 +71,11 @@ def test_times_and_rates_are_not_compared() -> None:
     assert first_divergence(one, [*two, {**one[0], "step": 2}]) == (1, None)
 
 
-def test_a_metric_that_is_nan_in_both_runs_is_equal() -> None:
-    record = json.loads('{"step": 1, "update": 1, "kind": "train", "ratio": NaN, "means": {"a": NaN}}')
-    other = json.loads(json.dumps(record))
+@pytest.mark.parametrize("written", ["NaN", "null"])
+def test_a_metric_that_is_nan_in_both_runs_is_equal(written: str) -> None:
+    """It is null in metrics.jsonl; older files have NaN."""
+    line = '{"step": 1, "update": 1, "kind": "train", "ratio": NaN, "means": {"a": NaN}}'
+    record, other = json.loads(line), json.loads(line.replace("NaN", written))
     assert first_divergence([record], [other]) == (1, None)
     _, found = first_divergence([record], [{**other, "ratio": 1.0}])
     assert found is not None

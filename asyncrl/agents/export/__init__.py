@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from asyncrl.agents.export.model import OPSET, check_installed, examples_of, ope
 from asyncrl.agents.export.parity import Parity, check_parity
 from asyncrl.agents.export.policy import ExportedPolicy
 from asyncrl.algorithms import Random
-from asyncrl.common.serialization import write_atomically
+from asyncrl.common.serialization import json_text, write_atomically
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.common.validation import as_path
 from asyncrl.envs import EnvSource, env_id_of
@@ -91,7 +90,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONTRACT_FILE).unlink(missing_ok=True)  # the contract comes last: with it, both are complete
     write_atomically(folder / MODEL_FILE, model)
-    write_atomically(folder / CONTRACT_FILE, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(folder / CONTRACT_FILE, json_text(facts, indent=1, ensure_ascii=False) + "\n")
     return Exported(
         Path(os.path.relpath(folder / MODEL_FILE)), Path(os.path.relpath(folder / CONTRACT_FILE)), facts, parity
     )
