@@ -79,6 +79,19 @@ def test_curves_grow_while_a_run_trains(browse: Any, until: Any, tmp_path: Path)
         assert page.text_content("#state") == "stopped"
 
 
+def test_the_newest_rewind_is_named(browse: Any, until: Any, page_of_copy: tuple[Page, Path]) -> None:
+    served, run = page_of_copy
+    with browse(served.url) as page, open(run / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+        until(page, "document.querySelector('#about').textContent.endsWith('seed 1')")
+        for number, step, diverged in ((1, 1_000, 1_500), (2, 1_200, 1_800)):
+            rewind = dict(number=number, diverged=diverged, learning_rate=1e-4, reason="The loss is not finite.")
+            print(
+                json.dumps({"step": step, "update": 9, "time": 1.0, "kind": "rewind", **rewind}), file=metrics, flush=True
+            )
+        about = "seed 1 · diverged at step 1,800 and went back to step 1,200 (rewind 2)"
+        until(page, f"document.querySelector('#about').textContent.endsWith({about!r})")
+
+
 def test_numbers_keep_their_digits(browse: Any, page_of_runs: Page) -> None:
     shown = {
         0.0123: "0.0123",

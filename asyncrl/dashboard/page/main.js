@@ -127,7 +127,10 @@ function colour() {
 function heading(run) {
   find("name").textContent = run.name;
   document.title = `${run.name} · asyncrl`;
-  const parts = [run.algorithm && `${run.algorithm} on ${run.env}`, run.seed != null && `seed ${run.seed}`];
+  const back = run.notes?.newest.rewind;
+  const rewound = back && `diverged at step ${number(back.diverged)} and went back to step ${number(back.step)}`;
+  const again = back?.number > 1 ? ` (rewind ${back.number})` : "";
+  const parts = [run.algorithm && `${run.algorithm} on ${run.env}`, run.seed != null && `seed ${run.seed}`, rewound && rewound + again];
   find("about").textContent = parts.filter(Boolean).join(" · ");
   const state = find("state");
   state.hidden = false;
