@@ -26,6 +26,8 @@ _MAX_POINTS = 2_000
 _CHART_ROWS, _VERDICT_ROWS = 6, 3
 _WITH_CHART, _WITH_VERDICT = 20, 12
 """Rows that a display needs for the panel to have them."""
+_WITH_ALL_NUMBERS = 60
+"""Columns that a display needs to have them; on a narrower one they would be cut."""
 _TRAINING, _EVALUATION = "cyan", "bold yellow"
 
 
@@ -107,34 +109,48 @@ class RunPanel:
         self._progress.take(record)
         return True
 
-    def draw(self, width: int, height: int = 24) -> RenderableType:
-        """Return the panel for a display of `width` columns and `height` rows."""
+    def draw(self, width: int, height: int = 24, *, chart: bool = True) -> RenderableType:
+        """Return the panel for a display of `width` columns and `height` rows, with a chart if there is room."""
         p, train = self._progress, self._progress.train
         if not train:
             return self._framed(Text(self.status or "waiting for the first rollouts …", **_ONE_LINE))
-        mean = "–" if train["mean_return"] is None else f"{train['mean_return']:.2f}"
-        evaluated = "{1:.2f} at {0:,}".format(*p.evaluations[-1]) if p.evaluations else "–"
-        last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
-        queue = "none" if train["queue_fill"] is None else f"{train['queue_fill']:.0%} full"
-        frames = p.steps_per_second * train["frames_per_second"] / max(train["steps_per_second"], 1e-9)
-        rows = Table.grid(padding=(0, 2), expand=True)
-        for ratio in (None, 2, None, 3):
-            rows.add_column(ratio=ratio, **_ONE_LINE)
-        rows.add_row("steps/s", f"{p.steps_per_second:,.0f}", "mean return", f"{mean} (last 100)")
-        rows.add_row("frames/s", f"{frames:,.0f}", "evaluation", evaluated)
-        rows.add_row("policy lag", f"{train['policy_lag'] or 0:.2f} updates", "episodes", f"{train['episodes']:,}")
-        rows.add_row("queue", queue, "last returns", last)
-        entropy = f"{train['entropy']:.3f}" if "entropy" in train else "–"
-        learning = f"{train['learning_share']:.0%} of the time" if "learning_share" in train else "–"
-        rows.add_row("learning", learning, "entropy", entropy)
         bar = Table.grid(padding=(0, 2), expand=True)
         for ratio in (None, 1, None):
             bar.add_column(ratio=ratio, **_ONE_LINE)
         bar.add_row(f"{train['step']:,} / {p.steps:,}", ProgressBar(p.steps, train["step"]), f"left {p.time_left}")
         inner = max(1, width - len("│  │"))
-        curves = self._curves(inner) if height >= _WITH_CHART else []
+        curves = self._curves(inner) if chart and height >= _WITH_CHART else []
         verdict = self._verdict(inner) if height >= _WITH_VERDICT else []
-        return self._framed(Group(rows, *curves, *verdict, Text(self.status, **_ONE_LINE) if self.status else bar))
+        last = Text(self.status, **_ONE_LINE) if self.status else bar
+        return self._framed(Group(self._numbers(width), *curves, *verdict, last))
+
+    def _numbers(self, width: int) -> Table:
+        """The newest numbers; on a narrow display, those that matter most."""
+        p, train = self._progress, self._progress.train
+        mean = "–" if train["mean_return"] is None else f"{train['mean_return']:.2f}"
+        evaluated = "{1:.2f} at {0:,}".format(*p.evaluations[-1]) if p.evaluations else "–"
+        last = ", ".join(f"{e['return']:g}" for e in self._last_episodes)
+        queue = "none" if train["queue_fill"] is None else f"{train['queue_fill']:.0%} full"
+        frames = p.steps_per_second * train["frames_per_second"] / max(train["steps_per_second"], 1e-9)
+        entropy = f"{train['entropy']:.3f}" if "entropy" in train else "–"
+        learning = f"{train['learning_share']:.0%} of the time" if "learning_share" in train else "–"
+        speed = "steps/s", f"{p.steps_per_second:,.0f}"
+        scores = ("mean return", f"{mean} (last 100)"), ("evaluation", evaluated)
+        episodes = ("episodes", f"{train['episodes']:,}"), ("last returns", last)
+        rows = Table.grid(padding=(0, 2), expand=True)
+        if width < _WITH_ALL_NUMBERS:
+            rows.add_column(**_ONE_LINE)
+            rows.add_column(ratio=1, **_ONE_LINE)
+            for pair in (speed, *scores, *episodes):
+                rows.add_row(*pair)
+            return rows
+        lag = "policy lag", f"{train['policy_lag'] or 0:.2f} updates"
+        machine = speed, ("frames/s", f"{frames:,.0f}"), lag, ("queue", queue), ("learning", learning)
+        for ratio in (None, 2, None, 3):
+            rows.add_column(ratio=ratio, **_ONE_LINE)
+        for one, other in zip(machine, (*scores, *episodes, ("entropy", entropy)), strict=True):
+            rows.add_row(*one, *other)
+        return rows
 
     def _curves(self, width: int) -> list[Text]:
         """The returns while training and those of evaluations, over the steps."""

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from asyncrl.monitor.notebook import Notebook, in_notebook
 from asyncrl.monitor.sink import Sink
-from asyncrl.monitor.terminal import Live, Plain
+from asyncrl.monitor.terminal import live_view
 
 __all__ = ["episode_progress", "training_view"]
 
@@ -33,7 +33,7 @@ def training_view(title: str, steps: int, progress: bool | None) -> Sink | None:
         return None
     if notebook:
         return Notebook(title, steps)
-    return Live(title, steps) if sys.stdout.isatty() else Plain(steps)
+    return live_view(title, steps)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live as RichLive
@@ -12,14 +13,35 @@ from asyncrl.common.counting import counted
 from asyncrl.monitor.panel import Progress, RunPanel
 from asyncrl.monitor.sink import Record, Sink
 
-__all__ = ["Live", "Plain", "Quiet", "terminal_view"]
+__all__ = ["Live", "Plain", "Quiet", "live_view", "terminal_view"]
 
 
 def terminal_view(title: str, steps: int, *, quiet: bool) -> Sink:
     """The view for standard output."""
-    if quiet:
-        return Quiet()
-    return Live(title, steps) if sys.stdout.isatty() else Plain(steps)
+    return Quiet() if quiet else live_view(title, steps)
+
+
+def live_view(title: str, steps: int) -> Sink:
+    """A panel if standard output is a terminal that can be drawn on (one with TERM=dumb cannot); else lines."""
+    return Live(title, steps) if sys.stdout.isatty() and Console().is_interactive else Plain(steps)
+
+
+class _Output:
+    """Standard output, with a question mark for a character that its encoding lacks."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        stream = self._stream
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(stream.encoding, "replace").decode(stream.encoding))
+
+    @property
+    def _stream(self) -> TextIO:
+        return getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # a panel replaces standard output
 
 
 class Plain:
@@ -27,6 +49,7 @@ class Plain:
 
     def __init__(self, steps: int) -> None:
         self._progress = Progress(steps)
+        self._output = _Output()
         self._spoke = -1e9
         self._since: float | None = None
 
@@ -38,10 +61,11 @@ class Plain:
             print(
                 f"evaluation at step {record['step']:,} ({record['mode']}): mean {record['mean']:.2f}, "
                 f"median {record['median']:.2f}, IQM {record['iqm']:.2f}{measures} over {episodes}",
+                file=self._output,
                 flush=True,
             )
         if record["kind"] == "verdict":
-            print(f"speed: {record['verdict']}", flush=True)
+            print(f"speed: {record['verdict']}", file=self._output, flush=True)
         last = record["step"] >= self._progress.steps
         if record["kind"] == "train" and (last or not 0 <= record["time"] - self._spoke < 10):  # < 0 after a rewind
             self._spoke = record["time"]
@@ -50,11 +74,13 @@ class Plain:
                 f"step {record['step']:>12,} / {self._progress.steps:,}  {self._progress.steps_per_second:>9,.0f} steps/s  "
                 f"return {score:>8}  episodes {record['episodes']:>6,}  lag {record['policy_lag'] or 0:.2f}  "
                 f"left {self._progress.time_left}",
+                file=self._output,
                 flush=True,
             )
 
     def say(self, line: str) -> None:
-        print(f"{line}\n", end="", flush=True)  # one write even without buffering: a reader takes all of it or nothing
+        self._output.write(f"{line}\n")  # one write even without buffering: a reader takes all of it or nothing
+        self._output.flush()
 
     def status(self, text: str) -> None:
         """Print a line every ten seconds."""
@@ -62,7 +88,7 @@ class Plain:
         self._since = now if not text or self._since is None else self._since
         if text and now - self._since >= 10:
             self._since = now
-            print(text, flush=True)
+            print(text, file=self._output, flush=True)
         if not text:
             self._since = None
 
@@ -88,7 +114,7 @@ class Live:
 
     def __init__(self, title: str, steps: int, console: Console | None = None) -> None:
         self._panel = RunPanel(title, steps)
-        self._console = console or Console()
+        self._console = console or Console(file=cast(TextIO, _Output()))
         self._live: RichLive | None = None
 
     def write(self, record: Record) -> None:
@@ -101,7 +127,7 @@ class Live:
             self._show()
 
     def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False, emoji=False)
 
     def close(self) -> None:
         if self._live is not None:
@@ -109,7 +135,8 @@ class Live:
             self._live = None  # a run that rewinds opens a new panel
 
     def _show(self) -> None:
-        view = self._panel.draw(self._console.width, self._console.height)
+        has_dots = self._console.encoding.startswith("utf")  # the chart is drawn with Braille patterns
+        view = self._panel.draw(self._console.width, self._console.height, chart=has_dots)
         if self._live is None:
             self._live = RichLive(view, console=self._console, refresh_per_second=4)
             self._live.start()

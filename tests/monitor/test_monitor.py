@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
-from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard
+from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard, terminal_view
 from asyncrl.monitor.csv_files import CsvFiles
 from asyncrl.monitor.panel import RunPanel
 
@@ -135,6 +136,38 @@ def test_the_panel_is_as_wide_as_the_terminal_and_never_wraps(width: int, text: 
         assert {cell_len(line) for line in lines} == {width}
         heights.add(len(lines))
     assert heights == {19}
+
+
+def test_numbers_are_whole_in_a_narrow_terminal() -> None:
+    panel, console = RunPanel("a run", 1_000), Console(width=40)
+    panel.take(train_record(100, 1.0))
+    panel.take(eval_record(100))
+    with console.capture() as text:
+        console.print(panel.draw(40))
+    for words in ("steps/s 12,346", "mean return 0.75 (last 100)", "evaluation 0.50 at 100", "episodes 17"):
+        assert re.search(words.replace(" ", " +").replace("(", r"\(").replace(")", r"\)") + " ", text.get())
+
+
+@pytest.mark.parametrize("view", [Plain(1_000), Live("a run", 1_000)], ids=["lines", "panel"])
+def test_a_terminal_may_lack_characters(view: Plain | Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "iso8859-1", write_through=True))
+    view.say("seconds → steps")
+    view.write(train_record(100, 1.0, mean_return=None))
+    view.close()
+    shown = written.getvalue().decode("iso8859-1")
+    assert shown.startswith("seconds ? steps\n")
+    assert "100 / 1,000" in shown
+    assert "????" not in shown  # as a chart would be
+
+
+@pytest.mark.parametrize(("terminal", "view"), [("xterm", Live), ("dumb", Plain)])
+def test_lines_are_printed_where_a_panel_cannot_be_drawn(
+    terminal: str, view: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert type(terminal_view("a run", 1_000, quiet=False)) is view
 
 
 def test_the_panel_shows_the_status() -> None:
