@@ -119,6 +119,12 @@ class LongMetric(A3C):
 
 
 @dataclass(frozen=True)
+class TakenMetric(A3C):
+    def loss(self, network: Any, target: Any, batch: Any) -> Loss:
+        return super().loss(network, target, batch)._replace(metrics={"episodes": batch.reward.mean()})
+
+
+@dataclass(frozen=True)
 class FloatLoss(A3C):
     def loss(self, network: Any, target: Any, batch: Any) -> Any:
         return 0.5

@@ -20,6 +20,7 @@ from asyncrl.experience import Experience
 
 __all__ = [
     "GROUP",
+    "RECORDED",
     "AlgorithmSource",
     "check_class",
     "check_loss",
@@ -32,6 +33,12 @@ __all__ = [
 
 GROUP = "asyncrl.algorithms"
 """Entry-point group in which packages register algorithms."""
+
+RECORDED = {
+    *("step", "update", "time", "kind", "steps_per_second", "frames_per_second", "episodes", "mean_return", "means"),
+    *("policy_lag", "policy_lag_max", "queue_fill", "actions", "worker_restarts", "waiting_share", "learning_share"),
+}
+"""Other fields of `train` records, which no metric may have the name of."""
 
 AlgorithmSource = str | type[Algorithm] | Algorithm
 """An algorithm's name, its class, or an instance with the hyperparameters to use."""
@@ -85,7 +92,7 @@ def check_class(cls: Any, name: str) -> type[Algorithm]:
 
 
 def check_loss(algorithm: Algorithm, loss: Any) -> None:
-    """Raise UsageError if what an algorithm's `loss` returned is not a `Loss` that can be differentiated."""
+    """Raise UsageError if what an algorithm's `loss` returned is not a `Loss` that can be differentiated and recorded."""
     if not isinstance(loss, Loss):
         raise UsageError(
             f"algorithm {algorithm.name}: the method 'loss' returned {reprlib.repr(loss)}; expected a Loss, such as "
@@ -96,6 +103,11 @@ def check_loss(algorithm: Algorithm, loss: Any) -> None:
             f"algorithm {algorithm.name}: the loss is {reprlib.repr(loss.total)}; expected a tensor with one number"
         )
     for metric, value in loss.metrics.items():
+        if metric in RECORDED:
+            raise UsageError(
+                f"algorithm {algorithm.name}: the metric {metric!r} has the name of another field of metrics.jsonl; "
+                "rename it"
+            )
         if isinstance(value, Tensor) and value.numel() != 1:
             raise UsageError(
                 f"algorithm {algorithm.name}: the metric {metric!r} has the shape {[*value.shape]}; expected one number"

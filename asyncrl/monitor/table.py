@@ -9,11 +9,8 @@ from asyncrl.monitor.sink import Record
 
 __all__ = ["columns", "row", "scalars"]
 
-_NOT_SCALARS = {
-    *("step", "update", "time", "kind", "mode", "returns", "iqm_interval", "actor", "env", "environment", "actions"),
-    *("means", "measures", "reason", "video", "animation", "actors", "learner", "bottleneck", "verdict", "flag"),
-    *("actor_steps", "actor_restarts", "actor_idle", "actor_rollout_seconds"),
-}
+_NOT_SCALARS = {"step", "update", "time", "actor"}
+"""Numbers that are not measurements."""
 
 
 def columns(records: Iterable[Record]) -> dict[str, list[Any]]:
@@ -34,9 +31,11 @@ def row(record: Record) -> Record:
 def scalars(record: Record) -> dict[str, float]:
     """The numbers of a record by tag, such as `train/mean_return`."""
     kind = record["kind"]
-    found = {f"{kind}/{name}": x for name, x in record.items() if name not in _NOT_SCALARS and x is not None}
-    found |= {f"{kind}/mean of {env.replace('/', '-')}": mean for env, mean in record.get("means", {}).items()}
-    found |= {f"{kind}/{name}": mean for name, mean in record.get("measures", {}).items()}
+    numbers = {name: x for name, x in record.items() if isinstance(x, int | float) and name not in _NOT_SCALARS}
+    tables = {name: x for name, x in record.items() if isinstance(x, dict)}
+    found = {f"{kind}/{name}": x for name, x in numbers.items()}
+    found |= {f"{kind}/mean of {env.replace('/', '-')}": mean for env, mean in tables.get("means", {}).items()}
+    found |= {f"{kind}/{name}": mean for name, mean in tables.get("measures", {}).items()}
     for who in ("actors", "learner"):
-        found |= {f"{kind}/{who}/{stage}": share for stage, share in record.get(who, {}).items()}
+        found |= {f"{kind}/{who}/{stage}": share for stage, share in tables.get(who, {}).items()}
     return found | {f"actions/{action}": share for action, share in enumerate(record.get("actions") or [])}

@@ -130,6 +130,7 @@ def test_a_run_whose_algorithm_has_got_other_settings_is_not_continued(
     [
         ("own_algorithms:FloatLoss", "the method 'loss' returned 0.5; expected a Loss"),
         ("own_algorithms:LongMetric", r"the metric 'advantages' has the shape \[\d+, \d+\]; expected one number"),
+        ("own_algorithms:TakenMetric", "the metric 'episodes' has the name of another field of metrics.jsonl; rename it"),
         ("own_algorithms:Detached", "the loss does not depend on the network's parameters"),
     ],
 )

@@ -26,6 +26,7 @@ from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard, terminal_view
 from asyncrl.monitor.csv_files import CsvFiles
 from asyncrl.monitor.panel import RunPanel
+from asyncrl.monitor.table import scalars
 
 FINITE = st.floats(-1e9, 1e9)
 
@@ -288,3 +289,12 @@ def test_tensorboard_shows_the_values_of_the_lines(tmp_path: Path) -> None:
         drawn = [(event.step, event.value) for event in events.Scalars(f"{kind}/{name}")]
         assert written
         assert drawn == [(step, pytest.approx(value)) for step, value in written]
+
+
+def test_a_metric_may_have_the_name_of_a_field_of_other_records() -> None:
+    names = ("returns", "measures", "learner", "verdict", "flag")
+    record = train_record(100, 1.0, means={"ALE/Pong-v5": 2.0}, actions=[0.25, 0.75]) | dict.fromkeys(names, 0.5)
+    found = scalars(record)
+    assert {f"train/{name}": 0.5 for name in names}.items() <= found.items()
+    assert {"train/mean of ALE-Pong-v5": 2.0, "actions/1": 0.75}.items() <= found.items()
+    assert "train/step" not in found

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncrl.algorithms.custom import RECORDED
 from asyncrl.common.statistics import iqm, summarize
 from asyncrl.experience import FullEpisodes, OnPolicy
 from asyncrl.experience.rollout import Field, Layout, Rollout, Ticket
@@ -154,3 +155,11 @@ def test_the_bootstrap_interval_holds_the_true_value_about_19_times_in_20() -> N
     random = np.random.default_rng(0)
     intervals = [summarize(random.normal(0, 1, 30).tolist(), resamples=500)["iqm_interval"] for _ in range(200)]
     assert 0.87 < np.mean([low < 0 < high for low, high in intervals]) < 0.99
+
+
+def test_every_field_of_a_record_is_closed_to_metrics() -> None:
+    gathered = RunStatistics(OnPolicy(STEPS), ["A", "B"], 1, frame_skip=1, slots=4)
+    ended = rollout(orders(0), [1.0, 2.0, 4.0], [False, False, False, True])
+    ended.restarts[...] = 1
+    gathered.consume(0, {orders(0): ended}, waiting=0)
+    assert gathered.record().keys() == RECORDED
