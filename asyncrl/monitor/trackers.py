@@ -120,7 +120,10 @@ def _wandb_mode() -> str:
 
 
 class _Wandb:
-    """A run of Weights & Biases."""
+    """A run of Weights & Biases.
+
+    Offline, every part of a run that was resumed has all records so far: `wandb sync` keeps the part it uploads last.
+    """
 
     def __init__(self, run: TrackedRun) -> None:
         import wandb
@@ -137,11 +140,13 @@ class _Wandb:
             settings=wandb.Settings(silent=True, console="off"),
         )
         self._run.define_metric("*", step_metric="step")  # a resumed run may log earlier steps again
+        for record in () if _wandb_mode() == _ONLINE else run.earlier:
+            self.write(record)
 
     def write(self, record: Record) -> None:
         if record["kind"] == "video":
-            video = self._wandb.Video(str(self._folder / record["video"]), format="mp4")
-            self._run.log({"step": record["step"], "eval/video": video})
+            if (file := self._folder / record["video"]).is_file():  # an earlier one may have been removed
+                self._run.log({"step": record["step"], "eval/video": self._wandb.Video(str(file), format="mp4")})
         elif record["kind"] != "episode":
             self._run.log({"step": record["step"], **scalars(record)})
 

@@ -17,7 +17,7 @@ from asyncrl import SinkWarning, Stop, UsageError
 from asyncrl.cli import main
 from asyncrl.monitor.background import Background
 from asyncrl.monitor.csv_files import CsvFiles
-from asyncrl.monitor.trackers import Tracker, check_installed, describe_trackers
+from asyncrl.monitor.trackers import TrackedRun, Tracker, check_installed, describe_trackers, open_tracker
 
 ENV = "worlds:Corridor-v0"
 BATCH = 48
@@ -188,6 +188,43 @@ def test_wandb_is_offline_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch)
     assert describe_trackers([Tracker.WANDB], Path("my run")).endswith("wandb sync 'my run/wandb'/offline-run-*")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert describe_trackers([Tracker.WANDB], Path("run")) == "wandb disabled (WANDB_MODE)"
+
+
+class OfflineWandb:
+    """Stands in for the package and its runs."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[str, list[int]]] = []
+        """The id and the logged steps of each part of a run."""
+
+    def init(self, *, id: str, **_: Any) -> Any:
+        self.parts.append((id, []))
+        return self
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.parts[-1][1].append(values["step"])
+
+    def Settings(self, **_: Any) -> None: ...  # noqa: N802
+
+    def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def test_the_last_offline_part_of_a_wandb_run_has_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    wandb = OfflineWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)  # type: ignore[arg-type]
+    records = [{"kind": "train", "step": step, "loss": 0.5} for step in (10, 20, 30)]
+    removed = {"kind": "video", "step": 20, "video": "videos/20.mp4"}
+    for earlier, new in (([], records[:2]), ([records[0], removed], records[1:])):
+        background = open_tracker(Tracker.WANDB, TrackedRun(tmp_path, {}, earlier))
+        for record in new:
+            background.write(record)
+        background.finish()
+    (one, before), (other, after) = wandb.parts
+    assert one == other
+    assert (before, after) == ([10, 20], [10, 20, 30])
 
 
 def tracked_twice(folder: Path, tracker: str) -> asyncrl.Run:
