@@ -21,6 +21,8 @@ __all__ = ["Progress", "RunPanel"]
 _ONE_LINE: Any = dict(no_wrap=True, overflow="ellipsis")
 _SPAN = 10.0
 """Seconds over which rates are averaged: single updates come in bursts."""
+_CENTURY = 100 * 365.25 * 86_400.0
+"""In seconds; a `timedelta` cannot hold every number of them."""
 _MAX_POINTS = 2_000
 """Points of a curve that are kept."""
 _CHART_ROWS, _VERDICT_ROWS = 6, 3
@@ -80,12 +82,13 @@ class Progress:
 
     @property
     def time_left(self) -> str:
-        """Remaining time at the mean rate since this view began."""
+        """Remaining time at the mean rate since this view began; "…" if that is not known yet, or a century or more."""
         if self._began is None or self.train["step"] <= self._began[0]:
             return "…"
         step, seconds = self._began
         rate = (self.train["step"] - step) / max(self.train["time"] - seconds, 1e-3)  # the resolution of recorded times
-        return str(timedelta(seconds=round(max(0, self.steps - self.train["step"]) / rate)))
+        left = max(0, self.steps - self.train["step"]) / rate
+        return str(timedelta(seconds=round(left))) if left < _CENTURY else "…"
 
 
 class RunPanel:

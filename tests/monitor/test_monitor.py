@@ -88,6 +88,13 @@ def test_two_records_within_a_millisecond_do_not_divide_by_zero(capsys: pytest.C
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_a_run_without_end_has_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    view = Plain(2**63 - 1)
+    for step, seconds in ((100, 1.0), (200, 11.0)):
+        view.write(train_record(step, seconds))
+    assert capsys.readouterr().out.splitlines()[1].endswith("left …")
+
+
 def test_the_panel_shows_the_numbers_and_sentences_stay_above_it() -> None:
     written = StringIO()
     view = Live("a3c on Corridor", 1_000, Console(file=written, force_terminal=True, width=100, color_system=None))
