@@ -44,9 +44,9 @@ def episode_progress(episodes: int, progress: bool | None) -> Iterator[Callable[
     """
     if progress is False or (progress is None and not (sys.stderr.isatty() or in_notebook())):
         yield lambda finished: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and (console := Console(stderr=True)).is_interactive:
         columns = TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=episodes)
             yield lambda finished: bar.update(task, completed=finished)
     else:

@@ -26,6 +26,7 @@ from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard, terminal_view
 from asyncrl.monitor.csv_files import CsvFiles
 from asyncrl.monitor.panel import RunPanel
+from asyncrl.monitor.progress import episode_progress
 from asyncrl.monitor.table import scalars
 
 FINITE = st.floats(-1e9, 1e9)
@@ -176,6 +177,17 @@ def test_lines_are_printed_where_a_panel_cannot_be_drawn(
     monkeypatch.setenv("TERM", terminal)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert type(terminal_view("a run", 1_000, quiet=False)) is view
+
+
+def test_lines_tell_how_far_an_evaluation_is_where_a_bar_cannot_be_drawn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("asyncrl.monitor.progress._SECONDS", 0.0)
+    with episode_progress(3, None) as report:
+        report(1)
+    assert capsys.readouterr().err == "evaluating: 1 of 3 episodes\n"
 
 
 def test_the_panel_shows_the_status() -> None:
