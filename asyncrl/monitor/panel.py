@@ -28,7 +28,7 @@ _MAX_POINTS = 2_000
 _CHART_ROWS, _VERDICT_ROWS = 6, 3
 _WITH_CHART, _WITH_VERDICT = 20, 12
 """Rows that a display needs for the panel to have them."""
-_WITH_ALL_NUMBERS = 60
+_WITH_ALL_NUMBERS = 74
 """Columns that a display needs to have them; on a narrower one they would be cut."""
 _TRAINING, _EVALUATION = "cyan", "bold yellow"
 

@@ -127,7 +127,8 @@ class Live:
             self._show()
 
     def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, emoji=False)
+        # soft_wrap: the terminal breaks long lines, so that a command can be copied from it
+        self._console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         if self._live is not None:

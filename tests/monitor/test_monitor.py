@@ -147,12 +147,14 @@ def test_the_panel_is_as_wide_as_the_terminal_and_never_wraps(width: int, text: 
     assert heights == {19}
 
 
-def test_numbers_are_whole_in_a_narrow_terminal() -> None:
-    panel, console = RunPanel("a run", 1_000), Console(width=40)
-    panel.take(train_record(100, 1.0))
+@pytest.mark.parametrize("width", [40, 73, 74])
+def test_numbers_are_whole_in_a_narrow_terminal(width: int) -> None:
+    panel, console = RunPanel("a run", 1_000), Console(width=width)
+    panel.take(train_record(100, 1.0, learning_share=1.0))
     panel.take(eval_record(100))
     with console.capture() as text:
-        console.print(panel.draw(40))
+        console.print(panel.draw(width))
+    assert "…" not in text.get().replace("goes …", "").replace("left …", "")
     for words in ("steps/s 12,346", "mean return 0.75 (last 100)", "evaluation 0.50 at 100", "episodes 17"):
         assert re.search(words.replace(" ", " +").replace("(", r"\(").replace(")", r"\)") + " ", text.get())
 
@@ -188,6 +190,14 @@ def test_lines_tell_how_far_an_evaluation_is_where_a_bar_cannot_be_drawn(
     with episode_progress(3, None) as report:
         report(1)
     assert capsys.readouterr().err == "evaluating: 1 of 3 episodes\n"
+
+
+def test_messages_above_the_panel_are_as_they_were_said() -> None:
+    said = f"continue with: asyncrl train --resume {'a_long_folder/' * 9}run:fire:[bold]"
+    written = StringIO()
+    view = Live("a run", 1_000, Console(file=written, width=40, color_system=None))
+    view.say(said)
+    assert written.getvalue() == f"{said}\n"
 
 
 def test_the_panel_shows_the_status() -> None:
