@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from asyncrl.common.counting import counted
 from asyncrl.monitor.guarded import warn
 from asyncrl.monitor.sink import Buffered, Record, Sink
 
@@ -60,10 +61,10 @@ class Background:
             self._changed.notify()
         self._thread.join(self._timeout)
         if self._thread.is_alive():
-            count = f"{len(self._waiting):,} records" if self._waiting else "its last records"
+            count = counted(len(self._waiting), "record") if self._waiting else "its last records"
             warn(f"the tracker {self._name} did not take {count} within {self._timeout:g} s, and the run ends without it")
         elif self._dropped and not self._failed:
-            warn(f"the tracker {self._name} was too slow: {self._dropped:,} records were dropped")
+            warn(f"the tracker {self._name} was too slow and missed {counted(self._dropped, 'record')}")
 
     def _work(self) -> None:
         try:
