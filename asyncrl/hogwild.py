@@ -44,8 +44,7 @@ from asyncrl.training import Session, TrainingResult
 __all__ = ["train"]
 
 _REPORT_EVERY = 0.2
-"""Seconds between a worker's reports, from the one after its first update on: seldom enough that they do not fill the
-pipe during an evaluation of some seconds."""
+"""Seconds between a worker's reports, from the one after its first update on, if the last one was received."""
 _END_TIMEOUT = 5.0
 """Seconds without a report after which a worker that was asked to end is not waited for: its rollout takes too long."""
 
@@ -75,6 +74,7 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
         recorded = coordinator.updates
         try:
             for reports in _reports(workers, config.actors, stop):
+                coordinator.shared.unread[[report.worker for report in reports]] = 0
                 pending += reports
                 metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
                 coordinator.pull()
@@ -150,7 +150,7 @@ class SharedState:
         copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
         counters = torch.zeros(config.actors, dtype=torch.int64)
         target = weights if config.algorithm.target_every else weights[:0]
-        tensors = {"weights": weights, "target": target, "steps": counters, "updates": counters}
+        tensors = {"weights": weights, "target": target, "steps": counters, "updates": counters, "unread": counters}
         for i in range(copies):
             tensors |= {f"{i}.{name}": x for name, x in initial_state(config.optimizer, weights).items()}
         fields = {name: Field(tuple(x.shape), x.dtype) for name, x in tensors.items()}
@@ -195,6 +195,13 @@ class SharedState:
     def updates(self) -> Tensor:
         """[W] int64: updates by worker"""
         return self._views["updates"]
+
+    @property
+    def unread(self) -> Tensor:
+        """[W] int64: 1 while a worker's last report is not received. More of them would fill its pipe during a long
+        evaluation, and the worker would wait for room.
+        """
+        return self._views["unread"]
 
 
 class HogwildLearner(Learner):
@@ -345,7 +352,8 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
                 episodes += counter.finished(experience.without_overlap(slot))
                 lags.append(learner.updates - version - 1)
                 meter.add(experience.count(slot), int(slot.restarts))
-                if time.monotonic() - reported > _REPORT_EVERY:
+                if time.monotonic() - reported > _REPORT_EVERY and not shared.unread[index]:
+                    shared.unread[index] = 1
                     pipe.send(WorkerReport.of(index, episodes, lags, metrics, meter.take()))
                     episodes, lags, reported = [], [], time.monotonic()
                 learner.pull()

@@ -137,6 +137,14 @@ def test_policy_lag_is_what_others_did_between_the_copy_and_the_step() -> None:
     assert sum(episode.length for word in report for episode in word.episodes) > 300
 
 
+def test_a_worker_whose_reports_are_not_received_learns_on_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hogwild, "_REPORT_EVERY", 0.0)
+    coordinator, report = work(*resolved(steps=500))  # whose coordinator evaluates meanwhile
+    assert [word.final for word in report] == [False, True], "more would fill the pipe"
+    assert sum(len(word.lags) for word in report) == coordinator.shared.updates[0]
+    assert sum(episode.length for word in report for episode in word.episodes) > 300
+
+
 def rollouts(config: RunConfig, contract: Contract) -> Iterator[Rollout]:
     """The rollouts of actor 0 with its initial weights."""
     spec = actor_spec(config, contract)
