@@ -16,7 +16,7 @@ from asyncrl.agents.evaluation_videos import check_pictures
 from asyncrl.algorithms import network_outline
 from asyncrl.common.hardware import free_gpu_memory
 from asyncrl.engines.shared_memory import available_memory
-from asyncrl.envs import Contract, describe
+from asyncrl.envs import Backend, Contract, describe
 from asyncrl.errors import UsageError
 from asyncrl.experience import ReplayStorage
 from asyncrl.learner import check_parameters
@@ -24,13 +24,13 @@ from asyncrl.monitor.trackers import check_installed
 from asyncrl.presets import read_preset
 from asyncrl.runs.components import initial_weights, normalization_of, replay_plan
 from asyncrl.runs.config.resolution import resolve
-from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.run_config import EngineKind, RunConfig
 from asyncrl.runs.config.settings import configure
 
 __all__ = ["check_beginning", "check_memory", "check_recording", "preset_blamed"]
 
-_ENVIRONMENT_BYTES = 4096
-"""Memory that any environment takes, at least."""
+_PROCESS_BYTES, _ACTOR_BYTES, _ENVIRONMENT_BYTES = 10_000_000, 50_000, 4096
+"""Memory that any process of an actor or environment, any other actor and any other environment takes, at least."""
 _LONGEST_UPDATE = 100
 """A run of one update may be this many times longer than was asked for."""
 
@@ -108,15 +108,18 @@ def _check_normalization(config: RunConfig, contract: Contract) -> None:
 
 
 def check_memory(config: RunConfig, contract: Contract) -> None:
-    """Raise UsageError if rollouts or the replay buffer take more memory than there is."""
-    envs, slots = config.actors * config.envs_per_actor, config.queue_size or 1
+    """Raise UsageError if actors, environments, rollouts or the replay buffer take more memory than there is."""
+    actors, envs, slots = config.actors, config.actors * config.envs_per_actor, config.queue_size or 1
     frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
     rollout = config.algorithm.experience().slot_length * config.envs_per_actor * frame
-    needed, free = slots * rollout + envs * _ENVIRONMENT_BYTES, available_memory()
+    are_processes = config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD)
+    needed, free = slots * rollout + actors * (_PROCESS_BYTES if are_processes else _ACTOR_BYTES), available_memory()
+    needed += envs * (_PROCESS_BYTES if contract.backend is Backend.ASYNC else _ENVIRONMENT_BYTES)
     if needed > free:
+        what = f"{actors:,} actors, {envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps"
         raise UsageError(
-            f"{envs:,} environments and {slots:,} rollouts of {config.rollout_steps:,} steps take {needed / 1e9:,.0f} GB "
-            f"or more, but only {free / 1e9:,.0f} GB are free: lower --actors, --envs-per-actor or the rollouts' length"
+            f"{what} take {needed / 1e9:,.0f} GB or more, but only {free / 1e9:,.0f} GB are free: "
+            "lower --actors, --envs-per-actor or the rollouts' length"
         )
     plan = replay_plan(config, contract)
     if plan is not None:

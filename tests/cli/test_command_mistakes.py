@@ -26,6 +26,7 @@ MISTAKES = {
     "train dqn CartPole-v1 --target-every 300 --tau 0.1": "exclude each other",
     "train dqn CartPole-v1 --learning-starts 1M": "--learning-starts 1000000: a run of 160,000 steps ends before",
     "train a3c CartPole-v1 --envs-per-actor 1e9": "lower --actors, --envs-per-actor or the rollouts' length",
+    "train a3c CartPole-v1 --actors 1e6 --envs-per-actor 1 --t-max 1 --lag 0 --engine processes": "1,000,000 actors, ",
     "record CartPole-v1 --bot bots.py:make --out demo/bot-v0 --epsilon 0.5": "--epsilon has no effect with --bot",
     "play CartPole-v1 --human --greedy": "--greedy has no effect with --human",
     "bench worlds:Corridor-v0 --engine hogwild --lag 2": "--lag has no effect with --engine hogwild",
