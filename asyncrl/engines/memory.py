@@ -6,6 +6,7 @@ interleaving raises an error instead of corrupting data.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,7 +60,10 @@ class MemoryPlan:
 
     def allocate(self) -> Tensor:
         """Return zeroed memory, [nbytes] uint8, for actors in this process."""
-        return torch.zeros(self.nbytes, dtype=torch.uint8, pin_memory=self.is_pinned)
+        if self.is_pinned:
+            with contextlib.suppress(RuntimeError):  # the system allows no pinned memory, or not so much of it
+                return torch.zeros(self.nbytes, dtype=torch.uint8, pin_memory=True)
+        return torch.zeros(self.nbytes, dtype=torch.uint8)
 
 
 class Memory:

@@ -83,3 +83,16 @@ def test_a_kernel_is_not_blamed_for_memory_that_cannot_be_pinned(monkeypatch: py
     monkeypatch.setattr(torch, "ones", launch)
     assert not pin(torch.zeros(8, dtype=torch.uint8))
     assert not failures
+
+
+def test_actors_in_this_process_get_ordinary_memory_where_none_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = torch.zeros
+
+    def refuse(*size: int, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        if pin_memory:
+            raise RuntimeError("CUDA error: OS call failed or operation not supported on this OS")
+        return zeros(*size, **options)
+
+    _, plan, _ = one_actor(is_pinned=True)
+    monkeypatch.setattr(torch, "zeros", refuse)
+    assert plan.allocate().tolist() == [0] * plan.nbytes
