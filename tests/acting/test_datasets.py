@@ -17,6 +17,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
+from interrupted_runs import Listener
 from space_envs import KINDS
 
 import asyncrl
@@ -260,6 +261,15 @@ def test_a_resumed_run_counts_the_whole_of_recorded_episodes(tmp_path: Path, wal
         for run in (resumed, whole)
     )
     assert ours == theirs
+
+
+def test_a_resumed_run_without_environments_does_not_say_that_they_are_lost(tmp_path: Path, walked: str) -> None:
+    more = dict(offline=walked, schedule="free", steps=200, eval_episodes=0)
+    first, _ = start(configure(CORRIDOR, "dqn", **SMALL | more), tmp_path / "first")
+    view = Listener()
+    resume(first.path, view, steps=400)
+    assert view.said
+    assert not [line for line in view.said if line.startswith("New episodes")]
 
 
 def test_the_corridor_is_learned_from_chance_without_playing(tmp_path: Path, chance: str) -> None:

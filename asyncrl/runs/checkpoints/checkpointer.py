@@ -72,7 +72,7 @@ class Checkpointer:
         self._actors.follow(rollouts)
         restarted = [ticket.actor for ticket, rollout in rollouts.items() if rollout.starts_reset]
         lost = [str(actor) for actor in restarted if actor < self._consumed]
-        if lost:
+        if lost and self._context.config.offline is None:  # a dataset has no environments
             self._context.monitor.say(f"New episodes for actors {', '.join(lost)}: their environments cannot be restored.")
 
     def save(self) -> Path:
