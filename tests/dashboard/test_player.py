@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import psutil
 import pytest
 import torch
 from dashboard_client import viewing
@@ -27,6 +29,7 @@ from asyncrl.common.serialization import to_json
 from asyncrl.dashboard.player.episodes import recorded_episodes
 from asyncrl.dashboard.player.messages import pack, unpack
 from asyncrl.dashboard.player.outputs import bars
+from asyncrl.dashboard.player.players import Player
 from asyncrl.dashboard.player.saliency import Spread, join, saliency
 from asyncrl.dashboard.player.stage import Stage, input_picture
 from asyncrl.envs import Contract, EnvOptions, View, describe
@@ -59,6 +62,19 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def run(cartpole: Run, tmp_path: Path) -> Run:
     return Run(Path(shutil.copytree(cartpole.path, tmp_path / "run")))
+
+
+def test_a_player_that_still_loads_leaves_the_cores_to_training(tmp_path: Path) -> None:
+    async def started() -> int:
+        player = Player(str(tmp_path), trust=False)
+        await player.start()
+        assert player._process is not None
+        try:
+            return psutil.Process(player._process.pid).nice()
+        finally:
+            player.stop()
+
+    assert asyncio.run(started()) == 19
 
 
 @contextlib.contextmanager

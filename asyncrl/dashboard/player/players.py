@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +37,8 @@ _POLL = 1.0
 """Seconds between checks whether the server is about to stop."""
 _LARGEST_COMMAND = 4096
 """Bytes."""
+_LOWEST_PRIORITY = 19
+"""Of a player, even while it loads: training goes first wherever both want a core."""
 
 
 class Player:
@@ -65,6 +68,7 @@ class Player:
         own, other = socket.socketpair()
         with other:
             self._process = ChildProcess("asyncrl.dashboard.player.process", [other.fileno()])
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOWEST_PRIORITY)
         own.setblocking(False)
         reader, self._writer = await asyncio.open_connection(sock=own)
         self._newest.clear()

@@ -1,12 +1,8 @@
-"""The process in which an agent plays for the page: never a process of the run that is watched.
-
-Its priority is the lowest, so that training goes first wherever both want a core.
-"""
+"""The process in which an agent plays for the page: never a process of the run that is watched."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from typing import Any
 
@@ -16,8 +12,6 @@ from asyncrl.dashboard.player.viewer import Viewer
 from asyncrl.errors import AsyncRLError
 
 __all__ = ["main"]
-
-_LOWEST_PRIORITY = 19
 
 
 def main(descriptor: int) -> None:
@@ -33,7 +27,6 @@ def main(descriptor: int) -> None:
         except (AsyncRLError, OSError) as problem:
             connection.sendall(pack({"kind": "refused", "message": str(problem)}))
             return
-        os.nice(_LOWEST_PRIORITY)
         viewer.run()
 
 
