@@ -42,7 +42,7 @@ class Shared:
 
 
 def share(
-    run: Run | Path | str,
+    run: Agent | Run | Path | str,
     folder: Path | str,
     *,
     episodes: int = 30,
@@ -55,13 +55,13 @@ def share(
     trust: bool = False,
     progress: bool | None = None,
 ) -> Shared:
-    """Write the best agent of a run into a new folder, from which `load`, `evaluate` and `play` take it.
+    """Write an agent, the best one of a run, into a new folder, from which `load`, `evaluate` and `play` take it.
 
     It has the weights and settings, a model card README.md as the Hugging Face Hub shows it, with the score of an
     evaluation, the metrics of training without single episodes, a video and, with matplotlib, the learning curve.
 
     Args:
-        run: A run, the folder of a run or a checkpoint, or the name of a pretrained agent.
+        run: A run, the folder of a run or a checkpoint, an agent, or the name of a pretrained agent.
         folder: The folder, which must be new or empty.
         episodes: Number of episodes of the evaluation.
         seed: Seed of the evaluation and of a recorded video.
@@ -84,7 +84,7 @@ def share(
     target = as_path("folder", folder).absolute()  # an environment may change the working directory
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{folder} is not empty; name a new folder")
-    agent = load(run, trust=trust)
+    agent = run if isinstance(run, Agent) else load(run, trust=trust)
     chosen = agent.contract.named(None if env is None else env_id_of(env))
     with _built(target) as inside:
         _copy_checkpoint(agent, inside)

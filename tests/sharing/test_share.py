@@ -54,6 +54,13 @@ def test_the_folder_is_loaded_and_has_a_card_with_the_score(run: Run, tmp_path: 
     assert str(tmp_path) not in card
 
 
+def test_an_agent_that_is_loaded_already_is_shared_as_its_run_is(run: Run, tmp_path: Path) -> None:
+    asyncrl.share(run, tmp_path / "run" / "agent", episodes=1, video=False)
+    asyncrl.share(asyncrl.load(run), tmp_path / "loaded" / "agent", episodes=1, video=False)
+    cards = [(tmp_path / source / "agent" / "README.md").read_text(encoding="utf-8") for source in ("run", "loaded")]
+    assert cards[0] == cards[1]
+
+
 def test_the_settings_on_the_card_train_such_an_agent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncrl.share(run, tmp_path / "agent", episodes=1, video=False)
     card = (tmp_path / "agent" / "README.md").read_text(encoding="utf-8")
