@@ -24,7 +24,7 @@ class Careless(gymnasium.Env[np.ndarray, int]):
     def __init__(self, sources: str = "numpy normal python gauss torch space own", render_mode: str | None = None) -> None:
         self.render_mode = render_mode
         self._sources = sources.split()
-        self._made = self._draw(making=True)
+        self._made = self._draw()
         self._age = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -39,7 +39,7 @@ class Careless(gymnasium.Env[np.ndarray, int]):
     def _see(self, drawn: float) -> np.ndarray:
         return np.array([self._made, self._begun, drawn], np.float32)
 
-    def _draw(self, making: bool = False) -> float:
+    def _draw(self) -> float:
         import torch
 
         draws = {
@@ -51,7 +51,7 @@ class Careless(gymnasium.Env[np.ndarray, int]):
             "space": lambda: float(self.observation_space.sample()[0]),
             "own": lambda: float(self.np_random.random()),
         }
-        return float(np.tanh(sum(draws[name]() for name in self._sources if not making or name != "space")))
+        return float(np.tanh(sum(draws[name]() for name in self._sources)))
 
 
 class Together(gymnasium.vector.VectorEnv[Any, Any, Any]):

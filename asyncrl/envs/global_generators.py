@@ -17,6 +17,7 @@ import ctypes
 import random
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -131,10 +132,12 @@ class IsolatedGenerators:
         return result
 
     def _make(self, make: Callable[[], _Env], seed: int | None) -> _Env:
-        with _installed(self._sources):
+        with _installed(self._sources), _hidden_generators():
             for source in self._sources:
                 source.seed(seed)
-            return make()
+            env = make()
+        _known_spaces.update((id(space), space) for space in _spaces_of(env))
+        return env
 
     @property
     def _watches_resets(self) -> bool:
@@ -280,6 +283,23 @@ class _Spaces:
 
     def has_drawn(self) -> bool:
         return bool(self._seeded) and [own.bit_generator.state for own in self._own] != self._seeded
+
+
+_known_spaces = weakref.WeakValueDictionary[int, spaces.Space[Any]]()
+"""Spaces of the environments made in this process, by identity; a constructor may meet them again in its class."""
+
+
+@contextlib.contextmanager
+def _hidden_generators() -> Iterator[None]:
+    """Take the generators from the known spaces during a constructor, which would continue them."""
+    hidden: list[tuple[Any, Any]] = [(space, space._np_random) for space in _known_spaces.values()]
+    for space, _ in hidden:
+        space._np_random = None
+    try:
+        yield
+    finally:
+        for space, generator in hidden:
+            space._np_random = generator
 
 
 class _Unseeded:
