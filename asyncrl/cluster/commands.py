@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asyncrl.cluster.connection import import_ray
+from asyncrl.cluster.node_folder import NodeFolder
 from asyncrl.common.command_process import CommandProcess
 from asyncrl.common.counting import counted
 from asyncrl.common.serialization import write_atomically
@@ -135,7 +134,8 @@ class _Node:
     """A command on its node. It ends with the Ray actor that has this object, and so with the program that asked for it."""
 
     def __init__(self, words: list[str], files: dict[str, bytes], place: _Place) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="asyncrl-"))
+        self._temporary = NodeFolder()
+        self._root = self._temporary.path
         for name, content in files.items():
             path = self._root / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ class _Node:
     def close(self) -> None:
         """Kill the command if it runs, and remove its files."""
         self._process.kill()
-        shutil.rmtree(self._root, ignore_errors=True)
+        self._temporary.remove()
 
 
 class _Place(NamedTuple):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from asyncrl.cluster.connection import WorkerSetup, first_line, import_ray
+from asyncrl.cluster.node_folder import NodeFolder
 from asyncrl.common.signals import StopRequest
 from asyncrl.errors import ActorDied
 
@@ -110,7 +108,8 @@ class _Command:
     """A Ray actor with a command as its child process, in a temporary folder, which ends with it."""
 
     def __init__(self, setup: WorkerSetup, address: str, command: Sequence[str], files: Mapping[str, str]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="asyncrl-"))
+        self._temporary = NodeFolder()
+        self._folder = self._temporary.path
         for name, text in files.items():
             (self._folder / name).write_text(text, encoding="utf-8")
         places = [place or setup.working_directory or "" for place in setup.search_path]
@@ -140,7 +139,7 @@ class _Command:
         code = self._process.poll()
         out, errors = (self._new(name) for name in self._shown)
         if code is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._temporary.remove()
         return out, errors, code
 
     def _new(self, name: str) -> bytes:
