@@ -42,6 +42,9 @@ __all__ = ["open_learners"]
 _CONNECT_TIMEOUT = 60.0
 """Seconds that learners have to connect to each other."""
 
+_WITH_FIRST = timedelta(days=365)
+"""Time that the others wait for learner 0, which alone stops for as long as Ctrl-Z suspends the run. They end with it."""
+
 _CAUSE_TIMEOUT = 5.0
 """Seconds to wait for the reason why another learner disconnected."""
 
@@ -272,16 +275,17 @@ def _connect(store: str, rank: int, learners: int, device: torch.device) -> Any:
 
     shared: Any = distributed.FileStore(store, learners)  # type: ignore[attr-defined]
     shared.set_timeout(timedelta(seconds=_CONNECT_TIMEOUT))
+    timeout = _WITH_FIRST if rank else timedelta(seconds=TIMEOUT)
     if device.type == "cuda":
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         options = distributed.ProcessGroupNCCL.Options()
-        options._timeout = timedelta(seconds=TIMEOUT)
+        options._timeout = timeout
         group: Any = distributed.ProcessGroupNCCL(shared, rank, learners, options)
         group.allreduce([torch.zeros(1, device=device)]).wait()  # which connects them
         return group
     options = distributed.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._devices = [distributed.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
-    options._timeout = timedelta(seconds=TIMEOUT)
+    options._timeout = timeout
     return distributed.ProcessGroupGloo(shared, rank, learners, options)
 
 

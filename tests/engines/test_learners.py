@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +19,8 @@ from asyncrl.algorithms import Loss
 from asyncrl.algorithms.ppo import PPO
 from asyncrl.api import configure
 from asyncrl.common.sharding import current_shard
+from asyncrl.engines.completed import TIMEOUT
+from asyncrl.engines.learners import _connect
 from asyncrl.errors import LearnerDied
 from asyncrl.experience import PreparedBatch
 from asyncrl.launch import newest_checkpoint, resume, start
@@ -50,6 +54,14 @@ def test_their_updates_are_those_of_one(algorithm: str, settings: Mapping[str, A
     one = weights_after(tmp_path / "one", env, algorithm, **settings)
     several = weights_after(tmp_path / "several", env, algorithm, **settings, learners=learners)
     torch.testing.assert_close(several.weights(), one.weights(), rtol=1e-5, atol=2e-6)
+
+
+def test_a_first_learner_that_was_suspended_for_an_hour_does_not_lose_the_others(tmp_path: Path) -> None:
+    store, cpu = str(tmp_path / "store"), torch.device("cpu")
+    with ThreadPoolExecutor() as pool:
+        first, other = pool.map(lambda rank: _connect(store, rank, 2, cpu), range(2))
+    assert first.options._timeout == timedelta(seconds=TIMEOUT)
+    assert other.options._timeout > timedelta(hours=1)
 
 
 def killed_at(count: int) -> None:
