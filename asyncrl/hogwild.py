@@ -25,7 +25,7 @@ from asyncrl.algorithms.weight_optimizer import initial_state
 from asyncrl.common.randomness import seed_process
 from asyncrl.common.signals import StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines.completed import TIMEOUT
+from asyncrl.engines.completed import TIMEOUT, waiting_time
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract
@@ -286,23 +286,26 @@ def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[W
     Once `stop` is true the workers are asked to end, and one that is silent for `_END_TIMEOUT` is left out. Raises what a
     worker failed with, and ActorDied if one sends nothing for too long.
     """
-    last_report = dict.fromkeys(range(count), time.monotonic())
+    silent = dict.fromkeys(range(count), 0.0)
     is_ending = False
-    while last_report:
+    while silent:
         if stop and not is_ending:
             is_ending = True
-            last_report = dict.fromkeys(last_report, time.monotonic())
-            for worker in last_report:
+            silent = dict.fromkeys(silent, 0.0)
+            for worker in silent:
                 workers.send(worker, None)
-        reports, now = workers.receive(1.0), time.monotonic()
+        began = time.monotonic()
+        reports = workers.receive(1.0)
+        waited = waiting_time(began)
+        silent = {worker: seconds + waited for worker, seconds in silent.items()}
         for report in reports:
-            last_report[report.worker] = now
+            silent[report.worker] = 0.0
             if report.final:
-                del last_report[report.worker]
-        for worker, since in [*last_report.items()]:
-            if is_ending and now - since > _END_TIMEOUT:
-                del last_report[worker]
-            elif now - since > TIMEOUT:
+                del silent[report.worker]
+        for worker, seconds in [*silent.items()]:
+            if is_ending and seconds > _END_TIMEOUT:
+                del silent[worker]
+            elif seconds > TIMEOUT:
                 raise ActorDied(f"actor {worker} did not answer within {TIMEOUT:.0f} s")
         yield reports
 

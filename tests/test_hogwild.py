@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -363,6 +364,13 @@ def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch
     workers = Few([first])
     with pytest.raises(ActorDied, match="actor 1 did not answer within"):
         list(hogwild._reports(workers, 2, StopRequest()))
+
+
+def test_workers_that_were_suspended_with_the_run_are_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = itertools.count(step=3_600)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+    workers: Any = Few([], FINAL)
+    assert list(hogwild._reports(workers, 2, StopRequest())) == [[], FINAL]
 
 
 def test_a_run_that_is_stopped_does_not_wait_for_a_worker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

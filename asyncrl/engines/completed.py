@@ -8,10 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from asyncrl.errors import ActorDied
 from asyncrl.experience.rollout import Ticket
 
-__all__ = ["TIMEOUT", "CompletedRollouts"]
+__all__ = ["TIMEOUT", "CompletedRollouts", "waiting_time"]
 
 TIMEOUT = 300.0
 """Seconds without a completed rollout after which the actors are considered dead."""
+
+_LONGEST_POLL = 2.0
+"""Seconds that a poll counts as at most: where it took longer, this process, and maybe the actors, were suspended."""
+
+
+def waiting_time(began: float) -> float:
+    """Seconds since a poll of a second `began` (`time.monotonic`), without those in which this process was suspended."""
+    return min(time.monotonic() - began, _LONGEST_POLL)
 
 
 class CompletedRollouts:
@@ -34,13 +42,16 @@ class CompletedRollouts:
         Raises ActorDied after `timeout` seconds without one.
         """
         self._poll(0.0)
-        last_received = time.monotonic()
+        waited = 0.0
         while not self._has(expected):
+            began = time.monotonic()
             if self._poll(1.0):
-                last_received = time.monotonic()
-            elif should_stop():
+                waited = 0.0
+                continue
+            waited += waiting_time(began)
+            if should_stop():
                 return []
-            elif time.monotonic() - last_received > self._timeout:
+            if waited > self._timeout:
                 raise ActorDied(f"no actor answered within {self._timeout:.0f} s; waiting for {self._missing(expected)}")
         numbers = list(self._completed)[:expected] if isinstance(expected, int) else [t.number for t in expected]
         return [self._completed.pop(number) for number in numbers]

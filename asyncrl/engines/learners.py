@@ -24,7 +24,7 @@ from torch import Tensor
 from asyncrl.algorithms.normalization import Normalization, ValueStatistics
 from asyncrl.common.sharding import BatchShard
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines.completed import TIMEOUT
+from asyncrl.engines.completed import TIMEOUT, waiting_time
 from asyncrl.engines.mailbox import Mailbox
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import LEARNERS, Workers
@@ -127,10 +127,12 @@ class _Others:
 
     def _wait(self) -> None:
         """Wait until all have finished with the last message."""
-        deadline = time.monotonic() + TIMEOUT
+        waited = 0.0
         while self._busy:
+            began = time.monotonic()
             self._busy -= set(self._workers.receive(1.0))
-            if self._busy and time.monotonic() > deadline:
+            waited += waiting_time(began)
+            if self._busy and waited > TIMEOUT:
                 raise LearnerDied(f"{LEARNERS.name(min(self._busy))} did not answer within {TIMEOUT:.0f} s")
 
     def _add(self, x: Tensor) -> None:
