@@ -12,9 +12,9 @@ from asyncrl.common.file_lock import file_lock
 
 __all__ = ["NodeFolder"]
 
-_PREFIX = "asyncrl-"
-_LOCK = ".lock"
-"""A file in the folder that its process holds a lock on."""
+_PREFIX = "asyncrl-node-"
+_LOCK = ".node-folder"
+"""A file in the folder that its process holds a lock on. No other folder has one: what is not locked is removed."""
 
 
 class NodeFolder:

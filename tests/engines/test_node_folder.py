@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asyncrl.cluster.node_folder import NodeFolder
+from asyncrl.runs.run import LOCK
 
 OWNER = "from asyncrl.cluster.node_folder import NodeFolder; folder = NodeFolder(); print(folder.path, flush=True); input()"
 
@@ -21,6 +22,9 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next_one(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     mine = NodeFolder()
     (mine.path / "run").mkdir()
+    run = tmp_path / "asyncrl-node-run"  # somebody's run: it has a lock, too
+    run.mkdir()
+    (run / LOCK).touch()
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -38,4 +42,4 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next_one(
     assert (mine.path / "run").is_dir()
     for folder in (mine, another, last):
         folder.remove()
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [run]
