@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import compileall
 import contextlib
 import gc
 import importlib
@@ -27,6 +28,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [FOLDER, os.environ.get(
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per test process
+if sys.dont_write_bytecode:  # every process that a test starts would compile asyncrl and the helper modules again
+    compileall.compile_dir(Path(FOLDER).parent / "asyncrl", quiet=2)
+    compileall.compile_dir(FOLDER, maxlevels=0, quiet=2)
 _SHARED_MEMORY = "/dev/shm"
 
 
