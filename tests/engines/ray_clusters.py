@@ -12,8 +12,8 @@ import pytest
 
 from asyncrl.cluster.connection import import_ray
 
-HEALTH_CHECKS = dict(health_check_initial_delay_ms=1_000, health_check_period_ms=500, health_check_failure_threshold=10)
-"""A node that is lost is known to be after five seconds, not after half a minute."""
+HEALTH_CHECKS = dict(health_check_initial_delay_ms=1_000, health_check_period_ms=100, health_check_failure_threshold=10)
+"""A node that is killed is known to be lost after a second; one that is only busy has ten times ten seconds to answer."""
 
 
 @contextlib.contextmanager
