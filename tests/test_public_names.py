@@ -80,3 +80,10 @@ cli.run_and_exit()
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert finished.stdout == "True True\n", finished.stderr
+
+
+def test_the_live_page_is_served_without_torch() -> None:
+    """The page is there two seconds sooner, and its process is smaller."""
+    pytest.importorskip("starlette", reason="pip install 'asyncrl[watch]'")
+    code = "import sys, asyncrl.cli.watch, asyncrl.dashboard.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

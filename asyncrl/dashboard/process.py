@@ -16,7 +16,7 @@ from asyncrl.common.child_process import HAS_WORKERS, ChildProcess
 from asyncrl.dashboard.server import Address, check_installed, open_address, serve
 from asyncrl.dashboard.watched import WatchedRuns
 from asyncrl.errors import UsageError
-from asyncrl.runs.lookup import run_names
+from asyncrl.runs.names import run_names
 
 __all__ = ["Page", "main", "watch"]
 

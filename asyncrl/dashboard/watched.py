@@ -19,8 +19,8 @@ from asyncrl.common.serialization import read_json, read_text
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
 from asyncrl.runs.config.saved_config import current_settings
-from asyncrl.runs.lookup import local_path
 from asyncrl.runs.metrics.follower import MetricsFollower
+from asyncrl.runs.names import local_path
 from asyncrl.runs.remote.hub import hub_name
 from asyncrl.runs.run_state import RunState, end_of
 

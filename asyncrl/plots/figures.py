@@ -17,7 +17,7 @@ from asyncrl.plots.learning import draw_metrics, draw_returns, metric_names, met
 from asyncrl.plots.output import check_output, write
 from asyncrl.plots.sources import Group, PlottedRun, find_runs, group_runs
 from asyncrl.plots.style import new_figure, panel_grid
-from asyncrl.runs.lookup import run_names
+from asyncrl.runs.names import run_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import reprlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from asyncrl.common.counting import counted
 from asyncrl.common.quoting import quoted
 from asyncrl.errors import DamageWarning, UsageError, suggestions
-from asyncrl.runs.remote.fetched import cached
+from asyncrl.runs.names import checked_name, local_path
 from asyncrl.runs.remote.folder import is_url
-from asyncrl.runs.remote.hub import downloaded, is_on_hub
 from asyncrl.runs.run import Run
 
 __all__ = [
     "checkpoint_folder",
-    "local_path",
     "newer_checkpoint",
     "open_run",
     "open_to_resume",
     "pretrained_names",
     "run_folders",
-    "run_names",
 ]
 
 _DEEPEST = 6
@@ -128,29 +123,8 @@ def pretrained_names() -> list[str]:
     return [f"pretrained/{p.name}" for p in sorted(PRETRAINED.iterdir()) if (p / "manifest.json").is_file()]
 
 
-def run_names(*names: Any) -> tuple[str, ...]:
-    """The names of runs, which are given one by one or as one list. Raises UsageError for what names none."""
-    given = names[0] if len(names) == 1 and isinstance(names[0], list | tuple) else names
-    return tuple(map(_checked, given))
-
-
 def _path(name: str | os.PathLike[str]) -> Path:
-    return local_path(_checked(name))
-
-
-def _checked(name: str | os.PathLike[str]) -> str:
-    if not isinstance(name, str | os.PathLike):
-        raise UsageError(
-            f"a run or an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}"
-        )
-    return os.fspath(name)
-
-
-def local_path(name: str | os.PathLike[str]) -> Path:
-    """The path of a run or an agent, which is copied to this machine first if it is on the Hub or in a storage."""
-    if is_on_hub(name):
-        return downloaded(name)
-    return cached(name) if is_url(name) else Path(name)
+    return local_path(checked_name(name))
 
 
 def run_folders(path: Path, depth: int = 0) -> Iterator[Path]:

@@ -21,8 +21,8 @@ from asyncrl.monitor import Record
 from asyncrl.plots.sources import find_runs, group_runs
 from asyncrl.runs.config.run_config import RunConfig, ScheduleKind
 from asyncrl.runs.config.settings import leaves
-from asyncrl.runs.lookup import run_names
 from asyncrl.runs.metrics.metrics_file import read_records
+from asyncrl.runs.names import run_names
 from asyncrl.runs.run import Run
 from asyncrl.studies.grid import HELD_OUT
 from asyncrl.studies.side_by_side import record_side_by_side
