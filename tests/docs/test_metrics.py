@@ -31,7 +31,7 @@ OWN: dict[str, dict[str, Any]] = {
     "td3": REPLAY,
     "linear-q": {},
 }
-DIVERGING = dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=64.0, on_divergence="rewind")
+DIVERGING = dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=8.0, on_divergence="rewind")
 
 
 def documented() -> dict[str, set[str]]:
@@ -76,6 +76,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     (tmp_path / "crumbs").mkdir()
     crashing = dict(
         steps=12,
+        eval_episodes=0,
         actors=1,
         envs_per_actor=2,
         t_max=5,
@@ -86,7 +87,7 @@ def test_every_field_is_documented_and_every_documented_field_exists(
     runs = [(world_of(name), name, OWN.get(name, {})) for name in ALGORITHMS if name != "random"]
     runs += [("worlds:Corridor-v0", "a3c", dict(normalize_return=True, normalize_value=True))]
     runs += [("worlds:Corridor-v0", "a3c", dict(extra_envs=("worlds:Forgetful",)))]
-    runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=1_920, checkpoint_every=96, t_max=8))]
+    runs += [("worlds:Corridor-v0", "linear-q", dict(DIVERGING, steps=704, checkpoint_every=96, t_max=8))]
     runs += [(f"{__name__}:Measured", "a3c", {}), ("failing_envs:Raising", "a3c", crashing)]
     runs += [("worlds:Corridor-v0", "random", dict(steps=640, patience=1, eval_every=96, video_every=96))]
     found: dict[str, set[str]] = defaultdict(set)

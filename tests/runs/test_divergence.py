@@ -29,7 +29,7 @@ BATCH = 96
 SMALL: dict[str, Any] = dict(actors=3, envs_per_actor=4, eval_episodes=0, seed=5, engine="serial")
 DIVERGING = SMALL | dict(steps=12 * BATCH, t_max=8, eval_episodes=2, log_every=BATCH, eval_every=3 * BATCH)
 DIVERGING |= dict(checkpoint_every=2 * BATCH)
-DIVERGING |= dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=16.0)
+DIVERGING |= dict(gradient_clipping="none", learning_rate_schedule="constant", learning_rate=6.0)
 
 
 def diverging(**settings: Any) -> RunConfig:
@@ -46,6 +46,14 @@ def diverged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("diverged") / "run"
     with pytest.raises(DivergenceError, match=r"norm of .* is saved in .*--resume .* --learning-rate X"):
         start(diverging(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rewound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run on serial, which goes back twice."""
+    folder = tmp_path_factory.mktemp("rewound") / "run"
+    start(diverging(on_divergence="rewind"), folder)
     return folder
 
 
@@ -79,7 +87,7 @@ def test_a_run_that_diverged_may_go_on_with_another_learning_rate_and_only_it(di
     _, outcome = resume(run.path, view, learning_rate=0.5)
     assert outcome is not None
     assert outcome.step == DIVERGING["steps"]
-    said = "The learning rate changes from 16 to 0.5: results differ from the original run."
+    said = "The learning rate changes from 6 to 0.5: results differ from the original run."
     assert said in view.said
     assert said in (run.path / "log.txt").read_text()
     assert newest_checkpoint(run).config.optimizer.learning_rate == 0.5
@@ -95,30 +103,31 @@ def test_a_learning_rate_that_is_none_is_refused_before_anything_changes(diverge
     assert (weights_of(diverged), newest_checkpoint(open_run(diverged)).config) == before
 
 
-def test_a_run_goes_back_and_on_with_half_the_rate_the_same_on_every_engine(tmp_path: Path) -> None:
-    for engine in ("serial", "threads", "processes"):
+def test_a_run_goes_back_and_on_with_half_the_rate_the_same_on_every_engine(rewound: Path, tmp_path: Path) -> None:
+    for engine in ("threads", "processes"):
         _, outcome = start(diverging(on_divergence="rewind", engine=engine), tmp_path / engine)
         assert outcome.step == DIVERGING["steps"]
-        assert outline(tmp_path / engine) == outline(tmp_path / "serial")
-        assert weights_of(tmp_path / engine) == weights_of(tmp_path / "serial")
-    back = rewinds(tmp_path / "serial")
-    assert [record["number"] for record in back] == list(range(1, len(back) + 1))
-    assert [record["learning_rate"] for record in back] == [16 / 2**n for n in range(1, len(back) + 1)]
+        assert outline(tmp_path / engine) == outline(rewound)
+        assert weights_of(tmp_path / engine) == weights_of(rewound)
+    back = rewinds(rewound)
+    assert [record["number"] for record in back] == [1, 2]
+    assert [record["learning_rate"] for record in back] == [3.0, 1.5]
     assert all(record["step"] < record["diverged"] for record in back)
-    assert newest_checkpoint(open_run(tmp_path / "serial")).config.optimizer.learning_rate == back[-1]["learning_rate"]
-    log = (tmp_path / "serial" / "log.txt").read_text()
+    assert newest_checkpoint(open_run(rewound)).config.optimizer.learning_rate == back[-1]["learning_rate"]
+    log = (rewound / "log.txt").read_text()
     assert all(f"with --learning-rate {record['learning_rate']:g} (rewind {record['number']})" in log for record in back)
 
 
-def test_where_a_run_goes_back_to_does_not_depend_on_when_it_was_interrupted(tmp_path: Path) -> None:
-    start(diverging(on_divergence="rewind"), tmp_path / "whole")
+def test_where_a_run_goes_back_to_does_not_depend_on_when_it_was_interrupted(rewound: Path, tmp_path: Path) -> None:
+    """It is stopped twice before it goes back, and once between that and the next time."""
     run, outcome = start(diverging(on_divergence="rewind"), tmp_path / "stopped", Listener(3))
     assert outcome.signal == signal.SIGTERM
-    for update in (5, 7):
+    for update in (7, 10):
         resume(run.path, Listener(update))
+    assert len(rewinds(run.path)) == 1
     resume(run.path)
-    assert outline(run.path) == outline(tmp_path / "whole")
-    assert weights_of(run.path) == weights_of(tmp_path / "whole")
+    assert outline(run.path) == outline(rewound)
+    assert weights_of(run.path) == weights_of(rewound)
 
 
 def test_wherever_a_run_that_goes_back_is_killed_it_ends_as_the_one_that_was_not(
