@@ -41,6 +41,13 @@ def page_of_runs(runs: Path) -> Iterator[Page]:
         yield served
 
 
+@pytest.fixture(scope="module")
+def modules(browse: Any, page_of_runs: Page) -> Iterator[Any]:
+    """An open page for tests that only call functions of its modules and change nothing that it shows."""
+    with browse(page_of_runs.url) as page:
+        yield page
+
+
 @pytest.fixture
 def page_of_copy(runs: Path, tmp_path: Path) -> Iterator[tuple[Page, Path]]:
     """A page of one run, and its folder, which may be changed."""
@@ -92,7 +99,7 @@ def test_the_newest_rewind_is_named(browse: Any, until: Any, page_of_copy: tuple
         until(page, f"document.querySelector('#about').textContent.endsWith({about!r})")
 
 
-def test_numbers_keep_their_digits(browse: Any, page_of_runs: Page) -> None:
+def test_numbers_keep_their_digits(modules: Any) -> None:
     shown = {
         0.0123: "0.0123",
         0.0025: "0.0025",
@@ -103,9 +110,8 @@ def test_numbers_keep_their_digits(browse: Any, page_of_runs: Page) -> None:
         1_234_567: "1,234,567",
         12_345.678: "12,345.7",
     }
-    with browse(page_of_runs.url) as page:
-        numbers = "async (values) => values.map((await import(`${location.pathname}common.js`)).number)"
-        assert page.evaluate(numbers, list(shown)) == list(shown.values())
+    numbers = "async (values) => values.map((await import(`${location.pathname}common.js`)).number)"
+    assert modules.evaluate(numbers, list(shown)) == list(shown.values())
 
 
 def test_a_chosen_part_is_forgotten_with_its_axis_and_with_its_runs(browse: Any, until: Any, page_of_runs: Page) -> None:
@@ -227,7 +233,7 @@ def test_the_player_does_not_offer_a_checkpoint_that_was_removed(
         until(page, f"!{offered}")
 
 
-def test_a_continuous_action_of_zero_is_an_empty_bar_with_a_mark(browse: Any, page_of_runs: Page) -> None:
+def test_a_continuous_action_of_zero_is_an_empty_bar_with_a_mark(modules: Any) -> None:
     zero = torch.zeros(1, 1, 1)
     actions = describe("Pendulum-v1").spaces.actions
     output = PolicyOutput(Deterministic(zero), torch.zeros(1, 0))
@@ -239,22 +245,20 @@ def test_a_continuous_action_of_zero_is_an_empty_bar_with_a_mark(browse: Any, pa
         const [{ fill, taken }] = drawn.rows[0];
         return [fill.style.left, fill.style.width, taken.hidden, taken.style.left];
     }"""
-    with browse(page_of_runs.url) as page:
-        assert page.evaluate(shown, group) == ["50%", "0%", False, "50%"]
+    assert modules.evaluate(shown, group) == ["50%", "0%", False, "50%"]
 
 
-def test_a_step_that_is_shown_again_keeps_the_values_before_it(browse: Any, page_of_runs: Page) -> None:
+def test_a_step_that_is_shown_again_keeps_the_values_before_it(modules: Any) -> None:
     points = """async () => {
         const { ValueChart } = await import(`${location.pathname}player-drawing.js`);
         const chart = new ValueChart();
         for (const [step, value] of [[1, 0.1], [2, 0.2], [2, 0.5]]) chart.add(step, value, "V(s)");
         return chart.points;
     }"""
-    with browse(page_of_runs.url) as page:
-        assert page.evaluate(points) == [[1, 0.1], [2, 0.5]]
+    assert modules.evaluate(points) == [[1, 0.1], [2, 0.5]]
 
 
-def test_an_action_between_zero_and_one_is_no_percentage(browse: Any, page_of_runs: Page) -> None:
+def test_an_action_between_zero_and_one_is_no_percentage(modules: Any) -> None:
     shown = """async () => {
         const { Bars } = await import(`${location.pathname}player-drawing.js`);
         const drawn = new Bars();
@@ -262,8 +266,7 @@ def test_an_action_between_zero_and_one_is_no_percentage(browse: Any, page_of_ru
         drawn.show([{ ...one, title: "an action", is_continuous: true }, { ...one, title: "probabilities", chosen: [0] }]);
         return drawn.rows.map(([{ value }]) => value.textContent);
     }"""
-    with browse(page_of_runs.url) as page:
-        assert page.evaluate(shown) == ["0.25", "25 %"]
+    assert modules.evaluate(shown) == ["0.25", "25 %"]
 
 
 def test_messages_of_a_player_are_drawn_in_their_order(browse: Any, page_of_runs: Page) -> None:
