@@ -37,8 +37,8 @@ RECORD_KINDS = ("train", "episode", "eval", "stages", "verdict", "video", "stop"
 """Kinds of records in metrics.jsonl (docs/metrics.md)."""
 _CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
 """Names of checkpoint folders: the environment step."""
-_BROKEN_SAVE = re.compile(r"\.\d{12,}\.(tmp|old)", re.ASCII)
-"""Names of what an interrupted save leaves behind, beside checkpoints and in the replay folder."""
+_BROKEN_SAVE = re.compile(r"\.\d{12,}(\.[0-9a-f]{16})?\.(tmp|old)", re.ASCII)
+"""Names of what an interrupted save or download leaves behind, beside checkpoints and in the replay folder."""
 CONFIG, LOCK = "config.json", ".lock"
 _INTERRUPTED = "interrupted"
 

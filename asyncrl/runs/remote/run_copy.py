@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -214,13 +215,26 @@ def _fetch_checkpoint(
     path = run.checkpoint_path(int(step))
     if _is_here(run, content, manifest, replay=False):
         return
-    beside = path.with_name(f".{path.name}.tmp")
-    checkpoint.delete(beside)
-    for name, facts in manifest.file_checksum().items():
-        _fetch(remote, f"checkpoints/{step}/{name}", beside / name, facts)
-    write_atomically(beside / MANIFEST, content.decode())
-    checkpoint.delete(path)
-    os.replace(beside, path)
+    beside = _new_beside(path)
+    try:
+        for name, facts in manifest.file_checksum().items():
+            _fetch(remote, f"checkpoints/{step}/{name}", beside / name, facts)
+        write_atomically(beside / MANIFEST, content.decode())
+        if _is_here(run, content, manifest, replay=False):  # another process was faster
+            return
+        checkpoint.delete(path)
+        try:
+            os.replace(beside, path)
+        except OSError:
+            if not _is_here(run, content, manifest, replay=False):
+                raise
+    finally:
+        checkpoint.delete(beside)
+
+
+def _new_beside(path: Path) -> Path:
+    """A new name beside `path`: several processes may copy a run into the user's cache."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp")
 
 
 def _is_here(run: Run, content: bytes, manifest: Manifest, *, replay: bool) -> bool:
@@ -247,7 +261,7 @@ def _is_intact(path: Path, facts: dict[str, Any]) -> bool:
 def _fetch(remote: RemoteFolder, name: str, path: Path, facts: dict[str, Any] | None = None) -> None:
     """Copy a file from a storage, whole or not at all. Raises CheckpointError if it is not as `facts` say."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.tmp")
+    beside = _new_beside(path)
     try:
         remote.download(name, beside)
         if facts is not None:

@@ -138,6 +138,31 @@ def test_a_copy_for_acting_gets_what_came_after_its_newest_checkpoint(states: li
     assert not copy.interrupted
 
 
+def test_a_copy_that_two_processes_make_at_once_is_complete_for_both(
+    states: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after each of its downloads, the slower process meets the faster one's whole copy."""
+    remote, download = RemoteFolder(str(states[2].path)), RemoteFolder.download
+    pull(remote, Run(tmp_path / "alone"), replay=False)
+    wanted, number, done = files(tmp_path / "alone"), 0, False
+    while not done:
+        copy, left = Run(tmp_path / f"copy-{number}"), [number]
+
+        def meet(self: RemoteFolder, name: str, path: Path, copy: Run = copy, left: list[int] = left) -> None:
+            for moment in range(2):
+                left[0] -= 1
+                if left[0] == -1:
+                    pull(remote, copy, replay=False)
+                if moment == 0:
+                    download(self, name, path)
+
+        monkeypatch.setattr(RemoteFolder, "download", meet)
+        pull(remote, copy, replay=False)
+        assert files(copy.path) == wanted
+        done, number = left[0] >= 0, number + 1
+    assert number > 10
+
+
 def test_a_run_that_went_on_elsewhere_is_no_longer_interrupted_here(states: list[Run], tmp_path: Path) -> None:
     run = Run(shutil.copytree(states[0].path, tmp_path / "run"))
     (run.path / "interrupted").write_text("SIGTERM")
