@@ -88,7 +88,7 @@ class EnvOptions:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)}
 
     def constructor_kwargs(self) -> dict[str, Any]:
-        """Return `env_kwargs` parsed. Raises UsageError for anything but a JSON object."""
+        """Return `env_kwargs` parsed. Raises UsageError for anything but a JSON object, and for windows."""
         if self.env_kwargs is None:
             return {}
         try:
@@ -97,4 +97,9 @@ class EnvOptions:
             raise UsageError(f"--env-kwargs {self.env_kwargs!r} is not valid JSON: {problem}") from None
         if not isinstance(kwargs, dict):
             raise UsageError(f"--env-kwargs {self.env_kwargs!r} is not a JSON object such as '{{\"size\": 8}}'")
+        if kwargs.get("render_mode") == "human":
+            raise UsageError(
+                "--env-kwargs sets render_mode to human, which opens a window for every environment and waits for the "
+                "screen at every step; leave it out, and watch the agent with train --watch or asyncrl play"
+            )
         return kwargs

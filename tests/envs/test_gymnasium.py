@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +53,7 @@ def test_an_id_may_name_the_module_that_registers_it() -> None:
         ("Cartpol-v1", EnvOptions(), "there is no environment 'Cartpol-v1'; did you mean 'CartPole-v1'"),
         ("Hopper-v3", EnvOptions(), "^Hopper-v3 cannot be made: it has moved from Gymnasium .*; use Hopper-v5$"),
         ("Hopper-v33", EnvOptions(), "did you mean 'Hopper-v5' or 'Hopper-v4'"),
+        ("CartPole-v1", EnvOptions(env_kwargs='{"render_mode": "human"}'), "opens a window for every environment"),
         ("nowhere:Corridor-v0", EnvOptions(), "nowhere:Corridor-v0: there is no module 'nowhere'"),
         (
             "Acrobot-v1",
@@ -196,3 +200,19 @@ def test_an_environment_that_raises_is_a_fault_with_its_own_traceback(backend: B
     with pytest.raises(EnvironmentFault, match=raised) as caught:
         play("worlds:Failing-v0", backend, 60)
     assert 'raise RuntimeError("the corridor collapsed")' in caught.value.traceback
+
+
+@pytest.mark.skipif(find_spec("mujoco") is None, reason="install asyncrl[mujoco]")
+def test_mujocos_warnings_are_shown_and_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MuJoCo 4 warns of a deprecated attribute in the model of HalfCheetah."""
+    monkeypatch.chdir(tmp_path)
+    vector = make("HalfCheetah-v5", 2, env_backend=Backend.SYNC, seed=0)
+    assert capfd.readouterr() == ("", "")
+    simulated: Any = vector.envs[0].unwrapped  # type: ignore[attr-defined]
+    simulated.data.qvel[:] = 1e12
+    simulated.do_simulation(np.zeros(6), 1)
+    assert "The simulation is unstable" in capfd.readouterr().err
+    assert not any(tmp_path.iterdir())
+    vector.close()

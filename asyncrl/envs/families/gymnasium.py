@@ -23,6 +23,7 @@ from asyncrl.envs.families.cartpole import SeededCartPole
 from asyncrl.envs.families.single import SingleFamily
 from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.loading import import_module, import_modules, takes_no_render_mode, translate_errors
+from asyncrl.envs.mujoco_warnings import handle_mujoco_warnings
 from asyncrl.envs.offscreen import choose_opengl
 from asyncrl.envs.options import Backend, EnvOptions
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
@@ -105,6 +106,9 @@ class Gymnasium(SingleFamily):
                 raise takes_no_render_mode(contract.env)
             own["render_mode"] = "rgb_array"
             choose_opengl()
+        if isinstance(found, EnvSpec) and isinstance(found.entry_point, str):
+            load_env_creator(found.entry_point)  # imports MuJoCo, if it needs it
+        handle_mujoco_warnings()
         if not isinstance(found, EnvSpec):
             return _made(contract.env, found, own)
         if found.entry_point is None or (contract.backend is Backend.NATIVE and not render and not _is_cartpole(found)):
