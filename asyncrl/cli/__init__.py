@@ -16,7 +16,7 @@ from asyncrl.cli import streams
 from asyncrl.cli.options import HELP, HelpShown, note_working_directory
 from asyncrl.common.child_process import report_crashes
 from asyncrl.common.os_errors import describe_os_error, is_of_users_code
-from asyncrl.common.signals import defer_interrupts, raise_interrupts
+from asyncrl.common.signals import TERMINATING, Terminated, defer_interrupts, end_by, raise_interrupts
 from asyncrl.errors import AsyncRLError, DamageWarning, EnvironmentFault, SinkWarning, UsageError, suggestions
 from asyncrl.version import __version__
 
@@ -44,7 +44,11 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 0 done, 1 a fault, 2 a usage error, 130 after Ctrl-C."""
+    """Run a command.
+
+    Returns the exit code: 0 done, 1 a fault, 2 a usage error, 130 after Ctrl-C, 128 + its number after another signal that
+    ended a command that does not train.
+    """
     streams.prepare()
     arguments = [*(sys.argv[1:] if argv is None else argv)]  # `list` is a command here
     with raise_interrupts():
@@ -58,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(_with_notes(f"{fault.traceback}\n{fault}".strip(), fault), 1)
         except AsyncRLError as fault:
             return _complain(_with_notes(str(fault), fault), 1)
+        except Terminated as end:
+            streams.silence_if_broken()
+            return 128 + end.number
         except KeyboardInterrupt:
             return _complain("stopped", 130)
         except SystemExit as end:
@@ -77,6 +84,8 @@ def run_and_exit() -> NoReturn:
     with report_crashes():
         code = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C must not replace the exit code by a traceback
+    if code - 128 in TERMINATING:
+        end_by(code - 128)  # so that the parent process sees the signal
     sys.exit(code)
 
 

@@ -11,19 +11,32 @@ from contextlib import contextmanager
 from types import FrameType
 
 __all__ = [
+    "TERMINATING",
     "Interrupt",
     "StopRequest",
+    "Terminated",
     "defer_interrupts",
+    "end_by",
     "handle_stop_signals",
     "is_from_keyboard",
     "raise_interrupts",
 ]
 
-_STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+TERMINATING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+"""The signals that raise `Terminated`."""
+_STOP_SIGNALS = [signal.SIGINT, *TERMINATING]
 
 
 class Interrupt(KeyboardInterrupt):
     """Ctrl-C, as opposed to a KeyboardInterrupt raised by an environment."""
+
+
+class Terminated(Interrupt):
+    """SIGTERM or SIGHUP, to a command that does not train."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class StopRequest:
@@ -81,18 +94,24 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def raise_interrupts() -> Iterator[None]:
-    """Let Ctrl-C raise `Interrupt` instead of KeyboardInterrupt. It has no effect outside the main thread."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
+    """Let Ctrl-C raise `Interrupt` instead of KeyboardInterrupt, and SIGTERM and SIGHUP `Terminated`.
+
+    Signals that have other handlers, or are ignored, keep them. It has no effect outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, _raise_interrupt)
+    defaults = {
+        number: signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in _STOP_SIGNALS
+    }
+    handled = {number: default for number, default in defaults.items() if signal.getsignal(number) is default}
+    for number in handled:
+        signal.signal(number, _raise_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, default in handled.items():
+            signal.signal(number, default)
 
 
 @contextmanager
@@ -115,10 +134,18 @@ def _raise_interrupt(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             # Extension modules may turn it into an ImportError, or abort. During imports there is nothing to save.
+            if number != signal.SIGINT:
+                end_by(number)
             os.write(2, b"asyncrl: stopped\n")
             os._exit(128 + number)
         frame = frame.f_back
-    raise Interrupt
+    raise Interrupt if number == signal.SIGINT else Terminated(number)
+
+
+def end_by(number: int) -> None:
+    """End this process by a signal, as if it had no handler."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def is_from_keyboard(error: BaseException) -> bool:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import ran
 
 from asyncrl.cli import main
+from asyncrl.common.signals import TERMINATING
 from asyncrl.runs.checkpoints import checkpoint
 
 STOPPING = "stopping after this update and saving; press Ctrl-C again to stop at once"
@@ -148,3 +150,26 @@ def test_the_second_interrupt_ends_a_hanging_run_at_once(tmp_path: Path) -> None
         assert child.wait(60) == 130
         assert_all_have_ended(started)
     assert (tmp_path / "err").read_text().strip().splitlines() == [STOPPING, "asyncrl: stopped"]
+
+
+@pytest.mark.parametrize("number", TERMINATING)
+def test_a_signal_to_a_command_that_does_not_train_ends_it_without_leftovers(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    run, videos = tmp_path / "run", tmp_path / "videos"
+    videos.mkdir()
+    assert ran("train", "random", "CartPole-v1", "--steps", 32, "--run-dir", run, "--no-video", "--quiet") == 0
+    command = [sys.executable, "-m", "asyncrl", "play", str(run), "--video", str(videos / "v.mp4"), "--episodes", "100000"]
+    with open(tmp_path / "err", "wb") as err:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err, start_new_session=True)
+    try:
+        until(lambda: any(videos.iterdir()), child)
+        started = psutil.Process(child.pid).children(recursive=True)
+        os.kill(child.pid, number)
+        assert child.wait(60) == -number
+        assert not psutil.wait_procs(started, timeout=30)[1], "the encoder"
+    finally:
+        child.kill()
+        child.wait()
+    assert not any(videos.iterdir())
+    assert "Traceback" not in (tmp_path / "err").read_text()

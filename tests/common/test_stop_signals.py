@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncrl.common.signals import defer_interrupts, handle_stop_signals, is_from_keyboard, raise_interrupts
+from asyncrl.common.signals import Terminated, defer_interrupts, handle_stop_signals, is_from_keyboard, raise_interrupts
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -89,6 +89,17 @@ def test_code_that_raises_keyboard_interrupt_is_not_the_keyboard() -> None:
     thread.start()
     thread.join()
     assert results == [False]
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with raise_interrupts():
+            signal.raise_signal(signal.SIGHUP)
+            assert isinstance(caught(lambda: signal.raise_signal(signal.SIGTERM)), Terminated)
+        assert [signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM)] == [signal.SIG_IGN, signal.SIG_DFL]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_where_python_itself_listens_the_keyboard_is_assumed() -> None:
