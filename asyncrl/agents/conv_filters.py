@@ -13,6 +13,7 @@ from torch import Tensor
 from asyncrl.acting.episodes import SingleEnv
 from asyncrl.algorithms import Policy
 from asyncrl.common.randomness import Stream, environment_seeds
+from asyncrl.common.serialization import write_atomically
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 
@@ -37,7 +38,7 @@ def draw_filters(policy: Policy, contract: Contract, path: Path) -> None:
     if result is None:
         raise UsageError("--filters: this network has no convolutions")
     kernels, activations = result
-    imageio.imwrite(path, _sheet(kernels, activations))
+    write_atomically(path, imageio.imwrite("<bytes>", _sheet(kernels, activations), extension=".png"))
 
 
 def first_layer(policy: Policy, contract: Contract) -> tuple[Tensor, Tensor] | None:

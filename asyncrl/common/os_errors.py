@@ -55,7 +55,7 @@ _CALLERS = ("asyncrl.algorithms", "asyncrl.gradients", "asyncrl.monitor.callback
 
 def describe_os_error(error: OSError) -> str:
     """Return `PATH: REASON; REMEDY`, as `/data/runs: No space left on device; free some space there`."""
-    path = error.filename
+    path = error.filename if error.filename2 is None else error.filename2  # of a renamed file: where it should be
     if error.errno in _RESOURCE_ERRORS:
         path = None
     elif path is None and error.errno in _OUTPUT_ERRORS:

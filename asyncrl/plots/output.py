@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,7 +52,9 @@ def write(pictures: Sequence[_Picture], figure: Drawing, path: Path) -> None:
         write_atomically(path, to_html(title, blocks))
         return
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
-    figure.savefig(path, format=suffix[1:], metadata=undated)
+    content = io.BytesIO()
+    figure.savefig(content, format=suffix[1:], metadata=undated)
+    write_atomically(path, content.getvalue())
 
 
 def _svg(picture: _Picture) -> str:

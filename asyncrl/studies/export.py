@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 
+from asyncrl.common.serialization import write_atomically
 from asyncrl.errors import UsageError
 from asyncrl.studies.study import Study
 
@@ -56,5 +58,6 @@ def export_scores(study: Study, path: Path) -> None:
             arrays[f"{group}/{name}" if len(groups) > 1 else name] = array
     if not arrays:
         raise UsageError(f"--export {path}: no method has as many finished runs in every environment with reference scores")
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue())

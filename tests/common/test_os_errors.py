@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asyncrl.common.os_errors import attach_path, describe_os_error
+from asyncrl.common.serialization import write_atomically
 
 
 def test_a_message_names_the_path_and_the_remedy(tmp_path: Path) -> None:
@@ -26,6 +27,13 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError) as below_a_file:
         (tmp_path / "runs" / "a" / "b").mkdir(parents=True)
     assert describe_os_error(below_a_file.value).startswith(f"{tmp_path}/runs: Not a directory; a file stands where")
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(IsADirectoryError) as replaced:
+        write_atomically(tmp_path / "metrics.jsonl", "")
+    assert describe_os_error(replaced.value).startswith(f"{tmp_path}/metrics.jsonl: Is a directory; a folder stands where")
 
 
 def test_errors_without_a_path() -> None:

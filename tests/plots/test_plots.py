@@ -141,6 +141,22 @@ def test_the_command_writes_a_file(study: Path, tmp_path: Path, suffix: str, cap
     assert file.read_bytes().startswith(begins[suffix])
 
 
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf", "html"])
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(
+    study: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no limits")
+    path, limits = tmp_path / f"figure.{suffix}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.write_text("the old one")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        assert ran("plot", study, "--out", path) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"asyncrl: {path}: File too large; " in capsys.readouterr().err
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("the old one", [path])
+
+
 def test_the_page_needs_no_other_file_and_its_ids_are_unique(study: Path, tmp_path: Path) -> None:
     asyncrl.plot(study, what=["returns", "lag"], out=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
