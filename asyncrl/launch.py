@@ -181,6 +181,8 @@ def _resume(
     with _prepared_engine(config, contract), uploads_of(run, config.storage, observers.say) as uploads:
         different = differences_of(before, config)
         step = 0 if newest is None else newest.step
+        if newest is not None and not run.facts():
+            run.write_config(config, contract, video=True)  # it was damaged or removed
         notes = [*_consequences(run, before, config, contract, different), *annealed_anew(before, config, step)]
         run.note_resumption(step, contract, different, notes)
         if different and newest is not None:  # changes hold even if this process is killed before its first checkpoint
@@ -228,7 +230,14 @@ def newest_checkpoint(run: Run, view: Sink | None = None, intact: Checkpoint | N
             problems.append(str(problem))
             if view is not None:
                 view.say(f"{problem}; trying the one before")
-    raise CheckpointError("; ".join(problems) or f"{run.path} has no checkpoint yet")
+    if not problems:
+        raise CheckpointError(f"{run.path} has no checkpoint yet")
+    whole, settings = run.newest_valid(), run.path / "config.toml"
+    if whole is not None:  # but for the replay buffer
+        problems.append(f"--init-from {quoted(whole)} starts a new run from its weights")
+    elif settings.is_file():
+        problems.append(f"asyncrl train --config {quoted(settings)} starts the run again")
+    raise CheckpointError("; ".join(dict.fromkeys(problems)))
 
 
 @standard_modes()

@@ -18,7 +18,7 @@ from interrupted_runs import BATCH, SMALL, UPDATES, Listener, damage, recorded, 
 from worlds import Corridor
 
 from asyncrl import launch
-from asyncrl.api import configure
+from asyncrl.api import configure, load
 from asyncrl.envs import describe
 from asyncrl.errors import CheckpointError, SystemFault, UsageError
 from asyncrl.launch import newest_checkpoint, resume, start
@@ -227,6 +227,37 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_with(copied: Path)
     with pytest.raises(CheckpointError) as caught:
         resume(copied)
     assert all(str(file) in str(caught.value) for file in files)
+    assert str(caught.value).endswith(f"; asyncrl train --config {copied}/config.toml starts the run again")
+
+
+def test_without_its_replay_buffer_a_run_leaves_its_weights(tmp_path: Path) -> None:
+    run, _ = start(configure("worlds:Corridor-v0", "dqn", **SHORT, **TRANSITIONS), tmp_path / "run")
+    for file in run.replay_folder.iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        resume(run.path, steps=2 * SHORT["steps"])
+    assert str(caught.value).endswith(f"; --init-from {run.checkpoints()[-1]} starts a new run from its weights")
+
+
+def test_a_damaged_agent_is_refused_with_the_name_of_one_that_is_not(copied: Path) -> None:
+    run = Run(copied)
+    *_, before, newest = run.checkpoints()
+    damage(newest)
+    with pytest.raises(CheckpointError, match=f"{newest}/weights.* {before} is not damaged: name it instead$"):
+        load(f"{copied}/latest")
+
+
+@pytest.mark.parametrize("content", [None, "", "[]"], ids=["missing", "empty", "a list"])
+def test_a_run_that_lost_its_configuration_gets_it_back_from_its_checkpoint(copied: Path, content: str | None) -> None:
+    before = Run(copied).facts()
+    (copied / "config.json").unlink()
+    if content is not None:
+        (copied / "config.json").write_text(content)
+    assert load(copied).checkpoint.step == STOPPED * BATCH
+    run, _ = resume(copied)
+    assert [run.facts()[name] for name in ("config", "contract")] == [before[name] for name in ("config", "contract")]
+    assert run.is_signed_by_user
+    assert newest_checkpoint(run).update == UPDATES
 
 
 def test_a_damaged_newer_checkpoint_does_not_crowd_out_the_ones_that_are_made_after_it(tmp_path: Path) -> None:

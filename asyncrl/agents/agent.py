@@ -20,7 +20,7 @@ from asyncrl.envs.family_options import merge
 from asyncrl.envs.spaces import MaskSource, Spaces, pack
 from asyncrl.errors import UsageError, continued
 from asyncrl.runs.checkpoints import checkpoint
-from asyncrl.runs.lookup import checkpoint_folder
+from asyncrl.runs.lookup import load_checkpoint
 
 __all__ = ["Agent", "load"]
 
@@ -202,7 +202,7 @@ def load(name: str | os.PathLike[str], *, trust: bool = False) -> Agent:
         UsageError: If the run or agent does not exist, or names untrusted code.
         CheckpointError: If a file is missing or damaged.
     """
-    found = checkpoint.load(checkpoint_folder(name, trust=trust), trust=trust)
+    found = load_checkpoint(name, trust=trust)
     config, spaces = found.config, found.contract.spaces
     policy = Policy(config.algorithm, config.network, spaces, config.precision.dtype)
     policy.load(found.weights())

@@ -11,10 +11,9 @@ from asyncrl.api import load
 from asyncrl.cli.options import parse
 from asyncrl.common.serialization import json_text, to_json
 from asyncrl.envs import contract_lines
-from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.checkpoints.normalization import describe_normalization, normalization_facts
 from asyncrl.runs.code_facts import describe_code
-from asyncrl.runs.lookup import checkpoint_folder, newer_checkpoint
+from asyncrl.runs.lookup import load_checkpoint, newer_checkpoint
 from asyncrl.runs.provenance import describe_provenance
 from asyncrl.runs.run import Run
 
@@ -41,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = parse(
         Arguments, "inspect", arguments, "Show the contents of a checkpoint. The hash of every file is checked.", BASIC
     )
-    found = checkpoint.load(checkpoint_folder(asked.run, trust=asked.trust), trust=asked.trust)
+    found = load_checkpoint(asked.run, trust=asked.trust)
     if asked.filters is not None:
         from asyncrl.agents.conv_filters import draw_filters
 

@@ -12,9 +12,8 @@ from asyncrl.algorithms.normalization import Normalization, ObservationStatistic
 from asyncrl.envs import Contract
 from asyncrl.experience import ReplayBuffer, ReplayPlan
 from asyncrl.learner import Learner
-from asyncrl.runs.checkpoints.checkpoint import load
 from asyncrl.runs.config.run_config import RunConfig, code_named_in
-from asyncrl.runs.lookup import checkpoint_folder
+from asyncrl.runs.lookup import load_checkpoint
 
 __all__ = ["actor_spec", "initial_weights", "learner_arguments", "make_learner", "normalization_of", "replay_plan"]
 
@@ -68,7 +67,7 @@ def initial_weights(config: RunConfig) -> Tensor:
     """
     assert config.init_from is not None
     asked = code_named_in(config.to_json()).values()
-    return load(checkpoint_folder(config.init_from), asked=asked).weights()
+    return load_checkpoint(config.init_from, asked=asked).weights()
 
 
 def learner_arguments(config: RunConfig, contract: Contract) -> dict[str, Any]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from asyncrl.common.counting import counted
 from asyncrl.common.quoting import quoted
-from asyncrl.errors import DamageWarning, UsageError, suggestions
+from asyncrl.errors import CheckpointError, DamageWarning, UsageError, suggestions
+from asyncrl.runs.checkpoints import checkpoint
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.names import checked_name, local_path
 from asyncrl.runs.remote.folder import is_url
 from asyncrl.runs.run import Run
 
 __all__ = [
     "checkpoint_folder",
+    "load_checkpoint",
     "newer_checkpoint",
     "open_run",
     "open_to_resume",
@@ -40,9 +43,10 @@ def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
             f"{path} is a study, not a run: asyncrl benchmark {quoted(path)} continues it, and its runs are in "
             f"{path / 'runs'}"
         )
-    if not (path / "config.json").is_file():
+    run = Run(path, trusted=trust)
+    if not (path / "config.json").is_file() and not run.checkpoints():
         raise UsageError(_without_config(path))
-    return Run(path, trusted=trust)
+    return run
 
 
 def open_to_resume(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
@@ -103,6 +107,18 @@ def checkpoint_folder(name: str | os.PathLike[str], prefer: str = "best", *, tru
     for file in damaged:
         warnings.warn(f"{file} names no checkpoint of this run; using the newest", DamageWarning, stacklevel=2)
     return found
+
+
+def load_checkpoint(name: str | os.PathLike[str], *, trust: bool = False, asked: Collection[str] = ()) -> Checkpoint:
+    """Load the checkpoint of `checkpoint_folder` (`checkpoint.load`). If it is damaged, the error names another one."""
+    path = checkpoint_folder(name, trust=trust)
+    try:
+        return checkpoint.load(path, trust=trust, asked=asked)
+    except CheckpointError as problem:
+        other = Run(path.parent.parent, trusted=trust).newest_valid() if path.parent.name == "checkpoints" else None
+        if other is None:
+            raise
+        raise CheckpointError(f"{problem}; {other} is not damaged: name it instead") from None
 
 
 def newer_checkpoint(name: str | Path, chosen: Path) -> str:
