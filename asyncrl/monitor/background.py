@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from asyncrl.common.counting import counted
 from asyncrl.monitor.guarded import warn
-from asyncrl.monitor.sink import Buffered, Record, Sink
+from asyncrl.monitor.sink import Buffered, Failable, Record, Sink
 
 __all__ = ["Background"]
 
@@ -35,7 +35,7 @@ class Background:
         self._changed = threading.Condition()
         self._waiting: deque[Record] = deque()
         self._dropped = 0
-        self._ends = self._failed = False
+        self._ends = self._failed = self._run_failed = False
         self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
         self._thread.start()
 
@@ -53,6 +53,10 @@ class Background:
 
     def close(self) -> None:
         """Do nothing: a run that rewinds keeps its sinks. `finish` closes the sink."""
+
+    def fail(self) -> None:
+        """Let the sink show that an error ended the run, once it has everything."""
+        self._run_failed = True
 
     def finish(self) -> None:
         """Wait until the sink has everything and is closed, or for `timeout` seconds."""
@@ -72,6 +76,8 @@ class Background:
                 while not self._wait():
                     self._pass_on(sink)
                 self._pass_on(sink)
+                if self._run_failed and isinstance(sink, Failable):
+                    sink.fail()
         except BaseException as problem:  # a library may call sys.exit
             with self._changed:
                 self._failed = True

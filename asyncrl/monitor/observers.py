@@ -25,16 +25,17 @@ class Observers:
                 raise UsageError(f"{name} is a list: {name}=[…], not {given!r:.80}")
         self.view = view
         self.callbacks = Callbacks(callbacks)
-        self._sinks: list[Guarded | Background] = [Guarded(sink) for sink in sinks]
+        self._guarded = [Guarded(sink) for sink in sinks]
+        self._trackers: list[Background] = []
 
     def track(self, trackers: Iterable[Tracker], run: TrackedRun) -> None:
         """Start the trackers of the run."""
-        self._sinks += [open_tracker(tracker, run) for tracker in trackers]
+        self._trackers += [open_tracker(tracker, run) for tracker in trackers]
 
     @property
     def sinks(self) -> list[Sink]:
         """All of them, as sinks of a monitor."""
-        return [*([] if self.view is None else [self.view]), *self._sinks, self.callbacks]
+        return [*([] if self.view is None else [self.view]), *self._guarded, *self._trackers, self.callbacks]
 
     def say(self, line: str) -> None:
         """Show a message on the terminal or page, while no monitor is open."""
@@ -43,9 +44,15 @@ class Observers:
 
     @contextmanager
     def finished(self) -> Iterator[None]:
-        """Close the sinks and trackers after the block; a monitor does not."""
+        """Close the sinks and trackers after the block; a monitor does not. Trackers show that an error ended it."""
         try:
             yield
+        except Exception:
+            for tracker in self._trackers:
+                tracker.fail()
+            raise
         finally:
-            for sink in self._sinks:
+            for sink in self._guarded:
                 sink.finish()
+            for tracker in self._trackers:
+                tracker.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Buffered", "Display", "Durable", "Record", "Sink"]
+__all__ = ["Buffered", "Display", "Durable", "Failable", "Record", "Sink"]
 
 Record = dict[str, Any]
 """A line of metrics.jsonl: step, update, time, kind, and the fields of that kind."""
@@ -37,6 +37,14 @@ class Durable(Protocol):
 
     def sync(self) -> None:
         """Write everything to disk."""
+
+
+@runtime_checkable
+class Failable(Protocol):
+    """A sink that shows whether a run failed."""
+
+    def fail(self) -> None:
+        """Note that an error ended the run; `close` follows."""
 
 
 @runtime_checkable

@@ -128,7 +128,7 @@ class _Wandb:
     def __init__(self, run: TrackedRun) -> None:
         import wandb
 
-        self._wandb, self._folder = wandb, run.folder
+        self._wandb, self._folder, self._exit_code = wandb, run.folder, 0
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=run.folder.name,
@@ -153,8 +153,11 @@ class _Wandb:
     def say(self, line: str) -> None:
         pass
 
+    def fail(self) -> None:
+        self._exit_code = 1
+
     def close(self) -> None:
-        self._run.finish()
+        self._run.finish(exit_code=self._exit_code)
 
 
 class _MLflow:
@@ -166,6 +169,7 @@ class _MLflow:
 
         self._client, self._metric, self._folder = MlflowClient(), Metric, run.folder
         self._metrics: list[Metric] = []
+        self._status = "FINISHED"
         file = _id_file(run, Tracker.MLFLOW)
         if file.exists():
             self._id = file.read_text(encoding="ascii")
@@ -196,8 +200,11 @@ class _MLflow:
     def say(self, line: str) -> None:
         pass
 
+    def fail(self) -> None:
+        self._status = "FAILED"
+
     def close(self) -> None:
-        self._client.set_terminated(self._id)
+        self._client.set_terminated(self._id, self._status)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 import asyncrl
 from asyncrl import SinkWarning, Stop, UsageError
 from asyncrl.cli import main
+from asyncrl.errors import ActorDied
 from asyncrl.monitor.background import Background
 from asyncrl.monitor.csv_files import CsvFiles
+from asyncrl.monitor.observers import Observers
 from asyncrl.monitor.trackers import TrackedRun, Tracker, check_installed, describe_trackers, open_tracker
 
 ENV = "worlds:Corridor-v0"
@@ -196,6 +199,7 @@ class OfflineWandb:
     def __init__(self) -> None:
         self.parts: list[tuple[str, list[int]]] = []
         """The id and the logged steps of each part of a run."""
+        self.exit_codes: list[int] = []
 
     def init(self, *, id: str, **_: Any) -> Any:
         self.parts.append((id, []))
@@ -208,7 +212,8 @@ class OfflineWandb:
 
     def define_metric(self, *_: Any, **__: Any) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, exit_code: int) -> None:
+        self.exit_codes.append(exit_code)
 
 
 def test_the_last_offline_part_of_a_wandb_run_has_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +230,20 @@ def test_the_last_offline_part_of_a_wandb_run_has_all_of_it(tmp_path: Path, monk
     (one, before), (other, after) = wandb.parts
     assert one == other
     assert (before, after) == ([10, 20], [10, 20, 30])
+
+
+@pytest.mark.parametrize(("problem", "code"), [(None, 0), (ActorDied("lost"), 1), (KeyboardInterrupt(), 0)])
+def test_a_tracker_shows_that_an_error_ended_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException | None, code: int
+) -> None:
+    wandb = OfflineWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)  # type: ignore[arg-type]
+    observers = Observers()
+    with contextlib.suppress(ActorDied, KeyboardInterrupt), observers.finished():
+        observers.track([Tracker.WANDB], TrackedRun(tmp_path, {}, []))
+        if problem is not None:
+            raise problem
+    assert wandb.exit_codes == [code]
 
 
 def tracked_twice(folder: Path, tracker: str) -> asyncrl.Run:
