@@ -11,8 +11,8 @@ def handle_mujoco_warnings() -> None:
     """Let MuJoCo, if it is imported, write its warnings to standard error only.
 
     Otherwise it also adds each of them to MUJOCO_LOG.TXT in the working directory. Those about deprecated attributes are
-    dropped: every environment would repeat what concerns only the author of its model. A handler that somebody else has
-    set stays.
+    dropped: every environment would repeat what concerns only the author of its model. A handler that is set already
+    stays.
     """
     mujoco = sys.modules.get("mujoco")
     if mujoco is not None and mujoco.get_mju_user_warning() is None:

@@ -24,7 +24,7 @@ def run_names(*names: Any) -> tuple[str, ...]:
 
 
 def checked_name(name: str | os.PathLike[str]) -> str:
-    """The name of a run or an agent as text. Raises UsageError if it is no text and no path."""
+    """The name of a run or an agent as text. Raises UsageError if it is neither text nor a path."""
     if not isinstance(name, str | os.PathLike):
         raise UsageError(
             f"a run or an agent is named by the path of its run folder (run.path), not by {reprlib.repr(name)}"

@@ -22,7 +22,7 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next_one(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     mine = NodeFolder()
     (mine.path / "run").mkdir()
-    run = tmp_path / "asyncrl-node-run"  # somebody's run: it has a lock, too
+    run = tmp_path / "asyncrl-node-run"  # a user's run, which has a lock, too
     run.mkdir()
     (run / LOCK).touch()
     with subprocess.Popen(
