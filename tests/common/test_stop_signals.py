@@ -92,14 +92,16 @@ def test_code_that_raises_keyboard_interrupt_is_not_the_keyboard() -> None:
 
 
 def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    chosen = {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in chosen.items()}  # Ray leaves a handler behind
     try:
         with raise_interrupts():
             signal.raise_signal(signal.SIGHUP)
             assert isinstance(caught(lambda: signal.raise_signal(signal.SIGTERM)), Terminated)
-        assert [signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM)] == [signal.SIG_IGN, signal.SIG_DFL]
+        assert {number: signal.getsignal(number) for number in chosen} == chosen
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_where_python_itself_listens_the_keyboard_is_assumed() -> None:
