@@ -123,6 +123,8 @@ def main() -> None:
     asked = tyro.cli(Arguments, description=__doc__)
     print("| agent | mask | seed | forbidden actions | mean return | seconds |")
     print("|---" * 6 + "|")
+    facts = {"command": " ".join(sys.argv), "machine": machine()}
+    asked.out.parent.mkdir(exist_ok=True)
     runs = []
     for name in (name for name in CASES if asked.only in name):
         for masked in (True, False):
@@ -134,9 +136,7 @@ def main() -> None:
                     f"| {name} | {'yes' if masked else 'no'} | {seed} | {counts} | {run['mean']} | {run['seconds']:.0f} |"
                 )
                 sys.stdout.flush()
-    report = {"command": " ".join(sys.argv), "machine": machine(), "runs": runs}
-    asked.out.parent.mkdir(exist_ok=True)
-    asked.out.write_text(json.dumps(report, indent=1) + "\n")
+                asked.out.write_text(json.dumps({**facts, "runs": runs}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
