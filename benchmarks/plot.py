@@ -21,7 +21,7 @@ from pathlib import Path
 
 import tyro
 
-from asyncrl.runs.lookup import PRETRAINED
+from asyncrl.runs.names import PRETRAINED
 from asyncrl.runs.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"

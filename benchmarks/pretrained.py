@@ -16,7 +16,8 @@ from typing import Annotated
 import tyro
 
 from asyncrl.runs.checkpoints import checkpoint
-from asyncrl.runs.lookup import PRETRAINED, checkpoint_folder
+from asyncrl.runs.lookup import checkpoint_folder
+from asyncrl.runs.names import PRETRAINED
 
 
 @dataclass(frozen=True)

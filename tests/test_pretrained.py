@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import asyncrl
-from asyncrl.runs.lookup import PRETRAINED, pretrained_names
+from asyncrl.runs.lookup import pretrained_names
+from asyncrl.runs.names import PRETRAINED
 
 
 @pytest.mark.parametrize("name", pretrained_names())

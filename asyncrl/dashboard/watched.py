@@ -20,13 +20,12 @@ from asyncrl.errors import CheckpointError, UsageError, suggestions
 from asyncrl.monitor import Record
 from asyncrl.runs.config.saved_config import current_settings
 from asyncrl.runs.metrics.follower import MetricsFollower
-from asyncrl.runs.names import local_path
+from asyncrl.runs.names import PRETRAINED, local_path
 from asyncrl.runs.remote.hub import hub_name
 from asyncrl.runs.run_state import RunState, end_of
 
 __all__ = ["WatchedRun", "WatchedRuns"]
 
-_PRETRAINED = Path(__file__).parents[1] / "pretrained"
 _DEPTH = 5
 """Folders of runs are searched so deep."""
 _MAX_RUNS = 500
@@ -104,7 +103,7 @@ class WatchedRun:
     @property
     def name(self) -> str:
         """The folder's name; of a pretrained agent, that of `asyncrl list pretrained`; of one on the Hub, hf:USER/NAME."""
-        return f"pretrained/{self.path.name}" if self.path.parent == _PRETRAINED else hub_name(self.path) or self.path.name
+        return f"pretrained/{self.path.name}" if self.path.parent == PRETRAINED else hub_name(self.path) or self.path.name
 
     def read(self, seconds: float = 0.2) -> bool:
         """Read what the run has recorded since. Returns whether there was anything."""
@@ -239,7 +238,7 @@ def _existing(name: Path | str) -> Path:
     """The folder of this name. Raises UsageError if there is none."""
     path = local_path(name)
     if not path.exists() and str(name).startswith("pretrained/"):
-        path = _PRETRAINED / str(name).removeprefix("pretrained/")
+        path = PRETRAINED / str(name).removeprefix("pretrained/")
     if path.is_dir():
         return path.absolute()
     if path.exists():

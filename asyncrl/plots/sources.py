@@ -13,8 +13,9 @@ from asyncrl.common.serialization import read_json
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.monitor import Record
 from asyncrl.runs.config.saved_config import current_settings
-from asyncrl.runs.lookup import PRETRAINED, open_run, pretrained_names, run_folders
+from asyncrl.runs.lookup import open_run, pretrained_names, run_folders
 from asyncrl.runs.metrics.metrics_file import read_records
+from asyncrl.runs.names import PRETRAINED
 from asyncrl.runs.remote.fetched import cached
 from asyncrl.runs.remote.folder import is_url
 

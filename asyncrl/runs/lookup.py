@@ -13,7 +13,7 @@ from asyncrl.common.quoting import quoted
 from asyncrl.errors import CheckpointError, DamageWarning, UsageError, suggestions
 from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.checkpoints.checkpoint import Checkpoint
-from asyncrl.runs.names import checked_name, local_path
+from asyncrl.runs.names import PRETRAINED, checked_name, local_path
 from asyncrl.runs.remote.folder import is_url
 from asyncrl.runs.run import Run
 
@@ -29,7 +29,6 @@ __all__ = [
 
 _DEEPEST = 6
 """Levels of folders in which runs are looked for; those of a study are four below its folder."""
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
 _MARKS = ("best", "latest")
 
 

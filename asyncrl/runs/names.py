@@ -14,7 +14,10 @@ from asyncrl.errors import UsageError
 from asyncrl.runs.remote.folder import is_url
 from asyncrl.runs.remote.hub import downloaded, is_on_hub
 
-__all__ = ["checked_name", "local_path", "run_names"]
+__all__ = ["PRETRAINED", "checked_name", "local_path", "run_names"]
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+"""The folder of the agents that come with the package."""
 
 
 def run_names(*names: Any) -> tuple[str, ...]:
