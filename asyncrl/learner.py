@@ -223,7 +223,7 @@ class Learner:
             random=random,
             prepare=self._prepare,
             resample_target=lambda: resample(self.target_network, random) if self._noisy else None,
-            target_moves=bool(self._algorithm.tau),
+            target_moves=bool(self._algorithm.tau) or self.target_network is self.network,
             source=self.replay if self.peers is None else self.peers.source,
             step=self.step,
             steps=steps,

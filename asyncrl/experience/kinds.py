@@ -54,7 +54,7 @@ class UpdateContext:
     resample_target: Callable[[], None]
     """Draw new noise for a noisy target network."""
     target_moves: bool
-    """The target network follows the network at every gradient step (`tau`)."""
+    """The target network changes with every gradient step: it follows the network (`tau`), or is the network itself."""
     source: SampleSource | None
     step: int
     """Environment steps learned from before this update."""

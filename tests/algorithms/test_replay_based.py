@@ -27,7 +27,7 @@ from asyncrl.api import configure, load
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs import describe
 from asyncrl.errors import UsageError
-from asyncrl.experience import ReplayOptions, Sample
+from asyncrl.experience import PreparedSample, ReplayOptions, Sample
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import start
 from asyncrl.learner import Learner
@@ -246,20 +246,38 @@ def test_gradient_steps_follow_the_replay_ratio(tmp_path: Path, monkeypatch: pyt
     assert min(taken) >= 96  # the update that crosses step 100 begins here
 
 
-def test_tau_moves_the_target_network_at_every_gradient_step() -> None:
+def learner_after_24_steps(**settings: Any) -> tuple[Learner, list[Tensor]]:
+    """Of DQN on two environments, with its initial weights. Of three rollouts the last one brings gradient steps."""
     contract = describe("CartPole-v1")
-    small = dict(actors=1, envs_per_actor=2, learning_starts=20, capacity=100, batch_size=8, replay_ratio=0.25)
-    config = resolve(configure("CartPole-v1", "dqn", target_every=0, tau=0.25, **small), contract)
+    small = dict(actors=1, envs_per_actor=2, learning_starts=20, capacity=100, batch_size=8, target_every=0)
+    config = resolve(configure("CartPole-v1", "dqn", **small, **settings), contract)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
     slot = spec.layout().slot(torch.zeros(spec.layout().nbytes, dtype=torch.uint8), 0)
-    before = [x.clone() for x in learner.target_network.parameters()]
+    before = [x.clone() for x in learner.network.parameters()]
     with contextlib.closing(Actor(spec, 0)) as actor:
-        while learner.step < 24:  # 8 steps a rollout: the third one brings the only step of the optimizer
+        while learner.step < 24:
             actor.collect(Ticket(learner.updates, 0, 0, 0, learner.step), slot)
             learner.update([slot])
+    return learner, before
+
+
+def test_tau_moves_the_target_network_at_every_gradient_step() -> None:
+    learner, before = learner_after_24_steps(tau=0.25, replay_ratio=0.25)
     for then, own, target in zip(before, learner.network.parameters(), learner.target_network.parameters(), strict=True):
         assert not torch.equal(own, then)
         assert torch.allclose(target, then + 0.25 * (own - then), atol=1e-7)
+
+
+def test_without_a_target_network_targets_are_those_of_the_newest_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, equal = DQN.loss, []
+
+    def compared(self: DQN, network: QNetwork, target: QNetwork, batch: PreparedSample) -> Loss:
+        equal.append(torch.equal(batch.target_q, q_outputs(network, batch.next_observation).q[0]))
+        return loss(self, network, target, batch)
+
+    monkeypatch.setattr(DQN, "loss", compared)
+    learner_after_24_steps(replay_ratio=1.0)
+    assert equal == [True] * 4
 
 
 @pytest.mark.parametrize(
