@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -221,8 +222,7 @@ class Learner:
             rewards=rewards,
             device=self._device,
             random=random,
-            prepare=self._prepare,
-            resample_target=lambda: resample(self.target_network, random) if self._noisy else None,
+            prepare=partial(self._prepare, random=random),
             target_moves=bool(self._algorithm.tau) or self.target_network is self.network,
             source=self.replay if self.peers is None else self.peers.source,
             step=self.step,
@@ -231,8 +231,11 @@ class Learner:
         )
 
     @torch.no_grad()
-    def _prepare(self, batch: Any) -> Any:
+    def _prepare(self, batch: Any, random: torch.Generator) -> Any:
         self.stopwatch.lap("batch")
+        if self._noisy:  # the noise of the last gradient step is not part of a checkpoint
+            resample(self.network, None)
+            resample(self.target_network, random)
         prepared = self._algorithm.prepare(self.network, self.target_network, batch)
         self.stopwatch.lap("forward")
         return prepared

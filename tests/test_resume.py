@@ -72,6 +72,7 @@ PIXELS: dict[str, Any] = dict(STORED, steps=120, learning_starts=20, network="a3
         ("CartPole-v1", "one-step-sarsa", dict(steps=480)),
         ("CartPole-v1", "reinforce", dict(steps=2000, longest_episode=50)),
         ("CartPole-v1", "pqn", dict(recurrent="gru", recurrent_size=8, t_max=8, minibatches=2)),
+        ("CartPole-v1", "pqn", dict(noisy=True, t_max=8, minibatches=2)),
         ("CartPole-v1", "dqn", dict(STORED, steps=400, prioritized=True, noisy=True)),
         (
             "CartPole-v1",

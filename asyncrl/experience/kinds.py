@@ -51,8 +51,6 @@ class UpdateContext:
     random: torch.Generator
     prepare: Callable[[Any], Any]
     """`Algorithm.prepare` of a batch or sample: adds targets and advantages."""
-    resample_target: Callable[[], None]
-    """Draw new noise for a noisy target network."""
     target_moves: bool
     """The target network changes with every gradient step: it follows the network (`tau`), or is the network itself."""
     source: SampleSource | None
@@ -203,6 +201,5 @@ class OffPolicy(Experience):
             moved = replace(sample.to(update.device), number=number, random=update.random)
             number += len(moved.index) // source.batch_size
             for part in moved.split(source.batch_size) if update.target_moves else [moved]:
-                update.resample_target()
                 prepared: PreparedSample = update.prepare(part)
                 yield from prepared.split(source.batch_size)
