@@ -73,10 +73,10 @@ def strict_numpy() -> Iterator[None]:
         yield
 
 
-def learned(env: str, algorithm: str) -> torch.Tensor:
+def learned(env: str, algorithm: str, **settings: Any) -> torch.Tensor:
     """The weights after four rollouts and updates."""
     small = dict(steps=160, actors=1, envs_per_actor=4, engine="serial", seed=5)
-    config, contract = configure(env, algorithm, **small | OWN.get(algorithm, {})), describe(env)
+    config, contract = configure(env, algorithm, **small | OWN.get(algorithm, {}) | settings), describe(env)
     config = resolve(config, contract)
     set_torch_threads(1)
     learner, spec = make_learner(config, contract), actor_spec(config, contract)
@@ -100,6 +100,13 @@ def test_every_algorithm_learns_the_same_where_the_default_dtype_is_float64(algo
     with double_precision():
         found = learned(env, algorithm)
     assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_so_does_a_policy_whose_variance_is_the_same_for_all_observations() -> None:
+    expected = learned("Pendulum-v1", "a3c", adaptive_std=False)
+    with double_precision():
+        found = learned("Pendulum-v1", "a3c", adaptive_std=False)
     assert torch.equal(found, expected)
 
 

@@ -41,8 +41,9 @@ def initial_state(config: OptimizerConfig, weights: Tensor) -> dict[str, Tensor]
     """
     kind = config.optimizer
     names = _AVERAGES[kind] + (("momentum_buffer",) if kind in _WITH_MOMENTUM and config.momentum else ())
-    counter = {"step": torch.zeros((), device=_counting_device(config, weights))} if kind in _COUNTING else {}
-    return counter | {name: torch.zeros_like(weights) for name in names}
+    counter = torch.zeros((), dtype=torch.float32, device=_counting_device(config, weights))
+    counted = {"step": counter} if kind in _COUNTING else {}
+    return counted | {name: torch.zeros_like(weights) for name in names}
 
 
 def optimizer_step(

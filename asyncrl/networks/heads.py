@@ -100,7 +100,7 @@ class NormalHead(nn.Module):
     def __init__(self, features: int, parts: int) -> None:
         super().__init__()
         self.means = Linear(features, parts)
-        self.raw_variance = nn.Parameter(torch.zeros(parts))
+        self.raw_variance = nn.Parameter(torch.zeros(parts, dtype=torch.float32))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the parameters […, 2·parts] for `features` […, F]."""
