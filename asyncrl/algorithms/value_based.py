@@ -17,7 +17,7 @@ from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import Batch
-from asyncrl.networks import NetworkConfig, QNetwork
+from asyncrl.networks import NetworkConfig, QNetwork, finite
 
 __all__ = ["ValueBasedMethod", "gather_q", "q_learning_loss", "squared_error"]
 
@@ -51,7 +51,7 @@ class ValueBasedMethod(Algorithm):
 
     def act(self, network: QNetwork, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         q, _, state = network(observation[None], state)
-        action = q[0].argmax(-1)
+        action = finite(q[0]).argmax(-1)
         if not context.explore:
             return ActionOutput(action, state, {})
         assert context.slots is not None

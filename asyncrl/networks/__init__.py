@@ -9,7 +9,7 @@ from asyncrl.networks.flat import WeightLoader, bind, copy_into, have_diverged, 
 from asyncrl.networks.heads import ActionValues, ActorCritic, CategoricalQNetwork, PolicyValue, QNetwork
 from asyncrl.networks.initialization import Init, without_initialization
 from asyncrl.networks.layers import FrameConv2d, remove_noise, resample
-from asyncrl.networks.masks import MaskReader, allowed, mask_out
+from asyncrl.networks.masks import MaskReader, allowed, finite, mask_out
 from asyncrl.networks.names import BUILT_IN, NetworkSource, factory_named, installed_networks, is_custom, network_name_of
 from asyncrl.networks.normalization import (
     NormalizedEncoder,
@@ -56,6 +56,7 @@ __all__ = [
     "complete_network",
     "copy_into",
     "factory_named",
+    "finite",
     "for_single_steps",
     "frozen",
     "have_diverged",

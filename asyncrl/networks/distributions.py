@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from asyncrl.common.sharding import draw_rows
 from asyncrl.envs.spaces import Actions
+from asyncrl.networks.masks import finite
 
 __all__ = [
     "Categorical",
@@ -67,10 +68,10 @@ class Categorical:
         return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
 
     def sample(self, random: torch.Generator) -> Tensor:
-        return self._join([_draw(logits.softmax(-1), random) for logits in self._parts()])
+        return self._join([_draw(logits, random) for logits in self._parts()])
 
     def mode(self) -> Tensor:
-        return self._join([logits.argmax(-1) for logits in self._parts()])
+        return self._join([finite(logits).argmax(-1) for logits in self._parts()])
 
     def log_prob(self, action: Tensor) -> Tensor:
         actions = [action] if len(self.choices) == 1 else list(action.unbind(-1))
@@ -194,14 +195,14 @@ def _sum(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def _draw(probabilities: Tensor, random: torch.Generator) -> Tensor:
-    """Draw a choice […] int64 from each row of `probabilities` […, choices], which adds up to 1.
+def _draw(logits: Tensor, random: torch.Generator) -> Tensor:
+    """Draw a choice […] int64 from each row of `logits` […, choices].
 
     Choice i has the largest p_i / e_i with probability p_i, for e ~ Exp(1). torch.multinomial computes the same, after
     checks that take most of its time. Rows with NaN give an arbitrary choice instead of an error: the learner reports
     diverged weights itself, at the update that produced them.
     """
-    probabilities = probabilities.nan_to_num(1.0)
+    probabilities = finite(logits).softmax(-1)
     if probabilities.is_cuda:
         return torch.multinomial(probabilities.flatten(0, -2), 1, generator=random).view(probabilities.shape[:-1])
     waiting = torch.empty_like(probabilities).exponential_(1.0, generator=random)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asyncrl.envs.spaces import Spaces
 
-__all__ = ["MaskReader", "allowed", "mask_out"]
+__all__ = ["MaskReader", "allowed", "finite", "mask_out"]
 
 
 class MaskReader:
@@ -55,3 +55,11 @@ def mask_out(x: Tensor, legal: Tensor | None) -> Tensor:
     "A Closer Look at Invalid Action Masking in Policy Gradient Algorithms").
     """
     return x if legal is None else torch.where(legal, x, torch.finfo(x.dtype).min)
+
+
+def finite(x: Tensor) -> Tensor:
+    """Return logits or action values `x` to choose from, with finite numbers in place of those of a diverged network.
+
+    They are above what `mask_out` writes, so only allowed choices are taken. The learner reports the divergence.
+    """
+    return x.nan_to_num(0.0, neginf=torch.finfo(x.dtype).min / 2)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Categorical as TorchCategorical
 
-from asyncrl.algorithms import C51
+from asyncrl.algorithms import C51, DQN, ActContext
 from asyncrl.algorithms.exploration import explore
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import MaskSource, Spaces, pack
 from asyncrl.networks import ActorCritic, MaskReader, NetworkConfig, QNetwork, mask_out
-from asyncrl.networks.distributions import distribution
+from asyncrl.networks.distributions import Categorical, distribution
 
 masks = st.lists(st.booleans(), min_size=4, max_size=4).filter(any)
 numbers = st.lists(st.floats(-50, 50, width=32), min_size=4, max_size=4)
@@ -79,6 +79,27 @@ def test_a_categorical_network_keeps_the_outputs_and_masks_their_means() -> None
     output = c51(observed(SPACES, np.zeros(3, np.float32), [0, 1, 0, 0]), torch.zeros(1, 0))
     assert output.q.argmax(-1).item() == 1
     assert torch.isfinite(output.outputs).all()
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_a_diverged_policy_takes_allowed_actions(number: float) -> None:
+    """The learner reports the divergence; the environment would blame the action."""
+    legal = torch.tensor([False, True, False, True, True])
+    logits = mask_out(torch.full((200, 5), number), legal)
+    policy = Categorical(logits, (2, 3))
+    drawn = policy.sample(torch.Generator().manual_seed(1))
+    assert (drawn[:, 0] == 1).all()
+    assert set(drawn[:, 1].tolist()) == {1, 2}
+    assert policy.mode()[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_diverged_action_values_give_allowed_actions(number: float) -> None:
+    q_network = network(QNetwork)
+    torch.nn.init.constant_(q_network.q.bias, number)
+    seen = observed(SPACES, np.zeros(3, np.float32), [False, True, False, True])[0]
+    output = DQN().act(q_network, seen, torch.zeros(1, 0), ActContext.evaluation(torch.Generator()))
+    assert output.action.tolist() == [1]
 
 
 def test_features_are_those_without_a_mask() -> None:
