@@ -91,7 +91,7 @@ class Actions:
             return np.asarray(action.astype(np.int64) - self._first)
         low, high = self.scale
         varies = high > low  # a number whose bounds are equal has one value, for any number of the policy
-        scaled = (2 * action - low - high) / np.where(varies, high - low, 1.0)
+        scaled = (2 * action.astype(np.float64) - low - high) / np.where(varies, high - low, 1.0)
         return np.where(varies, scaled, 0.0).astype(np.float32)
 
     def is_valid(self, action: np.ndarray) -> bool:

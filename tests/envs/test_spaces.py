@@ -139,6 +139,13 @@ def test_a_number_with_equal_bounds_is_recorded_as_zero() -> None:
     assert actions.of_policy(actions.for_environment(np.float32([[0.5, -0.3]]))).tolist() == [[0.5, 0.0]]
 
 
+@pytest.mark.parametrize("space", [spaces.Box(-6e4, 6e4, (2,), np.float16), spaces.Box(-3e38, 3e38, (2,))])
+def test_the_largest_numbers_of_a_dtype_do_not_overflow(space: spaces.Space) -> None:
+    actions = actions_of(space)
+    taken = actions.for_environment(np.float32([[0.9, -1.0]]))
+    assert actions.of_policy(taken)[0].tolist() == pytest.approx([0.9, -1.0], abs=1e-3)
+
+
 def observed(space: spaces.Space) -> Spaces:
     return spaces_of("Some-v0", space, spaces.Discrete(2))
 
