@@ -14,7 +14,7 @@ __all__ = ["Munchausen"]
 
 @dataclass(frozen=True)
 class Munchausen:
-    """Settings of Munchausen targets (Vieillard et al. 2020, "Munchausen Reinforcement Learning", equation 5).
+    """Settings of Munchausen targets (M-DQN of Vieillard et al. 2020, "Munchausen Reinforcement Learning").
 
     π = softmax(Q / τ)
     y = r + α·clip(τ·log π(a|s), l_0, 0) + γ·Σ_a′ π(a′|s′)·(Q⁻(s′, a′) − τ·log π(a′|s′))
