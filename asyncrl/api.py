@@ -22,6 +22,7 @@ from asyncrl.algorithms import ALGORITHMS, Algorithm, AlgorithmSource, algorithm
 from asyncrl.bench.automatic import found_actors
 from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import from_json
+from asyncrl.common.signals import end_call_after
 from asyncrl.envs import EnvSource
 from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.launch import newest_checkpoint, start
@@ -91,11 +92,13 @@ def train(
         settings: Other options of `asyncrl train`, for example `steps=100_000`, `learning_rate=1e-3`.
 
     Returns:
-        The run, also after SIGTERM or SIGHUP: `run.interrupted` is True then.
+        The run. After SIGTERM or SIGHUP it is returned only if the program handles or ignores that signal itself:
+        `run.interrupted` is True then.
 
     Raises:
         UsageError: For settings that are unknown, impossible or without effect.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
+        SystemExit: After SIGTERM or SIGHUP, as after Ctrl-C; the program ends with exit code 143 or 129.
         Exception: What a callback raised; what was learned is saved.
 
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
@@ -119,7 +122,7 @@ def train(
         chosen = tailor(env, algorithm, preset, **{**merged, **found})
         view = training_view(f"{chosen.algorithm.name} on {chosen.env}", chosen.steps, progress)
         run, result = start(chosen, run_dir, view, callbacks=callbacks, sinks=sinks, asked=settings, home=home, notes=notes)
-    _raise_interrupt(run, result)
+    _end_if_stopped(run, result)
     return run
 
 
@@ -146,6 +149,7 @@ def resume(
         UsageError: For settings that cannot change in a run.
         CheckpointError: If every checkpoint is damaged.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
+        SystemExit: As for `train`.
     """
     place, follows = fetched(run, lambda line: None)
     run = open_to_resume(place, trust=trust)
@@ -157,14 +161,14 @@ def resume(
         steps = int(settings.get("steps") or current_settings(run.facts()).get("steps", config.steps))
         view = training_view(f"{config.algorithm.name} on {config.env}", steps, progress)
     resumed, result = launch.resume(run, view, callbacks=callbacks, sinks=sinks, trust=trust, **settings)
-    _raise_interrupt(resumed, result)
+    _end_if_stopped(resumed, result)
     return resumed
 
 
-def _raise_interrupt(run: Run, result: TrainingResult | None) -> None:
-    if result is not None and result.signal == signal.SIGINT:
+def _end_if_stopped(run: Run, result: TrainingResult | None) -> None:
+    if result is not None and result.signal is not None:
         resume = f"asyncrl train --resume {quoted(run.path)}"
-        raise KeyboardInterrupt(f"stopped at step {result.step:,}; continue with: {resume}")
+        end_call_after(result.signal, f"stopped at step {result.step:,}; continue with: {resume}")
 
 
 def check_order(function: str, env: EnvSource | None, algorithm: AlgorithmSource | None) -> None:
@@ -199,6 +203,7 @@ def pretrain(
     Raises:
         UsageError: If the dataset is missing or does not fit the environment; for settings without effect.
         KeyboardInterrupt: After Ctrl-C; the best epoch is saved.
+        SystemExit: As for `train`.
     """
     check_order("pretrain", env, algorithm)
     names = {field.name for field in dataclasses.fields(CloningOptions)}
@@ -206,6 +211,6 @@ def pretrain(
     others = {name: value for name, value in settings.items() if name not in names}
     config = tailor(env, algorithm, preset, **others)
     run, _ = launch.imitate(config, data, options, run_dir, asked=others)
-    if run.interruption == signal.SIGINT.name:
-        raise KeyboardInterrupt(f"stopped early; the best epoch is saved in {run.path}")
+    if run.interruption is not None:
+        end_call_after(signal.Signals[run.interruption], f"stopped early; the best epoch is saved in {run.path}")
     return run

@@ -69,14 +69,33 @@ def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_run_stopped_by_a_signal_is_marked_until_it_continues(tmp_path: Path, name: str) -> None:
+def test_a_signal_saves_ends_the_program_and_marks_the_run_until_it_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
     kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": name})
-    run = asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
+    with pytest.raises(SystemExit) as end:
+        asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
+    assert end.value.code == 128 + signal.Signals[name]
+    run = open_run(tmp_path / "run")
+    assert f"continue with: asyncrl train --resume {run.path}" in capsys.readouterr().err
     assert run.interrupted
     assert 0 < newest_checkpoint(run).step < 80
     again, _ = resume(run.path, steps=60)
     assert not again.interrupted
+
+
+def test_a_signal_that_the_program_handles_reaches_its_handler_once_the_run_is_saved(tmp_path: Path) -> None:
+    settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
+    kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": "SIGTERM"})
+    steps: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: steps.append(newest_checkpoint(open_run(tmp_path / "run")).step))
+    try:
+        run = asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert run.interrupted
+    assert steps == [newest_checkpoint(run).step]
 
 
 def test_the_progress_of_a_run_that_was_lengthened_is_of_its_whole_length(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ __all__ = [
     "Terminated",
     "defer_interrupts",
     "end_by",
+    "end_call_after",
     "handle_stop_signals",
     "is_from_keyboard",
     "raise_interrupts",
@@ -146,6 +148,25 @@ def end_by(number: int) -> None:
     """End this process by a signal, as if it had no handler."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
+
+
+def end_call_after(number: int, sentence: str) -> None:
+    """End the caller's program, too, after a signal at which a function has saved everything and stopped.
+
+    Ctrl-C raises KeyboardInterrupt with the sentence. SIGTERM and SIGHUP print it and raise SystemExit with a shell's exit
+    code; if the program handles or ignores them, that is done instead. A command of `asyncrl` reports and ends by itself.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(sentence)
+    handler = signal.getsignal(number)
+    if handler is _raise_interrupt:
+        return
+    if handler != signal.SIG_DFL:
+        signal.raise_signal(number)
+        return
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(sentence, file=sys.stderr)
+    raise SystemExit(128 + number)
 
 
 def is_from_keyboard(error: BaseException) -> bool:

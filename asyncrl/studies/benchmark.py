@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from asyncrl.api import tailor
 from asyncrl.common.quoting import quoted
-from asyncrl.common.signals import handle_stop_signals
+from asyncrl.common.signals import end_call_after, handle_stop_signals
 from asyncrl.envs import Contract
 from asyncrl.errors import UsageError
 from asyncrl.launch import check
@@ -76,6 +75,7 @@ def benchmark(
     Raises:
         UsageError: For mistakes in the suite, before anything runs; and if the folder has other runs.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
+        SystemExit: After SIGTERM or SIGHUP, as for `train`.
 
     >>> study = benchmark("classic", seeds=2, steps=20_000)
     """
@@ -115,8 +115,8 @@ def benchmark(
         again = f"asyncrl benchmark {quoted(study.path)}"
         sentence = f"stopped with {len(study.unfinished())} runs to do; continue with: {again}"
         say(sentence)
-        if stop.signal == signal.SIGINT:
-            raise KeyboardInterrupt(sentence)
+        if stop.signal is not None:
+            end_call_after(stop.signal, sentence)
     return study
 
 

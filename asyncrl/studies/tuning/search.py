@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
 from asyncrl.api import check_order, configure, tailor
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
 from asyncrl.common.serialization import to_json
-from asyncrl.common.signals import StopRequest, handle_stop_signals
+from asyncrl.common.signals import StopRequest, end_call_after, handle_stop_signals
 from asyncrl.envs import EnvSource
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.launch_checks import check_beginning
@@ -126,13 +125,14 @@ def tune(
         settings: Settings of `train`, which are not varied.
 
     Returns:
-        The trials, and the path of a settings file with the best settings for `train(config=…)`; after SIGTERM those of
-        the trials so far.
+        The trials, and the path of a settings file with the best settings for `train(config=…)`; those of the trials so
+        far after a SIGTERM that the program handles itself.
 
     Raises:
         UsageError: For settings that do not exist, do not fit or have no search space, for a folder with another study, and
             if Optuna is missing.
-        KeyboardInterrupt: After Ctrl-C, or SIGTERM before the first result; the same call continues.
+        KeyboardInterrupt: After Ctrl-C, or such a SIGTERM before the first result; the same call continues.
+        SystemExit: After SIGTERM or SIGHUP, as for `train`; the same call continues.
 
     >>> result = tune("CartPole-v1", "ppo", trials=20, steps=50_000)
     >>> train(config=result.settings_file)
@@ -225,11 +225,12 @@ def _tune(plan: _Plan) -> TuningResult:
         _run_trials(plan, launcher, storage, stop)
         finalists = [] if stop else _finalists(plan, storage)
         _run_seeds(plan, launcher, storage, finalists, stop)
-    if stop:
+    if stop.signal is not None:
         done = sum(one.state is not State.RUNNING for one in storage.trials())
         sentence = f"stopped after {done} of {plan.trials} trials; the same command continues"
         plan.say(sentence)
-        if stop.signal == signal.SIGINT or not storage.best():
+        end_call_after(stop.signal, sentence)
+        if not storage.best():
             raise KeyboardInterrupt(sentence)
     elif not finalists:
         problems = [one.problem for one in storage.trials() if one.problem]
