@@ -112,7 +112,8 @@ def check_memory(config: RunConfig, contract: Contract) -> None:
     actors, envs, slots = config.actors, config.actors * config.envs_per_actor, config.queue_size or 1
     frame = contract.spaces.observation_size * np.dtype(contract.spaces.observation_dtype).itemsize // contract.frame_stack
     rollout = config.algorithm.experience().slot_length * config.envs_per_actor * frame
-    are_processes = config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD)
+    is_own_ray = config.engine is EngineKind.RAY and config.ray_address is None  # a cluster has other machines
+    are_processes = config.engine in (EngineKind.PROCESSES, EngineKind.HOGWILD) or is_own_ray
     needed, free = slots * rollout + actors * (_PROCESS_BYTES if are_processes else _ACTOR_BYTES), available_memory()
     needed += envs * (_PROCESS_BYTES if contract.backend is Backend.ASYNC else _ENVIRONMENT_BYTES)
     if needed > free:

@@ -9,11 +9,15 @@ import pytest
 from algorithm_worlds import world_of_preset
 from small_runs import asked, refusal
 
+from asyncrl import launch_checks
 from asyncrl.api import evaluate, load
+from asyncrl.envs import describe
 from asyncrl.errors import UsageError
 from asyncrl.launch import resume, start
+from asyncrl.launch_checks import check_memory
 from asyncrl.presets import preset_names, read_preset
 from asyncrl.runs.config.option_checks import reject_unused_by_imitation
+from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.config.settings import configure
 
 
@@ -83,3 +87,19 @@ def test_imitation_refuses_what_only_playing_and_learning_from_it_depend_on() ->
         UsageError, match=r"--learning-rate has no effect on imitation.*--imitation-rate is its learning rate"
     ):
         reject_unused_by_imitation({"hidden", "learning_rate"})
+
+
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_actors_in_processes_here_need_memory_for_these(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch_checks, "available_memory", lambda: 10**9)
+    config = configure("CartPole-v1", "a3c", actors=200, engine=engine)
+    contract = describe(config.env, config.environment)
+    with pytest.raises(UsageError, match=r"200 actors, .* take 2 GB or more, but only 1 GB are free"):
+        check_memory(resolve(config, contract), contract)
+
+
+def test_actors_on_a_cluster_need_no_memory_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch_checks, "available_memory", lambda: 10**9)
+    config = configure("CartPole-v1", "a3c", actors=200, engine="ray", ray_address="auto")
+    contract = describe(config.env, config.environment)
+    check_memory(resolve(config, contract), contract)
