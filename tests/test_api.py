@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,23 @@ def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@contextmanager
+def handled_by(handler: Any, number: int = signal.SIGTERM) -> Iterator[None]:
+    """A handler of the program's during the block; other tests may have left one of Ray's."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_saves_ends_the_program_and_marks_the_run_until_it_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
     kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": name})
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, handled_by(signal.SIG_DFL, signal.Signals[name]):
         asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
     assert end.value.code == 128 + signal.Signals[name]
     run = open_run(tmp_path / "run")
@@ -89,11 +100,8 @@ def test_a_signal_that_the_program_handles_reaches_its_handler_once_the_run_is_s
     settings = dict(steps=400, actors=1, envs_per_actor=1, engine="serial", eval_episodes=0)
     kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": "SIGTERM"})
     steps: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda *_: steps.append(newest_checkpoint(open_run(tmp_path / "run")).step))
-    try:
+    with handled_by(lambda *_: steps.append(newest_checkpoint(open_run(tmp_path / "run")).step)):
         run = asyncrl.train("worlds:Signalling-v0", "a3c", run_dir=tmp_path / "run", env_kwargs=kwargs, **settings)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     assert run.interrupted
     assert steps == [newest_checkpoint(run).step]
 
