@@ -26,7 +26,7 @@ from asyncrl.envs import Contract, contract_lines, describe, describe_all, sourc
 from asyncrl.errors import CheckpointError, DivergenceError, UsageError
 from asyncrl.experience import Archive, ReplayStorage
 from asyncrl.launch_checks import check_beginning, check_memory, check_recording, preset_blamed
-from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Sink, TensorBoard
+from asyncrl.monitor import Callback, JsonLines, Monitor, Observers, Record, Sink, TensorBoard
 from asyncrl.monitor.trackers import TrackedRun, describe_trackers
 from asyncrl.networks import Recurrent, is_custom, unconvolved
 from asyncrl.runs.checkpoints import checkpoint
@@ -329,13 +329,17 @@ def _train(
         sentences.append(_NOT_SIGNED)
     with observers.finished():
         if config.track:
-            earlier = [] if newest is None else [one for one in run.records() if one["update"] <= newest.update]
-            observers.track(config.track, TrackedRun(run.path, config.to_json(), earlier))
+            observers.track(config.track, TrackedRun(run.path, config.to_json(), _records_until(newest, run)))
         while True:
             outcome = _train_once(newest, config, contract, run, observers, sentences, uploads)
             if isinstance(outcome, TrainingResult):
                 return outcome
             newest, config, sentences = outcome, outcome.config, []
+
+
+def _records_until(newest: Checkpoint | None, run: Run) -> list[Record]:
+    """The records that a run has when it continues from its newest checkpoint."""
+    return [] if newest is None else [record for record in run.records() if record["update"] <= newest.update]
 
 
 def _header(config: RunConfig, contract: Contract, run: Run) -> str:

@@ -72,7 +72,9 @@ class Background:
 
     def _work(self) -> None:
         try:
-            with contextlib.closing(self._open()) as sink:
+            sink = self._open()
+            del self._open  # with the records of a resumed run
+            with contextlib.closing(sink):
                 while not self._wait():
                     self._pass_on(sink)
                 self._pass_on(sink)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,26 @@ def test_a_sink_that_buffers_is_flushed_while_the_run_goes_on() -> None:
     assert sink.flushed.wait(30)
     assert not sink.closed
     background.finish()
+
+
+def test_what_a_sink_is_opened_with_is_freed_while_the_run_goes_on() -> None:
+    class Records(list[int]): ...
+
+    class Opened(Slow):
+        is_open = threading.Event()
+
+        def write(self, record: dict[str, Any]) -> None:
+            self.is_open.set()
+            super().write(record)
+
+    sink, records = Opened(), Records([1, 2])
+    is_freed = weakref.ref(records)
+    background = Background("slow", functools.partial(lambda records: sink, records))
+    del records
+    background.write({"kind": "train", "step": 1})
+    assert sink.is_open.wait(60)
+    assert is_freed() is None
+    finish_after(sink, background)
 
 
 def test_a_full_buffer_drops_train_records_only_and_the_number_is_said() -> None:
