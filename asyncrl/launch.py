@@ -174,6 +174,7 @@ def _resume(
         check_length(before.steps, config.steps, newest.step)
         run.repair_marks(newest.path)
         if training.is_complete(config, contract, run, newest):
+            run.note_interruption(None)  # a signal during the last update or evaluation left the note
             with uploads_of(run, config.storage, observers.say):  # the last copy may have failed
                 return run, None
     check_recording(config, contract)

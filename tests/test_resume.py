@@ -269,6 +269,14 @@ def test_a_damaged_newer_checkpoint_does_not_crowd_out_the_ones_that_are_made_af
     assert newest_checkpoint(run).update == UPDATES - 1
 
 
+def test_a_run_that_a_signal_reaches_in_its_last_update_is_complete(tmp_path: Path) -> None:
+    run, outcome = start(configure("worlds:Corridor-v0", "a3c", **SMALL), tmp_path / "run", Listener(UPDATES))
+    assert outcome.signal == signal.SIGTERM
+    assert run.interrupted
+    assert resume(run.path)[1] is None
+    assert not run.interrupted
+
+
 def test_steps_lengthen_a_run_and_a_complete_one_says_so(copied: Path) -> None:
     resume(copied)
     complete = weights_of(copied)
