@@ -18,6 +18,7 @@ from asyncrl.bench.stages import (
 )
 from asyncrl.bench.trials import RecordCollector, without_evaluation
 from asyncrl.bench.usage import Usage
+from asyncrl.common.signals import interrupt_by
 from asyncrl.envs import describe
 from asyncrl.errors import AsyncRLError
 from asyncrl.launch import start
@@ -99,7 +100,7 @@ def bench(config: RunConfig, seconds: float) -> Report:
     with tempfile.TemporaryDirectory() as folder, Usage() as usage:
         _, result = start(trial, Path(folder) / "run", collector)
     if result.signal is not None:
-        raise KeyboardInterrupt
+        raise interrupt_by(result.signal)
     counted = [record for record in collector.records if record["step"] > skipped]
     first, last = counted[round(len(counted) * WARM_UP)], counted[-1]
     if last["time"] <= first["time"]:

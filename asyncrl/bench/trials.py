@@ -11,6 +11,7 @@ from typing import Any
 
 from asyncrl.bench.stages import WARM_UP, learning_starts, with_early_learning
 from asyncrl.common.fork_pool import kept_idle
+from asyncrl.common.signals import interrupt_by
 from asyncrl.envs import describe_all
 from asyncrl.errors import AsyncRLError
 from asyncrl.launch import start
@@ -95,7 +96,7 @@ def train_briefly(config: RunConfig, seconds: float, rate: float = 0.0) -> Trial
     with tempfile.TemporaryDirectory() as folder, contextlib.nullcontext() if has_workers else kept_idle():
         _, result = start(trial, Path(folder) / "run", callbacks=[stop_in_time])
     if result.signal is not None:
-        raise KeyboardInterrupt
+        raise interrupt_by(result.signal)
     if len(counted) < 2:
         raise AsyncRLError("the trial ended before two updates were made")
     first, last = counted[int(len(counted) * WARM_UP)], counted[-1]

@@ -20,6 +20,7 @@ __all__ = [
     "end_by",
     "end_call_after",
     "handle_stop_signals",
+    "interrupt_by",
     "is_from_keyboard",
     "raise_interrupts",
 ]
@@ -34,7 +35,7 @@ class Interrupt(KeyboardInterrupt):
 
 
 class Terminated(Interrupt):
-    """SIGTERM or SIGHUP, to a command that does not train."""
+    """SIGTERM or SIGHUP, where there is nothing to save."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -141,7 +142,12 @@ def _raise_interrupt(number: int, frame: FrameType | None) -> None:
             os.write(2, b"asyncrl: stopped\n")
             os._exit(128 + number)
         frame = frame.f_back
-    raise Interrupt if number == signal.SIGINT else Terminated(number)
+    raise interrupt_by(number)
+
+
+def interrupt_by(number: int) -> Interrupt:
+    """What a stop signal raises where there is nothing to save."""
+    return Interrupt() if number == signal.SIGINT else Terminated(number)
 
 
 def end_by(number: int) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from pathlib import Path
 
 import pytest
 
 from asyncrl.api import configure
 from asyncrl.bench.report import bench
-from asyncrl.bench.trials import RecordCollector
+from asyncrl.bench.trials import RecordCollector, train_briefly
+from asyncrl.common.signals import Interrupt, Terminated
 from asyncrl.monitor import Record
 from asyncrl.runs.config.run_config import EngineKind
 
@@ -26,14 +29,24 @@ def test_hogwild_is_measured() -> None:
     assert report.end_to_end > 0
 
 
-def test_nothing_is_reported_of_a_training_that_a_signal_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, Interrupt), (signal.SIGTERM, Terminated)])
+def test_nothing_is_reported_of_a_training_that_a_signal_stopped(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, raised: type[Interrupt]
+) -> None:
     write = RecordCollector.write
 
     def write_and_interrupt(collector: RecordCollector, record: Record) -> None:
         write(collector, record)
         if len(collector.records) == 4 and record["kind"] == "train":
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(RecordCollector, "write", write_and_interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupt) as end:
         bench(configure("worlds:Corridor-v0", "a3c", engine="serial", eval_episodes=0), 0.1)
+    assert end.type is raised  # and so the exit code of the command
+
+
+def test_a_signal_in_a_trial_is_the_one_that_ends_the_command(tmp_path: Path) -> None:
+    kwargs = json.dumps({"sent": str(tmp_path / "sent"), "name": "SIGTERM"})
+    with pytest.raises(Terminated):
+        train_briefly(configure("worlds:Signalling-v0", "a3c", engine="serial", env_kwargs=kwargs), 60.0)
