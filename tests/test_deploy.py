@@ -45,9 +45,9 @@ def test_the_cluster_file_fits_the_schema_of_ray() -> None:
     schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
     cluster = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text())
     jsonschema.validate(cluster, schema)
+    (mounted,) = cluster["file_mounts"]
     assert cluster["head_node_type"] in cluster["available_node_types"]
-    starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
-    assert all("RAY_AUTH_MODE=token" in line for line in starts if "ray start" in line)
+    assert {"--env=RAY_AUTH_MODE=token", f"--env=RAY_AUTH_TOKEN_PATH={mounted}"} <= set(cluster["docker"]["run_options"])
 
 
 def test_the_job_has_fields_that_kuberay_knows(kuberay: list[dict[str, Any]]) -> None:
