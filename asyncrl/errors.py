@@ -140,9 +140,15 @@ def continued(sentence: str, more: str) -> str:
     return f"{sentence} {more[:1].upper()}{more[1:]}" if sentence.endswith("?") else f"{sentence}; {more}"
 
 
+_SYNONYMS = {"gpu": "cuda", "cuda": "gpu", "float32": "fp32", "bfloat16": "bf16"}
+"""Other words for values, in letters that lead to none of them or to another value."""
+
+
 def suggestions(word: str, known: Iterable[str], write: Callable[[str], str] = str) -> str:
     """Return similar names, each as `write` has it, as `"; did you mean 'a' or 'b'?"`, or "" if there are none."""
     by_folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), list(by_folded), n=3, cutoff=0.6)
+    folded = word.casefold()
+    close = [synonym for synonym in [_SYNONYMS.get(folded)] if synonym in by_folded]
+    close = close or difflib.get_close_matches(folded, list(by_folded), n=3, cutoff=0.6)
     names = [repr(write(by_folded[name])) for name in close]
     return f"; did you mean {' or '.join(names)}?" if names else ""

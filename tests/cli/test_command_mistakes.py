@@ -33,6 +33,8 @@ MISTAKES = {
     "bench CartPole-v1 --tune --seconds 0": "--seconds must be positive, not 0",
     "bench CartPole-v1 --tune --actors auto": "--actors: 'auto' is not a whole number",
     "train a3c CartPole-v1 --actors auto --engine ray": "which says nothing about a Ray cluster: give a number",
+    "train a3c CartPole-v1 --device gpu": "--device: 'gpu' is not one of auto, cpu, cuda; did you mean 'cuda'?\n",
+    "train a3c CartPole-v1 --precision bfloat16": "; did you mean 'bf16'?\n",
     "train a3c CartPole-v1 --actors some": "--actors: 'some' is not a whole number",
     "train --resume run --actors auto": "--actors cannot change when a run is resumed: it affects the weights",
     "evaluate run --seed -1": "--seed must be 0 or more, not -1",
