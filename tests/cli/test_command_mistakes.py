@@ -135,6 +135,7 @@ FOREIGN = {
     "train --algorithm a3c CartPole-v1": "unknown option --algorithm; the algorithm is named by its place",
     "train a3c CartPole-v1 --total_timesteps 9": "unknown option --total_timesteps; use --steps",
     "train a3c CartPole-v1 --n-envs 8": "unknown option --n-envs; use --envs-per-actor",
+    "train a3c CartPole-v1 --tensorboard": "; every run writes TensorBoard events, to RUN/tensorboard",
     "train a3c CartPole-v1 --out x": "unknown option --out; use --run-dir",
     "train ppo CartPole-v1 --double": "--double; it is an option of dqn, c51, qr-dqn, iqn",
     "train ppo CartPole-v1 --buffer-size 9": "--capacity is an option of dqn, c51, qr-dqn, iqn, sac, td3",

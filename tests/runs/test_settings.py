@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import pytest
 
+import asyncrl
 from asyncrl.algorithms import A3C, ALGORITHMS
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.envs import describe
@@ -195,6 +197,10 @@ def test_a_setting_that_is_none_is_named() -> None:
         ("a3c", "lr", "use learning_rate"),
         ("a3c", "gamma", "use discount"),
         ("ppo", "double", "it is a setting of dqn, c51, qr-dqn, iqn"),
+        ("ppo", "callback", "callbacks is an argument of train"),
+        ("ppo", "verbose", "progress is an argument of train"),
+        ("ppo", "log_dir", "run_dir is an argument of train"),
+        ("ppo", "tensorboard_log", "every run writes TensorBoard events, to RUN/tensorboard"),
         ("ppo", "env_id", r"the environment is named by its place: train\(ENV, ALGO\)"),
     ],
 )
@@ -204,7 +210,7 @@ def test_a_setting_of_another_library_is_answered_with_the_one_here(algorithm: s
 
 
 def test_every_foreign_name_stands_for_a_setting_that_exists() -> None:
-    own = {name for cls in ALGORITHMS.values() for name in setting_places(cls)} | {"run_dir"}
+    own = {name for cls in ALGORITHMS.values() for name in setting_places(cls)} | set(signature(asyncrl.train).parameters)
     assert {here for names in foreign_names._NAMES.values() for here in names} <= own
 
 

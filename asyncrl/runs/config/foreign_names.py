@@ -16,6 +16,7 @@ _OTHERS = {
     "actors": "num_actors num_cpus num_cpu num_env_runners num_rollout_workers num_workers n_workers workers",
     "atoms": "num_atoms n_atoms",
     "batch_size": "minibatch_size train_batch_size",
+    "callbacks": "callback",
     "capacity": "buffer_size replay_buffer_size replay_capacity replay_size memory_size",
     "checkpoint_every": "checkpoint_freq checkpoint_frequency checkpoint_interval save_freq save_every save_interval",
     "clip_range": "clip clip_coef clip_eps clip_epsilon clip_param clip_ratio eps_clip",
@@ -51,6 +52,7 @@ _OTHERS = {
     "policy_delay": "policy_frequency",
     "prioritized": "per prioritized_replay use_per",
     "priority_exponent": "per_alpha prioritized_replay_alpha",
+    "progress": "progress_bar verbose",
     "publish_every": "broadcast_interval",
     "queue_size": "learner_queue_size",
     "recurrent": "lstm use_lstm use_rnn rnn",
@@ -65,7 +67,7 @@ _OTHERS = {
     "target_return": "reward_threshold stop_reward",
     "tau": "polyak",
     "temperature": "alpha ent_coef",
-    "track": "tensorboard tensorboard_log use_wandb wandb wandb_project wandb_project_name",
+    "track": "use_wandb wandb wandb_project wandb_project_name",
     "value_clip_range": "clip_range_vf clip_vloss vf_clip_param",
     "value_cost": "critic_coef value_coef value_coeff value_loss_coef value_loss_coeff vf_coef vf_loss_coeff",
     "video_every": "capture_video record_video",
@@ -76,6 +78,16 @@ _NAMES: dict[str, list[str]] = {}
 for _name, _words in _OTHERS.items():
     for _word in _words.split():
         _NAMES.setdefault(_word, []).append(_name)
+
+_ARGUMENTS = ("callbacks", "progress", "run_dir")
+"""Arguments of `asyncrl.train` that are no settings."""
+
+_ALWAYS = {
+    **dict.fromkeys(("tensorboard", "tensorboard_log"), "every run writes TensorBoard events, to RUN/tensorboard"),
+    **dict.fromkeys(("cuda_deterministic", "torch_deterministic"), "every run is deterministic"),
+    "save_model": "every run saves its agent",
+}
+"""What other libraries have a setting for, and every run does."""
 
 _BY_PLACE = {
     **dict.fromkeys(("algo", "algorithm", "algorithm_name"), "algorithm"),
@@ -102,10 +114,14 @@ def explain_foreign(word: str, known: Iterable[str]) -> str:
         return ""
     if place := explain_place(word):
         return place
+    if always := _ALWAYS.get(name):
+        return f"; {always}"
     for other in (name, *others):
         if owners := _owners(other):
             subject, kind = "it" if other == name else write(other), "an option" if write is flag else "a setting"
             return f"; {subject} is {kind} of {', '.join(owners)}"
+    if write is str and (arguments := [other for other in others if other in _ARGUMENTS]):
+        return f"; {arguments[0]} is an argument of train"
     return ""
 
 
