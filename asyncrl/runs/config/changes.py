@@ -22,6 +22,8 @@ __all__ = [
     "may_change",
 ]
 
+_ANEW = "a new run with another value can start from these weights: --init-from RUN"
+
 
 def may_change(*, diverged: bool) -> tuple[str, ...]:
     """Names of the settings that may change; the learning rate may if the run has diverged."""
@@ -87,10 +89,10 @@ def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
     if name in may_change(diverged=diverged):
         return
     if name == "learning_rate":
-        raise UsageError("--learning-rate cannot change unless the run has diverged: it affects the weights")
+        raise UsageError(f"--learning-rate cannot change unless the run has diverged: it affects the weights; {_ANEW}")
     places = paths_in(config)
     if name not in places:
         raise UsageError(f"unknown setting {name!r}{explain_unknown(name, places)}")
     why = "belongs to the environment's contract" if places[name][0] == "environment" else "affects the weights"
     may = ", ".join(map(flag, may_change(diverged=diverged)))
-    raise UsageError(f"{flag(name)} cannot change when a run is resumed: it {why}. These can: {may}")
+    raise UsageError(f"{flag(name)} cannot change when a run is resumed: it {why}. These can: {may}; {_ANEW}")
