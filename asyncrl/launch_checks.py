@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from asyncrl.acting import datasets
 from asyncrl.acting.bots import open_bot
@@ -17,12 +18,13 @@ from asyncrl.algorithms import network_outline
 from asyncrl.common.hardware import free_gpu_memory
 from asyncrl.engines.shared_memory import available_memory
 from asyncrl.envs import Backend, Contract, describe
-from asyncrl.errors import UsageError
+from asyncrl.errors import CheckpointError, UsageError
 from asyncrl.experience import ReplayStorage
 from asyncrl.learner import check_parameters
 from asyncrl.monitor.trackers import check_installed
+from asyncrl.networks.encoders import MlpEncoder
 from asyncrl.presets import read_preset
-from asyncrl.runs.components import initial_weights, normalization_of, replay_plan
+from asyncrl.runs.components import initial_checkpoint, normalization_of, replay_plan
 from asyncrl.runs.config.resolution import resolve
 from asyncrl.runs.config.run_config import EngineKind, RunConfig
 from asyncrl.runs.config.settings import configure
@@ -55,9 +57,20 @@ def check_beginning(config: RunConfig, contract: Contract, init_from: str | None
     if init_from is not None:
         network = network_outline(config.algorithm, config.network, contract.spaces, config.precision.dtype)
         try:
-            check_parameters(initial_weights(config), sum(parameter.numel() for parameter in network.parameters()))
+            _check_initial_weights(config, network)
         except UsageError as problem:
             raise type(problem)(f"--init-from {init_from}: {problem}") from None
+
+
+def _check_initial_weights(config: RunConfig, network: nn.Module) -> None:
+    """Raise CheckpointError unless the weights to start from are those of a network like the run's."""
+    checkpoint, parameters = initial_checkpoint(config), list(network.parameters())
+    check_parameters(checkpoint.weights(), sum(parameter.numel() for parameter in parameters))
+    if [tensor.shape for tensor in checkpoint.network().values()] != [parameter.shape for parameter in parameters]:
+        raise CheckpointError("initial weights of a different network: its layers have other shapes")
+    activation = checkpoint.config.network.activation
+    if activation is not config.network.activation and any(isinstance(part, MlpEncoder) for part in network.modules()):
+        raise CheckpointError(f"initial weights of a network with another activation; add --activation {activation.value}")
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from asyncrl.learner import Learner
 from asyncrl.monitor import Evaluate, Save, Stop
 from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.checkpoints.checkpointer import Checkpointer
-from asyncrl.runs.components import actor_spec, initial_weights, make_learner
+from asyncrl.runs.components import actor_spec, initial_checkpoint, make_learner
 from asyncrl.runs.config.run_config import Device, EngineKind, RunConfig
 from asyncrl.runs.context import RunContext
 from asyncrl.runs.live_weights import LiveWriter
@@ -200,7 +200,7 @@ class Session:
             self.evaluator.restore(resume.update)
             self.videos.restore()
         elif config.init_from is not None:
-            learner.load_weights(initial_weights(config))
+            learner.load_weights(initial_checkpoint(config).weights())
         if learner.updates % config.publish_every == 0:
             self.checkpointer.keep_weights()
 

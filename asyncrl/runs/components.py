@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.algorithms.normalization import Normalization, ObservationStatistics, ReturnStatistics, ValueStatistics
 from asyncrl.envs import Contract
 from asyncrl.experience import ReplayBuffer, ReplayPlan
 from asyncrl.learner import Learner
+from asyncrl.runs.checkpoints.checkpoint import Checkpoint
 from asyncrl.runs.config.run_config import RunConfig, code_named_in
 from asyncrl.runs.lookup import load_checkpoint
 
-__all__ = ["actor_spec", "initial_weights", "learner_arguments", "make_learner", "normalization_of", "replay_plan"]
+__all__ = ["actor_spec", "initial_checkpoint", "learner_arguments", "make_learner", "normalization_of", "replay_plan"]
 
 
 def replay_plan(config: RunConfig, contract: Contract) -> ReplayPlan | None:
@@ -60,14 +60,14 @@ def normalization_of(config: RunConfig, contract: Contract) -> Normalization | N
     )
 
 
-def initial_weights(config: RunConfig) -> Tensor:
-    """The weights [P] that the run starts from, of the run, checkpoint or agent in `init_from`.
+def initial_checkpoint(config: RunConfig) -> Checkpoint:
+    """The checkpoint that the run starts from, of the run, checkpoint or agent in `init_from`.
 
     Raises UsageError if there is none, or it cannot be read.
     """
     assert config.init_from is not None
     asked = code_named_in(config.to_json()).values()
-    return load_checkpoint(config.init_from, asked=asked).weights()
+    return load_checkpoint(config.init_from, asked=asked)
 
 
 def learner_arguments(config: RunConfig, contract: Contract) -> dict[str, Any]:

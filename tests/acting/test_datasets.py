@@ -222,6 +222,15 @@ def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, al
     assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
     with pytest.raises(CheckpointError, match="initial weights of a different network"):
         start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
+    with pytest.raises(CheckpointError, match="with another activation; add --activation tanh"):
+        start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), activation="relu"), tmp_path / "other")
+
+
+def test_layers_of_other_shapes_do_not_start_from_weights_of_the_same_number(tmp_path: Path, walked: str) -> None:
+    run, _ = imitate(configure(CORRIDOR, "dqn", eval_episodes=0, hidden=(7, 8)), walked, run_dir=tmp_path / "run")
+    other = configure(CORRIDOR, "dqn", **SMALL, init_from=str(run.path), hidden=(12, 3))
+    with pytest.raises(CheckpointError, match="its layers have other shapes"):
+        start(other, tmp_path / "other")
 
 
 def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
