@@ -57,6 +57,9 @@ class Run:
     trusted: bool = field(default=False, compare=False)
     """Whether the code that its files name may run even if another user wrote them."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a str is accepted, too
+
     def __fspath__(self) -> str:
         """The folder's path: a run may be passed wherever a path is expected."""
         return str(self.path)
@@ -182,8 +185,11 @@ class Run:
         """The records of a kind as columns, for example `pandas.DataFrame(run.metrics("eval"))`.
 
         Kinds and fields are those of docs/metrics.md. A field that a record lacks is None, and one that holds values by
-        name is a column for each, as `means/CartPole-v1`. Raises UsageError for a kind that does not exist.
+        name is a column for each, as `means/CartPole-v1`. Raises UsageError for a kind that does not exist, and if the
+        folder is not a run's.
         """
+        if not (self.path / CONFIG).exists():
+            raise UsageError(f"{self.path} is not a run folder: it has no config.json")
         found = [record for record in self.records() if record["kind"] == kind]
         if not found and kind not in RECORD_KINDS:
             near = suggestions(str(kind), RECORD_KINDS) or f"; there are {', '.join(RECORD_KINDS)}"

@@ -137,6 +137,12 @@ def test_metrics_of_a_kind_that_does_not_exist_are_refused(run: Run) -> None:
     assert run.metrics("rewind") == {}
 
 
+def test_metrics_are_read_from_the_folder_that_a_text_names(run: Run) -> None:
+    assert Run(str(run.path)).metrics("eval") == run.metrics("eval")
+    with pytest.raises(UsageError, match=r"runs/nowhere is not a run folder: it has no config\.json$"):
+        Run("runs/nowhere").metrics()
+
+
 def test_a_run_that_may_not_be_written_is_not_to_be_resumed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
