@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import io
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,13 +71,17 @@ def open_video(path: Path, frames_per_second: float) -> VideoFile:
 
 
 def check_video_file(path: Path) -> None:
-    """Raise UsageError unless the file ends in .mp4 or .gif and its folder exists, OSError if that is read-only."""
+    """Raise UsageError unless the file ends in .mp4 or .gif and its folder exists, OSError if that cannot be written."""
     if path.suffix not in (".mp4", ".gif"):
         raise UsageError(f"--video {path}: the file must end in .mp4 or .gif")
     if not path.parent.is_dir():
         raise UsageError(f"--video {path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):  # ffmpeg's failure would not say so
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # ffmpeg's failure would not say why
+            pass
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 class VideoFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes.util
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -120,13 +121,23 @@ def test_an_environment_without_render_fps_gets_the_default_speed(
         assert view.frames_per_second == expected
 
 
-def test_a_folder_that_may_not_be_written_is_said_before_the_first_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EACCES, "Permission denied; allow this user to write there"),
+        (errno.EROFS, "Read-only file system; make it writable"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_said_with_its_reason_before_the_first_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, sentence: str
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(PermissionError) as refused:
+    def refuse(file: object, flags: int, mode: int = 0o777) -> int:
+        raise OSError(number, os.strerror(number), file)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) as refused:
         check_video_file(tmp_path / "x.mp4")
-    assert describe_os_error(refused.value) == f"{tmp_path / 'x.mp4'}: Permission denied; allow this user to write there"
+    assert describe_os_error(refused.value) == f"{tmp_path / 'x.mp4'}: {sentence}"
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=4))
