@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -41,6 +42,7 @@ __all__ = [
     "to_json",
     "verify_file",
     "write_atomically",
+    "write_together",
 ]
 
 T = TypeVar("T")
@@ -177,17 +179,33 @@ def _decode_dataclass(cls: Any, data: Any, where: str) -> Any:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file `path`. After a crash it has either the old or the new content. Text is UTF-8."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Replace files of one folder, or none of them if one cannot be written. Text is UTF-8.
+
+    After a crash in between, the last file may be missing: where it is, the others belong to it.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.tmp") for path in contents}
+    *_, last = contents
     try:
-        with attach_path(path), open(temporary, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        for path, temporary in temporaries.items():
+            temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
+            content = contents[path]
+            with attach_path(path), open(temporary, "xb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        if len(contents) > 1:
+            last.unlink(missing_ok=True)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+        sync_folder(last.parent)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         raise
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from asyncrl.agents.agent import Agent, load
 from asyncrl.agents.export import export
 from asyncrl.agents.playing import evaluate, play
+from asyncrl.common.folders import new_folders
 from asyncrl.common.serialization import json_text, to_json, write_atomically
 from asyncrl.common.validation import as_path
 from asyncrl.envs import Contract, EnvSource, env_id_of
@@ -131,14 +132,14 @@ def _built(target: Path) -> Iterator[Path]:
     if beside.is_symlink() or beside.is_file():
         beside.unlink()
     shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        if target.is_dir():
-            target.rmdir()  # it is empty
-        os.replace(beside, target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with new_folders(beside.parent):
+        try:
+            yield beside
+            if target.is_dir():
+                target.rmdir()  # it is empty
+            os.replace(beside, target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _copy_checkpoint(agent: Agent, folder: Path) -> None:

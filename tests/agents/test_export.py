@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import itertools
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +155,26 @@ def test_a_policy_that_differs_is_refused_and_nothing_is_written(tmp_path: Path)
     other = ExportedPolicy(agent.checkpoint, agent.contract, agent.checkpoint.weights() + 0.1)
     with pytest.raises(AsyncRLError, match=r"in observations 1 to 8: action.* by .*, more than 1e-05; nothing was written"):
         check_parity(open_session(to_onnx(other, {})), other, agent, agent.contract, 64)
+
+
+def test_an_export_that_cannot_be_written_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = asyncrl.load(trained(tmp_path / "run", "a3c", "CartPole-v1"))
+    asyncrl.export(agent, tmp_path / "earlier", observations=8)
+    before = {path: path.read_bytes() for path in (tmp_path / "earlier").iterdir()}
+
+    for folder, free in itertools.product((tmp_path / "earlier", tmp_path / "more" / "onnx"), (0, 1)):
+        fits = iter([True] * free)
+
+        def full(file: int, fits: Iterator[bool] = fits) -> None:
+            if not next(fits, False):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left on device"):
+                asyncrl.export(agent, folder, observations=8)
+    assert {path: path.read_bytes() for path in (tmp_path / "earlier").iterdir()} == before
+    assert not (tmp_path / "more").exists()
 
 
 def test_the_contract_says_what_the_numbers_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from importlib import metadata
@@ -138,6 +140,18 @@ def test_what_cannot_be_shared_is_refused_and_leaves_nothing(
         assert main(["share", str(run.path), *words]) == 2
         assert sentence in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_an_agent_that_cannot_be_written_leaves_no_folder(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["share", str(run.path), str(tmp_path / "agents" / "new"), "--no-video"]) == 1
+    assert "No space left on device; free some space there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_uploaded_is_said_and_comes_back(

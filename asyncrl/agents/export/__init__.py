@@ -16,7 +16,8 @@ from asyncrl.agents.export.model import OPSET, check_installed, examples_of, ope
 from asyncrl.agents.export.parity import Parity, check_parity
 from asyncrl.agents.export.policy import ExportedPolicy
 from asyncrl.algorithms import Random
-from asyncrl.common.serialization import json_text, write_atomically
+from asyncrl.common.folders import new_folders
+from asyncrl.common.serialization import json_text, write_together
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.common.validation import as_path
 from asyncrl.envs import EnvSource, env_id_of
@@ -87,10 +88,9 @@ def export(
     with torch.no_grad():
         outputs = policy.named(*examples_of(policy))
     facts = contract_facts(agent, contract, policy, outputs, parity, OPSET)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONTRACT_FILE).unlink(missing_ok=True)  # the contract comes last: with it, both are complete
-    write_atomically(folder / MODEL_FILE, model)
-    write_atomically(folder / CONTRACT_FILE, json_text(facts, indent=1, ensure_ascii=False) + "\n")
+    contract_text = json_text(facts, indent=1, ensure_ascii=False) + "\n"
+    with new_folders(folder):
+        write_together({folder / MODEL_FILE: model, folder / CONTRACT_FILE: contract_text})
     return Exported(
         Path(os.path.relpath(folder / MODEL_FILE)), Path(os.path.relpath(folder / CONTRACT_FILE)), facts, parity
     )
