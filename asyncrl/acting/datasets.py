@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from gymnasium import spaces as gym
 
 from asyncrl.acting.episodes import PlayableEnv, Player, SingleEnv, play_episode
 from asyncrl.common.dtypes import limits
+from asyncrl.common.os_errors import attach_path
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs import Contract, contract_lines
@@ -114,11 +116,15 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
     ]
     description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract_lines(contract))
     spaces = {"observation_space": _observation_space(contract.spaces), "action_space": _action_space(actions)}
-    with warnings.catch_warnings(action="ignore"):  # about missing metadata
+    folder = minari.storage.get_dataset_path(name)
+    with warnings.catch_warnings(action="ignore"), attach_path(folder):  # warnings are about missing metadata
         try:
             minari.create_dataset_from_buffers(name, buffers, **spaces, algorithm_name=player, description=description)
         except ValueError as error:
             raise UsageError(f"dataset {name}: {error}") from None
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # a part of a dataset would take its name
+            raise
 
 
 def _last_step(steps: int) -> np.ndarray:

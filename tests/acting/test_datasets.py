@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -128,6 +129,23 @@ def test_a_dataset_of_others_is_read_as_its_environment_is_seen(kind: str) -> No
         )
     (read,), (own,) = datasets.read("other/rare-v0", contract), minari.load_dataset("other/rare-v0").iterate_episodes()
     assert np.array_equal(read.observation, pack(contract.spaces, own.observations))
+
+
+def test_a_dataset_that_does_not_fit_on_the_disk_leaves_its_name_free(
+    walked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = minari.create_dataset_from_buffers
+
+    def fill(*data: Any, **facts: Any) -> None:
+        create(*data, **facts)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    words = ["record", CORRIDOR, "--out", "corridor/more-v0", "--bot", f"{tmp_path / 'bots.py'}:right", "--episodes=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(minari, "create_dataset_from_buffers", fill)
+        assert main(words) == 1
+    assert "corridor/more-v0: No space left on device; free some space there" in capsys.readouterr().err
+    assert main(words) == 0
 
 
 def test_every_observation_is_recorded_where_the_environment_shows_them_in_one_array() -> None:
