@@ -105,8 +105,8 @@ class Run:
             if not is_held:  # resuming would fail in the same way
                 raise SystemFault(describe_os_error(problem)) from problem
             latest = None
-            with contextlib.suppress(OSError):
-                latest = self.marked("latest")
+            with contextlib.suppress(OSError, UsageError):
+                latest = self.marked("latest") or self.newest_valid()
             step = "its beginning" if latest is None else f"step {int(latest.name):,}"
             how = f"resume from {step} with: asyncrl train --resume {quoted(self.path)}"
             raise SystemFault(f"{describe_os_error(problem)}; {how}") from problem

@@ -152,6 +152,14 @@ def test_a_run_that_may_not_be_written_is_not_to_be_resumed_again(run: Run, monk
         pass
 
 
+def test_a_fault_names_the_step_to_resume_from_though_the_mark_is_damaged(run: Run) -> None:
+    (run.path / "latest").unlink()
+    (run.path / "latest").mkdir()
+    step = int(run.checkpoints()[-1].name)
+    with pytest.raises(SystemFault, match=f"latest: Is a directory; .* resume from step {step} with"):
+        resume(run.path, steps=step + 100)
+
+
 def test_a_run_without_a_whole_checkpoint_says_so(run: Run) -> None:
     for path in run.checkpoints():
         (path / "manifest.json").unlink()
