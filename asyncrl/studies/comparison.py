@@ -176,8 +176,8 @@ def _names(*sides: Any) -> tuple[str, str]:
 def _agents(name: Run | Path | str, *, trust: bool) -> list[Agent]:
     """The agent of a run, or those of a folder of runs with the same settings."""
     path = Path(os.fspath(name))
-    is_folder_of_runs = path.is_dir() and not any((path / file).is_file() for file in ("config.json", "manifest.json"))
-    if not is_folder_of_runs:
+    is_one = any((path / file).is_file() for file in ("config.json", "manifest.json")) or bool(Run(path).checkpoints())
+    if is_one or not path.is_dir():
         return [load(os.fspath(name), trust=trust)]
     groups = group_runs(find_runs([path]))
     if len(groups) > 1:

@@ -64,6 +64,13 @@ def test_the_first_metric_that_differs_is_found(runs: Path, tmp_path: Path) -> N
     assert found.step == json.loads(lines[number])["step"]
 
 
+def test_a_run_without_its_config_is_compared_by_its_checkpoint(runs: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(runs / "one", tmp_path / "copied"))
+    (copied / "config.json").unlink()
+    found = compare(copied, runs / "one", episodes=1)
+    assert (found.settings, found.meant_to_be_equal, found.divergence) == ({}, True, None)
+
+
 def test_times_and_rates_are_not_compared() -> None:
     one = [{"step": 1, "update": 1, "kind": "train", "time": 1.0, "steps_per_second": 9, "update_share": 0.5, "loss": 2.0}]
     two = [{**one[0], "time": 2.0, "steps_per_second": 8, "update_share": 0.1}]
