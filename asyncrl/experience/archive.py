@@ -40,10 +40,10 @@ class Archive:
         temporary = self._folder / f".{name}.tmp"
         try:
             save_tensors(temporary, self._replay.rows(since))
+            os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)  # free its space on a full disk
             raise
-        os.replace(temporary, path)
         self._files[path.name] = file_checksum(path)
         self._newest.append(self._replay.newest.copy())
         while len(self._newest) > 1 and (self._newest[0] <= self._replay.oldest_stored).all():  # the next file has this row

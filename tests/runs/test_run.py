@@ -160,6 +160,16 @@ def test_a_fault_names_the_step_to_resume_from_though_the_mark_is_damaged(run: R
         resume(run.path, steps=step + 100)
 
 
+def test_a_file_of_the_replay_buffer_that_cannot_be_placed_leaves_nothing(memory: Run) -> None:
+    newest = sorted(memory.replay_folder.iterdir())[-1]
+    newest.unlink()
+    (newest / "more").mkdir(parents=True)
+    before = {path.name for path in memory.replay_folder.iterdir()}
+    with pytest.raises(SystemFault, match=f"{newest.name}: Is a directory; a folder stands where a file must be"):
+        resume(memory.path)
+    assert {path.name for path in memory.replay_folder.iterdir()} <= before
+
+
 def test_a_run_without_a_whole_checkpoint_says_so(run: Run) -> None:
     for path in run.checkpoints():
         (path / "manifest.json").unlink()
