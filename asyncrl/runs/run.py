@@ -157,7 +157,7 @@ class Run:
         try:
             return checkpoint.read_settings(facts.get("config"), facts.get("contract"), source)
         except UsageError as problem:
-            raise checkpoint.misread(path, facts.get("config"), problem) from None
+            raise checkpoint.misread(path, facts, problem) from None
 
     @property
     def interrupted(self) -> bool:

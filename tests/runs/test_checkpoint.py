@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors
 import torch
+from forged_runs import forge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupted_runs import flipped
@@ -85,7 +86,7 @@ DAMAGES: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
     ("manifest.json", lambda data: b"\xff" + data, "cannot be read as JSON"),
     ("manifest.json", lambda data: b'{"name": "left-pad"}', "is not a manifest of asyncrl"),
     ("manifest.json", lambda data: b"[1]", "is not a manifest of asyncrl"),
-    ("manifest.json", changed(format=7), "has format 7; this asyncrl reads format 1"),
+    ("manifest.json", changed(format=7), "has format 7; this asyncrl reads format 1: use the one that wrote it"),
     ("manifest.json", changed(config={}), "is damaged"),
     ("manifest.json", changed(contract={"env": 3}), "is damaged"),
 ]
@@ -104,6 +105,21 @@ def test_damage_is_found_and_named(scratch: Path, name: str, harm: Callable[[byt
     finally:
         (scratch / name).write_bytes(whole)
     checkpoint.load(scratch)
+
+
+def test_settings_of_another_version_are_not_called_damaged(scratch: Path) -> None:
+    whole = (scratch / "manifest.json").read_bytes()
+
+    def later(manifest: dict[str, Any]) -> None:
+        manifest["asyncrl"] = "9.0"
+        manifest["config"]["foresight"] = 3
+
+    try:
+        forge(scratch, later)
+        with pytest.raises(CheckpointError, match=r"written by asyncrl '9\.0', .*: foresight is not .*; use that version$"):
+            checkpoint.load(scratch)
+    finally:
+        (scratch / "manifest.json").write_bytes(whole)
 
 
 @settings(max_examples=150, database=None)

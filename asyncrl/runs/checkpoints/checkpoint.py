@@ -253,11 +253,19 @@ def read_settings(config: Any, contract: Any, untrusted_source: str | None) -> t
     return settings, found
 
 
-def misread(file: Path, config: Any, problem: UsageError) -> UsageError:
-    """The error for settings in `file` that are invalid: those of a custom algorithm may have changed since."""
-    algorithm = code_named_in(config).get("algorithm")
+def misread(file: Path, facts: Mapping[str, Any], problem: UsageError) -> UsageError:
+    """The error for settings in `file`, with the JSON `facts`, that are invalid.
+
+    Those of a custom algorithm may have changed since, and another version of asyncrl may have others.
+    """
+    algorithm, version = code_named_in(facts.get("config")).get("algorithm"), facts.get("asyncrl")
     if algorithm is not None:
         return UsageError(f"{file} does not fit the algorithm {algorithm} as it is now: {problem}")
+    if isinstance(version, str) and version != __version__:
+        return CheckpointError(
+            f"{file} was written by asyncrl {version!r:.40}, and this one ({__version__}) cannot read its settings: "
+            f"{problem}; use that version"
+        )
     return CheckpointError(f"{file} is damaged: {problem}")
 
 
@@ -302,7 +310,7 @@ def read(path: Path, *, trust: bool = False, asked: Collection[str] = ()) -> Che
     try:
         config, contract = read_settings(data.get("config"), data.get("contract"), untrusted_source)
     except UsageError as problem:
-        raise misread(path / MANIFEST, data.get("config"), problem) from None
+        raise misread(path / MANIFEST, data, problem) from None
     checkpoint = Checkpoint(
         path=path,
         step=manifest.step,

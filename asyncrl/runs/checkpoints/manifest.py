@@ -125,7 +125,9 @@ def checked_manifest(data: Any, folder: Path | str) -> dict[str, Any]:
     if not isinstance(data, dict) or "weights_sha256" not in data:
         raise CheckpointError(f"{folder}/{MANIFEST} is not a manifest of asyncrl")
     if data.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has format {data.get('format')!r:.80}; this asyncrl reads format {FORMAT}")
+        raise CheckpointError(
+            f"{folder} has format {data.get('format')!r:.80}; this asyncrl reads format {FORMAT}: use the one that wrote it"
+        )
     if data.get("manifest_sha256") != manifest_sha256(data):
         raise CheckpointError(f"{folder}/{MANIFEST} is damaged: its sha256 does not match")
     return data
