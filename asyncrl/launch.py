@@ -155,7 +155,7 @@ def resume(
     observers = Observers(view, sinks, callbacks)
     run = Run(open_to_resume(run_dir).path.absolute(), trusted=trust)
     with run.locked():
-        newest = newest_checkpoint(run, observers.view, intact) if run.checkpoints() else None
+        newest = newest_checkpoint(run, observers.view, intact) if run.has_saved else None
         return _resume(run, newest, observers, beside, changes | ({} if steps is None else {"steps": steps}))
 
 
@@ -226,13 +226,16 @@ def newest_checkpoint(run: Run, view: Sink | None = None, intact: Checkpoint | N
                 checkpoint.verify(found)
                 found.weights()
                 Archive.verify(run.replay_folder, found.replay)
+                run.check_own(found)
             return found
         except CheckpointError as problem:
             problems.append(str(problem))
             if view is not None:
                 view.say(f"{problem}; trying the one before")
-    if not problems:
+    if not run.has_saved:
         raise CheckpointError(f"{run.path} has no checkpoint yet")
+    if not problems:
+        problems.append(f"{run.path / 'checkpoints'} has none of the run's checkpoints; put them back")
     whole, settings = run.newest_valid(), run.path / "config.toml"
     if whole is not None:  # but for the replay buffer
         problems.append(f"--init-from {quoted(whole)} starts a new run from its weights")

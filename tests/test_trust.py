@@ -362,14 +362,19 @@ def test_who_wrote_a_contract_is_no_part_of_it() -> None:
     assert dataclasses.replace(stranger, frame_skip=2).untrusted_source == "run"
 
 
+def forget_checkpoints(run: Run) -> None:
+    """Leave the run as it was before its first checkpoint."""
+    for path in run.checkpoints():
+        checkpoint.delete(path)
+    (run.path / "latest").unlink()
+
+
 def test_a_run_that_has_no_checkpoint_yet_is_begun_again_where_it_is_ones_own(tmp_path: Path, spy: Path) -> None:
     settings: dict[str, Any] = dict(steps=80, actors=1, envs_per_actor=4, engine="serial", eval_episodes=0)
     run = start(configure("worlds:Corridor-v0", "a3c", **settings), tmp_path / "run")[0]
-    for path in run.checkpoints():
-        checkpoint.delete(path)
+    forget_checkpoints(run)
     assert resume(run.path)[1] is not None
-    for path in run.checkpoints():
-        checkpoint.delete(path)
+    forget_checkpoints(run)
     file = run.path / "config.json"
     file.write_text(file.read_text().replace("worlds:Corridor-v0", "spy:make"))
     with pytest.raises(UsageError, match=r'config\.json was not made by you .* environment "spy:make"'):

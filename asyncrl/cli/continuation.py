@@ -92,7 +92,7 @@ def read_continuation(arguments: Sequence[str]) -> ResumeRequest | None:
         raise UsageError(f"a resumed run has its algorithm and environment: asyncrl train --resume {quoted(folders[0])}")
     place, follows = fetched(folders[0], lambda line: print(line, file=sys.stderr))
     run = open_to_resume(place, trust="--trust" in words)
-    newest = newest_checkpoint(run) if run.checkpoints() else None  # none if the run failed at its start
+    newest = newest_checkpoint(run) if run.has_saved else None  # none if the run failed at its start
     config, diverged = (run.beginning()[0], False) if newest is None else (newest.config, newest.diverged)
     settings = _settings(config, may_change(diverged=diverged))
     options = [*settings, *options_of(Output(video=run.facts().get("video", True) is True))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -220,6 +221,21 @@ class Run:
             (path for path in named if any(map(checkpoint.is_checkpoint_file, _inside(path)))), key=lambda p: int(p.name)
         )
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether the run has made a checkpoint, also if its checkpoints are lost."""
+        return bool(self.checkpoints()) or os.path.lexists(self.path / "latest")
+
+    def check_own(self, saved: checkpoint.Checkpoint) -> None:
+        """Raise CheckpointError if `saved` has another algorithm, environment or seed than config.json, as signed."""
+        if not self.is_signed_by_user:
+            return
+        own, found = (_identity(config) for config in (self.facts().get("config"), saved.config.to_json()))
+        if own != found:
+            saved.check_trust()  # this is said first of a stranger's
+            names = " and ".join("{} in {} with seed {}".format(*one) for one in (found, own))
+            raise CheckpointError(f"{saved.path} is of another run: it and {self.path / CONFIG} have {names}")
+
     def mark(self, name: str, checkpoint: Path) -> None:
         """Set the mark `latest` or `best` to a checkpoint."""
         write_atomically(self.path / name, checkpoint.name + "\n")
@@ -306,6 +322,13 @@ def _packages(contract: Contract) -> dict[str, str]:
 def _signed_part(facts: Mapping[str, Any]) -> str:
     """The part of config.json that is signed: everything that decides which code a run executes."""
     return json.dumps([facts.get("config"), facts.get("contract")], sort_keys=True)
+
+
+def _identity(config: Any) -> tuple[Any, ...]:
+    """The algorithm, environment and seed in the JSON of a configuration."""
+    table = config if isinstance(config, dict) else {}
+    algorithm = table.get("algorithm")
+    return algorithm.get("name") if isinstance(algorithm, dict) else None, table.get("env"), table.get("seed")
 
 
 def _inside(folder: Path) -> Iterable[Path]:
