@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from asyncrl.algorithms import ActContext, Policy
+from asyncrl.common.torch_setup import one_torch_thread
 from asyncrl.envs import Contract, Environments, Step
 
 __all__ = ["PlayableEnv", "Player", "PolicyPlayer", "SingleEnv", "Transition", "play_episode"]
@@ -52,7 +53,10 @@ class SingleEnv:
 
 
 class PolicyPlayer:
-    """A `Player` that acts with a policy; a recurrent network's state is reset when an episode begins."""
+    """A `Player` that acts with a policy; a recurrent network's state is reset when an episode begins.
+
+    One observation is too little work for several threads, which would wait for one another on busy cores.
+    """
 
     def __init__(self, policy: Policy, context: ActContext) -> None:
         self._policy, self._context = policy, context
@@ -61,7 +65,8 @@ class PolicyPlayer:
     def __call__(self, observation: np.ndarray, info: dict[str, Any], begins: bool) -> np.ndarray:
         if begins:
             self._state = self._policy.initial_state(1)
-        output = self._policy.act(torch.from_numpy(observation), self._state, self._context)
+        with one_torch_thread():
+            output = self._policy.act(torch.from_numpy(observation), self._state, self._context)
         self._state = output.state
         return np.asarray(output.action)
 

@@ -12,6 +12,7 @@ import torch
 
 from asyncrl.acting.episodes import Player, PolicyPlayer
 from asyncrl.algorithms import ActContext, Policy
+from asyncrl.common.hardware import processor_has_bfloat16
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.envs import Contract, EnvOptions, describe
@@ -191,7 +192,8 @@ def load(name: str | os.PathLike[str], *, trust: bool = False) -> Agent:
     """Return a trained agent that is ready to act.
 
     A custom algorithm or network is imported here, a custom environment only when the agent is evaluated or played.
-    If someone else made the folder, both need `trust`.
+    If someone else made the folder, both need `trust`. An agent that was trained in bfloat16 acts in float32 on a processor
+    without bfloat16 arithmetic, which is faster there.
 
     Args:
         name: A run, the folder of a run or a checkpoint, the name of a pretrained agent, hf:USER/NAME, or the URL of a run
@@ -204,6 +206,7 @@ def load(name: str | os.PathLike[str], *, trust: bool = False) -> Agent:
     """
     found = load_checkpoint(name, trust=trust)
     config, spaces = found.config, found.contract.spaces
-    policy = Policy(config.algorithm, config.network, spaces, config.precision.dtype)
+    dtype = config.precision.dtype if processor_has_bfloat16() else torch.float32
+    policy = Policy(config.algorithm, config.network, spaces, dtype)
     policy.load(found.weights())
     return Agent(found, policy, generator(config.seed, Stream.EVALUATION))

@@ -9,7 +9,14 @@ from typing import Any
 
 import psutil
 
-__all__ = ["busy_core_seconds", "cores", "free_gpu_memory", "has_bfloat16", "usable_cores"]
+__all__ = [
+    "busy_core_seconds",
+    "cores",
+    "free_gpu_memory",
+    "has_bfloat16",
+    "processor_has_bfloat16",
+    "usable_cores",
+]
 
 _GROUP = Path("/sys/fs/cgroup")
 
@@ -64,7 +71,12 @@ def has_bfloat16() -> bool:
     """Return whether the GPU, or the processor if there is none, has fast bfloat16 arithmetic."""
     import torch
 
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cuda.is_bf16_supported()) if torch.cuda.is_available() else processor_has_bfloat16()
+
+
+def processor_has_bfloat16() -> bool:
+    """Return whether the processor has bfloat16 arithmetic; emulating it takes several times as long as float32."""
+    import torch
+
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

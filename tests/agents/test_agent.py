@@ -14,8 +14,10 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncrl.agents.agent import Agent
-from asyncrl.algorithms import A3C, Policy
+from asyncrl.agents import agent as agents
+from asyncrl.agents.agent import Agent, load
+from asyncrl.algorithms import A3C, ActContext, Policy
+from asyncrl.algorithms.exploration import EnvSlots
 from asyncrl.envs import Backend, Contract
 from asyncrl.envs.space_reading import spaces_of
 from asyncrl.envs.spaces import MaskSource, pack
@@ -163,3 +165,20 @@ def test_a_part_that_is_missing_beside_a_mask_is_named() -> None:
     agent = agent_for(parts, spaces.Discrete(3), mask=MaskSource.INFO)
     with pytest.raises(UsageError, match=r"agent\.act got an observation without the part 'a'"):
         agent.act({"b": [0.0, 0.0]}, action_mask=np.ones(3))
+
+
+@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_an_agent_of_bfloat16_acts_in_float32_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(agents, "processor_has_bfloat16", lambda: has_bfloat16)
+    agent = load("pretrained/pong-ppo")
+    config, screens = agent.checkpoint.config, torch.randint(0, 255, (2, 4, 84, 84), dtype=torch.uint8)
+    reference = Policy(config.algorithm, config.network, agent.contract.spaces, dtype)
+    reference.load(agent.checkpoint.weights())
+
+    def log_probabilities(policy: Policy) -> torch.Tensor:
+        context = ActContext.training(torch.Generator().manual_seed(1), step=0, slots=EnvSlots.of(1, actor=0, envs=2))
+        return policy.act(screens, policy.initial_state(2), context).extras["log_prob"]
+
+    assert torch.equal(log_probabilities(agent.policy), log_probabilities(reference))
