@@ -3,12 +3,13 @@
     .venv/bin/python benchmarks/learning_table.py
 
 benchmarks/results/learning.toml lists the runs: method, environment, rules, and the metrics of every seed. The score of a
-run is its last evaluation, of the last weights in environments that training never uses. Results go to
-benchmarks/results/learning.md and learning.png.
+run is its last evaluation, of the last weights in environments that training never uses. Curves of published runs come from
+published_curves.py. Results go to benchmarks/results/learning.md and learning.png.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,11 +33,16 @@ from asyncrl.studies.statistics import aggregate, iqm_over
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED_AS = {"a3c": ("a3c", "a2c")}
 """Names of a method in published tables, where they differ from ours."""
+MARKS = (100_000, 250_000, 500_000, 750_000, 1_000_000, 1_500_000, 2_500_000)
+"""Steps at which training returns are compared."""
 HEADER = ("method", "rules", "preset", "steps", "IQM over seeds", "score by seed", "episodes", "minutes")
 INTRODUCTION = """
 The score of a run is the mean return of its last weights in environments that training never uses; the IQM over seeds has
 its 95 % bootstrap interval. Seeds with which settings were chosen are marked *. Minutes are the mean wall time of a run on
 two cores, often beside other work, so they are upper bounds. Returns are the game's own, whatever was clipped in training.
+
+Where a published run has a learning curve, training returns at equal steps are compared, too: means of the last 100
+episodes, and over our seeds. Published runs have one seed each (RL Baselines3 Zoo, see results/published).
 """
 
 
@@ -53,6 +59,10 @@ class Entry:
     """What scores depend on in the environment."""
     chosen_on: tuple[int, ...] = ()
     """Seeds with which the settings were chosen."""
+
+    def train_records(self) -> list[list[dict[str, Any]]]:
+        """The training records of each seed."""
+        return [read_records(RESULTS / file, ("train",)) for file in self.files.values()]
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """The last evaluation by seed."""
@@ -82,6 +92,38 @@ def published(env: str, methods: Sequence[str]) -> Iterator[str]:
                 yield f"{score.method} {shown(score.estimate.value)} ({name}, {score.env}, {steps})"
 
 
+def published_curves(entry: Entry) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Published curves of the same method and environment, of any version, with what to call them."""
+    for method in PUBLISHED_AS.get(entry.method, (entry.method,)):
+        for path in sorted((RESULTS / "published").glob(f"{method}-{entry.env.rpartition('-v')[0]}-v*.jsonl")):
+            yield f"{method}, RL Zoo", read_records(path, ("train",))
+
+
+def at_equal_steps(entries: Sequence[Entry]) -> Iterator[Block]:
+    """Training returns of an environment's runs and of published ones, after as many steps."""
+    curves: dict[str, list[list[dict[str, Any]]]] = {}
+    for entry in entries:
+        for name, records in published_curves(entry):
+            curves |= {f"`{entry.method}`": entry.train_records(), name: [records]}
+    ours = [run for entry in entries for run in entry.train_records()]
+    marks = [mark for mark in MARKS if any(reaches(run, mark) for run in ours)]
+    if curves:
+        header = ("training return at", *(f"{mark:,}" for mark in marks))
+        yield Rows(header, [[name, *(return_at(mark, runs) for mark in marks)] for name, runs in curves.items()])
+
+
+def return_at(mark: int, runs: Sequence[list[dict[str, Any]]]) -> str:
+    """The mean over the runs that are long enough."""
+    found = [[one["mean_return"] for one in run if one["step"] <= mark][-1] for run in runs if reaches(run, mark)]
+    values = [value for value in found if value is not None]
+    return shown(float(np.mean(values))) if values else ""
+
+
+def reaches(run: list[dict[str, Any]], mark: int) -> bool:
+    """Whether a run ends at the mark or later, or a little before it."""
+    return bool(run[-1]["step"] >= 0.98 * mark)
+
+
 def document(entries: Sequence[Entry]) -> Iterator[Block]:
     """A section for each environment."""
     yield Heading("Learning runs", 1)
@@ -89,6 +131,7 @@ def document(entries: Sequence[Entry]) -> Iterator[Block]:
     for env, found in by_game(entries).items():
         yield Heading(env)
         yield Rows(HEADER, [row(entry) for entry in found])
+        yield from at_equal_steps(found)
         methods = {other for entry in found for other in PUBLISHED_AS.get(entry.method, (entry.method,))}
         beside = [text for one in dict.fromkeys(entry.env for entry in found) for text in published(one, sorted(methods))]
         yield Text(
@@ -113,7 +156,11 @@ def by_game(entries: Sequence[Entry]) -> Mapping[str, list[Entry]]:
 def draw(entries: Sequence[Entry], path: Path) -> None:
     """A panel for each environment: training returns over steps, and evaluations."""
     with tempfile.TemporaryDirectory() as folder:
-        panels = {env: [group(entry, Path(folder)) for entry in found] for env, found in by_game(entries).items()}
+        panels = {}
+        for env, found in by_game(entries).items():
+            longest = max(run[-1]["step"] for entry in found for run in entry.train_records())
+            beside = [published_group(entry, longest, Path(folder)) for entry in found]
+            panels[env] = [*(group(entry, Path(folder)) for entry in found), *filter(None, beside)]
         figure = new_figure(11, 2.7 * -(-len(panels) // 3))
         draw_returns(figure, panels, XAxis.STEPS)
         figure.savefig(path, dpi=110)
@@ -128,6 +175,17 @@ def group(entry: Entry, folder: Path) -> Group:
         (run / "metrics.jsonl").symlink_to((RESULTS / file).resolve())
         runs.append(PlottedRun(run, file, {"env": entry.env, "algorithm": entry.method}))
     return Group(entry.method, entry.env, runs)
+
+
+def published_group(entry: Entry, steps: int, folder: Path) -> Group | None:
+    """The published curve beside an entry, up to these steps, as the plots read it."""
+    for name, records in published_curves(entry):
+        run = folder / f"{name}-{entry.env}"
+        run.mkdir()
+        lines = [json.dumps(record) + "\n" for record in records if record["step"] <= steps]
+        (run / "metrics.jsonl").write_text("".join(lines))
+        return Group(name, entry.env, [PlottedRun(run, name, {"env": entry.env, "algorithm": name})])
+    return None
 
 
 def main() -> None:
