@@ -80,7 +80,7 @@ for _name, _words in _OTHERS.items():
         _NAMES.setdefault(_word, []).append(_name)
 
 _ARGUMENTS = ("callbacks", "progress", "run_dir")
-"""Arguments of `asyncrl.train` that are no settings."""
+"""Arguments of `asyncrl.train` beside the settings."""
 
 _ALWAYS = {
     **dict.fromkeys(("tensorboard", "tensorboard_log"), "every run writes TensorBoard events, to RUN/tensorboard"),
