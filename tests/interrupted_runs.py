@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,13 @@ def states_of_kills(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyP
         patch.setattr(JsonLines, "write", write_and_keep)
         start(config, run)
     return sorted(left.iterdir(), key=lambda path: int(path.name))
+
+
+@contextmanager
+def handled_by(handler: Any, number: int = signal.SIGTERM) -> Iterator[None]:
+    """A handler of the program's during the block; other tests may have left one of Ray's."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from interrupted_runs import handled_by
 from worlds import Corridor
 
 import asyncrl
@@ -67,16 +67,6 @@ def test_ctrl_c_saves_and_ends_the_callers_loop_too(tmp_path: Path) -> None:
     assert run.interrupted
     assert 0 < newest_checkpoint(run).step < 4_000
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@contextmanager
-def handled_by(handler: Any, number: int = signal.SIGTERM) -> Iterator[None]:
-    """A handler of the program's during the block; other tests may have left one of Ray's."""
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])

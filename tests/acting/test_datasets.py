@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import warnings
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
-from interrupted_runs import Listener
+from interrupted_runs import Listener, handled_by
 from space_envs import KINDS
 
 import asyncrl
@@ -187,9 +186,11 @@ def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: st
     assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "code", "raised"), [(signal.SIGINT, 130, KeyboardInterrupt), (signal.SIGTERM, 0, SystemExit)]
+)
 def test_imitation_that_a_signal_stops_ends_as_training_does(
-    tmp_path: Path, walked: str, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+    tmp_path: Path, walked: str, monkeypatch: pytest.MonkeyPatch, number: int, code: int, raised: type[BaseException]
 ) -> None:
     def stopped(*arguments: Any, **options: Any) -> Any:
         return imitate(*arguments[:4], lambda epoch: os.kill(os.getpid(), number), **options)
@@ -197,7 +198,7 @@ def test_imitation_that_a_signal_stops_ends_as_training_does(
     monkeypatch.setattr("asyncrl.cli.pretrain.imitate", stopped)
     assert main(["pretrain", "a3c", CORRIDOR, "--data", walked, "--run-dir", str(tmp_path / "run")]) == code
     monkeypatch.setattr("asyncrl.launch.imitate", stopped)
-    with pytest.raises(KeyboardInterrupt) if code else nullcontext():
+    with pytest.raises(raised), handled_by(signal.SIG_DFL):
         asyncrl.pretrain(CORRIDOR, "a3c", walked, run_dir=tmp_path / "again")
     assert Run(tmp_path / "again").interruption == signal.Signals(number).name
 

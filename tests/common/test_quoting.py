@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import asyncrl
-from asyncrl.api import _raise_interrupt
+from asyncrl.api import _end_if_stopped
 from asyncrl.common.quoting import quoted
 from asyncrl.runs.run import Run
 from asyncrl.training import TrainingResult
@@ -39,6 +39,6 @@ def test_every_path_in_a_command_that_is_printed_is_quoted() -> None:
 
 def test_after_ctrl_c_the_command_that_continues_can_be_copied(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as stopped:
-        _raise_interrupt(Run(tmp_path / "int run"), TrainingResult(1, 8, 1.0, signal.SIGINT, None))
+        _end_if_stopped(Run(tmp_path / "int run"), TrainingResult(1, 8, 1.0, signal.SIGINT, None))
     command = str(stopped.value).partition("continue with: ")[2]
     assert shlex.split(command) == ["asyncrl", "train", "--resume", str(tmp_path / "int run")]
