@@ -22,7 +22,7 @@ __all__ = [
     "may_change",
 ]
 
-_ANEW = "a new run with another value can start from these weights: --init-from RUN"
+_NEW_RUN = "a new run with another value can start from these weights: --init-from RUN"
 
 
 def may_change(*, diverged: bool) -> tuple[str, ...]:
@@ -89,10 +89,10 @@ def check_change(config: RunConfig, name: str, *, diverged: bool) -> None:
     if name in may_change(diverged=diverged):
         return
     if name == "learning_rate":
-        raise UsageError(f"--learning-rate cannot change unless the run has diverged: it affects the weights; {_ANEW}")
+        raise UsageError(f"--learning-rate cannot change unless the run has diverged: it affects the weights; {_NEW_RUN}")
     places = paths_in(config)
     if name not in places:
         raise UsageError(f"unknown setting {name!r}{explain_unknown(name, places)}")
     why = "belongs to the environment's contract" if places[name][0] == "environment" else "affects the weights"
     may = ", ".join(map(flag, may_change(diverged=diverged)))
-    raise UsageError(f"{flag(name)} cannot change when a run is resumed: it {why}. These can: {may}; {_ANEW}")
+    raise UsageError(f"{flag(name)} cannot change when a run is resumed: it {why}. These can: {may}; {_NEW_RUN}")
