@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from asyncrl.envs.actions import Actions, actions_of
+from asyncrl.envs.global_generators import preserved_generators
 from asyncrl.envs.observation_checks import described
 from asyncrl.envs.spaces import MaskSource
 from asyncrl.errors import EnvironmentFault, UsageError
@@ -166,7 +167,8 @@ class MaskedVectorEnv(VectorWrapper):
         super().__init__(env)
         self._masks = _Masks(source, env.single_action_space)
         self.single_observation_space = self._masks.space(env.single_observation_space)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        with preserved_generators():  # batching gives the spaces, which other environments may share, generators
+            self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, infos = self.env.reset(seed=seed, options=options)

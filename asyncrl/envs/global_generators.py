@@ -303,15 +303,19 @@ def _hidden_generators() -> Iterator[None]:
 
 
 class _Unseeded:
-    """Generators that Gymnasium makes without a seed: `np_random` before it is seeded, new spaces, FrozenLake's maps."""
+    """Generators that Gymnasium makes without a seed: `np_random` before it is seeded, new spaces, FrozenLake's maps.
+
+    Those that other threads make meanwhile are not the environment's.
+    """
 
     def __init__(self) -> None:
         self._gymnasiums: Any = None
+        self._thread = 0
         self._seed: int | None = None
         self._made = 0
 
     def install(self) -> None:
-        self._gymnasiums = seeding.np_random
+        self._gymnasiums, self._thread = seeding.np_random, threading.get_ident()
         seeding.np_random = self._np_random
 
     def remove(self) -> None:
@@ -324,7 +328,7 @@ class _Unseeded:
         return self._made > 0
 
     def _np_random(self, seed: int | None = None) -> tuple[np.random.Generator, int]:
-        if seed is None:
+        if seed is None and threading.get_ident() == self._thread:
             self._made += 1
             if self._seed is not None:
                 seed = int(np.random.SeedSequence((self._seed, self._made)).generate_state(1, np.uint64)[0])

@@ -50,7 +50,8 @@ class SyncEnvs(SyncVectorEnv):
             if any(other != first for other in others):
                 raise EnvironmentFault("has different spaces each time it is made; all copies need the same spaces")
             envs = [partial(EpisodeSeeding, env) for env in self._checked]
-            super().__init__(envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+            with preserved_generators():  # batching gives the spaces, which other environments may share, generators
+                super().__init__(envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         except BaseException:
             for env in self._checked:
                 with suppress(Exception):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from global_rng_envs import Careless
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,8 @@ import asyncrl
 from asyncrl.acting.actor import Actor
 from asyncrl.engines import Memory, MemoryPlan
 from asyncrl.envs import Backend, Environments, EnvOptions, describe, global_generators
+from asyncrl.envs.action_masks import MaskedVectorEnv
+from asyncrl.envs.spaces import MaskSource
 from asyncrl.envs.sync_vector import SyncEnvs
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Ticket
@@ -143,6 +147,57 @@ def test_waiting_for_an_environment_in_another_thread_has_a_limit(monkeypatch: p
     finally:
         may_end.set()
         thread.join()
+
+
+class Listed(spaces.Box):
+    """A space that notes whether another thread could have been inside an environment when its generator was taken."""
+
+    taken: ClassVar[list[bool]] = []
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        def is_free() -> None:
+            free = global_generators._lock.acquire(blocking=False)
+            self.taken.append(free)
+            if free:
+                global_generators._lock.release()
+
+        thread = threading.Thread(target=is_free)
+        thread.start()
+        thread.join()
+        return super().np_random
+
+
+class Chooser(Careless):
+    """Its spaces belong to the class; its constructor draws while another thread makes a space and takes its generator."""
+
+    observation_space: ClassVar = Listed(-1.0, 1.0, (3,), np.float32)
+    is_disturbed = False
+
+    def _draw(self) -> float:
+        if self.is_disturbed:
+            thread = threading.Thread(target=lambda: spaces.Discrete(2).sample())
+            thread.start()
+            thread.join()
+        return super()._draw()
+
+
+def test_spaces_of_other_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen() -> list[float]:
+        env = SyncEnvs("Chooser", lambda: Chooser("space own"), [3, 5])
+        return [*env.reset(seed=[1, 2])[0].flat]
+
+    quiet = seen()
+    monkeypatch.setattr(Chooser, "is_disturbed", True)
+    assert seen() == quiet
+
+
+def test_spaces_that_environments_share_are_batched_outside_every_environments_calls() -> None:
+    Listed.taken.clear()
+    vector = SyncEnvs("Chooser", Chooser, [3, 5])
+    assert Listed.taken
+    MaskedVectorEnv(vector, MaskSource.INFO)
+    assert not any(Listed.taken)
 
 
 def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(tmp_path: Path) -> None:
