@@ -105,6 +105,8 @@ def test_a_slow_learner_is_named_with_its_stages() -> None:
     verdict = judged(config, times(environments=30, acting=20, learner=learner))
     assert (verdict.bottleneck, verdict.flag) == ("learner", "--epochs 5")
     assert "forward 40%, backward 45%" in verdict.sentence
+    recorded = judged(config, times(environments=30, acting=20, learner={**learner, "forward": 85, "backward": 0}))
+    assert "(forward and backward 85%)" in recorded.sentence
     without = judged(resolved("CartPole-v1", "dqn"), times(environments=30, acting=20, learner=learner))
     assert (without.flag, without.gain) == (None, None)
     assert without.sentence.endswith("no single setting is expected to make it much faster here.")

@@ -92,9 +92,13 @@ class Advisor:
             return max(parts, key=lambda part: parts[part]), _parts(parts, "of the workers' time")
         learning = sum(learner[stage] for stage in _LEARNING)
         if learning > learner["waiting"]:
+            forward, backward = learner["forward"], learner["backward"]
+            passes = (
+                f"forward {forward:.0%}, backward {backward:.0%}" if backward else f"forward and backward {forward:.0%}"
+            )
             return "learner", (
-                f"The learner works {learning:.0%} of its time (forward {learner['forward']:.0%}, backward "
-                f"{learner['backward']:.0%}), and the actors wait {actors['waiting']:.0%} of theirs"
+                f"The learner works {learning:.0%} of its time ({passes}), and the actors wait "
+                f"{actors['waiting']:.0%} of theirs"
             )
         stage = "environments" if actors["environments"] >= actors["acting"] else "acting"
         subject = "The environments take" if stage == "environments" else "Acting takes"
