@@ -57,6 +57,7 @@ MISTAKES = {
     "train ppo CartPole-v1 --preset ppo/atari --steps 5M": "preset ppo/atari does not fit CartPole-v1: it sets --",
     "train --preset mnih2016/n-step-q CartPole-v1 --sticky 0": "asyncrl: CartPole-v1 takes no --sticky",
     "train ppo CartPole-v1 --minibatches 1e6": "asyncrl: --minibatches 1000000: an update has",
+    "train ppo CartPole-v1 --actors 1 --t-max 1 --minibatches 5": "asyncrl: --minibatches 5: a minibatch of one",
     f"{CORRIDOR} --steps 5 --envs-per-actor 60": "--steps 5: one update is 960 steps; lower --actors, --envs-per-actor or",
     f"{CORRIDOR} --lag -1": "--lag must be 0 or more, not -1",
     f"{CORRIDOR} --learning-rate 0": "--learning-rate must be positive, not 0",

@@ -209,6 +209,11 @@ def _check_minibatches(config: RunConfig, rollouts: int, *, is_recurrent: bool) 
     most = envs if is_recurrent else config.batch_steps
     if count > most:
         raise UsageError(f"--minibatches {count}: an update has {most} {'sequences' if most == envs else 'steps'}")
+    if getattr(config.algorithm, "normalize_advantage", False) and config.batch_steps < 2 * count:
+        raise UsageError(
+            f"--minibatches {count}: a minibatch of one step teaches the policy nothing, because its normalized advantage "
+            "is 0; lower --minibatches, or add --no-normalize-advantage"
+        )
 
 
 def _check_learners(config: RunConfig, device: Device) -> None:
