@@ -241,6 +241,10 @@ def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, al
     assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
     with pytest.raises(CheckpointError, match="initial weights of a different network"):
         start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
+    with pytest.raises(
+        CheckpointError, match=f"^--init-from .* parameters, not .*; they are from {algorithm}: name a run of iqn$"
+    ):
+        start(configure(CORRIDOR, "iqn", init_from=str(run.path)), tmp_path / "other")
     with pytest.raises(CheckpointError, match="with another activation; add --activation tanh"):
         start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), activation="relu"), tmp_path / "other")
 
