@@ -250,13 +250,13 @@ def _existing(name: Path | str) -> Path:
 
 
 def _run_folders(path: Path, depth: int) -> Iterator[Path]:
-    """The run folders in a folder, or itself. Links are followed only if they are named."""
+    """The run folders in a folder, or itself. Links and a run's checkpoints are followed only if they are named."""
     if any((path / name).is_file() for name in _SETTINGS):
         yield path
     elif depth:
         with contextlib.suppress(OSError):
             for entry in os.scandir(path):
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != "checkpoints":
                     yield from _run_folders(Path(entry.path), depth - 1)
 
 

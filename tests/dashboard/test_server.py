@@ -196,6 +196,16 @@ def test_the_newest_evaluation_of_a_long_file_is_found(tmp_path: Path, lines: li
     assert (summary["evaluation"], summary["step"]) == (5, 4_000)
 
 
+def test_checkpoints_of_a_run_that_lost_its_settings_are_not_runs(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs" / "run")
+    checkpoint = run / "checkpoints" / "000000000010"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").touch()
+    (run / "config.json").unlink()
+    assert not [*WatchedRuns([tmp_path / "runs"])]
+    assert [watched.path for watched in WatchedRuns([checkpoint])] == [checkpoint]
+
+
 def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     runs = WatchedRuns([run])
