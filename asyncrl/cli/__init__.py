@@ -127,14 +127,15 @@ def _collect_garbage_again() -> None:
 
 @contextlib.contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
-    """Print warnings about a run folder or a sink as messages, others as Python does."""
-    show_default = warnings.showwarning
+    """Print warnings about a run folder or a sink as messages, each once, and others as Python does."""
+    show_default, shown = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-        if issubclass(category, DamageWarning | SinkWarning):
-            print(f"asyncrl: {message}", file=sys.stderr)
-        else:
+        if not issubclass(category, DamageWarning | SinkWarning):
             show_default(message, category, *place, **options)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"asyncrl: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,17 @@ def test_the_best_agent_is_used_and_a_run_that_ends_with_a_worse_one_reports_it(
     done = command_here("train", "--resume", run, "--steps", 4000, "--no-video", cwd=tmp_path)
     assert "best evaluation: 99.00 at step 2,000; play and evaluate use that agent" in done.stdout
     assert json.loads(command_here("evaluate", run, "--json", cwd=tmp_path).stdout)["step"] == 2000
+
+
+def test_a_command_reports_damage_once(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b"\xff\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = command_here("train", "--resume", run, "--steps", 2100, "--no-video", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.count("metrics.jsonl has 1 damaged line") == 1
 
 
 def test_inspect_shows_the_contents_of_the_checkpoint(trained: Path, tmp_path: Path) -> None:
