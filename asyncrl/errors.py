@@ -11,7 +11,7 @@
     ├── LearnerDied              one of several learners ended without an error
     ├── SystemFault              an error of the operating system, such as a full disk
     ├── ScheduleError            a rollout or weights out of schedule; a bug in asyncrl
-    └── DivergenceError          a gradient that is not finite, or exploding weights
+    └── DivergenceError          a loss or gradient that is not finite, or exploding weights
 
 Every message is one sentence that names the thing, the value and the remedy.
 """
@@ -90,7 +90,7 @@ class ScheduleError(AsyncRLError):
 
 
 class DivergenceError(AsyncRLError):
-    """A gradient is not finite, or the weights exploded.
+    """A loss or a gradient is not finite, or the weights exploded.
 
     `version` is the first unusable version of the weights, `step` the environment step at which it was found.
     """

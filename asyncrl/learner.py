@@ -128,8 +128,8 @@ class Learner:
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         """Make one update from `rollouts`. Returns the metrics of its last minibatch: scalars, left on the device.
 
-        Raises DivergenceError if a gradient is not finite (before its step is taken) or the weights have exploded, and
-        LearnerDied if another learner of the run has died; without a replay buffer, the update is then undone.
+        Raises DivergenceError if a loss or gradient is not finite (before its step is taken) or the weights have exploded,
+        and LearnerDied if another learner of the run has died; without a replay buffer, the update is then undone.
         """
         before = None if self.peers is None or self.replay is not None else copied(self.state())
         self.is_updating = True
@@ -255,8 +255,8 @@ class Learner:
         """
         if norm is None:
             norm = self._gradients.backward(loss)
-        if not math.isfinite(norm):
-            raise DivergenceError(self._diagnosis(rollouts), self.updates, self.step)
+        if not math.isfinite(norm + loss.total.detach()):  # an infinite Huber loss has a finite gradient
+            raise DivergenceError(self._diagnosis(rollouts, norm), self.updates, self.step)
         self._optimizer.step(self._rate, delay=is_delayed)
         if self._algorithm.tau and not is_delayed:
             with torch.no_grad():
@@ -345,14 +345,13 @@ class Learner:
                 raise CheckpointError(f"the checkpoint's parameter {name!r} does not fit this network")
             views[name].copy_(saved[name])
 
-    def _diagnosis(self, rollouts: Sequence[Rollout]) -> str:
+    def _diagnosis(self, rollouts: Sequence[Rollout], norm: Tensor) -> str:
         # The largest entry is to blame if all entries are finite and only their norm is not.
         size = {name: g.abs().max().nan_to_num(torch.inf) for name, g in named_views(self.network, self._gradients.flat)}
-        worst = max(size, key=lambda name: float(size[name]))
+        worst = "loss" if math.isfinite(norm) else f"gradient of {max(size, key=lambda name: float(size[name]))}"
         actors = ", ".join(str(actor) for actor in sorted({int(rollout.stamp[1]) for rollout in rollouts}))
         return (
-            f"the gradient of {worst} is not finite at update {self.updates}, which learns from rollouts of actors "
-            f"{actors}; {_REMEDY}"
+            f"the {worst} is not finite at update {self.updates}, which learns from rollouts of actors {actors}; {_REMEDY}"
         )
 
 

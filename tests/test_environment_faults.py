@@ -279,6 +279,16 @@ def test_a_gradient_too_long_for_its_norm_ends_the_run_the_same_way(tmp_path: Pa
     assert saved_in(tmp_path / "run").update == 0
 
 
+@pytest.mark.parametrize("algorithm", ["dqn", "qr-dqn", "iqn"])
+def test_an_infinite_loss_with_a_bounded_gradient_ends_the_run_the_same_way(tmp_path: Path, algorithm: str) -> None:
+    settings = SMALL | dict(t_max=4, learning_starts=60, capacity=600, prioritized=True, reward_scale=1e10)
+    config = configure("worlds:Exploding-v0", algorithm, engine="serial", **settings)
+    with pytest.raises(
+        DivergenceError, match=r"^the loss is not finite at update \d+, .* of actors 0, 1, 2; .*--reward-scale"
+    ):
+        start(config, tmp_path / "run")
+
+
 def test_workers_that_crash_once_an_episode_change_nothing_that_is_learned(tmp_path: Path) -> None:
     """They are restarted, replay the episode, and are counted."""
     settings: dict[str, Any] = dict(
