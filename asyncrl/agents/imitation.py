@@ -122,15 +122,15 @@ def _steps(episodes: Sequence[Demonstration], contract: Contract) -> _Steps:
 def _train_epoch(
     network: nn.Module, optimizer: torch.optim.Optimizer, steps: _Steps, batch_size: int, random: torch.Generator
 ) -> float:
-    """Train on every step once, in random order; return the mean of the minibatches' losses."""
-    losses = []
+    """Train on every step once, in random order; return the mean of the steps' losses, each before its minibatch's step."""
+    total = 0.0
     for index in torch.split(torch.randperm(len(steps.action), generator=random), batch_size):
         optimizer.zero_grad(set_to_none=False)
         loss = _cross_entropy(network, steps.observation[index], steps.action[index])[0].mean()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+        total += loss.item() * len(index)
+    return total / len(steps.action)
 
 
 @torch.no_grad()

@@ -222,6 +222,16 @@ def test_some_episodes_are_left_to_learn_from_however_many_are_held_out(tmp_path
     assert best.number == 1
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_they_are_divided(tmp_path: Path, chance: str) -> None:
+    config = configure(CORRIDOR, "dqn", eval_episodes=0)
+    losses = []
+    for batch in (1, 128, 10_000):
+        options = CloningOptions(imitation_epochs=1, imitation_batch=batch, imitation_rate=1e-30)
+        _, epoch = imitate(config, chance, options, tmp_path / f"run-{batch}")
+        losses.append(epoch.loss)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+
+
 def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str) -> None:
     """There is nothing to learn from chance: what is learned by heart does not help with other episodes."""
     epochs: list[Any] = []
