@@ -108,9 +108,10 @@ class OptimizerConfig:
         within(self, 0, math.inf, "learning_rate", "optimizer_epsilon", "max_gradient_norm", "target_kl", above=True)
         within(self, 0, 1, "anneal_to", "decay", "momentum")
         within(self, 1, math.inf, "anneal_steps")
-        for name in ("decay", "momentum"):
-            if self.optimizer in (Optimizer.ADAM, Optimizer.RADAM) and getattr(self, name) == 1:
-                kind = self.optimizer.value
+        kind = self.optimizer.value
+        is_adam = self.optimizer in (Optimizer.ADAM, Optimizer.RADAM)
+        for name, is_averaged in (("decay", self.optimizer is not Optimizer.SGD), ("momentum", is_adam)):
+            if is_averaged and getattr(self, name) == 1:
                 raise UsageError(
                     f"{flag(name)} must be below 1 with --optimizer {kind}, not 1: its averages would never change"
                 )

@@ -80,6 +80,7 @@ def test_no_option_of_imitation_does(option: dataclasses.Field[Any]) -> None:
         (OptimizerConfig(learning_rate=math.nan), "--learning-rate must be positive, not nan"),
         (OptimizerConfig(learning_rate=math.inf), "--learning-rate must be positive and finite, not inf"),
         (OptimizerConfig(Optimizer.ADAM, decay=1.0), "--decay must be below 1 with --optimizer adam"),
+        (OptimizerConfig(Optimizer.RMSPROP, decay=1.0), "--decay must be below 1 with --optimizer rmsprop"),
         (OptimizerConfig(Optimizer.ADAM, momentum=1.0), "--momentum must be below 1 with --optimizer adam"),
         (AtariOptions(sticky=math.nan), "--sticky must be between 0 and 1, not nan"),
         (EnvOptions(episode_steps=-1), "--episode-steps must be 1 or more, not -1"),
