@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 
+from asyncrl.common.close_on_fork import close, set_close_on_fork
 from asyncrl.errors import UsageError
 
 __all__ = [
@@ -49,6 +50,7 @@ class ChildProcess:
                 "worker processes need Linux or macOS; on Windows use --engine serial or threads, and --env-backend sync"
             )
         parent_pipe, self._parent_end = os.pipe()
+        set_close_on_fork(self._parent_end)
         arguments = " ".join([module, *map(str, (parent_pipe, *descriptors))])
         previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
         try:
@@ -61,7 +63,7 @@ class ChildProcess:
                 env={"OMP_NUM_THREADS": "1", **os.environ},
             )
         except BaseException:
-            os.close(self._parent_end)
+            close(self._parent_end)
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
@@ -88,7 +90,7 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # even if the child has ended: its descendants may live
         self._process.wait()
-        os.close(self._parent_end)
+        close(self._parent_end)
 
 
 def main(module: str, parent_pipe: str, *descriptors: str) -> None:

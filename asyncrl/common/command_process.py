@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncrl
 from asyncrl.common.child_process import HAS_WORKERS
+from asyncrl.common.close_on_fork import close, set_close_on_fork
 
 __all__ = ["CommandProcess"]
 
@@ -36,6 +37,7 @@ class CommandProcess:
         self._parent_end, pipe = -1, -1
         if HAS_WORKERS:
             pipe, self._parent_end = os.pipe()
+            set_close_on_fork(self._parent_end)
         package = str(Path(asyncrl.__file__).parents[1])
         variables = dict(os.environ if environment is None else environment)
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package, variables.get("PYTHONPATH")]))
@@ -82,6 +84,5 @@ class CommandProcess:
         self._close()
 
     def _close(self) -> None:
-        if self._parent_end >= 0:
-            os.close(self._parent_end)
-            self._parent_end = -1
+        close(self._parent_end)
+        self._parent_end = -1

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from asyncrl.common.close_on_fork import close, set_close_on_fork
 from asyncrl.common.os_errors import attach_path
 
 try:
@@ -21,9 +22,6 @@ __all__ = ["AlreadyLocked", "check_unlocked", "file_lock"]
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """Errors of file systems without locks; locking is skipped there."""
-
-_held: set[int] = set()
-"""Descriptors of the locks that this process holds."""
 
 
 class AlreadyLocked(Exception):
@@ -44,7 +42,7 @@ def file_lock(path: Path) -> Iterator[None]:
     The kernel releases the lock when this process ends, even by `kill -9`. Child processes do not inherit it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    _held.add(descriptor)
+    set_close_on_fork(descriptor)
     try:
         _lock(descriptor, shared=False)
         with attach_path(path):
@@ -52,9 +50,7 @@ def file_lock(path: Path) -> Iterator[None]:
             os.write(descriptor, b"%d\n" % os.getpid())
         yield
     finally:
-        if descriptor in _held:  # false in a forked process
-            _held.remove(descriptor)
-            os.close(descriptor)
+        close(descriptor)
 
 
 def check_unlocked(path: Path) -> None:
@@ -96,14 +92,3 @@ def _lock_on_windows(descriptor: int, *, shared: bool) -> None:
         raise BlockingIOError(error.errno, error.strerror) from None
     finally:
         os.lseek(descriptor, position, os.SEEK_SET)
-
-
-def _close_inherited() -> None:
-    """Close the locks' descriptors in a forked process, whose copies would keep the locks held."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_close_inherited)

@@ -20,6 +20,7 @@ import cloudpickle
 
 from asyncrl.common import fork_pool
 from asyncrl.common.child_process import describe_exit_code, report_crashes, working_directory
+from asyncrl.common.close_on_fork import set_close_on_fork
 from asyncrl.common.fork_server import FORK_FAILED, serve
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.shared_memory import SharedMemory
@@ -196,6 +197,7 @@ def main(control: int) -> None:
         worker = serve(owner)
     if worker is not None:
         index, (pipe, *descriptors) = worker
+        set_close_on_fork(pipe)  # whose end is this worker's
         try:
             with contextlib.suppress(*_PIPE_CLOSED), Connection(pipe) as connection, report_crashes():
                 _run_worker(index, connection, descriptors)

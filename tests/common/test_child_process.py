@@ -49,7 +49,9 @@ def test_signals_for_the_parent_do_not_reach_a_child_not_even_while_it_starts(
     assert describe_exit_code(child.wait(0)) == ("signal SIGKILL", "; the machine may be out of memory")
 
 
-def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(tmp_path: Path, forks: bool) -> None:
+    """Also where a fork of the owner, such as a process of an environment in it, lives on."""
     (tmp_path / "stubborn.py").write_text(STUBBORN.replace("    os.write(pipe", "    os.fork()\n    os.write(pipe"))
     owner = textwrap.dedent("""
         import os, time
@@ -62,10 +64,16 @@ def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(t
         print(flush=True)
         time.sleep(60)
     """)
+    if forks:
+        owner = owner.replace("print(", "print(os.fork() or time.sleep(60), ")
     with subprocess.Popen([sys.executable, "-c", owner], stdout=subprocess.PIPE, cwd=tmp_path) as process:
         assert process.stdout is not None
-        process.stdout.readline()
-        children = psutil.Process(process.pid).children(recursive=True)
+        line = process.stdout.readline()
+        fork = int(line) if forks else None
+        children = [child for child in psutil.Process(process.pid).children(recursive=True) if child.pid != fork]
         assert len(children) == 2
         process.kill()
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+        _, alive = psutil.wait_procs(children, timeout=30)
+        if fork is not None:
+            os.kill(fork, signal.SIGKILL)
+    assert alive == []

@@ -102,6 +102,8 @@ def die(index: int, pipe: Connection, how: str) -> None:
         os._exit(7)
     if how == "is killed in the middle of a message":
         os.write(pipe.fileno(), struct.pack("!i", 100) + b"half of it")
+    if how == "is killed and leaves a fork" and os.fork() == 0:
+        signal.pause()
     os.kill(os.getpid(), signal.SIGSEGV if how == "crashes" else signal.SIGKILL)
 
 
@@ -115,6 +117,7 @@ KILLED = r"^actor 0 died \(killed by SIGKILL\) in worlds:Corridor-v0; the machin
         ("crashes", r"^actor 0 died \(killed by SIGSEGV\) in worlds:Corridor-v0; --env-backend async survives"),
         ("is killed", KILLED),
         ("is killed in the middle of a message", KILLED),
+        ("is killed and leaves a fork", KILLED),
     ],
 )
 def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
@@ -126,6 +129,7 @@ def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
             answers(workers, 1)
     finally:
         workers.close()
+        fork_pool.shutdown_idle()  # with what a worker has left
 
 
 def test_where_a_worker_crashed_is_written_to_standard_error(contract: Contract, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import gymnasium
 
+from asyncrl.common.close_on_fork import set_close_on_fork
 from asyncrl.envs.checked import CheckedEnv, fault_of
 from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.errors import EnvironmentFault
@@ -79,6 +80,7 @@ def main(pipe: int, memory: int, traces: int) -> None:
     """Run a worker (see `ChildProcess`). The arguments are inherited file descriptors."""
     faulthandler.enable(traces)
     faulthandler.register(DUMP_TRACEBACK, traces)
+    set_close_on_fork(pipe)  # whose end is this worker's
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(pipe) as connection:
         _serve(connection, memory)
 

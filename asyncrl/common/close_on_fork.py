@@ -1,0 +1,35 @@
+"""Descriptors that forks of this process close, as with POSIX's FD_CLOFORK.
+
+Other processes notice the end of this one, or of what it does, when its last copy of such a descriptor is closed. Code that
+forks, such as an environment with `multiprocessing`, would keep it open.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["close", "set_close_on_fork"]
+
+_descriptors: set[int] = set()
+
+
+def set_close_on_fork(descriptor: int) -> None:
+    """Let forks close this descriptor; `close` closes it in this process."""
+    _descriptors.add(descriptor)
+
+
+def close(descriptor: int) -> None:
+    """Close such a descriptor, unless this process is a fork, in which it is closed."""
+    if descriptor in _descriptors:
+        _descriptors.remove(descriptor)
+        os.close(descriptor)
+
+
+def _close_inherited() -> None:
+    for descriptor in _descriptors:
+        os.close(descriptor)
+    _descriptors.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_close_inherited)
