@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import time
@@ -15,6 +16,8 @@ from asyncrl.common.os_errors import attach_path
 
 __all__ = ["EventFile"]
 
+_FILE = re.compile(r"events\.out\.tfevents\.(\d{19})\..*")
+
 
 class EventFile:
     """A new event file. Raises OSError with the file's name if it cannot be written."""
@@ -26,7 +29,7 @@ class EventFile:
 
         self._event, self._summary = event_pb2.Event, summary_pb2
         folder.mkdir(exist_ok=True)
-        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self.path = folder / f"events.out.tfevents.{_next_number(folder)}.{socket.gethostname()}.{os.getpid()}"
         self._file = open(self.path, "xb")
         self._records = RecordWriter(self._file)
         self._write(self._event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -77,3 +80,9 @@ class EventFile:
             bucket_limit=edges[1:].tolist(),
             bucket=counts.tolist(),
         )
+
+
+def _next_number(folder: Path) -> int:
+    """The time in nanoseconds, or more if the clock was set back: TensorBoard reads files in the order of their names."""
+    numbers = (int(found[1]) for path in folder.iterdir() if (found := _FILE.fullmatch(path.name)))
+    return max(time.time_ns(), max(numbers, default=0) + 1)

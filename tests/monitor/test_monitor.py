@@ -320,6 +320,17 @@ def test_tensorboard_shows_the_values_of_the_lines(tmp_path: Path) -> None:
         assert drawn == [(step, pytest.approx(value)) for step, value in written]
 
 
+def test_tensorboard_shows_a_resumed_run_whose_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for resumed_at, loss in ((None, 1.0), (20, 2.0)):
+        sink = TensorBoard(tmp_path, resumed_at)
+        for step in (10, 20, 30) if resumed_at is None else (30, 40):
+            sink.write({"kind": "train", "step": step, "update": 1, "time": 1.0, "loss": loss})
+        sink.close()
+        monkeypatch.setattr("time.time_ns", lambda: 10**18)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in events] == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0)]
+
+
 def test_a_metric_may_have_the_name_of_a_field_of_other_records() -> None:
     names = ("returns", "measures", "learner", "verdict", "flag")
     record = train_record(100, 1.0, means={"ALE/Pong-v5": 2.0}, actions=[0.25, 0.75]) | dict.fromkeys(names, 0.5)
