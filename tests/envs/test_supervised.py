@@ -31,6 +31,7 @@ from asyncrl.envs.options import Supervision
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
+from asyncrl.envs.supervision.worker_process import Deadline
 from asyncrl.errors import EnvironmentFault, UsageError
 
 
@@ -202,6 +203,29 @@ def test_a_hanging_worker_is_killed_and_its_stack_is_reported() -> None:
         with pytest.raises(EnvironmentFault, match=r"did not answer within 1 s \(in step 5") as caught:
             played(vector, 5)
         assert "failing_envs.py" in caught.value.traceback
+
+
+@pytest.mark.parametrize("timeout", [0.5, 60.0])
+def test_a_worker_does_not_hang_while_the_run_is_suspended(monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
+    now = 1_000.0
+
+    class SuspendedPoll:
+        """The second wait takes an hour, and the third one has an answer."""
+
+        waits = 0
+
+        def poll(self, milliseconds: float) -> list[int]:
+            nonlocal now
+            self.waits += 1
+            now += 3_600.0 if self.waits == 2 else milliseconds / 1_000
+            return [1] if self.waits == 3 else []
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    poll: Any = SuspendedPoll()
+    poll.poll(0)
+    deadline = Deadline(timeout)
+    assert deadline.wait_for(poll)
+    assert not deadline.wait_for(poll), "it is waited for no longer"
 
 
 def test_a_worker_above_the_memory_limit_is_replaced_after_the_episode(tmp_path: Path, whole: list[Any]) -> None:

@@ -24,7 +24,7 @@ from asyncrl.common.packages import version_of
 from asyncrl.common.serialization import from_json, read_json
 from asyncrl.common.validation import within
 from asyncrl.envs.supervision.worker import Failure, FailureKind
-from asyncrl.envs.supervision.worker_process import Failed, WorkerPool, WorkerProcess
+from asyncrl.envs.supervision.worker_process import Deadline, Failed, WorkerPool, WorkerProcess
 from asyncrl.errors import EnvironmentFault, UsageError
 from asyncrl.version import __version__
 
@@ -196,13 +196,13 @@ def _replay_actions(
     steps = 0
     try:
         worker.send_reset(0, capsule.seed, capsule.options)
-        worker.receive(0, time.monotonic() + step_timeout, step_timeout)
+        worker.receive(0, Deadline(step_timeout))
         for action in actions:
             if pool.buffers.terminated[0] or pool.buffers.truncated[0]:
                 return ReplayResult(None, steps, reproduced=False)
             steps += 1
             worker.send_step(0, action)
-            worker.receive(0, time.monotonic() + step_timeout, step_timeout)
+            worker.receive(0, Deadline(step_timeout))
         failure = worker.memory_failure(capsule.memory_limit)
     except Failed as problem:
         failure = problem.failure

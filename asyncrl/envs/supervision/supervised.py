@@ -20,7 +20,7 @@ from asyncrl.envs.options import Supervision
 from asyncrl.envs.seeding import each_seed, next_seed, unpredictable_seeds
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
-from asyncrl.envs.supervision.worker_process import Failed, WorkerPool
+from asyncrl.envs.supervision.worker_process import Deadline, Failed, WorkerPool
 from asyncrl.errors import EnvironmentFault
 
 __all__ = ["SupervisedVectorEnv"]
@@ -210,15 +210,14 @@ class SupervisedVectorEnv(VectorEnv[Any, Any, Any]):
         batch: Any = create_empty_array(space, self.num_envs)
         return concatenate(space, list(newest), batch)
 
-    def _deadline(self) -> float:
-        return time.monotonic() + self._supervision.step_timeout
+    def _deadline(self) -> Deadline:
+        return Deadline(self._supervision.step_timeout)
 
     def _send_reset(self, i: int) -> None:
         self._workers[i].send_reset(self._buffer, self._episodes[i].seed, self._episodes[i].options)
 
-    def _receive(self, i: int, deadline: float | None = None) -> dict[str, Any]:
-        deadline = self._deadline() if deadline is None else deadline
-        return self._workers[i].receive(self._buffer, deadline, self._supervision.step_timeout)
+    def _receive(self, i: int, deadline: Deadline | None = None) -> dict[str, Any]:
+        return self._workers[i].receive(self._buffer, deadline or self._deadline())
 
     def _retry_step(self, i: int, failure: Failure) -> dict[str, Any]:
         """Retry a failed step in a new worker, or truncate the episode; returns the info."""

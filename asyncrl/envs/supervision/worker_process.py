@@ -20,10 +20,16 @@ from asyncrl.common.child_process import ChildProcess, anonymous_file, describe_
 from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, FailureKind, Ready, StepReply
 
-__all__ = ["Failed", "WorkerPool", "WorkerProcess", "first_info"]
+__all__ = ["Deadline", "Failed", "WorkerPool", "WorkerProcess", "first_info"]
 
 _START_TIMEOUT = 120.0
 """Least time in seconds for a worker to import its modules and make its environment."""
+
+_POLL = 1.0
+"""Seconds for which a worker is waited for at a time."""
+
+_SUSPENDED = 1.0
+"""Seconds by which such a wait is late if this process was suspended meanwhile."""
 
 _MIB = 2**20
 
@@ -34,6 +40,29 @@ class Failed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.what)
         self.failure = failure
+
+
+class Deadline:
+    """The end of a wait of `seconds`, in which those do not count for which this process, and maybe the workers with it,
+    was suspended.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    def wait_for(self, poll: select.poll) -> bool:
+        """Wait until `poll` reports an event; False if it reports none in time."""
+        while True:
+            began = time.monotonic()
+            seconds = min(max(0.0, self._at - began), _POLL)
+            if poll.poll(math.ceil(1000 * seconds)):
+                return True
+            waited = time.monotonic() - began
+            if waited > seconds + _SUSPENDED:
+                self._at += waited
+            elif self._at <= began + seconds:
+                return False
 
 
 class WorkerPool:
@@ -90,7 +119,7 @@ class WorkerProcess:
     def ready(self, seconds: float) -> Ready:
         """Wait `seconds`, or two minutes if that is longer, until the environment is made. Raises Failed."""
         seconds = max(seconds, _START_TIMEOUT)
-        reply = self._receive(time.monotonic() + seconds, f"was not made within {seconds:g} s")
+        reply = self._receive(Deadline(seconds), f"was not made within {seconds:g} s")
         assert isinstance(reply, Ready)
         return reply
 
@@ -107,12 +136,12 @@ class WorkerProcess:
         else:
             self._send(pickle.dumps(("step", buffer, action)))
 
-    def receive(self, buffer: int, deadline: float, timeout: float) -> dict[str, Any]:
+    def receive(self, buffer: int, deadline: Deadline) -> dict[str, Any]:
         """Return the info of the last request; the rest of the result is in the shared buffers.
 
-        Raises Failed, also at `deadline`, a time of `time.monotonic`; the message names the `timeout` in seconds.
+        Raises Failed, also at the deadline.
         """
-        reply = self._receive(deadline, f"did not answer within {timeout:g} s")
+        reply = self._receive(deadline, f"did not answer within {deadline.seconds:g} s")
         if reply is None:
             return {}
         assert isinstance(reply, StepReply)
@@ -155,8 +184,8 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is reported by _receive
             self._pipe.send_bytes(message)
 
-    def _receive(self, deadline: float, too_late: str) -> StepReply | Ready | None:
-        if not self._poll.poll(max(0.0, math.ceil(1000 * (deadline - time.monotonic())))):
+    def _receive(self, deadline: Deadline, too_late: str) -> StepReply | Ready | None:
+        if not deadline.wait_for(self._poll):
             raise Failed(self._hung(too_late) if self._process.poll() is None else self._death())
         try:
             message = self._pipe.recv_bytes()
@@ -209,7 +238,7 @@ def first_info(make: Callable[[], gymnasium.Env[Any, Any]], timeout: float) -> d
     try:
         pool.open(worker.ready(timeout))
         worker.send_reset(0, 0, None)
-        return worker.receive(0, time.monotonic() + timeout, timeout)
+        return worker.receive(0, Deadline(timeout))
     except Failed:
         return {}
     finally:
