@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,11 @@ from algorithm_worlds import world_of
 
 from asyncrl.algorithms import A3C, ALGORITHMS, Choices, Range
 from asyncrl.envs import describe
-from asyncrl.errors import UsageError
+from asyncrl.errors import SystemFault, UsageError
 from asyncrl.runs.config.settings import configure
 from asyncrl.studies.tuning.report import write_results
 from asyncrl.studies.tuning.space import Dimension, search_space
-from asyncrl.studies.tuning.storage import Objective, State, Storage
+from asyncrl.studies.tuning.storage import Objective, State, Storage, storage_faults
 
 FACTS: dict[str, Any] = dict(
     algorithm="a3c", env="CartPole-v1", objectives="score", space={"x": "Range"}, settings={"steps": 9}
@@ -160,3 +161,16 @@ def test_the_storage_of_another_study_is_refused(tmp_path: Path, facts: dict[str
     opened(tmp_path)
     with pytest.raises(UsageError, match=sentence):
         opened(tmp_path, **facts)
+
+
+def test_a_storage_that_cannot_be_written_is_named_and_can_be_used_again(tmp_path: Path) -> None:
+    opened(tmp_path)
+    file = tmp_path / "study.db"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))
+    try:
+        with pytest.raises(SystemFault, match=r"study\.db: \S.*; see to the disk, then"), storage_faults(file):
+            opened(tmp_path).ask()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert opened(tmp_path).ask().number == 0

@@ -26,7 +26,16 @@ from asyncrl.studies.processes import cores_of
 from asyncrl.studies.tuning.report import TuningResult, write_results
 from asyncrl.studies.tuning.runs import FollowedRun, Recipe
 from asyncrl.studies.tuning.space import Dimension, search_space
-from asyncrl.studies.tuning.storage import Objective, OpenTrial, State, Storage, Trial, check_optuna, ranked_by
+from asyncrl.studies.tuning.storage import (
+    Objective,
+    OpenTrial,
+    State,
+    Storage,
+    Trial,
+    check_optuna,
+    ranked_by,
+    storage_faults,
+)
 
 __all__ = ["tune"]
 
@@ -163,7 +172,7 @@ def tune(
     )
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with file_lock(plan.folder / ".lock"):
+        with file_lock(plan.folder / ".lock"), storage_faults(plan.folder / "study.db"):
             return _tune(plan)
     except AlreadyLocked as lock:
         raise UsageError(f"{plan.folder} is being tuned by {lock}; wait for it or stop it") from None

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from asyncrl.errors import UsageError
+from asyncrl.errors import SystemFault, UsageError
 from asyncrl.studies.tuning.space import Dimension
 
-__all__ = ["Objective", "OpenTrial", "State", "Storage", "Trial", "check_optuna", "ranked_by"]
+__all__ = ["Objective", "OpenTrial", "State", "Storage", "Trial", "check_optuna", "ranked_by", "storage_faults"]
 
 _STUDY = "asyncrl"
 _SCORE, _SECONDS, _PROBLEM, _FACTS, _SEEDS = "score", "seconds", "problem", "facts", "seeds"
@@ -247,6 +247,20 @@ def check_optuna() -> None:
     """Raise UsageError if Optuna is missing."""
     with _quiet():
         pass
+
+
+@contextlib.contextmanager
+def storage_faults(path: Path) -> Iterator[None]:
+    """Raise SystemFault if the storage at `path` cannot be read or written during the block, as on a full disk."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as problem:
+        cause = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
+        reason = str(getattr(cause, "orig", cause)).partition("\n")[0]
+        raise SystemFault(f"{path}: {reason}; see to the disk, then the same command continues") from problem
 
 
 def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
