@@ -44,7 +44,7 @@ class SyncEnvs(SyncVectorEnv):
             for seed in seeds:
                 with preserved_generators():
                     env = CheckedEnv.made(make, seed)
-                self._claim(env, env_id)
+                    self._claim(env, env_id)
                 self._checked.append(env)
             first, *others = ((env.observation_space, env.action_space) for env in self._checked)
             if any(other != first for other in others):
@@ -54,7 +54,7 @@ class SyncEnvs(SyncVectorEnv):
                 super().__init__(envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         except BaseException:
             for env in self._checked:
-                with suppress(Exception):
+                with suppress(Exception), preserved_generators():
                     env.close()
             self._release()
             raise
@@ -89,8 +89,13 @@ class SyncEnvs(SyncVectorEnv):
         copies = self._rewards.copy(), self._terminations.copy(), self._truncations.copy()
         return deepcopy(self._observations), *copies, batched(infos, self.num_envs) if infos else {}
 
+    def render(self) -> Any:
+        with preserved_generators():
+            return super().render()
+
     def close_extras(self, **kwargs: Any) -> None:
-        super().close_extras(**kwargs)
+        with preserved_generators():
+            super().close_extras(**kwargs)
         self._release()
 
     def _isolation(self) -> AbstractContextManager[None]:

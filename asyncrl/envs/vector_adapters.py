@@ -57,6 +57,14 @@ class NextStepVectorEnv(VectorWrapper):
         reward, terminated, truncated = (self._checked(name, x) for name, x in zip(_ROWS, rows, strict=True))
         return deepcopy(observation), reward, terminated, truncated, self._as_dict(infos)
 
+    def render(self) -> Any:
+        with preserved_generators():
+            return super().render()
+
+    def close(self, **kwargs: Any) -> None:
+        with preserved_generators():
+            super().close(**kwargs)
+
     def _isolation(self) -> AbstractContextManager[None]:
         if self._generators is not None and not self._generators.in_use:
             self._generators = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from global_rng_envs import Careless
+from global_rng_envs import Careless, Together
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,12 +23,13 @@ from asyncrl.envs import Backend, Environments, EnvOptions, describe, global_gen
 from asyncrl.envs.action_masks import MaskedVectorEnv
 from asyncrl.envs.spaces import MaskSource
 from asyncrl.envs.sync_vector import SyncEnvs
+from asyncrl.envs.vector_adapters import NextStepVectorEnv
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Ticket
 from asyncrl.runs.components import actor_spec, make_learner
 from asyncrl.runs.config.resolution import resolve
 
-SOURCES = ["numpy", "normal", "python", "gauss", "torch", "space", "own"]
+SOURCES = ["numpy", "normal", "python", "gauss", "torch", "space", "goal", "own"]
 SMALL: dict[str, Any] = dict(steps=384, actors=2, envs_per_actor=2, t_max=12, eval_episodes=0, seed=5)
 
 
@@ -149,6 +151,21 @@ def test_waiting_for_an_environment_in_another_thread_has_a_limit(monkeypatch: p
         thread.join()
 
 
+def another_thread_may_call() -> bool:
+    """Whether another thread could be inside an environment now."""
+    found: list[bool] = []
+
+    def look() -> None:
+        if global_generators._lock.acquire(blocking=False):
+            global_generators._lock.release()
+            found.append(True)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return bool(found)
+
+
 class Listed(spaces.Box):
     """A space that notes whether another thread could have been inside an environment when its generator was taken."""
 
@@ -156,15 +173,7 @@ class Listed(spaces.Box):
 
     @property
     def np_random(self) -> np.random.Generator:
-        def is_free() -> None:
-            free = global_generators._lock.acquire(blocking=False)
-            self.taken.append(free)
-            if free:
-                global_generators._lock.release()
-
-        thread = threading.Thread(target=is_free)
-        thread.start()
-        thread.join()
+        self.taken.append(another_thread_may_call())
         return super().np_random
 
 
@@ -198,6 +207,35 @@ def test_spaces_that_environments_share_are_batched_outside_every_environments_c
     assert Listed.taken
     MaskedVectorEnv(vector, MaskSource.INFO)
     assert not any(Listed.taken)
+
+
+class Noting:
+    """Notes whether another thread could have been inside an environment when this one was rendered and closed."""
+
+    called: ClassVar[list[bool]] = []
+
+    def render(self) -> Any:
+        self.called.append(another_thread_may_call())
+
+    def close(self, **kwargs: Any) -> None:
+        self.called.append(another_thread_may_call())
+
+
+class Drawn(Noting, Careless):
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+
+class DrawnTogether(Noting, Together):
+    pass
+
+
+def test_environments_are_rendered_and_closed_outside_every_other_environments_calls() -> None:
+    make = partial(Drawn, render_mode="rgb_array")
+    for vector in (SyncEnvs("Drawn", make, [3]), NextStepVectorEnv(DrawnTogether, 3)):
+        Noting.called.clear()
+        vector.render()
+        vector.close()
+        assert Noting.called == [False, False]
 
 
 def test_every_engine_gives_the_same_weights_and_actors_play_different_episodes(tmp_path: Path) -> None:
