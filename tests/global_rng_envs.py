@@ -13,15 +13,18 @@ from gymnasium import spaces
 class Careless(gymnasium.Env[np.ndarray, int]):
     """Draws from `sources` in its constructor, in `reset`, and in every step but the first two; episodes have eight steps.
 
-    Its spaces are class attributes, and its `reset` ignores the seed.
+    Its spaces are class attributes, and its `reset` ignores the seed. `goal` is a space that Gymnasium does not know of.
     """
 
+    goal_space: ClassVar = spaces.Box(0.0, 1.0, (2,), np.float64)
     observation_space: ClassVar = spaces.Box(-1.0, 1.0, (3,), np.float32)
     action_space: ClassVar = spaces.Discrete(2)
     metadata: ClassVar = {"render_modes": []}
     length = 8
 
-    def __init__(self, sources: str = "numpy normal python gauss torch space own", render_mode: str | None = None) -> None:
+    def __init__(
+        self, sources: str = "numpy normal python gauss torch space goal own", render_mode: str | None = None
+    ) -> None:
         self.render_mode = render_mode
         self._sources = sources.split()
         self._made = self._draw()
@@ -49,6 +52,7 @@ class Careless(gymnasium.Env[np.ndarray, int]):
             "gauss": lambda: random.gauss(0.0, 1.0),
             "torch": lambda: float(torch.rand((), dtype=torch.float64)),
             "space": lambda: float(self.observation_space.sample()[0]),
+            "goal": lambda: float(self.goal_space.sample()[1]),
             "own": lambda: float(self.np_random.random()),
         }
         return float(np.tanh(sum(draws[name]() for name in self._sources)))

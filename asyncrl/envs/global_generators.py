@@ -99,7 +99,6 @@ class IsolatedGenerators:
         if not imported and _has_drawn_from_torch():  # the constructor imported torch, so its seed came too late
             env.close()
             env = self._make(make, seed)
-        self._unseeded.seed(seed)  # a generator that the constructor made says nothing about the calls to come
         self._sources += [_Spaces(env), _OwnGenerator(env)]
         return env
 
@@ -132,10 +131,11 @@ class IsolatedGenerators:
         return result
 
     def _make(self, make: Callable[[], _Env], seed: int | None) -> _Env:
-        with _installed(self._sources), _hidden_generators():
+        with _hidden_generators(), _installed(self._sources):
             for source in self._sources:
                 source.seed(seed)
             env = make()
+            self._unseeded.seed(seed)  # a generator that the constructor made says nothing about the calls to come
         _known_spaces.update((id(space), space) for space in _spaces_of(env))
         return env
 
@@ -305,7 +305,8 @@ def _hidden_generators() -> Iterator[None]:
 class _Unseeded:
     """Generators that Gymnasium makes without a seed: `np_random` before it is seeded, new spaces, FrozenLake's maps.
 
-    Those that other threads make meanwhile are not the environment's.
+    Those that other threads make meanwhile are not the environment's. A space may belong to a class or a module and meet
+    other environments, so it has the generator in this environment's calls only, and another one in the next episode.
     """
 
     def __init__(self) -> None:
@@ -313,16 +314,22 @@ class _Unseeded:
         self._thread = 0
         self._seed: int | None = None
         self._made = 0
+        self._own: list[tuple[weakref.ref[Any], Any]] = []
+        """Spaces that were without a generator, with this environment's, or with the others' in its calls."""
 
     def install(self) -> None:
         self._gymnasiums, self._thread = seeding.np_random, threading.get_ident()
         seeding.np_random = self._np_random
+        self._exchange()
 
     def remove(self) -> None:
+        self._exchange()
         seeding.np_random = self._gymnasiums
 
     def seed(self, seed: int | None) -> None:
         self._seed, self._made = seed, 0
+        self._exchange()
+        self._own.clear()
 
     def has_drawn(self) -> bool:
         return self._made > 0
@@ -332,8 +339,18 @@ class _Unseeded:
             self._made += 1
             if self._seed is not None:
                 seed = int(np.random.SeedSequence((self._seed, self._made)).generate_state(1, np.uint64)[0])
+            space = sys._getframe(1).f_locals.get("self")
+            if isinstance(space, spaces.Space) and space._np_random is None:
+                self._own.append((weakref.ref(space), None))
         made: tuple[np.random.Generator, int] = self._gymnasiums(seed)
         return made
+
+    def _exchange(self) -> None:
+        """Exchange the generators that the spaces have for those that are kept here."""
+        found = [(space, kept) for ref, kept in self._own if (space := ref()) is not None]
+        self._own = [(weakref.ref(space), space._np_random) for space, _ in found]
+        for space, kept in found:
+            space._np_random = kept
 
 
 class _OwnGenerator:
