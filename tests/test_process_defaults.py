@@ -115,13 +115,29 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
     return weights(tmp_path_factory.mktemp("defaults") / "run")
 
 
-@pytest.mark.parametrize("defaults", [another_device, no_gradients, torch.inference_mode, strict_numpy])
+@contextmanager
+def autocast() -> Iterator[None]:
+    with torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+@pytest.mark.parametrize("defaults", [another_device, no_gradients, torch.inference_mode, autocast, strict_numpy])
 def test_other_defaults_of_torch_and_numpy_change_no_run(
     defaults: Callable[[], AbstractContextManager[None]], expected: torch.Tensor, tmp_path: Path
 ) -> None:
     with defaults():
         found = weights(tmp_path / "found")
     assert torch.equal(found, expected)
+
+
+def test_the_callers_number_of_threads_is_restored(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        asyncrl.train("CartPole-v1", "a3c", run_dir=tmp_path / "run", steps=64, learner_threads=1, eval_episodes=0)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def weights(folder: Path) -> torch.Tensor:

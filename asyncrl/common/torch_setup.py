@@ -55,10 +55,15 @@ def one_torch_thread() -> Iterator[None]:
 def standard_modes() -> Iterator[None]:
     """Use torch's default modes during the block, whatever the caller has set: gradients on, new tensors on the CPU.
 
-    This undoes `torch.set_grad_enabled(False)`, `torch.inference_mode()` and `torch.set_default_device`, which apply to
-    the calling thread only. The default dtype applies to all threads; therefore every tensor is created with its dtype.
+    This undoes `torch.set_grad_enabled(False)`, `torch.inference_mode()`, `torch.autocast` and `torch.set_default_device`,
+    which apply to the calling thread only. The default dtype applies to all threads; therefore every tensor is created
+    with its dtype. The caller's number of threads is restored.
     """
     with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if torch.get_default_device().type != "cpu":
