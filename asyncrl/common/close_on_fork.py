@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["close", "set_close_on_fork"]
+__all__ = ["close", "is_open", "set_close_on_fork"]
 
 _descriptors: set[int] = set()
 
@@ -16,6 +16,11 @@ _descriptors: set[int] = set()
 def set_close_on_fork(descriptor: int) -> None:
     """Let forks close this descriptor; `close` closes it in this process."""
     _descriptors.add(descriptor)
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether such a descriptor is open in this process, which it is not in a fork."""
+    return descriptor in _descriptors
 
 
 def close(descriptor: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asyncrl.common.close_on_fork import close, set_close_on_fork
+from asyncrl.common.close_on_fork import close, is_open, set_close_on_fork
 from asyncrl.common.os_errors import attach_path
 
 try:
@@ -50,13 +50,16 @@ def file_lock(path: Path) -> Iterator[None]:
             os.write(descriptor, b"%d\n" % os.getpid())
         yield
     finally:
-        close(descriptor)
+        if is_open(descriptor):  # false in a forked process
+            _unlock(descriptor)
+            close(descriptor)
 
 
 def check_unlocked(path: Path) -> None:
     """Raise AlreadyLocked if a process holds the lock on `path`. A missing file is unlocked."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         _lock(file.fileno(), shared=True)
+        _unlock(file.fileno())
 
 
 def _lock(descriptor: int, *, shared: bool) -> None:
@@ -72,6 +75,13 @@ def _lock(descriptor: int, *, shared: bool) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+
+
+def _unlock(descriptor: int) -> None:
+    """Release a lock that another copy of its descriptor would keep: that of a child that another thread is starting."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # not supported, as in `_lock`
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 _LOCKED_BYTE = 2**30

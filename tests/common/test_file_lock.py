@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncrl.common import close_on_fork
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked, file_lock
 
 HOLDER = """
@@ -34,6 +35,19 @@ def test_a_lock_is_exclusive_and_names_its_owner(tmp_path: Path) -> None:
             check_unlocked(lock)
     with file_lock(lock):
         pass
+
+
+def test_a_lock_ends_with_its_block_while_a_child_that_is_being_started_has_its_descriptor(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    before = {*close_on_fork._descriptors}
+    with file_lock(lock):
+        (held,) = close_on_fork._descriptors - before
+        copy = os.dup(held)  # as between fork and exec
+    try:
+        with file_lock(lock):
+            pass
+    finally:
+        os.close(copy)
 
 
 def test_a_lock_ends_with_its_process_even_if_a_fork_survives(tmp_path: Path) -> None:
