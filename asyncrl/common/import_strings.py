@@ -10,6 +10,7 @@ import contextlib
 import functools
 import pickle
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,9 @@ __all__ = ["dump", "find", "install", "is_local", "name_of"]
 
 _local: dict[str, Any] = {}
 """Objects that cannot be found by their qualified name, by the name that this process has given them."""
+
+_lock = threading.RLock()
+"""Held while modules are registered with cloudpickle, and while an object is given its name."""
 
 
 def name_of(code: Any) -> str:
@@ -33,10 +37,11 @@ def name_of(code: Any) -> str:
         return f"{module}:{path}"
     first = name = f"{module}:{path}"
     count = 1
-    while find(name) not in (None, code):  # another object has this name
-        count += 1
-        name = f"{first}-{count}"
-    _local[name] = code
+    with _lock:
+        while find(name) not in (None, code):  # another object has this name
+            count += 1
+            name = f"{first}-{count}"
+        _local[name] = code
     return name
 
 
@@ -62,7 +67,7 @@ def dump(names: Iterable[str], others: Iterable[Any], what: str) -> bytes:
     objects = {name: find(name) for name in names if is_local(name)}
     objects = {name: code for name, code in objects.items() if code is not None}
     others = list(others)
-    with contextlib.ExitStack() as stack:
+    with _lock, contextlib.ExitStack() as stack:
         for module in {m for code in (*objects.values(), *others) for m in _modules_of(code)}:
             if module in sys.modules and module != "__main__" and not _is_importable(module):
                 cloudpickle.register_pickle_by_value(sys.modules[module])

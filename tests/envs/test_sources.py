@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -17,6 +19,7 @@ from worlds import Corridor
 
 import asyncrl
 from asyncrl.api import configure
+from asyncrl.common import import_strings
 from asyncrl.envs import describe, env_id_of, make
 from asyncrl.errors import UsageError
 from asyncrl.launch import resume, start
@@ -124,6 +127,20 @@ def test_objects_that_cannot_be_made_many_times_are_refused(given: Any, tmp_path
         with pytest.raises(UsageError, match=r"^the environment was given as .*: give .*a function that makes one$"):
             call(given, **({} if call is not make else {"num_envs": 1}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_may_send_code_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("of_a_notebook")
+    exec("class Env: pass", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            sent = [*threads.map(lambda _: import_strings.dump(["of_a_notebook:Env"], [], "the environment"), range(300))]
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(set(map(len, sent))) == 1, "by value, each of them"
 
 
 def test_code_that_cannot_be_pickled_is_refused_before_a_run_is_made(tmp_path: Path) -> None:
