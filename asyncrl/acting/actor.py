@@ -14,9 +14,10 @@ from asyncrl.acting.actor_state import ActorState
 from asyncrl.acting.bots import BotOptions, BotRoster
 from asyncrl.algorithms import ActContext, ActionOutput, Algorithm, Policy, algorithm_name_of
 from asyncrl.algorithms.exploration import EnvSlots
-from asyncrl.common.randomness import Stream, constructor_seed, environment_seeds, generator
+from asyncrl.common.randomness import Stream, bot_seed, constructor_seed, environment_seeds, generator
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract, Environments
+from asyncrl.envs.global_generators import preserved_generators, seeded_generators
 from asyncrl.errors import EnvironmentFault
 from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, StepArrays, Ticket
 from asyncrl.networks import NetworkConfig
@@ -97,7 +98,8 @@ class Actor:
         self._slots = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
         spaces, bots = spec.contract.spaces, spec.bots
-        self._bots = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
+        with preserved_generators():
+            self._bots = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
         self._carry: RolloutCarry | None = None
         state = spec.states.get(index)
         if state is None or not self._restore(state):
@@ -214,9 +216,10 @@ class Actor:
 
     def _replace_by_bots(self, bots: BotRoster, output: ActionOutput, ticket: Ticket, t: int) -> ActionOutput:
         """Replace the policy's actions by those of bots where bots play."""
-        bots.begin_episodes(self._is_first_step, ticket.step, (ticket.number, t))
         explored = np.zeros(self.spec.envs, dtype=bool) if output.explored is None else output.explored.numpy()
-        action = bots.act(output.action.numpy(), explored, self.environments.raw_observation, self.environments.infos)
+        with seeded_generators(bot_seed(self.spec.seed, self.index, ticket.number, t)):
+            bots.begin_episodes(self._is_first_step, ticket.step, (ticket.number, t))
+            action = bots.act(output.action.numpy(), explored, self.environments.raw_observation, self.environments.infos)
         return output._replace(action=torch.from_numpy(action))
 
     def _newest_frames(self) -> Tensor:

@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 
-__all__ = ["Stream", "constructor_seed", "environment_seeds", "generator", "seed_process", "uniform"]
+__all__ = ["Stream", "bot_seed", "constructor_seed", "environment_seeds", "generator", "seed_process", "uniform"]
 
 
 class Stream(IntEnum):
@@ -55,6 +55,11 @@ def uniform(root: int, stream: Stream, count: int, *address: int) -> np.ndarray:
 def constructor_seed(root: int, *address: int) -> int:
     """Return the seed for constructors of environments: an actor's (address: its index) or an evaluation's (none)."""
     return int(_sequence(root, Stream.CONSTRUCTOR, *address).generate_state(1)[0])
+
+
+def bot_seed(root: int, *address: int) -> int:
+    """Return the seed for what an actor's bots draw in one step of a rollout."""
+    return int(_sequence(root, Stream.BOT, *address, 0).generate_state(1)[0])
 
 
 def seed_process(root: int, *address: int) -> None:

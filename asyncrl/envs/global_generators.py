@@ -30,7 +30,7 @@ from numpy.random import mtrand
 
 from asyncrl.errors import EnvironmentFault
 
-__all__ = ["IsolatedGenerators", "preserved_generators"]
+__all__ = ["IsolatedGenerators", "preserved_generators", "seeded_generators"]
 
 _WATCHED_RESETS = 20
 _WATCHED_STEPS = 1_000
@@ -62,6 +62,20 @@ def preserved_generators() -> Iterator[None]:
             random.setstate(saved[1])
             if torch is not None:
                 torch.set_state(saved[2])
+
+
+@contextlib.contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """As `preserved_generators`, and let draws in the block depend on `seed` alone."""
+    unseeded = _Unseeded()
+    with preserved_generators(), _installed([unseeded]):
+        unseeded.seed(seed)
+        mtrand.set_bit_generator(np.random.MT19937(seed))
+        random.seed(seed)
+        torch = _torch()
+        if torch is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager

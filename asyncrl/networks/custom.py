@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.random import mtrand
 from torch import Tensor, nn
 
 from asyncrl.common.named_code import describe_exception
 from asyncrl.common.signals import is_from_keyboard
-from asyncrl.envs.global_generators import preserved_generators
+from asyncrl.envs.global_generators import preserved_generators, seeded_generators
 from asyncrl.envs.spaces import Spaces
 from asyncrl.errors import UsageError
 from asyncrl.networks.encoders import entry_spaces, split
@@ -226,10 +223,7 @@ def _article(noun: str) -> str:
 def seeded(generator: torch.Generator) -> Iterator[None]:
     """Let draws from the process's global generators depend on `generator` alone, and leave no trace in them."""
     seed = int(torch.randint(2**31, (), generator=generator, dtype=torch.int64, device="cpu"))
-    with preserved_generators():
-        mtrand.set_bit_generator(np.random.MT19937(seed))
-        random.seed(seed)
-        torch.default_generator.manual_seed(seed)
+    with seeded_generators(seed):
         yield
 
 

@@ -61,6 +61,13 @@ def of_choices():
 def of_parts():
     return lambda observation, info: int(observation["'arm.left'"])
 
+def random_ones():
+    import random
+    import numpy as np
+    from gymnasium import spaces
+    bias, space = np.random.rand(), spaces.Discrete(2)
+    return lambda observation, info: int(np.random.rand() + random.random() + space.sample() > 1 + bias)
+
 def direct(observation, info):
     return 1
 """
@@ -74,6 +81,18 @@ def bots(tmp_path: Path) -> Path:
     file = tmp_path / "bots.py"
     file.write_text(BOTS)
     return file
+
+
+def test_bots_that_draw_random_numbers_play_alike_on_every_engine(bots: Path, tmp_path: Path) -> None:
+    small = SMALL | dict(steps=320, bot=f"{bots}:random_ones", bot_share=0.5)
+
+    def weights(name: str, engine: str) -> torch.Tensor:
+        run = asyncrl.train("CartPole-v1", "dqn", run_dir=tmp_path / name, **small | dict(engine=engine))
+        return asyncrl.load(run.path).checkpoint.weights()
+
+    one = weights("one", "serial")
+    assert torch.equal(one, weights("other", "serial"))
+    assert torch.equal(one, weights("threads", "threads"))
 
 
 @pytest.fixture
