@@ -7,7 +7,6 @@ import itertools
 import math
 import re
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from gymnasium import spaces as gym
 
 from asyncrl.acting.episodes import PlayableEnv, Player, SingleEnv, play_episode
 from asyncrl.common.dtypes import limits
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.os_errors import attach_path
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
@@ -117,7 +117,7 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
     description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract_lines(contract))
     spaces = {"observation_space": _observation_space(contract.spaces), "action_space": _action_space(actions)}
     folder = minari.storage.get_dataset_path(name)
-    with warnings.catch_warnings(action="ignore"), attach_path(folder):  # warnings are about missing metadata
+    with hidden_warnings(), attach_path(folder):  # warnings are about missing metadata
         try:
             minari.create_dataset_from_buffers(name, buffers, **spaces, algorithm_name=player, description=description)
         except ValueError as error:
@@ -279,7 +279,7 @@ def _compare(name: str, recorded: Spaces, contract: Contract) -> None:
 
 def _local_datasets() -> list[str]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # about folders that are not datasets
+        with hidden_warnings():  # about folders that are not datasets
             return list(_minari().list_local_datasets())
     except (FileNotFoundError, ValueError, TypeError):  # there are none, or a folder has an impossible name
         return []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from asyncrl.common.capture import CaptureError, generators_in, map_tensors, tensors_in
+from asyncrl.common.hidden_warnings import hidden_warnings
 
 __all__ = ["is_recording", "recorded"]
 
@@ -168,7 +168,7 @@ class _Recorded:
         self._outside = [x.detach() for x in outside]
         changed = {id(x) for call in calls if call.changes_inputs for x in call.inputs}
         self._changed = [x.detach() for x in outside if id(x) in changed]
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated, and has no successor
+        with torch.no_grad(), hidden_warnings():  # TorchScript is deprecated, and has no successor
             trace: Any = torch.jit.trace
             self._run = trace(run, (*inputs, *passed, *self._outside), check_trace=False)
 
@@ -270,7 +270,7 @@ def _traceable(call: _Call) -> _Call:
         f"    {', '.join(results)} = torch.ops.{str(call.operation).rpartition('.')[0]}({arguments})\n"
         f"    return {', '.join(wanted)}\n"
     )
-    with warnings.catch_warnings(action="ignore"):
+    with hidden_warnings():
         return call._replace(operation=torch.jit.CompilationUnit(source).call, arguments=tuple(call.inputs))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import traceback
-import warnings
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.playback import RolloutSource, open_actor
 from asyncrl.cluster.connection import WorkerSetup
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.randomness import seed_process
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.memory import fill
@@ -25,7 +25,7 @@ __all__ = ["RemoteActor", "view"]
 
 def view(array: np.ndarray) -> Tensor:
     """A tensor that shares the memory of an array in the object store. Nobody may write to it."""
-    with warnings.catch_warnings(action="ignore"):  # torch has no read-only tensors
+    with hidden_warnings():  # torch has no read-only tensors
         return torch.from_numpy(array)
 
 

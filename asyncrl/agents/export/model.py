@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from asyncrl.agents.export.policy import ExportedPolicy
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.errors import UsageError
 
 __all__ = ["OPSET", "check_installed", "examples_of", "open_session", "to_onnx"]
@@ -91,7 +91,7 @@ def _quiet() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with hidden_warnings():
             yield
     finally:
         log.setLevel(level)

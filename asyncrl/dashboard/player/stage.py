@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from asyncrl.acting.episodes import SingleEnv
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.dashboard.player.saliency import is_picture
 from asyncrl.envs import Contract, Step, View
 from asyncrl.errors import EnvironmentFault, UsageError
@@ -33,7 +33,7 @@ class Stage:
         """Why there is no picture; "" if there is one."""
         self._view: View | None = None
         try:
-            with warnings.catch_warnings(action="ignore"):  # about a render mode that it does not have
+            with hidden_warnings():  # about a render mode that it does not have
                 self._view = View(contract)
             self.env: View | SingleEnv = self._view
         except (UsageError, EnvironmentFault) as problem:

@@ -13,7 +13,6 @@ import importlib.util
 import re
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.packages import version_of
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.pixels import StackOptions
@@ -289,7 +289,7 @@ def _load_qt() -> None:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Suppress warnings on bounds that do not fit float32, and those of the packages that envpool imports."""
-    with _lock, warnings.catch_warnings(action="ignore"):
+    with _lock, hidden_warnings():
         yield
 
 

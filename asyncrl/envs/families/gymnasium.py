@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec, find_highest_version, load_env_
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from asyncrl.common import import_strings
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.packages import version_of
 from asyncrl.envs.action_masks import MaskedVectorEnv
 from asyncrl.envs.contract import Contract
@@ -148,7 +148,7 @@ def _autoreset(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> AutoresetM
 
 def _vector(spec: EnvSpec, num_envs: int, **kwargs: Any) -> VectorEnv:
     """Make the vector environment of a registered id."""
-    with warnings.catch_warnings(action="ignore"):  # about a missing autoreset mode
+    with hidden_warnings():  # about a missing autoreset mode
         return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.packages import version_of
 
 __all__ = ["NesGame", "TruncateWhenStuck", "major_version", "makers_of", "registry"]
@@ -27,7 +27,7 @@ _INFOS = ("coins", "flag_get", "life", "score", "stage", "status", "time", "worl
 @cache
 def _package() -> Any:
     """Import the package and make it work with NumPy 2. Raises ImportError."""
-    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):  # `gym` prints a farewell
+    with hidden_warnings(), contextlib.redirect_stderr(io.StringIO()):  # `gym` prints a farewell
         package = importlib.import_module("gym_super_mario_bros")
     if major_version("nes-py") < 9:
         _compute_with_integers()
