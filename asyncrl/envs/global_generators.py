@@ -353,7 +353,7 @@ class _Unseeded:
             self._made += 1
             if self._seed is not None:
                 seed = int(np.random.SeedSequence((self._seed, self._made)).generate_state(1, np.uint64)[0])
-            space = sys._getframe(1).f_locals.get("self")
+            space = sys._getframe(1).f_locals.get("self")  # the caller, if it is the property `Space.np_random`
             if isinstance(space, spaces.Space) and space._np_random is None:
                 self._own.append((weakref.ref(space), None))
         made: tuple[np.random.Generator, int] = self._gymnasiums(seed)
