@@ -65,13 +65,14 @@ def check_beginning(config: RunConfig, contract: Contract, init_from: str | None
 def _check_initial_weights(config: RunConfig, network: nn.Module) -> None:
     """Raise CheckpointError unless the weights to start from are those of a network like the run's."""
     checkpoint, parameters = initial_checkpoint(config), list(network.parameters())
+    weights, count = checkpoint.weights(), sum(parameter.numel() for parameter in parameters)
     theirs, ours = checkpoint.config.algorithm.name, config.algorithm.name
-    try:
-        check_parameters(checkpoint.weights(), sum(parameter.numel() for parameter in parameters))
-    except CheckpointError as problem:
-        if theirs == ours:
-            raise
-        raise CheckpointError(f"{str(problem).partition(';')[0]}; they are from {theirs}: name a run of {ours}") from None
+    if weights.numel() != count and theirs != ours:
+        raise CheckpointError(
+            f"initial weights of {theirs}, with {weights.numel():,} parameters, where {ours} has {count:,}; "
+            f"name a run of {ours}"
+        )
+    check_parameters(weights, count)
     if [tensor.shape for tensor in checkpoint.network().values()] != [parameter.shape for parameter in parameters]:
         raise CheckpointError("initial weights of a different network: its layers have other shapes")
     activation = checkpoint.config.network.activation

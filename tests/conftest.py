@@ -84,6 +84,7 @@ SLOW = {
     "acting/test_actor_state::test_a_run_is_resumed_where_every_episode_has_just_begun",
     "acting/test_bots",
     "acting/test_datasets",
+    "acting/test_imitation",
     "agents/test_agent",
     "agents/test_evaluation",
     "agents/test_evaluation_videos::test_videos_are_of_evaluations_and_leave_the_weights_as_they_are",

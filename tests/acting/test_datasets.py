@@ -1,4 +1,4 @@
-"""Datasets: recording, reading, imitation, and offline training."""
+"""Datasets: recording, reading, and offline training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import itertools
 import json
 import os
-import signal
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,67 +14,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from corridor_episodes import CORRIDOR, SMALL, random_player
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
-from interrupted_runs import Listener, handled_by
+from interrupted_runs import Listener
 from space_envs import KINDS
 
-import asyncrl
 from asyncrl.acting import datasets
 from asyncrl.acting.actor import ActorSpec
 from asyncrl.acting.datasets import Demonstration
-from asyncrl.acting.episodes import Player
 from asyncrl.acting.playback import Playback
 from asyncrl.agents.imitation import CloningOptions
-from asyncrl.api import configure, evaluate, load, record
+from asyncrl.api import configure, evaluate, record
 from asyncrl.cli import main
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.spaces import pack
-from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.errors import UsageError
 from asyncrl.experience import stack_frames
 from asyncrl.experience.rollout import Ticket
 from asyncrl.launch import imitate, resume, start
 from asyncrl.runs.components import actor_spec
 from asyncrl.runs.config.resolution import resolve
-from asyncrl.runs.run import Run
 
 minari = pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
-CORRIDOR = "worlds:Corridor-v0"
-SMALL: dict[str, Any] = dict(
-    actors=1, envs_per_actor=4, learning_starts=100, capacity=2_000, batch_size=32, engine="serial"
-)
-BOTS = "def right():\n    return lambda observation, info: 1\n"
-
-
-@pytest.fixture(autouse=True)
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where datasets lie."""
-    (tmp_path / "shelf").mkdir()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "shelf"))
-
-
-@pytest.fixture
-def walked(tmp_path: Path) -> str:
-    """Ten episodes of a bot that walks to the goal."""
-    (tmp_path / "bots.py").write_text(BOTS)
-    record(CORRIDOR, "corridor/right-v0", 10, bot=f"{tmp_path / 'bots.py'}:right")
-    return "corridor/right-v0"
-
-
-@pytest.fixture
-def chance() -> str:
-    """Sixty episodes of random actions."""
-    contract = describe(CORRIDOR)
-    datasets.write(
-        "corridor/chance-v0", contract, list(datasets.record(random_player(CORRIDOR), contract, 60, 1)), "chance"
-    )
-    return "corridor/chance-v0"
-
-
-def random_player(env: str) -> Player:
-    random, actions = np.random.default_rng(1), describe(env).spaces.actions
-    return lambda observation, info, begins: actions.random(random, 1)
+pytestmark = pytest.mark.usefixtures("shelf")
 
 
 @pytest.mark.parametrize("env", [CORRIDOR, "Pendulum-v1", "ALE/Pong-v5"])
@@ -174,98 +137,6 @@ def test_a_recorded_episode_that_the_environment_truncates_is_not_cut_off(tmp_pa
     assert (recorded.lengths, recorded.cut_off) == ((200,), 0)
 
 
-@pytest.mark.parametrize("algorithm", ["a3c", "dqn", "c51"])
-def test_imitation_does_what_was_done(tmp_path: Path, walked: str, algorithm: str) -> None:
-    epochs = []
-    config = configure(CORRIDOR, algorithm, eval_greedy=True, eval_episodes=10)
-    options = CloningOptions(imitation_epochs=60, imitation_rate=1e-2)
-    run, best = imitate(config, walked, options, tmp_path / "run", epochs.append)
-    assert best.agreement == 1.0
-    score = evaluate(run, 10)
-    assert score.mean == pytest.approx(np.mean([one.score for one in datasets.read(walked, describe(CORRIDOR))]), abs=0.02)
-    assert best.validation_loss == min(epoch.validation_loss for epoch in epochs)
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "raised"), [(signal.SIGINT, 130, KeyboardInterrupt), (signal.SIGTERM, 0, SystemExit)]
-)
-def test_imitation_that_a_signal_stops_ends_as_training_does(
-    tmp_path: Path, walked: str, monkeypatch: pytest.MonkeyPatch, number: int, code: int, raised: type[BaseException]
-) -> None:
-    def stopped(*arguments: Any, **options: Any) -> Any:
-        return imitate(*arguments[:4], lambda epoch: os.kill(os.getpid(), number), **options)
-
-    monkeypatch.setattr("asyncrl.cli.pretrain.imitate", stopped)
-    assert main(["pretrain", "a3c", CORRIDOR, "--data", walked, "--run-dir", str(tmp_path / "run")]) == code
-    monkeypatch.setattr("asyncrl.launch.imitate", stopped)
-    with pytest.raises(raised), handled_by(signal.SIG_DFL):
-        asyncrl.pretrain(CORRIDOR, "a3c", walked, run_dir=tmp_path / "again")
-    assert Run(tmp_path / "again").interruption == signal.Signals(number).name
-
-
-def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path) -> None:
-    (tmp_path / "bots.py").write_text("def brake():\n    return lambda observation, info: [-observation[2] / 4]\n")
-    record("Pendulum-v1", "pendulum/brake-v0", 3, bot=f"{tmp_path / 'bots.py'}:brake")
-    config = configure("Pendulum-v1", "a3c", eval_episodes=0)
-    options = CloningOptions(imitation_epochs=30, imitation_rate=1e-2)
-    run, best = imitate(config, "pendulum/brake-v0", options, tmp_path / "run")
-    assert best.agreement is None
-    agent = load(run.path)
-    for episode in datasets.read("pendulum/brake-v0", agent.contract):
-        done = np.concatenate([agent.act(one) for one in episode.observation[:-1:20]])
-        assert done == pytest.approx(-episode.observation[:-1:20, 2] / 4, abs=0.3)
-
-
-def test_some_episodes_are_left_to_learn_from_however_many_are_held_out(tmp_path: Path, walked: str) -> None:
-    options = CloningOptions(imitation_epochs=1, validation=0.99)
-    _, best = imitate(configure(CORRIDOR, "a3c", eval_episodes=0), walked, options, tmp_path / "run")
-    assert best.number == 1
-
-
-def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_they_are_divided(tmp_path: Path, chance: str) -> None:
-    config = configure(CORRIDOR, "dqn", eval_episodes=0)
-    losses = []
-    for batch in (1, 128, 10_000):
-        options = CloningOptions(imitation_epochs=1, imitation_batch=batch, imitation_rate=1e-30)
-        _, epoch = imitate(config, chance, options, tmp_path / f"run-{batch}")
-        losses.append(epoch.loss)
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
-
-
-def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str) -> None:
-    """There is nothing to learn from chance: what is learned by heart does not help with other episodes."""
-    epochs: list[Any] = []
-    options = CloningOptions(imitation_epochs=500, patience=3, imitation_rate=3e-2)
-    config = configure(CORRIDOR, "a3c", eval_episodes=0)
-    _, best = imitate(config, chance, options, tmp_path / "run", epochs.append)
-    assert len(epochs) == best.number + 3 < 500
-
-
-@pytest.mark.parametrize("algorithm", ["a3c", "dqn"])
-def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, algorithm: str) -> None:
-    run, _ = imitate(configure(CORRIDOR, algorithm, eval_episodes=0), walked, run_dir=tmp_path / "run")
-    more = SMALL | dict(learning_starts=10) if algorithm == "dqn" else dict(actors=1, envs_per_actor=4, t_max=5)
-    config = configure(CORRIDOR, algorithm, **more, init_from=str(run.path), steps=20, eval_episodes=10, eval_greedy=True)
-    _, outcome = start(config, tmp_path / "trained")
-    assert outcome.evaluation is not None
-    assert outcome.evaluation.mean == evaluate(run.path, 10, greedy=True).mean
-    with pytest.raises(CheckpointError, match="initial weights of a different network"):
-        start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), hidden=(8,)), tmp_path / "other")
-    with pytest.raises(
-        CheckpointError, match=f"^--init-from .* parameters, not .*; they are from {algorithm}: name a run of iqn$"
-    ):
-        start(configure(CORRIDOR, "iqn", init_from=str(run.path)), tmp_path / "other")
-    with pytest.raises(CheckpointError, match="with another activation; add --activation tanh"):
-        start(configure(CORRIDOR, algorithm, **more, init_from=str(run.path), activation="relu"), tmp_path / "other")
-
-
-def test_layers_of_other_shapes_do_not_start_from_weights_of_the_same_number(tmp_path: Path, walked: str) -> None:
-    run, _ = imitate(configure(CORRIDOR, "dqn", eval_episodes=0, hidden=(7, 8)), walked, run_dir=tmp_path / "run")
-    other = configure(CORRIDOR, "dqn", **SMALL, init_from=str(run.path), hidden=(12, 3))
-    with pytest.raises(CheckpointError, match="its layers have other shapes"):
-        start(other, tmp_path / "other")
-
-
 def test_playback_deals_out_what_was_recorded_in_order(walked: str) -> None:
     config = resolve(configure(CORRIDOR, "dqn", **SMALL, offline=walked, t_max=7), describe(CORRIDOR))
     spec: ActorSpec = actor_spec(config, describe(CORRIDOR))
@@ -354,31 +225,6 @@ def test_a_name_that_cannot_be_is_refused_before_anybody_plays(tmp_path: Path, w
     with pytest.raises(UsageError, match=f"dataset {name}"):
         record(CORRIDOR, name, 1, bot=f"{tmp_path / 'bots.py'}:broken")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_one_episode_is_not_enough_to_imitate(tmp_path: Path) -> None:
-    contract = describe(CORRIDOR)
-    (one,) = datasets.record(random_player(CORRIDOR), contract, 1, 1)
-    assert isinstance(one, Demonstration)
-    datasets.write("corridor/one-v0", contract, [one], "chance")
-    with pytest.raises(UsageError, match="at least two episodes"):
-        imitate(configure(CORRIDOR, "a3c"), "corridor/one-v0", run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"imitation_epochs": 0}, "--imitation-epochs must be 1 or more"),
-        ({"imitation_epochs": 2.5}, "imitation_epochs: expected a whole number"),
-    ],
-)
-def test_impossible_options_of_imitation_leave_no_run(
-    tmp_path: Path, walked: str, options: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(UsageError, match=sentence):
-        asyncrl.pretrain(CORRIDOR, "a3c", walked, run_dir=tmp_path / "run", **options)
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
