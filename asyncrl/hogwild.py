@@ -25,7 +25,8 @@ from asyncrl.algorithms.weight_optimizer import initial_state
 from asyncrl.common.randomness import seed_process
 from asyncrl.common.signals import StopRequest, handle_stop_signals
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines.completed import TIMEOUT, waiting_time
+from asyncrl.common.waiting import waiting_time
+from asyncrl.engines.completed import TIMEOUT
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import Workers
 from asyncrl.envs import Contract

@@ -5,21 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from asyncrl.common.waiting import waiting_time
 from asyncrl.errors import ActorDied
 from asyncrl.experience.rollout import Ticket
 
-__all__ = ["TIMEOUT", "CompletedRollouts", "waiting_time"]
+__all__ = ["TIMEOUT", "CompletedRollouts"]
 
 TIMEOUT = 300.0
 """Seconds without a completed rollout after which the actors are considered dead."""
-
-_LONGEST_POLL = 2.0
-"""Seconds that a poll counts as at most: where it took longer, this process, and maybe the actors, were suspended."""
-
-
-def waiting_time(began: float) -> float:
-    """Seconds since a poll of a second `began` (`time.monotonic`), without those in which this process was suspended."""
-    return min(time.monotonic() - began, _LONGEST_POLL)
 
 
 class CompletedRollouts:

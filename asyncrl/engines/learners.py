@@ -24,7 +24,8 @@ from torch import Tensor
 from asyncrl.algorithms.normalization import Normalization, ValueStatistics
 from asyncrl.common.sharding import BatchShard
 from asyncrl.common.torch_setup import set_torch_threads
-from asyncrl.engines.completed import TIMEOUT, waiting_time
+from asyncrl.common.waiting import waiting_time
+from asyncrl.engines.completed import TIMEOUT
 from asyncrl.engines.mailbox import Mailbox
 from asyncrl.engines.shared_memory import SharedMemory
 from asyncrl.engines.workers import LEARNERS, Workers

@@ -17,6 +17,7 @@ import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from asyncrl.common.child_process import ChildProcess, anonymous_file, describe_exit_code
+from asyncrl.common.waiting import waiting_time
 from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, FailureKind, Ready, StepReply
 
@@ -24,12 +25,6 @@ __all__ = ["Deadline", "Failed", "WorkerPool", "WorkerProcess", "first_info"]
 
 _START_TIMEOUT = 120.0
 """Least time in seconds for a worker to import its modules and make its environment."""
-
-_POLL = 1.0
-"""Seconds for which a worker is waited for at a time."""
-
-_SUSPENDED = 1.0
-"""Seconds by which such a wait is late if this process was suspended meanwhile."""
 
 _MIB = 2**20
 
@@ -43,26 +38,19 @@ class Failed(Exception):
 
 
 class Deadline:
-    """The end of a wait of `seconds`, in which those do not count for which this process, and maybe the workers with it,
-    was suspended.
-    """
+    """The end of `seconds` of waiting for workers. Those in which this process was suspended hardly count."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._at = time.monotonic() + seconds
+        self.seconds = self._left = seconds
 
     def wait_for(self, poll: select.poll) -> bool:
         """Wait until `poll` reports an event; False if it reports none in time."""
         while True:
-            began = time.monotonic()
-            seconds = min(max(0.0, self._at - began), _POLL)
-            if poll.poll(math.ceil(1000 * seconds)):
-                return True
-            waited = time.monotonic() - began
-            if waited > seconds + _SUSPENDED:
-                self._at += waited
-            elif self._at <= began + seconds:
-                return False
+            began, seconds = time.monotonic(), min(1.0, self.seconds / 10, max(0.0, self._left))
+            has_event = bool(poll.poll(math.ceil(1000 * seconds)))
+            self._left -= waiting_time(began, seconds)
+            if has_event or not seconds:
+                return has_event
 
 
 class WorkerPool:
