@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,6 +163,7 @@ def test_the_storage_of_another_study_is_refused(tmp_path: Path, facts: dict[str
 
 
 def test_a_storage_that_cannot_be_written_is_named_and_can_be_used_again(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no limits")
     opened(tmp_path)
     file = tmp_path / "study.db"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
