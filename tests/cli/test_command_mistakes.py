@@ -67,7 +67,7 @@ MISTAKES = {
     f"{CORRIDOR} --init-from nowhere --run-dir new --seeds 2": "--init-from nowhere: run folder nowhere does not exist",
     "tune a3c worlds:Corridor-v0 --init-from nowhere": "--init-from nowhere: run folder nowhere does not exist",
     f"{CORRIDOR} --init-from damaged --run-dir new": "--init-from damaged: /",
-    f"{CORRIDOR} --init-from pretrained/pong-ppo": "--init-from pretrained/pong-ppo: initial weights of a different",
+    f"{CORRIDOR} --init-from pretrained/pong-ppo": "--init-from pretrained/pong-ppo: initial weights of ppo",
     "train --resume nowhere": "run folder nowhere does not exist",
     "train --resume run/checkpoints": "run/checkpoints is not a run folder: it has no config.json",
     "train --resume run/latest": "a checkpoint cannot be resumed; name its run: run\n",

@@ -80,7 +80,7 @@ SEEN_IN_FILES: dict[str, Any] = dict(
 
 TRIED_ELSEWHERE = {
     "preset": "runs/test_settings.py",
-    "init_from": "acting/test_datasets.py",
+    "init_from": "acting/test_imitation.py",
     "offline": "acting/test_datasets.py",
     "bot": "acting/test_bots.py",
     "on_divergence": "runs/test_divergence.py",
