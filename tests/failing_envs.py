@@ -110,6 +110,14 @@ class Forgetful(Raising):
         return np.array([time.monotonic(), self._age, 0.0])
 
 
+class Closing(Counting):
+    """Writes in the folder `once` that it was closed."""
+
+    def close(self) -> None:
+        assert self._once is not None
+        (Path(self._once) / "closed").touch()
+
+
 class Blind(Counting):
     def _answer(self) -> Any:
         return np.full(3, np.nan), 0.0, False, False, {}

@@ -20,7 +20,7 @@ import cloudpickle
 
 from asyncrl.common import fork_pool
 from asyncrl.common.child_process import describe_exit_code, report_crashes, working_directory
-from asyncrl.common.close_on_fork import set_close_on_fork
+from asyncrl.common.close_on_fork import close_connection_on_fork, set_close_on_fork
 from asyncrl.common.fork_server import FORK_FAILED, serve
 from asyncrl.common.torch_setup import set_torch_threads
 from asyncrl.engines.shared_memory import SharedMemory
@@ -90,6 +90,7 @@ class Workers:
         try:
             for index in range(count):
                 own_end, worker_end = multiprocessing.Pipe()
+                close_connection_on_fork(own_end)  # a worker ends when its last copy is closed
                 self._pipes.append(own_end)
                 with worker_end:
                     self._server.fork(index, [worker_end.fileno(), *descriptors])

@@ -18,6 +18,7 @@ from typing import Any
 
 import failing_envs
 import pytest
+from forks import idle_fork
 
 from asyncrl.common import fork_pool
 from asyncrl.engines import shared_memory
@@ -130,6 +131,23 @@ def test_a_worker_that_ends_without_a_word_is_named_with_its_environment(
     finally:
         workers.close()
         fork_pool.shutdown_idle()  # with what a worker has left
+
+
+def say_goodbye(index: int, pipe: Connection, file: Path) -> None:
+    pipe.send("hello")
+    pipe.poll(None)  # until its owner closes it
+    file.write_text("goodbye")
+
+
+def test_workers_end_by_themselves_although_a_fork_of_their_owner_lives_on(contract: Contract, tmp_path: Path) -> None:
+    workers = Workers(say_goodbye, 1, contract, tmp_path / "words")
+    try:
+        assert answers(workers, 1) == ["hello"]
+        with idle_fork():
+            workers.close()
+            assert (tmp_path / "words").read_text() == "goodbye"
+    finally:
+        workers.close()
 
 
 def test_where_a_worker_crashed_is_written_to_standard_error(contract: Contract, capfd: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 import psutil
 import pytest
+from forks import idle_fork
 from gymnasium.vector import SyncVectorEnv
 
 from asyncrl.cli import main
@@ -376,6 +377,13 @@ def test_a_damaged_capsule_is_refused_with_a_reason(
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+def test_environments_are_closed_although_a_fork_of_their_owner_lives_on(tmp_path: Path) -> None:
+    with supervised("Closing", kwargs={"once": str(tmp_path)}) as vector, idle_fork():
+        vector.reset(seed=0)
+        vector.close()
+        assert (tmp_path / "closed").exists()
 
 
 def test_workers_end_when_their_parent_is_killed_even_inside_a_step() -> None:

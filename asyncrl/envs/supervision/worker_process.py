@@ -17,6 +17,7 @@ import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from asyncrl.common.child_process import ChildProcess, anonymous_file, describe_exit_code
+from asyncrl.common.close_on_fork import close_connection_on_fork
 from asyncrl.common.waiting import waiting_time
 from asyncrl.envs.supervision.shared_buffers import SharedBuffers
 from asyncrl.envs.supervision.worker import DUMP_TRACEBACK, OK, Failure, FailureKind, Ready, StepReply
@@ -92,6 +93,7 @@ class WorkerProcess:
         self._pool = pool
         self._row = row
         self._pipe, workers_end = multiprocessing.Pipe()
+        close_connection_on_fork(self._pipe)  # the worker ends when the last copy is closed
         self._traces = os.fdopen(anonymous_file(), "w+b")
         descriptors = (workers_end.fileno(), memory, self._traces.fileno())
         with workers_end:
