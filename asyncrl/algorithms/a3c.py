@@ -29,7 +29,8 @@ class A3C(Algorithm):
         L = mean [−log π(a_t|s_t; θ)·A_t + c·(R_t − V(s_t; θ_v))² − β·H(π(·|s_t; θ))]
 
     A_t is constant in the policy's gradient, R_t in the value's. The mean is over the valid steps of an update's
-    rollouts; the paper sums. R_t = r_t where the step terminated.
+    rollouts; the paper sums. R_t = r_t where the step terminated. With `gae_lambda` λ below 1, A_t is GAE(λ) (Schulman
+    et al. 2016, equation 16) and R_t = A_t + V(s_t).
     """
 
     name: ClassVar[str] = "a3c"

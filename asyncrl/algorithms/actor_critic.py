@@ -35,7 +35,7 @@ class EpisodicActorCritic(Algorithm):
     """
 
     name: ClassVar[str] = "actor-critic"
-    summary: ClassVar[str] = "one update per episode, returns against a learned critic"
+    summary: ClassVar[str] = "one update per batch of whole episodes, returns against a learned critic"
     network: ClassVar = ActorCritic
     learns_value = True
     optimizer: ClassVar[OptimizerConfig] = OptimizerConfig(Optimizer.ADAM, 1e-3, decay=0.999)

@@ -30,7 +30,7 @@ class Optimizer(Enum):
     """The optimizers by name."""
 
     RMSPROP = "rmsprop"
-    """RMSProp with ε inside the square root (Mnih et al. 2016, equation 8)"""
+    """RMSProp with ε inside the square root (Mnih et al. 2016, section 4)"""
     RMSPROP_OUTSIDE = "rmsprop-outside"
     """RMSProp with ε outside the square root, as in torch and Keras"""
     ADAM = "adam"

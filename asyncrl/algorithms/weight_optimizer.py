@@ -80,7 +80,7 @@ def optimizer_step(
 def _rmsprop_inside(
     config: OptimizerConfig, weights: Tensor, gradient: Tensor, average: Tensor, learning_rate: float
 ) -> None:
-    """RMSProp with ε inside the square root (Mnih et al. 2016, equation 8).
+    """RMSProp with ε inside the square root (Mnih et al. 2016, section 4).
 
         g ← α·g + (1 − α)·Δθ²,  θ ← θ − η·Δθ / √(g + ε)
 
