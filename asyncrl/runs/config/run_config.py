@@ -192,11 +192,12 @@ class RunConfig:
     env_threads: int = 1
     """Threads that step one actor's environments (Atari, EnvPool)."""
     target_return: float | None = None
-    """Stop once an evaluation's mean return reaches this."""
+    """Stop once an evaluation's mean return reaches this. Without --eval-every, evaluations are a twentieth of the run
+    apart."""
     patience: int | None = None
     """Stop after this many evaluations in a row without a better mean return (with --eval-every)."""
     eval_every: int = 0
-    """Steps between evaluations; 0 evaluates only at the end."""
+    """Steps between evaluations; 0 evaluates only at the end, unless there is a --target-return."""
     eval_episodes: int = 30
     """Episodes per evaluation; 0 turns evaluations off."""
     eval_greedy: bool = False
