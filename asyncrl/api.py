@@ -99,6 +99,9 @@ def train(
         UsageError: For settings that are unknown, impossible or without effect.
         KeyboardInterrupt: After Ctrl-C; what was learned is saved.
         SystemExit: After SIGTERM or SIGHUP, as after Ctrl-C; the program ends with exit code 143 or 129.
+        EnvironmentFault: If an environment raises or breaks its contract; what was learned is saved.
+        DivergenceError: If training diverges; the last sound checkpoint is the newest.
+        AsyncRLError: Other faults, such as ActorDied, or SystemFault for a full disk; the message says what was saved.
         Exception: What a callback raised; what was learned is saved.
 
     >>> run = train("CartPole-v1", "a3c", steps=100_000)
@@ -148,8 +151,7 @@ def resume(
     Raises:
         UsageError: For settings that cannot change in a run.
         CheckpointError: If every checkpoint is damaged.
-        KeyboardInterrupt: After Ctrl-C; what was learned is saved.
-        SystemExit: As for `train`.
+        KeyboardInterrupt, SystemExit, AsyncRLError, Exception: As for `train`.
     """
     place, follows = fetched(run, lambda line: None)
     run = open_to_resume(place, trust=trust)

@@ -46,7 +46,8 @@ def check_lockstep(
         algorithm: Name, class or instance of the algorithm.
         engines: The engines to compare.
         settings: Settings of the run, for example `steps=2_000`, `network=MyEncoder`. Default: three actors with four
-            environments each, lag 2, and as many steps as four updates take.
+            environments each, lag 2, two rollouts per update, and as many steps as four updates take, or eighty with a
+            replay buffer.
 
     Raises:
         AssertionError: If the weights differ, with the engines and the first parameter that does; or if the run learned

@@ -66,6 +66,7 @@ def evaluate(
     Raises:
         UsageError: For options that are impossible or without effect, or an environment that differs.
         CheckpointError: If the checkpoint is damaged.
+        EnvironmentFault: If the environment raises or breaks its contract.
     """
     _check_options(episodes, seed, epsilon, max_steps)
     if envs is not None:
@@ -124,6 +125,7 @@ def play(
 
     Raises:
         UsageError: As `evaluate`; and if the file cannot be written or there is no display.
+        EnvironmentFault: As `evaluate`.
     """
     _check_options(episodes, seed, epsilon, max_steps)
     path = None if video is None else as_path("video", video).absolute()  # an environment may change the working directory
@@ -202,6 +204,7 @@ def record(
 
     Raises:
         UsageError: If the dataset exists already, or an option is impossible or without effect.
+        EnvironmentFault: If the environment raises or breaks its contract.
     """
     _check_options(episodes, seed, epsilon, max_steps)
     datasets.check_name_free(out)

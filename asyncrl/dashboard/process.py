@@ -71,6 +71,7 @@ def watch(
 
     Raises:
         UsageError: If a folder does not exist, `port` is in use, or starlette or uvicorn is not installed.
+        SystemFault: If `port` is None and no port is free.
 
     >>> with asyncrl.watch("runs", wait=False) as page:
     ...     print(page.url)

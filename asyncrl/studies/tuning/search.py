@@ -122,7 +122,8 @@ def tune(
         trials: Number of trials, those of the folder included.
         seeds: Extra seeds to rerun the best settings with (those of the best tenth of the trials, at most three); 0 for
             none.
-        objectives: "score" or "seconds", or both: then no trial is stopped early, and the Pareto front is shown.
+        objectives: "score", "seconds" or both. With both, the Pareto front is shown; only with "score" alone are trials
+            stopped early.
         search: Settings to vary; () for all that have a search space (`Range` and `Choices` in their types).
         folder: Folder of the study; None is `studies/tune-ALGO-ENV`.
         jobs: Trials at a time; None is as many as the cores allow.

@@ -87,7 +87,7 @@ class OpenTrial:
     def report(self, scores: Sequence[float]) -> bool:
         """Note the evaluations so far. Returns whether to stop a trial that is worse than others at the same place.
 
-        With two objectives nothing is stopped: a worse score may be the price of a faster run.
+        Where seconds count nothing is stopped: a worse score may be the price of a faster run.
         """
         if len(self._objectives) > 1 or self._objectives[0] is not Objective.SCORE:
             return False
