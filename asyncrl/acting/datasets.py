@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import math
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ from gymnasium import spaces as gym
 
 from asyncrl.acting.episodes import PlayableEnv, Player, SingleEnv, play_episode
 from asyncrl.common.dtypes import limits
+from asyncrl.common.file_lock import AlreadyLocked, file_lock
+from asyncrl.common.folders import new_folders
 from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.os_errors import attach_path
 from asyncrl.common.randomness import Stream, environment_seeds
@@ -34,6 +39,8 @@ _NAME_RULE = "NAME-v0 or NAMESPACE/NAME-v0, of letters, digits, - and _, the nam
 _MAX_EPISODES = 10_000_000
 _MAX_SPACE_SIZE = 1_000_000
 """Numbers in one observation or action."""
+_EPISODE_OVERHEAD = 32_768
+"""Bytes of a file beside each episode's arrays, at most; about half of it is used."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,13 @@ def _check_name(name: str) -> None:
 
 
 def write(name: str, contract: Contract, episodes: Sequence[Demonstration], player: str) -> None:
-    """Write a new dataset; `player` names its author.
+    """Write a new dataset; `player` names its author. What a killed process has left of one is removed.
 
     Raises UsageError if the name is malformed or taken: datasets are never overwritten.
     """
     check_name_free(name)
     minari = _minari()
+    folder = Path(minari.storage.get_dataset_path(name))
     actions = contract.spaces.actions
     buffers = [
         minari.data_collector.EpisodeBuffer(
@@ -114,17 +122,51 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
         )
         for i, episode in enumerate(episodes)
     ]
-    description = f"{contract.env}, recorded by asyncrl: " + "; ".join(contract_lines(contract))
-    spaces = {"observation_space": _observation_space(contract.spaces), "action_space": _action_space(actions)}
-    folder = minari.storage.get_dataset_path(name)
-    with hidden_warnings(), attach_path(folder):  # warnings are about missing metadata
+    arrays = [(one.observations, one.actions, one.rewards, one.terminations, one.truncations) for one in buffers]
+    metadata = {
+        "dataset_id": name,
+        "algorithm_name": player,
+        "description": f"{contract.env}, recorded by asyncrl: " + "; ".join(contract_lines(contract)),
+        "minari_version": minari.__version__,
+    }
+    with attach_path(folder), _new_folder(name, folder) as new:
+        _check_room(new, sum(_EPISODE_OVERHEAD + sum(array.nbytes for array in episode) for episode in arrays))
         try:
-            minari.create_dataset_from_buffers(name, buffers, **spaces, algorithm_name=player, description=description)
+            if "/" in name and (namespace := name.rpartition("/")[0]) not in minari.namespace.list_local_namespaces():
+                minari.namespace.create_namespace(namespace)
+            storage = minari.dataset.minari_storage.MinariStorage.new(
+                new / "data", observation_space=_observation_space(contract.spaces), action_space=_action_space(actions)
+            )
+            storage.update_metadata(metadata)
+            storage.update_episodes(buffers)
         except ValueError as error:
             raise UsageError(f"dataset {name}: {error}") from None
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # a part of a dataset would take its name
-            raise
+
+
+def _check_room(folder: Path, nbytes: int) -> None:
+    """Raise OSError if the disk has no room for a file of this size. HDF5 would crash the process while writing it."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(nbytes, 1))
+    elif shutil.disk_usage(folder).free < nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def _new_folder(name: str, folder: Path) -> Iterator[Path]:
+    """A hidden folder that Minari does not list; it becomes `folder` if the block ends without an error."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        with new_folders(temporary), file_lock(temporary / "lock"):
+            try:
+                shutil.rmtree(temporary / folder.name, ignore_errors=True)  # may be left from a crash
+                (temporary / folder.name).mkdir()
+                yield temporary / folder.name
+                (temporary / folder.name).rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except AlreadyLocked as lock:
+        raise UsageError(f"dataset {name} is being recorded by {lock}; choose another name") from None
 
 
 def _last_step(steps: int) -> np.ndarray:
@@ -289,6 +331,8 @@ def _minari() -> Any:
     try:
         import minari
         import minari.data_collector
+        import minari.dataset.minari_storage
+        import minari.namespace
         import minari.storage
     except ImportError:
         raise UsageError("datasets need a package: pip install 'asyncrl[data]'") from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
-import os
+import shutil
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -93,21 +94,52 @@ def test_a_dataset_of_others_is_read_as_its_environment_is_seen(kind: str) -> No
     assert np.array_equal(read.observation, pack(contract.spaces, own.observations))
 
 
-def test_a_dataset_that_does_not_fit_on_the_disk_leaves_its_name_free(
-    walked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create = minari.create_dataset_from_buffers
+def recording(tmp_path: Path) -> list[str]:
+    return ["record", CORRIDOR, "--out", "corridor/more-v0", "--bot", f"{tmp_path / 'bots.py'}:right", "--episodes=9"]
 
-    def fill(*data: Any, **facts: Any) -> None:
-        create(*data, **facts)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    words = ["record", CORRIDOR, "--out", "corridor/more-v0", "--bot", f"{tmp_path / 'bots.py'}:right", "--episodes=2"]
-    with monkeypatch.context() as patch:
-        patch.setattr(minari, "create_dataset_from_buffers", fill)
-        assert main(words) == 1
-    assert "corridor/more-v0: No space left on device; free some space there" in capsys.readouterr().err
+def test_a_dataset_that_does_not_fit_on_the_disk_is_not_begun(walked: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no limits")
+    words = recording(tmp_path)
+    limited = subprocess.run(
+        [sys.executable, "-m", "asyncrl", *words],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536)),
+    )
+    assert limited.returncode == 1
+    assert limited.stderr.count("\n") == 1, "HDF5 would crash"
+    assert "corridor/more-v0: File too large; raise the limit" in limited.stderr
+    assert [folder.name for folder in (tmp_path / "shelf" / "corridor").iterdir() if folder.is_dir()] == ["right-v0"]
     assert main(words) == 0
+
+
+def test_a_recording_that_is_killed_leaves_its_name_free(
+    walked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = minari.dataset._storages.hdf5_storage.HDF5Storage
+    killed, write = tmp_path / "killed", storage.update_episodes
+
+    def kill(self: Any, episodes: Any) -> None:
+        write(self, episodes)
+        shutil.copytree(tmp_path / "shelf", killed)
+        assert main(recording(tmp_path)) == 2, "at the same time"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "update_episodes", kill)
+        with pytest.raises(KeyboardInterrupt):
+            record(CORRIDOR, "corridor/more-v0", 2, bot=f"{tmp_path / 'bots.py'}:right")
+    assert "corridor/more-v0 is being recorded by process" in capsys.readouterr().err
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(killed))
+    assert list(minari.list_local_datasets()) == ["corridor/right-v0"]
+    assert main(recording(tmp_path)) == 0
+    assert minari.load_dataset("corridor/more-v0").total_episodes == 9
+    assert sorted(file.name for file in (killed / "corridor").iterdir()) == [
+        "more-v0",
+        "namespace_metadata.json",
+        "right-v0",
+    ]
 
 
 def test_every_observation_is_recorded_where_the_environment_shows_them_in_one_array() -> None:
