@@ -162,9 +162,11 @@ def test_the_storage_of_another_study_is_refused(tmp_path: Path, facts: dict[str
         opened(tmp_path, **facts)
 
 
-def test_a_storage_that_cannot_be_written_is_named_and_can_be_used_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_storage_that_cannot_be_written_is_named_and_can_be_used_again(tmp_path: Path, exists: bool) -> None:
     resource = pytest.importorskip("resource", reason="Windows has no limits")
-    opened(tmp_path)
+    if exists:
+        opened(tmp_path)
     file = tmp_path / "study.db"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))

@@ -23,6 +23,8 @@ _RANDOM_TRIALS = 5
 """Trials before the sampler learns from results, and before trials are pruned."""
 _FEWEST = 8
 """Complete trials that importances are computed from."""
+_DISK_ERRORS = ("SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY")
+"""SQLite's errors of a file that cannot be read or written, as opposed to one that something else has written."""
 
 
 class Objective(Enum):
@@ -152,7 +154,9 @@ class Storage:
                     load_if_exists=True,
                     pruner=optuna.pruners.MedianPruner(n_startup_trials=_RANDOM_TRIALS, n_warmup_steps=2),
                 )
-            except (SQLAlchemyError, RuntimeError):
+            except (SQLAlchemyError, RuntimeError) as problem:
+                if getattr(getattr(problem, "orig", None), "sqlite_errorname", "").startswith(_DISK_ERRORS):
+                    raise
                 raise UsageError(f"{path} is not the storage of a tuning study; choose another --folder") from None
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=int(
