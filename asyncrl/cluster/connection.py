@@ -76,7 +76,7 @@ def connect(address: str | None = None, *, cpus: int | None = None, store_bytes:
     if ray.is_initialized():
         yield
         return
-    with _signal_handlers_kept():
+    with _signal_handlers_kept(ray):
         if address is None:
             _start(ray, cpus or cores(), store_bytes)
         else:
@@ -187,15 +187,19 @@ def _check_address(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Undo what Ray does to the handlers of signals."""
+def _signal_handlers_kept(ray: Any) -> Iterator[None]:
+    """Keep Ray's handlers of signals away: at SIGTERM they call `sys.exit`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    utils = ray._private.utils
+    set_handler = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
+        utils.set_sigterm_handler = set_handler
         for number, handler in before.items():
             signal.signal(number, handler)
 
