@@ -20,6 +20,7 @@ KINDS: dict[str, spaces.Space] = {
     "gray": spaces.Box(0, 255, (36, 40), np.uint8),
     "float image": spaces.Box(0, 1, (36, 36, 3), np.float32),
     "plane": spaces.Box(-1, 1, (40, 36)),
+    "cube": spaces.Box(0, 255, (36, 33, 34), np.uint8),
     "frames last": spaces.Box(0, 255, (36, 36, 3, 4), np.uint8),
     "a flag": spaces.Box(-1, 1, (2,)),
     "one choice": spaces.MultiDiscrete([3], start=[2]),

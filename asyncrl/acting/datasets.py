@@ -135,7 +135,10 @@ def write(name: str, contract: Contract, episodes: Sequence[Demonstration], play
             if "/" in name and (namespace := name.rpartition("/")[0]) not in minari.namespace.list_local_namespaces():
                 minari.namespace.create_namespace(namespace)
             storage = minari.dataset.minari_storage.MinariStorage.new(
-                new / "data", observation_space=_observation_space(contract.spaces), action_space=_action_space(actions)
+                new / "data",
+                observation_space=_observation_space(contract.spaces),
+                action_space=_action_space(actions),
+                jpeg_encoding=False,  # which loses details of some images and cannot encode others
             )
             storage.update_metadata(metadata)
             storage.update_episodes(buffers)

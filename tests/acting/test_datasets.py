@@ -56,7 +56,10 @@ def test_what_is_written_is_what_is_read(env: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "acts"),
-    [("scalar", "one choice"), ("scalar", "one bit"), ("bool", None), ("negative", None), ("keys", None), ("gray", None)],
+    [
+        *[("scalar", "one choice"), ("scalar", "one bit"), ("bool", None), ("negative", None), ("keys", None)],
+        *[("gray", None), ("frames last", None), ("cube", None)],
+    ],
 )
 def test_rare_kinds_of_observations_and_actions_are_written_read_and_imitated(
     kind: str, acts: str | None, tmp_path: Path
