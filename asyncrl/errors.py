@@ -48,7 +48,7 @@ class AsyncRLError(Exception):
 
 
 class UsageError(AsyncRLError):
-    """The request is invalid; nothing was started. A bot's or a callback's ends a run, and what was learned is saved."""
+    """The request is invalid; nothing was started. Raised by a bot or a callback, it ends the run, which is saved."""
 
 
 class CheckpointError(UsageError):

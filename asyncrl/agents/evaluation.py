@@ -67,7 +67,7 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """(Population) standard deviation of the returns."""
+        """Population standard deviation of the returns."""
         return statistics.pstdev(self.returns)
 
     @property

@@ -1,4 +1,4 @@
-"""Imitation of recorded episodes, and training that goes on from it."""
+"""Imitation of recorded episodes, and training from the imitated weights."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_imitation_ends_when_it_does_not_get_better(tmp_path: Path, chance: str)
 
 
 @pytest.mark.parametrize("algorithm", ["a3c", "dqn"])
-def test_training_goes_on_from_what_was_imitated(tmp_path: Path, walked: str, algorithm: str) -> None:
+def test_training_starts_from_the_imitated_weights(tmp_path: Path, walked: str, algorithm: str) -> None:
     run, _ = imitate(configure(CORRIDOR, algorithm, eval_episodes=0), walked, run_dir=tmp_path / "run")
     more = SMALL | dict(learning_starts=10) if algorithm == "dqn" else dict(actors=1, envs_per_actor=4, t_max=5)
     config = configure(CORRIDOR, algorithm, **more, init_from=str(run.path), steps=20, eval_episodes=10, eval_greedy=True)
