@@ -15,6 +15,7 @@ from functools import cached_property
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def _learn(session: Session, coordinator: HogwildLearner, stop: StopRequest) -> 
         metrics: Mapping[str, float] = {}
         recorded = coordinator.updates
         try:
-            for reports in _reports(workers, config.actors, stop):
+            for reports in _reports(workers, coordinator.shared.acted, stop):
                 coordinator.shared.unread[[report.worker for report in reports]] = 0
                 pending += reports
                 metrics = next((report.metrics for report in reversed(reports) if report.metrics), metrics)
@@ -149,9 +150,9 @@ class SharedState:
     def allocate(cls, config: RunConfig, weights: Tensor) -> SharedState:
         """The shared state of a new run."""
         copies = config.actors if config.optimizer.optimizer_statistics is StatisticsSharing.OWN else 1
-        counters = torch.zeros(config.actors, dtype=torch.int64)
+        counts = dict.fromkeys(("steps", "acted", "updates", "unread"), torch.zeros(config.actors, dtype=torch.int64))
         target = weights if config.algorithm.target_every else weights[:0]
-        tensors = {"weights": weights, "target": target, "steps": counters, "updates": counters, "unread": counters}
+        tensors = {"weights": weights, "target": target, **counts}
         for i in range(copies):
             tensors |= {f"{i}.{name}": x for name, x in initial_state(config.optimizer, weights).items()}
         fields = {name: Field(tuple(x.shape), x.dtype) for name, x in tensors.items()}
@@ -191,6 +192,11 @@ class SharedState:
     def steps(self) -> Tensor:
         """[W] int64: environment steps by worker; each writes its own count, so none is lost"""
         return self._views["steps"]
+
+    @property
+    def acted(self) -> Tensor:
+        """[W] int64: how often each worker has stepped its environments, also in the rollout that it collects"""
+        return self._views["acted"]
 
     @property
     def updates(self) -> Tensor:
@@ -281,13 +287,14 @@ def _workers(session: Session, coordinator: HogwildLearner) -> Iterator[Workers]
             coordinator.pull()
 
 
-def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[WorkerReport]]:
+def _reports(workers: Workers, acted: Tensor, stop: StopRequest) -> Iterator[list[WorkerReport]]:
     """The workers' reports, [] after a second without any, until each worker has sent its final one.
 
     Once `stop` is true the workers are asked to end, and one that is silent for `_END_TIMEOUT` is left out. Raises what a
-    worker failed with, and ActorDied if one sends nothing for too long.
+    worker failed with, and ActorDied if one sends nothing and takes no step, which `acted` [W] counts, for too long.
     """
-    silent = dict.fromkeys(range(count), 0.0)
+    silent = dict.fromkeys(range(len(acted)), 0.0)
+    before = acted.tolist()
     is_ending = False
     while silent:
         if stop and not is_ending:
@@ -299,6 +306,9 @@ def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[W
         reports = workers.receive(1.0)
         waited = waiting_time(began)
         silent = {worker: seconds + waited for worker, seconds in silent.items()}
+        if not is_ending:
+            silent |= {worker: 0.0 for worker in silent if acted[worker] != before[worker]}
+            before = acted.tolist()
         for report in reports:
             silent[report.worker] = 0.0
             if report.final:
@@ -307,7 +317,7 @@ def _reports(workers: Workers, count: int, stop: StopRequest) -> Iterator[list[W
             if is_ending and seconds > _END_TIMEOUT:
                 del silent[worker]
             elif seconds > TIMEOUT:
-                raise ActorDied(f"actor {worker} did not answer within {TIMEOUT:.0f} s")
+                raise ActorDied(f"actor {worker} took no step within {TIMEOUT:.0f} s")
         yield reports
 
 
@@ -338,7 +348,12 @@ def _work(index: int, pipe: Connection, config: RunConfig, contract: Contract, s
     lags: list[int] = []
     metrics: dict[str, Tensor] = {}
     reported = -_REPORT_EVERY
-    with closing(Actor(spec, index)) as actor:
+    acted: np.ndarray = shared.acted.numpy()
+
+    def count_step() -> None:
+        acted[index] += 1
+
+    with closing(Actor(spec, index, count_step)) as actor:
         meter = WorkMeter(learner.stopwatch)
         actor.stopwatch = learner.stopwatch
         learner.pull()

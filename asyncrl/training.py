@@ -136,6 +136,7 @@ def memory_plan(config: RunConfig, spec: ActorSpec, num_weights: int) -> MemoryP
         publish_every=config.publish_every,
         device=spec.device if config.engine in (EngineKind.SERIAL, EngineKind.THREADS) else "cpu",
         is_pinned=config.device is Device.CUDA,
+        num_actors=config.actors,
     )
 
 

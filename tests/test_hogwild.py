@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import signal
 import subprocess
@@ -25,8 +24,6 @@ from asyncrl.acting.actor import Actor
 from asyncrl.algorithms import ALGORITHMS
 from asyncrl.api import configure
 from asyncrl.cli import main
-from asyncrl.common.signals import StopRequest
-from asyncrl.common.stopwatch import Processor
 from asyncrl.envs import Contract, describe
 from asyncrl.errors import ActorDied, AsyncRLError, DivergenceError, EnvironmentFault, UsageError
 from asyncrl.experience import OffPolicy
@@ -41,7 +38,6 @@ from asyncrl.runs.config.summary import summary_lines
 from asyncrl.runs.lookup import open_run
 from asyncrl.runs.metrics.statistics import RunStatistics
 from asyncrl.runs.run import Run
-from asyncrl.runs.speed.stage_times import Work
 
 SMALL: dict[str, Any] = dict(engine="hogwild", steps=4_000, actors=2, envs_per_actor=4, eval_episodes=0, seed=5)
 OWN = {
@@ -335,54 +331,6 @@ def test_the_worker_that_passes_target_every_copies_the_target_network() -> None
     first.shared.weights.fill_(2.0)
     first.count_update(60)
     assert (first.shared.target == 1).all(), "180 is not a multiple"
-
-
-class Few:
-    """Workers that send given reports."""
-
-    def __init__(self, *words: list[WorkerReport]) -> None:
-        self._words = iter(words)
-        self.asked: list[int] = []
-
-    def receive(self, seconds: float) -> list[WorkerReport]:
-        return next(self._words, [])
-
-    def send(self, index: int, message: None) -> None:
-        self.asked.append(index)
-
-
-NOTHING = Work({}, Processor(0, 0), rollouts=0, steps=0, restarts=0, completed=0)
-FINAL = [WorkerReport(worker, [], [], {}, NOTHING, final=True) for worker in (0, 1)]
-
-
-def test_who_is_silent_for_too_long_is_named_even_while_others_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = FINAL
-    workers: Any = Few([first], [], [second])
-    assert list(hogwild._reports(workers, 2, StopRequest())) == [[first], [], [second]]
-    assert workers.asked == []
-    monkeypatch.setattr(hogwild, "TIMEOUT", -1.0)
-    workers = Few([first])
-    with pytest.raises(ActorDied, match="actor 1 did not answer within"):
-        list(hogwild._reports(workers, 2, StopRequest()))
-
-
-def test_workers_that_were_suspended_with_the_run_are_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    hours = itertools.count(step=3_600)
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
-    workers: Any = Few([], FINAL)
-    assert list(hogwild._reports(workers, 2, StopRequest())) == [[], FINAL]
-
-
-def test_a_run_that_is_stopped_does_not_wait_for_a_worker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = FINAL
-    stop = StopRequest()
-    stop.signal = signal.SIGTERM
-    workers: Any = Few([second], [], [first])
-    assert list(hogwild._reports(workers, 2, stop)) == [[second], [], [first]]
-    assert workers.asked == [0, 1]
-    monkeypatch.setattr(hogwild, "_END_TIMEOUT", -1.0)
-    workers = Few([second])
-    assert list(hogwild._reports(workers, 2, stop)) == [[second]]
 
 
 def test_the_live_view_shows_a_run_without_a_queue() -> None:

@@ -66,6 +66,19 @@ class Dawdling(Corridor):
         return super().step(action)
 
 
+class Held(Corridor):
+    """A corridor whose episodes do not begin while the file `held` exists."""
+
+    def __init__(self, held: str, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self._held = held
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        while os.path.exists(self._held):
+            time.sleep(0.01)
+        return super().reset(seed=seed, options=options)
+
+
 class Endless(Corridor):
     """A corridor without an end: no goal, no cap."""
 
@@ -311,6 +324,7 @@ gymnasium.register(id="BlindCartPole-v0", entry_point=BlindCartPole)
 for _world in (
     Corridor,
     Dawdling,
+    Held,
     Failing,
     FailingOnce,
     Leaving,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from asyncrl.common.randomness import Stream, bot_seed, constructor_seed, enviro
 from asyncrl.common.stopwatch import Stopwatch
 from asyncrl.envs import Contract, Environments
 from asyncrl.envs.global_generators import preserved_generators, seeded_generators
-from asyncrl.errors import EnvironmentFault
+from asyncrl.errors import AsyncRLError, EnvironmentFault
 from asyncrl.experience.rollout import Field, Layout, Rollout, RolloutCarry, StepArrays, Ticket
 from asyncrl.networks import NetworkConfig
 
@@ -89,11 +89,12 @@ class Actor:
     Between rollouts, `_carry` holds a copy of the previous slot's end, with which the next rollout begins.
     """
 
-    def __init__(self, spec: ActorSpec, index: int) -> None:
+    def __init__(self, spec: ActorSpec, index: int, on_step: Callable[[], None] = lambda: None) -> None:
+        """`on_step` is called before each step of the environments, also of those that restore them."""
         self.spec, self.index = spec, index
         self.policy, self.stopwatch = spec.policy(), Stopwatch()
         contract, seed = spec.contract.for_actor(index), constructor_seed(spec.seed, index)
-        self.environments = Environments(contract, spec.envs, spec.env_threads, seed=seed)
+        self.environments = Environments(contract, spec.envs, spec.env_threads, seed=seed, on_step=on_step)
         self._experience = spec.algorithm.experience()
         self._slots = EnvSlots.of(spec.seed, index, spec.envs, spec.actors)
         self._stack = spec.contract.frame_stack
@@ -101,9 +102,14 @@ class Actor:
         with preserved_generators():
             self._bots = None if bots.bot is None else BotRoster(bots, spaces, spec.seed, index, spec.envs)
         self._carry: RolloutCarry | None = None
-        state = spec.states.get(index)
-        if state is None or not self._restore(state):
-            self._reset(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
+        try:
+            state = spec.states.get(index)
+            if state is None or not self._restore(state):
+                self._reset(Stream.ENVIRONMENT, spec.first_update if spec.has_acted(index) else 0)
+        except BaseException:
+            with contextlib.suppress(AsyncRLError, OSError):
+                self.close()
+            raise
 
     def collect(self, ticket: Ticket, slot: Rollout) -> None:
         """Fill `slot` with the rollout that `ticket` requests, acting with the weights loaded into `policy`."""
@@ -230,7 +236,7 @@ class Actor:
         """Return observations [B, S, *frame] as frames [S, B, *frame], or [1, B, *O] without frame stacking."""
         return observation.transpose(0, 1) if self._stack > 1 else observation[None]
 
-    @contextmanager
+    @contextlib.contextmanager
     def _fault_context(self) -> Iterator[None]:
         """Add actor and run seed to the message of an environment's fault."""
         try:

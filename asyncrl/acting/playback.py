@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,9 +32,12 @@ class RolloutSource(Protocol):
         """Release environments and other resources."""
 
 
-def open_actor(spec: ActorSpec, index: int) -> RolloutSource:
-    """Return actor number `index`, which plays, or serves the dataset of `spec` if there is one."""
-    return Actor(spec, index) if spec.offline is None else Playback(spec, index)
+def open_actor(spec: ActorSpec, index: int, on_step: Callable[[], None] = lambda: None) -> RolloutSource:
+    """Return actor number `index`, which plays, or serves the dataset of `spec` if there is one.
+
+    `on_step` is called before each step of its environments.
+    """
+    return Actor(spec, index, on_step) if spec.offline is None else Playback(spec, index)
 
 
 class ReplayedStep(NamedTuple):

@@ -12,17 +12,23 @@ from asyncrl.experience.rollout import Ticket
 __all__ = ["TIMEOUT", "CompletedRollouts"]
 
 TIMEOUT = 300.0
-"""Seconds without a completed rollout after which the actors are considered dead."""
+"""Seconds without a step after which the actors are considered dead."""
 
 
 class CompletedRollouts:
     """The tickets of completed rollouts, in order of completion.
 
     `receive(seconds)` waits up to `seconds` for at least one, and returns the tickets completed since the last call.
+    `progress` returns a number that changes with every step of an actor, those of restoring environments included.
     """
 
-    def __init__(self, receive: Callable[[float], Sequence[Ticket]], timeout: float = TIMEOUT) -> None:
-        self._receive, self._timeout = receive, timeout
+    def __init__(
+        self,
+        receive: Callable[[float], Sequence[Ticket]],
+        progress: Callable[[], float] = lambda: 0,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._receive, self._progress, self._timeout = receive, progress, timeout
         self._completed: dict[int, Ticket] = {}
 
     def __len__(self) -> int:
@@ -32,20 +38,21 @@ class CompletedRollouts:
         """Wait for these tickets and return them in this order, or for the first `expected` to be completed.
 
         Returns [] if `should_stop` returns True; it is called after each second without a completed rollout.
-        Raises ActorDied after `timeout` seconds without one.
+        Raises ActorDied after `timeout` seconds without a step or a completed rollout.
         """
         self._poll(0.0)
-        waited = 0.0
+        waited, progress = 0.0, self._progress()
         while not self._has(expected):
             began = time.monotonic()
             if self._poll(1.0):
                 waited = 0.0
                 continue
-            waited += waiting_time(began)
             if should_stop():
                 return []
+            before, progress = progress, self._progress()
+            waited = waited + waiting_time(began) if progress == before else 0.0
             if waited > self._timeout:
-                raise ActorDied(f"no actor answered within {self._timeout:.0f} s; waiting for {self._missing(expected)}")
+                raise ActorDied(f"no actor took a step within {self._timeout:.0f} s; waiting for {self._missing(expected)}")
         numbers = list(self._completed)[:expected] if isinstance(expected, int) else [t.number for t in expected]
         return [self._completed.pop(number) for number in numbers]
 

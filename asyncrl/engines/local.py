@@ -18,11 +18,16 @@ class LocalEngine:
 
     def __init__(self, memory: Memory, timeout: float = TIMEOUT) -> None:
         self._memory = memory
-        self._completed = CompletedRollouts(self._receive, timeout)
+        self._completed = CompletedRollouts(self._receive, lambda: self.steps, timeout)
 
     @property
     def ready(self) -> int:
         return len(self._completed)
+
+    @property
+    def steps(self) -> int:
+        """How often the actors have stepped their environments, also to restore them."""
+        return self._memory.steps
 
     def publish(self, version: int, weights: Tensor) -> None:
         self._memory.publish(version, weights)

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,7 @@ class MemoryPlan:
     """Device of the weight buffers; a GPU if learner and actors share one process and act there."""
     is_pinned: bool = False
     """The learner copies rollouts to a GPU, which is faster from pinned memory."""
+    num_actors: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -49,9 +51,9 @@ class MemoryPlan:
         return self.num_slots * self.layout.nbytes + sum(field.nbytes for field in self.fields())
 
     def fields(self) -> list[Field]:
-        """Return what follows the slots: the buffers' versions, the newest version, and on the CPU the buffers."""
-        stamps = [Field((self.num_buffers,), torch.int64), Field((1,), torch.int64)]
-        return [*stamps, self.buffers] if self.device == "cpu" else stamps
+        """Return what follows the slots: the buffers' versions, the newest one, steps, and on the CPU the buffers."""
+        counts = [Field((count,), torch.int64) for count in (self.num_buffers, 1, self.num_actors)]
+        return [*counts, self.buffers] if self.device == "cpu" else counts
 
     @property
     def buffers(self) -> Field:
@@ -76,9 +78,19 @@ class Memory:
         for field in plan.fields():
             views.append(field.view(memory, offset))
             offset += field.nbytes
-        self._versions, self._newest, *on_cpu = views
+        self._versions, self._newest, steps, *on_cpu = views
+        self._steps: np.ndarray = steps.numpy()  # whose elements are counted up in a fraction of the time
         self._weights = on_cpu[0] if on_cpu else torch.zeros(plan.buffers.shape, dtype=torch.float32, device=plan.device)
         self._publish_every = plan.publish_every
+
+    @property
+    def steps(self) -> int:
+        """Steps that all actors have taken, those that restore their environments included."""
+        return int(self._steps.sum())
+
+    def count_step(self, actor: int) -> None:
+        """Count a step of `actor`. Only the actor may call this."""
+        self._steps[actor] += 1
 
     def publish(self, version: int, weights: Tensor) -> None:
         """Write weights [P] float32 as `version`. Only the learner may call this."""

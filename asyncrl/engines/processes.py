@@ -66,7 +66,7 @@ def _serve(index: int, pipe: Connection, spec: ActorSpec, plan: MemoryPlan, shar
     """Run actor `index` in a worker: collect the rollouts of the tickets that arrive."""
     seed_process(spec.seed, index)
     memory = Memory(plan, shared.tensor)
-    with closing(open_actor(spec, index)) as actor:
+    with closing(open_actor(spec, index, lambda: memory.count_step(index))) as actor:
         while True:
             ticket = pipe.recv()
             memory.fill(actor, ticket)

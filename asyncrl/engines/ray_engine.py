@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from torch import Tensor
@@ -62,7 +63,7 @@ class RayOptions:
     on_actor_lost: Callable[[LostActor], None] = lambda lost: None
     say: Callable[[str], None] = lambda sentence: None
     deadline: float = TIMEOUT
-    """Seconds without a completed rollout after which the run fails."""
+    """Seconds without a completed rollout after which the run fails, without those in which actors are restored."""
 
 
 def _store_bytes(plan: MemoryPlan) -> int:
@@ -72,6 +73,13 @@ def _store_bytes(plan: MemoryPlan) -> int:
     """
     versions = plan.num_buffers + plan.num_slots
     return 2 * plan.num_slots * plan.layout.nbytes + versions * plan.num_weights * 4
+
+
+class _Start(Enum):
+    """What an actor that starts has reached."""
+
+    PLACED = "placed"
+    OPEN = "open"
 
 
 @dataclass
@@ -91,7 +99,11 @@ class _Actor:
     """An actor as the learner sees it."""
 
     handle: Any = None
+    has_place: bool = False
+    """Whether its process runs on a node."""
     is_open: bool = False
+    restores: bool = False
+    """Whether it replays steps before it is open."""
     started: float = 0.0
     requests: dict[int, _Request] = field(default_factory=dict)
     """By number, in order."""
@@ -108,11 +120,11 @@ class RayEngine:
     def __init__(self, spec: ActorSpec, actors: int, plan: MemoryPlan, options: RayOptions) -> None:
         self._plan, self._options = plan, options
         self._spec = spec
-        self._completed = CompletedRollouts(self._receive, options.deadline)
+        self._completed = CompletedRollouts(self._receive, self._time_of_restoring, options.deadline)
         self._weights: dict[int, Any] = {}
         self._collected: list[Ticket] = []
-        self._answers: dict[Any, tuple[int, int | None]] = {}
-        """By reference: the actor, and the number of the rollout or None for its start."""
+        self._answers: dict[Any, tuple[int, int | _Start]] = {}
+        """By reference: the actor, and the number of the rollout or what its start has reached."""
         self._actors = [_Actor() for _ in range(actors)]
         self._told: str = ""
         self._progress = time.monotonic()
@@ -175,10 +187,11 @@ class RayEngine:
         actor = self._actors[index]
         own = {index: spec.states[index]} if index in spec.states else {}
         task = cloudpickle.dumps((replace(spec, states=own), self._plan.layout))
-        actor.handle, actor.is_open = self._remote_actor.remote(index), False
-        actor.started = time.monotonic()
+        actor.handle, actor.has_place, actor.is_open = self._remote_actor.remote(index), False, False
+        actor.restores, actor.started = bool(own), time.monotonic()
         env_id = spec.contract.for_actor(index).env
-        self._answers[actor.handle.open.remote(self._setup, task, env_id)] = index, None
+        self._answers[actor.handle.answer.remote()] = index, _Start.PLACED
+        self._answers[actor.handle.open.remote(self._setup, task, env_id)] = index, _Start.OPEN
 
     def _send(self, index: int) -> None:
         """Send the actor the requests that it has not got."""
@@ -215,12 +228,18 @@ class RayEngine:
                 del self._answers[answer]
                 if isinstance(value, AsyncRLError):
                     raise value
-                if number is None:
+                if number is _Start.PLACED:
+                    self._actors[index].has_place = True
+                elif number is _Start.OPEN:
                     self._actors[index].is_open = True
                 else:
                     arrived[number] = self._arrive(index, number, view(value))
         self._report_waiting(bool(arrived))
         return list(arrived.values())
+
+    def _time_of_restoring(self) -> float:
+        """The time while an actor replays steps, which are not counted here; 0 otherwise."""
+        return time.monotonic() if any(x.restores and x.has_place and not x.is_open for x in self._actors) else 0.0
 
     def _arrive(self, index: int, number: int, memory: Tensor) -> Ticket:
         actor = self._actors[index]
@@ -260,7 +279,7 @@ class RayEngine:
         now = time.monotonic()
         if has_progress:
             self._progress = now
-        late = [i for i, x in enumerate(self._actors) if not x.is_open and now - x.started > _SLOW_START]
+        late = [i for i, x in enumerate(self._actors) if not x.has_place and now - x.started > _SLOW_START]
         if not late:
             return
         which = f"actor{'s' * (len(late) > 1)} {', '.join(map(str, late))}"

@@ -20,7 +20,11 @@ from asyncrl.experience.rollout import Ticket
 __all__ = ["Threads"]
 
 _CLOSE_TIMEOUT = 10.0
-"""Seconds that actors have to finish their rollouts on `close`. Threads cannot be killed: one that hangs is abandoned."""
+"""Seconds that actors have to end on `close`. Threads cannot be killed: one that hangs is abandoned."""
+
+
+class _EngineClosed(BaseException):
+    """The engine is closed: an actor in the middle of a rollout, or restoring its environments, ends."""
 
 
 class Threads(LocalEngine):
@@ -66,14 +70,21 @@ class Threads(LocalEngine):
                 tickets.append(reply)
         return tickets
 
+    def _on_step(self, actor: int) -> None:
+        if self._closing:
+            raise _EngineClosed
+        self._memory.count_step(actor)
+
     def _serve(self, spec: ActorSpec, index: int) -> None:
         set_torch_threads(1)  # of this thread; the learner keeps its own setting
         use_own_stream(spec.device)
         try:
-            with closing(open_actor(spec, index)) as actor:
+            with closing(open_actor(spec, index, lambda: self._on_step(index))) as actor:
                 while not self._closing and (ticket := self._requests[index].get()) is not None:
                     self._memory.fill(actor, ticket)
                     self._replies.put(ticket)
+        except _EngineClosed:
+            pass
         except AsyncRLError as error:
             self._replies.put(error)
         except BaseException:

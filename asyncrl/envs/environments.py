@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Environments:
     """`num_envs` environments under `contract`. Faults name the environment, the seeds and the step.
 
     `training=False` leaves out what only helps learning (a return that ends with each life). With `render`,
-    `vector.render()` returns pictures. Draws of constructors depend on `seed` alone.
+    `vector.render()` returns pictures. Draws of constructors depend on `seed` alone. `on_step` is called before each step.
     """
 
     def __init__(
@@ -54,11 +54,13 @@ class Environments:
         training: bool = True,
         render: bool = False,
         seed: int = 0,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         contract.check_trust()
         self.contract = contract
         self.num_envs = num_envs
         self._training = training
+        self._on_step = on_step
         import_modules(contract.settings.get("imports", ()))
         self._family = family_named(contract.family)
         self._steps = 0
@@ -132,6 +134,7 @@ class Environments:
 
         Raises UsageError for an action that the environment's action mask forbids.
         """
+        self._on_step()
         self._steps += 1
         if self.contract.spaces.is_masked:
             self._check_legal(action)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +60,9 @@ def train(folder: Path, *callbacks: Any, **settings: Any) -> Run:
     return run
 
 
-def plan_of(**settings: Any) -> tuple[Any, MemoryPlan]:
+def plan_of(env: str = "worlds:Corridor-v0", **settings: Any) -> tuple[Any, MemoryPlan]:
     """The actors of a run and the memory that it needs."""
-    config = configure("worlds:Corridor-v0", "a3c", **{**SMALL, **settings})
+    config = configure(env, "a3c", **{**SMALL, **settings})
     contract = contract_of(config)
     config = resolve(config, contract)
     spec = actor_spec(config, contract)
@@ -106,6 +110,30 @@ def test_a_store_that_is_too_small_is_refused_before_the_start(ray_cluster: Any)
         UsageError, match=r"4 rollouts of [\d.]+ MB .* take [\d,]+ MB of Ray's object store, but .* has 157 MB"
     ):
         connected(ray_cluster.address, 2, plan).__enter__()
+
+
+@pytest.mark.parametrize("restores", [True, False])
+def test_an_actor_that_restores_its_environments_is_neither_dead_nor_without_a_place(
+    ray_cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, restores: bool
+) -> None:
+    held = tmp_path / "held"
+    spec, plan = plan_of("worlds:Held-v0", actors=1, env_kwargs=json.dumps({"held": str(held)}))
+    held.touch()
+    states: Any = {0: None} if restores else {}
+    said: list[str] = []
+    with connect(ray_cluster.address):
+        engine = RayEngine(replace(spec, states=states), 1, plan, RayOptions(say=said.append))
+        try:
+            assert engine.collect(1, lambda: engine._actors[0].has_place) == {}
+            said.clear()  # what was said of a busy machine
+            monkeypatch.setattr("asyncrl.engines.ray_engine._SLOW_START", 0.0)
+            monkeypatch.setattr(engine._completed, "_timeout", 2.5)
+            polls = itertools.count()
+            with contextlib.nullcontext() if restores else pytest.raises(ActorDied, match="no actor took a step"):
+                assert engine.collect(1, lambda: next(polls) > 4) == {}
+        finally:
+            engine.close()
+    assert said == []
 
 
 def test_actors_without_a_place_are_reported_until_the_deadline(ray_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
