@@ -37,8 +37,8 @@ class Interrupt(KeyboardInterrupt):
 class Terminated(Interrupt):
     """SIGTERM or SIGHUP, where there is nothing to save."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, sentence: str = "") -> None:
+        super().__init__(sentence)
         self.number = number
 
 
@@ -145,9 +145,9 @@ def _raise_interrupt(number: int, frame: FrameType | None) -> None:
     raise interrupt_by(number)
 
 
-def interrupt_by(number: int) -> Interrupt:
+def interrupt_by(number: int, sentence: str = "") -> Interrupt:
     """What a stop signal raises where there is nothing to save."""
-    return Interrupt() if number == signal.SIGINT else Terminated(number)
+    return Interrupt(sentence) if number == signal.SIGINT else Terminated(number, sentence)
 
 
 def end_by(number: int) -> None:

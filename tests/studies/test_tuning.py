@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import ran
+from interrupted_runs import handled_by
 
 import asyncrl
+from asyncrl.studies.tuning.runs import FollowedRun
 from asyncrl.studies.tuning.storage import State
 
 SMALL: dict[str, Any] = dict(steps=640, actors=1, envs_per_actor=4, eval_every=160, eval_episodes=3, seed=4)
@@ -41,6 +44,27 @@ def test_a_killed_study_continues_and_its_best_settings_repeat_the_best_score(tm
     assert again.metrics("eval")["mean"][-1] == result.best.score
     tried = asyncrl.Run(result.folder / "trials" / f"{result.best.number:03}")
     assert tried.metrics("eval") == again.metrics("eval") | {"time": tried.metrics("eval")["time"]}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_study_without_results_ends_as_the_signal_that_stopped_it_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    begin = FollowedRun.begin
+
+    def begin_and_stop(*arguments: Any, **options: Any) -> FollowedRun:
+        run = begin(*arguments, **options)
+        signal.raise_signal(number)
+        return run
+
+    monkeypatch.setattr(FollowedRun, "begin", begin_and_stop)
+    with handled_by(signal.SIG_DFL):
+        assert ran("tune", "a3c", "worlds:Corridor-v0", "--trials", 1, "--folder", tmp_path / "study") == code
+    assert capsys.readouterr().out.splitlines()[-1] == "stopped after 0 of 1 trials; the same command continues"
 
 
 def test_trials_that_cannot_be_made_end_the_study_with_the_reason(tmp_path: Path) -> None:

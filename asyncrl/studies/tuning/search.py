@@ -13,7 +13,7 @@ from asyncrl.algorithms import Algorithm, AlgorithmSource, algorithm_name_of
 from asyncrl.api import check_order, configure, tailor
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
 from asyncrl.common.serialization import to_json
-from asyncrl.common.signals import StopRequest, end_call_after, handle_stop_signals
+from asyncrl.common.signals import StopRequest, end_call_after, handle_stop_signals, interrupt_by
 from asyncrl.envs import EnvSource
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.launch_checks import check_beginning
@@ -241,7 +241,7 @@ def _tune(plan: _Plan) -> TuningResult:
         plan.say(sentence)
         end_call_after(stop.signal, sentence)
         if not storage.best():
-            raise KeyboardInterrupt(sentence)
+            raise interrupt_by(stop.signal, sentence)
     elif not finalists:
         problems = [one.problem for one in storage.trials() if one.problem]
         raise UsageError(f"no trial of {plan.title} was completed{f': {problems[-1]}' if problems else ''}")
