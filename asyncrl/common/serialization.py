@@ -202,7 +202,7 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         for path, temporary in temporaries.items():
             os.replace(temporary, path)
         sync_folder(last.parent)
-    except OSError:
+    except BaseException:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):
                 temporary.unlink()

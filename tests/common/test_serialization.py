@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "x" * 100_000 + "\ud800")  # no UTF-8 has this
     assert path.read_text() == "old"
+
+
+def test_a_write_that_ctrl_c_stops_leaves_nothing_beside_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    write_atomically(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert {file: file.read_text() for file in tmp_path.iterdir()} == {path: "old"}
 
 
 def test_tensors_survive_a_round_trip_with_dtype_and_shape(tmp_path: Path) -> None:
