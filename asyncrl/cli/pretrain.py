@@ -79,13 +79,13 @@ def run(arguments: Sequence[str]) -> int:
     trained, best = imitate(config, imitation.data, imitation.cloning, imitation.run_dir, say, asked=settings)
     fit = f"loss {best.validation_loss:.4f}" if best.agreement is None else f"agreement {best.agreement:.1%}"
     print(f"best epoch {best.number}: {fit} on the validation episodes")
+    print(f"run folder: {relative(trained.path)}", flush=True)
     if config.eval_episodes and not trained.interrupted:
         with explain_faults("the evaluation of the imitation", evaluate_again(trained.path)):
             score = evaluate(trained, config.eval_episodes, config.seed, trust=True)
         print(f"mean return {score.mean:.2f} over {counted(len(score.returns), 'episode')}")
         if score.cut_off:
             print(cut_off_message(score.cut_off, len(score.returns), max(score.lengths), "--eval-episode-steps"))
-    print(f"run folder: {relative(trained.path)}")
     if trained.interrupted:
         print("stopped early: more epochs may fit better")
     name = algorithm_name_of(base.algorithm)

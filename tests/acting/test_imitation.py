@@ -56,6 +56,16 @@ def test_imitation_that_a_signal_stops_ends_as_training_does(
     assert Run(tmp_path / "again").interruption == signal.Signals(number).name
 
 
+def test_ctrl_c_in_the_evaluation_of_an_imitation_comes_after_the_name_of_its_folder(
+    tmp_path: Path, walked: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asyncrl.cli.pretrain.evaluate", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert main(["pretrain", "a3c", CORRIDOR, "--data", walked, "--imitation-epochs", "1"]) == 130
+    (run,) = Path("runs").iterdir()
+    assert f"run folder: {run}\n" in capsys.readouterr().out
+
+
 def test_a_bot_that_answers_with_numbers_is_recorded_and_imitated(tmp_path: Path) -> None:
     (tmp_path / "bots.py").write_text("def brake():\n    return lambda observation, info: [-observation[2] / 4]\n")
     record("Pendulum-v1", "pendulum/brake-v0", 3, bot=f"{tmp_path / 'bots.py'}:brake")
