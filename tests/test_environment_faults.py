@@ -247,7 +247,9 @@ def test_a_start_that_failed_before_anything_was_learned_is_begun_again_by_resum
     (tmp_path / "whole" / "metrics.jsonl").write_text('{"step": 0, "update": 0, "kind": "pretrain"}\n')
     shutil.rmtree(tmp_path / "whole" / "checkpoints")
     (tmp_path / "whole" / "latest").unlink()
-    with pytest.raises(CheckpointError, match="is an unfinished run of `asyncrl pretrain`"):
+    with pytest.raises(
+        CheckpointError, match="is an unfinished run of `asyncrl pretrain`; start it again in another folder"
+    ):
         resume(tmp_path / "whole")
 
 

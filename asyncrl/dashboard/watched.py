@@ -202,6 +202,8 @@ class WatchedRun:
             case RunState.STOPPED:
                 return end.value, f"Stopped at step {step:,}: {last['stop'].get('reason', '')}"
             case RunState.CRASHED if isinstance(config.get("steps"), int) and not (self.path / "manifest.json").is_file():
+                if "pretrain" in last and not step:
+                    return end.value, "The imitation ended before its weights were saved; start it again in another folder."
                 return end.value, f"The run ended at step {step:,} of {config['steps']:,}; continue with: {resume}"
         return RunState.FINISHED.value, ""
 

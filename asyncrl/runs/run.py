@@ -151,7 +151,9 @@ class Run:
     def beginning(self) -> tuple[RunConfig, Contract]:
         """The configuration and contract in config.json. Raises CheckpointError if it is damaged or of a `pretrain` run."""
         if any(record["kind"] == "pretrain" for record in self.records()):
-            raise CheckpointError(f"{self.path} is an unfinished run of `asyncrl pretrain`; start it again")
+            raise CheckpointError(
+                f"{self.path} is an unfinished run of `asyncrl pretrain`; start it again in another folder"
+            )
         path, facts = self.path / "config.json", self.facts()
         source = None if self.trusted or self.is_signed_by_user else str(path)
         checkpoint.open_code(facts.get("config"), source)

@@ -43,6 +43,7 @@ def end_of(path: Path, settings: Mapping[str, Any], newest: Mapping[str, Record]
     stop = newest.get("stop")
     if stop is not None and stop["step"] >= step and not reached:  # its last evaluation follows at the same step
         return RunState.STOPPED
-    if reached or "pretrain" in newest or (isinstance(steps, int) and step >= steps):
+    imitated = "pretrain" in newest and not step and (path / "latest").exists()
+    if reached or imitated or (isinstance(steps, int) and step >= steps):
         return RunState.FINISHED
     return RunState.CRASHED

@@ -228,6 +228,8 @@ def test_the_state_of_a_run_is_one_word_and_one_sentence(tmp_path: Path) -> None
     assert state() == ("stopped", "Stopped at step 50: good enough")
     write_run(run, record("train", 100))
     assert state() == ("finished", "")
+    write_run(run, record("pretrain", 0))
+    assert state()[1] == "The imitation ended before its weights were saved; start it again in another folder."
     (run / "config.json").write_text("{", encoding="utf-8")
     assert state() == ("damaged", f"{run} has no readable config.json.")
     shutil.rmtree(run)

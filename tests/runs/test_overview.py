@@ -43,11 +43,20 @@ WHOLE = (*HALF, record(1_000, "train", mean_return=25.0), record(1_000, "eval", 
         ((*HALF, record(500, "stop", reason="enough"), record(500, "eval", mean=31.0)), {}, RunState.STOPPED),
         ((*HALF, record(500, "stop", reason="the mean return 30 reached …")), {"target_return": 29.0}, RunState.FINISHED),
         ((*HALF[:1], record(400, "stop", reason="enough"), *HALF[1:]), {}, RunState.CRASHED),
-        ((record(0, "pretrain"),), {}, RunState.FINISHED),
+        ((record(0, "pretrain"),), {}, RunState.CRASHED),
     ],
 )
 def test_the_state_follows_from_the_last_records(tmp_path: Path, records: Any, config: Any, state: RunState) -> None:
     assert overview(made(tmp_path / "run", *records, **config)).state is state
+
+
+def test_an_imitation_is_finished_once_its_weights_are_saved_and_goes_on_as_training(tmp_path: Path) -> None:
+    imitated = made(tmp_path / "imitated", record(0, "pretrain"))
+    (imitated / "latest").write_text("000000000000\n")
+    assert overview(imitated).state is RunState.FINISHED
+    continued = made(tmp_path / "continued", record(0, "pretrain"), *HALF)
+    (continued / "latest").write_text("000000000500\n")
+    assert overview(continued).state is RunState.CRASHED
 
 
 def test_a_run_that_was_extended_is_finished_at_its_new_end(tmp_path: Path) -> None:
