@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def test_versions_agree(kuberay: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("name", ["ray-cluster.yaml", "kuberay.yaml"])
 def test_commands_are_those_of_this_package(name: str, kuberay: list[dict[str, Any]]) -> None:
     text = kuberay[0]["spec"]["entrypoint"] if name == "kuberay.yaml" else (DEPLOY / name).read_text()
-    commands = re.findall(r"asyncrl train ([^|\"']+)", text)
+    commands = re.findall(r"asyncrl train ([^|&\"']+)", text)
     assert commands
     for words in map(shlex.split, commands):
         if words[0] == "--resume":
@@ -96,3 +98,24 @@ def test_commands_are_those_of_this_package(name: str, kuberay: list[dict[str, A
         values = read_values(train_options(base), rest)
         assert values["engine"].value == "ray"
         assert values["ray_address"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("script", "succeeds"),
+    [
+        ("", True),
+        ("[ $2 != --resume ]", True),  # the storage has no run yet
+        ("exit 1", False),
+        ("mkdir -p runs/pong; echo SIGTERM > runs/pong/interrupted", False),
+    ],
+)
+def test_the_job_succeeds_only_if_the_run_is_complete(
+    tmp_path: Path, kuberay: list[dict[str, Any]], script: str, succeeds: bool
+) -> None:
+    program = tmp_path / "bin" / "asyncrl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(kuberay[0]["spec"]["entrypoint"], shell=True, cwd=tmp_path, env={**os.environ, "PATH": path})
+    assert (done.returncode == 0) is succeeds
