@@ -10,8 +10,10 @@ from pathlib import Path
 
 from asyncrl.agents.evaluation import Evaluation, cut_off_message
 from asyncrl.agents.human import keys_help
+from asyncrl.agents.video import check_video_file
 from asyncrl.api import load, play, play_yourself
 from asyncrl.cli.options import greedy_or_sample, parse
+from asyncrl.common.counting import counted
 from asyncrl.common.validation import flag, within
 from asyncrl.envs import EnvOptions, describe
 from asyncrl.envs.family_options import combined_options
@@ -69,6 +71,11 @@ def run(arguments: Sequence[str]) -> int:
     agent = load(asked.run, trust=asked.trust)
     if newer := newer_checkpoint(asked.run, agent.checkpoint.path):
         print(newer, flush=True)
+    if asked.video is not None:
+        check_video_file(asked.video.absolute())
+        env = agent.contract_of(asked.env, asked.env_options, force=asked.force).env
+        episodes = counted(asked.episodes, "episode")
+        print(f"recording {episodes} of {agent.checkpoint.path} in {env} to {asked.video}", flush=True)
     numbers = itertools.count(1)
 
     def show(episode: Evaluation) -> None:

@@ -43,8 +43,10 @@ def test_play_writes_a_video_with_every_step_of_the_episode(
 ) -> None:
     done = command_here("play", trained, "--video", name, "--greedy", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"video: {name}"
-    score = float(done.stdout.splitlines()[0].removeprefix("episode 1: "))
+    first, episode, last = done.stdout.splitlines()
+    assert first == f"recording 1 episode of {load(trained).checkpoint.path} in worlds:Corridor-v0 to {name}"
+    assert last == f"video: {name}"
+    score = float(episode.removeprefix("episode 1: "))
     pictures, *size = shape_of(tmp_path / name)
     assert size == shape
     steps = pictures - 1
