@@ -17,6 +17,7 @@ from asyncrl.agents.evaluation import evaluate as evaluate_policy
 from asyncrl.agents.human import HumanPlayer, action_count
 from asyncrl.agents.video import Screen, Window, open_screen, open_video
 from asyncrl.algorithms import Random
+from asyncrl.common.signals import Terminated
 from asyncrl.common.torch_setup import standard_modes
 from asyncrl.common.validation import as_path, check_whole
 from asyncrl.envs import EnvOptions, EnvSource, View, describe, env_id_of
@@ -228,7 +229,7 @@ def record(
 
 
 def play_yourself(env: EnvSource, episodes: int = 1, seed: int = 1, out: str | None = None) -> Evaluation | None:
-    """Play with the keyboard, in a window. Closing it ends the game; the episodes before that count.
+    """Play with the keyboard, in a window. Closing it or Ctrl-C ends the game; the episodes before that count.
 
     Args:
         env: Environment id, class, or a function that makes an environment.
@@ -248,15 +249,18 @@ def play_yourself(env: EnvSource, episodes: int = 1, seed: int = 1, out: str | N
     if out is not None:
         datasets.check_name_free(out)
     played: list[datasets.Demonstration] = []
+    ended: KeyboardInterrupt | None = None
     with contextlib.closing(View(contract)) as view, Window(contract.env, view.frames_per_second) as window:
         person = HumanPlayer(view, window)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             played.extend(datasets.record(person, contract, episodes, seed, view))
-    if not played:
-        return None
-    if out is not None:
+        except KeyboardInterrupt as end:
+            ended = end
+    if played and out is not None:
         datasets.write(out, contract, played, "a person")
-    return _evaluation(played, None)
+    if isinstance(ended, Terminated):
+        raise ended
+    return _evaluation(played, None) if played else None
 
 
 def _agent(source: Any, *, trust: bool) -> Agent:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+from interrupted_runs import handled_by
 
 from asyncrl.acting import datasets
 from asyncrl.agents.human import Keyboard
 from asyncrl.agents.video import Window
 from asyncrl.api import play_yourself
 from asyncrl.cli import main
-from asyncrl.envs import describe
+from asyncrl.envs import View, describe
 
 pygame = pytest.importorskip("pygame", reason="windows need it: pip install 'asyncrl[classic]'")
 
@@ -58,6 +60,25 @@ def test_arrows_and_space_choose_ataris_actions(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Keyboard, "action", lambda self, pressed: seen.append(choose(self, pressed)) or seen[-1])
     assert play_yourself("ALE/Pong-v5") is None  # the window was closed
     assert seen == [0, 0, 2, 4, 4]  # nothing, right, right and fire
+
+
+def test_sigterm_ends_the_command_once_the_episodes_before_it_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("minari", reason="datasets need it: pip install 'asyncrl[data]'")
+    press(monkeypatch, {0: (pygame.KEYDOWN, pygame.K_RIGHT)})
+    reset = View.reset
+
+    def reset_or_end(self: View, seed: int) -> object:
+        if seeds:
+            signal.raise_signal(signal.SIGTERM)
+        seeds.append(seed)
+        return reset(self, seed)
+
+    seeds: list[int] = []
+    monkeypatch.setattr(View, "reset", reset_or_end)
+    with handled_by(signal.SIG_DFL):
+        code = main(["play", "worlds:Corridor-v0", "--human", "--episodes", "2", "--record", "corridor/mine-v0"])
+    assert code == 128 + signal.SIGTERM
+    assert len(datasets.read("corridor/mine-v0", describe("worlds:Corridor-v0"))) == 1
 
 
 def test_record_needs_human_and_human_needs_discrete_actions(capsys: pytest.CaptureFixture[str]) -> None:
