@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from asyncrl.common.os_errors import attach_path
+from asyncrl.common.signals import keep_signals_from_sdl
 from asyncrl.errors import UsageError
 from asyncrl.monitor.notebook import in_notebook
 
@@ -173,6 +174,7 @@ class Window:
             raise UsageError(
                 "a window needs pygame: pip install 'asyncrl[classic]', or write a file with --video game.mp4"
             ) from None
+        keep_signals_from_sdl()
         self._pygame = pygame
         self._interval = 1 / frames_per_second
         self.pressed: set[str] = set()

@@ -22,6 +22,7 @@ __all__ = [
     "handle_stop_signals",
     "interrupt_by",
     "is_from_keyboard",
+    "keep_signals_from_sdl",
     "raise_interrupts",
 ]
 
@@ -173,6 +174,14 @@ def end_call_after(number: int, sentence: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be gone
         print(sentence, file=sys.stderr)
     raise SystemExit(128 + number)
+
+
+def keep_signals_from_sdl() -> None:
+    """Let SIGTERM end a program that draws with pygame, whose SDL would otherwise make it an event of a window.
+
+    Sets the environment variable SDL_NO_SIGNAL_HANDLERS unless it is set already.
+    """
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
 
 
 def is_from_keyboard(error: BaseException) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,15 @@ def test_sigterm_ends_the_command_once_the_episodes_before_it_are_saved(monkeypa
         code = main(["play", "worlds:Corridor-v0", "--human", "--episodes", "2", "--record", "corridor/mine-v0"])
     assert code == 128 + signal.SIGTERM
     assert len(datasets.read("corridor/mine-v0", describe("worlds:Corridor-v0"))) == 1
+
+
+@pytest.mark.parametrize("draw", ["Window('a window', 30.0)", "view.picture()"])
+def test_sigterm_ends_a_program_that_has_drawn(draw: str) -> None:
+    program = (
+        "import os, signal\nfrom asyncrl.agents.video import Window\nfrom asyncrl.envs import View, describe\n"
+        f"view = View(describe('CartPole-v1'))\nview.reset(1)\n{draw}\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGTERM
 
 
 def test_record_needs_human_and_human_needs_discrete_actions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from asyncrl.common import import_strings
 from asyncrl.common.hidden_warnings import hidden_warnings
 from asyncrl.common.packages import version_of
+from asyncrl.common.signals import keep_signals_from_sdl
 from asyncrl.envs.action_masks import MaskedVectorEnv
 from asyncrl.envs.contract import Contract
 from asyncrl.envs.families.cartpole import SeededCartPole
@@ -99,6 +100,7 @@ class Gymnasium(SingleFamily):
         return list(values) if seeded else values[0]
 
     def make_one(self, contract: Contract, *, render: bool) -> gymnasium.Env[Any, Any]:
+        keep_signals_from_sdl()
         found = _spec(contract.env, contract.settings.get("imports", ()))
         own = dict(contract.settings.get("kwargs", {}))
         if render:
