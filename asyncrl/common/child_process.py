@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import importlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def main(module: str, parent_pipe: str, *descriptors: str) -> None:
 
 
 def end_with_parent(parent_pipe: int) -> None:
-    """Kill this process group when the parent's end of the pipe closes, even during a step.
+    """Kill this process group when the parent's end of the pipe closes, even during a step, or if it is closed already.
 
     Nothing is ever written to the pipe, so its only event is the end of the parent. Linux reports that by SIGIO, whose
     default action is to kill; elsewhere the default is to ignore it, and a thread waits instead.
@@ -123,6 +124,10 @@ def end_with_parent(parent_pipe: int) -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(parent_pipe, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(parent_pipe, fcntl.F_SETFL, fcntl.fcntl(parent_pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    ended = select.poll()
+    ended.register(parent_pipe, select.POLLIN)
+    if ended.poll(0):  # before SIGIO could report it
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _kill_group_at_end(pipe: int) -> None:

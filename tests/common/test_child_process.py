@@ -49,6 +49,17 @@ def test_signals_for_the_parent_do_not_reach_a_child_not_even_while_it_starts(
     assert describe_exit_code(child.wait(0)) == ("signal SIGKILL", "; the machine may be out of memory")
 
 
+def test_a_child_whose_owner_ended_while_it_started_ends() -> None:
+    reads, writes = os.pipe()
+    os.close(writes)
+    program = (
+        f"from asyncrl.common.child_process import end_with_parent; end_with_parent({reads}); import time; time.sleep(30)"
+    )
+    child = subprocess.run([sys.executable, "-c", program], pass_fds=[reads], process_group=0, check=False)
+    os.close(reads)
+    assert child.returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("forks", [False, True])
 def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(tmp_path: Path, forks: bool) -> None:
     """Also where a fork of the owner, such as a process of an environment in it, lives on."""
