@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import asyncrl
-from asyncrl.runs.lookup import pretrained_names
-from asyncrl.runs.names import PRETRAINED
+from asyncrl.runs.names import PRETRAINED, pretrained_names
 
 
 @pytest.mark.parametrize("name", pretrained_names())

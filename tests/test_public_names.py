@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,25 @@ def test_neither_importing_the_package_nor_its_help_imports_anything_large(code:
     imported = f"import sys; {code}; print(sys.modules.keys() & {LARGE}, file=sys.stderr)"
     finished = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True)
     assert finished.stderr == "set()\n"
+
+
+def test_commands_that_read_runs_and_names_do_not_import_torch(tmp_path: Path) -> None:
+    """They answer more than a second sooner."""
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    config = {"env": "CartPole-v1", "steps": 20, "seed": 3, "algorithm": {"name": "a3c"}}
+    records = [{"step": 10 * n, "update": n, "time": 1.0, "kind": "train", "mean_return": 9.0} for n in (1, 2)]
+    (run / "config.json").write_text(json.dumps({"config": config}))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    commands = ["list runs", "list pretrained", "list presets", "plot runs/one pretrained/pong-ppo", "repro --help"]
+    code = """
+import sys
+from asyncrl.cli import main
+for command in sys.argv[1:]:
+    print(command, main(command.split()), "torch" in sys.modules, file=sys.stderr)
+"""
+    finished = subprocess.run([sys.executable, "-c", code, *commands], cwd=tmp_path, capture_output=True, text=True)
+    assert finished.stderr.splitlines() == [f"{command} 0 False" for command in commands]
 
 
 def test_training_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:

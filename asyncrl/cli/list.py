@@ -120,12 +120,12 @@ def _presets(name: str | None) -> list[str]:
 
 def _pretrained() -> dict[str, str]:
     """Algorithm, environment and training steps of each pretrained agent."""
-    from asyncrl.runs.checkpoints import checkpoint
-    from asyncrl.runs.lookup import checkpoint_folder, pretrained_names
+    from asyncrl.runs.checkpoints.manifest import read_manifest
+    from asyncrl.runs.names import PRETRAINED, pretrained_names
 
-    agents = {name: checkpoint.read(checkpoint_folder(name)) for name in pretrained_names()}
+    agents = {name: read_manifest(PRETRAINED / Path(name).name) for name in pretrained_names()}
     return {
-        name: f"{agent.config.algorithm.name} on {agent.contract.env}, {agent.step:,} steps"
+        name: f"{agent['config']['algorithm']['name']} on {agent['config']['env']}, {agent['step']:,} steps"
         for name, agent in agents.items()
     }
 

@@ -12,7 +12,6 @@ from asyncrl.common.validation import as_path
 from asyncrl.errors import UsageError, suggestions
 from asyncrl.plots.curves import XAxis
 from asyncrl.plots.distributions import draw_episodes, draw_lags, draw_scores, scores_of
-from asyncrl.plots.filters import draw_filters, filters_of
 from asyncrl.plots.learning import draw_metrics, draw_returns, metric_names, metric_rows
 from asyncrl.plots.output import check_output, write
 from asyncrl.plots.sources import Group, PlottedRun, find_runs, group_runs
@@ -152,6 +151,8 @@ def _picture(
             height = 2.1 * sum(map(metric_rows, panels.values())) + 0.4 * count
             return Picture(title, 8.4, height, lambda f: draw_metrics(f, panels, axis))
         case _:
+            from asyncrl.plots.filters import draw_filters, filters_of  # they alone need torch
+
             layers = filters_of(runs, trust=trust)
             kernels = sum(len(layer.inputs) + 1 for layer in layers)
             return Picture(title, 9.0, 0.55 * kernels + 0.5 * len(layers) + 0.3, lambda f: draw_filters(f, layers))

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from asyncrl.common.serialization import read_json
-from asyncrl.errors import CheckpointError, UsageError
+from asyncrl.errors import UsageError
 from asyncrl.monitor import Record
-from asyncrl.runs.config.saved_config import current_settings
-from asyncrl.runs.lookup import open_run, pretrained_names, run_folders
+from asyncrl.runs.config.saved_config import current_settings, saved_facts
 from asyncrl.runs.metrics.metrics_file import read_records
-from asyncrl.runs.names import PRETRAINED
-from asyncrl.runs.remote.fetched import cached
-from asyncrl.runs.remote.folder import is_url
+from asyncrl.runs.names import PRETRAINED, existing_path, pretrained_names
+from asyncrl.runs.overview import run_folders
 
 __all__ = ["Group", "PlottedRun", "find_runs", "flat_settings", "group_runs", "line_numbers"]
 
@@ -96,26 +94,20 @@ def find_runs(names: Sequence[str | os.PathLike[str]]) -> list[PlottedRun]:
         raise UsageError("RUN is missing: name run folders, or a folder that contains them")
     found: dict[Path, PlottedRun] = {}
     for name in names:
-        path = cached(name) if is_url(name) else Path(name)
-        if str(name) in pretrained_names() and not path.exists():
-            path = PRETRAINED / path.name
+        if str(name) in pretrained_names() and not Path(name).exists():
+            path = PRETRAINED / Path(name).name
             found[path] = _pretrained(path, str(name))
             continue
+        path = existing_path(name)
         folders = list(run_folders(path))
         if not folders:
-            if not path.exists():
-                open_run(path)  # raises, with suggestions
             raise UsageError(f"there are no runs in {path}: no folder below it has a config.json")
         found |= {folder.resolve(): _plotted(folder) for folder in folders}
     return list(found.values())
 
 
 def _plotted(folder: Path) -> PlottedRun:
-    try:
-        facts = read_json(folder / "config.json")
-    except CheckpointError:
-        facts = None
-    config = current_settings(facts)
+    config = current_settings(saved_facts(folder))
     return PlottedRun(folder, str(folder), flat_settings(config) if config else {"env": "?", "algorithm": "?"})
 
 

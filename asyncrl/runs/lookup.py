@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from asyncrl.common.counting import counted
@@ -13,7 +12,7 @@ from asyncrl.common.quoting import quoted
 from asyncrl.errors import CheckpointError, DamageWarning, UsageError, suggestions
 from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.checkpoints.checkpoint import Checkpoint
-from asyncrl.runs.names import PRETRAINED, checked_name, local_path
+from asyncrl.runs.names import PRETRAINED, checked_name, existing_path, local_path, pretrained_names
 from asyncrl.runs.remote.folder import is_url
 from asyncrl.runs.run import Run
 
@@ -23,20 +22,14 @@ __all__ = [
     "newer_checkpoint",
     "open_run",
     "open_to_resume",
-    "pretrained_names",
-    "run_folders",
 ]
 
-_DEEPEST = 6
-"""Levels of folders in which runs are looked for; those of a study are four below its folder."""
 _MARKS = ("best", "latest")
 
 
 def open_run(name: str | os.PathLike[str], *, trust: bool = False) -> Run:
     """An existing run, whose code may run if it is the user's own or with `trust`. Raises UsageError if there is none."""
-    path = _path(name)
-    if not path.exists():
-        raise UsageError(f"run folder {path} does not exist{suggestions(str(path), _usual_names())}")
+    path = existing_path(name)
     if (path / "study.json").is_file():
         raise UsageError(
             f"{path} is a study, not a run: asyncrl benchmark {quoted(path)} continues it, and its runs are in "
@@ -133,25 +126,5 @@ def newer_checkpoint(name: str | Path, chosen: Path) -> str:
     )
 
 
-def pretrained_names() -> list[str]:
-    """The agents that come with the package, as `pretrained/pong-ppo`."""
-    return [f"pretrained/{p.name}" for p in sorted(PRETRAINED.iterdir()) if (p / "manifest.json").is_file()]
-
-
 def _path(name: str | os.PathLike[str]) -> Path:
     return local_path(checked_name(name))
-
-
-def run_folders(path: Path, depth: int = 0) -> Iterator[Path]:
-    """`path` if it is a run folder, else those below it, in order. Of links, only its own entries are followed."""
-    if (path / "config.json").is_file():
-        yield path
-    elif path.is_dir() and depth < _DEEPEST:
-        with contextlib.suppress(OSError):  # a folder that may not be read, or that is being removed
-            for entry in sorted(path.iterdir()):
-                if not entry.is_symlink() or depth == 0:
-                    yield from run_folders(entry, depth + 1)
-
-
-def _usual_names() -> list[str]:
-    return [str(p.parent) for p in Path("runs").glob("*/config.json")]

@@ -10,11 +10,11 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from asyncrl.errors import UsageError
+from asyncrl.errors import UsageError, suggestions
 from asyncrl.runs.remote.folder import is_url
 from asyncrl.runs.remote.hub import downloaded, is_on_hub
 
-__all__ = ["PRETRAINED", "checked_name", "local_path", "run_names"]
+__all__ = ["PRETRAINED", "checked_name", "existing_path", "local_path", "pretrained_names", "run_names"]
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """The folder of the agents that come with the package."""
@@ -44,3 +44,17 @@ def local_path(name: str | os.PathLike[str]) -> Path:
 
         return cached(name)
     return Path(name)
+
+
+def existing_path(name: str | os.PathLike[str]) -> Path:
+    """The `local_path` of a run. Raises UsageError, with near names, if nothing is there."""
+    path = local_path(checked_name(name))
+    if not path.exists():
+        usual = (str(file.parent) for file in Path("runs").glob("*/config.json"))
+        raise UsageError(f"run folder {path} does not exist{suggestions(str(path), usual)}")
+    return path
+
+
+def pretrained_names() -> list[str]:
+    """The agents that come with the package, as `pretrained/pong-ppo`."""
+    return [f"pretrained/{p.name}" for p in sorted(PRETRAINED.iterdir()) if (p / "manifest.json").is_file()]

@@ -15,7 +15,8 @@ from asyncrl.common.quoting import quoted
 from asyncrl.envs import Contract
 from asyncrl.errors import SystemFault, UsageError
 from asyncrl.runs.config.run_config import RunConfig
-from asyncrl.runs.run import LOCK, Run
+from asyncrl.runs.run import Run
+from asyncrl.runs.run_state import LOCK
 
 __all__ = ["create_run", "create_run_in", "run_name"]
 

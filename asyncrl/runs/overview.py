@@ -1,4 +1,4 @@
-"""Runs in a folder at a glance. Their files are data: nothing that they name is imported."""
+"""Runs in a folder at a glance. Their files are data: without torch, and without importing what they name."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from asyncrl.common.file_lock import AlreadyLocked, check_unlocked
 from asyncrl.errors import DamageWarning, UsageError, suggestions
-from asyncrl.runs.config.saved_config import current_settings
-from asyncrl.runs.lookup import run_folders
+from asyncrl.runs.config.saved_config import current_settings, saved_facts
 from asyncrl.runs.metrics.metrics_file import read_records
 from asyncrl.runs.remote.folder import RemoteFolder, remote_errors
-from asyncrl.runs.run import LOCK, Run
-from asyncrl.runs.run_state import RunState, end_of
+from asyncrl.runs.run_state import LOCK, RunState, end_of
 
-__all__ = ["RunOverview", "find_remote_runs", "find_runs", "overview"]
+__all__ = ["RunOverview", "find_remote_runs", "find_runs", "overview", "run_folders"]
+
+_DEEPEST = 6
+"""Levels of folders in which runs are looked for; those of a study are four below its folder."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ def find_runs(folder: Path) -> list[RunOverview]:
     return found
 
 
+def run_folders(path: Path, depth: int = 0) -> Iterator[Path]:
+    """`path` if it is a run folder, else those below it, in order. Of links, only its own entries are followed."""
+    if (path / "config.json").is_file():
+        yield path
+    elif path.is_dir() and depth < _DEEPEST:
+        with contextlib.suppress(OSError):  # a folder that may not be read, or that is being removed
+            for entry in sorted(path.iterdir()):
+                if not entry.is_symlink() or depth == 0:
+                    yield from run_folders(entry, depth + 1)
+
+
 def find_remote_runs(url: str) -> dict[str, RunOverview]:
     """The runs in a storage by their URLs, the newest first; their paths are those in the storage.
 
@@ -86,7 +98,7 @@ def _remote_overview(storage: RemoteFolder, place: str, names: Collection[str]) 
 
 def overview(path: Path) -> RunOverview:
     """A run at a glance."""
-    config = current_settings(Run(path).facts())
+    config = current_settings(saved_facts(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DamageWarning)
         records = read_records(path / "metrics.jsonl", ("train", "eval", "stop", "pretrain"))

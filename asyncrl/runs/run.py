@@ -18,7 +18,7 @@ from asyncrl.common.file_lock import AlreadyLocked, file_lock
 from asyncrl.common.os_errors import describe_os_error, is_of_users_code
 from asyncrl.common.packages import version_of
 from asyncrl.common.quoting import quoted
-from asyncrl.common.serialization import read_json, read_text, to_json, write_atomically
+from asyncrl.common.serialization import read_text, to_json, write_atomically
 from asyncrl.envs import Contract
 from asyncrl.errors import CheckpointError, SystemFault, UsageError, suggestions
 from asyncrl.monitor import Record
@@ -27,8 +27,10 @@ from asyncrl.runs.checkpoints import checkpoint
 from asyncrl.runs.checkpoints.manifest import REPLAY_FILE, Manifest, read_manifest
 from asyncrl.runs.code_facts import code_facts
 from asyncrl.runs.config.run_config import RunConfig
+from asyncrl.runs.config.saved_config import saved_facts
 from asyncrl.runs.metrics.metrics_file import read_records, truncate
 from asyncrl.runs.provenance import provenance
+from asyncrl.runs.run_state import LOCK
 from asyncrl.version import __version__
 
 __all__ = ["RECORD_KINDS", "Run"]
@@ -40,7 +42,7 @@ _CHECKPOINT = re.compile(r"\d{12,}", re.ASCII)
 """Names of checkpoint folders: the environment step."""
 _BROKEN_SAVE = re.compile(r"\.\d{12,}(\.[0-9a-f]{16})?\.(tmp|old)", re.ASCII)
 """Names of what an interrupted save or download leaves behind, beside checkpoints and in the replay folder."""
-CONFIG, LOCK = "config.json", ".lock"
+CONFIG = "config.json"
 _INTERRUPTED = "interrupted"
 
 
@@ -114,10 +116,7 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """The contents of config.json; {} if it cannot be read. Checkpoints hold all that a run needs."""
-        with contextlib.suppress(CheckpointError):
-            found = read_json(self.path / "config.json")
-            return found if isinstance(found, dict) else {}
-        return {}
+        return saved_facts(self.path)
 
     def note_resumption(self, step: int, contract: Contract, changes: dict[str, Any], notes: Sequence[str]) -> None:
         """Add an entry to `resumed` in config.json: the step, provenance, changed settings and their consequences."""

@@ -9,7 +9,10 @@ from typing import Any
 
 from asyncrl.monitor import Record
 
-__all__ = ["RunState", "end_of"]
+__all__ = ["LOCK", "RunState", "end_of"]
+
+LOCK = ".lock"
+"""The file that a process keeps locked while it trains the run."""
 
 
 class RunState(Enum):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asyncrl.cluster.node_folder import NodeFolder
-from asyncrl.runs.run import LOCK
+from asyncrl.runs.run_state import LOCK
 
 OWNER = "from asyncrl.cluster.node_folder import NodeFolder; folder = NodeFolder(); print(folder.path, flush=True); input()"
 

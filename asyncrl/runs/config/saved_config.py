@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["current_settings"]
+from asyncrl.common.serialization import read_json
+from asyncrl.errors import CheckpointError
+
+__all__ = ["current_settings", "saved_facts"]
+
+
+def saved_facts(folder: Path) -> dict[str, Any]:
+    """The contents of config.json in a run's folder; {} if it cannot be read."""
+    with contextlib.suppress(CheckpointError):
+        found = read_json(folder / "config.json")
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def current_settings(facts: Any) -> dict[str, Any]:
