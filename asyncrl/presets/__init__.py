@@ -6,6 +6,7 @@ import copy
 import fnmatch
 import functools
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,19 @@ _FOLDER = Path(__file__).parent
 
 def preset_names() -> list[str]:
     """The names of all presets, for example "a3c/atari"."""
-    return list(_presets())
+    return list(_files())
 
 
 def read_preset(name: str) -> dict[str, Any]:
     """The tables of a preset. Raises UsageError for an unknown name."""
-    if name not in preset_names():
+    if name not in _files():
         raise UsageError(f"there is no preset {name!r}{suggestions(name, preset_names())} (asyncrl list presets)")
-    return copy.deepcopy(_presets()[name])
+    return copy.deepcopy(_tables(name))
 
 
 def for_kind(algorithm: str, kind: str) -> str | None:
     """The algorithm's preset for a kind of environment ("images", "discrete" or "continuous"); None if there is none."""
-    for name, preset in _presets().items():
-        if preset["algorithm"]["name"] == algorithm and kind in preset.get("kinds", ()):
-            return name
-    return None
+    return next((name for name, preset in _presets_of(algorithm) if kind in preset.get("kinds", ())), None)
 
 
 _KINDS = {"images": "images", "discrete": "numbers and discrete actions", "continuous": "numbers and continuous actions"}
@@ -41,18 +39,11 @@ _KINDS = {"images": "images", "discrete": "numbers and discrete actions", "conti
 
 def purpose(name: str, env: str) -> str:
     """What a preset is for, as a phrase that explains why it was chosen for `env`; "" if only a user chooses it."""
-    preset = _presets().get(name, {})
+    preset = _tables(name) if name in _files() else {}
     if any(fnmatch.fnmatch(env, pattern) for pattern in preset.get("environments", ())):
         return f"tuned for {env}"
     kinds = " or ".join(_KINDS[kind] for kind in preset.get("kinds", ()))
     return f"for any environment with {kinds}" if kinds else ""
-
-
-@functools.cache
-def _presets() -> dict[str, dict[str, Any]]:
-    """The tables of all presets by name, sorted."""
-    names = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.toml"))
-    return {name: tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8")) for name in names}
 
 
 def automatic(algorithm: str, env: str) -> str | None:
@@ -60,7 +51,27 @@ def automatic(algorithm: str, env: str) -> str | None:
 
     It is the first whose `environments` has a pattern that matches `env`.
     """
-    for name, preset in _presets().items():
-        if preset["algorithm"]["name"] == algorithm and any(fnmatch.fnmatch(env, p) for p in preset["environments"]):
+    for name, preset in _presets_of(algorithm):
+        if any(fnmatch.fnmatch(env, pattern) for pattern in preset["environments"]):
             return name
     return None
+
+
+def _presets_of(algorithm: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The names and tables of an algorithm's presets. Only files that mention it are parsed, because parsing is slow."""
+    for name, text in _files().items():
+        if algorithm in text and (preset := _tables(name))["algorithm"]["name"] == algorithm:
+            yield name, preset
+
+
+@functools.cache
+def _files() -> dict[str, str]:
+    """The text of every preset's file by the preset's name, sorted."""
+    files = {str(path.relative_to(_FOLDER).with_suffix("")): path for path in _FOLDER.rglob("*.toml")}
+    return {name: files[name].read_text(encoding="utf-8") for name in sorted(files)}
+
+
+@functools.cache
+def _tables(name: str) -> dict[str, Any]:
+    """The tables of a preset."""
+    return tomllib.loads(_files()[name])

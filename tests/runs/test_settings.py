@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import asyncrl
+from asyncrl import presets
 from asyncrl.algorithms import A3C, ALGORITHMS
 from asyncrl.algorithms.optimizers import LearningRateSchedule
 from asyncrl.envs import describe
@@ -251,3 +252,13 @@ def test_more_threads_than_a_process_may_have_are_refused() -> None:
     config = configure(ENV, "a3c", learner_threads=100_000)
     with pytest.raises(UsageError, match="--learner-threads must be between 1 and 1024, not 100000"):
         resolve(config, describe(ENV, config.environment))
+
+
+def test_choosing_a_preset_parses_the_files_that_mention_its_algorithm() -> None:
+    """All of them take 40 ms, and a run waits for that."""
+    algorithms = {name: presets.read_preset(name)["algorithm"]["name"] for name in presets.preset_names()}
+    for algorithm in algorithms.values():
+        presets._tables.cache_clear()
+        own = [name for name, _ in presets._presets_of(algorithm)]
+        assert own == [name for name, its in algorithms.items() if its == algorithm]
+        assert presets._tables.cache_info().currsize < len(algorithms) / 2
