@@ -128,16 +128,10 @@ def _short_sections(options: Sequence[Option], basic: Basic) -> dict[str, list[O
     sections = {}
     for title, names in basic.items():
         texts = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
-        found = [_with_text(by_name[name], text) for name, text in texts.items() if name in by_name]
+        found = [by_name[name]._replace(short=text) for name, text in texts.items() if name in by_name]
         if found:
             sections[title] = found
     return sections
-
-
-def _with_text(option: Option, text: str) -> Option:
-    """The option with a short text instead of its docstring; the docstring's sentence on the default is kept."""
-    _, marker, default = option.help.partition(" Default: ")
-    return option._replace(help=f"{text}.{marker}{default}") if text else option
 
 
 def _all_sections(options: Sequence[Option]) -> dict[str, list[Option]]:

@@ -64,10 +64,13 @@ class Option(NamedTuple):
     hint: Any
     """The field's type."""
     default: Any
-    help: str
+    owner: type
+    """The dataclass of the field."""
     section: str
     """Name of the field that holds the nested dataclass."""
     positional: bool = False
+    short: str = ""
+    """A short text that the help shows instead of the field's docstring."""
 
     @property
     def type(self) -> Any:
@@ -76,6 +79,16 @@ class Option(NamedTuple):
         if get_origin(hint) in (Union, types.UnionType):
             hint = next(argument for argument in get_args(hint) if argument is not types.NoneType)
         return get_args(hint)[0] if self.is_tuple else hint
+
+    @property
+    def help(self) -> str:
+        """The docstring below the field, or the short text with the docstring's sentence on the default.
+
+        It is read when it is shown: finding the docstrings in the source is slow.
+        """
+        text = docstrings(self.owner).get(self.name, "")
+        _, marker, default = text.partition(" Default: ")
+        return f"{self.short}.{marker}{default}" if self.short else text
 
     @property
     def is_tuple(self) -> bool:
@@ -131,7 +144,7 @@ def options_of(target: Any, section: str = "options") -> list[Option]:
     Fields of an instance that have no default in its class are decided already: they are left out.
     """
     cls = target if isinstance(target, type) else type(target)
-    hints, texts = get_type_hints(cls), docstrings(cls)
+    hints = get_type_hints(cls)
     options: list[Option] = []
     for field in dataclasses.fields(cls):
         name, default = field.name, _default(field) if target is cls else getattr(target, field.name)
@@ -140,7 +153,7 @@ def options_of(target: Any, section: str = "options") -> list[Option]:
             options += options_of(default, name)
         elif target is cls or not required:
             positional = required or bool(field.metadata.get("positional"))
-            options.append(Option(name, hints[name], default, texts.get(name, ""), section, positional))
+            options.append(Option(name, hints[name], default, cls, section, positional))
     return options
 
 

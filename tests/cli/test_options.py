@@ -109,3 +109,18 @@ def test_the_short_help_shows_the_first_sentence_and_the_whole_help_all(capsys: 
     assert "A second sentence (Mnih et al. 2016)" in " ".join(whole.split())
     assert "  --[no-]video          Record a video (default: on)\n" in whole
     assert "- red: as in sunsets\n" in whole
+
+
+def test_a_command_line_is_read_without_the_source_of_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding the docstrings in it is slow, and only the help shows them."""
+
+    @dataclass
+    class Arguments:
+        steps: int = 1
+        """How many."""
+
+    monkeypatch.setattr("inspect.getsource", None)
+    options = options_of(Arguments)
+    assert read_values(options, ["--steps", "2"]) == {"steps": 2}
+    monkeypatch.undo()
+    assert [option.help for option in options] == ["How many."]
