@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from asyncrl.api import configure
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import JsonLines, Live, Monitor, Plain, Quiet, TensorBoard, terminal_view
+from asyncrl.monitor import events as event_files
 from asyncrl.monitor.csv_files import CsvFiles
 from asyncrl.monitor.panel import RunPanel
 from asyncrl.monitor.progress import episode_progress
@@ -306,6 +308,13 @@ def test_a_sink_that_fails_does_not_affect_the_others(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == train_record(100, 1.0)
     with pytest.raises(OSError, match="Input/output"), Monitor([Full(), JsonLines(tmp_path)]).open():
         pass
+
+
+@given(st.binary(max_size=300))
+def test_records_are_framed_as_by_tensorboard(data: bytes) -> None:
+    file = io.BytesIO()
+    RecordWriter(file).write(data)
+    assert event_files._framed(data) == file.getvalue()
 
 
 def test_tensorboard_shows_the_values_of_the_lines(tmp_path: Path) -> None:
