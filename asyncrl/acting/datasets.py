@@ -23,7 +23,7 @@ from asyncrl.common.dtypes import limits
 from asyncrl.common.file_lock import AlreadyLocked, file_lock
 from asyncrl.common.folders import new_folders
 from asyncrl.common.hidden_warnings import hidden_warnings
-from asyncrl.common.os_errors import attach_path
+from asyncrl.common.os_errors import attach_path, name_target
 from asyncrl.common.randomness import Stream, environment_seeds
 from asyncrl.common.serialization import parse_json, read_json
 from asyncrl.envs import Contract, contract_lines
@@ -160,7 +160,7 @@ def _new_folder(name: str, folder: Path) -> Iterator[Path]:
     """A hidden folder that Minari does not list; it becomes `folder` if the block ends without an error."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
-        with new_folders(temporary), file_lock(temporary / "lock"):
+        with name_target(folder, temporary), new_folders(temporary), file_lock(temporary / "lock"):
             try:
                 shutil.rmtree(temporary / folder.name, ignore_errors=True)  # may be left from a crash
                 (temporary / folder.name).mkdir()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["attach_path", "describe_os_error", "is_of_users_code", "is_path_error"]
+__all__ = ["attach_path", "describe_os_error", "is_full", "is_of_users_code", "is_path_error", "name_target"]
 
 _NOT_A_FOLDER = "a file stands where a folder must be; move it away"
 _REMEDIES = {
@@ -47,6 +47,7 @@ _PATH_ERRORS = {
     errno.ELOOP,
     errno.ENOENT,
 }
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _OUTPUT_ERRORS = {errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EBADF}
 _CALLERS = ("asyncrl.algorithms", "asyncrl.gradients", "asyncrl.monitor.callbacks", "asyncrl.networks")
@@ -75,6 +76,11 @@ def is_path_error(error: OSError) -> bool:
     return error.errno in _PATH_ERRORS
 
 
+def is_full(error: OSError) -> bool:
+    """Return whether a disk, or what this user may write to it, is full."""
+    return error.errno in _FULL
+
+
 def is_of_users_code(error: OSError) -> bool:
     """Return whether the user's network, algorithm or callback raised it: then it is the user's to handle."""
     frames = traceback.walk_tb(error.__traceback__)
@@ -89,4 +95,21 @@ def attach_path(path: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             error.filename = str(path)
+        raise
+
+
+@contextmanager
+def name_target(path: Path, temporary: Path) -> Iterator[None]:
+    """Name `path` in an OSError that names `temporary`, which is to replace it, or a file in that.
+
+    What is in the way of `temporary` keeps its name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EEXIST):
+            for attribute in ("filename", "filename2"):
+                name = getattr(error, attribute)
+                if isinstance(name, str | os.PathLike) and Path(name).is_relative_to(temporary):
+                    setattr(error, attribute, str(path / Path(name).relative_to(temporary)))
         raise

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import safetensors
 
-from asyncrl.common.os_errors import attach_path
+from asyncrl.common.os_errors import attach_path, name_target
 from asyncrl.errors import CheckpointError, UsageError, suggestions
 
 if TYPE_CHECKING:  # environment workers do not import torch
@@ -191,12 +191,13 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
     *_, last = contents
     try:
         for path, temporary in temporaries.items():
-            temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
             content = contents[path]
-            with attach_path(path), open(temporary, "xb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
+            with attach_path(path), name_target(path, temporary):
+                temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
+                with open(temporary, "xb") as file:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                    file.flush()
+                    os.fsync(file.fileno())
         if len(contents) > 1:
             last.unlink(missing_ok=True)
         for path, temporary in temporaries.items():

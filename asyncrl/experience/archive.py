@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from asyncrl.common.os_errors import name_target
 from asyncrl.common.serialization import file_checksum, load_tensors, read_header, save_tensors, verify_file
 from asyncrl.errors import CheckpointError
 from asyncrl.experience.replay import ReplayBuffer
@@ -38,12 +39,13 @@ class Archive:
         since = self._newest[-1] if self._newest else np.zeros_like(self._replay.newest)
         path = self._folder / f"{name}.safetensors"
         temporary = self._folder / f".{name}.tmp"
-        try:
-            save_tensors(temporary, self._replay.rows(since))
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)  # free its space on a full disk
-            raise
+        with name_target(path, temporary):
+            try:
+                save_tensors(temporary, self._replay.rows(since))
+                os.replace(temporary, path)
+            except OSError:
+                temporary.unlink(missing_ok=True)  # free its space on a full disk
+                raise
         self._files[path.name] = file_checksum(path)
         self._newest.append(self._replay.newest.copy())
         while len(self._newest) > 1 and (self._newest[0] <= self._replay.oldest_stored).all():  # the next file has this row

@@ -15,6 +15,7 @@ from asyncrl.agents.agent import Agent, load
 from asyncrl.agents.export import export
 from asyncrl.agents.playing import evaluate, play
 from asyncrl.common.folders import new_folders
+from asyncrl.common.os_errors import name_target
 from asyncrl.common.serialization import json_text, to_json, write_atomically
 from asyncrl.common.validation import as_path
 from asyncrl.envs import Contract, EnvSource, env_id_of
@@ -132,7 +133,7 @@ def _built(target: Path) -> Iterator[Path]:
     if beside.is_symlink() or beside.is_file():
         beside.unlink()
     shutil.rmtree(beside, ignore_errors=True)
-    with new_folders(beside.parent):
+    with new_folders(beside.parent), name_target(target, beside):
         try:
             yield beside
             if target.is_dir():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interrupted_runs import damage
+from test_environment_faults import files_of_at_most
 from test_replay import ENVS, World
 
 from asyncrl.errors import CheckpointError
@@ -111,6 +112,14 @@ def test_a_file_that_is_missing_between_others_is_noticed(tmp_path: Path) -> Non
     del files["two.safetensors"]
     with pytest.raises(CheckpointError, match=r"three\.safetensors does not fit .* do not continue row 3"):
         Archive(ReplayBuffer(plan(world, prioritized=False)), tmp_path).read(files)
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    archive = Archive(ReplayBuffer(plan(World(2, 3, 2, 1), prioritized=False)), tmp_path)
+    with pytest.raises(OSError, match="File too large") as full, files_of_at_most(10):
+        archive.write("000000000480")
+    assert full.value.filename == str(tmp_path / "000000000480.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

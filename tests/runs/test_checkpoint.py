@@ -17,6 +17,7 @@ from forged_runs import forge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupted_runs import flipped
+from test_environment_faults import files_of_at_most
 
 from asyncrl.api import configure
 from asyncrl.errors import CheckpointError
@@ -46,6 +47,14 @@ def save_again(path: Path, found: checkpoint.Checkpoint, **others: bool) -> None
     tensors["weights"] = {name: tensors["weights"][name] for name in found.parameters}  # in the network's order
     facts = {name: getattr(found, name) for name in ("step", "update", "seconds", "contract", "config")}
     checkpoint.save(path, tensors, **facts, **others)
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_nothing(finished: Run, tmp_path: Path) -> None:
+    found = checkpoint.load(finished.checkpoints()[-1])
+    with pytest.raises(OSError, match="File too large") as full, files_of_at_most(1_000):
+        save_again(tmp_path / "000000000480", found)
+    assert full.value.filename.startswith(f"{tmp_path}/000000000480/")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_saved_comes_back(finished: Run, tmp_path: Path) -> None:

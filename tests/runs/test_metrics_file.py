@@ -47,8 +47,9 @@ def test_few_records_among_many_of_other_kinds_are_all_read(tmp_path: Path) -> N
 def test_records_that_cannot_be_dropped_on_a_full_disk_stay_and_no_piece_of_a_copy_does(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text("".join(json.dumps({"step": i, "update": i, "kind": "train"}) + "\n" for i in range(1_000)))
-    with files_of_at_most(10_000), pytest.raises(OSError, match="File too large"):
+    with files_of_at_most(10_000), pytest.raises(OSError, match="File too large") as full:
         truncate(file, 900)
+    assert full.value.filename == str(file)
     assert list(tmp_path.iterdir()) == [file]
     truncate(file, 900)
     assert [record["update"] for record in read_records(file)] == [*range(901)]

@@ -150,7 +150,7 @@ def test_an_agent_that_cannot_be_written_leaves_no_folder(
 
     monkeypatch.setattr(os, "fsync", full)
     assert main(["share", str(run.path), str(tmp_path / "agents" / "new"), "--no-video"]) == 1
-    assert "No space left on device; free some space there" in capsys.readouterr().err
+    assert f"{tmp_path}/agents/new/manifest.json: No space left on device; free some" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from asyncrl.algorithms import algorithm_named, network_outline
+from asyncrl.common.os_errors import name_target
 from asyncrl.common.serialization import (
     check_tensors,
     file_checksum,
@@ -177,7 +178,8 @@ def save(
     """Write a checkpoint. `tensors` maps the stem of each file to its tensors; `weights` is required."""
     beside = path.with_name(f".{path.name}.tmp")
     delete(beside)
-    beside.mkdir(parents=True)
+    with name_target(path, beside):
+        beside.mkdir(parents=True)
     weights = tensors["weights"]
     facts = {
         "format": FORMAT,
@@ -196,10 +198,11 @@ def save(
     }
     aside = path.with_name(f".{path.name}.old")
     try:
-        for stem, named in tensors.items():
-            save_tensors(beside / f"{stem}.safetensors", named)
-        files = {file.name: file_checksum(file) for file in sorted(beside.iterdir())}
-        write_manifest(beside, {**facts, "files": files}, sign=True)
+        with name_target(path, beside):
+            for stem, named in tensors.items():
+                save_tensors(beside / f"{stem}.safetensors", named)
+            files = {file.name: file_checksum(file) for file in sorted(beside.iterdir())}
+            write_manifest(beside, {**facts, "files": files}, sign=True)
         if path.exists():
             delete(aside)
             os.replace(path, aside)

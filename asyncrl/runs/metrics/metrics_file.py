@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from asyncrl.common.os_errors import attach_path, name_target
 from asyncrl.common.serialization import sync_folder
 from asyncrl.errors import DamageWarning
 from asyncrl.monitor import Record
@@ -42,17 +44,19 @@ def read_records(path: Path, kinds: Collection[str] = (), *, most: int | None = 
 def truncate(path: Path, update: int) -> None:
     """Drop the records after `update`. No sink may have the file open."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # left by a crash; nothing is written through a link
     try:
-        with open(temporary, "xb") as file:
-            for line, record in _read(path):
-                if record["update"] <= update:
-                    file.write(line.rstrip(b"\n") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with attach_path(path), name_target(path, temporary):
+            temporary.unlink(missing_ok=True)  # left by a crash; nothing is written through a link
+            with open(temporary, "xb") as file:
+                for line, record in _read(path):
+                    if record["update"] <= update:
+                        file.write(line.rstrip(b"\n") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)  # a full disk needs the space
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a full disk needs the space
         raise
     sync_folder(path.parent)
 
