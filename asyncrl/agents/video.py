@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from asyncrl.common.os_errors import attach_path
+from asyncrl.common.os_errors import attach_path, name_target
 from asyncrl.common.signals import keep_signals_from_sdl
 from asyncrl.errors import UsageError
 from asyncrl.monitor.notebook import in_notebook
@@ -28,6 +28,8 @@ _HEADLESS_DRIVERS = ("dummy", "offscreen", "evdev")
 """SDL's fallbacks without a screen."""
 _MIN_PIXELS = 420
 """Pictures with a smaller longer side are enlarged by an integer factor."""
+_PROBE = 2**20
+"""Bytes that show whether the disk is full."""
 _MAX_UPDATES = 30.0
 """Pictures per second in a notebook, each of which is sent to the browser."""
 
@@ -93,6 +95,7 @@ class VideoFile:
 
         self._path = path
         self._temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        self._temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
         self._size: tuple[int, int] | None = None
         if path.suffix == ".gif":
             # GIF durations are in hundredths of a second, and viewers slow down those below two.
@@ -102,7 +105,8 @@ class VideoFile:
             self._writer: Any = imageio.get_writer(self._gif, format=".gif", mode="I", duration=duration, loop=0)
         else:
             self._gif = None
-            self._writer = imageio.get_writer(self._temporary, fps=frames_per_second, macro_block_size=2, quality=8)
+            options: dict[str, Any] = {"macro_block_size": 2, "quality": 8, "ffmpeg_log_level": "fatal"}
+            self._writer = imageio.get_writer(self._temporary, fps=frames_per_second, **options)
 
     def show(self, picture: np.ndarray) -> None:
         self._size = self._size or _size(picture)
@@ -111,7 +115,7 @@ class VideoFile:
         picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         height, width = _size(picture)
         padding = ((0, height % 2), (0, width % 2), (0, 0))  # H.264 needs even sizes
-        with _translate_errors(self._path):
+        with self._translated_errors():
             self._writer.append_data(np.pad(picture, padding, mode="edge"))
 
     def __enter__(self) -> VideoFile:
@@ -125,29 +129,31 @@ class VideoFile:
                 with contextlib.suppress(OSError):
                     self._writer.close()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
 
     def _finish(self) -> None:
-        with _translate_errors(self._path):
+        with self._translated_errors():
             self._writer.close()
             if self._gif is not None:
                 self._temporary.write_bytes(self._gif.getbuffer())
-            elif not _is_complete(self._temporary):
+            elif not (self._temporary.is_file() and _is_complete(self._temporary)):
                 raise OSError  # ffmpeg failed; imageio does not report it
             self._temporary.replace(self._path)
 
-
-@contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
-    """Name the video in an OSError, also in one without an errno, which stands for a failure of ffmpeg."""
-    try:
-        with attach_path(path):
-            yield
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        reason = "ffmpeg could not write the video; free some space there, or see ffmpeg's messages above"
-        raise OSError(0, reason, str(path)) from None
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Name the video in an OSError; one without an errno stands for a failure of ffmpeg, which does not say why."""
+        with attach_path(self._path), name_target(self._path, self._temporary):
+            try:
+                yield
+            except OSError as error:
+                if error.errno is not None and not isinstance(error, BrokenPipeError):
+                    raise
+                with open(self._temporary, "ab", 0) as file:  # which fails in the same way if the disk is full
+                    file.write(bytes(_PROBE))
+                    os.fsync(file.fileno())
+                raise OSError(0, "ffmpeg could not write the video", str(self._path)) from None
 
 
 def _is_complete(path: Path) -> bool:

@@ -159,6 +159,26 @@ def test_videos_of_every_size_can_be_written(tmp_path: Path, size: tuple[int, in
     assert (tmp_path / "game.mp4").stat().st_size > 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full disk to write to")
+def test_a_full_disk_is_reported_in_place_of_what_ffmpeg_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        video = stack.enter_context(open_video(tmp_path / "game.mp4", 10))
+        (tmp_path / ".game.tmp.mp4").symlink_to("/dev/full")
+        video.show(np.zeros((64, 64, 3), np.uint8))
+        with pytest.raises(OSError, match="No space left") as full:
+            stack.close()
+    assert describe_os_error(full.value).startswith(f"{tmp_path / 'game.mp4'}: No space left on device; ")
+    assert (capfd.readouterr().err, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_a_video_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    (tmp_path / ".game.tmp.mp4").symlink_to(tmp_path / "other")
+    with open_video(tmp_path / "game.mp4", 10) as video:
+        video.show(np.zeros((64, 64, 3), np.uint8))
+    assert ((tmp_path / "other").stat().st_size, (tmp_path / "game.mp4").is_symlink()) == (0, False)
+
+
 @pytest.mark.skipif(
     sys.platform != "linux" or not ctypes.util.find_library("EGL"), reason="install EGL, in Debian the package libegl1"
 )
