@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asyncrl.common.os_errors import describe_os_error
+from asyncrl.common.os_errors import describe_os_error, is_full
 from asyncrl.errors import AsyncRLError, UsageError, suggestions
 
 __all__ = ["RemoteFolder", "is_url", "remote_errors"]
@@ -90,7 +90,12 @@ class RemoteFolder:
 
     def download(self, name: str, path: Path) -> None:
         """Copy a file of the folder to `path`."""
-        self._files.get_file(self._place(name), str(path))
+        try:
+            self._files.get_file(self._place(name), str(path))
+        except OSError as problem:
+            if problem.filename is None and is_full(problem):  # an error of the network has no path
+                problem.filename = str(path)
+            raise
 
     def upload(self, path: Path, name: str) -> None:
         """Copy the file `path` into the folder, replacing one of the same name."""

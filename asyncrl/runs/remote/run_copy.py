@@ -12,10 +12,12 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from asyncrl.common.os_errors import name_target
 from asyncrl.common.quoting import quoted
 from asyncrl.common.serialization import MAX_BYTES, file_sha256, parse_json, verify_file, write_atomically
 from asyncrl.errors import CheckpointError, UsageError, suggestions
@@ -46,6 +48,10 @@ _OURS = re.compile(
     re.ASCII,
 )
 """Files of checkpoints and of the replay buffer, and the remains of interrupted uploads."""
+_REMAINS = re.compile(r"\.[a-z0-9]+\.[0-9a-f]{16}\.tmp", re.ASCII)
+"""Names of what is being copied, or was when the process was killed (`_new_beside`)."""
+_ABANDONED = 86_400.0
+"""Seconds after which a copy that another process may be making counts as abandoned."""
 
 
 def undamaged(run: Run) -> list[Path]:
@@ -170,6 +176,7 @@ def pull(remote: RemoteFolder, run: Run, *, replay: bool, say: Callable[[str], N
             _check_same(run, _small(remote, "config.json", sizes), remote)
         elif not _is_same(run, _small(remote, "config.json", sizes)):
             shutil.rmtree(run.path)
+        _remove_remains(run, 0 if replay else _ABANDONED)  # with `replay`, the caller holds the run's lock
         found = _complete(remote, sizes, replay=replay)
         marked = {_small(remote, name, sizes).decode().strip() for name in ("best", "latest") if name in sizes}
         kept = [one for i, one in enumerate(found) if replay or i == 0 or one[0] in marked]
@@ -237,6 +244,20 @@ def _new_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp")
 
 
+def _remove_remains(run: Run, seconds: float) -> None:
+    """Remove what copies that were killed have left of files, if it has not grown for this long."""
+    end = time.time() - seconds
+    for folder in (run.path, run.path / "checkpoints", run.replay_folder):
+        for path in folder.glob(".*.tmp") if not folder.is_symlink() else ():
+            with contextlib.suppress(OSError):
+                if not _REMAINS.fullmatch(path.name) or path.is_symlink():
+                    continue
+                if path.is_dir() and max(one.stat().st_mtime for one in (path, *path.iterdir())) <= end:
+                    shutil.rmtree(path)
+                elif path.is_file() and path.stat().st_mtime <= end:
+                    path.unlink()
+
+
 def _is_here(run: Run, content: bytes, manifest: Manifest, *, replay: bool) -> bool:
     """Whether the run folder has this checkpoint, undamaged, with its replay files."""
     path = run.checkpoint_path(manifest.step)
@@ -263,12 +284,14 @@ def _fetch(remote: RemoteFolder, name: str, path: Path, facts: dict[str, Any] | 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _new_beside(path)
     try:
-        remote.download(name, beside)
+        with name_target(path, beside):
+            remote.download(name, beside)
         if facts is not None:
             verify_file(beside, facts)
         os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _read(remote: RemoteFolder, step: str, sizes: dict[str, int]) -> tuple[bytes, Manifest]:

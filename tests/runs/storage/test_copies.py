@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,20 @@ def test_a_copy_that_two_processes_make_at_once_is_complete_for_both(
         assert files(copy.path) == wanted
         done, number = left[0] >= 0, number + 1
     assert number > 10
+
+
+def test_what_a_copy_that_was_killed_leaves_is_removed_by_the_next(states: list[Run], tmp_path: Path) -> None:
+    remote, run = RemoteFolder(f"file://{states[0].path}"), Run(tmp_path / "run")
+    torn = run.path / ".metrics.0123456789abcdef.tmp"
+    half = run.path / "checkpoints" / ".000000000008.0123456789abcdef.tmp"
+    files_left = [torn, half / ".weights.0123456789abcdef.tmp", run.path / ".notes.tmp"]
+    for seconds, replay, is_kept in ((0, False, True), (2 * 86_400, False, False), (0, True, False)):
+        half.mkdir(parents=True, exist_ok=True)
+        for path in (*files_left, half):
+            path.touch()
+            os.utime(path, (time.time() - seconds,) * 2)
+        pull(remote, run, replay=replay)
+        assert [path.exists() for path in (torn, half, files_left[-1])] == [is_kept, is_kept, True]
 
 
 def test_a_run_that_went_on_elsewhere_is_no_longer_interrupted_here(states: list[Run], tmp_path: Path) -> None:
