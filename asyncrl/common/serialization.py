@@ -308,12 +308,18 @@ def file_checksum(path: Path) -> dict[str, Any]:
 
 def verify_file(path: Path, checksum: Mapping[str, Any]) -> None:
     """Raise CheckpointError if a file is missing or does not match its entry in the manifest (`file_checksum`)."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
-    if path.stat().st_size != checksum["bytes"]:
-        raise CheckpointError(f"{path} is truncated: {path.stat().st_size} of {checksum['bytes']} bytes")
-    if file_sha256(path) != checksum["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is not the manifest's")
+    try:
+        if not path.is_file():
+            raise FileNotFoundError
+        size = path.stat().st_size
+        if size != checksum["bytes"]:
+            raise CheckpointError(f"{path} is truncated: {size} of {checksum['bytes']} bytes")
+        if file_sha256(path) != checksum["sha256"]:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the manifest's")
+    except FileNotFoundError:  # perhaps only now: the run has removed it
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as problem:
+        raise CheckpointError(f"{path} cannot be read: {problem.strerror}") from None
 
 
 def tensor_sha256(tensor: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Collection
@@ -102,11 +103,19 @@ def checkpoint_folder(name: str | os.PathLike[str], prefer: str = "best", *, tru
 
 
 def load_checkpoint(name: str | os.PathLike[str], *, trust: bool = False, asked: Collection[str] = ()) -> Checkpoint:
-    """Load the checkpoint of `checkpoint_folder` (`checkpoint.load`). If it is damaged, the error names another one."""
+    """Load the checkpoint of `checkpoint_folder` (`checkpoint.load`). If it is damaged, the error names another one.
+
+    One that the run removes meanwhile, because it has made a newer or better one, is not damaged: that one is loaded.
+    """
     path = checkpoint_folder(name, trust=trust)
     try:
         return checkpoint.load(path, trust=trust, asked=asked)
     except CheckpointError as problem:
+        now = path
+        with contextlib.suppress(UsageError):
+            now = checkpoint_folder(name, trust=trust)
+        if now != path:
+            return load_checkpoint(name, trust=trust, asked=asked)
         other = Run(path.parent.parent, trusted=trust).newest_valid() if path.parent.name == "checkpoints" else None
         if other is None:
             raise

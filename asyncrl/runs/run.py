@@ -333,8 +333,10 @@ def _identity(config: Any) -> tuple[Any, ...]:
 
 
 def _inside(folder: Path) -> Iterable[Path]:
-    """The contents of a folder; () if it does not exist."""
-    return folder.iterdir() if folder.is_dir() else ()
+    """The contents of a folder; [] if it does not exist, or no longer: the run may be removing it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [*folder.iterdir()]
+    return []
 
 
 def _manifest(path: Path) -> Manifest | None:

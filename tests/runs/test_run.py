@@ -131,6 +131,27 @@ def test_a_mark_that_is_damaged_leads_to_the_other_one(run: Run) -> None:
         assert checkpoint_folder(run.path) == run.marked("latest")
 
 
+@pytest.mark.parametrize("file", ["manifest.json", "weights.safetensors"])
+def test_a_checkpoint_that_the_run_replaces_while_it_is_loaded_gives_way_to_the_next(
+    run: Run, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    first, *_, last = run.checkpoints()
+    run.mark("best", first)
+    stat = Path.stat
+
+    def replace(path: Path, **options: Any) -> Any:
+        """Before a file of the checkpoint is looked at a second time, the run marks a better one and removes this."""
+        found = stat(path, **options)
+        if path == first / file and run.marked("best") == first:
+            run.mark("best", last)
+            shutil.rmtree(first)
+        return found
+
+    monkeypatch.setattr(Path, "stat", replace)
+    assert asyncrl.load(run.path).checkpoint.path == last
+    assert not first.exists()
+
+
 def test_metrics_of_a_kind_that_does_not_exist_are_refused(run: Run) -> None:
     with pytest.raises(UsageError, match=r"^unknown kind of records 'evals'; did you mean 'eval'\?$"):
         run.metrics("evals")
