@@ -95,7 +95,8 @@ class VideoFile:
 
         self._path = path
         self._temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        self._temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
+        with name_target(path, self._temporary):
+            self._temporary.unlink(missing_ok=True)  # may be left from a crash, or be a link that must not be followed
         self._size: tuple[int, int] | None = None
         if path.suffix == ".gif":
             # GIF durations are in hundredths of a second, and viewers slow down those below two.

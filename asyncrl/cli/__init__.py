@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import signal
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(problem, BrokenPipeError):  # the reader closed the pipe, as in `asyncrl list envs | head`
                 streams.silence()
                 return _complain(describe_os_error(problem), 1) if _trains(arguments) else 0
-            return _complain(describe_os_error(problem), 1)
+            return _complain(describe_os_error(problem), 2 if problem.errno == errno.ENAMETOOLONG else 1)
 
 
 def run_and_exit() -> NoReturn:

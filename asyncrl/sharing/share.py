@@ -130,8 +130,9 @@ def upload(shared: Shared, name: str, *, private: bool = False) -> str:
 def _built(target: Path) -> Iterator[Path]:
     """Yield a folder that becomes `target` at the end of the block, and is removed if the block raises."""
     beside = target.with_name(f".{target.name}.tmp")
-    if beside.is_symlink() or beside.is_file():
-        beside.unlink()
+    with name_target(target, beside):
+        if beside.is_symlink() or beside.is_file():
+            beside.unlink()
     shutil.rmtree(beside, ignore_errors=True)
     with new_folders(beside.parent), name_target(target, beside):
         try:

@@ -171,6 +171,14 @@ def test_a_full_disk_is_reported_in_place_of_what_ffmpeg_prints(tmp_path: Path, 
     assert (capfd.readouterr().err, list(tmp_path.iterdir())) == ("", [])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_video_whose_name_is_too_long_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = (tmp_path / ("x" * 251)).with_suffix(suffix)
+    with pytest.raises(OSError, match="too long") as refused:
+        open_video(path, 10)
+    assert describe_os_error(refused.value) == f"{path}: File name too long; shorten it"
+
+
 def test_a_video_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     (tmp_path / ".game.tmp.mp4").symlink_to(tmp_path / "other")

@@ -157,6 +157,12 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(
     assert (path.read_text(), list(tmp_path.iterdir())) == ("the old one", [path])
 
 
+def test_a_name_that_is_too_long_is_refused(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / ("x" * 251 + ".svg")
+    assert ran("plot", study, "--out", path) == 2
+    assert capsys.readouterr().err == f"asyncrl: {path}: File name too long; shorten it\n"
+
+
 def test_the_page_needs_no_other_file_and_its_ids_are_unique(study: Path, tmp_path: Path) -> None:
     asyncrl.plot(study, what=["returns", "lag"], out=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

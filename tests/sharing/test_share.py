@@ -154,6 +154,12 @@ def test_an_agent_that_cannot_be_written_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_is_too_long_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / ("x" * 251)
+    assert main(["share", str(run.path), str(folder)]) == 2
+    assert capsys.readouterr().err == f"asyncrl: {folder}: File name too long; shorten it\n"
+
+
 def test_what_is_uploaded_is_said_and_comes_back(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
