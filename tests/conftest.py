@@ -74,7 +74,7 @@ SLOW = {
     "test_lockstep",
     "test_pretrained",
     "test_process_defaults",
-    "test_public_names::test_the_outline_of_a_network_for_images_does_not_import_the_compiler_of_torch",
+    "test_public_names::test_the_outline_of_a_network_does_not_import_the_compiler_of_torch",
     "test_public_names::test_training_does_not_import_the_compiler_of_torch",
     "test_resume",
     "test_training",

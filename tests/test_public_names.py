@@ -75,17 +75,19 @@ def test_training_imports_neither_the_compiler_of_torch_nor_the_plugins_of_tenso
     assert finished.stderr == "set()\n"
 
 
-def test_the_outline_of_a_network_for_images_does_not_import_the_compiler_of_torch() -> None:
+def test_the_outline_of_a_network_does_not_import_the_compiler_of_torch() -> None:
     """A run notes the number of its parameters before its first update."""
     code = """
 import sys
 from torch import float32
-from asyncrl.algorithms import algorithm_named, network_outline
+from asyncrl.algorithms import ALGORITHMS, network_outline
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.networks import NetworkConfig
 for network in ("a3c-cnn", "nature-cnn", "padded-cnn", "same-cnn", "impala-resnet"):
-    algorithm = algorithm_named("a3c")()
-    network_outline(algorithm, NetworkConfig(network=network), Spaces((4, 84, 84), "uint8", Actions((6,), (0,))), float32)
+    images = Spaces((4, 84, 84), "uint8", Actions((6,), (0,)))
+    network_outline(ALGORITHMS["a3c"](), NetworkConfig(network=network), images, float32)
+for algorithm in ALGORITHMS.values():
+    network_outline(algorithm(), algorithm.network_config, Spaces((4,), "float32", Actions((6,), (0,))), float32)
 sys.exit("sympy" in sys.modules or "torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from asyncrl.common.randomness import Stream, generator
 from asyncrl.envs.spaces import Entry, Spaces
-from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, norm_layer
+from asyncrl.networks.layers import Conv2d, FrameConv2d, Linear, constants, norm_layer
 
 __all__ = [
     "A3C",
@@ -203,11 +203,18 @@ class RadialEncoder(nn.Module):
         super().__init__()
         self.features, self._scale = len(gammas) * count, math.sqrt(2 / count)
         random = generator(0, Stream.FEATURES)
-        normal = torch.randn(self.features, spaces.observation_size, generator=random, dtype=torch.float32)
-        gamma = torch.tensor(gammas, dtype=torch.float32).repeat_interleave(count)
-        self.register_buffer("directions", normal * (2 * gamma[:, None]).sqrt(), persistent=False)
-        phases = 2 * math.pi * torch.rand(self.features, generator=random, dtype=torch.float32)
-        self.register_buffer("phases", phases, persistent=False)
+
+        def directions() -> Tensor:
+            normal = torch.randn(self.features, spaces.observation_size, generator=random, dtype=torch.float32)
+            gamma = torch.tensor(gammas, dtype=torch.float32).repeat_interleave(count)
+            return normal * (2 * gamma[:, None]).sqrt()
+
+        def phases() -> Tensor:
+            return 2 * math.pi * torch.rand(self.features, generator=random, dtype=torch.float32)
+
+        shape = (self.features, spaces.observation_size)
+        self.register_buffer("directions", constants(directions, *shape), persistent=False)
+        self.register_buffer("phases", constants(phases, self.features), persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
         x = observation.reshape(observation.shape[0], -1).float()

@@ -12,7 +12,7 @@ from asyncrl.networks.body import Body
 from asyncrl.networks.build import NetworkConfig, resolve
 from asyncrl.networks.distributions import DiagonalGaussian, Distribution, distribution, parameter_count
 from asyncrl.networks.initialization import initialize
-from asyncrl.networks.layers import Linear
+from asyncrl.networks.layers import Linear, constants
 from asyncrl.networks.masks import mask_out
 from asyncrl.networks.normalization import PopArt
 
@@ -182,7 +182,8 @@ class CategoricalQNetwork(QNetwork):
         high: float,
     ) -> None:
         super().__init__(config, spaces, dtype, generator, outputs)
-        self.register_buffer("support", torch.linspace(low, high, outputs, dtype=torch.float32), persistent=False)
+        support = constants(lambda: torch.linspace(low, high, outputs, dtype=torch.float32), outputs)
+        self.register_buffer("support", support, persistent=False)
 
     def expectation(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(-1) @ self.support

@@ -7,13 +7,23 @@ that is bfloat16 already. Both do the same arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "FrameConv2d", "LayerNorm", "Linear", "NoisyLinear", "norm_layer", "remove_noise", "resample"]
+__all__ = [
+    "Conv2d",
+    "FrameConv2d",
+    "LayerNorm",
+    "Linear",
+    "NoisyLinear",
+    "constants",
+    "norm_layer",
+    "remove_noise",
+    "resample",
+]
 
 
 class Linear(nn.Linear):
@@ -140,3 +150,12 @@ class FrameConv2d(nn.Conv2d):
             kind = x.device.type
             x = x.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
         return F.conv2d(x, (self.kernels() / self.pixel_max).to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
+
+
+def constants(compute: Callable[[], Tensor], *shape: int) -> Tensor:
+    """Return `compute()`, a float32 tensor of this shape; on the device "meta", only its shape.
+
+    There, sequences and random numbers would import torch's compiler, which takes a second.
+    """
+    outline = torch.empty(shape, dtype=torch.float32)
+    return outline if outline.is_meta else compute()

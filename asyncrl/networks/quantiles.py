@@ -11,7 +11,7 @@ from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.build import NetworkConfig
 from asyncrl.networks.heads import ActionValues, QNetwork
 from asyncrl.networks.initialization import initialize
-from asyncrl.networks.layers import Linear
+from asyncrl.networks.layers import Linear, constants
 
 __all__ = ["ImplicitQuantileNetwork"]
 
@@ -42,9 +42,9 @@ class ImplicitQuantileNetwork(QNetwork):
         self.dense = config.dense()(self.body.features, self.body.features)
         for layer in (self.embedding, self.dense):
             initialize(layer, config.init, generator, {})
-        midpoints = (torch.arange(outputs, dtype=torch.float32) + 0.5) / outputs
+        midpoints = constants(lambda: (torch.arange(outputs, dtype=torch.float32) + 0.5) / outputs, outputs)
         self.register_buffer("midpoints", midpoints, persistent=False)
-        frequencies = math.pi * torch.arange(1, cosines + 1, dtype=torch.float32)
+        frequencies = constants(lambda: math.pi * torch.arange(1, cosines + 1, dtype=torch.float32), cosines)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> ActionValues:
