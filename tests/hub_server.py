@@ -107,7 +107,7 @@ def hub(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setenv("HF_TOKEN", "hf_of_the_tests")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # half a second would pass before its end
         thread.start()
         try:
             yield
