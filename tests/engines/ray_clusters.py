@@ -21,14 +21,16 @@ def cluster(*cpus: int) -> Iterator[Any]:
     """A cluster whose first node, with `cpus[0]` places, is the one that programs here connect to."""
     ray = import_ray()
     with warnings.catch_warnings(action="ignore"):
+        from ray._private.node import Node
         from ray.cluster_utils import Cluster
     head = {"num_cpus": cpus[0], "_system_config": HEALTH_CHECKS}
-    head |= {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # programs that no test uses
+    head |= {"include_log_monitor": False, "no_monitor": True}  # programs that no test uses
     with (
         tempfile.TemporaryDirectory(prefix="asyncrl-nodes-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("TMPDIR", folder)  # what a lost node leaves there goes with the cluster
+        patch.setattr(Node, "start_api_server", lambda *_, **options: None)  # nor this, which has no switch
         with warnings.catch_warnings(action="ignore"):
             found = Cluster(initialize_head=True, head_node_args=head)
         try:
