@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from process_ends import still_running
 from rich.console import Console
 
 from asyncrl import hogwild
@@ -258,7 +259,7 @@ def test_a_program_that_is_ended_leaves_no_process_and_can_go_on(tmp_path: Path,
             assert child.wait(60) == code
         finally:
             child.kill()
-    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert still_running(workers) == []
     assert not list(Path("/dev/shm").glob(f"torch_{child.pid}_*"))
     saved = newest_checkpoint(open_run(tmp_path / "run"))
     if number == signal.SIGKILL:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import ran
+from process_ends import still_running
 
 from asyncrl.cli import main
 from asyncrl.common.signals import TERMINATING
@@ -83,8 +84,7 @@ def training(folder: Path, env: str, *words: str) -> Iterator[tuple[subprocess.P
 
 def assert_all_have_ended(processes: list[psutil.Process]) -> None:
     assert len(processes) >= 2, "the fork server and an actor"
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    assert alive == []
+    assert still_running(processes) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
@@ -167,7 +167,7 @@ def test_a_signal_to_a_command_that_does_not_train_ends_it_without_leftovers(
         started = psutil.Process(child.pid).children(recursive=True)
         os.kill(child.pid, number)
         assert child.wait(60) == -number
-        assert not psutil.wait_procs(started, timeout=30)[1], "the encoder"
+        assert still_running(started) == [], "the encoder"
     finally:
         child.kill()
         child.wait()

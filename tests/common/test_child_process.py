@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from process_ends import still_running
 
 from asyncrl.common.child_process import ChildProcess, describe_exit_code
 
@@ -84,7 +85,7 @@ def test_a_child_and_all_that_it_started_end_with_their_owner_whatever_they_do(t
         children = [child for child in psutil.Process(process.pid).children(recursive=True) if child.pid != fork]
         assert len(children) == 2
         process.kill()
-        _, alive = psutil.wait_procs(children, timeout=30)
+        alive = still_running(children)
         if fork is not None:
             os.kill(fork, signal.SIGKILL)
     assert alive == []

@@ -23,6 +23,7 @@ import psutil
 import pytest
 from forks import idle_fork
 from gymnasium.vector import SyncVectorEnv
+from process_ends import still_running
 
 from asyncrl.cli import main
 from asyncrl.common.serialization import to_json
@@ -412,4 +413,4 @@ def test_workers_end_when_their_parent_is_killed_even_inside_a_step() -> None:
         time.sleep(0.2)
         assert worker.status() == psutil.STATUS_SLEEPING
         owner.kill()
-    assert psutil.wait_procs([worker], timeout=30)[1] == []
+    assert still_running([worker]) == []
