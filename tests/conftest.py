@@ -130,6 +130,7 @@ SLOW = {
     "envs/test_action_masks::test_a_bad_mask_is_a_fault_that_names_the_step",
     "envs/test_action_masks::test_workers_give_the_same_masks",
     "envs/test_atari",
+    "envs/test_capsules",
     "envs/test_envpool",
     "envs/test_football",
     "envs/test_global_generators",

@@ -125,7 +125,7 @@ def test_an_actor_that_restores_its_environments_is_neither_dead_nor_without_a_p
         engine = RayEngine(replace(spec, states=states), 1, plan, RayOptions(say=said.append))
         try:
             assert engine.collect(1, lambda: engine._actors[0].has_place) == {}
-            said.clear()  # what was said of a busy machine
+            said.clear()  # a busy machine may have been reported
             monkeypatch.setattr("asyncrl.engines.ray_engine._SLOW_START", 0.0)
             monkeypatch.setattr(engine._completed, "_timeout", 2.5)
             polls = itertools.count()

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
-import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +17,22 @@ import gymnasium
 import numpy as np
 import psutil
 import pytest
+from envs.supervised_workers import (  # noqa: F401
+    earlier_objects_are_left_out,
+    nothing_is_left,
+    played,
+    supervised,
+)
 from forks import idle_fork
 from gymnasium.vector import SyncVectorEnv
 from process_ends import still_running
 
-from asyncrl.cli import main
-from asyncrl.common.serialization import to_json
-from asyncrl.envs import Backend, Contract
 from asyncrl.envs.checked import CheckedEnv
 from asyncrl.envs.options import Supervision
-from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.supervised import SupervisedVectorEnv
 from asyncrl.envs.supervision.worker_process import Deadline
 from asyncrl.errors import EnvironmentFault, UsageError
-
-
-def contract_of(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """As JSON."""
-    spaces = Spaces((1,), "float32", Actions((2,), (0,)))
-    settings = {"kwargs": kwargs}
-    found: dict[str, Any] = to_json(Contract(f"failing_envs:{name}", "gymnasium", Backend.ASYNC, spaces, settings=settings))
-    return found
-
-
-@contextlib.contextmanager
-def supervised(name: str, num_envs: int = 1, /, *, kwargs: dict[str, Any] | None = None, **rules: Any) -> Iterator[Any]:
-    kwargs = kwargs or {}
-    make = functools.partial(getattr(failing_envs, name), **kwargs)
-    vector = SupervisedVectorEnv(make, num_envs, contract=contract_of(name, kwargs), supervision=Supervision(**rules))
-    with contextlib.closing(vector):
-        yield vector
-
-
-@pytest.fixture(scope="module", autouse=True)
-def earlier_objects_are_left_out() -> None:
-    """After some thousand tests of other modules, a collection of their objects takes half a second."""
-    gc.collect()
-    gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    gc.collect()
-    open_before = len(os.listdir("/proc/self/fd"))
-    yield
-    gc.collect()  # objects in the frames of a raised error
-    assert [p for p in psutil.Process().children() if "asyncrl.envs.supervision.worker" in " ".join(p.cmdline())] == []
-    assert len(os.listdir("/proc/self/fd")) <= open_before
-
-
-def played(vector: Any, steps: int, seed: int = 7) -> list[Any]:
-    """All that comes out of `steps` steps with the same actions each time, and of the reset before them."""
-    random = np.random.default_rng(3)
-    came: list[Any] = [vector.reset(seed=seed)]
-    for _ in range(steps):
-        came.append(vector.step(random.integers(vector.single_action_space.n, size=vector.num_envs)))
-    return came
 
 
 @pytest.fixture(scope="module")
@@ -322,69 +277,6 @@ def test_actions_of_another_shape_or_kind_are_refused() -> None:
 def test_limits_out_of_range_are_refused(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Supervision(**rules).check()
-
-
-@pytest.fixture(scope="module")
-def capsule_text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("capsules")
-    with supervised("Aborting", capsules=str(folder), restarts=0) as vector, contextlib.suppress(EnvironmentFault):
-        played(vector, 5)
-    (path,) = folder.iterdir()
-    return path.read_text()
-
-
-@pytest.fixture
-def crashed(capsule_text: str, tmp_path: Path) -> Path:
-    """A capsule of an abort in the fifth step."""
-    path = tmp_path / "capsule.json"
-    path.write_text(capsule_text)
-    return path
-
-
-def test_a_capsule_reproduces_the_crash(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    held = json.loads(crashed.read_text())
-    assert held["contract"]["env"] == "failing_envs:Aborting"
-    assert (held["seed"], held["steps"], held["what"]) == (7, 5, "died with signal SIGABRT")
-    assert len(held["actions"]) == 5
-    assert "failing_envs.py" in held["traceback"], "Python's own words on a crash in native code"
-    assert main(["repro", str(crashed)]) == 0
-    printed = capsys.readouterr().out
-    assert "failing_envs:Aborting died with signal SIGABRT (step 5 of the episode with seed 7)" in printed
-    assert "in fail" in printed
-
-
-def test_a_capsule_that_does_not_reproduce_is_reported(crashed: Path) -> None:
-    crashed.write_text(
-        crashed.read_text().replace('"kwargs": {}', '"kwargs": {"at": 4}').replace('"numpy": "', '"numpy": "0')
-    )
-    line = [sys.executable, "-m", "asyncrl", "repro", str(crashed), "--trust"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert "This is a different failure: in the capsule it died with signal SIGABRT in step 5." in done.stdout
-    assert "with numpy 0" in done.stdout
-    crashed.write_text(crashed.read_text().replace('"at": 4', '"at": 9'))
-    assert main(["repro", str(crashed), "--trust"]) == 1
-
-
-DAMAGE = {
-    "cannot be read as JSON": lambda text: text[:100],
-    "is not a crash capsule: it lacks 'contract'": lambda text: "{}",
-    "is not a crash capsule: it does not hold a JSON object": lambda text: "[1]",
-    "seed: expected a whole number, got '7'": lambda text: text.replace('"seed": 7', '"seed": "7"'),
-    "'kind' cannot be 'tired'": lambda text: text.replace('"kind": "died"', '"kind": "tired"'),
-    "actions do not fit Discrete(3)": lambda text: text.replace('"actions": [', '"actions": ["left", '),
-}
-
-
-@pytest.mark.parametrize("message", DAMAGE)
-def test_a_damaged_capsule_is_refused_with_a_reason(
-    crashed: Path, capsys: pytest.CaptureFixture[str], message: str
-) -> None:
-    crashed.write_text(DAMAGE[message](crashed.read_text()))
-    assert main(["repro", str(crashed), "--trust"]) == 2
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert printed.count("\n") == 1
 
 
 def test_environments_are_closed_although_a_fork_of_their_owner_lives_on(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ TRIED_ELSEWHERE = {
     "track": "monitor/test_trackers.py",
     "ray_address": "engines/test_ray_engine.py",
     "storage": "runs/storage/test_storage.py",
-    **dict.fromkeys(("step_timeout", "memory_limit", "restarts", "capsules"), "envs/test_supervised.py"),
+    **dict.fromkeys(("step_timeout", "memory_limit", "restarts"), "envs/test_supervised.py"),
+    "capsules": "envs/test_capsules.py",
 }
 
 CONTEXTS: list[dict[str, Any]] = [
