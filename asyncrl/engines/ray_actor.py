@@ -36,8 +36,8 @@ class RemoteActor:
         self._index = index
         self._actor: RolloutSource
 
-    def answer(self) -> None:
-        """Answer as soon as there is a process."""
+    def ping(self) -> None:
+        """Return as soon as the process runs."""
 
     def open(self, setup: WorkerSetup, task: bytes, env_id: str) -> AsyncRLError | None:
         """Make the environments and the policy. `task`: the pickled ActorSpec and Layout."""

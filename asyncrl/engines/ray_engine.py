@@ -190,7 +190,7 @@ class RayEngine:
         actor.handle, actor.has_place, actor.is_open = self._remote_actor.remote(index), False, False
         actor.restores, actor.started = bool(own), time.monotonic()
         env_id = spec.contract.for_actor(index).env
-        self._answers[actor.handle.answer.remote()] = index, _Start.PLACED
+        self._answers[actor.handle.ping.remote()] = index, _Start.PLACED
         self._answers[actor.handle.open.remote(self._setup, task, env_id)] = index, _Start.OPEN
 
     def _send(self, index: int) -> None:

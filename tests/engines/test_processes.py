@@ -43,6 +43,17 @@ def test_more_rollouts_than_the_pipes_of_an_actor_hold_can_be_requested_at_once(
         assert engine.ready == len(tickets) - 1
 
 
+def test_the_steps_of_actors_in_processes_are_seen_here() -> None:
+    spec, plan, weights = one_actor()
+    with closing(Processes(spec, 1, plan)) as engine:
+        engine.publish(0, weights)
+        for number in range(3):
+            ticket = Ticket(number, actor=0, version=0, slot=0, step=number)
+            engine.request([ticket])
+            engine.collect([ticket], lambda: False)
+        assert engine.steps == 3
+
+
 def test_memory_is_unpinned_on_closing_and_where_the_actors_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned: list[int] = []
 
