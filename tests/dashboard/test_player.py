@@ -28,19 +28,14 @@ from asyncrl.common.child_process import ChildProcess
 from asyncrl.common.serialization import to_json
 from asyncrl.dashboard.player.episodes import recorded_episodes
 from asyncrl.dashboard.player.messages import pack, unpack
-from asyncrl.dashboard.player.outputs import bars
 from asyncrl.dashboard.player.players import Player
-from asyncrl.dashboard.player.saliency import Spread, join, saliency
-from asyncrl.dashboard.player.stage import Stage, input_picture
+from asyncrl.dashboard.player.stage import Stage
 from asyncrl.envs import Contract, EnvOptions, View, describe
-from asyncrl.envs.actions import Actions
-from asyncrl.envs.families.atari import AtariOptions
 from asyncrl.envs.supervision import capsule
 from asyncrl.envs.supervision.worker import Failure, FailureKind
 from asyncrl.errors import UsageError
 from asyncrl.launch import start
 from asyncrl.monitor import Record, Stop
-from asyncrl.networks import ActionValues
 from asyncrl.runs.components import make_learner
 from asyncrl.runs.live_weights import LiveWriter
 from asyncrl.runs.run import Run
@@ -125,25 +120,6 @@ def test_every_kind_of_policy_has_bars(
         frame = player.first_step()
     assert frame["bars"][-1]["title"] == title
     assert frame["value_name"] == value
-
-
-def test_of_many_choices_the_best_that_are_allowed_are_shown() -> None:
-    q = torch.arange(40.0)
-    q[30:] = torch.finfo(q.dtype).min  # as a mask does
-    outputs = ActionValues(q[None, None], q[None, None, :, None], torch.zeros(1, 0))
-    names = [[str(i) for i in range(40)]]
-    (shown,) = bars(outputs, Actions((40,)), names, np.array([2]))
-    assert shown.names == ("2", *(str(i) for i in range(7, 30)))
-    assert shown.chosen == (0,)
-
-
-def test_three_gray_frames_are_no_colours() -> None:
-    contract = describe("ALE/Pong-v5", AtariOptions(frame_stack=3))
-    observation = np.random.default_rng(1).integers(0, 256, (1, *contract.spaces.observation_shape), dtype=np.uint8)
-    picture = input_picture(contract, observation)
-    assert picture is not None
-    for channel in range(3):
-        assert np.array_equal(picture[:, :, channel], observation[0, -1])
 
 
 def test_an_environment_whose_pictures_fail_says_why(cartpole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,26 +364,3 @@ def test_requests_for_agents_that_do_not_play_get_a_sentence(run: Run) -> None:
         assert client.get("/token/api/player/0/episodes").json()["checkpoints"]
     assert [answer.status_code for answer in answers] == [404, 404, 409]
     assert answers[0].json() == {"error": "there is no run '7'"}
-
-
-def test_sensitivity_finds_the_number_that_the_network_looks_at(cartpole: Run) -> None:
-    agent = asyncrl.load(cartpole)
-    named = {name: torch.zeros(x.shape) for name, x in agent.checkpoint.network().items()}
-    random = torch.Generator().manual_seed(1)
-    for x in named.values():
-        x.copy_(torch.randn(x.shape, generator=random))
-        if x.shape[-1:] == (4,):
-            x[:, [0, 1, 3]] = 0
-    agent.policy.load(torch.cat([x.flatten() for x in named.values()]))
-    observation = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
-    found = saliency(agent.policy, agent.contract.spaces, observation, agent.policy.initial_state(1), Spread())
-    assert found is not None
-    assert [name for name, change in found.numbers.items() if change > 1e-3] == ["observation[2]"]
-
-
-def test_parts_of_an_observation_are_joined_as_they_were_split() -> None:
-    contract = describe("worlds:Toolbox-v0")
-    observation = np.random.default_rng(1).integers(0, 3, (2, *contract.spaces.observation_shape), dtype=np.uint8)
-    parts = contract.spaces.split(observation)
-    assert [(x.shape[1:], x.dtype) for x in parts] == [(entry.shape, entry.dtype) for entry in contract.spaces.entries]
-    assert np.array_equal(join(contract.spaces, parts), observation)
