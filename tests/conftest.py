@@ -75,7 +75,7 @@ SLOW = {
     "test_pretrained",
     "test_process_defaults",
     "test_public_names::test_the_outline_of_a_network_does_not_import_the_compiler_of_torch",
-    "test_public_names::test_training_does_not_import_the_compiler_of_torch",
+    "test_public_names::test_training_imports_neither_the_compiler_of_torch_nor_the_plugins_of_tensorboard",
     "test_resume",
     "test_training",
     "test_trust::test_ones_own_network_and_algorithm_need_no_trust_and_a_strangers_do",
