@@ -170,9 +170,39 @@ def test_what_differs_from_the_preset_or_is_named_was_asked_for() -> None:
     assert settings_of(config, ["t_max"]) == {"lag", "t_max"}
 
 
-def test_what_is_adapted_to_a_short_run_was_not_asked_for() -> None:
-    given = {"steps": 2_000, "cql_alpha": 1.0}
-    assert settings_of(tailor("CartPole-v1", "dqn", **given), given) == given.keys()
+@pytest.mark.parametrize(
+    ("env", "given", "minibatches"),
+    [
+        ("worlds:Corridor-v0", {}, 16),
+        ("worlds:Corridor-v0", {"recurrent": "lstm"}, 8),
+        ("CartPole-v1", {"recurrent": "gru", "envs_per_actor": 1}, 1),
+        ("CartPole-v1", {"envs_per_actor": 1, "t_max": 4}, 2),
+        ("ALE/Pong-v5", {"engine": "hogwild", "envs_per_actor": 3, "recurrent": "lstm"}, 3),
+        ("CartPole-v1", {"recurrent": "gru", "envs_per_actor": 2, "minibatches": 3}, 3),
+    ],
+)
+def test_minibatches_fit_into_the_update_unless_given(env: str, given: dict[str, Any], minibatches: int) -> None:
+    assert tailor(env, "ppo", **given).algorithm.experience().minibatches == minibatches
+
+
+@pytest.mark.parametrize("algorithm", ["a3c", "impala", "ppo", "pqn", "dqn", "n-step-q", "reinforce"])
+def test_a_memory_may_be_added_to_the_presets_of_every_kind(algorithm: str) -> None:
+    for env in ("worlds:Corridor-v0", "CartPole-v1", "ALE/Pong-v5"):
+        resolve(tailor(env, algorithm, recurrent="lstm"), describe(env))
+
+
+@pytest.mark.parametrize(
+    ("env", "algorithm", "given"),
+    [
+        ("CartPole-v1", "dqn", {"steps": 2_000, "cql_alpha": 1.0}),
+        ("CartPole-v1", "n-step-q", {"final_epsilons": (0.4,), "epsilon_assignment": "ladder"}),
+        ("CartPole-v1", "dqn", {"recurrent": "lstm"}),
+        ("ALE/Pong-v5", "ppo", {"normalize_observation": True}),
+        ("ALE/Pong-v5", "ppo", {"engine": "hogwild"}),
+    ],
+)
+def test_what_is_adapted_to_other_settings_was_not_asked_for(env: str, algorithm: str, given: dict[str, Any]) -> None:
+    assert settings_of(tailor(env, algorithm, **given), given) == given.keys()
 
 
 def test_keywords_of_an_environment_are_a_mapping_or_json() -> None:

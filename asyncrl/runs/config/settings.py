@@ -133,7 +133,8 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     """New values of settings that were not given and do not suit those that were.
 
     A run shorter than the preset's would otherwise end before a replay method learns, before the target network is
-    copied, or while nearly all actions are random. Hogwild would refuse a preset's normalization and its KL schedule.
+    copied, or while nearly all actions are random. Hogwild would refuse a preset's normalization and its KL schedule, and a
+    small update the preset's number of minibatches.
     """
     algorithm, steps = config.algorithm, config.steps
     adapted: dict[str, Any] = {}
@@ -154,6 +155,11 @@ def _adapted(config: RunConfig, given: Collection[str]) -> dict[str, Any]:
     if follows_kl and has_no_kl and "learning_rate_schedule" not in given:
         adapted["learning_rate_schedule"] = LearningRateSchedule.CONSTANT.value
     experience = algorithm.experience()
+    if experience.minibatches > 1 and "minibatches" not in given:
+        alone = dataclasses.replace(config, rollouts_per_update=1) if config.engine is EngineKind.HOGWILD else config
+        is_recurrent = config.network.recurrent is not Recurrent.NONE
+        most = alone.batch_rows if is_recurrent else alone.batch_steps // 2
+        adapted["minibatches"] = max(1, min(experience.minibatches, most))
     if experience.replay is not None:
         starts = experience.replay.learning_starts
         least = max(config.bots.bot_prefill, config.actors * config.envs_per_actor * (experience.sample_steps + 1))
@@ -192,10 +198,15 @@ def _as_json(keywords: Mapping[str, Any]) -> str:
 def settings_of(config: RunConfig, named: Collection[str] = ()) -> frozenset[str]:
     """The settings of `config` that the user chose: those `named`, and those that `configure` and `tailor` do not give."""
     size = {name: getattr(config, name) for name in ("steps", "actors", "envs_per_actor")}
-    plain = configure(config.env, type(config.algorithm), config.preset, **size)
-    unchosen = [leaves(plain), {**leaves(plain), **_adapted(plain, named)}]
+    found = leaves(config)
+    chosen = {name: found[name] for name in named if name in found}
+    unchosen = []
+    for settings in (size, size | chosen):
+        plain = configure(config.env, type(config.algorithm), config.preset, **settings)
+        adapted = configure(config.env, type(config.algorithm), config.preset, **{**_adapted(plain, named), **settings})
+        unchosen += [leaves(plain), leaves(adapted)]
     return frozenset(named) | {
-        name for name, value in leaves(config).items() if all(values.get(name) != value for values in unchosen)
+        name for name, value in found.items() if all(values.get(name) != value for values in unchosen)
     }
 
 
