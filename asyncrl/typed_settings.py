@@ -370,6 +370,7 @@ class Settings(TypedDict, total=False):
     temperature: float
     learn_temperature: bool
     target_entropy: float | None
+    target_entropy_scale: float
     action_noise: float
     policy_delay: int
     target_noise: float

@@ -115,6 +115,7 @@ OWN = {
     "qr-dqn": MEMORY,
     "iqn": MEMORY | dict(munchausen=True, double=True, n_step=2),
     "sac": STORED,
+    "sac-discrete": STORED,
     "td3": STORED,
     "ppo": dict(t_max=8, epochs=2, minibatches=3),
     "pqn": dict(t_max=8, epochs=2, minibatches=3),

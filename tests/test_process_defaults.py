@@ -31,6 +31,7 @@ OWN: dict[str, dict[str, Any]] = {
     "qr-dqn": STORED,
     "iqn": STORED | dict(munchausen=True, noisy=True),
     "sac": REPLAY,
+    "sac-discrete": REPLAY,
     "td3": REPLAY,
     "ppo": dict(t_max=8, minibatches=2, epochs=2, recurrent="gru", recurrent_size=4),
     "a3c": dict(recurrent="lstm", recurrent_size=4),

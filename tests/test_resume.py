@@ -84,6 +84,7 @@ PIXELS: dict[str, Any] = dict(STORED, steps=120, learning_starts=20, network="a3
         ("CartPole-v1", "dqn", dict(TRANSITIONS, **SEQUENCES, steps=400, prioritized=True)),
         ("Pendulum-v1", "td3", dict(TRANSITIONS, steps=400, policy_delay=3)),
         ("Pendulum-v1", "sac", dict(TRANSITIONS, steps=400, prioritized=True)),
+        ("masked_envs:Moves", "sac-discrete", dict(TRANSITIONS, steps=400)),
         ("CartPole-v1", "ppo", dict(epochs=2, t_max=8, learning_rate_schedule="kl", target_kl=1e-4)),
         ("masked_envs:Moves", "ppo", dict(epochs=2, t_max=7, recurrent="lstm", recurrent_size=8)),
         ("masked_envs:ByObservation", "dqn", dict(STORED, steps=400, prioritized=True)),

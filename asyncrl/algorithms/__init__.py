@@ -32,6 +32,7 @@ from asyncrl.algorithms.qr_dqn import QRDQN
 from asyncrl.algorithms.random import Random
 from asyncrl.algorithms.reinforce import Baseline, Reinforce
 from asyncrl.algorithms.sac import SAC
+from asyncrl.algorithms.sac_discrete import DiscreteSAC
 from asyncrl.algorithms.td3 import TD3
 from asyncrl.common.named_code import load
 from asyncrl.common.search_space import Choices, Range
@@ -54,6 +55,7 @@ __all__ = [
     "AlgorithmSource",
     "Baseline",
     "Choices",
+    "DiscreteSAC",
     "EpisodicActorCritic",
     "Impala",
     "LinearQ",
@@ -94,6 +96,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         QRDQN,
         IQN,
         SAC,
+        DiscreteSAC,
         TD3,
         LinearQ,
         Random,
@@ -109,6 +112,7 @@ _ALTERNATIVES = {
     "appo": "ppo runs with asynchronous actors",
     "ddpg": "DDPG is td3 with --critics 1 --policy-delay 1 --target-noise 0",
     "ddqn": "double DQN is dqn with --double",
+    "discrete-sac": "it is sac-discrete",
     "double-dqn": "it is dqn with --double",
     "dueling-dqn": "it is dqn with --dueling",
     "m-dqn": "Munchausen DQN is dqn with --munchausen",
@@ -116,6 +120,7 @@ _ALTERNATIVES = {
     "munchausen-dqn": "it is dqn with --munchausen",
     "r2d2": "R2D2 is dqn with --recurrent lstm",
     "rainbow": "Rainbow is c51 with --preset rainbow/atari",
+    "sacd": "it is sac-discrete",
     "tqc": "sac learns continuous actions from a replay buffer as well",
     "trpo": "ppo limits the size of policy updates as well",
     "vpg": "the plain policy gradient is reinforce",

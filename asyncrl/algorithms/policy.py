@@ -21,6 +21,7 @@ from asyncrl.networks import (
     ActionValues,
     ConvolutionalEncoder,
     DeterministicActorCritic,
+    DiscreteSoftActorCritic,
     MaskReader,
     NetworkConfig,
     NormalizedEncoder,
@@ -122,11 +123,11 @@ class Policy:
 
     @torch.no_grad()
     def action_value(self, observation: Tensor, action: Tensor) -> Tensor | None:
-        """Return the smallest critic's Q(s, a) [N] for `observation` [N, *O] and `action` [N, parts].
+        """Return the smallest critic's Q(s, a) [N] for `observation` [N, *O] and `action` [N, …].
 
-        None for algorithms that have no critics of continuous actions.
+        None for algorithms that have no critics of actions.
         """
-        if not isinstance(self._network, DeterministicActorCritic):
+        if not isinstance(self._network, DeterministicActorCritic | DiscreteSoftActorCritic):
             return None
         values = self._network.action_values(observation.to(self._device), action.to(self._device))
         return values.amin(0).cpu()

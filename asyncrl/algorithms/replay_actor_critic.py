@@ -1,4 +1,4 @@
-"""Base of the methods that learn a policy for continuous actions from a replay buffer."""
+"""Base of the methods that learn a policy from a replay buffer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from asyncrl.algorithms.base import ActContext, ActionOutput, Algorithm
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.common.search_space import DISCOUNTS, Range
 from asyncrl.common.validation import within
-from asyncrl.envs.spaces import Spaces
+from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import OffPolicy, ReplayOptions, Sample
-from asyncrl.networks import DeterministicActorCritic, Init, NetworkConfig, Recurrent
+from asyncrl.networks import Init, NetworkConfig, Recurrent
 from asyncrl.networks.encoders import Activation
 
 __all__ = ["ReplayActorCritic"]
@@ -57,10 +57,7 @@ class ReplayActorCritic(Algorithm):
     replay: ReplayOptions = field(default_factory=_default_replay)
 
     def check(self, spaces: Spaces, network: NetworkConfig) -> None:
-        if not spaces.actions.is_continuous:
-            raise UsageError(
-                f"{self.name} needs continuous actions, but the environment has {spaces.actions.in_words}; use dqn or ppo"
-            )
+        self.check_actions(spaces.actions)
         within(self, 1, math.inf, "t_max")
         within(self, 1, 100, "critics")
         within(self, 0, 1, "discount")
@@ -71,26 +68,34 @@ class ReplayActorCritic(Algorithm):
                 f"{self.name} samples single steps, so it cannot train --recurrent {network.recurrent.value}; leave it out"
             )
 
+    def check_actions(self, actions: Actions) -> None:
+        """Raise UsageError for actions that the method cannot take."""
+        if not actions.is_continuous:
+            other = "use sac-discrete, dqn or ppo" if actions.count is not None else "use a3c, impala or ppo"
+            raise UsageError(f"{self.name} needs continuous actions, but the environment has {actions.in_words}; {other}")
+
     def experience(self) -> OffPolicy:
         return OffPolicy(self.t_max, replay=self.replay)
 
     def build(self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator) -> Any:
         return self.network(config, spaces, dtype, generator, self.critics)
 
-    def act(
-        self, network: DeterministicActorCritic, observation: Tensor, state: Tensor, context: ActContext
-    ) -> ActionOutput:
+    def act(self, network: Any, observation: Tensor, state: Tensor, context: ActContext) -> ActionOutput:
         policy, state = network(observation[None], state)
         if not context.explore:
             action = policy.mode() if context.greedy else policy.sample(context.random)
             return ActionOutput(action[0], state, {})
         if context.step < self.replay.learning_starts:
-            action = 2 * torch.rand(policy.mode()[0].shape, generator=context.random, dtype=torch.float32) - 1
+            action = self.uniform(policy, context)
             return ActionOutput(action, state, {}, torch.ones(len(action), dtype=torch.bool))
         return ActionOutput(self.explored(policy, context.random), state, {})
 
+    def uniform(self, policy: Any, context: ActContext) -> Tensor:
+        """Return uniformly random actions [B, …] in place of those of the policies [1, B]."""
+        return 2 * torch.rand(policy.mode()[0].shape, generator=context.random, dtype=torch.float32) - 1
+
     def explored(self, policy: Any, random: torch.Generator) -> Tensor:
-        """Return the actions [B, parts] of training with the policies [1, B]."""
+        """Return the actions [B, …] of training with the policies [1, B]."""
         raise NotImplementedError
 
     def target(self, sample: Sample, next_value: Tensor) -> Tensor:

@@ -1,7 +1,14 @@
 """Networks: encoders, recurrent cores, heads, and the vector that holds their parameters."""
 
 from asyncrl.networks.build import NetworkConfig, keep_in_compute_dtype, resolve, unconvolved
-from asyncrl.networks.critics import DeterministicActorCritic, PolicyOutput, SoftActorCritic, frozen
+from asyncrl.networks.critics import (
+    DeterministicActorCritic,
+    DiscreteSoftActorCritic,
+    PolicyOutput,
+    SoftActorCritic,
+    frozen,
+    gather_values,
+)
 from asyncrl.networks.custom import CompleteNetwork, check_custom_network, complete_network, is_complete, unpack
 from asyncrl.networks.dense_acting import use_dense_bodies
 from asyncrl.networks.encoders import ConvolutionalEncoder
@@ -32,6 +39,7 @@ __all__ = [
     "CompleteNetwork",
     "ConvolutionalEncoder",
     "DeterministicActorCritic",
+    "DiscreteSoftActorCritic",
     "FrameConv2d",
     "ImplicitQuantileNetwork",
     "Init",
@@ -59,6 +67,7 @@ __all__ = [
     "finite",
     "for_single_steps",
     "frozen",
+    "gather_values",
     "have_diverged",
     "installed_networks",
     "is_complete",

@@ -1,4 +1,4 @@
-"""Networks of the methods that learn continuous actions from replay: a policy and critics Q(s, a)."""
+"""Networks of the methods that learn a policy from replay: the policy, and critics Q(s, a)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,28 @@ from torch import Tensor, nn
 from asyncrl.envs.spaces import Spaces
 from asyncrl.networks.body import Body
 from asyncrl.networks.build import NetworkConfig
-from asyncrl.networks.distributions import Deterministic, SquashedGaussian
+from asyncrl.networks.distributions import Categorical, Deterministic, SquashedGaussian
 from asyncrl.networks.encoders import MlpEncoder
+from asyncrl.networks.heads import QNetwork
 from asyncrl.networks.initialization import initialize
 from asyncrl.networks.layers import Linear
+from asyncrl.networks.masks import mask_out
 
-__all__ = ["Critic", "DeterministicActorCritic", "PolicyOutput", "SoftActorCritic", "frozen"]
+__all__ = [
+    "Critic",
+    "DeterministicActorCritic",
+    "DiscreteSoftActorCritic",
+    "PolicyOutput",
+    "SoftActorCritic",
+    "frozen",
+    "gather_values",
+]
 
 
 class PolicyOutput(NamedTuple):
     """Outputs of a policy for T steps of N environments."""
 
-    policy: SquashedGaussian | Deterministic
+    policy: SquashedGaussian | Deterministic | Categorical
     """[T, N] distributions over actions."""
     state: Tensor
     """[N, S] float32: recurrent state after the last step."""
@@ -103,6 +113,62 @@ class SoftActorCritic(DeterministicActorCritic):
 
     def distribution(self, parameters: Tensor) -> SquashedGaussian:
         return SquashedGaussian(*parameters.chunk(2, -1))
+
+
+class DiscreteSoftActorCritic(nn.Module):
+    """(observation [T, N, *O], state [N, S], valid [T, N]) → a policy π(a|s) over A actions, beside `count` critics.
+
+    The policy and each critic have a separate body. The logarithm of the temperature α is a parameter.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, spaces: Spaces, dtype: torch.dtype, generator: torch.Generator, count: int
+    ) -> None:
+        super().__init__()
+        assert spaces.actions.count is not None
+        self.actions = spaces.actions.count
+        self.body = Body(config, spaces, dtype, generator)
+        self.state_size = self.body.state_size
+        self.policy = Linear(self.body.features, self.actions)
+        initialize(self, config.init, generator, {self.policy: 0.01})
+        self.critics = nn.ModuleList(QNetwork(config, spaces, dtype, generator) for _ in range(count))
+        self.log_temperature = nn.Parameter(torch.zeros((), dtype=torch.float32))
+
+    def forward(self, observation: Tensor, state: Tensor, valid: Tensor | None = None) -> PolicyOutput:
+        features, state = self.body(observation, state, valid)
+        logits = mask_out(self.policy(features), self.body.legal(observation))
+        return PolicyOutput(Categorical(logits, (self.actions,)), state)
+
+    def probabilities(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return π(·|s) [N, A] of a feed-forward network for `observation` [N, *O], and its entropy [N] in nats."""
+        policy: Any = self(observation[None], _no_state(observation)).policy
+        return policy.logits[0].softmax(-1), policy.entropy()[0]
+
+    def allowed(self, observation: Tensor) -> Tensor:
+        """Return the number of allowed actions [N] float32 for `observation` [N, *O]."""
+        legal = self.body.legal(observation[None])
+        if legal is None:
+            return torch.full((len(observation),), self.actions, dtype=torch.float32, device=observation.device)
+        return legal[0].float().sum(-1)
+
+    def all_action_values(self, observation: Tensor) -> Tensor:
+        """Return every critic's Q(s, ·) [C, N, A] for `observation` [N, *O]; those of forbidden actions mean nothing."""
+        state = _no_state(observation)
+        return torch.stack([critic(observation[None], state).outputs[0, ..., 0] for critic in self.critics])
+
+    def action_values(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return every critic's Q(s, a) [C, N] for `observation` [N, *O] and `action` [N] int64."""
+        return gather_values(self.all_action_values(observation), action)
+
+
+def gather_values(values: Tensor, action: Tensor) -> Tensor:
+    """Return the entries [C, N] of `values` [C, N, A] that belong to `action` [N] int64."""
+    return values.gather(-1, action.expand(len(values), -1)[..., None]).squeeze(-1)
+
+
+def _no_state(observation: Tensor) -> Tensor:
+    """Return the state [N, 0] float32 of a feed-forward network for `observation` [N, *O]."""
+    return torch.zeros(len(observation), 0, dtype=torch.float32, device=observation.device)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ MISTAKES = {
     "pretrain CartPole-v1 dqn": "the algorithm comes first: asyncrl pretrain dqn CartPole-v1",
     "train CartPole-v1": "the algorithm is missing: asyncrl train ALGO CartPole-v1",
     "train tqc CartPole-v1": "unknown algorithm 'tqc'; sac learns continuous actions from a replay buffer as well",
-    "train sac CartPole-v1": "but the environment has 2 discrete actions; use dqn or ppo",
+    "train sac CartPole-v1": "but the environment has 2 discrete actions; use sac-discrete, dqn or ppo",
     "train A2C CartPole-v1": "unknown algorithm 'A2C'; A2C is a3c with --lag 0",
     "train nonsense CartPole-v1": "unknown algorithm 'nonsense'; there are a3c, impala, ppo",
     "train a3c CartPole-v1 --protocol raw": "takes no --protocol",
@@ -139,7 +139,7 @@ FOREIGN = {
     "train a3c CartPole-v1 --tensorboard": "; every run writes TensorBoard events, to RUN/tensorboard",
     "train a3c CartPole-v1 --out x": "unknown option --out; use --run-dir",
     "train ppo CartPole-v1 --double": "--double; it is an option of dqn, c51, qr-dqn, iqn",
-    "train ppo CartPole-v1 --buffer-size 9": "--capacity is an option of dqn, c51, qr-dqn, iqn, sac, td3",
+    "train ppo CartPole-v1 --buffer-size 9": "--capacity is an option of dqn, c51, qr-dqn, iqn, sac, sac-discrete, td3",
     "train r2d2 CartPole-v1": "unknown algorithm 'r2d2'; R2D2 is dqn with --recurrent lstm",
     "play run --gpu": "unknown option --gpu",
 }

@@ -105,6 +105,7 @@ OWN = {
     "qr-dqn": COPIES,
     "iqn": COPIES,
     "sac": MEMORY,
+    "sac-discrete": MEMORY,
     "td3": MEMORY,
     "ppo": SHUFFLED,
     "pqn": SHUFFLED,

@@ -108,12 +108,13 @@ def test_a_picture_comes_with_what_the_network_computed(cartpole: Run) -> None:
         ("worlds:Toolbox-v0", "a3c", {}, "action probabilities, part 1", "V(s)"),
         ("Pendulum-v1", "a3c", {}, "mean ± standard deviation", "V(s)"),
         ("Pendulum-v1", "sac", REPLAY, "most probable action", "Q(s, a)"),
+        ("CartPole-v1", "sac-discrete", REPLAY, "action probabilities", "Q(s, a)"),
     ],
 )
 def test_every_kind_of_policy_has_bars(
     tmp_path: Path, env: str, algorithm: str, settings: dict[str, Any], title: str, value: str
 ) -> None:
-    if algorithm in ("dqn", "sac"):
+    if settings is REPLAY:
         settings = settings | {"t_max": SMALL["t_max"]}
     found = trained(tmp_path / "run", env, algorithm, **settings)
     with viewing(found.path) as player:

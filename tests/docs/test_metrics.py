@@ -28,6 +28,7 @@ OWN: dict[str, dict[str, Any]] = {
     "qr-dqn": REPLAY,
     "iqn": REPLAY,
     "sac": REPLAY,
+    "sac-discrete": REPLAY,
     "td3": REPLAY,
     "linear-q": {},
 }

@@ -47,6 +47,7 @@ def weights_after(folder: Path, env: str, algorithm: str, **settings: Any) -> Ch
         ("a3c", dict(SMALL, steps=288, t_max=8, **UNROLLED), 2),
         ("dqn", dict(REPLAY, **UNROLLED, sequence_length=3, burn_in=1, prioritized=True, noisy=True, n_step=2), 2),
         ("sac", dict(REPLAY, batch_size=17, replay_ratio=0.25), 2),
+        ("sac-discrete", dict(REPLAY, batch_size=17, replay_ratio=0.25), 2),
     ],
 )
 def test_their_updates_are_those_of_one(algorithm: str, settings: Mapping[str, Any], learners: int, tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ OTHER: dict[str, Any] = dict(
     importance_exponent=0.9, cql_alpha=1.0, q_lambda=0.3,
     quantile_samples=5, target_samples=6, acting_quantiles=1, cosines=3,
     munchausen_scale=0.1, munchausen_temperature=2.0, munchausen_clip=-0.01,
-    sequence_length=3, burn_in=2, critics=3, temperature=0.3, target_entropy=1.0, action_noise=0.5, policy_delay=3,
+    sequence_length=3, burn_in=2, critics=3, temperature=0.3, target_entropy=1.0, target_entropy_scale=0.3,
+    action_noise=0.5, policy_delay=3,
     target_noise=1.0, target_noise_clip=0.01, atoms=11, v_min=-2.0, v_max=2.0, quantiles=7,
 )  # fmt: skip
 """Another value of each option that is not an enum."""

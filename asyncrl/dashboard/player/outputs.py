@@ -64,7 +64,7 @@ def bars(
 ) -> list[Bars]:
     """Return the bars of one step; `action` [1, …] is the one taken. [] for outputs of another form."""
     match outputs:
-        case PolicyValue(policy=Categorical() as policy):
+        case PolicyValue(policy=Categorical() as policy) | PolicyOutput(policy=Categorical() as policy):
             chosen = action.reshape(-1).tolist()
             logits = torch.split(policy.logits[0, 0], list(policy.choices))
             shares = [part.softmax(-1) for part in logits]
@@ -102,7 +102,7 @@ def value(policy: Policy, outputs: NetworkOutputs | None, observation: Tensor, a
 def compared(outputs: NetworkOutputs) -> Tensor | None:
     """Return the numbers [N, K] by which two policies differ: logits, action values, or means of continuous actions."""
     match outputs:
-        case PolicyValue(policy=Categorical() as policy):
+        case PolicyValue(policy=Categorical() as policy) | PolicyOutput(policy=Categorical() as policy):
             return policy.logits[0]
         case ActionValues(q=q):
             return q[0]
