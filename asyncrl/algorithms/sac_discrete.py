@@ -11,13 +11,14 @@ from torch import Tensor
 from asyncrl.algorithms.base import ActContext, Loss
 from asyncrl.algorithms.exploration import explore
 from asyncrl.algorithms.maximum_entropy import MaximumEntropy
+from asyncrl.algorithms.value_based import gather_q
 from asyncrl.common.search_space import Range
 from asyncrl.common.sharding import mean
 from asyncrl.common.validation import within
 from asyncrl.envs.spaces import Actions, Spaces
 from asyncrl.errors import UsageError
 from asyncrl.experience import Sample
-from asyncrl.networks import DiscreteSoftActorCritic, NetworkConfig, gather_values
+from asyncrl.networks import DiscreteSoftActorCritic, NetworkConfig
 
 __all__ = ["DiscreteSAC"]
 
@@ -65,7 +66,7 @@ class DiscreteSAC(MaximumEntropy):
             next_q = (probability * target.all_action_values(batch.next_observation).amin(0)).sum(-1)
             y = self.target(batch, next_q + temperature * entropy)
         values = network.all_action_values(batch.observation)  # [C, N, A]
-        errors = gather_values(values, batch.action) - y  # [C, N]
+        errors = gather_q(values, batch.action.expand(len(values), -1)) - y  # [C, N]
         critic_loss = 0.5 * mean(batch.weight * errors.square(), 1).sum()
 
         probability, entropy = network.probabilities(batch.observation)

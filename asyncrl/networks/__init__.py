@@ -7,7 +7,6 @@ from asyncrl.networks.critics import (
     PolicyOutput,
     SoftActorCritic,
     frozen,
-    gather_values,
 )
 from asyncrl.networks.custom import CompleteNetwork, check_custom_network, complete_network, is_complete, unpack
 from asyncrl.networks.dense_acting import use_dense_bodies
@@ -67,7 +66,6 @@ __all__ = [
     "finite",
     "for_single_steps",
     "frozen",
-    "gather_values",
     "have_diverged",
     "installed_networks",
     "is_complete",

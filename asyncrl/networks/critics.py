@@ -27,7 +27,6 @@ __all__ = [
     "PolicyOutput",
     "SoftActorCritic",
     "frozen",
-    "gather_values",
 ]
 
 
@@ -158,12 +157,8 @@ class DiscreteSoftActorCritic(nn.Module):
 
     def action_values(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return every critic's Q(s, a) [C, N] for `observation` [N, *O] and `action` [N] int64."""
-        return gather_values(self.all_action_values(observation), action)
-
-
-def gather_values(values: Tensor, action: Tensor) -> Tensor:
-    """Return the entries [C, N] of `values` [C, N, A] that belong to `action` [N] int64."""
-    return values.gather(-1, action.expand(len(values), -1)[..., None]).squeeze(-1)
+        values = self.all_action_values(observation)
+        return values.gather(-1, action.expand(len(values), -1)[..., None]).squeeze(-1)
 
 
 def _no_state(observation: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from asyncrl.algorithms import SAC, TD3, DiscreteSAC, Impala, Random, Reinforce
+from asyncrl.algorithms import TD3, Impala, Random, Reinforce
 from asyncrl.algorithms.exploration import Assignment, Exploration
+from asyncrl.algorithms.maximum_entropy import MaximumEntropy
 from asyncrl.algorithms.munchausen import Munchausen
 from asyncrl.algorithms.optimizers import GradientClipping, LearningRateSchedule, Optimizer, OptimizerConfig
 from asyncrl.algorithms.reinforce import Baseline
@@ -256,7 +257,7 @@ def _of_algorithm(config: RunConfig, contract: Contract) -> Iterator[Ineffective
         yield IneffectiveOptions(("munchausen_scale", "munchausen_temperature", "munchausen_clip"), "without --munchausen")
     elif munchausen is not None and munchausen.munchausen_scale == 0:
         yield IneffectiveOptions(("munchausen_clip",), "with --munchausen-scale 0")
-    if isinstance(algorithm, SAC | DiscreteSAC) and not algorithm.learn_temperature:
+    if isinstance(algorithm, MaximumEntropy) and not algorithm.learn_temperature:
         yield IneffectiveOptions(("target_entropy", "target_entropy_scale"), "with --no-learn-temperature")
     if isinstance(algorithm, TD3) and not algorithm.target_noise:
         yield IneffectiveOptions(("target_noise_clip",), "with --target-noise 0")
